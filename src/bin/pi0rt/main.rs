@@ -1,0 +1,59 @@
+//! The `pi0rt` command: everything about checkpoints, devices and chunks that is not the daemon.
+
+mod convert;
+mod coverage;
+mod demo;
+mod golden;
+mod infer;
+mod inspect;
+mod pcc;
+mod synth;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What every command returns: its exit code, or an error that `main` prints.
+type CommandResult = Result<ExitCode, Box<dyn std::error::Error>>;
+
+#[derive(Parser)]
+#[command(name = "pi0rt", version, about = "PI0 policies on the robot: inspect, run, compare, serve")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Inspect(inspect::Args),
+    Convert(convert::Args),
+    Synth(synth::Args),
+    Infer(infer::Args),
+    Golden(golden::Args),
+    Coverage(coverage::Args),
+    Pcc(pcc::Args),
+    Demo(demo::Args),
+}
+
+fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    let result = match Cli::parse().command {
+        Command::Inspect(args) => inspect::run(&args),
+        Command::Convert(args) => convert::run(&args),
+        Command::Synth(args) => synth::run(&args),
+        Command::Infer(args) => infer::run(&args),
+        Command::Golden(args) => golden::run(&args),
+        Command::Coverage(args) => coverage::run(&args),
+        Command::Pcc(args) => pcc::run(&args),
+        Command::Demo(args) => demo::run(&args),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("pi0rt: {error}");
+        let mut source = error.source();
+        while let Some(cause) = source {
+            eprintln!("  because: {cause}");
+            source = cause.source();
+        }
+        ExitCode::FAILURE
+    })
+}

@@ -1,0 +1,169 @@
+//! One tensor of a mapped safetensors file.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use memmap2::Mmap;
+
+/// Element type of a stored tensor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Dtype {
+    /// IEEE 754 single precision.
+    F32,
+    /// bfloat16: the upper half of an F32.
+    Bf16,
+    /// IEEE 754 half precision.
+    F16,
+    /// Signed 64-bit integers (token ids and positions of golden files).
+    I64,
+    /// Bytes (frames and masks of golden files).
+    U8,
+}
+
+impl Dtype {
+    /// Bytes per element.
+    pub const fn size(self) -> usize {
+        match self {
+            Dtype::F32 => 4,
+            Dtype::Bf16 | Dtype::F16 => 2,
+            Dtype::I64 => 8,
+            Dtype::U8 => 1,
+        }
+    }
+
+    /// The name safetensors headers use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Dtype::F32 => "F32",
+            Dtype::Bf16 => "BF16",
+            Dtype::F16 => "F16",
+            Dtype::I64 => "I64",
+            Dtype::U8 => "U8",
+        }
+    }
+}
+
+impl std::fmt::Display for Dtype {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// A tensor that lives in a mapped file, row-major. Cloning shares the mapping.
+#[derive(Clone)]
+pub struct Tensor {
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    map: Arc<Mmap>,
+    range: Range<usize>,
+}
+
+impl Tensor {
+    /// A view of `range` of `map`.
+    ///
+    /// # Panics
+    /// If the range lies outside the map or does not hold exactly `shape` elements: readers check
+    /// both against the file's header first.
+    pub(crate) fn new(
+        name: String,
+        dtype: Dtype,
+        shape: Vec<usize>,
+        map: Arc<Mmap>,
+        range: Range<usize>,
+    ) -> Self {
+        assert!(range.end <= map.len());
+        assert_eq!(shape.iter().product::<usize>() * dtype.size(), range.len());
+        Self { name, dtype, shape, map, range }
+    }
+
+    /// Name in the file, without a leading `model.`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Element type.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Dimensions, outermost first.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.range.len() / self.dtype.size()
+    }
+
+    /// True when a dimension is zero.
+    pub fn is_empty(&self) -> bool {
+        self.range.is_empty()
+    }
+
+    /// First dimension (1 for a scalar).
+    pub fn rows(&self) -> usize {
+        self.shape.first().copied().unwrap_or(1)
+    }
+
+    /// Elements per row: the product of all dimensions but the first.
+    pub fn cols(&self) -> usize {
+        self.shape.get(1..).unwrap_or(&[]).iter().product()
+    }
+
+    /// The stored bytes, little-endian, possibly unaligned for their dtype.
+    pub fn bytes(&self) -> &[u8] {
+        &self.map[self.range.clone()]
+    }
+
+    /// Elements `range` as f32 into `out` (exact for every floating dtype).
+    ///
+    /// # Panics
+    /// If `range` lies outside the tensor or `out` has another length.
+    pub fn read_f32(&self, range: Range<usize>, out: &mut [f32]) {
+        assert_eq!(range.len(), out.len());
+        let size = self.dtype.size();
+        let bytes = &self.bytes()[range.start * size..range.end * size];
+        match self.dtype {
+            Dtype::F32 => {
+                for (o, b) in out.iter_mut().zip(bytes.chunks_exact(4)) {
+                    *o = f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
+                }
+            }
+            Dtype::Bf16 => {
+                for (o, b) in out.iter_mut().zip(bytes.chunks_exact(2)) {
+                    *o = f32::from_bits(u32::from(u16::from_le_bytes([b[0], b[1]])) << 16);
+                }
+            }
+            Dtype::F16 => {
+                for (o, b) in out.iter_mut().zip(bytes.chunks_exact(2)) {
+                    *o = half::f16::from_le_bytes([b[0], b[1]]).to_f32();
+                }
+            }
+            Dtype::I64 => {
+                for (o, b) in out.iter_mut().zip(bytes.as_chunks::<8>().0) {
+                    *o = i64::from_le_bytes(*b) as f32;
+                }
+            }
+            Dtype::U8 => {
+                for (o, b) in out.iter_mut().zip(bytes) {
+                    *o = f32::from(*b);
+                }
+            }
+        }
+    }
+
+    /// The whole tensor as f32.
+    pub fn to_f32(&self) -> Vec<f32> {
+        let mut out = vec![0.0; self.len()];
+        self.read_f32(0..self.len(), &mut out);
+        out
+    }
+}
+
+impl std::fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {} {:?}", self.name, self.dtype, self.shape)
+    }
+}

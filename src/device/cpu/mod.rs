@@ -1,0 +1,1 @@
+//! Device `cpu`: the host's cores.

@@ -1,0 +1,348 @@
+//! What a model runs on: the [`Device`] trait and its implementations.
+//!
+//! A device knows tensors and fused operations at the grain of the paper (linear with epilogue,
+//! norm, rope, attention, embedding), and nothing of PI0. Everything it needs is created at load
+//! through the `*_weight`, `vector`, `table`, `buffer` and `kv_cache` methods, which hand out small
+//! copyable handles; after [`Device::seal`] no operation allocates.
+//!
+//! Shapes are written `[rows, cols]` with one token per row. How a device lays a buffer out is its
+//! own business: the model sees rows and columns only, through [`View`]s.
+
+pub mod cpu;
+pub mod reference;
+
+use std::ops::Range;
+
+use crate::checkpoint::Tensor;
+
+/// A matrix `[out, in]` that [`Device::linear`] and [`Device::geglu`] multiply with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Weight(pub(crate) u32);
+
+/// A vector of f32: a bias, a norm's weight.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vector(pub(crate) u32);
+
+/// An embedding table `[vocabulary, width]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Table(pub(crate) u32);
+
+/// An activation buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Buffer(pub(crate) u32);
+
+/// Keys and values of one or more attention layers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KvCache(pub(crate) u32);
+
+/// What a buffer holds, which decides how a device stores it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// One image per row, `3·size·size` f32 in channel, row, column order.
+    Image,
+    /// Token ids, one per row (`cols` is 1).
+    Tokens,
+    /// f32 activations: the residual stream, velocities, actions. As the input of
+    /// [`Device::linear`] it asks for the product in f32.
+    Stream,
+    /// The input of a matrix product, in the device's compute precision.
+    Operand,
+}
+
+/// A rectangle of a buffer. Unless an operation says otherwise its views start at row 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct View {
+    /// The buffer.
+    pub buffer: Buffer,
+    /// First row.
+    pub row: usize,
+    /// Number of rows.
+    pub rows: usize,
+    /// First column.
+    pub col: usize,
+    /// Number of columns.
+    pub cols: usize,
+}
+
+impl View {
+    /// The same rows, columns `cols` counted from this view's first.
+    #[must_use]
+    pub fn columns(self, cols: Range<usize>) -> View {
+        debug_assert!(cols.end <= self.cols);
+        View { col: self.col + cols.start, cols: cols.len(), ..self }
+    }
+
+    /// The same columns, rows `rows` counted from this view's first.
+    #[must_use]
+    pub fn rows(self, rows: Range<usize>) -> View {
+        debug_assert!(rows.end <= self.rows);
+        View { row: self.row + rows.start, rows: rows.len(), ..self }
+    }
+}
+
+/// What [`Device::linear`] does with `x·Wᵀ + b` on its way to the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// Store it.
+    Store,
+    /// Store its tanh-approximated GELU.
+    Gelu,
+    /// Store its SiLU, `y / (1 + e^-y)`.
+    Silu,
+    /// Add it to the output, a [`Role::Stream`] view.
+    Add,
+}
+
+/// Which keys a query attends to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keys {
+    /// Every query sees the first `n` rows of the cache.
+    First(usize),
+    /// Rows form blocks of `n`; a query sees the keys of its own block (one image each).
+    Blocks(usize),
+}
+
+/// Arguments of [`Device::attention`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Attention {
+    /// Query heads; the cache's heads divide them (several query heads share one key head).
+    pub heads: usize,
+    /// Factor on the scores, `head_dim^-½`.
+    pub scale: f32,
+    /// Which keys each query sees.
+    pub keys: Keys,
+}
+
+/// Arguments of [`Device::patch_embed`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PatchEmbed {
+    /// Side of the square image, pixels.
+    pub image_size: usize,
+    /// Side of one patch, pixels.
+    pub patch_size: usize,
+    /// `[width, 3·patch·patch]`, input in channel, row, column order.
+    pub weight: Weight,
+    /// `[width]`
+    pub bias: Vector,
+    /// `[patches, width]`, added to every image's patches.
+    pub position: Table,
+}
+
+/// Rotary embedding: pairs `(i, i + head_dim/2)`, angle `position · 10000^(-2i/head_dim)` in f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rope {
+    /// Width of one head.
+    pub head_dim: usize,
+    /// Position of row 0; row `r` has `position + r`.
+    pub position: usize,
+}
+
+/// Arguments of [`Device::guide`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Guidance {
+    /// Time of the step, from 1 (noise) to 0 (action).
+    pub time: f32,
+    /// Guidance weight g of the step.
+    pub weight: f32,
+}
+
+/// What identifies a chunk's sequence of operations: two chunks of the same shape run the very
+/// same operations on the same buffers, so a device may record one and replay it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ChunkShape {
+    /// Cameras present.
+    pub cameras: usize,
+    /// Valid text tokens.
+    pub tokens: usize,
+    /// Whether real-time chunking guides the integration.
+    pub guided: bool,
+}
+
+/// Answer of [`Device::begin_chunk`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Begin {
+    /// Issue the operations.
+    Run,
+    /// A recording of this shape has been replayed: the outputs are there.
+    Replayed,
+}
+
+/// Where an operation was executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ran {
+    /// On the device.
+    Device,
+    /// On the host, because the device has no such operation: a fallback.
+    Host,
+}
+
+/// Why a device refuses or fails.
+#[derive(Debug, thiserror::Error)]
+pub enum DeviceError {
+    /// An operation's views do not fit together.
+    #[error("{op}: expected {expected}, got {got}")]
+    Shape {
+        /// The operation.
+        op: &'static str,
+        /// What it needs.
+        expected: String,
+        /// What it was given.
+        got: String,
+    },
+    /// The device can't do this.
+    #[error("{what}: not supported by device {device}: {why}")]
+    Unsupported {
+        /// Operation, dtype or option.
+        what: String,
+        /// Name of the device.
+        device: String,
+        /// The reason.
+        why: String,
+    },
+    /// Memory could not be had.
+    #[error("{what}: could not allocate {bytes} bytes: {why}")]
+    Memory {
+        /// What it was for.
+        what: String,
+        /// How much.
+        bytes: usize,
+        /// The system's or the device's answer.
+        why: String,
+    },
+    /// The device was lost; nothing more will come from it.
+    #[error("device lost: {0}")]
+    Lost(String),
+}
+
+/// Result of an operation: where it ran.
+pub type OpResult = Result<Ran, DeviceError>;
+
+/// A machine that runs a model's operations.
+///
+/// Load: create everything, then [`seal`](Self::seal). Run: between
+/// [`begin_chunk`](Self::begin_chunk) and [`end_chunk`](Self::end_chunk) only operations are
+/// called; inputs are written before and outputs read after.
+pub trait Device: Send {
+    /// One line for people: name, kernels, precision, threads.
+    fn describe(&self) -> String;
+
+    // ---- load
+
+    /// A matrix `[sum of rows, in]` from the rows of `parts`, which have the same number of columns
+    /// (dimensions after the first are flattened). With `cols`, only those columns.
+    fn weight(&mut self, parts: &[&Tensor], cols: Option<Range<usize>>) -> Result<Weight, DeviceError>;
+
+    /// The pair of matrices of a gated MLP for [`geglu`](Self::geglu), both `[hidden, in]`.
+    fn gated_weight(&mut self, gate: &Tensor, up: &Tensor) -> Result<Weight, DeviceError>;
+
+    /// A vector of f32, copied.
+    fn vector(&mut self, values: &[f32]) -> Result<Vector, DeviceError>;
+
+    /// An embedding table `[vocabulary, width]`.
+    fn table(&mut self, tensor: &Tensor) -> Result<Table, DeviceError>;
+
+    /// An activation buffer, zeroed.
+    fn buffer(&mut self, role: Role, rows: usize, cols: usize) -> Result<Buffer, DeviceError>;
+
+    /// Keys and values for `layers` layers of `rows` tokens, `heads` heads of `head_dim`, zeroed.
+    fn kv_cache(
+        &mut self,
+        layers: usize,
+        rows: usize,
+        heads: usize,
+        head_dim: usize,
+    ) -> Result<KvCache, DeviceError>;
+
+    /// Everything has been created: allocate scratch, start threads. No allocation comes after.
+    fn seal(&mut self) -> Result<(), DeviceError>;
+
+    /// Bytes the device holds beyond the mapped checkpoint (activations, packed weights, scratch).
+    fn bytes(&self) -> usize;
+
+    // ---- inputs and outputs: any row offset
+
+    /// Row-major f32 `[rows, cols]` into an image, stream or operand view.
+    fn write(&mut self, values: &[f32], out: View) -> Result<(), DeviceError>;
+
+    /// Token ids into the rows of a tokens view.
+    fn write_tokens(&mut self, ids: &[u32], out: View) -> Result<(), DeviceError>;
+
+    /// A stream or operand view as row-major f32 `[rows, cols]`.
+    fn read(&mut self, view: View, out: &mut [f32]) -> Result<(), DeviceError>;
+
+    /// Keys and values of rows `rows` of a cache's layer, each row-major `[rows, heads·head_dim]`.
+    fn read_kv(
+        &mut self,
+        cache: KvCache,
+        layer: usize,
+        rows: Range<usize>,
+        k: &mut [f32],
+        v: &mut [f32],
+    ) -> Result<(), DeviceError>;
+
+    // ---- one chunk
+
+    /// A chunk starts. A device that records operations may answer that it has replayed it.
+    fn begin_chunk(&mut self, _shape: ChunkShape) -> Result<Begin, DeviceError> {
+        Ok(Begin::Run)
+    }
+
+    /// All operations of a chunk have been issued.
+    fn end_chunk(&mut self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    /// Waits until every operation issued so far is done (for timing; devices may be asynchronous).
+    fn synchronize(&mut self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    /// `out[i·patches + p] = W·patch(images[i], p) + b + position[p]`; `images` is a
+    /// [`Role::Image`] view `[n, 3·size²]`, `out` a stream `[n·patches, width]`.
+    fn patch_embed(&mut self, images: View, args: PatchEmbed, out: View) -> OpResult;
+
+    /// `out[r] = table[ids[r]] · scale`, a stream; `out` may start at any row.
+    fn embed(&mut self, table: Table, ids: View, scale: f32, out: View) -> OpResult;
+
+    /// LayerNorm over columns: `(x - mean)/√(var + ε)·w + b`, in f32.
+    fn layer_norm(&mut self, x: View, weight: Vector, bias: Vector, epsilon: f32, out: View) -> OpResult;
+
+    /// RMSNorm over columns as Gemma has it: `x/√(mean x² + ε)·(1 + w)`, in f32.
+    fn rms_norm(&mut self, x: View, weight: Vector, epsilon: f32, out: View) -> OpResult;
+
+    /// `out = then(x·Wᵀ + b)`, f32 accumulation. `x` is an operand, or a stream for a product in f32.
+    fn linear(&mut self, x: View, weight: Weight, bias: Option<Vector>, then: Then, out: View) -> OpResult;
+
+    /// `out = gelu_tanh(x·gateᵀ) · (x·upᵀ)`.
+    fn geglu(&mut self, x: View, weight: Weight, out: View) -> OpResult;
+
+    /// Rotary embedding of every head of the stream `x` into the operand `out`. Without `rope`
+    /// the values are only converted.
+    fn rope(&mut self, x: View, rope: Option<Rope>, out: View) -> OpResult;
+
+    /// Keys (rotated if `rope` is given) and values of `k.rows` tokens into rows `row..` of a
+    /// cache's layer. `k` and `v` are streams `[rows, heads·head_dim]`.
+    fn cache_write(
+        &mut self,
+        cache: KvCache,
+        layer: usize,
+        row: usize,
+        k: View,
+        v: View,
+        rope: Option<Rope>,
+    ) -> OpResult;
+
+    /// `softmax(q·kᵀ·scale)·v` per head, softmax in f32; `q` and `out` are operands
+    /// `[rows, heads·head_dim]`.
+    fn attention(&mut self, q: View, cache: KvCache, layer: usize, args: Attention, out: View) -> OpResult;
+
+    /// Copies a stream; both views may start at any row.
+    fn copy(&mut self, x: View, out: View) -> OpResult;
+
+    /// Real-time chunking guidance, in place on the velocity `v` (all streams `[horizon, width]`,
+    /// `row_weights` `[horizon, 1]`): with x̂ = x - t·v, `v -= g·w_row·(left_over - x̂)`.
+    fn guide(&mut self, v: View, x: View, left_over: View, row_weights: View, args: Guidance) -> OpResult;
+
+    /// Euler step `x += dt·v`, streams.
+    fn euler_step(&mut self, x: View, v: View, dt: f32) -> OpResult;
+}

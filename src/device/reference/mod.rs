@@ -1,0 +1,1 @@
+//! Device `reference`: plain f32 loops, the oracle the other devices are compared with.

@@ -1,0 +1,34 @@
+//! Embedded runtime for Physical Intelligence's PI0 vision-language-action policy.
+//!
+//! Two halves live in this crate and meet only in shared memory:
+//!
+//! - the **client** half ([`client`], [`capi`]) is what a robot controller links: it opens a
+//!   connection, writes observations in place and reads actions, without a system call, an
+//!   allocation or a lock on the fast path;
+//! - the **engine** half ([`checkpoint`], [`device`], [`model`], [`policy`], [`daemon`]) maps the
+//!   weights, owns the device and turns observations into chunks of actions.
+//!
+//! Each layer knows only those below it: `daemon → policy → model → device → checkpoint`, and
+//! `capi → client → shm`. PI0's forward pass is written once, in [`model`], over the
+//! [`Device`](device::Device) trait.
+#![deny(unsafe_op_in_unsafe_fn)]
+#![warn(missing_docs)]
+
+#[cfg(feature = "engine")]
+pub mod checkpoint;
+#[cfg(feature = "engine")]
+pub mod device;
+#[cfg(feature = "engine")]
+pub mod model;
+#[cfg(feature = "engine")]
+pub mod policy;
+
+#[cfg(feature = "client")]
+pub mod capi;
+#[cfg(feature = "client")]
+pub mod client;
+#[cfg(feature = "client")]
+pub mod shm;
+
+#[cfg(feature = "daemon")]
+pub mod daemon;
