@@ -304,13 +304,16 @@ pub trait Device: Send {
     /// `out[r] = table[ids[r]] · scale`, a stream; `out` may start at any row.
     fn embed(&mut self, table: Table, ids: View, scale: f32, out: View) -> OpResult;
 
-    /// LayerNorm over columns: `(x - mean)/√(var + ε)·w + b`, in f32.
+    /// LayerNorm over columns: `(x - mean)/√(var + ε)·w + b`, in f32. `x` is a stream, `out` a
+    /// stream or an operand.
     fn layer_norm(&mut self, x: View, weight: Vector, bias: Vector, epsilon: f32, out: View) -> OpResult;
 
-    /// RMSNorm over columns as Gemma has it: `x/√(mean x² + ε)·(1 + w)`, in f32.
+    /// RMSNorm over columns as Gemma has it: `x/√(mean x² + ε)·(1 + w)`, in f32. `x` is a stream,
+    /// `out` a stream or an operand.
     fn rms_norm(&mut self, x: View, weight: Vector, epsilon: f32, out: View) -> OpResult;
 
-    /// `out = then(x·Wᵀ + b)`, f32 accumulation. `x` is an operand, or a stream for a product in f32.
+    /// `out = then(x·Wᵀ + b)`, f32 accumulation. `x` is an operand, or a stream for a product in f32;
+    /// `out` is a stream or an operand.
     fn linear(&mut self, x: View, weight: Weight, bias: Option<Vector>, then: Then, out: View) -> OpResult;
 
     /// `out = gelu_tanh(x·gateᵀ) · (x·upᵀ)`.
