@@ -41,6 +41,11 @@ impl Dtype {
             Dtype::U8 => "U8",
         }
     }
+
+    /// The dtype of that name.
+    pub fn from_name(name: &str) -> Option<Dtype> {
+        [Dtype::F32, Dtype::Bf16, Dtype::F16, Dtype::I64, Dtype::U8].into_iter().find(|d| d.name() == name)
+    }
 }
 
 impl std::fmt::Display for Dtype {
@@ -110,6 +115,11 @@ impl Tensor {
     /// Elements per row: the product of all dimensions but the first.
     pub fn cols(&self) -> usize {
         self.shape.get(1..).unwrap_or(&[]).iter().product()
+    }
+
+    /// Where its bytes are in the file.
+    pub(crate) fn range(&self) -> Range<usize> {
+        self.range.clone()
     }
 
     /// The stored bytes, little-endian, possibly unaligned for their dtype.

@@ -154,8 +154,8 @@ pub struct ChunkShape {
     pub cameras: usize,
     /// Valid text tokens.
     pub tokens: usize,
-    /// Whether real-time chunking guides the integration.
-    pub guided: bool,
+    /// Real-time chunking: the bits of the bound on the guidance weight.
+    pub guidance: Option<u32>,
 }
 
 /// Answer of [`Device::begin_chunk`].

@@ -1,4 +1,25 @@
 //! PI0, written once over the [`Device`](crate::device::Device) trait.
+//!
+//! Start at [`pi0`]: it reads top to bottom like the paper. One file per module.
+
+pub mod attention;
+pub mod common;
+pub mod denoise;
+mod error;
+pub mod gemma;
+pub mod ledger;
+mod load;
+pub mod ops;
+pub mod paligemma;
+pub mod pi0;
+pub mod prefix;
+pub mod siglip;
+pub mod suffix;
+
+pub use error::ModelError;
+pub use ledger::{Ledger, Module};
+pub use ops::{Source, Stage, Tap};
+pub use pi0::{MAX_CAMERAS, Pi0, Timings};
 
 /// Left-over actions of the previous chunk that guide the next one (real-time chunking).
 #[derive(Clone, Copy, Debug)]

@@ -443,7 +443,7 @@ impl Device for Reference {
             Keys::First(n) => n,
             Keys::Blocks(n) => q.rows.next_multiple_of(n.max(1)),
         };
-        if layer >= c.layers || last > c.rows || args.heads % c.heads != 0 {
+        if layer >= c.layers || last > c.rows || !args.heads.is_multiple_of(c.heads) {
             return Err(shape(
                 "attention",
                 format!("{} layers of {} keys, a multiple of {} heads", c.layers, c.rows, c.heads),

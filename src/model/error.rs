@@ -1,0 +1,25 @@
+//! Why a model can't be loaded or a chunk not be computed.
+
+use crate::checkpoint::CheckpointError;
+use crate::device::DeviceError;
+
+/// Errors of the model layer.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// A tensor is missing or does not fit.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The device refuses or fails.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// An input has the wrong size or content.
+    #[error("{what}: expected {expected}, got {got}")]
+    Input {
+        /// The input.
+        what: &'static str,
+        /// What the model needs.
+        expected: String,
+        /// What it was given.
+        got: String,
+    },
+}

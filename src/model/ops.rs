@@ -1,0 +1,213 @@
+//! The device as the model sees it: every operation is entered in the ledger on its way, and
+//! every stage can be looked at.
+
+use super::ledger::{Ledger, Module, Op};
+use crate::device::{
+    Attention, Device, DeviceError, Guidance, KvCache, PatchEmbed, Ran, Rope, Table, Then, Vector, View,
+    Weight,
+};
+
+/// A point of the forward pass whose values have a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// Patch embedding plus position, `[cameras·patches, vision_width]`.
+    VisionEmbedding,
+    /// Output of a vision block.
+    VisionLayer(usize),
+    /// After the vision tower's last norm.
+    VisionOut,
+    /// Projected image tokens, `[cameras·patches, width]`.
+    ImageTokens,
+    /// Scaled token embeddings, `[tokens, width]`.
+    LanguageEmbedding,
+    /// Image and text embeddings, `[prefix, width]`.
+    PrefixEmbedding,
+    /// Output of a prefix layer; the last layer has none.
+    PrefixLayer(usize),
+    /// Keys and values of a prefix layer, `[prefix, kv_heads·head_dim]` each.
+    PrefixKv(usize),
+    /// Embedded state, `[1, expert_width]`.
+    StateEmbedding,
+    /// Output of an expert layer for the state token; the last layer has none.
+    StateLayer(usize),
+    /// Sinusoidal time embedding of a step, `[1, expert_width]`.
+    TimeEmbedding(usize),
+    /// Embedded actions and time of a step, `[chunk, expert_width]`.
+    ActionEmbedding(usize),
+    /// Output of an expert layer (step, layer), `[chunk, expert_width]`.
+    ExpertLayer(usize, usize),
+    /// After the expert's last norm, `[chunk, expert_width]`.
+    ExpertOut(usize),
+    /// x before a step, `[chunk, max_action_dim]`.
+    X(usize),
+    /// Velocity of a step before guidance, `[chunk, max_action_dim]`.
+    Velocity(usize),
+    /// The result, `[chunk, max_action_dim]`.
+    Actions,
+}
+
+/// Where a stage's values are.
+#[derive(Clone, Copy, Debug)]
+pub enum Source<'a> {
+    /// In a buffer of the device.
+    View(View),
+    /// In the first rows of a layer of a KV cache.
+    Kv {
+        /// The cache.
+        cache: KvCache,
+        /// The layer.
+        layer: usize,
+        /// Rows filled.
+        rows: usize,
+    },
+    /// On the host.
+    Host(&'a [f32]),
+}
+
+/// Someone who looks at stages while a chunk is computed.
+pub trait Tap {
+    /// `stage` has just been computed.
+    fn at(&mut self, stage: Stage, source: Source<'_>, device: &mut dyn Device) -> Result<(), DeviceError>;
+}
+
+type Done = Result<(), DeviceError>;
+
+/// A device, the ledger, perhaps a tap, and the module on whose account operations go.
+pub struct Ops<'a> {
+    device: &'a mut dyn Device,
+    ledger: &'a mut Ledger,
+    tap: Option<&'a mut dyn Tap>,
+    module: Module,
+}
+
+impl<'a> Ops<'a> {
+    /// Operations of the main module.
+    pub fn new(device: &'a mut dyn Device, ledger: &'a mut Ledger, tap: Option<&'a mut dyn Tap>) -> Self {
+        Self { device, ledger, tap, module: Module::Main }
+    }
+
+    /// The same on another module's account.
+    pub fn within(&mut self, module: Module) -> Ops<'_> {
+        let tap: Option<&mut dyn Tap> = match &mut self.tap {
+            Some(tap) => Some(*tap),
+            None => None,
+        };
+        Ops { device: self.device, ledger: self.ledger, tap, module }
+    }
+
+    /// The device itself, for what is not an operation.
+    pub fn device(&mut self) -> &mut dyn Device {
+        self.device
+    }
+
+    /// Shows a stage to the tap, if there is one.
+    pub fn stage(&mut self, stage: Stage, source: Source<'_>) -> Done {
+        match &mut self.tap {
+            Some(tap) => tap.at(stage, source, self.device),
+            None => Ok(()),
+        }
+    }
+
+    fn enter(&mut self, op: Op, ran: Ran) -> Done {
+        self.ledger.enter(self.module, op, ran);
+        Ok(())
+    }
+
+    /// [`Device::write`]
+    pub fn write(&mut self, values: &[f32], out: View) -> Done {
+        self.device.write(values, out)?;
+        self.enter(Op::Write, Ran::Host)
+    }
+
+    /// [`Device::write_tokens`]
+    pub fn write_tokens(&mut self, ids: &[u32], out: View) -> Done {
+        self.device.write_tokens(ids, out)?;
+        self.enter(Op::Write, Ran::Host)
+    }
+
+    /// [`Device::read`]
+    pub fn read(&mut self, view: View, out: &mut [f32]) -> Done {
+        self.device.read(view, out)?;
+        self.enter(Op::Read, Ran::Host)
+    }
+
+    /// [`Device::patch_embed`]
+    pub fn patch_embed(&mut self, images: View, args: PatchEmbed, out: View) -> Done {
+        let ran = self.device.patch_embed(images, args, out)?;
+        self.enter(Op::PatchEmbed, ran)
+    }
+
+    /// [`Device::embed`]
+    pub fn embed(&mut self, table: Table, ids: View, scale: f32, out: View) -> Done {
+        let ran = self.device.embed(table, ids, scale, out)?;
+        self.enter(Op::Embed, ran)
+    }
+
+    /// [`Device::layer_norm`]
+    pub fn layer_norm(&mut self, x: View, weight: Vector, bias: Vector, epsilon: f32, out: View) -> Done {
+        let ran = self.device.layer_norm(x, weight, bias, epsilon, out)?;
+        self.enter(Op::LayerNorm, ran)
+    }
+
+    /// [`Device::rms_norm`]
+    pub fn rms_norm(&mut self, x: View, weight: Vector, epsilon: f32, out: View) -> Done {
+        let ran = self.device.rms_norm(x, weight, epsilon, out)?;
+        self.enter(Op::RmsNorm, ran)
+    }
+
+    /// [`Device::linear`]
+    pub fn linear(&mut self, x: View, weight: Weight, bias: Option<Vector>, then: Then, out: View) -> Done {
+        let ran = self.device.linear(x, weight, bias, then, out)?;
+        self.enter(Op::Linear, ran)
+    }
+
+    /// [`Device::geglu`]
+    pub fn geglu(&mut self, x: View, weight: Weight, out: View) -> Done {
+        let ran = self.device.geglu(x, weight, out)?;
+        self.enter(Op::Geglu, ran)
+    }
+
+    /// [`Device::rope`]
+    pub fn rope(&mut self, x: View, rope: Option<Rope>, out: View) -> Done {
+        let ran = self.device.rope(x, rope, out)?;
+        self.enter(Op::Rope, ran)
+    }
+
+    /// [`Device::cache_write`]
+    pub fn cache_write(
+        &mut self,
+        cache: KvCache,
+        layer: usize,
+        row: usize,
+        k: View,
+        v: View,
+        rope: Option<Rope>,
+    ) -> Done {
+        let ran = self.device.cache_write(cache, layer, row, k, v, rope)?;
+        self.enter(Op::CacheWrite, ran)
+    }
+
+    /// [`Device::attention`]
+    pub fn attention(&mut self, q: View, cache: KvCache, layer: usize, args: Attention, out: View) -> Done {
+        let ran = self.device.attention(q, cache, layer, args, out)?;
+        self.enter(Op::Attention, ran)
+    }
+
+    /// [`Device::copy`]
+    pub fn copy(&mut self, x: View, out: View) -> Done {
+        let ran = self.device.copy(x, out)?;
+        self.enter(Op::Copy, ran)
+    }
+
+    /// [`Device::guide`]
+    pub fn guide(&mut self, v: View, x: View, left_over: View, row_weights: View, args: Guidance) -> Done {
+        let ran = self.device.guide(v, x, left_over, row_weights, args)?;
+        self.enter(Op::Guide, ran)
+    }
+
+    /// [`Device::euler_step`]
+    pub fn euler_step(&mut self, x: View, v: View, dt: f32) -> Done {
+        let ran = self.device.euler_step(x, v, dt)?;
+        self.enter(Op::EulerStep, ran)
+    }
+}

@@ -1,0 +1,114 @@
+//! The backbone: vision tower, projector, language model over the prefix, and the action expert
+//! that attends to the same keys and values.
+
+use super::attention::{Heads, Sequence, Tokens};
+use super::error::ModelError;
+use super::gemma::{Gemma, GemmaSizes};
+use super::ledger::Module;
+use super::load::{Loader, Slot};
+use super::ops::{Ops, Source, Stage};
+use super::siglip::Siglip;
+use crate::device::{Keys, KvCache, Role, Table, Then, Vector, View, Weight};
+
+const PALIGEMMA: &str = "paligemma_with_expert.paligemma.model.";
+const EXPERT: &str = "paligemma_with_expert.gemma_expert.model.";
+
+/// PaliGemma and the action expert.
+pub struct Backbone {
+    vision: Siglip,
+    projector: (Weight, Vector),
+    language: Gemma,
+    expert: Gemma,
+    cache: KvCache,
+    /// Expert output after the last norm, a stream: the velocity is computed from it in f32.
+    expert_out: Slot,
+    /// Token embedding `[vocabulary, width]`.
+    pub tokens: Table,
+}
+
+impl Backbone {
+    /// Loads everything, for `cameras` images and prefixes of at most `prefix` tokens.
+    pub fn load(loader: &mut Loader<'_>, cameras: usize, prefix: usize) -> Result<Self, ModelError> {
+        let arch = loader.checkpoint.arch().clone();
+        let heads = Heads { queries: arch.heads, keys: arch.kv_heads, dim: arch.head_dim };
+        let rows = Sequence { prefix, actions: arch.chunk_size }.len();
+        let cache = loader.device.kv_cache(arch.depth, rows, heads.keys, heads.dim)?;
+        let mut paligemma = loader.within(PALIGEMMA);
+        let vision = Siglip::load(paligemma.within("vision_tower.vision_model."), cameras)?;
+        let projector = (
+            paligemma.weight(&["multi_modal_projector.linear"])?,
+            paligemma.vector(&["multi_modal_projector.linear.bias"])?,
+        );
+        let sizes = GemmaSizes { width: arch.width, mlp: arch.mlp, depth: arch.depth, heads, rows: prefix };
+        let language = Gemma::load(paligemma.within("language_model."), sizes, cache)?;
+        let sizes =
+            GemmaSizes { width: arch.expert_width, mlp: arch.expert_mlp, rows: arch.chunk_size, ..sizes };
+        let expert = Gemma::load(loader.within(EXPERT), sizes, cache)?;
+        Ok(Self {
+            vision,
+            projector,
+            language,
+            expert,
+            cache,
+            expert_out: loader.buffer(Role::Stream, arch.chunk_size, arch.expert_width)?,
+            tokens: loader.device.table(loader.checkpoint.embedding())?,
+        })
+    }
+
+    /// Images to tokens in the language model's width. They are not scaled.
+    pub fn embed_images(&self, mut ops: Ops<'_>, images: View, out: View) -> Result<(), ModelError> {
+        let tokens = self.vision.forward(ops.within(Module::Vision), images)?;
+        ops.linear(tokens, self.projector.0, Some(self.projector.1), Then::Store, out)?;
+        ops.stage(Stage::ImageTokens, Source::View(out))?;
+        Ok(())
+    }
+
+    /// The prefix through the language model, in place: fills the cache, which is all that is
+    /// needed of it.
+    pub fn prefix(&self, mut ops: Ops<'_>, x: View, sequence: Sequence) -> Result<(), ModelError> {
+        let tokens = Tokens { first: 0, keys: Keys::First(sequence.visible_keys(0)), rotary: true };
+        for i in 0..self.language.depth() - 1 {
+            self.language.layer(ops.within(Module::Language), i, x, tokens)?;
+            ops.stage(Stage::PrefixLayer(i), Source::View(x))?;
+            self.show_cache(&mut ops, i, sequence.prefix)?;
+        }
+        self.language.last_keys_and_values(ops.within(Module::Language), x, tokens)?;
+        self.show_cache(&mut ops, self.language.depth() - 1, sequence.prefix)
+    }
+
+    /// The state token through the expert, in place. It never attends to actions, so its keys
+    /// and values serve all steps.
+    pub fn state(&self, mut ops: Ops<'_>, x: View, sequence: Sequence) -> Result<(), ModelError> {
+        let first = sequence.state();
+        let tokens = Tokens { first, keys: Keys::First(sequence.visible_keys(first)), rotary: true };
+        for i in 0..self.expert.depth() - 1 {
+            self.expert.layer(ops.within(Module::Language), i, x, tokens)?;
+            ops.stage(Stage::StateLayer(i), Source::View(x))?;
+        }
+        self.expert.last_keys_and_values(ops.within(Module::Language), x, tokens)
+    }
+
+    /// The actions of one step through the expert, in place; returns the normed output, a stream.
+    pub fn actions(
+        &self,
+        mut ops: Ops<'_>,
+        x: View,
+        step: usize,
+        sequence: Sequence,
+    ) -> Result<View, ModelError> {
+        let first = sequence.first_action();
+        let tokens = Tokens { first, keys: Keys::First(sequence.visible_keys(first)), rotary: true };
+        for i in 0..self.expert.depth() {
+            self.expert.layer(ops.within(Module::Language), i, x, tokens)?;
+            ops.stage(Stage::ExpertLayer(step, i), Source::View(x))?;
+        }
+        let out = self.expert_out.first(x.rows);
+        self.expert.final_norm(ops.within(Module::Language), x, out)?;
+        ops.stage(Stage::ExpertOut(step), Source::View(out))?;
+        Ok(out)
+    }
+
+    fn show_cache(&self, ops: &mut Ops<'_>, layer: usize, rows: usize) -> Result<(), ModelError> {
+        Ok(ops.stage(Stage::PrefixKv(layer), Source::Kv { cache: self.cache, layer, rows })?)
+    }
+}

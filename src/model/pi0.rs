@@ -1,0 +1,216 @@
+//! The main model: the prefix once, then the flow-matching loop.
+
+use std::time::Instant;
+
+use super::attention::Sequence;
+use super::denoise::Denoise;
+use super::error::ModelError;
+use super::ledger::{Ledger, Module};
+use super::load::Loader;
+use super::ops::{Ops, Tap};
+use super::paligemma::Backbone;
+use super::prefix::Prefix;
+use super::suffix::Suffix;
+use super::{Inputs, Rtc};
+use crate::checkpoint::{Arch, Checkpoint};
+use crate::device::{Begin, ChunkShape, Device};
+
+/// Most cameras a model can be given.
+pub const MAX_CAMERAS: usize = 4;
+
+/// PI0 on a device: weights, buffers, and the ledger of what ran where.
+pub struct Pi0 {
+    arch: Arch,
+    cameras: usize,
+    backbone: Backbone,
+    prefix: Prefix,
+    suffix: Suffix,
+    denoise: Denoise,
+    ledger: Ledger,
+    device: Box<dyn Device>,
+}
+
+/// Where the time of a chunk went.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// Vision tower and projector, and text embedding.
+    pub vision_ns: u64,
+    /// Prefix through the language model.
+    pub prefix_ns: u64,
+    /// State token and all Euler steps.
+    pub denoise_ns: u64,
+    /// Everything, inputs and outputs included.
+    pub total_ns: u64,
+}
+
+impl Pi0 {
+    /// Puts a checkpoint on a device, for as many cameras as it declares, with `steps` Euler
+    /// steps, and allocates every buffer.
+    ///
+    /// # Errors
+    /// If a tensor is missing or does not fit, `steps` is 0, the checkpoint declares no camera or
+    /// more than [`MAX_CAMERAS`], or the device refuses.
+    pub fn load(
+        checkpoint: &Checkpoint,
+        mut device: Box<dyn Device>,
+        steps: usize,
+    ) -> Result<Self, ModelError> {
+        let arch = checkpoint.arch().clone();
+        let cameras = checkpoint.processing().cameras.len();
+        ensure((1..=MAX_CAMERAS).contains(&cameras), "cameras", || {
+            (format!("1 to {MAX_CAMERAS}"), cameras.to_string())
+        })?;
+        ensure(steps > 0, "steps", || ("at least 1".into(), "0".into()))?;
+        let mut loader = Loader::new(checkpoint, device.as_mut());
+        let backbone = Backbone::load(&mut loader, cameras, Prefix::rows(&arch, cameras))?;
+        let prefix = Prefix::load(&mut loader, cameras)?;
+        let suffix = Suffix::load(&mut loader, steps)?;
+        let denoise = Denoise::load(&mut loader, steps)?;
+        device.seal()?;
+        Ok(Self { arch, cameras, backbone, prefix, suffix, denoise, ledger: Ledger::default(), device })
+    }
+
+    /// The model's sizes.
+    pub fn arch(&self) -> &Arch {
+        &self.arch
+    }
+
+    /// What ran where, since the ledger was last cleared.
+    pub fn ledger(&mut self) -> &mut Ledger {
+        &mut self.ledger
+    }
+
+    /// The device.
+    pub fn device(&self) -> &dyn Device {
+        self.device.as_ref()
+    }
+
+    /// Computes one chunk: normalised actions, `[chunk_size, max_action_dim]`.
+    ///
+    /// # Errors
+    /// If an input has the wrong size or the device fails. Nothing is computed from a bad input.
+    pub fn sample(&mut self, inputs: &Inputs<'_>, actions: &mut [f32]) -> Result<Timings, ModelError> {
+        self.sample_with(inputs, actions, None)
+    }
+
+    /// [`sample`](Self::sample), showing every stage to `tap`.
+    pub fn sample_with(
+        &mut self,
+        inputs: &Inputs<'_>,
+        actions: &mut [f32],
+        tap: Option<&mut dyn Tap>,
+    ) -> Result<Timings, ModelError> {
+        let shape = self.check(inputs, actions)?;
+        let start = Instant::now();
+        let mut timings = Timings::default();
+        let tap = tap.map(|tap| tap as &mut dyn Tap);
+        let mut ops = Ops::new(self.device.as_mut(), &mut self.ledger, tap);
+
+        self.prefix.write(&mut ops, inputs.images, inputs.tokens)?;
+        self.suffix.write(&mut ops, inputs.state)?;
+        ops.write(inputs.noise, self.denoise.noise())?;
+        if let Some(rtc) = &inputs.rtc {
+            self.denoise.write_guidance(&mut ops, rtc)?;
+        }
+
+        if ops.device().begin_chunk(shape)? == Begin::Run {
+            let sequence = Sequence {
+                prefix: shape.cameras * self.arch.patches() + shape.tokens,
+                actions: self.arch.chunk_size,
+            };
+            let mut lap = Lap::start();
+            let x = self.prefix.embed(ops.within(Module::Prefix), &self.backbone, shape.cameras, sequence)?;
+            timings.vision_ns = lap.end(&mut ops)?;
+            self.backbone.prefix(ops.within(Module::Backbone), x, sequence)?;
+            timings.prefix_ns = lap.end(&mut ops)?;
+            let state = self.suffix.embed_state(ops.within(Module::Suffix))?;
+            self.backbone.state(ops.within(Module::Backbone), state, sequence)?;
+            let guided = inputs.rtc.as_ref().map(|rtc| rtc.max_weight);
+            let denoise = ops.within(Module::Denoise);
+            self.denoise.integrate(denoise, &self.backbone, &self.suffix, sequence, guided)?;
+            timings.denoise_ns = lap.end(&mut ops)?;
+            ops.device().end_chunk()?;
+        }
+        ops.read(self.denoise.x(), actions)?;
+        timings.total_ns = nanoseconds(start);
+        Ok(timings)
+    }
+
+    fn check(&self, inputs: &Inputs<'_>, actions: &[f32]) -> Result<ChunkShape, ModelError> {
+        let arch = &self.arch;
+        let image = 3 * arch.image_size * arch.image_size;
+        let chunk = arch.chunk_size * arch.max_action_dim;
+        let cameras = inputs.images.len() / image;
+        let tokens = inputs.tokens.len();
+        let most_tokens = arch.tokenizer_max_length;
+
+        let whole = inputs.images.len() == cameras * image && (1..=self.cameras).contains(&cameras);
+        ensure(whole, "images", || {
+            (format!("1 to {} times {image} values", self.cameras), inputs.images.len().to_string())
+        })?;
+        ensure((1..=most_tokens).contains(&tokens), "tokens", || {
+            (format!("1 to {most_tokens}"), tokens.to_string())
+        })?;
+        if let Some(id) = inputs.tokens.iter().find(|&&id| id as usize >= arch.vocab_size) {
+            ensure(false, "token", || (format!("an id below {}", arch.vocab_size), id.to_string()))?;
+        }
+        ensure_values("state", arch.max_state_dim, inputs.state.len())?;
+        ensure_values("noise", chunk, inputs.noise.len())?;
+        ensure_values("actions", chunk, actions.len())?;
+        if let Some(rtc) = &inputs.rtc {
+            self.check_guidance(rtc)?;
+        }
+        let guidance = inputs.rtc.as_ref().map(|rtc| rtc.max_weight.to_bits());
+        Ok(ChunkShape { cameras, tokens, guidance })
+    }
+
+    fn check_guidance(&self, rtc: &Rtc<'_>) -> Result<(), ModelError> {
+        let (width, most) = (self.arch.max_action_dim, self.arch.chunk_size);
+        let rows = rtc.left_over.len() / width;
+        let whole = rtc.left_over.len() == rows * width && (1..=most).contains(&rows);
+        ensure(whole, "left-over actions", || {
+            (format!("1 to {most} rows of {width}"), format!("{} values", rtc.left_over.len()))
+        })?;
+        let bounded = rtc.max_weight.is_finite() && rtc.max_weight >= 0.0;
+        ensure(bounded, "guidance weight", || {
+            ("a finite value, not negative".into(), rtc.max_weight.to_string())
+        })
+    }
+}
+
+/// An input error unless `ok`; the message (expected, got) is only made when it is needed.
+fn ensure(
+    ok: bool,
+    what: &'static str,
+    message: impl FnOnce() -> (String, String),
+) -> Result<(), ModelError> {
+    if ok {
+        return Ok(());
+    }
+    let (expected, got) = message();
+    Err(ModelError::Input { what, expected, got })
+}
+
+fn ensure_values(what: &'static str, expected: usize, got: usize) -> Result<(), ModelError> {
+    ensure(expected == got, what, || (format!("{expected} values"), got.to_string()))
+}
+
+/// Stage times; waits for the device so that work is counted where it was asked for.
+struct Lap(Instant);
+
+impl Lap {
+    fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    fn end(&mut self, ops: &mut Ops<'_>) -> Result<u64, ModelError> {
+        ops.device().synchronize()?;
+        let elapsed = nanoseconds(self.0);
+        self.0 = Instant::now();
+        Ok(elapsed)
+    }
+}
+
+fn nanoseconds(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX)
+}

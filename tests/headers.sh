@@ -1,0 +1,24 @@
+#!/usr/bin/env bash
+# The public headers compile alone, in every language version we promise, with every warning on.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+echo '#include <pi0rt.h>' | tee "$scratch/h.c" >"$scratch/h.cpp"
+echo '#include <pi0rt.hpp>' >"$scratch/hpp.cpp"
+warnings=(-Wall -Wextra -Werror -pedantic -Iinclude -fsyntax-only)
+
+checked=0
+check() { "$@" && checked=$((checked + 1)); }
+for cc in gcc clang; do
+    command -v "$cc" >/dev/null || { echo "headers: $cc not found, left out"; continue; }
+    for std in c99 c11 c17; do check "$cc" -std=$std "${warnings[@]}" "$scratch/h.c"; done
+done
+for cxx in g++ clang++; do
+    command -v "$cxx" >/dev/null || { echo "headers: $cxx not found, left out"; continue; }
+    for std in c++11 c++17 c++20; do check "$cxx" -std=$std "${warnings[@]}" "$scratch/h.cpp"; done
+    for std in c++17 c++20; do check "$cxx" -std=$std "${warnings[@]}" "$scratch/hpp.cpp"; done
+done
+[ "$checked" -gt 0 ] || { echo "headers: no compiler found"; exit 1; }
+echo "headers: $checked compilations, no warning"
