@@ -1,0 +1,352 @@
+//! Matrix products: rows of weights, broadcast, times panels of tokens.
+//!
+//! A job is a block of output columns (rows of the weight matrix) for all tokens. Its sums build up
+//! in the thread's scratch over blocks of the inner dimension, then bias, activation and residual
+//! are applied on the way to the output, which has the layout the next product reads.
+
+use super::layout::Slab;
+use super::simd::{self, Dot, Simd, VECTORS};
+use super::weight::{Matrix, Part, convert};
+use crate::device::Then;
+
+/// Sizes of the blocks a job works in, chosen for the caches.
+#[derive(Clone, Copy)]
+pub struct Blocking {
+    /// Weight rows of a job, both matrices of a gated pair counted.
+    pub rows: usize,
+    /// Steps (words) of the inner dimension.
+    pub steps: usize,
+    /// Panels whose sums the scratch holds.
+    pub panels: usize,
+    /// Whether a few rows go over all panels before the next rows, and not the other way round:
+    /// rows stay in the first-level cache and panels in the second, or vice versa.
+    pub panels_inner: bool,
+}
+
+/// Words from one converted row to the next are more than a block, so that rows do not all start
+/// in the same cache set.
+const PAD: usize = 16;
+
+impl Blocking {
+    /// Words of scratch a job needs: sums, then converted weights.
+    pub const fn scratch<D: Dot>(self) -> usize {
+        self.sums::<D>() + self.rows * (self.steps + PAD)
+    }
+
+    const fn sums<D: Dot>(self) -> usize {
+        self.panels * self.rows * D::S::PANEL
+    }
+}
+
+/// `out = then(x·Wᵀ + bias)`, or the gated product.
+pub struct Gemm<'a> {
+    /// W.
+    pub matrix: &'a Matrix,
+    /// Input, as many rows as `out`.
+    pub x: Slab,
+    /// Output.
+    pub out: Slab,
+    /// One f32 an output column.
+    pub bias: Option<&'a [f32]>,
+    /// Ignored for a gated pair.
+    pub then: Then,
+}
+
+// SAFETY: jobs write disjoint columns of `out` and only read the rest.
+unsafe impl Sync for Gemm<'_> {}
+
+impl Gemm<'_> {
+    /// Output columns of a job: even, so that no two jobs share a pair, and fewer when there would
+    /// be few jobs.
+    fn columns<D: Dot>(&self) -> usize {
+        let most = D::BLOCKING.rows / if self.matrix.gated { 2 } else { 1 };
+        let rows = D::ROWS[VECTORS - 1];
+        let some = (self.matrix.rows / 24).next_multiple_of(rows);
+        some.clamp(rows.min(most), most).next_multiple_of(2).min(most)
+    }
+
+    /// Number of jobs.
+    pub fn jobs<D: Dot>(&self) -> usize {
+        if self.x.rows == 0 { 0 } else { self.matrix.rows.div_ceil(self.columns::<D>()) }
+    }
+}
+
+/// Runs job `job`.
+///
+/// # Safety
+/// The slabs have the matrix's columns and `D`'s format and panels, `scratch` as many words as
+/// [`Blocking::scratch`] says, and the machine `D`'s instructions.
+#[inline(always)]
+pub unsafe fn job<D: Dot>(g: &Gemm<'_>, job: usize, scratch: *mut f32) {
+    let blocking = D::BLOCKING;
+    let columns = g.columns::<D>();
+    let (from, to) = (job * columns, ((job + 1) * columns).min(g.matrix.rows));
+    // Of a gated pair the gate's sums come first, then those of the up projection.
+    let rows = if g.matrix.gated { 2 * (to - from) } else { to - from };
+    let panels = g.x.panels();
+    let groups = panels.div_ceil(blocking.panels);
+    let steps = g.matrix.cols.div_ceil(D::STEP);
+    // SAFETY: as the caller vouches; `sweep`'s rows and panels lie in the job's.
+    unsafe {
+        let staged = scratch.add(blocking.sums::<D>()).cast::<u32>();
+        for group in 0..groups {
+            let panels = (panels * group / groups, panels * (group + 1) / groups);
+            let mut step = 0;
+            while step < steps {
+                let count = blocking.steps.min(steps - step);
+                let mut base = 0;
+                for (i, part) in g.matrix.parts.iter().enumerate() {
+                    let start = if g.matrix.gated { 0 } else { base };
+                    base += part.rows;
+                    let (first, last) = (from.max(start), to.min(start + part.rows));
+                    if first >= last {
+                        continue;
+                    }
+                    let row = first - from + if i == 1 && g.matrix.gated { to - from } else { 0 };
+                    let (w, ldw) = weights::<D>(g, part, first - start, last - first, step, count, staged);
+                    let sweep = Sweep {
+                        w,
+                        ldw,
+                        rows: last - first,
+                        x: g.x,
+                        step,
+                        steps: count,
+                        panels,
+                        sums: scratch.add(row * D::S::PANEL),
+                        stride: rows * D::S::PANEL,
+                    };
+                    sweep.run::<D>();
+                }
+                step += count;
+            }
+            finish::<D::S>(g, from, to, panels, rows, scratch);
+        }
+    }
+}
+
+/// Rows of a part as words of `D`, where they lie or converted into `staged`, and their distance.
+///
+/// # Safety
+/// As for [`job`].
+#[inline(always)]
+unsafe fn weights<D: Dot>(
+    g: &Gemm<'_>,
+    part: &Part,
+    row: usize,
+    rows: usize,
+    step: usize,
+    steps: usize,
+    staged: *mut u32,
+) -> (*const u32, usize) {
+    let col = step * D::STEP;
+    if let Some(stride) = part.direct::<D>(g.matrix.cols) {
+        return (part.at(row, col).cast(), stride);
+    }
+    let stride = D::BLOCKING.steps + PAD;
+    let count = (steps * D::STEP).min(g.matrix.cols - col);
+    for i in 0..rows {
+        // SAFETY: the part has the row and the elements, `staged` room for a block.
+        unsafe { convert::<D>(part.at(row + i, col), part.dtype(), count, staged.add(i * stride)) };
+    }
+    (staged, stride)
+}
+
+/// A block of rows times a group of panels, over a block of steps.
+struct Sweep {
+    w: *const u32,
+    ldw: usize,
+    rows: usize,
+    x: Slab,
+    step: usize,
+    steps: usize,
+    panels: (usize, usize),
+    sums: *mut f32,
+    stride: usize,
+}
+
+impl Sweep {
+    /// # Safety
+    /// As for [`job`].
+    #[inline(always)]
+    unsafe fn run<D: Dot>(&self) {
+        let (first, last) = self.panels;
+        // SAFETY: the tiles cover the block's rows and the group's panels.
+        unsafe {
+            if D::BLOCKING.panels_inner {
+                let mut row = 0;
+                while row < self.rows {
+                    let rows = D::ROWS[VECTORS - 1].min(self.rows - row);
+                    for panel in first..last {
+                        self.tile::<D>(panel, row, rows);
+                    }
+                    row += rows;
+                }
+            } else {
+                for panel in first..last {
+                    let most = D::ROWS[self.x.vectors::<D::S>(panel) - 1];
+                    let mut row = 0;
+                    while row < self.rows {
+                        let rows = most.min(self.rows - row);
+                        self.tile::<D>(panel, row, rows);
+                        row += rows;
+                    }
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// As for [`job`].
+    #[inline(always)]
+    unsafe fn tile<D: Dot>(&self, panel: usize, row: usize, rows: usize) {
+        // SAFETY: as the caller vouches.
+        unsafe {
+            D::tile(&Tile {
+                vectors: self.x.vectors::<D::S>(panel),
+                rows,
+                w: self.w.add(row * self.ldw),
+                ldw: self.ldw,
+                x: self.x.base.add(panel * self.x.stride + self.step * D::S::PANEL),
+                steps: self.steps,
+                sums: self.sums.add((panel - self.panels.0) * self.stride + row * D::S::PANEL),
+                add: self.step > 0,
+            });
+        }
+    }
+}
+
+/// Bias, activation, residual: from the sums to the output.
+///
+/// # Safety
+/// As for [`job`].
+#[inline(always)]
+unsafe fn finish<S: Simd>(
+    g: &Gemm<'_>,
+    from: usize,
+    to: usize,
+    panels: (usize, usize),
+    rows: usize,
+    sums: *const f32,
+) {
+    let up = (to - from) * S::PANEL;
+    for panel in panels.0..panels.1 {
+        // SAFETY: sums were computed for these panels and rows; the output has the columns.
+        unsafe {
+            let sums = sums.add((panel - panels.0) * rows * S::PANEL);
+            for vector in 0..g.x.vectors::<S>(panel) {
+                let lanes = g.out.lanes::<S>(panel, vector);
+                let mut col = from;
+                while col < to {
+                    let at = sums.add((col - from) * S::PANEL + vector * S::LANES);
+                    let mut y = [S::load(at), S::splat(0.0)];
+                    let two = col + 1 < to;
+                    if two {
+                        y[1] = S::load(at.add(S::PANEL));
+                    }
+                    if g.matrix.gated {
+                        y[0] = S::mul(simd::gelu::<S>(y[0]), S::load(at.add(up)));
+                        if two {
+                            y[1] = S::mul(simd::gelu::<S>(y[1]), S::load(at.add(up + S::PANEL)));
+                        }
+                    } else {
+                        for (i, y) in y.iter_mut().enumerate().take(1 + usize::from(two)) {
+                            if let Some(bias) = g.bias {
+                                *y = S::add(*y, S::splat(*bias.get_unchecked(col + i)));
+                            }
+                            *y = match g.then {
+                                Then::Store => *y,
+                                Then::Gelu => simd::gelu::<S>(*y),
+                                Then::Silu => simd::silu::<S>(*y),
+                                Then::Add => {
+                                    let out = g.out.column(panel, col + i).add(vector * S::LANES);
+                                    S::add(S::load(out.cast()), *y)
+                                }
+                            };
+                        }
+                    }
+                    g.out.store::<S>(panel, vector, col, y[0], two.then_some(y[1]), lanes);
+                    col += 2;
+                }
+            }
+        }
+    }
+}
+
+/// A few rows times one panel, in registers.
+pub struct Tile {
+    /// Vectors of the panel, from 1 to [`VECTORS`].
+    pub vectors: usize,
+    /// Rows, from 1 to what [`Dot::ROWS`] allows.
+    pub rows: usize,
+    /// First row's first word.
+    pub w: *const u32,
+    /// Words from one row to the next.
+    pub ldw: usize,
+    /// First vector of tokens; the next step is a panel further.
+    pub x: *const u32,
+    /// Words of the inner dimension.
+    pub steps: usize,
+    /// Where sums go, rows a panel apart.
+    pub sums: *mut f32,
+    /// Whether they are added to what is there.
+    pub add: bool,
+}
+
+/// Computes a tile.
+///
+/// # Safety
+/// The tile's rows, columns and sums are in bounds, and the machine has `D`'s instructions.
+#[inline(always)]
+pub unsafe fn tile<D: Dot>(t: &Tile) {
+    macro_rules! rows {
+        ($vectors:literal: $($rows:literal)*) => {
+            match t.rows {
+                // SAFETY: as the caller vouches.
+                $($rows => unsafe { micro::<D, $rows, $vectors>(t) },)*
+                _ => unreachable!("no tile has {} rows", t.rows),
+            }
+        };
+    }
+    match t.vectors {
+        1 => rows!(1: 1 2 3 4 5 6 7 8 9 10 11 12),
+        2 => rows!(2: 1 2 3 4 5 6 7 8 9 10 11 12),
+        _ => rows!(3: 1 2 3 4 5 6 7 8),
+    }
+}
+
+/// # Safety
+/// As for [`tile`].
+#[inline(always)]
+unsafe fn micro<D: Dot, const R: usize, const V: usize>(t: &Tile) {
+    if R > D::ROWS[V - 1] {
+        // No caller asks for it, and it would only be code.
+        return;
+    }
+    let lanes = D::S::LANES;
+    let panel = D::S::PANEL;
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let mut sums = [[D::S::splat(0.0); V]; R];
+        let mut x = t.x;
+        for step in 0..t.steps {
+            let mut tokens = [D::load(x); V];
+            for (v, tokens) in tokens.iter_mut().enumerate().skip(1) {
+                *tokens = D::load(x.add(v * lanes));
+            }
+            for (r, sums) in sums.iter_mut().enumerate() {
+                let w = D::broadcast(t.w.add(r * t.ldw + step));
+                for v in 0..V {
+                    sums[v] = D::dot(sums[v], w, tokens[v]);
+                }
+            }
+            x = x.add(panel);
+        }
+        for (r, sums) in sums.iter().enumerate() {
+            for (v, sum) in sums.iter().enumerate() {
+                let at = t.sums.add(r * panel + v * lanes);
+                let sum = if t.add { D::S::add(D::S::load(at), *sum) } else { *sum };
+                D::S::store(at, sum);
+            }
+        }
+    }
+}

@@ -1,0 +1,174 @@
+//! Plain arrays: what every machine has, and the model the other instruction sets are tested by.
+
+use super::{Dot, Simd, VECTORS, from_bf16, to_bf16};
+use crate::device::cpu::gemm::{self, Blocking, Tile};
+
+/// `N` f32 in an array.
+#[derive(Clone, Copy)]
+pub struct Portable<const N: usize>;
+
+#[inline(always)]
+fn map<const N: usize>(a: [f32; N], f: impl Fn(f32) -> f32) -> [f32; N] {
+    std::array::from_fn(|i| f(a[i]))
+}
+
+#[inline(always)]
+fn zip<const N: usize>(a: [f32; N], b: [f32; N], f: impl Fn(f32, f32) -> f32) -> [f32; N] {
+    std::array::from_fn(|i| f(a[i], b[i]))
+}
+
+/// Without a fused instruction `mul_add` is a library call, so fuse only where there is one.
+#[inline(always)]
+fn fma(a: f32, b: f32, c: f32) -> f32 {
+    if cfg!(any(target_arch = "aarch64", target_feature = "fma")) { a.mul_add(b, c) } else { a * b + c }
+}
+
+// SAFETY: no instruction beyond the baseline is used.
+unsafe impl<const N: usize> Simd for Portable<N> {
+    type V = [f32; N];
+    const LANES: usize = N;
+
+    #[inline(always)]
+    unsafe fn splat(x: f32) -> [f32; N] {
+        [x; N]
+    }
+    #[inline(always)]
+    unsafe fn load(p: *const f32) -> [f32; N] {
+        // SAFETY: the caller vouches for N readable f32.
+        unsafe { p.cast::<[f32; N]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn store(p: *mut f32, v: [f32; N]) {
+        // SAFETY: the caller vouches for N writable f32.
+        unsafe { p.cast::<[f32; N]>().write_unaligned(v) }
+    }
+    #[inline(always)]
+    unsafe fn add(a: [f32; N], b: [f32; N]) -> [f32; N] {
+        zip(a, b, |a, b| a + b)
+    }
+    #[inline(always)]
+    unsafe fn sub(a: [f32; N], b: [f32; N]) -> [f32; N] {
+        zip(a, b, |a, b| a - b)
+    }
+    #[inline(always)]
+    unsafe fn mul(a: [f32; N], b: [f32; N]) -> [f32; N] {
+        zip(a, b, |a, b| a * b)
+    }
+    #[inline(always)]
+    unsafe fn div(a: [f32; N], b: [f32; N]) -> [f32; N] {
+        zip(a, b, |a, b| a / b)
+    }
+    #[inline(always)]
+    unsafe fn fma(a: [f32; N], b: [f32; N], c: [f32; N]) -> [f32; N] {
+        std::array::from_fn(|i| fma(a[i], b[i], c[i]))
+    }
+    #[inline(always)]
+    unsafe fn max(a: [f32; N], b: [f32; N]) -> [f32; N] {
+        zip(a, b, |a, b| if a > b { a } else { b })
+    }
+    #[inline(always)]
+    unsafe fn min(a: [f32; N], b: [f32; N]) -> [f32; N] {
+        zip(a, b, |a, b| if a < b { a } else { b })
+    }
+    #[inline(always)]
+    unsafe fn sqrt(a: [f32; N]) -> [f32; N] {
+        map(a, f32::sqrt)
+    }
+    #[inline(always)]
+    unsafe fn round(a: [f32; N]) -> [f32; N] {
+        // Adding 1.5·2²³ leaves no bits for a fraction.
+        map(a, |a| (a + 12_582_912.0) - 12_582_912.0)
+    }
+    #[inline(always)]
+    unsafe fn exp2i(n: [f32; N]) -> [f32; N] {
+        map(n, |n| f32::from_bits(((n as i32).wrapping_add(127) as u32) << 23))
+    }
+    #[inline(always)]
+    unsafe fn load_bf16(p: *const u8) -> [f32; N] {
+        // SAFETY: the caller vouches for 2·N readable bytes.
+        let bits = unsafe { p.cast::<[u16; N]>().read_unaligned() };
+        std::array::from_fn(|i| from_bf16(bits[i]))
+    }
+    #[inline(always)]
+    unsafe fn load_f16(p: *const u8) -> [f32; N] {
+        // SAFETY: the caller vouches for 2·N readable bytes.
+        let bits = unsafe { p.cast::<[u16; N]>().read_unaligned() };
+        std::array::from_fn(|i| half::f16::from_bits(bits[i]).to_f32())
+    }
+    #[inline(always)]
+    unsafe fn store_bf16(p: *mut u8, v: [f32; N]) {
+        // SAFETY: the caller vouches for 2·N writable bytes.
+        unsafe { p.cast::<[u16; N]>().write_unaligned(std::array::from_fn(|i| to_bf16(v[i]))) }
+    }
+    #[inline(always)]
+    unsafe fn store_pairs(p: *mut u32, lo: [f32; N], hi: [f32; N]) {
+        let words: [u32; N] =
+            std::array::from_fn(|i| u32::from(to_bf16(lo[i])) | u32::from(to_bf16(hi[i])) << 16);
+        // SAFETY: the caller vouches for N writable words.
+        unsafe { p.cast::<[u32; N]>().write_unaligned(words) }
+    }
+}
+
+// SAFETY: no instruction beyond the baseline is used.
+unsafe impl<const N: usize> Dot for Portable<N> {
+    type S = Self;
+    type X = [f32; N];
+    const PAIRS: bool = false;
+    const ROWS: [usize; VECTORS] = [4, 3, 2];
+    const BLOCKING: Blocking = Blocking { rows: 64, steps: 256, panels: 16, panels_inner: false };
+
+    #[inline(always)]
+    unsafe fn load(p: *const u32) -> [f32; N] {
+        // SAFETY: the caller vouches for N readable words.
+        unsafe { <Self as Simd>::load(p.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn broadcast(p: *const u32) -> [f32; N] {
+        // SAFETY: the caller vouches for a readable word.
+        [f32::from_bits(unsafe { p.read_unaligned() }); N]
+    }
+    #[inline(always)]
+    unsafe fn dot(acc: [f32; N], a: [f32; N], b: [f32; N]) -> [f32; N] {
+        std::array::from_fn(|i| fma(a[i], b[i], acc[i]))
+    }
+    unsafe fn tile(tile: &Tile) {
+        // SAFETY: the caller vouches for the tile.
+        unsafe { gemm::tile::<Self>(tile) }
+    }
+}
+
+/// What AVX-512 BF16 computes, in plain arrays: the same layout, the same roundings. It exists to
+/// test that path's layout on any machine.
+#[derive(Clone, Copy)]
+pub struct PortableBf16;
+
+// SAFETY: no instruction beyond the baseline is used.
+unsafe impl Dot for PortableBf16 {
+    type S = Portable<16>;
+    type X = [u32; 16];
+    const PAIRS: bool = true;
+    const ROWS: [usize; VECTORS] = [2, 2, 2];
+    const BLOCKING: Blocking = Blocking { rows: 72, steps: 1024, panels: 4, panels_inner: true };
+
+    #[inline(always)]
+    unsafe fn load(p: *const u32) -> [u32; 16] {
+        // SAFETY: the caller vouches for 16 readable words.
+        unsafe { p.cast::<[u32; 16]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn broadcast(p: *const u32) -> [u32; 16] {
+        // SAFETY: the caller vouches for a readable word.
+        [unsafe { p.read_unaligned() }; 16]
+    }
+    /// Both products are exact in f32; the odd element is added first, as VDPBF16PS does.
+    #[inline(always)]
+    unsafe fn dot(acc: [f32; 16], a: [u32; 16], b: [u32; 16]) -> [f32; 16] {
+        let hi = |x: u32| f32::from_bits(x & 0xffff_0000);
+        let lo = |x: u32| f32::from_bits(x << 16);
+        std::array::from_fn(|i| acc[i] + hi(a[i]) * hi(b[i]) + lo(a[i]) * lo(b[i]))
+    }
+    unsafe fn tile(tile: &Tile) {
+        // SAFETY: the caller vouches for the tile.
+        unsafe { gemm::tile::<Self>(tile) }
+    }
+}
