@@ -3,6 +3,10 @@
 mod error;
 mod frame;
 pub mod image;
+mod prompt;
+mod tokenizer;
 
-pub use error::BadObservation;
+pub use error::{BadObservation, PromptError};
 pub use frame::{Frame, PixelFormat};
+pub use prompt::{Prompt, PromptRule, Prompter};
+pub use tokenizer::Tokenizer;
