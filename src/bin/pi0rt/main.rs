@@ -7,6 +7,7 @@ mod golden;
 mod infer;
 mod inspect;
 mod pcc;
+mod picture;
 mod synth;
 
 use std::process::ExitCode;

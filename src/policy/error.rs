@@ -1,0 +1,114 @@
+//! What can go wrong between an observation and a chunk, by whose fault it is.
+
+use std::path::PathBuf;
+
+use super::frame::PixelFormat;
+
+/// An observation that can't be used: the fault of whoever made it. The policy is unharmed.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum BadObservation {
+    /// A frame without pixels.
+    #[error("frame is {width}x{height} pixels, expected at least 1x1")]
+    EmptyFrame {
+        /// Pixels per row.
+        width: usize,
+        /// Rows.
+        height: usize,
+    },
+    /// Rows that would overlap.
+    #[error("frame's stride is {stride} bytes, expected at least {width} pixels of {format:?}, {} bytes", width.saturating_mul(format.bytes()))]
+    Stride {
+        /// Pixels per row.
+        width: usize,
+        /// Meaning of the bytes.
+        format: PixelFormat,
+        /// Bytes from one row to the next.
+        stride: usize,
+    },
+    /// Too few bytes for the declared size.
+    #[error(
+        "frame holds {got} bytes, expected {height} rows of {width} pixels of {format:?}, {stride} bytes apart"
+    )]
+    FrameBytes {
+        /// Pixels per row.
+        width: usize,
+        /// Rows.
+        height: usize,
+        /// Bytes from one row to the next.
+        stride: usize,
+        /// Meaning of the bytes.
+        format: PixelFormat,
+        /// Bytes there are.
+        got: usize,
+    },
+    /// Nothing is left of a side when the other is brought to the model's size.
+    #[error("frame is {width}x{height} pixels: at {size}x{size} its short side would be less than one pixel")]
+    AspectRatio {
+        /// Pixels per row.
+        width: usize,
+        /// Rows.
+        height: usize,
+        /// The model's side.
+        size: usize,
+    },
+}
+
+/// An instruction that can't be made into a prompt.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PromptError {
+    /// The checkpoint has none and none was configured.
+    #[error("no tokenizer: looked for {}", paths(looked))]
+    NoTokenizer {
+        /// Where.
+        looked: Vec<PathBuf>,
+    },
+    /// The tokenizer file is there and can't be used.
+    #[error("tokenizer {}: {why}", path.display())]
+    Tokenizer {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        why: String,
+    },
+    /// Nothing but white space.
+    #[error("prompt is empty, expected an instruction")]
+    Empty,
+    /// Text too long to be an instruction.
+    #[error("prompt has {bytes} bytes, expected at most {max}")]
+    TooManyBytes {
+        /// Length of the text.
+        bytes: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// More tokens than the model was trained with, and the checkpoint doesn't truncate.
+    #[error("prompt has {tokens} tokens, expected at most {max}")]
+    TooLong {
+        /// Length of the prompt.
+        tokens: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// Tokenizer and model don't belong together.
+    #[error(
+        "prompt has token {id}, but the model's vocabulary ends before {vocab_size}: is this its tokenizer?"
+    )]
+    UnknownToken {
+        /// The token.
+        id: u32,
+        /// Rows of the model's embedding table.
+        vocab_size: usize,
+    },
+    /// The vocabulary can't express it.
+    #[error("prompt {text:?}: {why}")]
+    Encode {
+        /// The text.
+        text: String,
+        /// The reason.
+        why: String,
+    },
+}
+
+fn paths(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}

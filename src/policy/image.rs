@@ -1,0 +1,118 @@
+//! Camera frames to what SigLIP sees: `[3, size, size]`, values in [-1, 1].
+//!
+//! A frame keeps its aspect ratio and is centred on black. The two worlds PI0 checkpoints come
+//! from resize differently, visibly so where an image is shrunk (up to 73/255 on edges), and a
+//! policy wants the one it was trained with:
+//!
+//! - [`bilinear`]: lerobot's `resize_with_pad_torch`, two by two pixels whatever the scale;
+//! - [`pillow`]: openpi's `image_tools.resize_with_pad`, Pillow's antialiased filter on bytes.
+
+mod bilinear;
+mod pillow;
+
+use super::error::BadObservation;
+use super::frame::Frame;
+
+/// Brings the frames of one camera to the model's size. Taps are computed when a frame's size
+/// differs from the one before; nothing is allocated as long as frames stay within the size given
+/// at construction.
+pub struct Resizer {
+    size: usize,
+    /// Values of the 256 bytes.
+    scale: [f32; 256],
+    /// Width and height the filter was prepared for.
+    prepared: Option<(usize, usize)>,
+    filter: Filter,
+}
+
+enum Filter {
+    Bilinear(bilinear::Bilinear),
+    Pillow(pillow::Pillow),
+}
+
+/// Where a resized frame lies in the model's square image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Placement {
+    width: usize,
+    height: usize,
+    left: usize,
+    top: usize,
+}
+
+impl Placement {
+    /// The arithmetic of both worlds: `ratio = max(w/size, h/size)`, sides `int(side/ratio)` in
+    /// f64, the odd pixel of padding behind.
+    fn new(width: usize, height: usize, size: usize) -> Option<Self> {
+        let ratio = (width as f64 / size as f64).max(height as f64 / size as f64);
+        let side = |n: usize| (n as f64 / ratio) as usize;
+        let (w, h) = (side(width).min(size), side(height).min(size));
+        (w > 0 && h > 0).then_some(Self { width: w, height: h, left: (size - w) / 2, top: (size - h) / 2 })
+    }
+}
+
+impl Resizer {
+    /// For square images of `size` pixels, with everything allocated for frames up to
+    /// `max_frame` (width, height). `antialias` chooses Pillow's filter over torch's.
+    pub fn new(size: usize, antialias: bool, max_frame: (usize, usize)) -> Self {
+        let filter = if antialias {
+            Filter::Pillow(pillow::Pillow::new(size, max_frame))
+        } else {
+            Filter::Bilinear(bilinear::Bilinear::new(size, max_frame))
+        };
+        let scale = std::array::from_fn(|byte| byte as f32 / 255.0 * 2.0 - 1.0);
+        Self { size, scale, prepared: None, filter }
+    }
+
+    /// Writes `frame` into `image`, `[3, size, size]`: red, green, blue, each row by row.
+    ///
+    /// # Errors
+    /// A frame whose bytes are fewer than its size and stride need, that is empty, or so long and
+    /// narrow that nothing of it would remain.
+    ///
+    /// # Panics
+    /// If `image` has another length.
+    pub fn run(&mut self, frame: &Frame<'_>, image: &mut [f32]) -> Result<(), BadObservation> {
+        let size = self.size;
+        assert_eq!(image.len(), 3 * size * size, "image of the model's size");
+        frame.check()?;
+        if (frame.width, frame.height) == (size, size) {
+            self.copy(frame, image);
+            return Ok(());
+        }
+        let place = Placement::new(frame.width, frame.height, size).ok_or(BadObservation::AspectRatio {
+            width: frame.width,
+            height: frame.height,
+            size,
+        })?;
+        let prepare = self.prepared.replace((frame.width, frame.height)) != Some((frame.width, frame.height));
+        if (place.width, place.height) != (size, size) {
+            image.fill(-1.0);
+        }
+        match &mut self.filter {
+            Filter::Bilinear(filter) => {
+                if prepare {
+                    filter.prepare(frame, place);
+                }
+                filter.run(frame, place, size, image);
+            }
+            Filter::Pillow(filter) => {
+                if prepare {
+                    filter.prepare(frame, place);
+                }
+                filter.run(frame, place, size, &self.scale, image);
+            }
+        }
+        Ok(())
+    }
+
+    fn copy(&self, frame: &Frame<'_>, image: &mut [f32]) {
+        let bytes = frame.format.bytes();
+        for (plane, channel) in image.chunks_exact_mut(self.size * self.size).zip(frame.format.rgb()) {
+            for (y, out) in plane.chunks_exact_mut(self.size).enumerate() {
+                for (out, pixel) in out.iter_mut().zip(frame.row(y).chunks_exact(bytes)) {
+                    *out = self.scale[usize::from(pixel[channel])];
+                }
+            }
+        }
+    }
+}

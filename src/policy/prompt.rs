@@ -1,0 +1,125 @@
+//! Instructions: cleaned, tokenized, checked.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::error::PromptError;
+use super::tokenizer::Tokenizer;
+
+/// Longest instruction that is looked at, bytes: tokenizing takes more than linear time.
+const MAX_TEXT: usize = 16 << 10;
+
+/// An instruction the policy can follow. Made by a [`Prompter`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prompt {
+    tokens: Arc<[u32]>,
+    truncated: bool,
+}
+
+impl Prompt {
+    /// Token ids, the beginning-of-sequence token first, without padding.
+    pub fn tokens(&self) -> &[u32] {
+        &self.tokens
+    }
+
+    /// Whether the instruction was longer than the policy's limit and its end is missing.
+    pub fn truncated(&self) -> bool {
+        self.truncated
+    }
+}
+
+/// How a checkpoint wants its prompts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PromptRule {
+    /// openpi: strip, `_` and line feed to space, and the final line feed is tokenized by itself.
+    /// lerobot: only append a line feed if there is none.
+    pub clean: bool,
+    /// Longest prompt, tokens.
+    pub max_tokens: usize,
+    /// Whether a longer one is cut (and says so) or refused.
+    pub truncate: bool,
+    /// Rows of the model's embedding table.
+    pub vocab_size: usize,
+}
+
+/// Turns instructions into prompts, on any thread: cloning shares the tokenizer.
+#[derive(Clone, Debug)]
+pub struct Prompter {
+    rule: PromptRule,
+    /// Or why there is none.
+    tokenizer: Arc<Result<Tokenizer, PromptError>>,
+}
+
+impl Prompter {
+    /// With the tokenizer of a checkpoint directory or the one configured (see
+    /// [`Tokenizer::find`]). A checkpoint without one is no error until text comes: tokens can be
+    /// given.
+    ///
+    /// # Errors
+    /// A tokenizer that is there and can't be used.
+    pub fn load(rule: PromptRule, checkpoint: &Path, configured: Option<&Path>) -> Result<Self, PromptError> {
+        let tokenizer = Tokenizer::find(checkpoint, configured);
+        match tokenizer {
+            Err(error) if !matches!(error, PromptError::NoTokenizer { .. }) => Err(error),
+            tokenizer => Ok(Self { rule, tokenizer: Arc::new(tokenizer) }),
+        }
+    }
+
+    /// Whether text can be made into prompts.
+    pub fn has_tokenizer(&self) -> bool {
+        self.tokenizer.is_ok()
+    }
+
+    /// The prompt for an instruction.
+    ///
+    /// # Errors
+    /// No tokenizer, an empty instruction, one over the limit (unless the checkpoint truncates:
+    /// then a warning is logged and [`Prompt::truncated`] says so), tokens the model doesn't have.
+    pub fn prompt(&self, text: &str) -> Result<Prompt, PromptError> {
+        let tokenizer = self.tokenizer.as_ref().as_ref().map_err(Clone::clone)?;
+        if text.trim().is_empty() {
+            return Err(PromptError::Empty);
+        }
+        if text.len() > MAX_TEXT {
+            return Err(PromptError::TooManyBytes { bytes: text.len(), max: MAX_TEXT });
+        }
+        let mut tokens = vec![tokenizer.bos()];
+        if self.rule.clean {
+            tokens.extend(tokenizer.encode(&text.trim().replace(['_', '\n'], " "))?);
+            tokens.extend(tokenizer.encode("\n")?);
+        } else if text.ends_with('\n') {
+            tokens.extend(tokenizer.encode(text)?);
+        } else {
+            tokens.extend(tokenizer.encode(&format!("{text}\n"))?);
+        }
+        self.check(tokens)
+    }
+
+    /// A prompt of given token ids, for models whose tokenizer isn't at hand.
+    ///
+    /// # Errors
+    /// As for [`prompt`](Self::prompt).
+    pub fn tokens(&self, tokens: &[u32]) -> Result<Prompt, PromptError> {
+        if tokens.is_empty() {
+            return Err(PromptError::Empty);
+        }
+        self.check(tokens.to_vec())
+    }
+
+    fn check(&self, mut tokens: Vec<u32>) -> Result<Prompt, PromptError> {
+        let PromptRule { max_tokens, truncate, vocab_size, .. } = self.rule;
+        let length = tokens.len();
+        let truncated = length > max_tokens;
+        if truncated {
+            if !truncate {
+                return Err(PromptError::TooLong { tokens: length, max: max_tokens });
+            }
+            log::warn!("prompt of {length} tokens cut to {max_tokens}: its end is lost");
+            tokens.truncate(max_tokens);
+        }
+        match tokens.iter().find(|id| **id as usize >= vocab_size) {
+            Some(id) => Err(PromptError::UnknownToken { id: *id, vocab_size }),
+            None => Ok(Prompt { tokens: tokens.into(), truncated }),
+        }
+    }
+}

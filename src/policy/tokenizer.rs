@@ -1,0 +1,139 @@
+//! Text to token ids: Gemma's vocabulary, from `tokenizer.json` (Hugging Face) or a SentencePiece
+//! model.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use kitoken::{Definition, Kitoken};
+
+use super::error::PromptError;
+
+/// Names under which a tokenizer lies beside a checkpoint: lerobot's, SentencePiece's usual one,
+/// and what openpi downloads.
+const NAMES: [&str; 3] = ["tokenizer.json", "tokenizer.model", "paligemma_tokenizer.model"];
+/// Longest tokenizer file that is read (Gemma's `tokenizer.json` has 17 MB).
+const MAX_FILE: u64 = 256 << 20;
+
+/// A loaded tokenizer.
+pub struct Tokenizer {
+    kitoken: Kitoken,
+    bos: u32,
+    /// Whether text like `<eos>` stands for the special token, as it does for Hugging Face
+    /// tokenizers and doesn't for SentencePiece.
+    specials_in_text: bool,
+}
+
+impl Tokenizer {
+    /// The file `configured` if given (or, if that is a directory, the tokenizer in it), else the
+    /// tokenizer in `checkpoint`.
+    ///
+    /// # Errors
+    /// [`PromptError::NoTokenizer`] if there is none, [`PromptError::Tokenizer`] if it can't be
+    /// used.
+    pub fn find(checkpoint: &Path, configured: Option<&Path>) -> Result<Self, PromptError> {
+        let dir = match configured {
+            Some(path) if !path.is_dir() => return Self::open(path),
+            Some(dir) => dir,
+            None => checkpoint,
+        };
+        let paths: Vec<PathBuf> = NAMES.iter().map(|name| dir.join(name)).collect();
+        match paths.iter().find(|path| path.exists()) {
+            Some(path) => Self::open(path),
+            None => Err(PromptError::NoTokenizer { looked: paths }),
+        }
+    }
+
+    /// Reads a tokenizer file; its content tells the format.
+    ///
+    /// # Errors
+    /// [`PromptError::Tokenizer`] names the file and the reason.
+    pub fn open(path: &Path) -> Result<Self, PromptError> {
+        let error = |why| PromptError::Tokenizer { path: path.to_owned(), why };
+        let bytes = read(path).map_err(error)?;
+        let json = bytes.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{');
+        if !json && !is_whole_sentencepiece(&bytes) {
+            return Err(error("neither a tokenizer.json nor a whole SentencePiece model".into()));
+        }
+        // The converters index into what they parse: damaged files must not take the process down.
+        catch_unwind(|| {
+            let definition = if json {
+                Definition::from_tokenizers_slice(&bytes)
+            } else {
+                Definition::from_sentencepiece_slice(&bytes)
+            };
+            Self::new(definition.map_err(|e| e.to_string())?, json)
+        })
+        .unwrap_or_else(|_| Err("damaged".into()))
+        .map_err(error)
+    }
+
+    fn new(definition: Definition, json: bool) -> Result<Self, String> {
+        let special = |name: &[u8]| definition.specials.iter().find(|special| special.bytes == name);
+        let bos = special(b"<bos>").or_else(|| special(b"<s>")).map(|special| special.id);
+        let bos = bos.ok_or("it has no token <bos>, with which every prompt begins")?;
+        let kitoken = Kitoken::from_definition(definition).map_err(|e| e.to_string())?;
+        Ok(Self { kitoken, bos, specials_in_text: json })
+    }
+
+    /// The token every prompt begins with.
+    pub fn bos(&self) -> u32 {
+        self.bos
+    }
+
+    /// Ids of a text, without [`bos`](Self::bos).
+    ///
+    /// # Errors
+    /// [`PromptError::Encode`] for text the vocabulary can't express at all.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, PromptError> {
+        catch_unwind(AssertUnwindSafe(|| self.kitoken.encode(text, self.specials_in_text)))
+            .map_err(|_| "damaged tokenizer".to_owned())
+            .and_then(|ids| ids.map_err(|e| e.to_string()))
+            .map_err(|why| PromptError::Encode { text: text.to_owned(), why })
+    }
+}
+
+impl std::fmt::Debug for Tokenizer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tokenizer").field("bos", &self.bos).finish_non_exhaustive()
+    }
+}
+
+/// Walks the records of `ModelProto` (sentencepiece_model.proto): pieces are field 1, how they are
+/// to be applied follows them in 2 (trainer) and 3 (normalizer). Without this a file that ends
+/// between two records would load, and split words in other ways than the policy has learnt.
+fn is_whole_sentencepiece(bytes: &[u8]) -> bool {
+    let mut rest = bytes;
+    let mut seen = [false; 4];
+    while !rest.is_empty() {
+        let (Some(tag), Some(length)) = (varint(&mut rest), varint(&mut rest)) else { return false };
+        // Every field of ModelProto is length-delimited: wire type 2.
+        let (field, length) = (tag >> 3, usize::try_from(length).unwrap_or(usize::MAX));
+        if tag & 7 != 2 || length > rest.len() {
+            return false;
+        }
+        rest = &rest[length..];
+        if let Some(seen) = seen.get_mut(field as usize) {
+            *seen = true;
+        }
+    }
+    seen[1..] == [true; 3]
+}
+
+fn varint(bytes: &mut &[u8]) -> Option<u64> {
+    let length = bytes.iter().take(10).position(|b| b & 0x80 == 0)? + 1;
+    let (varint, rest) = bytes.split_at(length);
+    *bytes = rest;
+    Some(varint.iter().rev().fold(0, |value, b| value << 7 | u64::from(b & 0x7f)))
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, String> {
+    // A pipe or a device could block for ever: look before opening.
+    let metadata = std::fs::metadata(path).map_err(|e| e.to_string())?;
+    if !metadata.is_file() {
+        return Err("not a regular file".into());
+    }
+    if metadata.len() > MAX_FILE {
+        return Err(format!("{} bytes, expected at most {MAX_FILE}", metadata.len()));
+    }
+    std::fs::read(path).map_err(|e| e.to_string())
+}
