@@ -1,1 +1,34 @@
-//! TODO
+//! Shared memory: segments, rings, slots, doorbell. Bytes and atomics; what they mean is known
+//! to the layers above.
+//!
+//! Two processes that don't trust each other meet here, so three rules hold throughout:
+//!
+//! - Memory that the peer can write is never borrowed. It is read through atomics or copied out
+//!   by [`copy_out`], and only the private copy is validated and used.
+//! - Every index, length and sequence read from the peer is checked against bounds that this side
+//!   keeps in private memory.
+//! - Each segment has one writer: the client's *control* and *observation* segments, the daemon's
+//!   *results* segment, which the client can't map writable. Nobody reads back their own state
+//!   from memory that the peer could have changed.
+
+pub mod clock;
+mod copy;
+mod doorbell;
+mod entry;
+mod latest;
+mod layout;
+mod liveness;
+mod ring;
+mod segment;
+pub mod sync;
+mod words;
+
+pub use copy::copy_out;
+pub use doorbell::{Bell, Sleeper};
+pub use entry::{Camera, Completion, ENTRY_WORDS, MAX_CAMERAS, PixelLayout, Submission};
+pub use latest::{ChunkHeader, LatestReader, LatestWriter, ReadError};
+pub use layout::{Geometry, Layout, LayoutError, Region, STATS_WORDS};
+pub use liveness::{Heart, Life, Pulse};
+pub use ring::{Consumer, Producer, RingError};
+pub use segment::{Access, Segment, SegmentError, Writer};
+pub use words::Words;

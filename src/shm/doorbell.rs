@@ -1,0 +1,94 @@
+//! Waking a daemon that sleeps, by a system call only when it does.
+//!
+//! The daemon says that it is going to sleep (NEED_WAKEUP), then looks once more for work; the
+//! client hands over work, then looks whether the daemon sleeps. A full fence on either side
+//! between the store and the load means that at least one of them sees the other.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
+
+use super::Words;
+use super::sync::{Ordering, fence};
+
+/// The daemon's end: one per session.
+pub struct Sleeper {
+    need_wakeup: Words,
+    eventfd: OwnedFd,
+}
+
+impl Sleeper {
+    /// With an eventfd of its own. `need_wakeup` is a word that only the daemon may write.
+    ///
+    /// # Errors
+    /// No more descriptors.
+    pub fn new(need_wakeup: Words) -> Result<Sleeper, Errno> {
+        let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Sleeper { need_wakeup, eventfd })
+    }
+
+    /// Says that the daemon is going to sleep. Work that was handed over before this returns is
+    /// seen by a look at the ring afterwards; later work rings the bell.
+    pub fn announce(&self) {
+        self.need_wakeup.store(0, 1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Says that the daemon is awake.
+    pub fn awake(&self) {
+        self.need_wakeup.store(0, 0, Ordering::Relaxed);
+    }
+
+    /// What the client writes to. To be watched edge-triggered and never read: the client has the
+    /// same descriptor and could make a read block.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.eventfd.as_fd()
+    }
+}
+
+/// The client's end.
+pub struct Bell {
+    need_wakeup: Words,
+    eventfd: OwnedFd,
+}
+
+impl Bell {
+    /// With what the daemon sent.
+    pub fn new(need_wakeup: Words, eventfd: OwnedFd) -> Bell {
+        Bell { need_wakeup, eventfd }
+    }
+
+    /// To be called after work was handed over: wakes the daemon if it sleeps. Returns whether
+    /// that took a system call.
+    #[inline]
+    pub fn ring(&self) -> bool {
+        fence(Ordering::SeqCst);
+        if self.need_wakeup.load(0, Ordering::Relaxed) == 0 {
+            return false;
+        }
+        // A full counter has woken the daemon already.
+        let _ = rustix::io::write(&self.eventfd, &1u64.to_ne_bytes());
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rings_only_for_a_sleeper() {
+        let (word, peer) = Words::private(1);
+        let sleeper = Sleeper::new(word).unwrap();
+        let bell = Bell::new(peer, sleeper.fd().try_clone_to_owned().unwrap());
+        assert!(!bell.ring());
+        sleeper.announce();
+        assert!(bell.ring());
+        sleeper.awake();
+        assert!(!bell.ring());
+        let mut count = [0; 8];
+        rustix::io::read(sleeper.fd(), &mut count).unwrap();
+        assert_eq!(u64::from_ne_bytes(count), 1);
+    }
+}

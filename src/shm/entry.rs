@@ -1,0 +1,207 @@
+//! What the entries of the rings and the heads of observation slots say. Little-endian 64-bit
+//! words; two 32-bit halves share a word, the first named in its low half.
+
+/// Words of a ring entry: one cache line.
+pub const ENTRY_WORDS: usize = 8;
+
+/// Most cameras of an observation.
+pub const MAX_CAMERAS: usize = 4;
+
+/// An observation handed over by the client.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Submission {
+    /// The client's name for it; any value, answered once.
+    pub ticket: u64,
+    /// The observation slot that holds frames and state.
+    pub slot: u32,
+    /// A prompt registered over the socket.
+    pub prompt_id: u32,
+    /// When the frames and the state were taken.
+    pub observed_ns: u64,
+    /// When it was handed over.
+    pub submitted_ns: u64,
+    /// Seed of the noise the chunk starts from.
+    pub seed: u64,
+}
+
+impl Submission {
+    /// As a ring entry.
+    pub fn to_words(self) -> [u64; ENTRY_WORDS] {
+        let slot_and_prompt = halves(self.slot, self.prompt_id);
+        [0, self.ticket, slot_and_prompt, self.observed_ns, self.submitted_ns, self.seed, 0, 0]
+    }
+
+    /// From a ring entry. Nothing is checked: every value is representable.
+    pub fn from_words(words: &[u64; ENTRY_WORDS]) -> Submission {
+        let [_, ticket, slot_and_prompt, observed_ns, submitted_ns, seed, ..] = *words;
+        let (slot, prompt_id) = split(slot_and_prompt);
+        Submission { ticket, slot, prompt_id, observed_ns, submitted_ns, seed }
+    }
+}
+
+/// The daemon's answer to one submission.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Completion {
+    /// The submission's ticket.
+    pub ticket: u64,
+    /// 0, or what went wrong: the values of `pi0rt_status`.
+    pub status: i32,
+    /// The submission's slot: free again.
+    pub slot: u32,
+    /// Number of the chunk that was published, from 1; 0: none was.
+    pub chunk: u64,
+    /// The submission's times.
+    pub observed_ns: u64,
+    /// The submission's times.
+    pub submitted_ns: u64,
+    /// When the daemon began to work on it; 0: it never did.
+    pub started_ns: u64,
+    /// When the daemon had finished with it.
+    pub finished_ns: u64,
+}
+
+impl Completion {
+    /// As a ring entry.
+    pub fn to_words(self) -> [u64; ENTRY_WORDS] {
+        let status_and_slot = halves(self.status as u32, self.slot);
+        [
+            0,
+            self.ticket,
+            status_and_slot,
+            self.chunk,
+            self.observed_ns,
+            self.submitted_ns,
+            self.started_ns,
+            self.finished_ns,
+        ]
+    }
+
+    /// From a ring entry. Nothing is checked: every value is representable.
+    pub fn from_words(words: &[u64; ENTRY_WORDS]) -> Completion {
+        let [_, ticket, status_and_slot, chunk, observed_ns, submitted_ns, started_ns, finished_ns] = *words;
+        let (status, slot) = split(status_and_slot);
+        Completion {
+            ticket,
+            status: status as i32,
+            slot,
+            chunk,
+            observed_ns,
+            submitted_ns,
+            started_ns,
+            finished_ns,
+        }
+    }
+}
+
+/// How the bytes of a frame are to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum PixelLayout {
+    /// 3 bytes per pixel: red, green, blue.
+    Rgb8 = 1,
+    /// 3 bytes per pixel: blue, green, red.
+    Bgr8 = 2,
+    /// 4 bytes per pixel: red, green, blue, ignored.
+    Rgba8 = 3,
+    /// 1 byte per pixel.
+    Gray8 = 4,
+}
+
+impl PixelLayout {
+    /// From its number; None for a number that names none.
+    pub fn from_number(number: u32) -> Option<PixelLayout> {
+        [Self::Rgb8, Self::Bgr8, Self::Rgba8, Self::Gray8].into_iter().find(|f| *f as u32 == number)
+    }
+
+    /// Bytes per pixel.
+    pub fn bytes(self) -> usize {
+        match self {
+            PixelLayout::Rgb8 | PixelLayout::Bgr8 => 3,
+            PixelLayout::Rgba8 => 4,
+            PixelLayout::Gray8 => 1,
+        }
+    }
+}
+
+/// One camera of an observation slot: two words at the slot's head. Format 0: the camera has no
+/// frame in this observation.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Camera {
+    /// Pixels per row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// Bytes from one row to the next.
+    pub stride: u32,
+    /// A [`PixelLayout`]'s number, or 0.
+    pub format: u32,
+}
+
+impl Camera {
+    /// As two words.
+    pub fn to_words(self) -> [u64; 2] {
+        [halves(self.width, self.height), halves(self.stride, self.format)]
+    }
+
+    /// From two words. Nothing is checked: every value is representable.
+    pub fn from_words(words: [u64; 2]) -> Camera {
+        let ((width, height), (stride, format)) = (split(words[0]), split(words[1]));
+        Camera { width, height, stride, format }
+    }
+
+    /// Bytes from the first pixel to the last, when the numbers make sense together and stay
+    /// within `capacity`.
+    pub fn bytes(&self, capacity: usize) -> Option<(PixelLayout, usize)> {
+        let format = PixelLayout::from_number(self.format)?;
+        let (width, height, stride) = (self.width as usize, self.height as usize, self.stride as usize);
+        let row = width.checked_mul(format.bytes())?;
+        if width == 0 || height == 0 || row > stride {
+            return None;
+        }
+        let bytes = stride.checked_mul(height - 1)?.checked_add(row)?;
+        (bytes <= capacity).then_some((format, bytes))
+    }
+}
+
+fn halves(low: u32, high: u32) -> u64 {
+    u64::from(low) | u64::from(high) << 32
+}
+
+fn split(word: u64) -> (u32, u32) {
+    (word as u32, (word >> 32) as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn words_and_back(words in any::<[u64; 8]>(), pair in any::<[u64; 2]>()) {
+            let submission = Submission::from_words(&words);
+            prop_assert_eq!(Submission::from_words(&submission.to_words()), submission);
+            let completion = Completion::from_words(&words);
+            prop_assert_eq!(completion.to_words()[1..].to_vec(), words[1..].to_vec());
+            prop_assert_eq!(Camera::from_words(pair).to_words(), pair);
+        }
+
+        #[test]
+        fn no_camera_reaches_beyond_its_frame(pair in any::<[u64; 2]>(), format in 0u32..6, capacity in 0usize..1 << 24) {
+            let camera = Camera { format, ..Camera::from_words(pair) };
+            if let Some((format, bytes)) = camera.bytes(capacity) {
+                prop_assert!(bytes <= capacity);
+                prop_assert!(bytes >= camera.width as usize * format.bytes());
+            }
+        }
+    }
+
+    #[test]
+    fn a_camera_needs_room_for_its_last_row_only_without_padding() {
+        let camera = Camera { width: 2, height: 2, stride: 100, format: PixelLayout::Rgb8 as u32 };
+        assert_eq!(camera.bytes(106), Some((PixelLayout::Rgb8, 106)));
+        assert_eq!(camera.bytes(105), None);
+        assert_eq!(Camera { stride: 5, ..camera }.bytes(1000), None);
+        assert_eq!(Camera { height: 0, ..camera }.bytes(1000), None);
+    }
+}

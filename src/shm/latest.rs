@@ -1,0 +1,252 @@
+//! The latest chunk, in one of three slots.
+//!
+//! Chunk `n` (counted from 1) is written to slot `n % 3`, whose sequence is odd while it is being
+//! written; then the word `latest` becomes `n`. A reader loads `latest`, copies that slot and
+//! looks at its sequence again. The writer never touches the slot that `latest` names, so a reader
+//! never waits for a writer, dead or alive; it has to try again only when two more chunks were
+//! begun while it copied.
+
+use super::Words;
+use super::sync::{Ordering, fence};
+
+/// Words before the actions of a slot: sequence, then [`ChunkHeader`].
+const HEADER_WORDS: usize = 8;
+const SLOTS: usize = 3;
+/// Times a reader tries before it reports [`ReadError::Busy`]: more than one retry already needs
+/// a writer that makes chunks faster than they can be copied.
+const TRIES: usize = 4;
+
+/// What is known about a chunk besides its actions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ChunkHeader {
+    /// The submission it answers.
+    pub ticket: u64,
+    /// Its number, from 1.
+    pub chunk: u64,
+    /// When its observation was taken.
+    pub observed_ns: u64,
+    /// When its observation was submitted.
+    pub submitted_ns: u64,
+    /// When the daemon began to work on it.
+    pub started_ns: u64,
+    /// When it was ready.
+    pub finished_ns: u64,
+    /// Rows: actions of one control step each.
+    pub horizon: u32,
+    /// Columns: values per action.
+    pub action_dim: u32,
+}
+
+/// Why there is no chunk to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// None has been published yet.
+    #[error("no chunk has been published yet")]
+    Empty,
+    /// Chunks are published faster than they can be copied.
+    #[error("chunks are published faster than they can be read")]
+    Busy,
+    /// Its sizes are not those of the handshake.
+    #[error("chunk has {horizon} rows of {action_dim}, expected {expected}")]
+    Corrupt {
+        /// As the slot says.
+        horizon: u32,
+        /// As the slot says.
+        action_dim: u32,
+        /// Values there have to be.
+        expected: usize,
+    },
+}
+
+/// Words that `values` actions need, one slot: a whole number of cache lines.
+pub(super) fn slot_words(values: usize) -> usize {
+    (HEADER_WORDS + values.div_ceil(2)).next_multiple_of(8)
+}
+
+/// Words of all slots for chunks of `values` values.
+pub(super) fn total_words(values: usize) -> usize {
+    slot_words(values) * SLOTS
+}
+
+/// The daemon's end.
+pub struct LatestWriter {
+    latest: Words,
+    slots: Words,
+    values: usize,
+    published: u64,
+}
+
+/// The client's end.
+pub struct LatestReader {
+    latest: Words,
+    slots: Words,
+    values: usize,
+}
+
+impl LatestWriter {
+    /// Over the word `latest` and the slots, for chunks of `values` values.
+    pub fn new(latest: Words, slots: Words, values: usize) -> LatestWriter {
+        assert!(slots.len() >= total_words(values));
+        LatestWriter { latest, slots, values, published: 0 }
+    }
+
+    /// Publishes a chunk and returns its number. `header.chunk` is set here.
+    pub fn publish(&mut self, header: ChunkHeader, actions: &[f32]) -> u64 {
+        assert_eq!(actions.len(), self.values);
+        let chunk = self.published + 1;
+        let base = self.begin(chunk);
+        let words = [
+            header.ticket,
+            chunk,
+            header.observed_ns,
+            header.submitted_ns,
+            header.started_ns,
+            header.finished_ns,
+            u64::from(header.horizon) | u64::from(header.action_dim) << 32,
+        ];
+        self.slots.write(base + 1, &words);
+        for (i, pair) in actions.chunks(2).enumerate() {
+            let high = pair.get(1).map_or(0, |value| value.to_bits());
+            let word = u64::from(pair[0].to_bits()) | u64::from(high) << 32;
+            self.slots.store(base + HEADER_WORDS + i, word, Ordering::Relaxed);
+        }
+        self.slots.store(base, chunk * 2, Ordering::Release);
+        self.published = chunk;
+        self.latest.store(0, chunk, Ordering::Release);
+        chunk
+    }
+
+    /// Marks the slot of a chunk as being written.
+    fn begin(&mut self, chunk: u64) -> usize {
+        let base = (chunk % SLOTS as u64) as usize * slot_words(self.values);
+        self.slots.store(base, chunk * 2 - 1, Ordering::Relaxed);
+        // A reader that sees any of the words to come also sees the odd sequence.
+        fence(Ordering::Release);
+        base
+    }
+}
+
+impl LatestReader {
+    /// Over the word `latest` and the slots, for chunks of `values` values.
+    pub fn new(latest: Words, slots: Words, values: usize) -> LatestReader {
+        assert!(slots.len() >= total_words(values));
+        LatestReader { latest, slots, values }
+    }
+
+    /// Number of the latest chunk; 0: none yet.
+    #[inline]
+    pub fn latest(&self) -> u64 {
+        self.latest.load(0, Ordering::Acquire)
+    }
+
+    /// Copies the latest chunk out, in a bounded number of steps.
+    ///
+    /// # Errors
+    /// See [`ReadError`]; `actions` may then hold anything.
+    pub fn read(&self, actions: &mut [f32]) -> Result<ChunkHeader, ReadError> {
+        assert_eq!(actions.len(), self.values);
+        for _ in 0..TRIES {
+            let chunk = self.latest();
+            if chunk == 0 {
+                return Err(ReadError::Empty);
+            }
+            let base = (chunk % SLOTS as u64) as usize * slot_words(self.values);
+            let sequence = self.slots.load(base, Ordering::Acquire);
+            let mut words = [0; HEADER_WORDS - 1];
+            self.slots.read(base + 1, &mut words);
+            for (i, pair) in actions.chunks_mut(2).enumerate() {
+                let word = self.slots.load(base + HEADER_WORDS + i, Ordering::Relaxed);
+                pair[0] = f32::from_bits(word as u32);
+                if let Some(value) = pair.get_mut(1) {
+                    *value = f32::from_bits((word >> 32) as u32);
+                }
+            }
+            // The copy is complete before the sequence is looked at again.
+            fence(Ordering::Acquire);
+            if sequence % 2 == 1 || self.slots.load(base, Ordering::Relaxed) != sequence {
+                continue;
+            }
+            let [ticket, chunk, observed_ns, submitted_ns, started_ns, finished_ns, size] = words;
+            let (horizon, action_dim) = (size as u32, (size >> 32) as u32);
+            if (horizon as usize).checked_mul(action_dim as usize) != Some(self.values) {
+                return Err(ReadError::Corrupt { horizon, action_dim, expected: self.values });
+            }
+            return Ok(ChunkHeader {
+                ticket,
+                chunk,
+                observed_ns,
+                submitted_ns,
+                started_ns,
+                finished_ns,
+                horizon,
+                action_dim,
+            });
+        }
+        Err(ReadError::Busy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const VALUES: usize = 15;
+
+    fn pair() -> (LatestWriter, LatestReader) {
+        let (latest, peer_latest) = Words::private(1);
+        let (slots, peer_slots) = Words::private(total_words(VALUES));
+        (LatestWriter::new(latest, slots, VALUES), LatestReader::new(peer_latest, peer_slots, VALUES))
+    }
+
+    fn header(ticket: u64) -> ChunkHeader {
+        ChunkHeader { ticket, horizon: 5, action_dim: 3, ..ChunkHeader::default() }
+    }
+
+    #[test]
+    fn the_latest_chunk_is_read_whole() {
+        let (mut writer, reader) = pair();
+        let mut actions = [0.0; VALUES];
+        assert_eq!(reader.read(&mut actions), Err(ReadError::Empty));
+        for n in 1..10u64 {
+            let number = writer.publish(header(n + 100), &[n as f32; VALUES]);
+            let got = reader.read(&mut actions).unwrap();
+            assert_eq!((got.ticket, got.chunk, number), (n + 100, n, n));
+            assert_eq!(actions, [n as f32; VALUES]);
+        }
+    }
+
+    #[test]
+    fn a_writer_that_died_in_the_middle_leaves_the_previous_chunk() {
+        let (mut writer, reader) = pair();
+        writer.publish(header(1), &[1.0; VALUES]);
+        let base = writer.begin(2);
+        writer.slots.write(base + 1, &[u64::MAX; 10]);
+        drop(writer);
+        let mut actions = [0.0; VALUES];
+        assert_eq!(reader.read(&mut actions).unwrap().chunk, 1);
+        assert_eq!(actions, [1.0; VALUES]);
+    }
+
+    #[test]
+    fn a_reader_never_sees_half_a_chunk() {
+        let (mut writer, reader) = pair();
+        let thread = std::thread::spawn(move || {
+            for n in 1..=50_000u64 {
+                writer.publish(header(n), &[n as f32; VALUES]);
+            }
+        });
+        let (mut actions, mut last) = ([0.0; VALUES], 0);
+        while last < 50_000 {
+            match reader.read(&mut actions) {
+                Ok(got) => {
+                    assert!(got.chunk >= last && got.ticket == got.chunk);
+                    assert_eq!(actions, [got.chunk as f32; VALUES]);
+                    last = got.chunk;
+                }
+                Err(ReadError::Empty | ReadError::Busy) => std::thread::yield_now(),
+                Err(error) => panic!("{error}"),
+            }
+        }
+        thread.join().unwrap();
+    }
+}

@@ -1,0 +1,317 @@
+//! Where things lie in a session's three segments. The daemon plans it, the handshake carries it.
+
+use std::sync::Arc;
+
+use super::entry::{ENTRY_WORDS, MAX_CAMERAS};
+use super::latest::total_words;
+use super::liveness::LIVENESS_WORDS;
+use super::{Segment, Words};
+
+/// Distance that keeps two words from sharing a cache line or the neighbour that is fetched with
+/// it, bytes.
+const APART: usize = 128;
+const PAGE: usize = 4096;
+
+/// What a session's segments have to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Geometry {
+    /// Cameras of an observation, at most [`MAX_CAMERAS`].
+    pub cameras: u32,
+    /// Bytes kept for each camera's frame.
+    pub frame_bytes: u32,
+    /// Values of the state.
+    pub state_dim: u32,
+    /// Rows of a chunk.
+    pub horizon: u32,
+    /// Values of an action.
+    pub action_dim: u32,
+    /// Observation slots.
+    pub slots: u32,
+    /// Entries of either ring, a power of two.
+    pub entries: u32,
+}
+
+/// A part of a segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Region {
+    /// From the segment's start, bytes; a multiple of 8.
+    pub offset: u32,
+    /// Bytes.
+    pub len: u32,
+}
+
+/// Where everything lies. Offsets count from the start of the named segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    /// What it was planned for.
+    pub geometry: Geometry,
+    /// Bytes of the control segment.
+    pub control_bytes: u32,
+    /// Bytes of the observation segment.
+    pub observation_bytes: u32,
+    /// Bytes of the results segment.
+    pub results_bytes: u32,
+    /// Control: how many completions the client has taken.
+    pub completion_head: Region,
+    /// Control: 1 while the client wants a message for each completion.
+    pub want_event: Region,
+    /// Control: entries of the submission ring.
+    pub submissions: Region,
+    /// Results: epoch, state, heartbeat.
+    pub liveness: Region,
+    /// Results: 1 while the daemon sleeps.
+    pub need_wakeup: Region,
+    /// Results: how many submissions the daemon has taken.
+    pub submission_head: Region,
+    /// Results: counters.
+    pub stats: Region,
+    /// Results: entries of the completion ring.
+    pub completions: Region,
+    /// Results: number of the latest chunk.
+    pub latest: Region,
+    /// Results: the three chunk slots.
+    pub chunks: Region,
+    /// Observation: the first slot. Its head, two words per camera, comes first.
+    pub slot: Region,
+    /// Within a slot: the state, 32-bit floats.
+    pub state: Region,
+    /// Within a slot: the first camera's frame; the next ones follow at `frame.len`.
+    pub frame: Region,
+}
+
+/// A layout that can't be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LayoutError {
+    /// A number out of its bounds.
+    #[error("{what} is {got}, expected {min} to {max}")]
+    Size {
+        /// Which.
+        what: &'static str,
+        /// What was asked for.
+        got: u64,
+        /// Least.
+        min: u64,
+        /// Most.
+        max: u64,
+    },
+    /// A part that lies outside its segment or is too small.
+    #[error("{what} at {offset}+{len} is not {expected} bytes within a segment of {segment}")]
+    Region {
+        /// Which.
+        what: &'static str,
+        /// From the segment's start.
+        offset: u32,
+        /// Announced length.
+        len: u32,
+        /// Length there has to be.
+        expected: u64,
+        /// The segment's length.
+        segment: u32,
+    },
+}
+
+/// Values of the stats page, in its order.
+pub const STATS_WORDS: usize = 16;
+
+struct Planner {
+    end: usize,
+}
+
+impl Planner {
+    fn place(&mut self, bytes: usize, align: usize) -> Region {
+        let offset = self.end.next_multiple_of(align);
+        self.end = offset + bytes;
+        Region { offset: offset as u32, len: bytes as u32 }
+    }
+
+    fn total(&self) -> u32 {
+        self.end.next_multiple_of(PAGE) as u32
+    }
+}
+
+impl Geometry {
+    /// Values of a chunk.
+    pub fn values(&self) -> usize {
+        self.horizon as usize * self.action_dim as usize
+    }
+
+    /// # Errors
+    /// A number out of bounds, with the bounds.
+    pub fn check(&self) -> Result<(), LayoutError> {
+        let bounds = [
+            ("number of cameras", self.cameras, 0, MAX_CAMERAS as u32),
+            ("bytes per frame", self.frame_bytes, 1, 64 << 20),
+            ("state dimension", self.state_dim, 1, 4096),
+            ("horizon", self.horizon, 1, 4096),
+            ("action dimension", self.action_dim, 1, 4096),
+            ("number of observation slots", self.slots, 2, 64),
+            ("number of ring entries", self.entries, 2, 4096),
+        ];
+        for (what, got, min, max) in bounds {
+            if !(min..=max).contains(&got) {
+                let (got, min, max) = (got.into(), min.into(), max.into());
+                return Err(LayoutError::Size { what, got, min, max });
+            }
+        }
+        if !self.entries.is_power_of_two() {
+            let (got, max) = (self.entries.into(), self.entries.next_power_of_two().into());
+            return Err(LayoutError::Size { what: "number of ring entries", got, min: max, max });
+        }
+        let total = self.cameras as u64 * (self.frame_bytes as u64 + 4096) * self.slots as u64;
+        if total > 1 << 29 {
+            let what = "size of the observation segment in bytes";
+            return Err(LayoutError::Size { what, got: total, min: 0, max: 1 << 29 });
+        }
+        Ok(())
+    }
+}
+
+impl Layout {
+    /// Places everything.
+    ///
+    /// # Errors
+    /// A geometry out of bounds.
+    pub fn plan(geometry: Geometry) -> Result<Layout, LayoutError> {
+        geometry.check()?;
+        let ring = geometry.entries as usize * ENTRY_WORDS * 8;
+        let mut control = Planner { end: 0 };
+        let completion_head = control.place(8, APART);
+        let want_event = control.place(8, APART);
+        let submissions = control.place(ring, APART);
+
+        let mut results = Planner { end: 0 };
+        let liveness = results.place(LIVENESS_WORDS * 8, APART);
+        let need_wakeup = results.place(8, APART);
+        let submission_head = results.place(8, APART);
+        let stats = results.place(STATS_WORDS * 8, APART);
+        let completions = results.place(ring, APART);
+        let latest = results.place(8, APART);
+        let chunks = results.place(total_words(geometry.values()) * 8, APART);
+
+        let mut slot = Planner { end: MAX_CAMERAS * 16 };
+        let state = slot.place(geometry.state_dim as usize * 4, 64);
+        let mut frame = Region { offset: slot.total(), len: 0 };
+        if geometry.cameras > 0 {
+            // Frames start at pages of their own, so that drivers can be given them.
+            frame.len = (geometry.frame_bytes as usize).next_multiple_of(PAGE) as u32;
+            slot.end = frame.offset as usize + frame.len as usize * geometry.cameras as usize;
+        }
+        let slot_bytes = slot.total();
+        Ok(Layout {
+            geometry,
+            control_bytes: control.total(),
+            observation_bytes: slot_bytes * geometry.slots,
+            results_bytes: results.total(),
+            completion_head,
+            want_event,
+            submissions,
+            liveness,
+            need_wakeup,
+            submission_head,
+            stats,
+            completions,
+            latest,
+            chunks,
+            slot: Region { offset: 0, len: slot_bytes },
+            state,
+            frame,
+        })
+    }
+
+    /// Checks a layout that came in a message: every part within its segment and large enough.
+    ///
+    /// # Errors
+    /// The first part that isn't.
+    pub fn check(&self) -> Result<(), LayoutError> {
+        self.geometry.check()?;
+        let g = &self.geometry;
+        let ring = u64::from(g.entries) * ENTRY_WORDS as u64 * 8;
+        let (control, results) = (self.control_bytes, self.results_bytes);
+        let parts = [
+            ("completion head", self.completion_head, 8, control),
+            ("event flag", self.want_event, 8, control),
+            ("submission ring", self.submissions, ring, control),
+            ("liveness", self.liveness, LIVENESS_WORDS as u64 * 8, results),
+            ("wake-up flag", self.need_wakeup, 8, results),
+            ("submission head", self.submission_head, 8, results),
+            ("statistics", self.stats, STATS_WORDS as u64 * 8, results),
+            ("completion ring", self.completions, ring, results),
+            ("latest chunk's number", self.latest, 8, results),
+            ("chunk slots", self.chunks, total_words(g.values()) as u64 * 8, results),
+            ("state", self.state, u64::from(g.state_dim) * 4, self.slot.len),
+        ];
+        for (what, region, expected, segment) in parts {
+            check(what, region, expected, segment)?;
+        }
+        let slots = u64::from(self.slot.len) * u64::from(g.slots);
+        check(
+            "observation slots",
+            Region { len: slots.try_into().unwrap_or(0), ..self.slot },
+            slots,
+            self.observation_bytes,
+        )?;
+        if g.cameras > 0 {
+            check("frame", self.frame, g.frame_bytes.into(), self.slot.len)?;
+            let frames = u64::from(self.frame.len) * u64::from(g.cameras);
+            check(
+                "frames",
+                Region { len: frames.try_into().unwrap_or(0), ..self.frame },
+                frames,
+                self.slot.len,
+            )?;
+        }
+        check(
+            "camera heads",
+            Region { offset: 0, len: g.cameras * 16 },
+            u64::from(g.cameras) * 16,
+            self.slot.len,
+        )
+    }
+
+    /// The words of a part. None when it doesn't lie in the segment: not for a layout that was
+    /// planned or checked.
+    pub fn words(segment: &Arc<Segment>, region: Region) -> Option<Words> {
+        Words::new(segment, region.offset as usize, region.len as usize / 8)
+    }
+}
+
+fn check(what: &'static str, region: Region, expected: u64, segment: u32) -> Result<(), LayoutError> {
+    let Region { offset, len } = region;
+    let end = u64::from(offset) + u64::from(len);
+    if offset % 8 != 0 || u64::from(len) < expected || end > segment.into() {
+        return Err(LayoutError::Region { what, offset, len, expected, segment });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GEOMETRY: Geometry = Geometry {
+        cameras: 3,
+        frame_bytes: 640 * 480 * 3,
+        state_dim: 14,
+        horizon: 50,
+        action_dim: 14,
+        slots: 4,
+        entries: 64,
+    };
+
+    #[test]
+    fn a_plan_passes_its_own_check() {
+        Layout::plan(GEOMETRY).unwrap().check().unwrap();
+        Layout::plan(Geometry { cameras: 0, ..GEOMETRY }).unwrap().check().unwrap();
+    }
+
+    #[test]
+    fn what_reaches_beyond_its_segment_is_named() {
+        let mut layout = Layout::plan(GEOMETRY).unwrap();
+        layout.completions.offset = layout.results_bytes;
+        let message = layout.check().unwrap_err().to_string();
+        assert!(message.starts_with("completion ring at "), "{message}");
+        let message = Layout::plan(Geometry { cameras: 5, ..GEOMETRY }).unwrap_err().to_string();
+        assert_eq!(message, "number of cameras is 5, expected 0 to 4");
+        assert!(Layout::plan(Geometry { entries: 48, ..GEOMETRY }).is_err());
+    }
+}

@@ -1,0 +1,112 @@
+//! Whether the daemon lives, known without a system call.
+
+use super::Words;
+use super::clock::now_ns;
+use super::sync::Ordering;
+
+const EPOCH: usize = 0;
+const STATE: usize = 1;
+const BEAT: usize = 2;
+/// Words of the liveness line.
+pub(super) const LIVENESS_WORDS: usize = 3;
+
+const SERVING: u64 = 1;
+const CLOSED: u64 = 2;
+
+/// The daemon's end.
+pub struct Heart {
+    words: Words,
+}
+
+impl Heart {
+    /// Starts to beat. `epoch` tells one daemon's life from the next.
+    pub fn new(words: Words, epoch: u64) -> Heart {
+        words.store(EPOCH, epoch, Ordering::Relaxed);
+        words.store(BEAT, now_ns(), Ordering::Relaxed);
+        words.store(STATE, SERVING, Ordering::Release);
+        Heart { words }
+    }
+
+    /// One beat.
+    pub fn beat(&self, now_ns: u64) {
+        self.words.store(BEAT, now_ns, Ordering::Release);
+    }
+
+    /// The session is over: the client need not wait for the beat to become old.
+    pub fn stop(&self) {
+        self.words.store(STATE, CLOSED, Ordering::Release);
+    }
+}
+
+/// What the client knows of the daemon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    /// It served within the bound.
+    Serving,
+    /// It has closed the session, or its last beat is older than the bound.
+    Gone,
+    /// Another life of the daemon serves this session.
+    Restarted,
+}
+
+/// The client's end.
+pub struct Pulse {
+    words: Words,
+    epoch: u64,
+    bound_ns: u64,
+}
+
+impl Pulse {
+    /// Feels for the life that is there now. `bound_ns`: age of a beat beyond which the daemon is
+    /// taken for gone.
+    pub fn new(words: Words, bound_ns: u64) -> Pulse {
+        let epoch = words.load(EPOCH, Ordering::Acquire);
+        Pulse { words, epoch, bound_ns }
+    }
+
+    /// The daemon's life this client belongs to.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Whether the daemon lives, at `now_ns`.
+    #[inline]
+    pub fn feel(&self, now_ns: u64) -> Life {
+        if self.words.load(STATE, Ordering::Acquire) != SERVING {
+            return Life::Gone;
+        }
+        let beat = self.words.load(BEAT, Ordering::Acquire);
+        if now_ns.saturating_sub(beat) > self.bound_ns {
+            return Life::Gone;
+        }
+        if self.words.load(EPOCH, Ordering::Relaxed) != self.epoch {
+            return Life::Restarted;
+        }
+        Life::Serving
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn old_beats_other_epochs_and_closed_sessions_are_told_apart() {
+        let (words, peer) = Words::private(LIVENESS_WORDS);
+        let spare = words.alias();
+        let heart = Heart::new(words, 7);
+        let pulse = Pulse::new(peer, 1000);
+        heart.beat(5000);
+        assert_eq!(pulse.feel(5000), Life::Serving);
+        assert_eq!(pulse.feel(4000), Life::Serving);
+        assert_eq!(pulse.feel(6000), Life::Serving);
+        assert_eq!(pulse.feel(6001), Life::Gone);
+        heart.beat(6000);
+        assert_eq!(pulse.feel(6001), Life::Serving);
+        let next = Heart::new(spare, 8);
+        next.beat(6000);
+        assert_eq!(pulse.feel(6001), Life::Restarted);
+        next.stop();
+        assert_eq!(pulse.feel(6001), Life::Gone);
+    }
+}

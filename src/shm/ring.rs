@@ -1,0 +1,222 @@
+//! Single-producer single-consumer rings of entries that are one cache line each.
+//!
+//! An entry's first word is its sequence: entry `n` (counted from 0) lies at `n % capacity` and
+//! is there once that word is `n + 1`. The consumer polls the very line that carries the entry,
+//! so that handing over one entry moves one cache line between two cores. The consumer publishes
+//! how many entries it has taken in a word of its own (`head`), on a line of its own, in its own
+//! segment; the producer reads that word only when the ring seems full to it.
+
+use super::sync::Ordering;
+use super::{ENTRY_WORDS, Words};
+
+/// What the peer has done to a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RingError {
+    /// As many entries are under way as there is room for.
+    #[error("ring is full")]
+    Full,
+    /// The peer's head is ahead of what was produced or further behind than the ring is long.
+    #[error("ring is corrupt: peer has taken {head} entries, {tail} were written, {capacity} fit")]
+    Corrupt {
+        /// As the peer says.
+        head: u64,
+        /// As this side knows.
+        tail: u64,
+        /// Entries in the ring.
+        capacity: u64,
+    },
+}
+
+/// The writing end.
+pub struct Producer {
+    entries: Words,
+    head: Words,
+    capacity: u64,
+    tail: u64,
+    cached_head: u64,
+}
+
+/// The reading end.
+pub struct Consumer {
+    entries: Words,
+    head: Words,
+    capacity: u64,
+    taken: u64,
+}
+
+fn capacity(entries: &Words) -> u64 {
+    let capacity = (entries.len() / ENTRY_WORDS) as u64;
+    assert!(capacity.is_power_of_two(), "ring of {capacity} entries");
+    capacity
+}
+
+impl Producer {
+    /// Over entries in a segment that this side may write, and the peer's head.
+    pub fn new(entries: Words, head: Words) -> Producer {
+        Producer { capacity: capacity(&entries), entries, head, tail: 0, cached_head: 0 }
+    }
+
+    /// How many entries have been written.
+    pub fn tail(&self) -> u64 {
+        self.tail
+    }
+
+    /// How many entries can be written now, at least. Reads the peer's head when fewer than
+    /// `wanted` are known to be free.
+    ///
+    /// # Errors
+    /// A head that can't be.
+    #[inline]
+    pub fn room(&mut self, wanted: u64) -> Result<u64, RingError> {
+        let room = self.capacity - (self.tail - self.cached_head);
+        if room >= wanted {
+            return Ok(room);
+        }
+        let head = self.head.load(0, Ordering::Acquire);
+        if head > self.tail || head < self.cached_head {
+            return Err(RingError::Corrupt { head, tail: self.tail, capacity: self.capacity });
+        }
+        self.cached_head = head;
+        Ok(self.capacity - (self.tail - head))
+    }
+
+    /// Writes an entry. Its first word is replaced by the sequence.
+    ///
+    /// # Errors
+    /// A full ring, or a peer's head that can't be.
+    #[inline]
+    pub fn push(&mut self, entry: &[u64; ENTRY_WORDS]) -> Result<(), RingError> {
+        if self.room(1)? == 0 {
+            return Err(RingError::Full);
+        }
+        let at = (self.tail & (self.capacity - 1)) as usize * ENTRY_WORDS;
+        self.entries.write(at + 1, &entry[1..]);
+        self.tail += 1;
+        self.entries.store(at, self.tail, Ordering::Release);
+        Ok(())
+    }
+}
+
+impl Consumer {
+    /// Over the peer's entries, and a head in a segment that this side may write.
+    pub fn new(entries: Words, head: Words) -> Consumer {
+        Consumer { capacity: capacity(&entries), entries, head, taken: 0 }
+    }
+
+    /// How many entries have been taken.
+    pub fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// Whether an entry is there.
+    #[inline]
+    pub fn is_ready(&self) -> bool {
+        let at = (self.taken & (self.capacity - 1)) as usize * ENTRY_WORDS;
+        self.entries.load(at, Ordering::Acquire) == self.taken + 1
+    }
+
+    /// Takes the next entry, a private copy of it. A sequence other than the expected one means
+    /// that there is none: a misbehaving producer only fails to be heard.
+    #[inline]
+    pub fn pop(&mut self) -> Option<[u64; ENTRY_WORDS]> {
+        if !self.is_ready() {
+            return None;
+        }
+        let at = (self.taken & (self.capacity - 1)) as usize * ENTRY_WORDS;
+        let mut entry = [0; ENTRY_WORDS];
+        self.entries.read(at, &mut entry);
+        self.taken += 1;
+        // Release: the reads above come before the producer may write there again.
+        self.head.store(0, self.taken, Ordering::Release);
+        Some(entry)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn ring(capacity: usize) -> (Producer, Consumer, Words, Words) {
+        let (entries, peer_entries) = Words::private(capacity * ENTRY_WORDS);
+        let (head, peer_head) = Words::private(1);
+        let (spare_entries, spare_head) = (entries.alias(), head.alias());
+        (Producer::new(entries, head), Consumer::new(peer_entries, peer_head), spare_entries, spare_head)
+    }
+
+    fn entry(n: u64) -> [u64; ENTRY_WORDS] {
+        std::array::from_fn(|i| n * 100 + i as u64)
+    }
+
+    #[test]
+    fn entries_arrive_once_and_in_order_until_full() {
+        let (mut producer, mut consumer, ..) = ring(4);
+        for round in 0..5 {
+            for n in 0..4 {
+                producer.push(&entry(round * 4 + n)).unwrap();
+            }
+            assert_eq!(producer.push(&entry(0)), Err(RingError::Full));
+            for n in 0..4 {
+                let got = consumer.pop().unwrap();
+                assert_eq!(got[1..], entry(round * 4 + n)[1..]);
+            }
+            assert!(consumer.pop().is_none());
+        }
+    }
+
+    #[test]
+    fn two_threads_pass_a_hundred_thousand_entries() {
+        let (mut producer, mut consumer, ..) = ring(8);
+        let writer = std::thread::spawn(move || {
+            for n in 0..100_000 {
+                while producer.push(&entry(n)) == Err(RingError::Full) {
+                    std::thread::yield_now();
+                }
+            }
+        });
+        for n in 0..100_000 {
+            let got = loop {
+                match consumer.pop() {
+                    Some(entry) => break entry,
+                    None => std::thread::yield_now(),
+                }
+            };
+            assert_eq!(got[1..], entry(n)[1..]);
+        }
+        writer.join().unwrap();
+    }
+
+    #[test]
+    fn a_head_that_can_not_be_is_an_error() {
+        let (mut producer, _consumer, _, head) = ring(2);
+        producer.push(&entry(1)).unwrap();
+        producer.push(&entry(2)).unwrap();
+        head.store(0, 3, Ordering::Relaxed);
+        assert_eq!(producer.push(&entry(3)), Err(RingError::Corrupt { head: 3, tail: 2, capacity: 2 }));
+        head.store(0, u64::MAX, Ordering::Relaxed);
+        assert!(matches!(producer.room(1), Err(RingError::Corrupt { .. })));
+        // Going back is as impossible as going too far.
+        head.store(0, 2, Ordering::Relaxed);
+        assert_eq!(producer.room(1), Ok(2));
+        producer.push(&entry(3)).unwrap();
+        producer.push(&entry(4)).unwrap();
+        head.store(0, 1, Ordering::Relaxed);
+        assert!(matches!(producer.push(&entry(5)), Err(RingError::Corrupt { .. })));
+    }
+
+    proptest! {
+        #[test]
+        fn random_words_never_hurt_the_consumer(
+            words in proptest::collection::vec(any::<u64>(), 4 * ENTRY_WORDS),
+            head in any::<u64>(),
+        ) {
+            let (mut producer, mut consumer, entries, head_word) = ring(4);
+            entries.write(0, &words);
+            head_word.store(0, head, Ordering::Relaxed);
+            // At most a ring's worth of rubbish can be taken for entries.
+            let taken = std::iter::from_fn(|| consumer.pop()).count();
+            prop_assert!(taken <= 4);
+            let _ = producer.push(&entry(1));
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! A run of 64-bit words in a mapped segment.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use super::Segment;
+use super::sync::{AtomicU64, Ordering};
+
+/// 64-bit atomics inside a segment: the only view that rings, slots and flags have of shared
+/// memory. Keeps the mapping alive; every access is bounds-checked.
+pub struct Words {
+    base: *const AtomicU64,
+    len: usize,
+    // None in tests that use memory of their own.
+    _segment: Option<Arc<Segment>>,
+    _not_sync: PhantomData<*const ()>,
+}
+
+// SAFETY: the memory is only accessed through atomics and outlives this value (`_segment`).
+unsafe impl Send for Words {}
+
+impl Words {
+    /// The words at `offset` (bytes, a multiple of 8) of a segment. None when they don't fit.
+    pub fn new(segment: &Arc<Segment>, offset: usize, len: usize) -> Option<Words> {
+        let end = len.checked_mul(8).and_then(|bytes| bytes.checked_add(offset))?;
+        if !offset.is_multiple_of(8) || end > segment.len() {
+            return None;
+        }
+        // SAFETY: offset..end lies inside the mapping, which is page-aligned.
+        let base = unsafe { segment.as_ptr().add(offset) }.cast::<AtomicU64>();
+        Some(Words { base, len, _segment: Some(segment.clone()), _not_sync: PhantomData })
+    }
+
+    /// How many words there are.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// A word that may be stored to only where the mapping is writable.
+    #[inline]
+    fn word(&self, index: usize) -> &AtomicU64 {
+        assert!(index < self.len, "word {index} of {}", self.len);
+        // SAFETY: in bounds, aligned, mapped for as long as self lives; atomics may be shared
+        // with another process.
+        unsafe { &*self.base.add(index) }
+    }
+
+    /// Loads one word.
+    #[inline]
+    pub fn load(&self, index: usize, order: Ordering) -> u64 {
+        self.word(index).load(order)
+    }
+
+    /// Stores one word. The segment has to be mapped writable.
+    #[inline]
+    pub fn store(&self, index: usize, value: u64, order: Ordering) {
+        self.word(index).store(value, order);
+    }
+
+    /// Copies words out, one relaxed load each.
+    #[inline]
+    pub fn read(&self, start: usize, into: &mut [u64]) {
+        assert!(start <= self.len && into.len() <= self.len - start);
+        for (i, value) in into.iter_mut().enumerate() {
+            *value = self.word(start + i).load(Ordering::Relaxed);
+        }
+    }
+
+    /// Copies words in, one relaxed store each.
+    #[inline]
+    pub fn write(&self, start: usize, from: &[u64]) {
+        assert!(start <= self.len && from.len() <= self.len - start);
+        for (i, value) in from.iter().enumerate() {
+            self.word(start + i).store(*value, Ordering::Relaxed);
+        }
+    }
+
+    /// Two views of the same private words, as two processes would have.
+    #[cfg(test)]
+    pub(crate) fn private(len: usize) -> (Words, Words) {
+        let memory = (0..len).map(|_| AtomicU64::new(0)).collect::<Vec<_>>().leak();
+        let words = Words { base: memory.as_ptr(), len, _segment: None, _not_sync: PhantomData };
+        (words.alias(), words)
+    }
+
+    /// Another view of the same words.
+    #[cfg(test)]
+    pub(crate) fn alias(&self) -> Words {
+        Words { base: self.base, len: self.len, _segment: self._segment.clone(), _not_sync: PhantomData }
+    }
+}
