@@ -28,6 +28,8 @@ pub mod capi;
 #[cfg(feature = "client")]
 pub mod client;
 #[cfg(feature = "client")]
+pub mod control;
+#[cfg(feature = "client")]
 pub mod shm;
 
 #[cfg(feature = "daemon")]

@@ -1,0 +1,513 @@
+//! The messages. Each is one packet: a header of 16 bytes, then what its kind says.
+
+use super::Status;
+use super::codec::{Malformed, Reader, Writer};
+use crate::shm::{Geometry, Layout, MAX_CAMERAS, Region};
+
+/// Version of messages and segments. Another number is another, incompatible protocol; what is
+/// added compatibly gets a feature bit.
+pub const PROTOCOL_VERSION: u16 = 1;
+/// Longest message, bytes.
+pub const MAX_MESSAGE: usize = 32 << 10;
+/// Longest instruction, bytes.
+pub const MAX_TEXT: usize = 16 << 10;
+
+const MAGIC: u32 = u32::from_le_bytes(*b"PI0R");
+const HEADER: usize = 16;
+
+const HELLO: u16 = 1;
+const PROMPT: u16 = 2;
+const RESET: u16 = 3;
+const CLOSE: u16 = 4;
+const WELCOME: u16 = 0x81;
+const PROMPT_READY: u16 = 0x82;
+const RESET_DONE: u16 = 0x83;
+const EVENT: u16 = 0x84;
+const REFUSED: u16 = 0xff;
+
+/// First message of a client.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Hello {
+    /// The library's ABI version.
+    pub abi: u32,
+    /// Features the client can't do without; none are defined yet.
+    pub features: u64,
+    /// Bytes to keep for each camera's frame; 0: the daemon's choice.
+    pub frame_bytes: u32,
+    /// Observation slots; 0: the daemon's choice.
+    pub slots: u32,
+    /// Ring entries, a power of two; 0: the daemon's choice.
+    pub entries: u32,
+}
+
+/// What a client says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Opens a session.
+    Hello(Hello),
+    /// Registers an instruction.
+    Prompt(String),
+    /// Begins a new episode: no chunk of the old one is shown any more.
+    Reset,
+    /// Ends the session.
+    Close,
+}
+
+/// What a client needs to know of the policy that is served.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PolicyDescription {
+    /// The checkpoint's name.
+    pub model: String,
+    /// The device it runs on.
+    pub device: String,
+    /// Names of the cameras, in the order of the observation's frames.
+    pub cameras: Vec<String>,
+    /// Values of the state.
+    pub state_dim: u32,
+    /// Values of an action.
+    pub action_dim: u32,
+    /// Actions of a chunk.
+    pub horizon: u32,
+    /// Denoising steps.
+    pub steps: u32,
+    /// Longest prompt, tokens.
+    pub max_tokens: u32,
+    /// Side of the images the model sees, pixels.
+    pub image_size: u32,
+    /// Actions per second the policy was trained for; 0: unknown.
+    pub control_rate_hz: f32,
+}
+
+/// The answer to a [`Hello`]. The segments' descriptors come with it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Welcome {
+    /// The daemon's ABI version.
+    pub abi: u32,
+    /// Features the daemon has; none are defined yet.
+    pub features: u64,
+    /// This session's number.
+    pub session: u64,
+    /// Tells this life of the daemon from others.
+    pub epoch: u64,
+    /// Time between two heartbeats.
+    pub heartbeat_ns: u64,
+    /// Age of an observation beyond which it is STALE; 0: no limit.
+    pub max_age_ns: u64,
+    /// Where things lie in the segments.
+    pub layout: Layout,
+    /// The policy.
+    pub policy: PolicyDescription,
+}
+
+/// Why the daemon doesn't do what was asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The kind of reason.
+    pub status: Status,
+    /// In words.
+    pub reason: String,
+}
+
+/// What a daemon says.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// The session is open.
+    Welcome(Box<Welcome>),
+    /// An instruction can be used.
+    PromptReady {
+        /// Under this number.
+        prompt_id: u32,
+        /// Whether its end was cut off.
+        truncated: bool,
+    },
+    /// The new episode has begun.
+    ResetDone,
+    /// There are completions: sent where the client asked for it in the control segment.
+    Event,
+    /// The last request was not carried out. After a hello, the connection is closed too.
+    Refused(Refusal),
+}
+
+fn frame(kind: u16, body: impl FnOnce(&mut Writer)) -> Vec<u8> {
+    let mut writer = Writer::default();
+    writer.u32(MAGIC).u16(PROTOCOL_VERSION).u16(kind).u32(0).u32(0);
+    body(&mut writer);
+    let len = writer.bytes.len() as u32;
+    writer.bytes[8..12].copy_from_slice(&len.to_le_bytes());
+    writer.bytes
+}
+
+/// The kind and the body of a packet.
+fn unframe(bytes: &[u8]) -> Result<(u16, Reader<'_>), Malformed> {
+    let mut reader = Reader::new(bytes);
+    let magic = reader.u32("magic number")?;
+    if magic != MAGIC {
+        return Err(Malformed::Value { what: "magic number", got: magic.into(), expected: "\"PI0R\"" });
+    }
+    let version = reader.u16("protocol version")?;
+    if version != PROTOCOL_VERSION {
+        return Err(Malformed::Value { what: "protocol version", got: version.into(), expected: "1" });
+    }
+    let kind = reader.u16("kind")?;
+    let len = reader.u32("length")?;
+    if len as usize != bytes.len() {
+        let expected = "the packet's length";
+        return Err(Malformed::Value { what: "message length", got: len.into(), expected });
+    }
+    reader.u32("reserved field")?;
+    debug_assert_eq!(bytes.len() - reader.left(), HEADER);
+    Ok((kind, reader))
+}
+
+impl Malformed {
+    /// VERSION for a peer that speaks another version, PROTOCOL for everything else.
+    pub fn status(&self) -> Status {
+        match self {
+            Malformed::Value { what: "protocol version", .. } => Status::Version,
+            _ => Status::Protocol,
+        }
+    }
+}
+
+impl Request {
+    /// As a packet.
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Request::Hello(hello) => frame(HELLO, |w| {
+                w.u32(hello.abi).u32(hello.frame_bytes).u64(hello.features);
+                w.u32(hello.slots).u32(hello.entries);
+            }),
+            Request::Prompt(text) => frame(PROMPT, |w| {
+                w.text(text);
+            }),
+            Request::Reset => frame(RESET, |_| ()),
+            Request::Close => frame(CLOSE, |_| ()),
+        }
+    }
+
+    /// From a packet. What follows the known fields of a kind is ignored: later versions may
+    /// add to them.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn decode(bytes: &[u8]) -> Result<Request, Malformed> {
+        let (kind, mut r) = unframe(bytes)?;
+        match kind {
+            HELLO => {
+                let abi = r.u32("ABI version")?;
+                let frame_bytes = r.u32("frame size")?;
+                let features = r.u64("features")?;
+                let slots = r.u32("number of slots")?;
+                let entries = r.u32("number of ring entries")?;
+                Ok(Request::Hello(Hello { abi, features, frame_bytes, slots, entries }))
+            }
+            PROMPT => Ok(Request::Prompt(r.text("instruction")?)),
+            RESET => Ok(Request::Reset),
+            CLOSE => Ok(Request::Close),
+            kind => Err(Malformed::Value {
+                what: "message kind",
+                got: kind.into(),
+                expected: "hello, prompt, reset or close",
+            }),
+        }
+    }
+}
+
+impl Reply {
+    /// As a packet.
+    pub fn encode(&self) -> Vec<u8> {
+        match self {
+            Reply::Welcome(welcome) => frame(WELCOME, |w| welcome.encode(w)),
+            Reply::PromptReady { prompt_id, truncated } => frame(PROMPT_READY, |w| {
+                w.u32(*prompt_id).u32((*truncated).into());
+            }),
+            Reply::ResetDone => frame(RESET_DONE, |_| ()),
+            Reply::Event => frame(EVENT, |_| ()),
+            Reply::Refused(refusal) => frame(REFUSED, |w| {
+                w.u32(refusal.status as i32 as u32).text(&refusal.reason);
+            }),
+        }
+    }
+
+    /// From a packet. What follows the known fields of a kind is ignored.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn decode(bytes: &[u8]) -> Result<Reply, Malformed> {
+        let (kind, mut r) = unframe(bytes)?;
+        match kind {
+            WELCOME => Ok(Reply::Welcome(Box::new(Welcome::decode(&mut r)?))),
+            PROMPT_READY => {
+                let prompt_id = r.u32("prompt id")?;
+                let truncated = r.u32("flags")? & 1 != 0;
+                Ok(Reply::PromptReady { prompt_id, truncated })
+            }
+            RESET_DONE => Ok(Reply::ResetDone),
+            EVENT => Ok(Reply::Event),
+            REFUSED => {
+                let number = r.u32("status")? as i32;
+                let status = Status::from_number(number).filter(|s| (*s as i32) < 0);
+                // A status of a later version is still a refusal.
+                let status = status.unwrap_or(Status::Refused);
+                Ok(Reply::Refused(Refusal { status, reason: r.text("reason")? }))
+            }
+            kind => {
+                Err(Malformed::Value { what: "message kind", got: kind.into(), expected: "a reply's kind" })
+            }
+        }
+    }
+}
+
+/// The numbers of a layout, in the order of the message.
+fn numbers(layout: &mut Layout) -> [&mut u32; 36] {
+    let Layout {
+        geometry: Geometry { cameras, frame_bytes, state_dim, horizon, action_dim, slots, entries },
+        control_bytes,
+        observation_bytes,
+        results_bytes,
+        completion_head,
+        want_event,
+        submissions,
+        liveness,
+        need_wakeup,
+        submission_head,
+        stats,
+        completions,
+        latest,
+        chunks,
+        slot,
+        state,
+        frame,
+    } = layout;
+    [
+        control_bytes,
+        observation_bytes,
+        results_bytes,
+        cameras,
+        frame_bytes,
+        state_dim,
+        horizon,
+        action_dim,
+        slots,
+        entries,
+        &mut completion_head.offset,
+        &mut completion_head.len,
+        &mut want_event.offset,
+        &mut want_event.len,
+        &mut submissions.offset,
+        &mut submissions.len,
+        &mut liveness.offset,
+        &mut liveness.len,
+        &mut need_wakeup.offset,
+        &mut need_wakeup.len,
+        &mut submission_head.offset,
+        &mut submission_head.len,
+        &mut stats.offset,
+        &mut stats.len,
+        &mut completions.offset,
+        &mut completions.len,
+        &mut latest.offset,
+        &mut latest.len,
+        &mut chunks.offset,
+        &mut chunks.len,
+        &mut slot.offset,
+        &mut slot.len,
+        &mut state.offset,
+        &mut state.len,
+        &mut frame.offset,
+        &mut frame.len,
+    ]
+}
+
+fn empty_layout() -> Layout {
+    let none = Region::default();
+    Layout {
+        geometry: Geometry {
+            cameras: 0,
+            frame_bytes: 0,
+            state_dim: 0,
+            horizon: 0,
+            action_dim: 0,
+            slots: 0,
+            entries: 0,
+        },
+        control_bytes: 0,
+        observation_bytes: 0,
+        results_bytes: 0,
+        completion_head: none,
+        want_event: none,
+        submissions: none,
+        liveness: none,
+        need_wakeup: none,
+        submission_head: none,
+        stats: none,
+        completions: none,
+        latest: none,
+        chunks: none,
+        slot: none,
+        state: none,
+        frame: none,
+    }
+}
+
+impl Welcome {
+    fn encode(&self, w: &mut Writer) {
+        w.u32(self.abi).u32(0).u64(self.features).u64(self.session).u64(self.epoch);
+        w.u64(self.heartbeat_ns).u64(self.max_age_ns);
+        let mut layout = self.layout;
+        let numbers = numbers(&mut layout);
+        w.u32(numbers.len() as u32);
+        for number in numbers {
+            w.u32(*number);
+        }
+        let p = &self.policy;
+        w.u32(p.state_dim).u32(p.action_dim).u32(p.horizon).u32(p.steps);
+        w.u32(p.max_tokens).u32(p.image_size).u32(p.control_rate_hz.to_bits());
+        w.text(&p.model).text(&p.device).u32(p.cameras.len() as u32);
+        for camera in &p.cameras {
+            w.text(camera);
+        }
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Result<Welcome, Malformed> {
+        let abi = r.u32("ABI version")?;
+        r.u32("reserved field")?;
+        let (features, session) = (r.u64("features")?, r.u64("session")?);
+        let (epoch, heartbeat_ns) = (r.u64("epoch")?, r.u64("heartbeat period")?);
+        let max_age_ns = r.u64("age limit")?;
+        let count = r.u32("number of offsets")?;
+        let mut layout = empty_layout();
+        let numbers = numbers(&mut layout);
+        if (count as usize) < numbers.len() {
+            let (what, expected) = ("number of offsets", "36 or more");
+            return Err(Malformed::Value { what, got: count.into(), expected });
+        }
+        let extra = count as usize - numbers.len();
+        for number in numbers {
+            *number = r.u32("offset")?;
+        }
+        r.bytes("further offsets", extra.saturating_mul(4))?;
+        let mut policy = PolicyDescription {
+            state_dim: r.u32("state dimension")?,
+            action_dim: r.u32("action dimension")?,
+            horizon: r.u32("horizon")?,
+            steps: r.u32("number of steps")?,
+            max_tokens: r.u32("prompt length")?,
+            image_size: r.u32("image size")?,
+            control_rate_hz: f32::from_bits(r.u32("control rate")?),
+            model: r.text("model name")?,
+            device: r.text("device name")?,
+            cameras: Vec::new(),
+        };
+        let cameras = r.u32("number of cameras")?;
+        if cameras as usize > MAX_CAMERAS || cameras != layout.geometry.cameras {
+            let expected = "the layout's number, at most 4";
+            return Err(Malformed::Value { what: "number of cameras", got: cameras.into(), expected });
+        }
+        for _ in 0..cameras {
+            policy.cameras.push(r.text("camera name")?);
+        }
+        Ok(Welcome { abi, features, session, epoch, heartbeat_ns, max_age_ns, layout, policy })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn welcome() -> Welcome {
+        let geometry = Geometry {
+            cameras: 2,
+            frame_bytes: 1000,
+            state_dim: 7,
+            horizon: 50,
+            action_dim: 7,
+            slots: 4,
+            entries: 64,
+        };
+        Welcome {
+            abi: 3,
+            features: 1 << 40,
+            session: 9,
+            epoch: 77,
+            heartbeat_ns: 10_000_000,
+            max_age_ns: 5,
+            layout: Layout::plan(geometry).unwrap(),
+            policy: PolicyDescription {
+                model: "pi0".into(),
+                device: "cpu".into(),
+                cameras: vec!["base_0_rgb".into(), "wrist".into()],
+                state_dim: 7,
+                action_dim: 7,
+                horizon: 50,
+                steps: 10,
+                max_tokens: 48,
+                image_size: 224,
+                control_rate_hz: 50.0,
+            },
+        }
+    }
+
+    fn replies() -> Vec<Reply> {
+        vec![
+            Reply::Welcome(Box::new(welcome())),
+            Reply::PromptReady { prompt_id: 4, truncated: true },
+            Reply::ResetDone,
+            Reply::Event,
+            Reply::Refused(Refusal { status: Status::BadPrompt, reason: "too long".into() }),
+        ]
+    }
+
+    fn requests() -> Vec<Request> {
+        let hello = Hello { abi: 1, features: 2, frame_bytes: 3, slots: 4, entries: 8 };
+        let text = "pick up the red block";
+        vec![Request::Hello(hello), Request::Prompt(text.into()), Request::Reset, Request::Close]
+    }
+
+    #[test]
+    fn messages_and_back() {
+        for reply in replies() {
+            assert_eq!(Reply::decode(&reply.encode()), Ok(reply));
+        }
+        for request in requests() {
+            assert_eq!(Request::decode(&request.encode()), Ok(request));
+        }
+    }
+
+    #[test]
+    fn another_version_is_named_as_such() {
+        let mut bytes = Request::Reset.encode();
+        bytes[4] = 9;
+        let error = Request::decode(&bytes).unwrap_err();
+        assert_eq!(error.status(), Status::Version);
+        assert_eq!(error.to_string(), "protocol version is 0x9, expected 1");
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_are_an_error_or_a_message(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let _ = (Request::decode(&bytes), Reply::decode(&bytes));
+            // And the same behind a good header, where it gets further.
+            for kind in [HELLO, PROMPT, WELCOME, PROMPT_READY, REFUSED] {
+                let packet = frame(kind, |w| w.bytes.extend(&bytes));
+                let _ = (Request::decode(&packet), Reply::decode(&packet));
+            }
+        }
+
+        #[test]
+        fn damaged_messages_never_panic(which in 0usize..9, at in any::<prop::sample::Index>(), value in any::<u8>(), cut in any::<prop::sample::Index>()) {
+            let mut packets: Vec<_> = replies().iter().map(Reply::encode).collect();
+            packets.extend(requests().iter().map(Request::encode));
+            let mut packet = packets[which].clone();
+            let index = at.index(packet.len());
+            packet[index] = value;
+            if let Ok(Reply::Welcome(welcome)) = Reply::decode(&packet) {
+                let _ = welcome.layout.check();
+            }
+            let _ = Request::decode(&packet);
+            packet.truncate(cut.index(packet.len()));
+            prop_assert!(packet.len() >= HEADER || Reply::decode(&packet).is_err());
+        }
+    }
+}

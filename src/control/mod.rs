@@ -1,0 +1,27 @@
+//! The control connection: what client and daemon say to each other over a unix socket before
+//! and beside the shared memory. Not real time.
+
+mod codec;
+mod message;
+mod socket;
+mod status;
+
+use std::path::PathBuf;
+
+pub use codec::Malformed;
+pub use message::{
+    Hello, MAX_MESSAGE, MAX_TEXT, PROTOCOL_VERSION, PolicyDescription, Refusal, Reply, Request, Welcome,
+};
+pub use socket::{ConnectError, Received, connect, receive, receive_with_fds, send, send_with_fds};
+pub use status::Status;
+
+/// Descriptors that come with a welcome: control, observation and results segment, eventfd.
+pub const WELCOME_FDS: usize = 4;
+
+/// The daemon's socket where none is named: `$PI0RT_SOCKET`, else `/run/pi0rt/pi0rt.sock`.
+pub fn default_socket() -> PathBuf {
+    match std::env::var_os("PI0RT_SOCKET") {
+        Some(path) if !path.is_empty() => path.into(),
+        _ => "/run/pi0rt/pi0rt.sock".into(),
+    }
+}

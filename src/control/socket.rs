@@ -1,0 +1,126 @@
+//! Packets and descriptors over a unix seqpacket socket.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, recvmsg, sendmsg, socket_with,
+};
+
+use super::{MAX_MESSAGE, WELCOME_FDS};
+
+/// No daemon could be reached.
+#[derive(Debug, thiserror::Error)]
+#[error("socket {}: {errno}", path.display())]
+pub struct ConnectError {
+    /// The socket.
+    pub path: PathBuf,
+    /// What the system says.
+    pub errno: Errno,
+}
+
+/// What came over the socket.
+#[derive(Debug)]
+pub enum Received {
+    /// A packet; its length in the buffer.
+    Packet(usize),
+    /// Nothing now.
+    Nothing,
+    /// The peer has closed the connection.
+    Closed,
+    /// A packet longer than any message.
+    TooLong,
+}
+
+/// Connects to a daemon.
+///
+/// # Errors
+/// Names the socket and says what the system says.
+pub fn connect(path: &Path) -> Result<OwnedFd, ConnectError> {
+    let error = |errno| ConnectError { path: path.to_owned(), errno };
+    let socket =
+        socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).map_err(error)?;
+    let address = SocketAddrUnix::new(path).map_err(error)?;
+    rustix::net::connect(&socket, &address).map_err(error)?;
+    Ok(socket)
+}
+
+/// Sends a packet without waiting for room.
+///
+/// # Errors
+/// The peer doesn't read (AGAIN), is gone, or the system fails.
+pub fn send(socket: BorrowedFd<'_>, packet: &[u8]) -> Result<(), Errno> {
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    rustix::io::retry_on_intr(|| rustix::net::send(socket, packet, flags)).map(drop)
+}
+
+/// Sends a packet with descriptors, without waiting for room.
+///
+/// # Errors
+/// As [`send`].
+pub fn send_with_fds(
+    socket: BorrowedFd<'_>,
+    packet: &[u8],
+    fds: &[BorrowedFd<'_>; WELCOME_FDS],
+) -> Result<(), Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(WELCOME_FDS))];
+    let mut ancillary = SendAncillaryBuffer::new(&mut space);
+    if !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {
+        return Err(Errno::MSGSIZE);
+    }
+    let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
+    sendmsg(socket, &[IoSlice::new(packet)], &mut ancillary, flags).map(drop)
+}
+
+/// Takes a packet if one is there. Descriptors that come with it are refused by the kernel.
+///
+/// # Errors
+/// The system fails.
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8; MAX_MESSAGE]) -> Result<Received, Errno> {
+    let mut none = RecvAncillaryBuffer::default();
+    take(socket, buffer, &mut none)
+}
+
+/// Takes a packet and the descriptors that come with it.
+///
+/// # Errors
+/// The system fails.
+pub fn receive_with_fds(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8; MAX_MESSAGE],
+) -> Result<(Received, Vec<OwnedFd>), Errno> {
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(WELCOME_FDS))];
+    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
+    let received = take(socket, buffer, &mut ancillary)?;
+    let mut fds = Vec::new();
+    for message in ancillary.drain() {
+        if let RecvAncillaryMessage::ScmRights(rights) = message {
+            fds.extend(rights);
+        }
+    }
+    Ok((received, fds))
+}
+
+fn take(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8; MAX_MESSAGE],
+    ancillary: &mut RecvAncillaryBuffer<'_>,
+) -> Result<Received, Errno> {
+    let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+    let mut slices = [IoSliceMut::new(buffer)];
+    let message = match rustix::io::retry_on_intr(|| recvmsg(socket.as_fd(), &mut slices, ancillary, flags)) {
+        Ok(message) => message,
+        Err(Errno::AGAIN) => return Ok(Received::Nothing),
+        Err(Errno::CONNRESET | Errno::PIPE) => return Ok(Received::Closed),
+        Err(errno) => return Err(errno),
+    };
+    if message.flags.contains(ReturnFlags::TRUNC) {
+        return Ok(Received::TooLong);
+    }
+    // No message is empty: nothing but the end of the connection reads as zero bytes.
+    Ok(if message.bytes == 0 { Received::Closed } else { Received::Packet(message.bytes) })
+}

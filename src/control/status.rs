@@ -1,0 +1,108 @@
+//! What a call or a request came to.
+
+/// What a call or a request came to: 0 is success, positive values mean "nothing yet", negative
+/// values are errors. New values may be added.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub enum Status {
+    /// Success.
+    Ok = 0,
+    /// Nothing there yet: no completion, no chunk.
+    Empty = 1,
+    /// Nothing free yet: all observation slots or ring entries are in use, or chunks are being
+    /// published faster than they can be read. Poll, and try again.
+    Busy = 2,
+    /// The time allowed has passed.
+    Timeout = 3,
+    /// An argument is NULL, out of range or used wrongly; the last error says which.
+    InvalidArgument = -1,
+    /// A struct's struct_size is none that this library knows.
+    StructSize = -2,
+    /// No daemon listens on the socket.
+    NoDaemon = -3,
+    /// Daemon and library speak different versions of the protocol.
+    Version = -4,
+    /// The daemon won't serve this client.
+    Refused = -5,
+    /// The peer sent or wrote something that makes no sense.
+    Protocol = -6,
+    /// The daemon has ended, closed the session, or gives no sign of life within the bound.
+    Gone = -7,
+    /// The daemon was started anew and has taken the session up again; requests under way
+    /// are lost.
+    Restarted = -8,
+    /// A newer observation of the same client took this one's place.
+    Superseded = -9,
+    /// The observation was older than the daemon accepts when its turn came.
+    Stale = -10,
+    /// The observation can't be used: frame size or format, unknown prompt, values that are
+    /// not finite.
+    BadObservation = -11,
+    /// The policy produced values that are not finite; no chunk was published.
+    InvalidChunk = -12,
+    /// The device failed.
+    DeviceLost = -13,
+    /// The instruction can't be made into a prompt.
+    BadPrompt = -14,
+    /// A system call failed.
+    System = -15,
+    /// A defect of the library or the daemon.
+    Internal = -16,
+}
+
+impl Status {
+    /// All of them.
+    pub const ALL: [Status; 20] = [
+        Status::Ok,
+        Status::Empty,
+        Status::Busy,
+        Status::Timeout,
+        Status::InvalidArgument,
+        Status::StructSize,
+        Status::NoDaemon,
+        Status::Version,
+        Status::Refused,
+        Status::Protocol,
+        Status::Gone,
+        Status::Restarted,
+        Status::Superseded,
+        Status::Stale,
+        Status::BadObservation,
+        Status::InvalidChunk,
+        Status::DeviceLost,
+        Status::BadPrompt,
+        Status::System,
+        Status::Internal,
+    ];
+
+    /// From its number; None for a number that names none.
+    pub fn from_number(number: i32) -> Option<Status> {
+        Self::ALL.into_iter().find(|status| *status as i32 == number)
+    }
+
+    /// One line for people, as a C string.
+    pub fn text(self) -> &'static std::ffi::CStr {
+        match self {
+            Status::Ok => c"success",
+            Status::Empty => c"nothing there yet",
+            Status::Busy => c"nothing free yet",
+            Status::Timeout => c"timed out",
+            Status::InvalidArgument => c"invalid argument",
+            Status::StructSize => c"unknown struct_size",
+            Status::NoDaemon => c"no daemon listens on the socket",
+            Status::Version => c"daemon and library speak different versions",
+            Status::Refused => c"refused by the daemon",
+            Status::Protocol => c"peer sent something that makes no sense",
+            Status::Gone => c"daemon is gone",
+            Status::Restarted => c"daemon was restarted",
+            Status::Superseded => c"superseded by a newer observation",
+            Status::Stale => c"observation too old",
+            Status::BadObservation => c"observation can't be used",
+            Status::InvalidChunk => c"policy produced values that are not finite",
+            Status::DeviceLost => c"device failed",
+            Status::BadPrompt => c"instruction can't be made into a prompt",
+            Status::System => c"system call failed",
+            Status::Internal => c"internal error",
+        }
+    }
+}
