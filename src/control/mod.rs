@@ -25,3 +25,6 @@ pub fn default_socket() -> PathBuf {
         _ => "/run/pi0rt/pi0rt.sock".into(),
     }
 }
+
+/// Version of the C ABI: the number in `pi0rt.h` that a program was compiled with.
+pub const ABI_VERSION: u32 = 1;

@@ -1,0 +1,144 @@
+//! Opening a session: connection, handshake, mapping.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+
+use super::error::ClientError;
+use super::player::Interpolation;
+use crate::control::{
+    Hello, MAX_MESSAGE, Received, Reply, Request, WELCOME_FDS, Welcome, connect, default_socket,
+    receive_with_fds, send,
+};
+use crate::shm::clock::now_ns;
+use crate::shm::{Access, Segment};
+
+/// How a session is to be. The default of each number is 0.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// The daemon's socket; None: `$PI0RT_SOCKET`, else `/run/pi0rt/pi0rt.sock`.
+    pub socket: Option<PathBuf>,
+    /// Bytes for each camera's frame; 0: the daemon's choice.
+    pub frame_bytes: u32,
+    /// Observation slots; 0: the daemon's choice.
+    pub slots: u32,
+    /// Ring entries, a power of two; 0: the daemon's choice.
+    pub entries: u32,
+    /// Age of the daemon's heartbeat beyond which it is taken for gone; 0: 500 ms.
+    pub gone_after_ns: u64,
+    /// Longest wait for an answer over the socket; 0: 60 s. An instruction is looked at between
+    /// two chunks, so this has to be longer than a chunk takes.
+    pub reply_timeout_ns: u64,
+    /// Actions per second at which chunks are played; 0: the policy's, or 50.
+    pub control_rate_hz: f32,
+    /// Actions between two rows.
+    pub interpolation: Interpolation,
+}
+
+/// What the handshake gives.
+pub(super) struct Opened {
+    pub socket: OwnedFd,
+    pub welcome: Welcome,
+    pub control: Arc<Segment>,
+    pub observation: Arc<Segment>,
+    pub results: Arc<Segment>,
+    pub eventfd: OwnedFd,
+}
+
+pub(super) const REPLY_TIMEOUT_NS: u64 = 60_000_000_000;
+
+pub(super) fn open(options: &Options) -> Result<Opened, ClientError> {
+    let path = options.socket.clone().unwrap_or_else(default_socket);
+    let socket = connect(&path)?;
+    let hello = Hello {
+        abi: crate::control::ABI_VERSION,
+        features: 0,
+        frame_bytes: options.frame_bytes,
+        slots: options.slots,
+        entries: options.entries,
+    };
+    match send(socket.as_fd(), &Request::Hello(hello).encode()) {
+        Ok(()) => {}
+        // It may have said why before it closed: go on to the answer.
+        Err(Errno::PIPE | Errno::CONNRESET) => {}
+        Err(errno) => return Err(ClientError::System { call: "send", errno }),
+    }
+    let timeout = if options.reply_timeout_ns == 0 { REPLY_TIMEOUT_NS } else { options.reply_timeout_ns };
+    let (reply, fds) = reply(&socket, timeout)?;
+    let welcome = match reply {
+        Reply::Welcome(welcome) => *welcome,
+        other => return Err(unexpected(other, "a welcome")),
+    };
+    welcome.layout.check()?;
+    let fds: [OwnedFd; WELCOME_FDS] = fds.try_into().map_err(|fds: Vec<_>| ClientError::Unexpected {
+        got: format!("{} descriptors", fds.len()),
+        expected: "4 descriptors",
+    })?;
+    let [control, observation, results, eventfd] = fds;
+    let layout = &welcome.layout;
+    let map =
+        |name, fd: &OwnedFd, len: u32, access| Segment::map(name, fd, len as usize, access).map(Arc::new);
+    Ok(Opened {
+        control: map("control", &control, layout.control_bytes, Access::Write)?,
+        observation: map("observation", &observation, layout.observation_bytes, Access::Write)?,
+        results: map("results", &results, layout.results_bytes, Access::Read)?,
+        socket,
+        eventfd,
+        welcome,
+    })
+}
+
+/// Waits for the daemon's answer, passing over events.
+pub(super) fn reply(socket: &OwnedFd, timeout_ns: u64) -> Result<(Reply, Vec<OwnedFd>), ClientError> {
+    let deadline = now_ns().saturating_add(timeout_ns);
+    let mut buffer = Box::new([0; MAX_MESSAGE]);
+    loop {
+        let received = receive_with_fds(socket.as_fd(), &mut buffer);
+        let (received, fds) = received.map_err(|errno| ClientError::System { call: "recvmsg", errno })?;
+        match received {
+            Received::Packet(len) => match Reply::decode(&buffer[..len])? {
+                Reply::Event => {}
+                Reply::Refused(refusal) => return Err(ClientError::Refused(refusal)),
+                reply => return Ok((reply, fds)),
+            },
+            Received::Closed => return Err(ClientError::Gone),
+            Received::TooLong => {
+                let got = format!("a message of more than {MAX_MESSAGE} bytes");
+                return Err(ClientError::Unexpected { got, expected: "an answer" });
+            }
+            Received::Nothing => {
+                if !readable(socket, deadline.saturating_sub(now_ns()))? && now_ns() >= deadline {
+                    return Err(ClientError::Timeout { ns: timeout_ns });
+                }
+            }
+        }
+    }
+}
+
+/// Waits until the socket has something to read or was closed; false after the time allowed.
+pub(super) fn readable(socket: &OwnedFd, timeout_ns: u64) -> Result<bool, ClientError> {
+    let timeout = Timespec {
+        tv_sec: (timeout_ns / 1_000_000_000).min(1 << 30) as i64,
+        tv_nsec: (timeout_ns % 1_000_000_000) as i64,
+    };
+    match poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&timeout)) {
+        Ok(count) => Ok(count > 0),
+        // The caller looks at the clock and comes back.
+        Err(Errno::INTR) => Ok(false),
+        Err(errno) => Err(ClientError::System { call: "poll", errno }),
+    }
+}
+
+pub(super) fn unexpected(reply: Reply, expected: &'static str) -> ClientError {
+    let got = match reply {
+        Reply::Welcome(_) => "a welcome",
+        Reply::PromptReady { .. } => "a prompt's number",
+        Reply::ResetDone => "the end of a reset",
+        Reply::Event => "an event",
+        Reply::Refused(_) => "a refusal",
+    };
+    ClientError::Unexpected { got: got.into(), expected }
+}

@@ -1,0 +1,150 @@
+//! What can go wrong on the client's side.
+
+use rustix::io::Errno;
+
+use crate::control::{ConnectError, Malformed, Refusal, Status};
+use crate::shm::{LayoutError, RingError, SegmentError};
+
+/// What went wrong, or that there is nothing yet.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// No completion, no chunk.
+    #[error("nothing there yet")]
+    Empty,
+    /// All slots or ring entries are in use.
+    #[error("nothing free yet")]
+    Busy,
+    /// The time allowed has passed.
+    #[error("no answer within {} ms", ns / 1_000_000)]
+    Timeout {
+        /// The time allowed.
+        ns: u64,
+    },
+    /// The daemon has ended, closed the session, or shows no life within the bound.
+    #[error("daemon is gone")]
+    Gone,
+    /// Another life of the daemon has taken up the session.
+    #[error("daemon was restarted")]
+    Restarted,
+    /// No daemon there.
+    #[error("no daemon: {0}")]
+    Connect(#[from] ConnectError),
+    /// The daemon won't do it.
+    #[error("daemon refused: {}", .0.reason)]
+    Refused(Refusal),
+    /// The daemon says something that makes no sense.
+    #[error("daemon: {0}")]
+    Malformed(#[from] Malformed),
+    /// The daemon says something unexpected.
+    #[error("daemon sent {got}, expected {expected}")]
+    Unexpected {
+        /// What came.
+        got: String,
+        /// What should have come.
+        expected: &'static str,
+    },
+    /// The daemon's layout can't be.
+    #[error("daemon's layout: {0}")]
+    Layout(#[from] LayoutError),
+    /// A segment can't be used.
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
+    /// The submission ring is corrupt.
+    #[error("submission {0}")]
+    Ring(RingError),
+    /// A completion that answers nothing that was asked.
+    #[error("daemon answered ticket {ticket} in slot {slot}, which was not asked")]
+    Completion {
+        /// Its ticket.
+        ticket: u64,
+        /// Its slot.
+        slot: u32,
+    },
+    /// A chunk that isn't as announced.
+    #[error("daemon's {0}")]
+    Chunk(crate::shm::ReadError),
+    /// A slot that was not acquired.
+    #[error("observation slot {slot} was not acquired")]
+    Slot {
+        /// The slot.
+        slot: u32,
+    },
+    /// A frame that doesn't fit or makes no sense.
+    #[error(
+        "camera {camera}: {width}x{height} pixels of format {format}, {stride} bytes apart, \
+         don't fit the {capacity} bytes of a frame"
+    )]
+    Frame {
+        /// Index of the camera.
+        camera: usize,
+        /// Pixels per row.
+        width: u32,
+        /// Rows.
+        height: u32,
+        /// Bytes from one row to the next.
+        stride: u32,
+        /// Pixel format's number.
+        format: u32,
+        /// Bytes there are.
+        capacity: usize,
+    },
+    /// More cameras than the policy has.
+    #[error("camera {camera} has a frame, but the policy has {cameras} cameras")]
+    Camera {
+        /// Index of the camera.
+        camera: usize,
+        /// How many there are.
+        cameras: usize,
+    },
+    /// An action buffer of the wrong length.
+    #[error("action has room for {got} values, the policy's actions have {expected}")]
+    ActionLength {
+        /// Values there is room for.
+        got: usize,
+        /// Values there are.
+        expected: usize,
+    },
+    /// A prompt that is too long to be sent.
+    #[error("instruction has {got} bytes, at most {max} are allowed")]
+    TextLength {
+        /// Its bytes.
+        got: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// A system call failed.
+    #[error("{call}: {errno}")]
+    System {
+        /// The system call.
+        call: &'static str,
+        /// Its error.
+        errno: Errno,
+    },
+}
+
+impl ClientError {
+    /// As a status.
+    pub fn status(&self) -> Status {
+        match self {
+            ClientError::Empty => Status::Empty,
+            ClientError::Busy => Status::Busy,
+            ClientError::Timeout { .. } => Status::Timeout,
+            ClientError::Gone => Status::Gone,
+            ClientError::Restarted => Status::Restarted,
+            ClientError::Connect(_) => Status::NoDaemon,
+            ClientError::Refused(refusal) => refusal.status,
+            ClientError::Malformed(malformed) => malformed.status(),
+            ClientError::Unexpected { .. }
+            | ClientError::Layout(_)
+            | ClientError::Ring(_)
+            | ClientError::Completion { .. }
+            | ClientError::Chunk(_) => Status::Protocol,
+            ClientError::Segment(_) | ClientError::System { .. } => Status::System,
+            ClientError::Slot { .. }
+            | ClientError::Frame { .. }
+            | ClientError::Camera { .. }
+            | ClientError::ActionLength { .. }
+            | ClientError::TextLength { .. } => Status::InvalidArgument,
+        }
+    }
+}
