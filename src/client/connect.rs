@@ -96,7 +96,7 @@ pub(super) fn reply(socket: &OwnedFd, timeout_ns: u64) -> Result<(Reply, Vec<Own
     let deadline = now_ns().saturating_add(timeout_ns);
     let mut buffer = Box::new([0; MAX_MESSAGE]);
     loop {
-        let received = receive_with_fds(socket.as_fd(), &mut buffer);
+        let received = receive_with_fds(socket.as_fd(), &mut buffer[..]);
         let (received, fds) = received.map_err(|errno| ClientError::System { call: "recvmsg", errno })?;
         match received {
             Received::Packet(len) => match Reply::decode(&buffer[..len])? {

@@ -7,9 +7,7 @@ use std::sync::Arc;
 use super::connect::{Opened, Options, REPLY_TIMEOUT_NS, open, readable, reply, unexpected};
 use super::error::ClientError;
 use super::player::{self, ActionInfo, Interpolation};
-use crate::control::{
-    MAX_MESSAGE, MAX_TEXT, PolicyDescription, Received, Reply, Request, Welcome, receive, send,
-};
+use crate::control::{MAX_TEXT, PolicyDescription, Received, Reply, Request, Welcome, receive, send};
 use crate::shm::clock::now_ns;
 use crate::shm::sync::{Ordering, fence, spin_hint};
 use crate::shm::{
@@ -397,12 +395,13 @@ impl Client {
 
     /// Reads away what the daemon sent to wake us.
     fn drain_events(&mut self) -> Result<(), ClientError> {
-        let mut buffer = [0; MAX_MESSAGE];
+        // Events have no body; of anything longer only the beginning is read.
+        let mut buffer = [0; 16];
         loop {
             match receive(self.socket.as_fd(), &mut buffer) {
-                Ok(Received::Packet(_)) => {}
+                Ok(Received::Packet(_) | Received::TooLong) => {}
                 Ok(Received::Nothing) => return Ok(()),
-                Ok(Received::Closed | Received::TooLong) => {
+                Ok(Received::Closed) => {
                     // What was completed before is still to be taken.
                     self.closed = true;
                     return Ok(());

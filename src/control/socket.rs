@@ -11,7 +11,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, recvmsg, sendmsg, socket_with,
 };
 
-use super::{MAX_MESSAGE, WELCOME_FDS};
+use super::WELCOME_FDS;
 
 /// No daemon could be reached.
 #[derive(Debug, thiserror::Error)]
@@ -80,7 +80,7 @@ pub fn send_with_fds(
 ///
 /// # Errors
 /// The system fails.
-pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8; MAX_MESSAGE]) -> Result<Received, Errno> {
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Received, Errno> {
     let mut none = RecvAncillaryBuffer::default();
     take(socket, buffer, &mut none)
 }
@@ -91,7 +91,7 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8; MAX_MESSAGE]) -> Result
 /// The system fails.
 pub fn receive_with_fds(
     socket: BorrowedFd<'_>,
-    buffer: &mut [u8; MAX_MESSAGE],
+    buffer: &mut [u8],
 ) -> Result<(Received, Vec<OwnedFd>), Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(WELCOME_FDS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
@@ -107,7 +107,7 @@ pub fn receive_with_fds(
 
 fn take(
     socket: BorrowedFd<'_>,
-    buffer: &mut [u8; MAX_MESSAGE],
+    buffer: &mut [u8],
     ancillary: &mut RecvAncillaryBuffer<'_>,
 ) -> Result<Received, Errno> {
     let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;

@@ -1,1 +1,31 @@
-//! TODO
+//! The daemon: sessions, scheduling, and the one thread that touches the engine.
+//!
+//! Two threads. *Control* ([`Daemon::run`]'s caller) owns the sockets, beats the hearts and never
+//! waits for inference. *Inference* is woken by the clients' doorbells, takes turns among the
+//! sessions and is the only one that touches the [`Engine`]. They share a table of sessions whose
+//! lock is held only to look for work, to copy an observation out, and to publish a chunk.
+
+mod claim;
+mod engine;
+mod error;
+mod inference;
+mod lane;
+mod peer;
+mod server;
+mod table;
+
+pub use claim::Claim;
+pub use engine::{Engine, EngineError, Observation};
+pub use error::DaemonError;
+pub use server::{Daemon, Options, Stop};
+
+/// What the inference thread does when there is nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// Polls as long as there is a session: no client ever makes a system call, one core is busy.
+    Spin,
+    /// Polls for some time, nanoseconds, after the last work, then sleeps.
+    Hybrid(u64),
+    /// Sleeps at once.
+    Sleep,
+}

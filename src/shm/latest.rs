@@ -116,6 +116,11 @@ impl LatestWriter {
         chunk
     }
 
+    /// From now on there is no chunk, until the next one is published.
+    pub fn clear(&mut self) {
+        self.latest.store(0, 0, Ordering::Release);
+    }
+
     /// Marks the slot of a chunk as being written.
     fn begin(&mut self, chunk: u64) -> usize {
         let base = (chunk % SLOTS as u64) as usize * slot_words(self.values);

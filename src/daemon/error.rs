@@ -1,0 +1,50 @@
+//! Why a daemon can't start or go on.
+
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+
+use crate::shm::LayoutError;
+
+/// Why a daemon can't start or go on.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// Another daemon serves this socket.
+    #[error("socket {}: another daemon serves it{}", path.display(), pid.map_or(String::new(), |pid| format!(", process {pid}")))]
+    InUse {
+        /// The socket.
+        path: PathBuf,
+        /// The other daemon, if it could be read.
+        pid: Option<u32>,
+    },
+    /// Something that isn't a socket is in the way.
+    #[error("socket {}: a file that is no socket is in the way", path.display())]
+    NotASocket {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// Something with the socket's path failed.
+    #[error("socket {}: {call}: {errno}", path.display())]
+    Socket {
+        /// The socket.
+        path: PathBuf,
+        /// What was tried.
+        call: &'static str,
+        /// What the system says.
+        errno: Errno,
+    },
+    /// A system call failed.
+    #[error("{call}: {errno}")]
+    System {
+        /// The system call.
+        call: &'static str,
+        /// Its error.
+        errno: Errno,
+    },
+    /// The policy has sizes that segments can't have.
+    #[error("policy: {0}")]
+    Policy(#[from] LayoutError),
+    /// The inference thread has panicked: a defect.
+    #[error("the inference thread has failed: {0}")]
+    Inference(String),
+}

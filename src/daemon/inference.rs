@@ -1,0 +1,321 @@
+//! The inference thread.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use rustix::event::epoll::{self, Event, EventData, EventFlags};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
+
+use super::engine::{Engine, EngineError, Observation};
+use super::lane::{Buffers, LaneError};
+use super::table::{Job, Session, Shared, Table};
+use super::{DaemonError, Wake};
+use crate::control::{Refusal, Reply, Status};
+use crate::shm::Submission;
+use crate::shm::clock::now_ns;
+use crate::shm::sync::spin_hint;
+
+/// Prompts a session may register.
+const MAX_PROMPTS: usize = 256;
+
+/// Where the inference thread sleeps: the doorbells of all sessions, and one of the control
+/// thread.
+pub(super) struct Bells {
+    epoll: OwnedFd,
+    kick: OwnedFd,
+}
+
+impl Bells {
+    pub fn new() -> Result<Bells, DaemonError> {
+        let system = |call| move |errno| DaemonError::System { call, errno };
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(system("epoll_create1"))?;
+        let kick = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(system("eventfd"))?;
+        let flags = EventFlags::IN | EventFlags::ET;
+        epoll::add(&epoll, &kick, EventData::new_u64(0), flags).map_err(system("epoll_ctl"))?;
+        Ok(Bells { epoll, kick })
+    }
+
+    /// Listens to a session's doorbell, until the last descriptor of it is closed: see
+    /// [`remove`](Self::remove).
+    pub fn add<P>(&self, session: &Session<P>) -> Result<(), LaneError> {
+        let flags = EventFlags::IN | EventFlags::ET;
+        let data = EventData::new_u64(session.id);
+        epoll::add(&self.epoll, session.lane.sleeper.fd(), data, flags).map_err(LaneError::Eventfd)
+    }
+
+    /// Stops listening. The client may keep its copy of the descriptor open.
+    pub fn remove<P>(&self, session: &Session<P>) {
+        let _ = epoll::delete(&self.epoll, session.lane.sleeper.fd());
+    }
+
+    /// Wakes the inference thread.
+    pub fn kick(&self) {
+        let _ = rustix::io::write(&self.kick, &1u64.to_ne_bytes());
+    }
+
+    fn wait(&self) {
+        let mut events = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; 8];
+        match epoll::wait(self.epoll.as_fd(), &mut events[..], None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => log::error!("epoll_wait: {errno}"),
+        }
+    }
+}
+
+/// What the inference thread is told.
+#[derive(Clone, Copy)]
+pub(super) struct Rules {
+    pub wake: Wake,
+    pub max_age_ns: u64,
+}
+
+/// An observation that is in private memory.
+struct Begun<P> {
+    session: u64,
+    submission: Submission,
+    prompt: Arc<P>,
+    started_ns: u64,
+}
+
+pub(super) struct Inference<E: Engine> {
+    engine: E,
+    shared: Arc<Shared<E::Prompt>>,
+    bells: Arc<Bells>,
+    rules: Rules,
+    buffers: Buffers,
+    actions: Vec<f32>,
+    cameras: usize,
+}
+
+impl<E: Engine> Inference<E> {
+    pub fn new(engine: E, shared: Arc<Shared<E::Prompt>>, bells: Arc<Bells>, rules: Rules) -> Self {
+        let policy = engine.describe();
+        Inference {
+            actions: vec![0.0; policy.horizon as usize * policy.action_dim as usize],
+            cameras: policy.cameras.len(),
+            engine,
+            shared,
+            bells,
+            rules,
+            buffers: Buffers::default(),
+        }
+    }
+
+    /// Serves until the table says to stop; then everything that was submitted is answered.
+    ///
+    /// # Errors
+    /// The engine has panicked.
+    pub fn run(mut self) -> Result<(), String> {
+        let shared = self.shared.clone();
+        loop {
+            let mut table = shared.lock_politely();
+            if table.stopping {
+                for session in &mut table.sessions {
+                    let result = session.lane.abandon();
+                    session.heed(result);
+                }
+                return Ok(());
+            }
+            if let Some((id, job)) = next_job(&mut table) {
+                table.busy = true;
+                drop(table);
+                let result = catch_unwind(AssertUnwindSafe(|| self.job(id, job)));
+                shared.lock_politely().busy = false;
+                result.map_err(|panic| message(&*panic))?;
+                continue;
+            }
+            table.drain();
+            let Some(begun) = self.begin(&mut table) else {
+                if !table.has_work() {
+                    self.idle(table);
+                }
+                continue;
+            };
+            table.busy = true;
+            drop(table);
+            let result = catch_unwind(AssertUnwindSafe(|| self.infer(&begun)));
+            let mut table = shared.lock_politely();
+            table.busy = false;
+            let status = match &result {
+                Ok(Ok(())) => Ok(&self.actions[..]),
+                Ok(Err(error)) => Err(report(begun.session, error)),
+                Err(_) => Err(Status::Internal),
+            };
+            // The client may have left meanwhile.
+            if let Some(session) = table.session(begun.session) {
+                let result = session.lane.finish(&begun.submission, begun.started_ns, status);
+                session.heed(result);
+            }
+            result.map_err(|panic| message(&*panic))?.ok();
+        }
+    }
+
+    /// Takes the next submission whose turn it is and copies its observation out. One that can't
+    /// be used is answered at once.
+    fn begin(&mut self, table: &mut Table<E::Prompt>) -> Option<Begun<E::Prompt>> {
+        loop {
+            let session = table.next()?;
+            let submission = session.lane.begin()?;
+            let started_ns = now_ns();
+            let max_age_ns = self.rules.max_age_ns;
+            let age_ns = started_ns.saturating_sub(submission.observed_ns);
+            let checked = if max_age_ns > 0 && age_ns > max_age_ns {
+                Err(Status::Stale)
+            } else {
+                session
+                    .lane
+                    .copy_observation(&submission, &mut self.buffers)
+                    .and_then(|()| prompt(session, submission.prompt_id))
+                    .map_err(|error| report(session.id, &error))
+            };
+            match checked {
+                Ok(prompt) => return Some(Begun { session: session.id, submission, prompt, started_ns }),
+                Err(status) => {
+                    let result = session.lane.finish(&submission, started_ns, Err(status));
+                    session.heed(result);
+                }
+            }
+        }
+    }
+
+    fn infer(&mut self, begun: &Begun<E::Prompt>) -> Result<(), EngineError> {
+        let frames = self.buffers.frames();
+        let observation = Observation {
+            frames: &frames[..self.cameras],
+            state: &self.buffers.state,
+            prompt: &*begun.prompt,
+            seed: begun.submission.seed,
+        };
+        self.engine.infer(&observation, &mut self.actions)?;
+        match self.actions.iter().position(|value| !value.is_finite()) {
+            None => Ok(()),
+            Some(index) => {
+                Err(EngineError::InvalidChunk(format!("value {index} is {}", self.actions[index])))
+            }
+        }
+    }
+
+    fn job(&mut self, id: u64, job: Job) {
+        match job {
+            Job::Prompt(text) => {
+                let made = self.engine.prompt(&text);
+                let mut table = self.shared.lock_politely();
+                let Some(session) = table.session(id) else { return };
+                let reply = match made {
+                    Ok((prompt, truncated)) => {
+                        session.prompts.push((text, Arc::new(prompt)));
+                        Reply::PromptReady { prompt_id: session.prompts.len() as u32, truncated }
+                    }
+                    Err(error) => {
+                        Reply::Refused(Refusal { status: status(&error), reason: error.to_string() })
+                    }
+                };
+                session.reply(&reply);
+            }
+            Job::Reset => {
+                let mut table = self.shared.lock_politely();
+                let Some(session) = table.session(id) else { return };
+                let result = session.lane.reset();
+                session.heed(result);
+                session.reply(&Reply::ResetDone);
+            }
+        }
+    }
+
+    /// Nothing to do: polls, then sleeps.
+    fn idle(&self, table: super::table::Locked<'_, E::Prompt>) {
+        let limit_ns = match self.rules.wake {
+            _ if table.sessions.is_empty() => 0,
+            Wake::Spin => u64::MAX,
+            Wake::Hybrid(ns) => ns,
+            Wake::Sleep => 0,
+        };
+        let start = now_ns();
+        while limit_ns > 0 && now_ns() - start < limit_ns {
+            for _ in 0..64 {
+                if table.has_work() || self.shared.is_wanted() {
+                    return;
+                }
+                spin_hint();
+            }
+        }
+        for session in &table.sessions {
+            session.lane.sleeper.announce();
+        }
+        // Between the announcement and the sleep: what was submitted before it is seen here, what
+        // comes later rings. The control thread kicks after each of its changes.
+        if !table.has_work() && !table.stopping {
+            drop(table);
+            self.bells.wait();
+            self.awake(&self.shared.lock_politely());
+        } else {
+            self.awake(&table);
+        }
+    }
+
+    fn awake(&self, table: &Table<E::Prompt>) {
+        for session in &table.sessions {
+            session.lane.sleeper.awake();
+        }
+    }
+}
+
+fn next_job<P>(table: &mut Table<P>) -> Option<(u64, Job)> {
+    for session in &mut table.sessions {
+        if session.fault.is_some() {
+            continue;
+        }
+        while let Some(job) = session.jobs.pop_front() {
+            let Job::Prompt(text) = &job else { return Some((session.id, job)) };
+            // The same instruction again, in every episode: no need to ask the engine.
+            if let Some(known) = session.prompts.iter().position(|(known, _)| known == text) {
+                let prompt_id = known as u32 + 1;
+                session.reply(&Reply::PromptReady { prompt_id, truncated: false });
+            } else if session.prompts.len() >= MAX_PROMPTS {
+                let reason =
+                    format!("this session has registered {MAX_PROMPTS} instructions, the most allowed");
+                session.reply(&Reply::Refused(Refusal { status: Status::Refused, reason }));
+            } else {
+                return Some((session.id, job));
+            }
+        }
+    }
+    None
+}
+
+/// The prompt of a submission; 0 stands for the one registered last.
+fn prompt<P>(session: &Session<P>, id: u32) -> Result<Arc<P>, EngineError> {
+    let known = session.prompts.len();
+    let id = if id == 0 { known } else { id as usize };
+    match id.checked_sub(1).and_then(|index| session.prompts.get(index)) {
+        Some((_, prompt)) => Ok(prompt.clone()),
+        None => Err(EngineError::BadObservation(format!("prompt {id} is none of the {known} registered"))),
+    }
+}
+
+fn status(error: &EngineError) -> Status {
+    match error {
+        EngineError::BadObservation(_) => Status::BadObservation,
+        EngineError::BadPrompt(_) => Status::BadPrompt,
+        EngineError::InvalidChunk(_) => Status::InvalidChunk,
+        EngineError::Device(_) => Status::DeviceLost,
+    }
+}
+
+fn report(session: u64, error: &EngineError) -> Status {
+    match error {
+        EngineError::BadObservation(_) | EngineError::BadPrompt(_) => {
+            log::debug!("session {session}: {error}")
+        }
+        EngineError::InvalidChunk(_) => log::warn!("session {session}: {error}"),
+        EngineError::Device(_) => log::error!("session {session}: {error}"),
+    }
+    status(error)
+}
+
+fn message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or(panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("unknown panic").to_owned()
+}

@@ -1,0 +1,330 @@
+//! The daemon's side of one session's shared memory.
+
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+
+use rustix::io::Errno;
+
+use super::engine::EngineError;
+use crate::control::{Status, WELCOME_FDS};
+use crate::policy::{Frame, PixelFormat};
+use crate::shm::clock::now_ns;
+use crate::shm::sync::{Ordering, fence};
+use crate::shm::{
+    Camera, ChunkHeader, Completion, Consumer, Geometry, Heart, LatestWriter, Layout, LayoutError,
+    MAX_CAMERAS, PixelLayout, Producer, Region, RingError, Segment, SegmentError, Sleeper, Submission, Words,
+    Writer, copy_out,
+};
+
+/// Places on the statistics page.
+#[derive(Clone, Copy)]
+pub(super) enum Stat {
+    Submitted = 0,
+    Published = 1,
+    Superseded = 2,
+    Stale = 3,
+    BadObservation = 4,
+    InvalidChunk = 5,
+    DeviceLost = 6,
+    /// Duration of the last inference, not a count.
+    LastChunkNs = 7,
+}
+
+/// Why a lane could not be made.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum LaneError {
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    #[error(transparent)]
+    Segment(#[from] SegmentError),
+    #[error("eventfd: {0}")]
+    Eventfd(Errno),
+}
+
+/// Private memory that observations are copied to: as large as the largest session needs.
+#[derive(Default)]
+pub(super) struct Buffers {
+    frames: [Vec<u8>; MAX_CAMERAS],
+    cameras: [Option<(Camera, PixelFormat, usize)>; MAX_CAMERAS],
+    pub state: Vec<f32>,
+}
+
+impl Buffers {
+    /// The frames that were copied, one per camera.
+    pub fn frames(&self) -> [Option<Frame<'_>>; MAX_CAMERAS] {
+        std::array::from_fn(|i| {
+            let (camera, format, bytes) = self.cameras[i]?;
+            Some(Frame {
+                data: &self.frames[i][..bytes],
+                width: camera.width as usize,
+                height: camera.height as usize,
+                stride: camera.stride as usize,
+                format,
+            })
+        })
+    }
+}
+
+pub(super) struct Lane {
+    pub layout: Layout,
+    submissions: Consumer,
+    completions: Producer,
+    pub sleeper: Sleeper,
+    pub heart: Heart,
+    latest: LatestWriter,
+    want_event: Words,
+    heads: Words,
+    stats: Words,
+    counts: [u64; 8],
+    segments: [Arc<Segment>; 3],
+    /// The newest submission, if its turn hasn't come.
+    pub pending: Option<Submission>,
+    in_flight: bool,
+}
+
+impl Lane {
+    pub fn new(geometry: Geometry, epoch: u64) -> Result<Lane, LaneError> {
+        let layout = Layout::plan(geometry)?;
+        let create = |name, len: u32, writer| Segment::create(name, len as usize, writer).map(Arc::new);
+        let control = create("pi0rt-control", layout.control_bytes, Writer::Client)?;
+        let observation = create("pi0rt-observation", layout.observation_bytes, Writer::Client)?;
+        let results = create("pi0rt-results", layout.results_bytes, Writer::Daemon)?;
+        let words = |segment: &Arc<Segment>, region| {
+            Layout::words(segment, region).expect("a planned layout lies within its segments")
+        };
+        let heads = Region { offset: 0, len: layout.observation_bytes };
+        Ok(Lane {
+            submissions: Consumer::new(
+                words(&control, layout.submissions),
+                words(&results, layout.submission_head),
+            ),
+            completions: Producer::new(
+                words(&results, layout.completions),
+                words(&control, layout.completion_head),
+            ),
+            sleeper: Sleeper::new(words(&results, layout.need_wakeup)).map_err(LaneError::Eventfd)?,
+            heart: Heart::new(words(&results, layout.liveness), epoch),
+            latest: LatestWriter::new(
+                words(&results, layout.latest),
+                words(&results, layout.chunks),
+                geometry.values(),
+            ),
+            want_event: words(&control, layout.want_event),
+            heads: words(&observation, heads),
+            stats: words(&results, layout.stats),
+            counts: [0; 8],
+            segments: [control, observation, results],
+            layout,
+            pending: None,
+            in_flight: false,
+        })
+    }
+
+    /// What goes to the client with the welcome.
+    pub fn fds(&self) -> [BorrowedFd<'_>; WELCOME_FDS] {
+        let segment = |i: usize| self.segments[i].fd().expect("the daemon made the segment");
+        [segment(0), segment(1), segment(2), self.sleeper.fd()]
+    }
+
+    pub fn set_stat(&mut self, stat: Stat, value: u64) {
+        self.counts[stat as usize] = value;
+        self.stats.store(stat as usize, value, Ordering::Relaxed);
+    }
+
+    fn count(&mut self, stat: Stat) {
+        self.set_stat(stat, self.counts[stat as usize] + 1);
+    }
+
+    /// Whether a submission waits to be taken or has been.
+    pub fn has_work(&self) -> bool {
+        self.pending.is_some() || self.submissions.is_ready()
+    }
+
+    /// Takes all submissions; the newest becomes pending, the others are answered. Takes none that
+    /// it could not answer, so that every ticket is answered once.
+    ///
+    /// # Errors
+    /// A client that corrupted its ring.
+    pub fn drain(&mut self) -> Result<Events, RingError> {
+        let mut events = Events(false);
+        // A bound: a client that submits without end must not keep the others waiting.
+        for _ in 0..self.layout.geometry.entries {
+            if !self.submissions.is_ready() {
+                break;
+            }
+            let owed = u64::from(self.pending.is_some()) + u64::from(self.in_flight);
+            if self.completions.room(owed + 1)? < owed + 1 {
+                break;
+            }
+            let Some(words) = self.submissions.pop() else { break };
+            self.count(Stat::Submitted);
+            if let Some(older) = self.pending.replace(Submission::from_words(&words)) {
+                events |= self.answer(&older, Status::Superseded, 0, 0)?;
+            }
+        }
+        Ok(events)
+    }
+
+    /// Takes the pending submission to work on it.
+    pub fn begin(&mut self) -> Option<Submission> {
+        let submission = self.pending.take()?;
+        self.in_flight = true;
+        Some(submission)
+    }
+
+    /// Answers the submission that was begun: publishes its chunk, or says why there is none.
+    ///
+    /// # Errors
+    /// A client that corrupted its ring.
+    pub fn finish(
+        &mut self,
+        submission: &Submission,
+        started_ns: u64,
+        result: Result<&[f32], Status>,
+    ) -> Result<Events, RingError> {
+        self.in_flight = false;
+        let (status, chunk) = match result {
+            Ok(actions) => {
+                let finished_ns = now_ns();
+                let header = ChunkHeader {
+                    ticket: submission.ticket,
+                    chunk: 0,
+                    observed_ns: submission.observed_ns,
+                    submitted_ns: submission.submitted_ns,
+                    started_ns,
+                    finished_ns,
+                    horizon: self.layout.geometry.horizon,
+                    action_dim: self.layout.geometry.action_dim,
+                };
+                self.set_stat(Stat::LastChunkNs, finished_ns - started_ns);
+                (Status::Ok, self.latest.publish(header, actions))
+            }
+            Err(status) => (status, 0),
+        };
+        self.answer(submission, status, started_ns, chunk)
+    }
+
+    fn answer(
+        &mut self,
+        submission: &Submission,
+        status: Status,
+        started_ns: u64,
+        chunk: u64,
+    ) -> Result<Events, RingError> {
+        match status {
+            Status::Ok => self.count(Stat::Published),
+            Status::Superseded => self.count(Stat::Superseded),
+            Status::Stale => self.count(Stat::Stale),
+            Status::BadObservation => self.count(Stat::BadObservation),
+            Status::InvalidChunk => self.count(Stat::InvalidChunk),
+            Status::DeviceLost => self.count(Stat::DeviceLost),
+            _ => {}
+        }
+        let completion = Completion {
+            ticket: submission.ticket,
+            status: status as i32,
+            slot: submission.slot,
+            chunk,
+            observed_ns: submission.observed_ns,
+            submitted_ns: submission.submitted_ns,
+            started_ns,
+            finished_ns: now_ns(),
+        };
+        self.completions.push(&completion.to_words())?;
+        // Either the client sees the completion after it has set the flag, or we see the flag.
+        fence(Ordering::SeqCst);
+        Ok(Events(self.want_event.load(0, Ordering::Relaxed) != 0))
+    }
+
+    /// Answers what is pending with GONE: the daemon ends.
+    ///
+    /// # Errors
+    /// A client that corrupted its ring.
+    pub fn abandon(&mut self) -> Result<Events, RingError> {
+        let mut events = self.drain()?;
+        if let Some(submission) = self.pending.take() {
+            events |= self.answer(&submission, Status::Gone, 0, 0)?;
+        }
+        Ok(events)
+    }
+
+    /// A new episode: no chunk is shown, what is pending is superseded.
+    ///
+    /// # Errors
+    /// A client that corrupted its ring.
+    pub fn reset(&mut self) -> Result<Events, RingError> {
+        let mut events = self.drain()?;
+        if let Some(submission) = self.pending.take() {
+            events |= self.answer(&submission, Status::Superseded, 0, 0)?;
+        }
+        self.latest.clear();
+        Ok(events)
+    }
+
+    /// Copies an observation out and checks the copy.
+    ///
+    /// # Errors
+    /// What can't be used.
+    pub fn copy_observation(&self, submission: &Submission, to: &mut Buffers) -> Result<(), EngineError> {
+        let bad = |why: String| EngineError::BadObservation(why);
+        let Geometry { cameras, frame_bytes, state_dim, slots, .. } = self.layout.geometry;
+        if submission.slot >= slots {
+            return Err(bad(format!("slot is {}, there are {slots}", submission.slot)));
+        }
+        let slot = submission.slot as usize * self.layout.slot.len as usize;
+        let state = (slot + self.layout.state.offset as usize) / 8;
+        to.state.clear();
+        for i in 0..state_dim as usize {
+            let word = self.heads.load(state + i / 2, Ordering::Relaxed);
+            let value = f32::from_bits((word >> (i % 2 * 32)) as u32);
+            if !value.is_finite() {
+                return Err(bad(format!("state[{i}] is {value}, expected a finite value")));
+            }
+            to.state.push(value);
+        }
+        to.cameras = [None; MAX_CAMERAS];
+        for i in 0..cameras as usize {
+            let mut words = [0; 2];
+            self.heads.read(slot / 8 + i * 2, &mut words);
+            let camera = Camera::from_words(words);
+            if camera.format == 0 {
+                continue;
+            }
+            let Some((format, bytes)) = camera.bytes(frame_bytes as usize) else {
+                let Camera { width, height, stride, format } = camera;
+                return Err(bad(format!(
+                    "camera {i}: {width}x{height} pixels of format {format}, {stride} bytes apart, \
+                     don't fit the {frame_bytes} bytes of a frame"
+                )));
+            };
+            let format = match format {
+                PixelLayout::Rgb8 => PixelFormat::Rgb8,
+                PixelLayout::Bgr8 => PixelFormat::Bgr8,
+                PixelLayout::Rgba8 => PixelFormat::Rgba8,
+                PixelLayout::Gray8 => PixelFormat::Gray8,
+            };
+            let frame = self.layout.frame;
+            let offset = slot + frame.offset as usize + i * frame.len as usize;
+            let buffer = &mut to.frames[i];
+            if buffer.len() < bytes {
+                buffer.resize(frame_bytes as usize, 0);
+            }
+            // SAFETY: the planned layout has frame_bytes (>= bytes) of the segment there; the
+            // buffer is private and long enough.
+            unsafe { copy_out(self.segments[1].as_ptr().add(offset), buffer.as_mut_ptr(), bytes) };
+            to.cameras[i] = Some((camera, format, bytes));
+        }
+        Ok(())
+    }
+}
+
+/// Whether the client wants to be told of completions that were written.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[must_use]
+pub(super) struct Events(pub bool);
+
+impl std::ops::BitOrAssign for Events {
+    fn bitor_assign(&mut self, other: Events) {
+        self.0 |= other.0;
+    }
+}
