@@ -2,7 +2,7 @@
 
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -112,7 +112,13 @@ fn take(
 ) -> Result<Received, Errno> {
     let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
     let mut slices = [IoSliceMut::new(buffer)];
-    let message = match rustix::io::retry_on_intr(|| recvmsg(socket.as_fd(), &mut slices, ancillary, flags)) {
+    let mut receive = || rustix::io::retry_on_intr(|| recvmsg(socket, &mut slices, ancillary, flags));
+    let message = match receive() {
+        // The peer closed without reading all we sent; what it had to say is behind this.
+        Err(Errno::CONNRESET) => receive(),
+        result => result,
+    };
+    let message = match message {
         Ok(message) => message,
         Err(Errno::AGAIN) => return Ok(Received::Nothing),
         Err(Errno::CONNRESET | Errno::PIPE) => return Ok(Received::Closed),

@@ -1,0 +1,289 @@
+//! The part of the ABI for control loops.
+
+use super::boundary::{Failure, check_size, client, guard, input};
+use super::types::*;
+use crate::client::{self as inner, ClientError, Observation, Reason};
+use crate::shm::{self, Camera, PixelLayout};
+
+/// The time, nanoseconds of CLOCK_MONOTONIC: the clock of all times here.
+///
+/// Real-time safe. Thread safe.
+#[unsafe(no_mangle)]
+pub extern "C" fn pi0rt_now_ns() -> u64 {
+    shm::clock::now_ns()
+}
+
+/// Takes a free observation slot: sets slot, cameras, state, state_dim and each frame's data and
+/// capacity. Write the frames and the state there, in place; set each frame's width, height,
+/// stride and format; then submit. What was set in these fields before is left as it was.
+///
+/// Real-time safe: no system call, no lock, no allocation. One thread at a time.
+///
+/// Returns OK; BUSY when all slots are in use (poll to get them back); STRUCT_SIZE;
+/// INVALID_ARGUMENT.
+///
+/// # Safety
+/// client is NULL or a live handle; observation is NULL or points to a struct of its struct_size.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pi0rt_observation_acquire(
+    client: *mut pi0rt_client,
+    observation: *mut pi0rt_observation,
+) -> Status {
+    guard(|| {
+        // SAFETY: the caller's promise.
+        let client = unsafe { self::client(client) }?;
+        // SAFETY: the caller's promise.
+        unsafe { check_size("observation", observation) }?;
+        let slot = client.acquire()?;
+        let cameras = client.policy().cameras.len();
+        // SAFETY: the size was checked: the caller has given us the whole struct.
+        let to = unsafe { &mut *observation };
+        to.slot = slot;
+        to.cameras = cameras as u32;
+        to.state = client.state(slot).unwrap_or(std::ptr::null_mut());
+        to.state_dim = client.policy().state_dim as usize;
+        for (index, frame) in to.frames.iter_mut().enumerate() {
+            let data = client.frame(slot, index);
+            frame.data = data.unwrap_or(std::ptr::null_mut());
+            frame.capacity = data.map_or(0, |_| client.frame_capacity());
+        }
+        Ok(())
+    })
+}
+
+/// Gives an acquired slot back without submitting it.
+///
+/// Real-time safe: no system call, no lock, no allocation. One thread at a time.
+///
+/// Returns OK; INVALID_ARGUMENT for a slot that was not acquired; STRUCT_SIZE.
+///
+/// # Safety
+/// client is NULL or a live handle; observation is NULL or points to a struct of its struct_size.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pi0rt_observation_release(
+    client: *mut pi0rt_client,
+    observation: *const pi0rt_observation,
+) -> Status {
+    guard(|| {
+        // SAFETY: the caller's promise.
+        let (client, observation) = unsafe { (self::client(client)?, input("observation", observation)?) };
+        Ok(client.release(observation.slot)?)
+    })
+}
+
+/// Hands an acquired observation over to the daemon and stores the ticket that its completion
+/// will carry. From then on, its slot must not be written to. The newest observation wins: an
+/// older one whose turn hasn't come is answered with SUPERSEDED.
+///
+/// Real-time safe: no lock, no allocation; no system call unless the daemon sleeps (then one, to
+/// wake it). One thread at a time.
+///
+/// Returns OK; BUSY when too many requests are unanswered (poll first); GONE or RESTARTED when
+/// nobody would answer; INVALID_ARGUMENT for a slot that was not acquired or frames that don't
+/// fit. Unless it returns OK the slot stays acquired.
+///
+/// # Safety
+/// client is NULL or a live handle; observation is NULL or points to a struct of its struct_size;
+/// ticket is NULL or can be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pi0rt_submit(
+    client: *mut pi0rt_client,
+    observation: *const pi0rt_observation,
+    ticket: *mut u64,
+) -> Status {
+    guard(|| {
+        // SAFETY: the caller's promise.
+        let (client, observation) = unsafe { (self::client(client)?, input("observation", observation)?) };
+        let cameras = observation.frames.map(|frame| {
+            let pixel = PixelLayout::from_number(frame.format).map_or(0, |format| format.bytes() as u32);
+            let packed = frame.width.saturating_mul(pixel);
+            let stride = if frame.stride == 0 { packed } else { frame.stride };
+            Camera { width: frame.width, height: frame.height, stride, format: frame.format }
+        });
+        let submitted = client.submit(&Observation {
+            slot: observation.slot,
+            prompt_id: observation.prompt_id,
+            observed_ns: observation.observed_ns,
+            seed: observation.seed,
+            cameras,
+        })?;
+        if !ticket.is_null() {
+            // SAFETY: the caller's promise.
+            unsafe { ticket.write(submitted) };
+        }
+        Ok(())
+    })
+}
+
+/// Takes one completion. Each ticket gets exactly one, and its slot is free again. Whether a chunk
+/// came of it is in completion->status.
+///
+/// Real-time safe: no lock, no allocation; no system call (one or two once pi0rt_client_fd was
+/// called). One thread at a time.
+///
+/// Returns OK; EMPTY when there is none; GONE or RESTARTED when there won't be any more; PROTOCOL
+/// when the daemon answers what was not asked; STRUCT_SIZE; INVALID_ARGUMENT.
+///
+/// # Safety
+/// client is NULL or a live handle; completion is NULL or points to a struct of its struct_size.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pi0rt_poll(client: *mut pi0rt_client, completion: *mut pi0rt_completion) -> Status {
+    guard(|| {
+        // SAFETY: the caller's promise.
+        let client = unsafe { self::client(client) }?;
+        // SAFETY: the caller's promise.
+        unsafe { check_size("completion", completion) }?;
+        let taken = client.poll()?;
+        // SAFETY: the size was checked.
+        unsafe { write_completion(completion, &taken) };
+        Ok(())
+    })
+}
+
+/// # Safety
+/// A struct of at least the known size.
+unsafe fn write_completion(to: *mut pi0rt_completion, completion: &shm::Completion) {
+    // SAFETY: the caller's promise; struct_size is left as it is.
+    unsafe {
+        let struct_size = to.cast::<u32>().read();
+        to.write(pi0rt_completion {
+            struct_size,
+            status: Status::from_number(completion.status).unwrap_or(Status::Internal),
+            ticket: completion.ticket,
+            chunk: completion.chunk,
+            observed_ns: completion.observed_ns,
+            submitted_ns: completion.submitted_ns,
+            started_ns: completion.started_ns,
+            finished_ns: completion.finished_ns,
+        });
+    }
+}
+
+/// Copies the latest chunk, if it is new, and points chunk->actions at the copy.
+///
+/// Real-time safe: wait-free, no system call, no lock, no allocation. One thread at a time.
+///
+/// Returns OK; EMPTY before the first chunk; GONE or RESTARTED when no newer one will come, with
+/// the last chunk filled in if there was one (else chunk->chunk is 0); STRUCT_SIZE;
+/// INVALID_ARGUMENT.
+///
+/// # Safety
+/// client is NULL or a live handle; chunk is NULL or points to a struct of its struct_size.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pi0rt_chunk_latest(client: *mut pi0rt_client, chunk: *mut pi0rt_chunk) -> Status {
+    guard(|| {
+        // SAFETY: the caller's promise.
+        let client = unsafe { self::client(client) }?;
+        // SAFETY: the caller's promise.
+        unsafe { check_size("chunk", chunk) }?;
+        // SAFETY: the size was checked: the caller has given us the whole struct.
+        let to = unsafe { &mut *chunk };
+        to.chunk = 0;
+        to.actions = std::ptr::null();
+        let (header, actions, life) = client.chunk_latest()?;
+        *to = pi0rt_chunk {
+            struct_size: to.struct_size,
+            horizon: header.horizon,
+            action_dim: header.action_dim,
+            reserved: 0,
+            actions: actions.as_ptr(),
+            ticket: header.ticket,
+            chunk: header.chunk,
+            observed_ns: header.observed_ns,
+            submitted_ns: header.submitted_ns,
+            started_ns: header.started_ns,
+            finished_ns: header.finished_ns,
+        };
+        Ok(life?)
+    })
+}
+
+/// Stores the action for moment t_ns (CLOCK_MONOTONIC) from the latest chunk: row
+/// (t_ns - observed_ns) * rate, held or interpolated as the client's options say. count is the
+/// policy's action_dim. info may be NULL.
+///
+/// Real-time safe: wait-free, no system call, no lock, no allocation. One thread at a time.
+///
+/// Returns OK; EMPTY before the first chunk; GONE or RESTARTED when no newer chunk will come, with
+/// action and info filled in if there was a chunk (else info->chunk is 0); STRUCT_SIZE;
+/// INVALID_ARGUMENT.
+///
+/// # Safety
+/// client is NULL or a live handle; action is NULL or has room for count values; info is NULL or
+/// points to a struct of its struct_size.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pi0rt_action_at(
+    client: *mut pi0rt_client,
+    t_ns: u64,
+    action: *mut f32,
+    count: usize,
+    info: *mut pi0rt_action_info,
+) -> Status {
+    guard(|| {
+        // SAFETY: the caller's promise.
+        let client = unsafe { self::client(client) }?;
+        if action.is_null() {
+            return Err(Failure::Null("action"));
+        }
+        if !info.is_null() {
+            // SAFETY: the caller's promise; the size is checked before more is touched.
+            unsafe {
+                check_size("info", info)?;
+                (*info).chunk = 0;
+            }
+        }
+        let expected = client.policy().action_dim as usize;
+        if count != expected {
+            return Err(ClientError::ActionLength { got: count, expected }.into());
+        }
+        // SAFETY: the caller's promise; count is known to be small.
+        let action = unsafe { std::slice::from_raw_parts_mut(action, count) };
+        let (about, life): (inner::ActionInfo, _) = client.action_at(t_ns, action)?;
+        if !info.is_null() {
+            // SAFETY: the size was checked; struct_size is left as it is.
+            unsafe {
+                let struct_size = info.cast::<u32>().read();
+                info.write(pi0rt_action_info {
+                    struct_size,
+                    reason: match about.reason {
+                        Reason::InChunk => pi0rt_reason::InChunk,
+                        Reason::BeforeStart => pi0rt_reason::BeforeStart,
+                        Reason::PastEnd => pi0rt_reason::PastEnd,
+                    },
+                    chunk: about.chunk,
+                    row: about.row,
+                    age_ns: about.age_ns,
+                });
+            }
+        }
+        Ok(life?)
+    })
+}
+
+/// Waits for the completion of a ticket, or of any if ticket is 0. Completions of other tickets
+/// that come first are kept for pi0rt_poll.
+///
+/// Not real-time safe: may sleep. One thread at a time.
+///
+/// Returns OK; TIMEOUT; GONE or RESTARTED when it won't come; STRUCT_SIZE; INVALID_ARGUMENT.
+///
+/// # Safety
+/// client is NULL or a live handle; completion is NULL or points to a struct of its struct_size.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pi0rt_wait(
+    client: *mut pi0rt_client,
+    ticket: u64,
+    timeout_ns: u64,
+    completion: *mut pi0rt_completion,
+) -> Status {
+    guard(|| {
+        // SAFETY: the caller's promise.
+        let client = unsafe { self::client(client) }?;
+        // SAFETY: the caller's promise.
+        unsafe { check_size("completion", completion) }?;
+        let taken = client.wait((ticket != 0).then_some(ticket), timeout_ns)?;
+        // SAFETY: the size was checked.
+        unsafe { write_completion(completion, &taken) };
+        Ok(())
+    })
+}

@@ -1,0 +1,278 @@
+//! What crosses the boundary.
+
+use std::ffi::{c_char, c_void};
+
+pub use crate::control::Status;
+
+use crate::client::Client;
+
+/// Version of this header. A library with the same number can be used.
+pub const PI0RT_ABI_VERSION: u32 = 1;
+/// Most cameras of an observation.
+pub const PI0RT_MAX_CAMERAS: usize = 4;
+/// Room for a name, with its terminating NUL.
+pub const PI0RT_NAME_BYTES: usize = 64;
+
+const _: () = assert!(PI0RT_ABI_VERSION == crate::control::ABI_VERSION);
+const _: () = assert!(PI0RT_MAX_CAMERAS == crate::shm::MAX_CAMERAS);
+
+/// A session with the daemon. Opaque. Used by one thread at a time.
+#[allow(non_camel_case_types)]
+pub struct pi0rt_client {
+    pub(super) magic: u64,
+    pub(super) client: Client,
+}
+
+/// How the bytes of a frame are to be read.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub enum pi0rt_format {
+    /// The camera has no frame in this observation.
+    None = 0,
+    /// 3 bytes per pixel: red, green, blue.
+    Rgb8 = 1,
+    /// 3 bytes per pixel: blue, green, red.
+    Bgr8 = 2,
+    /// 4 bytes per pixel: red, green, blue, ignored.
+    Rgba8 = 3,
+    /// 1 byte per pixel.
+    Gray8 = 4,
+}
+
+/// What an action between two rows of a chunk is.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub enum pi0rt_interpolation {
+    /// The earlier row.
+    Hold = 0,
+    /// On the straight line between the two.
+    Linear = 1,
+}
+
+/// How the action for a moment came about.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub enum pi0rt_reason {
+    /// From the chunk's rows around that moment.
+    InChunk = 0,
+    /// The moment lies before the chunk's observation: the first row.
+    BeforeStart = 1,
+    /// The moment lies beyond the chunk's last row: the last row, held.
+    PastEnd = 2,
+}
+
+/// How a session is to be. Zero, in any field but the first, means the default.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct pi0rt_client_options {
+    /// sizeof(pi0rt_client_options).
+    pub struct_size: u32,
+    /// A pi0rt_interpolation.
+    pub interpolation: u32,
+    /// The daemon's socket; default: $PI0RT_SOCKET, else /run/pi0rt/pi0rt.sock.
+    pub socket_path: *const c_char,
+    /// Bytes for each camera's frame; default: the daemon's choice.
+    pub frame_bytes: u32,
+    /// Observation slots; default: the daemon's choice.
+    pub slots: u32,
+    /// Requests that can be under way, a power of two; default: the daemon's choice.
+    pub ring_entries: u32,
+    /// Actions per second at which chunks are played; default: the policy's, or 50.
+    pub control_rate_hz: f32,
+    /// Age of the daemon's heartbeat beyond which it is taken for gone; default: 500 ms.
+    pub gone_after_ns: u64,
+    /// Longest wait for an answer over the socket; default: 60 s. Has to be longer than a
+    /// chunk takes, because an instruction is looked at between two chunks.
+    pub reply_timeout_ns: u64,
+}
+
+/// The policy that is served, and the session's sizes.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct pi0rt_policy_info {
+    /// sizeof(pi0rt_policy_info), set by the caller.
+    pub struct_size: u32,
+    /// Number of cameras.
+    pub cameras: u32,
+    /// Values of the state.
+    pub state_dim: u32,
+    /// Values of an action.
+    pub action_dim: u32,
+    /// Actions of a chunk.
+    pub horizon: u32,
+    /// Denoising steps of a chunk.
+    pub steps: u32,
+    /// Longest instruction, tokens.
+    pub max_tokens: u32,
+    /// Side of the images the model sees, pixels. Frames may have any size.
+    pub image_size: u32,
+    /// Actions per second the policy was trained for; 0: unknown.
+    pub control_rate_hz: f32,
+    /// Bytes of each camera's frame.
+    pub frame_bytes: u32,
+    /// Observation slots.
+    pub slots: u32,
+    /// Requests that can be under way.
+    pub ring_entries: u32,
+    /// Age of an observation beyond which it is answered with STALE; 0: no limit.
+    pub max_age_ns: u64,
+    /// Time between two heartbeats of the daemon.
+    pub heartbeat_ns: u64,
+    /// The session's number.
+    pub session: u64,
+    /// Tells this life of the daemon from others.
+    pub epoch: u64,
+    /// The checkpoint's name.
+    pub model: [c_char; PI0RT_NAME_BYTES],
+    /// The device it runs on.
+    pub device: [c_char; PI0RT_NAME_BYTES],
+    /// The cameras' names, in the order of an observation's frames.
+    pub camera_names: [[c_char; PI0RT_NAME_BYTES]; PI0RT_MAX_CAMERAS],
+}
+
+/// One camera's frame in an observation slot.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct pi0rt_frame {
+    /// Where the frame goes: shared memory, page-aligned. Set by pi0rt_observation_acquire.
+    pub data: *mut u8,
+    /// Bytes there. Set by pi0rt_observation_acquire.
+    pub capacity: usize,
+    /// Pixels per row.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// Bytes from one row to the next; 0: rows without gaps.
+    pub stride: u32,
+    /// A pi0rt_format; PI0RT_FORMAT_NONE: no frame.
+    pub format: u32,
+}
+
+/// An observation slot that has been acquired, and what is to be said about its content.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct pi0rt_observation {
+    /// sizeof(pi0rt_observation), set by the caller.
+    pub struct_size: u32,
+    /// The slot. Set by pi0rt_observation_acquire.
+    pub slot: u32,
+    /// Number of cameras. Set by pi0rt_observation_acquire.
+    pub cameras: u32,
+    /// The instruction, from pi0rt_client_set_prompt; 0: the one set last.
+    pub prompt_id: u32,
+    /// When frames and state were taken, CLOCK_MONOTONIC; 0: when it is submitted.
+    pub observed_ns: u64,
+    /// Seed of the noise; 0: made from the ticket.
+    pub seed: u64,
+    /// Where the state goes: shared memory. Set by pi0rt_observation_acquire.
+    pub state: *mut f32,
+    /// Values there. Set by pi0rt_observation_acquire.
+    pub state_dim: usize,
+    /// The cameras' frames, in the order of pi0rt_policy_info.camera_names.
+    pub frames: [pi0rt_frame; PI0RT_MAX_CAMERAS],
+}
+
+/// The daemon's answer to one submission.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct pi0rt_completion {
+    /// sizeof(pi0rt_completion), set by the caller.
+    pub struct_size: u32,
+    /// PI0RT_STATUS_OK, or why there is no chunk.
+    pub status: Status,
+    /// The ticket pi0rt_submit returned.
+    pub ticket: u64,
+    /// Number of the chunk that was published, from 1; 0: none was.
+    pub chunk: u64,
+    /// When the observation was taken.
+    pub observed_ns: u64,
+    /// When it was submitted.
+    pub submitted_ns: u64,
+    /// When the daemon began to work on it; 0: it never did.
+    pub started_ns: u64,
+    /// When the daemon had finished with it.
+    pub finished_ns: u64,
+}
+
+/// A chunk of actions.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct pi0rt_chunk {
+    /// sizeof(pi0rt_chunk), set by the caller.
+    pub struct_size: u32,
+    /// Rows: one action per control step.
+    pub horizon: u32,
+    /// Columns: values of an action.
+    pub action_dim: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// horizon rows of action_dim values in robot units, row after row. A copy that belongs to the
+    /// client: valid until the next call with it.
+    pub actions: *const f32,
+    /// The submission it answers.
+    pub ticket: u64,
+    /// Its number, from 1.
+    pub chunk: u64,
+    /// When its observation was taken; row i is meant for i control steps later.
+    pub observed_ns: u64,
+    /// When its observation was submitted.
+    pub submitted_ns: u64,
+    /// When the daemon began to work on it.
+    pub started_ns: u64,
+    /// When it was ready.
+    pub finished_ns: u64,
+}
+
+/// Where an action comes from.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct pi0rt_action_info {
+    /// sizeof(pi0rt_action_info), set by the caller.
+    pub struct_size: u32,
+    /// How the action came about.
+    pub reason: pi0rt_reason,
+    /// Number of the chunk.
+    pub chunk: u64,
+    /// Position in the chunk, rows from its observation.
+    pub row: f64,
+    /// Time from the chunk's observation to the action's moment.
+    pub age_ns: u64,
+}
+
+/// A struct whose first member says how large the caller knows it.
+///
+/// # Safety
+/// `repr(C)`, with a `u32` called `struct_size` first; every bit pattern of what C may write is
+/// valid.
+pub(super) unsafe trait Sized32 {}
+
+// SAFETY: as the trait says; enums in these are only written by the library.
+unsafe impl Sized32 for pi0rt_client_options {}
+// SAFETY: as above.
+unsafe impl Sized32 for pi0rt_policy_info {}
+// SAFETY: as above.
+unsafe impl Sized32 for pi0rt_observation {}
+// SAFETY: as above.
+unsafe impl Sized32 for pi0rt_completion {}
+// SAFETY: as above.
+unsafe impl Sized32 for pi0rt_chunk {}
+// SAFETY: as above.
+unsafe impl Sized32 for pi0rt_action_info {}
+
+const _: () = {
+    use std::mem::{offset_of, size_of};
+    assert!(size_of::<*const c_void>() != 8 || size_of::<pi0rt_client_options>() == 48);
+    assert!(size_of::<*const c_void>() != 8 || size_of::<pi0rt_observation>() == 176);
+    assert!(size_of::<pi0rt_completion>() == 56);
+    assert!(offset_of!(pi0rt_completion, ticket) == 8);
+};
