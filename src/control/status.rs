@@ -52,7 +52,7 @@ pub enum Status {
 
 impl Status {
     /// All of them.
-    pub const ALL: [Status; 20] = [
+    const ALL: [Status; 20] = [
         Status::Ok,
         Status::Empty,
         Status::Busy,
