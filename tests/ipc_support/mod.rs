@@ -1,0 +1,253 @@
+//! A daemon with an engine whose answers can be worked out by hand.
+#![allow(dead_code)]
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use pi0rt::client::{Client, Observation, Options};
+use pi0rt::control::PolicyDescription;
+use pi0rt::daemon::{Claim, Daemon, DaemonError, Engine, EngineError, Observation as Given, Stop};
+use pi0rt::shm::Camera;
+
+pub const STATE_DIM: usize = 3;
+pub const ACTION_DIM: usize = 5;
+pub const HORIZON: usize = 20;
+pub const RATE_HZ: f32 = 50.0;
+
+/// Value `c` of action `r`: `r + state[c % 3] + first byte of each frame there is / 256`, so that
+/// an answer to another observation, or to another client, is recognised.
+#[derive(Clone, Default)]
+pub struct Sums {
+    /// How many observations it has begun to work on.
+    pub begun: Arc<AtomicU32>,
+}
+
+/// The instruction says what is to happen: "sleep 20" takes 20 ms, "nan" gives a NaN, "fail" a
+/// device that fails, "panic" a panic, anything else an answer.
+impl Engine for Sums {
+    type Prompt = String;
+
+    fn describe(&self) -> PolicyDescription {
+        PolicyDescription {
+            model: "sums".into(),
+            device: "none".into(),
+            cameras: vec!["base".into(), "wrist".into()],
+            state_dim: STATE_DIM as u32,
+            action_dim: ACTION_DIM as u32,
+            horizon: HORIZON as u32,
+            steps: 10,
+            max_tokens: 48,
+            image_size: 224,
+            control_rate_hz: RATE_HZ,
+        }
+    }
+
+    fn prompt(&mut self, text: &str) -> Result<(String, bool), EngineError> {
+        match text.split_whitespace().count() {
+            0 => Err(EngineError::BadPrompt("prompt is empty, expected an instruction".into())),
+            words @ 49.. => {
+                Err(EngineError::BadPrompt(format!("prompt has {words} tokens, expected at most 48")))
+            }
+            _ => Ok((text.to_owned(), false)),
+        }
+    }
+
+    fn infer(&mut self, given: &Given<'_, String>, actions: &mut [f32]) -> Result<(), EngineError> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        if let Some(ms) = given.prompt.strip_prefix("sleep ") {
+            std::thread::sleep(Duration::from_millis(ms.parse().unwrap_or(0)));
+        }
+        if given.prompt == "fail" {
+            return Err(EngineError::Device("it does not answer".into()));
+        }
+        assert!(given.prompt != "panic", "as the prompt asked");
+        let frames: f32 = given.frames.iter().flatten().map(|frame| f32::from(frame.data[0]) / 256.0).sum();
+        for (i, action) in actions.iter_mut().enumerate() {
+            let (row, column) = (i / ACTION_DIM, i % ACTION_DIM);
+            *action = row as f32 + given.state[column % STATE_DIM] + frames;
+        }
+        if given.prompt == "nan" {
+            actions[7] = f32::NAN;
+        }
+        Ok(())
+    }
+}
+
+/// What [`Sums`] answers.
+pub fn expected(row: usize, column: usize, state: [f32; STATE_DIM], frames: f32) -> f32 {
+    row as f32 + state[column % STATE_DIM] + frames
+}
+
+/// A directory of its own, removed when dropped.
+pub struct Directory(pub PathBuf);
+
+impl Directory {
+    pub fn new() -> Directory {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("pi0rt-test-{}-{count}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Directory(path)
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.0.join("pi0rt.sock")
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A daemon in a thread of this process; stopped when dropped.
+pub struct Served {
+    pub directory: Directory,
+    pub stop: Stop,
+    pub engine: Sums,
+    thread: Option<JoinHandle<Result<(), DaemonError>>>,
+}
+
+pub fn serve() -> Served {
+    serve_with(Default::default())
+}
+
+pub fn serve_with(options: pi0rt::daemon::Options) -> Served {
+    let directory = Directory::new();
+    let stop = Stop::new().unwrap();
+    let claim = Claim::take(&directory.socket()).unwrap();
+    let engine = Sums::default();
+    let daemon = Daemon::new(engine.clone(), claim, options, stop.clone()).unwrap();
+    let thread = std::thread::spawn(move || daemon.run());
+    Served { directory, stop, engine, thread: Some(thread) }
+}
+
+impl Served {
+    pub fn socket(&self) -> PathBuf {
+        self.directory.socket()
+    }
+
+    pub fn open(&self) -> Client {
+        open(&self.socket())
+    }
+
+    /// Ends it and returns what it returned.
+    pub fn end(&mut self) -> Result<(), DaemonError> {
+        self.stop.stop();
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        self.stop.stop();
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+pub fn open(socket: &Path) -> Client {
+    Client::open(&patient(socket)).unwrap()
+}
+
+/// The machine that runs the tests may be busy: the daemon is gone when it is gone, not when it
+/// is slow.
+pub fn patient(socket: &Path) -> Options {
+    Options { socket: Some(socket.to_owned()), gone_after_ns: 20_000_000_000, ..Options::default() }
+}
+
+/// Longest wait for anything, nanoseconds: not a measurement, only an end.
+pub const LONG: u64 = 60_000_000_000;
+
+/// Writes a state (and a 4x4 frame of one value for the first camera) and submits it.
+pub fn submit(client: &mut Client, prompt_id: u32, state: [f32; STATE_DIM], pixel: Option<u8>) -> u64 {
+    let slot = client.acquire().unwrap();
+    let observation = fill(client, slot, prompt_id, state, pixel);
+    client.submit(&observation).unwrap()
+}
+
+pub fn fill(
+    client: &Client,
+    slot: u32,
+    prompt_id: u32,
+    state: [f32; STATE_DIM],
+    pixel: Option<u8>,
+) -> Observation {
+    let mut observation = Observation { slot, prompt_id, ..Observation::default() };
+    // SAFETY: the slot was acquired; its state has STATE_DIM values, its frames 48 bytes or more.
+    unsafe {
+        client.state(slot).unwrap().cast::<[f32; STATE_DIM]>().write_unaligned(state);
+        if let Some(pixel) = pixel {
+            client.frame(slot, 0).unwrap().write_bytes(pixel, 48);
+            observation.cameras[0] = Camera { width: 4, height: 4, stride: 12, format: 1 };
+        }
+    }
+    observation
+}
+
+/// Run by [`Process::start`] in a process of its own.
+pub fn serve_as_child() {
+    let Some(socket) = std::env::var_os("PI0RT_TEST_SERVE") else { return };
+    let claim = Claim::take(Path::new(&socket)).unwrap();
+    let daemon = Daemon::new(Sums::default(), claim, Default::default(), Stop::new().unwrap()).unwrap();
+    println!("\nserving");
+    daemon.run().unwrap();
+}
+
+/// A process, killed when dropped.
+pub struct Process(pub Child);
+
+impl Process {
+    /// Runs one test of this binary in a process of its own, with a variable set, and waits until
+    /// it prints a line.
+    pub fn start(test: &str, variable: &str, value: &Path, line: &str) -> Process {
+        let child = Command::new(std::env::current_exe().unwrap())
+            .args([test, "--exact", "--nocapture", "--test-threads=1"])
+            .env(variable, value)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut process = Process(child);
+        let output = BufReader::new(process.0.stdout.take().unwrap());
+        assert!(output.lines().any(|read| read.unwrap() == line), "{test} has ended early");
+        process
+    }
+
+    pub fn kill(&mut self) {
+        self.0.kill().unwrap();
+        self.0.wait().unwrap();
+    }
+
+    /// How many descriptors and shared mappings it has.
+    pub fn resources(&self) -> (usize, usize) {
+        let proc = PathBuf::from(format!("/proc/{}", self.0.id()));
+        let fds = std::fs::read_dir(proc.join("fd")).unwrap().count();
+        let maps = std::fs::read_to_string(proc.join("maps")).unwrap();
+        (fds, maps.lines().filter(|line| line.contains("memfd:pi0rt")).count())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Waits until something is so.
+pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
+    for _ in 0..6000 {
+        if holds() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    panic!("never: {what}");
+}
