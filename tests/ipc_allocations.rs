@@ -1,0 +1,62 @@
+//! Neither the client's fast path nor the daemon's side of it allocates.
+
+mod ipc_support;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use ipc_support::*;
+use pi0rt::client::ClientError;
+use pi0rt::daemon::{Options, Wake};
+
+/// Counts allocations of the whole process.
+struct Counting;
+
+static COUNT: AtomicU64 = AtomicU64::new(0);
+
+// SAFETY: passes everything on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as the caller promised.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promised.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn submit_poll_and_action_do_not_allocate_on_either_side() {
+    for wake in [Wake::Sleep, Wake::Hybrid(20_000)] {
+        let served = serve_with(Options { wake, ..Options::default() });
+        let mut client = served.open();
+        let prompt = client.set_prompt("stack the cups").unwrap();
+        let mut action = [0.0; ACTION_DIM];
+        let mut round = |n: u32| {
+            let ticket = submit(&mut client, prompt, [n as f32; 3], Some(n as u8));
+            loop {
+                match client.poll() {
+                    Ok(completion) => {
+                        assert_eq!((completion.ticket, completion.status), (ticket, 0));
+                        break;
+                    }
+                    Err(ClientError::Empty) => std::thread::yield_now(),
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            let (info, life) = client.action_at(pi0rt::shm::clock::now_ns(), &mut action).unwrap();
+            life.unwrap();
+            assert!(info.chunk > 0);
+        };
+        (0..100).for_each(&mut round);
+        let before = COUNT.load(Ordering::SeqCst);
+        (0..5000).for_each(&mut round);
+        assert_eq!(COUNT.load(Ordering::SeqCst) - before, 0);
+    }
+}
