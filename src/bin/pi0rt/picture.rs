@@ -103,8 +103,8 @@ fn decode_jpeg(bytes: &[u8]) -> Result<Picture, String> {
     // Not strict, a decoder fills what is missing with gray.
     let options = DecoderOptions::new_safe()
         .set_strict_mode(true)
-        .set_max_width(MAX_SIDE)
-        .set_max_height(MAX_SIDE)
+        .set_max_width(usize::from(u16::MAX))
+        .set_max_height(usize::from(u16::MAX))
         .jpeg_set_out_colorspace(ColorSpace::RGB);
     let mut decoder = JpegDecoder::new_with_options(Cursor::new(bytes), options);
     decoder.decode_headers().map_err(|e| e.to_string())?;
