@@ -4,12 +4,12 @@
 
 use std::path::{Path, PathBuf};
 
-use pi0rt::checkpoint::{SafeTensors, Tensor};
+use pi0rt::checkpoint::{Checkpoint, SafeTensors, Tensor};
 use pi0rt::device::cpu::{CpuOptions, Precision};
-use pi0rt::model::{Rtc, RtcSchedule};
+use pi0rt::model::{Inputs, Pi0, Rtc, RtcSchedule};
 use pi0rt::policy::{
-    BadObservation, Chunk, DeviceChoice, Frame, Noise, Observation, PixelFormat, Policy, PolicyError,
-    PolicyOptions, PromptError,
+    BadObservation, Chunk, DeviceChoice, Frame, ImageProcessor, Noise, Observation, PixelFormat, Policy,
+    PolicyError, PolicyOptions, PromptError,
 };
 
 fn golden_dir() -> &'static Path {
@@ -246,6 +246,54 @@ fn a_policy_without_tokenizer_takes_tokens() {
     let mut same = Chunk::new(configured.info());
     configured.infer(&observation, Noise::Seed(0), &mut same).unwrap();
     assert_eq!(same.actions, chunk.actions);
+}
+
+/// The same weights as openpi lays a checkpoint out: its epsilons, its prompt rule, its filter.
+#[test]
+fn openpi_checkpoints_are_handled_as_openpi_does() {
+    let dir = copy("openpi", &["config.json", "policy_preprocessor.json", "policy_postprocessor.json"]);
+    let assets = dir.join("assets/robot");
+    std::fs::create_dir_all(&assets).unwrap();
+    // One joint hardly moves: its state is all epsilon.
+    let statistics = serde_json::json!({ "mean": [0.5, -1.0, 2.0], "std": [2.0, 0.0, 0.25] });
+    let all = serde_json::json!({ "norm_stats": { "state": statistics, "actions": statistics } });
+    std::fs::write(assets.join("norm_stats.json"), all.to_string()).unwrap();
+
+    let mut policy = Policy::load(&dir, &reference()).unwrap();
+    assert_eq!((policy.info().state_dim, policy.info().action_dim), (3, 3));
+    let prompt = policy.prompt(" open the_top\ndrawer").unwrap();
+    assert_eq!(prompt.tokens(), [2, 365, 284, 361, 372, 260]);
+    let data: Vec<u8> = (0..200 * 100).map(|i| (i * i % 251) as u8).collect();
+    let frame = Frame { data: &data, width: 200, height: 100, stride: 200, format: PixelFormat::Gray8 };
+    let state = [1.0, -1.0 + 3e-6, 2.0];
+    let noise = [0.5; 50 * 32];
+    let mut chunk = Chunk::new(policy.info());
+    let observation =
+        Observation { frames: &[Some(frame), None, None], state: &state, prompt: &prompt, rtc: None };
+    policy.infer(&observation, Noise::Given(&noise), &mut chunk).unwrap();
+    for (row, normalized) in chunk.actions.chunks_exact(3).zip(chunk.normalized.chunks_exact(32)) {
+        for ((got, x), (mean, std)) in row.iter().zip(normalized).zip([(0.5, 2.0), (-1.0, 0.0), (2.0, 0.25)])
+        {
+            assert_eq!(*got, x * (std + 1e-6) + mean);
+        }
+    }
+
+    // The model itself, from inputs made by hand.
+    let checkpoint = Checkpoint::open(&dir).unwrap();
+    let mut image = vec![0.0; 3 * 56 * 56];
+    ImageProcessor::new(56, true).process(&frame, &mut image).unwrap();
+    let mut normalized = [0.0; 32];
+    for ((out, x), (mean, std)) in
+        normalized.iter_mut().zip(state).zip([(0.5f32, 2.0f32), (-1.0, 0.0), (2.0, 0.25)])
+    {
+        *out = (x - mean) / (std + 1e-6);
+    }
+    let inputs =
+        Inputs { images: &image, tokens: prompt.tokens(), state: &normalized, noise: &noise, rtc: None };
+    let mut actions = vec![0.0; 50 * 32];
+    let mut model = Pi0::load(&checkpoint, DeviceChoice::Reference.open().unwrap(), 10).unwrap();
+    model.sample(&inputs, &mut actions).unwrap();
+    assert_eq!(chunk.normalized, actions);
 }
 
 #[test]
