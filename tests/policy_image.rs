@@ -2,8 +2,7 @@
 
 #![cfg(feature = "engine")]
 
-use pi0rt::policy::image::Resizer;
-use pi0rt::policy::{BadObservation, Frame, PixelFormat};
+use pi0rt::policy::{Frame, FrameError, ImageProcessor, PixelFormat};
 
 /// Tight rows of red, green, blue.
 fn rgb(data: &[u8], width: usize, height: usize) -> Frame<'_> {
@@ -23,7 +22,7 @@ fn pattern(width: usize, height: usize) -> Vec<u8> {
 
 fn resize(frame: &Frame<'_>, size: usize, antialias: bool) -> Vec<f32> {
     let mut image = vec![f32::NAN; 3 * size * size];
-    Resizer::new(size, antialias, (64, 64)).run(frame, &mut image).unwrap();
+    ImageProcessor::new(size, antialias).process(frame, &mut image).unwrap();
     image
 }
 
@@ -118,11 +117,11 @@ fn uniform_frames_stay_uniform_and_are_centred() {
 #[test]
 fn sizes_may_change_from_frame_to_frame() {
     for antialias in [false, true] {
-        let mut resizer = Resizer::new(16, antialias, (32, 32));
-        for (width, height) in [(9, 7), (100, 80), (16, 16), (9, 7), (7, 9)] {
+        let mut resizer = ImageProcessor::new(16, antialias);
+        for (width, height) in [(9, 7), (100, 80), (2000, 1500), (16, 16), (9, 7), (7, 9)] {
             let data = pattern(width, height);
             let mut image = vec![f32::NAN; 3 * 16 * 16];
-            resizer.run(&rgb(&data, width, height), &mut image).unwrap();
+            resizer.process(&rgb(&data, width, height), &mut image).unwrap();
             assert_eq!(image, resize(&rgb(&data, width, height), 16, antialias));
         }
     }
@@ -134,7 +133,7 @@ fn impossible_frames_are_refused() {
     let refuse = |frame: Frame<'_>, message: &str| {
         for antialias in [false, true] {
             let mut image = vec![0.0; 3 * 16 * 16];
-            let error = Resizer::new(16, antialias, (64, 64)).run(&frame, &mut image).unwrap_err();
+            let error = ImageProcessor::new(16, antialias).process(&frame, &mut image).unwrap_err();
             assert_eq!(error.to_string(), message);
         }
     };
@@ -159,7 +158,7 @@ fn impossible_frames_are_refused() {
     refuse(rgb(&data, 33, 1), "frame is 33x1 pixels: at 16x16 its short side would be less than one pixel");
     let mut image = vec![0.0; 3 * 16 * 16];
     assert!(matches!(
-        Resizer::new(16, false, (64, 64)).run(&Frame { height: 0, ..frame }, &mut image),
-        Err(BadObservation::EmptyFrame { .. })
+        ImageProcessor::new(16, false).process(&Frame { height: 0, ..frame }, &mut image),
+        Err(FrameError::EmptyFrame { .. })
     ));
 }

@@ -3,10 +3,13 @@
 use std::path::PathBuf;
 
 use super::frame::PixelFormat;
+use crate::checkpoint::CheckpointError;
+use crate::device::DeviceError;
+use crate::model::ModelError;
 
-/// An observation that can't be used: the fault of whoever made it. The policy is unharmed.
-#[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum BadObservation {
+/// A frame that can't be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
     /// A frame without pixels.
     #[error("frame is {width}x{height} pixels, expected at least 1x1")]
     EmptyFrame {
@@ -50,6 +53,62 @@ pub enum BadObservation {
         height: usize,
         /// The model's side.
         size: usize,
+    },
+}
+
+/// An observation that can't be used: the fault of whoever made it. The policy is unharmed.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum BadObservation {
+    /// As many frames as the policy has cameras are needed, `None` for absent ones.
+    #[error("{got} frames, expected one for each of {}", cameras.join(", "))]
+    Frames {
+        /// Frames there are.
+        got: usize,
+        /// The policy's cameras.
+        cameras: Vec<String>,
+    },
+    /// Every camera is absent.
+    #[error("no camera has a frame, expected one at least of {}", cameras.join(", "))]
+    NoCamera {
+        /// The policy's cameras.
+        cameras: Vec<String>,
+    },
+    /// A camera's frame can't be used.
+    #[error("camera {camera}: {error}")]
+    Frame {
+        /// The camera.
+        camera: String,
+        /// The reason.
+        error: FrameError,
+    },
+    /// The state has the wrong width.
+    #[error("state has {got} values, expected {expected}")]
+    StateLength {
+        /// Values there are.
+        got: usize,
+        /// Values the policy needs.
+        expected: usize,
+    },
+    /// A state that is infinite or NaN, or becomes so.
+    #[error("state[{index}] is {value:?}, expected a number the policy can normalize")]
+    StateValue {
+        /// Which.
+        index: usize,
+        /// Its raw value.
+        value: f32,
+    },
+    /// The prompt is not of this policy.
+    #[error(transparent)]
+    Prompt(#[from] PromptError),
+    /// Given noise or guidance has the wrong size or content.
+    #[error("{what} {got}, expected {expected}")]
+    Input {
+        /// What it is.
+        what: &'static str,
+        /// What is wrong with it.
+        got: String,
+        /// What the policy needs.
+        expected: String,
     },
 }
 
@@ -111,4 +170,42 @@ pub enum PromptError {
 
 fn paths(paths: &[PathBuf]) -> String {
     paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+}
+
+/// Errors of the policy layer, told apart by what should be done about them.
+#[derive(Debug, thiserror::Error)]
+pub enum PolicyError {
+    /// The observation is wrong; the next one may be right.
+    #[error(transparent)]
+    BadObservation(#[from] BadObservation),
+    /// The instruction is wrong, or there is no tokenizer for it.
+    #[error(transparent)]
+    Prompt(#[from] PromptError),
+    /// The checkpoint can't be loaded.
+    #[error(transparent)]
+    Checkpoint(#[from] CheckpointError),
+    /// The checkpoint's statistics can't be used.
+    #[error("statistics of {what}: {why}")]
+    Statistics {
+        /// State or action.
+        what: &'static str,
+        /// The reason.
+        why: String,
+    },
+    /// The device can't be opened.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+    /// The model can't be loaded or the device failed in a chunk.
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    /// The chunk must not be executed.
+    #[error("action {row} has {value:?} in dimension {dimension}, expected finite numbers")]
+    InvalidChunk {
+        /// The first bad row.
+        row: usize,
+        /// Its first bad dimension.
+        dimension: usize,
+        /// What is there.
+        value: f32,
+    },
 }

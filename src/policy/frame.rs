@@ -1,6 +1,6 @@
 //! Camera frames as they come from a driver.
 
-use super::error::BadObservation;
+use super::error::FrameError;
 
 /// How a frame's bytes are to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,18 +52,18 @@ pub struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     /// Checks that the bytes hold what size, stride and format promise.
-    pub(super) fn check(&self) -> Result<(), BadObservation> {
+    pub(super) fn check(&self) -> Result<(), FrameError> {
         let Frame { width, height, stride, format, data } = *self;
         if width == 0 || height == 0 {
-            return Err(BadObservation::EmptyFrame { width, height });
+            return Err(FrameError::EmptyFrame { width, height });
         }
         let row = width.checked_mul(format.bytes()).filter(|row| *row <= stride);
         let Some(row) = row else {
-            return Err(BadObservation::Stride { width, format, stride });
+            return Err(FrameError::Stride { width, format, stride });
         };
         let needed = stride.checked_mul(height - 1).and_then(|rows| rows.checked_add(row));
         if needed.is_none_or(|needed| needed > data.len()) {
-            return Err(BadObservation::FrameBytes { width, height, stride, format, got: data.len() });
+            return Err(FrameError::FrameBytes { width, height, stride, format, got: data.len() });
         }
         Ok(())
     }

@@ -10,13 +10,16 @@
 mod bilinear;
 mod pillow;
 
-use super::error::BadObservation;
+use super::error::FrameError;
 use super::frame::Frame;
 
+/// Largest frame, width and height, for which an [`ImageProcessor`] holds memory from the start.
+pub const MAX_FRAME: (usize, usize) = (1920, 1080);
+
 /// Brings the frames of one camera to the model's size. Taps are computed when a frame's size
-/// differs from the one before; nothing is allocated as long as frames stay within the size given
-/// at construction.
-pub struct Resizer {
+/// differs from the one before; nothing is allocated for frames within [`MAX_FRAME`], and only once
+/// for larger ones.
+pub struct ImageProcessor {
     size: usize,
     /// Values of the 256 bytes.
     scale: [f32; 256],
@@ -50,14 +53,13 @@ impl Placement {
     }
 }
 
-impl Resizer {
-    /// For square images of `size` pixels, with everything allocated for frames up to
-    /// `max_frame` (width, height). `antialias` chooses Pillow's filter over torch's.
-    pub fn new(size: usize, antialias: bool, max_frame: (usize, usize)) -> Self {
+impl ImageProcessor {
+    /// For square images of `size` pixels. `antialias` chooses Pillow's filter over torch's.
+    pub fn new(size: usize, antialias: bool) -> Self {
         let filter = if antialias {
-            Filter::Pillow(pillow::Pillow::new(size, max_frame))
+            Filter::Pillow(pillow::Pillow::new(size, MAX_FRAME))
         } else {
-            Filter::Bilinear(bilinear::Bilinear::new(size, max_frame))
+            Filter::Bilinear(bilinear::Bilinear::new(size, MAX_FRAME))
         };
         let scale = std::array::from_fn(|byte| byte as f32 / 255.0 * 2.0 - 1.0);
         Self { size, scale, prepared: None, filter }
@@ -71,7 +73,7 @@ impl Resizer {
     ///
     /// # Panics
     /// If `image` has another length.
-    pub fn run(&mut self, frame: &Frame<'_>, image: &mut [f32]) -> Result<(), BadObservation> {
+    pub fn process(&mut self, frame: &Frame<'_>, image: &mut [f32]) -> Result<(), FrameError> {
         let size = self.size;
         assert_eq!(image.len(), 3 * size * size, "image of the model's size");
         frame.check()?;
@@ -79,7 +81,7 @@ impl Resizer {
             self.copy(frame, image);
             return Ok(());
         }
-        let place = Placement::new(frame.width, frame.height, size).ok_or(BadObservation::AspectRatio {
+        let place = Placement::new(frame.width, frame.height, size).ok_or(FrameError::AspectRatio {
             width: frame.width,
             height: frame.height,
             size,

@@ -2,11 +2,18 @@
 
 mod error;
 mod frame;
-pub mod image;
+mod image;
+mod noise;
+mod normalize;
+#[allow(clippy::module_inception)]
+mod policy;
 mod prompt;
 mod tokenizer;
 
-pub use error::{BadObservation, PromptError};
+pub use error::{BadObservation, FrameError, PolicyError, PromptError};
 pub use frame::{Frame, PixelFormat};
+pub use image::{ImageProcessor, MAX_FRAME};
+pub use normalize::Normalizer;
+pub use policy::{Chunk, DeviceChoice, Noise, Observation, Policy, PolicyInfo, PolicyOptions};
 pub use prompt::{Prompt, PromptRule, Prompter};
 pub use tokenizer::Tokenizer;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::error::PromptError;
 use super::tokenizer::Tokenizer;
+use crate::checkpoint::Checkpoint;
 
 /// Longest instruction that is looked at, bytes: tokenizing takes more than linear time.
 const MAX_TEXT: usize = 16 << 10;
@@ -65,9 +66,32 @@ impl Prompter {
         }
     }
 
-    /// Whether text can be made into prompts.
-    pub fn has_tokenizer(&self) -> bool {
-        self.tokenizer.is_ok()
+    /// As a checkpoint declares it; `configured` as in [`Tokenizer::find`].
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load).
+    pub fn for_checkpoint(checkpoint: &Checkpoint, configured: Option<&Path>) -> Result<Self, PromptError> {
+        let (arch, processing) = (checkpoint.arch(), checkpoint.processing());
+        let rule = PromptRule {
+            clean: processing.clean_prompt,
+            max_tokens: processing.max_tokens.min(arch.tokenizer_max_length),
+            truncate: processing.truncate_prompt,
+            vocab_size: arch.vocab_size,
+        };
+        Self::load(rule, checkpoint.dir(), configured)
+    }
+
+    /// How prompts are made.
+    pub fn rule(&self) -> PromptRule {
+        self.rule
+    }
+
+    /// The tokenizer.
+    ///
+    /// # Errors
+    /// [`PromptError::NoTokenizer`] says where it was looked for.
+    pub fn tokenizer(&self) -> Result<&Tokenizer, PromptError> {
+        self.tokenizer.as_ref().as_ref().map_err(Clone::clone)
     }
 
     /// The prompt for an instruction.
@@ -76,7 +100,7 @@ impl Prompter {
     /// No tokenizer, an empty instruction, one over the limit (unless the checkpoint truncates:
     /// then a warning is logged and [`Prompt::truncated`] says so), tokens the model doesn't have.
     pub fn prompt(&self, text: &str) -> Result<Prompt, PromptError> {
-        let tokenizer = self.tokenizer.as_ref().as_ref().map_err(Clone::clone)?;
+        let tokenizer = self.tokenizer()?;
         if text.trim().is_empty() {
             return Err(PromptError::Empty);
         }
@@ -92,7 +116,7 @@ impl Prompter {
         } else {
             tokens.extend(tokenizer.encode(&format!("{text}\n"))?);
         }
-        self.check(tokens)
+        self.finish(tokens)
     }
 
     /// A prompt of given token ids, for models whose tokenizer isn't at hand.
@@ -103,11 +127,27 @@ impl Prompter {
         if tokens.is_empty() {
             return Err(PromptError::Empty);
         }
-        self.check(tokens.to_vec())
+        self.finish(tokens.to_vec())
     }
 
-    fn check(&self, mut tokens: Vec<u32>) -> Result<Prompt, PromptError> {
-        let PromptRule { max_tokens, truncate, vocab_size, .. } = self.rule;
+    /// Whether a prompt, maybe made for another policy, can be given to this one.
+    ///
+    /// # Errors
+    /// Too many tokens or tokens the model doesn't have.
+    pub fn check(&self, prompt: &Prompt) -> Result<(), PromptError> {
+        let PromptRule { max_tokens, vocab_size, .. } = self.rule;
+        let tokens = prompt.tokens();
+        if tokens.len() > max_tokens {
+            return Err(PromptError::TooLong { tokens: tokens.len(), max: max_tokens });
+        }
+        match tokens.iter().find(|id| **id as usize >= vocab_size) {
+            Some(id) => Err(PromptError::UnknownToken { id: *id, vocab_size }),
+            None => Ok(()),
+        }
+    }
+
+    fn finish(&self, mut tokens: Vec<u32>) -> Result<Prompt, PromptError> {
+        let PromptRule { max_tokens, truncate, .. } = self.rule;
         let length = tokens.len();
         let truncated = length > max_tokens;
         if truncated {
@@ -117,9 +157,8 @@ impl Prompter {
             log::warn!("prompt of {length} tokens cut to {max_tokens}: its end is lost");
             tokens.truncate(max_tokens);
         }
-        match tokens.iter().find(|id| **id as usize >= vocab_size) {
-            Some(id) => Err(PromptError::UnknownToken { id: *id, vocab_size }),
-            None => Ok(Prompt { tokens: tokens.into(), truncated }),
-        }
+        let prompt = Prompt { tokens: tokens.into(), truncated };
+        self.check(&prompt)?;
+        Ok(prompt)
     }
 }

@@ -18,6 +18,7 @@ const MAX_FILE: u64 = 256 << 20;
 pub struct Tokenizer {
     kitoken: Kitoken,
     bos: u32,
+    vocab_size: usize,
     /// Whether text like `<eos>` stands for the special token, as it does for Hugging Face
     /// tokenizers and doesn't for SentencePiece.
     specials_in_text: bool,
@@ -71,13 +72,21 @@ impl Tokenizer {
         let special = |name: &[u8]| definition.specials.iter().find(|special| special.bytes == name);
         let bos = special(b"<bos>").or_else(|| special(b"<s>")).map(|special| special.id);
         let bos = bos.ok_or("it has no token <bos>, with which every prompt begins")?;
+        let ids = definition.model.vocab().iter().map(|token| token.id);
+        let ids = ids.chain(definition.specials.iter().map(|special| special.id));
+        let vocab_size = ids.max().map_or(0, |id| id as usize + 1);
         let kitoken = Kitoken::from_definition(definition).map_err(|e| e.to_string())?;
-        Ok(Self { kitoken, bos, specials_in_text: json })
+        Ok(Self { kitoken, bos, vocab_size, specials_in_text: json })
     }
 
     /// The token every prompt begins with.
     pub fn bos(&self) -> u32 {
         self.bos
+    }
+
+    /// One more than the highest token id.
+    pub fn vocab_size(&self) -> usize {
+        self.vocab_size
     }
 
     /// Ids of a text, without [`bos`](Self::bos).

@@ -1,11 +1,155 @@
 //! `pi0rt infer`: one chunk from image files.
 
+mod output;
+
+use std::fs::File;
+use std::io::{BufWriter, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use pi0rt::policy::{Chunk, Frame, Noise, Observation, PixelFormat, Policy};
+
 use crate::CommandResult;
+use crate::device_args::DeviceArgs;
+use crate::picture::{self, Picture};
+use output::{Format, Inferred};
 
 /// Run one chunk from image files
+///
+/// Cameras are addressed by the names the checkpoint gives them (`pi0rt inspect` lists them). One
+/// without an image counts as absent.
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Directory of the checkpoint
+    #[arg(long, value_name = "DIR")]
+    checkpoint: PathBuf,
+    /// PNG or JPEG file of a camera; once for every camera
+    #[arg(long = "image", value_name = "NAME=FILE", required = true, value_parser = parse_image)]
+    images: Vec<(String, PathBuf)>,
+    /// State of the robot in its own units, separated by commas
+    #[arg(long, value_name = "NUMBERS", allow_hyphen_values = true, required_unless_present = "state_file")]
+    state: Option<String>,
+    /// File with the state: numbers separated by commas or white space, or a JSON array
+    #[arg(long, value_name = "FILE", conflicts_with = "state")]
+    state_file: Option<PathBuf>,
+    /// What the robot is to do
+    #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
+    prompt: String,
+    /// Seed of the noise: the same seed gives the same chunk
+    #[arg(long, default_value_t = 0)]
+    seed: u64,
+    /// Form of the output
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
+    /// Write to a file instead of the standard output
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
 
-pub fn run(_args: &Args) -> CommandResult {
-    Err("not written yet".into())
+pub fn run(args: &Args) -> CommandResult {
+    let state = state(args)?;
+    let mut pictures: Vec<(&str, Picture)> = Vec::new();
+    for (name, file) in &args.images {
+        // As lerobot's configuration spells them.
+        let name = name.strip_prefix("observation.images.").unwrap_or(name);
+        if pictures.iter().any(|(other, _)| *other == name) {
+            return Err(format!("camera {name}: given twice").into());
+        }
+        pictures.push((name, picture::load(file)?));
+    }
+
+    let start = Instant::now();
+    let mut policy = Policy::load(&args.checkpoint, &args.device.options()?)?;
+    let load = start.elapsed();
+    let cameras = policy.info().cameras.clone();
+    if let Some((name, _)) = pictures.iter().find(|(name, _)| !cameras.iter().any(|camera| camera == name)) {
+        return Err(format!("camera {name}: unknown, the policy has {}", cameras.join(", ")).into());
+    }
+    let frames: Vec<Option<Frame<'_>>> = cameras
+        .iter()
+        .map(|camera| {
+            let picture = pictures.iter().find(|(name, _)| name == camera);
+            if picture.is_none() {
+                log::warn!("camera {camera}: no image given, treated as absent");
+            }
+            picture.map(|(_, picture)| frame(picture))
+        })
+        .collect();
+
+    let prompt = policy.prompt(&args.prompt)?;
+    let mut chunk = Chunk::new(policy.info());
+    let observation = Observation { frames: &frames, state: &state, prompt: &prompt, rtc: None };
+    policy.infer(&observation, Noise::Seed(args.seed), &mut chunk)?;
+
+    let absent = cameras.iter().zip(&frames).filter(|(_, frame)| frame.is_none()).map(|(camera, _)| camera);
+    let inferred = Inferred {
+        info: policy.info(),
+        chunk: &chunk,
+        prompt: &args.prompt,
+        truncated: prompt.truncated(),
+        absent: absent.map(String::as_str).collect(),
+        seed: args.seed,
+        load,
+    };
+    write(args.out.as_deref(), |out| inferred.write(args.format, out))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn frame(picture: &Picture) -> Frame<'_> {
+    Frame {
+        data: &picture.rgb,
+        width: picture.width,
+        height: picture.height,
+        stride: picture.width * 3,
+        format: PixelFormat::Rgb8,
+    }
+}
+
+fn parse_image(text: &str) -> Result<(String, PathBuf), String> {
+    match text.split_once('=') {
+        Some((name, file)) if !name.is_empty() && !file.is_empty() => Ok((name.into(), file.into())),
+        _ => Err("expected NAME=FILE".into()),
+    }
+}
+
+fn state(args: &Args) -> Result<Vec<f32>, String> {
+    match (&args.state, &args.state_file) {
+        (Some(text), _) => numbers(text).map_err(|e| format!("--state: {e}")),
+        (None, Some(path)) => std::fs::read_to_string(path)
+            .map_err(|e| e.to_string())
+            .and_then(|text| numbers(&text))
+            .map_err(|e| format!("{}: {e}", path.display())),
+        (None, None) => Err("expected --state or --state-file".into()),
+    }
+}
+
+/// Numbers separated by commas or white space, maybe in brackets.
+fn numbers(text: &str) -> Result<Vec<f32>, String> {
+    let text = text.trim();
+    let text = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let parse = |(i, part): (usize, &str)| {
+        part.parse().map_err(|_| format!("state[{i}] is {part:?}, expected a number"))
+    };
+    let separators = |c: char| c == ',' || c.is_whitespace();
+    text.split(separators).filter(|part| !part.is_empty()).enumerate().map(parse).collect()
+}
+
+fn write(
+    path: Option<&Path>,
+    content: impl FnOnce(&mut dyn Write) -> std::io::Result<()>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let Some(path) = path else {
+        let mut out = BufWriter::new(std::io::stdout().lock());
+        return match content(&mut out).and_then(|()| out.flush()) {
+            // Whoever reads has read enough.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            result => Ok(result?),
+        };
+    };
+    let file = File::create(path).map(BufWriter::new);
+    file.and_then(|mut file| content(&mut file).and_then(|()| file.flush()))
+        .map_err(|e| format!("{}: {e}", path.display()).into())
 }

@@ -3,6 +3,7 @@
 mod convert;
 mod coverage;
 mod demo;
+mod device_args;
 mod golden;
 mod infer;
 mod inspect;

@@ -103,8 +103,8 @@ fn decode_jpeg(bytes: &[u8]) -> Result<Picture, String> {
     // Not strict, a decoder fills what is missing with gray.
     let options = DecoderOptions::new_safe()
         .set_strict_mode(true)
-        .set_max_width(MAX_SIDE)
-        .set_max_height(MAX_SIDE)
+        .set_max_width(usize::from(u16::MAX))
+        .set_max_height(usize::from(u16::MAX))
         .jpeg_set_out_colorspace(ColorSpace::RGB);
     let mut decoder = JpegDecoder::new_with_options(Cursor::new(bytes), options);
     decoder.decode_headers().map_err(|e| e.to_string())?;
@@ -116,4 +116,103 @@ fn decode_jpeg(bytes: &[u8]) -> Result<Picture, String> {
         return Err(format!("decodes to {} bytes, expected {}", rgb.len(), width * height * 3));
     }
     Ok(Picture { width, height, rgb })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn data(name: &str) -> PathBuf {
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/images").join(name)
+    }
+
+    fn scratch(name: &str, bytes: &[u8]) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("pi0rt-picture-{}-{name}", std::process::id()));
+        std::fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    fn refuse(name: &str, bytes: &[u8]) -> String {
+        let path = scratch(name, bytes);
+        let result = load(&path);
+        std::fs::remove_file(&path).unwrap();
+        let message = result.err().unwrap().to_string();
+        let start = format!("image {}: ", path.display());
+        message.strip_prefix(&start).unwrap_or_else(|| panic!("{message}")).to_owned()
+    }
+
+    fn png(width: u32, height: u32, color: png::ColorType, depth: png::BitDepth, pixels: &[u8]) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut encoder = png::Encoder::new(&mut bytes, width, height);
+        encoder.set_color(color);
+        encoder.set_depth(depth);
+        if color == png::ColorType::Indexed {
+            encoder.set_palette(&[1u8, 2, 3, 40, 50, 60][..]);
+        }
+        encoder.write_header().unwrap().write_image_data(pixels).unwrap();
+        bytes
+    }
+
+    /// `frame.png` holds what Pillow 11.3 (libjpeg-turbo) decodes `frame.jpg` to.
+    #[test]
+    fn jpeg_decodes_as_pillow_does() {
+        let (jpeg, expected) = (load(&data("frame.jpg")).unwrap(), load(&data("frame.png")).unwrap());
+        assert_eq!((jpeg.width, jpeg.height), (40, 24));
+        assert_eq!((expected.width, expected.height), (40, 24));
+        let far = jpeg.rgb.iter().zip(&expected.rgb).map(|(a, b)| a.abs_diff(*b)).max();
+        assert!(far <= Some(3), "{far:?}");
+    }
+
+    #[test]
+    fn every_kind_of_png_becomes_rgb() {
+        use png::{BitDepth, ColorType};
+        let cases: [(ColorType, BitDepth, &[u8], [u8; 6]); 7] = [
+            (ColorType::Rgb, BitDepth::Eight, &[1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6]),
+            (ColorType::Rgba, BitDepth::Eight, &[1, 2, 3, 0, 4, 5, 6, 9], [1, 2, 3, 4, 5, 6]),
+            (ColorType::Grayscale, BitDepth::Eight, &[7, 8], [7, 7, 7, 8, 8, 8]),
+            (ColorType::Grayscale, BitDepth::One, &[0b0100_0000], [0, 0, 0, 255, 255, 255]),
+            (ColorType::GrayscaleAlpha, BitDepth::Eight, &[7, 0, 8, 1], [7, 7, 7, 8, 8, 8]),
+            (ColorType::Indexed, BitDepth::Eight, &[1, 0], [40, 50, 60, 1, 2, 3]),
+            (ColorType::Rgb, BitDepth::Sixteen, &[1, 99, 2, 0, 3, 0, 4, 0, 5, 0, 6, 255], [1, 2, 3, 4, 5, 6]),
+        ];
+        for (i, (color, depth, pixels, expected)) in cases.into_iter().enumerate() {
+            let path = scratch(&format!("kind-{i}.png"), &png(2, 1, color, depth, pixels));
+            let picture = load(&path).unwrap();
+            std::fs::remove_file(path).unwrap();
+            assert_eq!((picture.width, picture.height), (2, 1));
+            assert_eq!(picture.rgb, expected, "{color:?} {depth:?}");
+        }
+    }
+
+    #[test]
+    fn damaged_files_are_refused() {
+        assert_eq!(refuse("empty", b""), "the file is empty");
+        assert_eq!(refuse("text", b"hello"), "neither a PNG nor a JPEG file");
+        for name in ["frame.png", "frame.jpg"] {
+            let bytes = std::fs::read(data(name)).unwrap();
+            for end in (3..bytes.len() * 9 / 10).step_by(41) {
+                refuse(&format!("{end}-{name}"), &bytes[..end]);
+            }
+        }
+    }
+
+    #[test]
+    fn sizes_are_bounded() {
+        use png::{BitDepth, ColorType};
+        let wide = png(8193, 1, ColorType::Grayscale, BitDepth::Eight, &[0; 8193]);
+        assert_eq!(refuse("wide.png", &wide), "8193x1 pixels, expected 1x1 to 8192x8192");
+        // The frame header of the JPEG, with another width.
+        let mut jpeg = std::fs::read(data("frame.jpg")).unwrap();
+        let header = jpeg.windows(2).position(|w| w == [0xff, 0xc0]).unwrap();
+        jpeg[header + 7..header + 9].copy_from_slice(&60_000u16.to_be_bytes());
+        assert_eq!(refuse("wide.jpg", &jpeg), "60000x24 pixels, expected 1x1 to 8192x8192");
+    }
+
+    #[test]
+    fn only_regular_files_are_opened() {
+        let message = load(Path::new("/dev/zero")).err().unwrap().to_string();
+        assert_eq!(message, "image /dev/zero: not a regular file");
+        let message = load(Path::new("/nonexistent.png")).err().unwrap().to_string();
+        assert!(message.starts_with("image /nonexistent.png: No such file"), "{message}");
+    }
 }

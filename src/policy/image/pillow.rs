@@ -81,6 +81,25 @@ fn pack(low: u8, high: u8) -> u64 {
     u64::from(low) | u64::from(high) << 32
 }
 
+/// Weighted sums of packed columns, to be rounded. Two columns at a time: a loop over one does as
+/// much counting as multiplying.
+fn weigh(weights: &[u32], columns: &[[u64; 3]]) -> [u64; 3] {
+    let mut sums = [u64::from(HALF) | u64::from(HALF) << 32; 3];
+    let (weights, weight) = weights.as_chunks::<2>();
+    let (columns, column) = columns.as_chunks::<2>();
+    for ([v, w], [a, b]) in weights.iter().zip(columns) {
+        for ((sum, a), b) in sums.iter_mut().zip(a).zip(b) {
+            *sum += u64::from(*v) * a + u64::from(*w) * b;
+        }
+    }
+    for (w, a) in weight.iter().zip(column) {
+        for (sum, a) in sums.iter_mut().zip(a) {
+            *sum += u64::from(*w) * a;
+        }
+    }
+    sums
+}
+
 fn to_byte(sum: u32) -> u8 {
     (sum >> BITS).min(255) as u8
 }
@@ -150,12 +169,7 @@ impl Pillow {
             let (upper, lower) = out.split_at_mut(width);
             let out = upper.as_chunks_mut::<3>().0.iter_mut().zip(lower.as_chunks_mut::<3>().0);
             for ((upper, lower), (first, weights)) in out.zip(self.columns.outputs()) {
-                let mut sums = [u64::from(HALF) | u64::from(HALF) << 32; 3];
-                for (weight, pixel) in weights.iter().zip(&self.pixels[first..]) {
-                    for (sum, value) in sums.iter_mut().zip(pixel) {
-                        *sum += u64::from(*weight) * value;
-                    }
-                }
+                let sums = weigh(weights, &self.pixels[first..][..weights.len()]);
                 let [[r0, g0], [b0, r1], [g1, b1]] = sums.map(to_bytes);
                 *upper = [r0, g0, b0];
                 *lower = [r1, g1, b1];

@@ -1,0 +1,104 @@
+//! The options that say what a model runs on, the same in every command.
+
+use std::path::{Path, PathBuf};
+
+use pi0rt::checkpoint::Checkpoint;
+use pi0rt::device::cpu::{CpuOptions, Precision};
+use pi0rt::device::{Device, DeviceError};
+use pi0rt::policy::{DeviceChoice, PolicyOptions};
+
+/// Options of a command that runs a model; flatten them into its own.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Device")]
+pub struct DeviceArgs {
+    /// What to run on
+    #[arg(long, value_enum, default_value_t = DeviceName::Cpu)]
+    device: DeviceName,
+    /// Precision of products: bf16 by default on the cpu, f32 on the reference
+    #[arg(long, value_enum)]
+    precision: Option<PrecisionName>,
+    /// Threads of the cpu device [default: one for every core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
+    /// Denoising steps per chunk [default: the checkpoint's]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    steps: Option<u16>,
+    /// Tokenizer file, tokenizer.json or a SentencePiece model [default: the checkpoint's]
+    #[arg(long, value_name = "FILE")]
+    tokenizer: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum DeviceName {
+    /// The host's cores
+    Cpu,
+    /// Plain f32 loops, for comparison
+    Reference,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum PrecisionName {
+    Bf16,
+    F32,
+}
+
+// Not every program that includes this file needs all of it.
+#[allow(dead_code)]
+impl DeviceArgs {
+    /// Everything, as a policy takes it.
+    ///
+    /// # Errors
+    /// Options that the chosen device doesn't have.
+    pub fn options(&self) -> Result<PolicyOptions, DeviceError> {
+        Ok(PolicyOptions {
+            device: self.choice()?,
+            steps: self.steps.map(usize::from),
+            tokenizer: self.tokenizer.clone(),
+        })
+    }
+
+    /// Opens the device, for a model without a policy around it.
+    ///
+    /// # Errors
+    /// If it can't do what is asked.
+    pub fn open(&self) -> Result<Box<dyn Device>, DeviceError> {
+        self.choice()?.open()
+    }
+
+    /// Denoising steps: those asked for, else the checkpoint's.
+    pub fn steps(&self, checkpoint: &Checkpoint) -> usize {
+        self.steps.map_or(checkpoint.arch().num_inference_steps, usize::from)
+    }
+
+    /// The tokenizer asked for.
+    pub fn tokenizer(&self) -> Option<&Path> {
+        self.tokenizer.as_deref()
+    }
+
+    /// Whether everything is computed in f32.
+    pub fn is_f32(&self) -> bool {
+        self.device == DeviceName::Reference || self.precision == Some(PrecisionName::F32)
+    }
+
+    fn choice(&self) -> Result<DeviceChoice, DeviceError> {
+        let refuse = |what: &str, why: &str| {
+            let device = "reference".to_owned();
+            Err(DeviceError::Unsupported { what: what.to_owned(), device, why: why.to_owned() })
+        };
+        match self.device {
+            DeviceName::Reference if self.precision == Some(PrecisionName::Bf16) => {
+                refuse("--precision bf16", "it computes in f32")
+            }
+            DeviceName::Reference if self.threads.is_some() => refuse("--threads", "it has one thread"),
+            DeviceName::Reference => Ok(DeviceChoice::Reference),
+            DeviceName::Cpu => Ok(DeviceChoice::Cpu(CpuOptions {
+                precision: match self.precision {
+                    Some(PrecisionName::F32) => Precision::F32,
+                    Some(PrecisionName::Bf16) | None => Precision::Bf16,
+                },
+                threads: self.threads.map(usize::from),
+                ..CpuOptions::default()
+            })),
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! A chunk for people and for programs.
+
+use std::io::{Result, Write};
+use std::time::Duration;
+
+use pi0rt::policy::{Chunk, PolicyInfo};
+use serde_json::json;
+
+/// Form of the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Everything, one action to a line
+    Json,
+    /// The actions, one to a line, under a line of names
+    Csv,
+    /// For people
+    Table,
+}
+
+/// A chunk and where it came from.
+pub struct Inferred<'a> {
+    pub info: &'a PolicyInfo,
+    pub chunk: &'a Chunk,
+    pub prompt: &'a str,
+    /// Whether the prompt's end was cut off.
+    pub truncated: bool,
+    /// Cameras without an image.
+    pub absent: Vec<&'a str>,
+    pub seed: u64,
+    /// Time to load the policy.
+    pub load: Duration,
+}
+
+impl Inferred<'_> {
+    pub fn write(&self, format: Format, out: &mut dyn Write) -> Result<()> {
+        match format {
+            Format::Json => self.json(out),
+            Format::Csv => self.csv(out),
+            Format::Table => self.table(out),
+        }
+    }
+
+    fn rows(&self) -> std::slice::ChunksExact<'_, f32> {
+        self.chunk.actions.chunks_exact(self.info.action_dim)
+    }
+
+    fn names(&self) -> Vec<String> {
+        (0..self.info.action_dim).map(|i| format!("action_{i}")).collect()
+    }
+
+    /// Milliseconds by phase.
+    fn timings(&self) -> [(&'static str, f64); 6] {
+        let timings = &self.chunk.timings;
+        let ms = |ns: u64| ns as f64 / 1e6;
+        [
+            ("load", self.load.as_secs_f64() * 1e3),
+            ("preprocess", ms(self.chunk.preprocess_ns)),
+            ("vision", ms(timings.vision_ns)),
+            ("prefix", ms(timings.prefix_ns)),
+            ("denoise", ms(timings.denoise_ns)),
+            ("total", ms(self.chunk.preprocess_ns + timings.total_ns)),
+        ]
+    }
+
+    fn json(&self, out: &mut dyn Write) -> Result<()> {
+        let timings: serde_json::Map<_, _> =
+            self.timings().iter().map(|(name, ms)| ((*name).to_owned(), json!(ms))).collect();
+        let fields = [
+            ("model", json!(self.info.model)),
+            ("device", json!(self.info.device)),
+            ("cameras", json!(self.info.cameras)),
+            ("absent_cameras", json!(self.absent)),
+            ("prompt", json!(self.prompt)),
+            ("prompt_truncated", json!(self.truncated)),
+            ("seed", json!(self.seed)),
+            ("steps", json!(self.info.steps)),
+            ("control_rate_hz", json!(self.info.control_rate_hz)),
+            ("timings_ms", timings.into()),
+            ("names", json!(self.names())),
+        ];
+        writeln!(out, "{{")?;
+        for (name, value) in fields {
+            writeln!(out, "  \"{name}\": {value},")?;
+        }
+        writeln!(out, "  \"actions\": [")?;
+        for (i, row) in self.rows().enumerate() {
+            let comma = if i + 1 < self.info.horizon { "," } else { "" };
+            // Not through a `Value`, which would widen to f64 and print digits that f32 hasn't.
+            writeln!(out, "    {}{comma}", serde_json::to_string(row)?)?;
+        }
+        writeln!(out, "  ]\n}}")
+    }
+
+    fn csv(&self, out: &mut dyn Write) -> Result<()> {
+        writeln!(out, "row,{}", self.names().join(","))?;
+        for (i, row) in self.rows().enumerate() {
+            write!(out, "{i}")?;
+            for value in row {
+                write!(out, ",{value}")?;
+            }
+            writeln!(out)?;
+        }
+        Ok(())
+    }
+
+    fn table(&self, out: &mut dyn Write) -> Result<()> {
+        let info = self.info;
+        writeln!(out, "model    {} on {}", info.model, info.device)?;
+        writeln!(out, "prompt   {:?}{}", self.prompt, if self.truncated { ", cut" } else { "" })?;
+        write!(out, "cameras  ")?;
+        for (i, camera) in info.cameras.iter().enumerate() {
+            let absent = if self.absent.contains(&camera.as_str()) { " (absent)" } else { "" };
+            write!(out, "{}{camera}{absent}", if i > 0 { ", " } else { "" })?;
+        }
+        let (horizon, width, steps, seed) = (info.horizon, info.action_dim, info.steps, self.seed);
+        writeln!(out, "\nchunk    {horizon} actions of {width}, {steps} steps, seed {seed}")?;
+        let timings = self.timings().map(|(name, ms)| format!("{name} {ms:.1} ms"));
+        writeln!(out, "time     {}\n", timings.join(", "))?;
+        write!(out, "row")?;
+        for i in 0..info.action_dim {
+            write!(out, " {i:>9}")?;
+        }
+        writeln!(out)?;
+        for (i, row) in self.rows().enumerate() {
+            write!(out, "{i:>3}")?;
+            for value in row {
+                write!(out, " {value:>9.4}")?;
+            }
+            writeln!(out)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,345 @@
+//! The policy: a checkpoint on a device, with all that turns observations into actions.
+
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use super::error::{BadObservation, PolicyError};
+use super::frame::{Frame, PixelFormat};
+use super::image::{ImageProcessor, MAX_FRAME};
+use super::noise;
+use super::normalize::Normalizer;
+use super::prompt::{Prompt, Prompter};
+use crate::checkpoint::Checkpoint;
+use crate::device::Device;
+use crate::device::cpu::{Cpu, CpuOptions};
+use crate::device::reference::Reference;
+use crate::model::{Inputs, Pi0, Rtc, Timings};
+
+/// What a policy runs on.
+#[derive(Clone, Debug)]
+pub enum DeviceChoice {
+    /// Plain f32 loops, for comparison.
+    Reference,
+    /// The host's cores.
+    Cpu(CpuOptions),
+}
+
+impl Default for DeviceChoice {
+    fn default() -> Self {
+        Self::Cpu(CpuOptions::default())
+    }
+}
+
+impl DeviceChoice {
+    /// Opens the device.
+    ///
+    /// # Errors
+    /// If it can't do what is asked.
+    pub fn open(&self) -> Result<Box<dyn Device>, crate::device::DeviceError> {
+        Ok(match self {
+            DeviceChoice::Reference => Box::new(Reference::new()),
+            DeviceChoice::Cpu(options) => Box::new(Cpu::new(options)?),
+        })
+    }
+}
+
+/// How a policy is loaded.
+#[derive(Clone, Debug, Default)]
+pub struct PolicyOptions {
+    /// What it runs on.
+    pub device: DeviceChoice,
+    /// Euler steps per chunk, if not the checkpoint's.
+    pub steps: Option<usize>,
+    /// Tokenizer file, or a directory with one, if not the checkpoint's.
+    pub tokenizer: Option<PathBuf>,
+}
+
+/// What a policy needs and gives.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PolicyInfo {
+    /// Name of the checkpoint's directory.
+    pub model: String,
+    /// One line about the device.
+    pub device: String,
+    /// Names of the cameras, in the order of [`Observation::frames`].
+    pub cameras: Vec<String>,
+    /// Side of the image the model sees, pixels.
+    pub image_size: usize,
+    /// Width of the robot's state.
+    pub state_dim: usize,
+    /// Width of the robot's actions.
+    pub action_dim: usize,
+    /// Width of the model's actions.
+    pub max_action_dim: usize,
+    /// Actions in a chunk.
+    pub horizon: usize,
+    /// Euler steps per chunk.
+    pub steps: usize,
+    /// Longest prompt, tokens.
+    pub max_tokens: usize,
+    /// Actions per second, if the checkpoint says.
+    pub control_rate_hz: Option<f32>,
+    /// Largest frame (width, height) that is processed without allocating.
+    pub max_frame: (usize, usize),
+}
+
+/// What the robot sees, feels and is told.
+#[derive(Clone, Copy)]
+pub struct Observation<'a> {
+    /// One for each of [`PolicyInfo::cameras`]; `None` where a camera is absent.
+    pub frames: &'a [Option<Frame<'a>>],
+    /// Raw state in the robot's units, `[state_dim]`.
+    pub state: &'a [f32],
+    /// The instruction.
+    pub prompt: &'a Prompt,
+    /// Guidance by the previous chunk.
+    pub rtc: Option<Rtc<'a>>,
+}
+
+/// Where a chunk's noise comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum Noise<'a> {
+    /// The same seed gives the same noise.
+    Seed(u64),
+    /// N(0, 1) values, `[horizon, max_action_dim]`.
+    Given(&'a [f32]),
+}
+
+/// A chunk of actions. After an error its content means nothing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Chunk {
+    /// In the robot's units, `[horizon, action_dim]`.
+    pub actions: Vec<f32>,
+    /// As the model gives them, `[horizon, max_action_dim]`: what guides the next chunk.
+    pub normalized: Vec<f32>,
+    /// Where the model's time went.
+    pub timings: Timings,
+    /// Time from frames, state and seed to the model's inputs.
+    pub preprocess_ns: u64,
+}
+
+impl Chunk {
+    /// An empty chunk of a policy's size.
+    pub fn new(info: &PolicyInfo) -> Self {
+        Self {
+            actions: vec![0.0; info.horizon * info.action_dim],
+            normalized: vec![0.0; info.horizon * info.max_action_dim],
+            timings: Timings::default(),
+            preprocess_ns: 0,
+        }
+    }
+}
+
+/// A loaded policy. It owns the device and every buffer of a chunk.
+pub struct Policy {
+    info: PolicyInfo,
+    prompter: Prompter,
+    model: Pi0,
+    state_normalizer: Normalizer,
+    action_normalizer: Normalizer,
+    /// One per camera, as their frames may differ in size.
+    processors: Vec<ImageProcessor>,
+    /// `[cameras, 3, size, size]`, present cameras first.
+    images: Vec<f32>,
+    state: Vec<f32>,
+    noise: Vec<f32>,
+}
+
+impl Policy {
+    /// Maps the checkpoint in `dir`, puts it on the device and allocates everything a chunk needs.
+    ///
+    /// # Errors
+    /// Whatever is wrong with checkpoint, statistics, tokenizer or device. A missing tokenizer is
+    /// reported when [`prompt`](Self::prompt) needs it.
+    pub fn load(dir: &Path, options: &PolicyOptions) -> Result<Self, PolicyError> {
+        let checkpoint = Checkpoint::open(dir)?;
+        let (arch, processing) = (checkpoint.arch(), checkpoint.processing());
+        let state_normalizer = Normalizer::new("state", processing.state.as_ref(), arch.state_dim)?;
+        let action_normalizer = Normalizer::new("action", processing.action.as_ref(), arch.action_dim)?;
+        let steps = options.steps.unwrap_or(arch.num_inference_steps);
+        // Parsing Gemma's vocabulary takes about as long as mapping and allocating the rest.
+        let (prompter, model) = std::thread::scope(|scope| {
+            let prompter =
+                scope.spawn(|| Prompter::for_checkpoint(&checkpoint, options.tokenizer.as_deref()));
+            let model = options.device.open().map_err(PolicyError::from);
+            let model = model.and_then(|device| Ok(Pi0::load(&checkpoint, device, steps)?));
+            let prompter = prompter.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            Ok::<_, PolicyError>((prompter?, model?))
+        })?;
+        let cameras = processing.cameras.clone();
+        let image = 3 * arch.image_size * arch.image_size;
+        let processor = || ImageProcessor::new(arch.image_size, processing.antialias);
+        Ok(Self {
+            processors: cameras.iter().map(|_| processor()).collect(),
+            images: vec![0.0; cameras.len() * image],
+            state: vec![0.0; arch.max_state_dim],
+            noise: vec![0.0; arch.chunk_size * arch.max_action_dim],
+            info: PolicyInfo {
+                model: name_of(dir),
+                device: model.device().describe(),
+                cameras,
+                image_size: arch.image_size,
+                state_dim: arch.state_dim,
+                action_dim: arch.action_dim,
+                max_action_dim: arch.max_action_dim,
+                horizon: arch.chunk_size,
+                steps,
+                max_tokens: prompter.rule().max_tokens,
+                control_rate_hz: processing.control_rate_hz,
+                max_frame: MAX_FRAME,
+            },
+            prompter,
+            model,
+            state_normalizer,
+            action_normalizer,
+        })
+    }
+
+    /// What the policy needs and gives.
+    pub fn info(&self) -> &PolicyInfo {
+        &self.info
+    }
+
+    /// Makes prompts for this policy, also on other threads and while it computes.
+    pub fn prompter(&self) -> &Prompter {
+        &self.prompter
+    }
+
+    /// The prompt for an instruction.
+    ///
+    /// # Errors
+    /// As for [`Prompter::prompt`].
+    pub fn prompt(&self, text: &str) -> Result<Prompt, PolicyError> {
+        Ok(self.prompter.prompt(text)?)
+    }
+
+    /// Computes one chunk with every camera, frames of the largest size and a prompt of full
+    /// length, so that the first real one finds all memory touched and everything compiled.
+    ///
+    /// # Errors
+    /// As for [`infer`](Self::infer).
+    pub fn warm_up(&mut self) -> Result<Timings, PolicyError> {
+        let (width, height) = self.info.max_frame;
+        let data: Vec<u8> = (0..width * height).map(|i| (i % 251) as u8).collect();
+        let frame = Frame { data: &data, width, height, stride: width, format: PixelFormat::Gray8 };
+        let frames = vec![Some(frame); self.info.cameras.len()];
+        let state = self.state_normalizer.middle();
+        let vocab_size = self.prompter.rule().vocab_size;
+        let tokens: Vec<u32> = (0..self.info.max_tokens).map(|i| (i % vocab_size) as u32).collect();
+        let prompt = self.prompter.tokens(&tokens)?;
+        let mut chunk = Chunk::new(&self.info);
+        let observation = Observation { frames: &frames, state: &state, prompt: &prompt, rtc: None };
+        self.infer(&observation, Noise::Seed(0), &mut chunk)?;
+        Ok(chunk.timings)
+    }
+
+    /// Computes the chunk for an observation. Absent cameras are left out, which is what masking
+    /// them amounts to. Allocates nothing after [`warm_up`](Self::warm_up), as long as `chunk` is
+    /// of the policy's size and frames within [`PolicyInfo::max_frame`].
+    ///
+    /// # Errors
+    /// [`PolicyError::BadObservation`] before anything is computed, [`PolicyError::Model`] if the
+    /// device fails, [`PolicyError::InvalidChunk`] if an action is not finite.
+    pub fn infer(
+        &mut self,
+        observation: &Observation<'_>,
+        noise: Noise<'_>,
+        chunk: &mut Chunk,
+    ) -> Result<(), PolicyError> {
+        let start = Instant::now();
+        let cameras = self.preprocess(observation)?;
+        let noise = match noise {
+            Noise::Seed(seed) => {
+                noise::fill(seed, &mut self.noise);
+                &self.noise
+            }
+            Noise::Given(noise) => {
+                check_values("noise", noise, self.noise.len())?;
+                noise
+            }
+        };
+        chunk.preprocess_ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+
+        let width = self.info.max_action_dim;
+        chunk.normalized.resize(self.info.horizon * width, 0.0);
+        chunk.actions.resize(self.info.horizon * self.info.action_dim, 0.0);
+        let image = 3 * self.info.image_size * self.info.image_size;
+        let inputs = Inputs {
+            images: &self.images[..cameras * image],
+            tokens: observation.prompt.tokens(),
+            state: &self.state,
+            noise,
+            rtc: observation.rtc,
+        };
+        chunk.timings = self.model.sample(&inputs, &mut chunk.normalized)?;
+        check_chunk(&chunk.normalized, width)?;
+        self.action_normalizer.denormalize(&chunk.normalized, width, &mut chunk.actions);
+        check_chunk(&chunk.actions, self.info.action_dim)
+    }
+
+    /// Checks everything, then fills `images` and `state`. Returns how many cameras are present.
+    fn preprocess(&mut self, observation: &Observation<'_>) -> Result<usize, BadObservation> {
+        let cameras = &self.info.cameras;
+        if observation.frames.len() != cameras.len() {
+            let got = observation.frames.len();
+            return Err(BadObservation::Frames { got, cameras: cameras.clone() });
+        }
+        self.prompter.check(observation.prompt)?;
+        if let Some(rtc) = &observation.rtc {
+            check_guidance(rtc, self.info.horizon, self.info.max_action_dim)?;
+        }
+        self.state_normalizer.normalize(observation.state, &mut self.state)?;
+        let image = 3 * self.info.image_size * self.info.image_size;
+        let mut present = 0;
+        for ((frame, camera), processor) in observation.frames.iter().zip(cameras).zip(&mut self.processors) {
+            let Some(frame) = frame else { continue };
+            processor
+                .process(frame, &mut self.images[present * image..][..image])
+                .map_err(|error| BadObservation::Frame { camera: camera.clone(), error })?;
+            present += 1;
+        }
+        if present == 0 {
+            return Err(BadObservation::NoCamera { cameras: cameras.clone() });
+        }
+        Ok(present)
+    }
+}
+
+/// The last part of a directory's path, however it was written.
+fn name_of(dir: &Path) -> String {
+    let path = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+fn check_values(what: &'static str, values: &[f32], expected: usize) -> Result<(), BadObservation> {
+    let error = |got, expected| Err(BadObservation::Input { what, got, expected });
+    if values.len() != expected {
+        return error(format!("has {} values", values.len()), expected.to_string());
+    }
+    match values.iter().position(|value| !value.is_finite()) {
+        Some(i) => error(format!("has {:?} at {i}", values[i]), "finite numbers".into()),
+        None => Ok(()),
+    }
+}
+
+fn check_guidance(rtc: &Rtc<'_>, horizon: usize, width: usize) -> Result<(), BadObservation> {
+    let what = "left-over chunk";
+    let rows = rtc.left_over.len() / width;
+    if !(1..=horizon).contains(&rows) || rtc.left_over.len() != rows * width {
+        let got = format!("has {} values", rtc.left_over.len());
+        return Err(BadObservation::Input { what, got, expected: format!("1 to {horizon} rows of {width}") });
+    }
+    check_values(what, rtc.left_over, rows * width)?;
+    if !(rtc.max_weight >= 0.0 && rtc.max_weight.is_finite()) {
+        let got = format!("is {:?}", rtc.max_weight);
+        return Err(BadObservation::Input { what: "guidance weight", got, expected: "0 or more".into() });
+    }
+    Ok(())
+}
+
+fn check_chunk(actions: &[f32], width: usize) -> Result<(), PolicyError> {
+    match actions.iter().position(|value| !value.is_finite()) {
+        Some(i) => Err(PolicyError::InvalidChunk { row: i / width, dimension: i % width, value: actions[i] }),
+        None => Ok(()),
+    }
+}
