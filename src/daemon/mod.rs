@@ -11,12 +11,14 @@ mod error;
 mod inference;
 mod lane;
 mod peer;
+mod policy;
 mod server;
 mod table;
 
 pub use claim::Claim;
 pub use engine::{Engine, EngineError, Observation};
 pub use error::DaemonError;
+pub use policy::PolicyEngine;
 pub use server::{Daemon, Options, Stop};
 
 /// What the inference thread does when there is nothing to do.
