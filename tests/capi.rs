@@ -112,6 +112,25 @@ fn the_example_in_c_controls() {
 }
 
 #[test]
+fn the_round_trip_in_cpp() {
+    let served = serve();
+    for standard in ["c++17", "c++20"] {
+        let program = build(&served.directory.0, "c++", standard, "tests/capi/raii.cpp");
+        let output = run(execute(&program).arg(served.socket()));
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "raii: done\n");
+    }
+}
+
+#[test]
+fn the_example_in_cpp_controls() {
+    let served = serve();
+    let program = build(&served.directory.0, "c++", "c++17", "examples/controller.cpp");
+    let output = run(execute(&program).arg(served.socket()).args(["0.5", "sleep 20"]));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.starts_with("model sums on none\n") && text.contains("\naction age"), "{text}");
+}
+
+#[test]
 fn the_header_is_the_one_generated_from_the_source() {
     let committed = std::fs::read_to_string(root().join("include/pi0rt.h")).unwrap();
     let generated = std::fs::read_to_string(concat!(env!("OUT_DIR"), "/pi0rt.h")).unwrap();
@@ -140,6 +159,9 @@ fn the_header_compiles_in_every_standard() {
     for compiler in compilers(&["c++", "g++", "clang++"]) {
         for standard in ["c++11", "c++17", "c++20"] {
             check(compiler, "cpp", standard, "pi0rt.h");
+        }
+        for standard in ["c++17", "c++20"] {
+            check(compiler, "cpp", standard, "pi0rt.hpp");
         }
     }
 }

@@ -6,7 +6,7 @@ mod device_args;
 
 use std::error::Error;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -84,12 +84,42 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     ctrlc::set_handler(move || {
         on_signal.stop();
         // Loading is not interrupted, it is given up.
-        if let Some(claim) = loading.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(claim) = take(&loading) {
             drop(claim);
             std::process::exit(128 + 15);
         }
     })?;
 
+    let loaded = load(args, &socket).inspect_err(|_| drop(take(&claim)));
+    let (policy, line) = loaded?;
+    let options = Options {
+        wake: match args.wake {
+            WakeName::Spin => Wake::Spin,
+            WakeName::Hybrid => Wake::Hybrid(u64::from(args.spin_us) * 1000),
+            WakeName::Sleep => Wake::Sleep,
+        },
+        max_age_ns: Duration::from_millis(args.max_age_ms.into()).as_nanos() as u64,
+        max_clients: args.max_clients.into(),
+        group: args.group,
+        ..Options::default()
+    };
+    let Some(claim) = take(&claim) else {
+        // The signal's thread is about to exit.
+        return Ok(());
+    };
+    let daemon = Daemon::new(PolicyEngine::new(policy), claim, options, stop)?;
+    // Whoever reads this line may be gone by now: that is no reason not to serve.
+    let _ = writeln!(std::io::stdout(), "{line}");
+    daemon.run()?;
+    Ok(())
+}
+
+fn take(claim: &Mutex<Option<Claim>>) -> Option<Claim> {
+    claim.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// The policy, warm, and the line to print once it is served.
+fn load(args: &Args, socket: &Path) -> Result<(Policy, String), Box<dyn Error>> {
     let start = Instant::now();
     let mut policy = Policy::load(&args.checkpoint, &args.device.options()?)?;
     let loaded = start.elapsed();
@@ -104,24 +134,5 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         warm.as_secs_f64() * 1e3,
         socket.display()
     );
-    let options = Options {
-        wake: match args.wake {
-            WakeName::Spin => Wake::Spin,
-            WakeName::Hybrid => Wake::Hybrid(u64::from(args.spin_us) * 1000),
-            WakeName::Sleep => Wake::Sleep,
-        },
-        max_age_ns: Duration::from_millis(args.max_age_ms.into()).as_nanos() as u64,
-        max_clients: args.max_clients.into(),
-        group: args.group,
-        ..Options::default()
-    };
-    let Some(claim) = claim.lock().unwrap_or_else(PoisonError::into_inner).take() else {
-        // The signal's thread is about to exit.
-        return Ok(());
-    };
-    let daemon = Daemon::new(PolicyEngine::new(policy), claim, options, stop)?;
-    // Whoever reads this line may be gone by now: that is no reason not to serve.
-    let _ = writeln!(std::io::stdout(), "{line}");
-    daemon.run()?;
-    Ok(())
+    Ok((policy, line))
 }

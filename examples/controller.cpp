@@ -1,0 +1,133 @@
+// c++ -std=c++17 -O2 -Wall -o controller_cpp controller.cpp -lpi0rt
+//
+// The loop of controller.c with the C++ header: 500 ticks a second, an observation submitted
+// whenever none is under way, an action in each tick.
+//
+//   ./controller_cpp [SOCKET [SECONDS [PROMPT]]]
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <exception>
+#include <string>
+#include <vector>
+
+#include <pi0rt.hpp>
+
+namespace {
+
+constexpr std::uint64_t period_ns = 2'000'000;
+
+// A camera's picture: a driver would write it straight into the frame.
+std::vector<std::uint8_t> picture(std::uint32_t width, std::uint32_t height)
+{
+    std::vector<std::uint8_t> rgb;
+    for (std::uint32_t y = 0; y < height; y++)
+        for (std::uint32_t x = 0; x < width; x++)
+            for (std::uint32_t value : {x * 255 / width, y * 255 / height, 128u})
+                rgb.push_back(static_cast<std::uint8_t>(value));
+    return rgb;
+}
+
+void sleep_until(std::uint64_t t_ns)
+{
+    const timespec t{static_cast<time_t>(t_ns / 1'000'000'000), static_cast<long>(t_ns % 1'000'000'000)};
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, nullptr) != 0)
+        ;
+}
+
+void print(const char *name, std::vector<std::uint64_t> &ns)
+{
+    if (ns.empty())
+        return;
+    std::sort(ns.begin(), ns.end());
+    std::printf("%-14s p50 %10.1f  p99 %10.1f  max %10.1f us  (%zu)\n", name, 1e-3 * double(ns[ns.size() / 2]),
+                1e-3 * double(ns[ns.size() - 1 - ns.size() / 100]), 1e-3 * double(ns.back()), ns.size());
+}
+
+int control(const std::string &socket, double seconds, const std::string &prompt)
+{
+    pi0rt::Options options;
+    options.socket_path = socket.empty() ? nullptr : socket.c_str();
+    options.interpolation = PI0RT_INTERPOLATION_LINEAR;
+    pi0rt::Client client(options);
+    const auto &info = client.info();
+    std::printf("model %s on %s\n", info.model, info.device);
+
+    pi0rt::Observation observation;
+    observation.prompt_id = client.set_prompt(prompt);
+    const auto rgb = picture(320, 240);
+    if (rgb.size() > info.frame_bytes)
+        throw std::runtime_error("the session's frames are too small");
+    for (std::size_t camera = 0; camera < info.cameras; camera++)
+        observation.describe(camera, 320, 240, PI0RT_FORMAT_RGB8);
+
+    const auto ticks = static_cast<std::size_t>(seconds * 1e9 / double(period_ns));
+    std::vector<float> action(info.action_dim);
+    std::vector<std::uint64_t> latency, age, submit;
+    for (auto *durations : {&latency, &age, &submit})
+        durations->reserve(ticks);
+    pi0rt::Completion completion;
+    pi0rt::ActionInfo about;
+    bool under_way = false;
+    std::size_t failed = 0, missed = 0;
+
+    std::uint64_t next = pi0rt::now_ns();
+    for (std::size_t tick = 0; tick < ticks; tick++) {
+        next += period_ns;
+        sleep_until(next);
+        if (pi0rt::now_ns() - next > period_ns)
+            missed++;
+
+        pi0rt_status status = client.poll(completion);
+        if (status == PI0RT_STATUS_OK) {
+            under_way = false;
+            if (completion.status == PI0RT_STATUS_OK)
+                latency.push_back(completion.finished_ns - completion.submitted_ns);
+            else
+                failed++;
+        } else if (status < 0) {
+            throw pi0rt::Error(status);
+        }
+
+        status = client.action_at(pi0rt::now_ns(), action, &about);
+        if (status == PI0RT_STATUS_OK)
+            age.push_back(about.age_ns); // a robot would move here
+        else if (status < 0)
+            throw pi0rt::Error(status);
+
+        if (!under_way && client.acquire(observation) == PI0RT_STATUS_OK) {
+            for (std::size_t camera = 0; camera < info.cameras; camera++)
+                std::memcpy(observation.frames[camera].data, rgb.data(), rgb.size());
+            float phase = static_cast<float>(tick) / 250;
+            for (float &value : observation.state_values())
+                value = 0.1f * std::sin(phase += 1);
+            const std::uint64_t before = observation.observed_ns = pi0rt::now_ns();
+            status = client.submit(observation);
+            submit.push_back(pi0rt::now_ns() - before);
+            if (status != PI0RT_STATUS_OK)
+                throw pi0rt::Error(status);
+            under_way = true;
+        }
+    }
+
+    std::printf("chunks %zu, failed %zu, actions %zu, missed ticks %zu\n", latency.size(), failed, age.size(), missed);
+    print("chunk latency", latency);
+    print("action age", age);
+    print("submit", submit);
+    return !latency.empty() && failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
+
+} // namespace
+
+int main(int argc, char **argv)
+try {
+    return control(argc > 1 ? argv[1] : "", argc > 2 ? std::atof(argv[2]) : 5,
+                   argc > 3 ? argv[3] : "pick up the red block");
+} catch (const std::exception &error) {
+    std::fprintf(stderr, "controller: %s\n", error.what());
+    return EXIT_FAILURE;
+}

@@ -1,0 +1,156 @@
+//! `pi0rtd` with a real checkpoint: started, used from C, ended.
+
+mod ipc_support;
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use ipc_support::*;
+use pi0rt::client::Client;
+use pi0rt::control::Status;
+use pi0rt::policy::{Chunk, Frame, Noise, Observation, PixelFormat, Policy, PolicyOptions};
+use rustix::process::{Pid, Signal, kill_process};
+
+fn checkpoint() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+fn pi0rtd(socket: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pi0rtd"));
+    command.args(["--device", "cpu", "--precision", "f32", "--threads", "1", "--checkpoint"]);
+    command.arg(checkpoint()).arg("--socket").arg(socket);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn started(socket: &Path) -> Process {
+    let mut process = Process(pi0rtd(socket).spawn().unwrap());
+    let mut line = String::new();
+    BufReader::new(process.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.starts_with("pi0rtd: ready: model golden on cpu"), "{line}");
+    process
+}
+
+fn signal(process: &mut Process, signal: Signal) -> i32 {
+    kill_process(Pid::from_child(&process.0), signal).unwrap();
+    process.0.wait().unwrap().code().expect("ended by itself, not by the signal")
+}
+
+/// One 8x6 frame per camera, a state, an instruction, a seed.
+fn ask(client: &mut Client) -> Vec<f32> {
+    let prompt_id = client.set_prompt("pick up the red block").unwrap();
+    let slot = client.acquire().unwrap();
+    let mut observation = pi0rt::client::Observation { slot, prompt_id, seed: 11, ..Default::default() };
+    for (camera, frame) in observation.cameras.iter_mut().take(3).enumerate() {
+        *frame = pi0rt::shm::Camera { width: 8, height: 6, stride: 24, format: 1 };
+        // SAFETY: the slot was acquired; frames have much more room than 144 bytes.
+        unsafe { client.frame(slot, camera).unwrap().copy_from(pixels(camera).as_ptr(), 144) };
+    }
+    for (i, value) in state().iter().enumerate() {
+        // SAFETY: the slot was acquired; the state has 14 values.
+        unsafe { client.state(slot).unwrap().add(i).write(*value) };
+    }
+    let ticket = client.submit(&observation).unwrap();
+    let completion = client.wait(Some(ticket), LONG).unwrap();
+    assert_eq!(completion.status, 0);
+    client.chunk_latest().unwrap().1.to_vec()
+}
+
+fn pixels(camera: usize) -> Vec<u8> {
+    (0..144).map(|i| (i * 7 + camera * 50) as u8).collect()
+}
+
+fn state() -> Vec<f32> {
+    (0..14).map(|i| i as f32 * 0.05 - 0.3).collect()
+}
+
+#[test]
+fn what_comes_over_shared_memory_is_what_the_policy_computes() {
+    let directory = Directory::new();
+    let mut daemon = started(&directory.socket());
+    let got = ask(&mut open(&directory.socket()));
+    assert_eq!(signal(&mut daemon, Signal::TERM), 0);
+
+    let mut options = PolicyOptions::default();
+    options.device = pi0rt::policy::DeviceChoice::Cpu(pi0rt::device::cpu::CpuOptions {
+        precision: pi0rt::device::cpu::Precision::F32,
+        threads: Some(1),
+        ..Default::default()
+    });
+    let mut policy = Policy::load(&checkpoint(), &options).unwrap();
+    let pictures: Vec<_> = (0..3).map(pixels).collect();
+    let frame = |data: &'static [u8]| {
+        Some(Frame { data, width: 8, height: 6, stride: 24, format: PixelFormat::Rgb8 })
+    };
+    let frames: Vec<_> = pictures.into_iter().map(|picture| frame(picture.leak())).collect();
+    let prompt = policy.prompt("pick up the red block").unwrap();
+    let mut chunk = Chunk::new(policy.info());
+    let observation = Observation { frames: &frames, state: &state(), prompt: &prompt, rtc: None };
+    policy.infer(&observation, Noise::Seed(11), &mut chunk).unwrap();
+    assert_eq!(got, chunk.actions);
+}
+
+#[test]
+fn either_signal_ends_it_after_the_answer_and_nothing_is_left() {
+    for stop in [Signal::TERM, Signal::INT] {
+        let directory = Directory::new();
+        let mut daemon = started(&directory.socket());
+        let mut client = open(&directory.socket());
+        ask(&mut client);
+        let slot = client.acquire().unwrap();
+        let mut observation = pi0rt::client::Observation { slot, ..Default::default() };
+        observation.cameras[0] = pi0rt::shm::Camera { width: 8, height: 6, stride: 24, format: 1 };
+        let ticket = client.submit(&observation).unwrap();
+        assert_eq!(signal(&mut daemon, stop), 0);
+        // Computed if its turn had come, else answered with the daemon's end.
+        let status = client.wait(Some(ticket), LONG).unwrap().status;
+        assert!(status == 0 || status == Status::Gone as i32, "{status}");
+        assert_eq!(std::fs::read_dir(&directory.0).unwrap().count(), 0);
+    }
+}
+
+#[test]
+fn a_second_daemon_and_a_missing_checkpoint_are_refused() {
+    let directory = Directory::new();
+    let socket = directory.socket();
+    let daemon = started(&socket);
+    let second = pi0rtd(&socket).output().unwrap();
+    assert!(!second.status.success());
+    let expected =
+        format!("pi0rtd: socket {}: another daemon serves it, process {}\n", socket.display(), daemon.0.id());
+    assert_eq!(String::from_utf8_lossy(&second.stderr), expected);
+    ask(&mut open(&socket));
+
+    let other = directory.0.join("other.sock");
+    let missing = directory.0.join("none");
+    let output = Command::new(env!("CARGO_BIN_EXE_pi0rtd"))
+        .arg("--checkpoint")
+        .arg(&missing)
+        .arg("--socket")
+        .arg(&other)
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(words.contains(missing.to_str().unwrap()), "{words}");
+    let left: Vec<_> = std::fs::read_dir(&directory.0).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(!left.iter().any(|path| path.starts_with(&other)), "{left:?}");
+}
+
+#[test]
+fn what_a_real_policy_can_not_use_is_answered() {
+    let directory = Directory::new();
+    let _daemon = started(&directory.socket());
+    let mut client = open(&directory.socket());
+    let error = client.set_prompt(&"pick up the red block ".repeat(40)).err();
+    // A checkpoint may also be declared to truncate.
+    assert!(error.is_none_or(|error| error.status() == Status::BadPrompt));
+    assert_eq!(client.set_prompt(" \n").unwrap_err().status(), Status::BadPrompt);
+    client.set_prompt("pick up the red block").unwrap();
+    // No camera has a frame.
+    let slot = client.acquire().unwrap();
+    let ticket = client.submit(&pi0rt::client::Observation { slot, ..Default::default() }).unwrap();
+    assert_eq!(client.wait(Some(ticket), LONG).unwrap().status, Status::BadObservation as i32);
+    ask(&mut client);
+}
