@@ -182,7 +182,7 @@ fn vandalise(raw: &Raw, random: &mut Random, rounds: usize) {
                 for word in 1..8 {
                     store(&control, at + word * 8, random.next());
                 }
-                store(&control, at + 16, [value, value % 4, value % 4 | 1 << 32][value as usize % 3]);
+                store(&control, at + 16, [value, value % 4, (value % 4) | (1 << 32)][value as usize % 3]);
                 tail += 1;
                 store(&control, at, tail);
                 let _ = rustix::io::write(&raw.fds[3], &1u64.to_ne_bytes());
@@ -311,7 +311,7 @@ fn a_daemon_that_makes_no_sense_is_an_error_of_the_client() {
         policy: Default::default(),
     };
     let mut wild = welcome.clone();
-    wild.layout.completions.offset = u32::MAX & !7;
+    wild.layout.completions.offset = !7;
     let answers: Vec<(Answer, Status, &str)> = vec![
         (say(other_version), Status::Version, "daemon: protocol version is 0x3, expected 1"),
         (say(b"hello there, this is no message".to_vec()), Status::Protocol, "daemon: magic number is"),
