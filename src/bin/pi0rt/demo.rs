@@ -1,11 +1,134 @@
 //! `pi0rt demo`: the whole path in one command.
 
+mod controller;
+mod report;
+mod server;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::CommandResult;
+use crate::picture::{self, Picture};
+use controller::{Controller, Plan};
+use server::Server;
 
 /// Daemon, controller and camera images in one command
+///
+/// Starts a daemon, and a controller that goes through the C interface: it submits camera images and
+/// a state whenever no request is under way, and plays an action in every tick. Without
+/// --checkpoint a small one with random weights is made once and kept in the cache directory.
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Directory of the checkpoint [default: a small one, made for the purpose]
+    #[arg(long, value_name = "DIR")]
+    checkpoint: Option<PathBuf>,
+    /// How long the controller runs
+    #[arg(long, value_name = "S", default_value_t = 5.0, value_parser = seconds)]
+    seconds: f64,
+    /// Ticks of the controller per second
+    #[arg(long, value_name = "HZ", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=5000))]
+    rate: u32,
+    /// What the robot is to do
+    #[arg(long, value_name = "TEXT", default_value = "put the red block into the bowl")]
+    prompt: String,
+    /// Further options for the daemon, as in `pi0rt serve --help`
+    #[arg(last = true, value_name = "OPTION")]
+    daemon: Vec<String>,
+}
 
-pub fn run(_args: &Args) -> CommandResult {
-    Err("not written yet".into())
+/// What the cameras of a two-armed robot see.
+const CAMERAS: [(&str, &[u8]); 3] = [
+    ("base_0_rgb", include_bytes!("../../../assets/demo/base_0_rgb.png")),
+    ("left_wrist_0_rgb", include_bytes!("../../../assets/demo/left_wrist_0_rgb.png")),
+    ("right_wrist_0_rgb", include_bytes!("../../../assets/demo/right_wrist_0_rgb.png")),
+];
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|e| format!("{e}"))?;
+    if !(0.1..=86400.0).contains(&seconds) {
+        return Err("expected 0.1 to 86400".into());
+    }
+    Ok(seconds)
+}
+
+pub fn run(args: &Args) -> CommandResult {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = interrupted.clone();
+    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))?;
+
+    let checkpoint = match &args.checkpoint {
+        Some(dir) => dir.clone(),
+        None => small_checkpoint()?,
+    };
+    println!("checkpoint     {}", checkpoint.display());
+    let mut server = Server::start(&checkpoint, &args.daemon)?;
+    let opened = controller::open(server.socket(), || {
+        if interrupted.load(Ordering::Relaxed) {
+            return Err("interrupted".into());
+        }
+        server.check()
+    });
+    let mut controller: Controller = opened?;
+    println!("model          {}", controller.model());
+    println!("device         {}", controller.device());
+
+    let cameras = controller.cameras();
+    let pictures: Vec<Picture> = (0..cameras.len())
+        // A camera of another name sees what one of the three sees.
+        .map(|i| CAMERAS.iter().find(|(name, _)| *name == cameras[i]).unwrap_or(&CAMERAS[i % CAMERAS.len()]))
+        .map(|(_, png)| picture::decode(png))
+        .collect::<Result<_, _>>()?;
+    let plan = Plan { rate_hz: args.rate, seconds: args.seconds, prompt: &args.prompt, pictures: &pictures };
+    println!(
+        "controller     {} Hz for {} s: {:?}, {}",
+        args.rate,
+        args.seconds,
+        args.prompt,
+        cameras.join(", ")
+    );
+    let record = controller.run(&plan, &interrupted)?;
+    drop(controller);
+    let ended = server.stop();
+    report::print(&record);
+    ended?;
+    Ok(if record.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A small checkpoint, made by `pi0rt synth` the first time.
+fn small_checkpoint() -> Result<PathBuf, Box<dyn std::error::Error>> {
+    let dir = cache_dir().join(concat!("demo-small-", env!("CARGO_PKG_VERSION")));
+    if pi0rt::checkpoint::Checkpoint::open(&dir).is_ok() {
+        return Ok(dir);
+    }
+    if let Some(parent) = dir.parent() {
+        std::fs::create_dir_all(parent).map_err(|e| format!("{}: {e}", parent.display()))?;
+    }
+    // Made beside its place and then moved there: whoever looks finds a whole one or none.
+    let making = dir.with_extension(format!("{}.part", std::process::id()));
+    let made = synth(&making).and_then(|()| {
+        let _ = std::fs::remove_dir_all(&dir);
+        match std::fs::rename(&making, &dir) {
+            // Another demo was quicker.
+            Err(_) if pi0rt::checkpoint::Checkpoint::open(&dir).is_ok() => Ok(()),
+            result => result.map_err(|e| format!("{}: {e}", dir.display()).into()),
+        }
+    });
+    let _ = std::fs::remove_dir_all(&making);
+    made.map(|()| dir)
+}
+
+fn synth(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.args(["synth", "--preset", "small", "--weights", "bf16", "--out"]).arg(dir);
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status()?;
+    if status.success() { Ok(()) } else { Err(format!("pi0rt synth: {status}").into()) }
+}
+
+/// `$XDG_CACHE_HOME/pi0rt`, else `~/.cache/pi0rt`, else a directory for temporary files.
+fn cache_dir() -> PathBuf {
+    let set = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = set("XDG_CACHE_HOME").or_else(|| Some(set("HOME")?.join(".cache")));
+    base.unwrap_or_else(std::env::temp_dir).join("pi0rt")
 }

@@ -1,4 +1,4 @@
-//! The `pi0rt` command: everything about checkpoints, devices and chunks that is not the daemon.
+//! The `pi0rt` command.
 
 mod convert;
 mod coverage;
@@ -9,6 +9,7 @@ mod infer;
 mod inspect;
 mod pcc;
 mod picture;
+mod serve;
 mod synth;
 
 use std::process::ExitCode;
@@ -34,6 +35,7 @@ enum Command {
     Golden(golden::Args),
     Coverage(coverage::Args),
     Pcc(pcc::Args),
+    Serve(serve::Args),
     Demo(demo::Args),
 }
 
@@ -47,6 +49,7 @@ fn main() -> ExitCode {
         Command::Golden(args) => golden::run(&args),
         Command::Coverage(args) => coverage::run(&args),
         Command::Pcc(args) => pcc::run(&args),
+        Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Demo(args) => demo::run(&args),
     };
     result.unwrap_or_else(|error| {

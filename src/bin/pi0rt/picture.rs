@@ -36,14 +36,17 @@ pub struct PictureError {
 /// A damaged file is an error, never a partly decoded image.
 pub fn load(path: &Path) -> Result<Picture, PictureError> {
     let error = |why| PictureError { path: path.to_owned(), why };
-    let bytes = read(path).map_err(error)?;
-    match bytes.as_slice() {
-        [0x89, b'P', b'N', b'G', ..] => decode_png(&bytes),
-        [0xff, 0xd8, ..] => decode_jpeg(&bytes),
+    read(path).and_then(|bytes| decode(&bytes)).map_err(error)
+}
+
+/// As [`load`], for a file that is in memory.
+pub fn decode(bytes: &[u8]) -> Result<Picture, String> {
+    match bytes {
+        [0x89, b'P', b'N', b'G', ..] => decode_png(bytes),
+        [0xff, 0xd8, ..] => decode_jpeg(bytes),
         [] => Err("the file is empty".into()),
         _ => Err("neither a PNG nor a JPEG file".into()),
     }
-    .map_err(error)
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

@@ -1,0 +1,86 @@
+//! The daemon of the demo: a process of its own, with a socket of its own.
+
+use std::error::Error;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long a daemon may take to answer what is in flight and end, before it is killed.
+const END_WITHIN: Duration = Duration::from_secs(30);
+
+/// Ended, and its directory removed, when dropped.
+pub struct Server {
+    child: Child,
+    directory: PathBuf,
+}
+
+impl Server {
+    /// Starts `pi0rt serve` from this very program: no other version of it can be met by accident.
+    pub fn start(checkpoint: &Path, options: &[String]) -> Result<Server, Box<dyn Error>> {
+        let directory = std::env::temp_dir().join(format!("pi0rt-demo-{}", std::process::id()));
+        // Only this user may reach the socket in it.
+        std::fs::DirBuilder::new()
+            .mode(0o700)
+            .create(&directory)
+            .map_err(|e| format!("{}: {e}", directory.display()))?;
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("serve").arg("--checkpoint").arg(checkpoint);
+        command.arg("--socket").arg(directory.join("pi0rt.sock")).args(options);
+        // In a group of its own: Ctrl-C is for the controller, which then ends the daemon.
+        command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
+        match command.spawn() {
+            Ok(child) => Ok(Server { child, directory }),
+            Err(error) => {
+                let _ = std::fs::remove_dir(&directory);
+                Err(format!("starting the daemon: {error}").into())
+            }
+        }
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.directory.join("pi0rt.sock")
+    }
+
+    /// # Errors
+    /// It has ended; it has said why on the standard error.
+    pub fn check(&mut self) -> Result<(), Box<dyn Error>> {
+        match self.child.try_wait()? {
+            Some(status) => Err(format!("the daemon has ended: {status}").into()),
+            None => Ok(()),
+        }
+    }
+
+    /// Ends it.
+    ///
+    /// # Errors
+    /// It had to be killed, or its end was not a good one.
+    pub fn stop(&mut self) -> Result<(), Box<dyn Error>> {
+        if self.child.try_wait()?.is_none() {
+            kill_process(Pid::from_child(&self.child), Signal::TERM)?;
+        }
+        let start = Instant::now();
+        while start.elapsed() < END_WITHIN {
+            match self.child.try_wait()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => return Err(format!("the daemon has ended: {status}").into()),
+                None => std::thread::sleep(Duration::from_millis(5)),
+            }
+        }
+        self.child.kill()?;
+        self.child.wait()?;
+        Err(format!("the daemon did not end within {} s and was killed", END_WITHIN.as_secs()).into())
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = self.stop();
+        }
+        let _ = std::fs::remove_dir_all(&self.directory);
+    }
+}
