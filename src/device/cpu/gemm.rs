@@ -60,9 +60,9 @@ impl Gemm<'_> {
     /// be few jobs.
     fn columns<D: Dot>(&self) -> usize {
         let most = D::BLOCKING.rows / if self.matrix.gated { 2 } else { 1 };
-        let rows = D::ROWS[VECTORS - 1];
-        let some = (self.matrix.rows / 24).next_multiple_of(rows);
-        some.clamp(rows.min(most), most).next_multiple_of(2).min(most)
+        // Tiles of 2, 3, 6, 8 and 12 rows divide it.
+        const TILES: usize = 24;
+        (self.matrix.rows / 24).next_multiple_of(TILES).clamp(TILES, most)
     }
 
     /// Number of jobs.
@@ -326,25 +326,26 @@ unsafe fn micro<D: Dot, const R: usize, const V: usize>(t: &Tile) {
     let panel = D::S::PANEL;
     // SAFETY: as the caller vouches.
     unsafe {
+        let (w, ldw, steps) = (t.w, t.ldw, t.steps);
         let mut sums = [[D::S::splat(0.0); V]; R];
+        let mut tokens = [D::load(t.x); V];
         let mut x = t.x;
-        for step in 0..t.steps {
-            let mut tokens = [D::load(x); V];
-            for (v, tokens) in tokens.iter_mut().enumerate().skip(1) {
-                *tokens = D::load(x.add(v * lanes));
+        for step in 0..steps {
+            for v in 0..V {
+                tokens[v] = D::load(x.add(v * lanes));
             }
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let w = D::broadcast(t.w.add(r * t.ldw + step));
+            for r in 0..R {
+                let w = D::broadcast(w.add(r * ldw + step));
                 for v in 0..V {
-                    sums[v] = D::dot(sums[v], w, tokens[v]);
+                    sums[r][v] = D::dot(sums[r][v], w, tokens[v]);
                 }
             }
             x = x.add(panel);
         }
-        for (r, sums) in sums.iter().enumerate() {
-            for (v, sum) in sums.iter().enumerate() {
+        for r in 0..R {
+            for v in 0..V {
                 let at = t.sums.add(r * panel + v * lanes);
-                let sum = if t.add { D::S::add(D::S::load(at), *sum) } else { *sum };
+                let sum = if t.add { D::S::add(D::S::load(at), sums[r][v]) } else { sums[r][v] };
                 D::S::store(at, sum);
             }
         }
