@@ -2,6 +2,8 @@
 //! into entry points compiled for the instruction set that provides them.
 
 mod portable;
+#[cfg(test)]
+mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
