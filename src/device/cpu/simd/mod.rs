@@ -103,6 +103,12 @@ pub unsafe trait Simd: Copy + 'static {
     /// # Safety
     /// `LANES` words are writable at `p`.
     unsafe fn store_pairs(p: *mut u32, lo: Self::V, hi: Self::V);
+    /// Asks for the cache line at `p`, any address.
+    ///
+    /// # Safety
+    /// See the trait.
+    #[inline(always)]
+    unsafe fn prefetch(_p: *const u8) {}
 }
 
 /// How an operand's words are multiplied: one f32 a word, or a pair of bf16.

@@ -130,6 +130,11 @@ unsafe impl Simd for Avx2 {
             _mm256_storeu_si256(p.cast(), words);
         }
     }
+    #[inline(always)]
+    unsafe fn prefetch(p: *const u8) {
+        // SAFETY: a prefetch does not fault.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
+    }
 }
 
 // SAFETY: as above.
@@ -288,6 +293,11 @@ unsafe impl Simd for Avx512 {
             let words = _mm512_or_si512(avx512_bf16(lo), _mm512_slli_epi32::<16>(avx512_bf16(hi)));
             _mm512_storeu_si512(p.cast(), words);
         }
+    }
+    #[inline(always)]
+    unsafe fn prefetch(p: *const u8) {
+        // SAFETY: a prefetch does not fault.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
 }
 
