@@ -4,12 +4,16 @@ mod convert;
 mod coverage;
 mod demo;
 mod device_args;
+mod distance;
 mod golden;
 mod infer;
 mod inspect;
 mod pcc;
 mod picture;
+mod progress;
+mod recorder;
 mod synth;
+mod synthetic;
 
 use std::process::ExitCode;
 
