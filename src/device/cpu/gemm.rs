@@ -354,6 +354,7 @@ pub unsafe fn tile<D: Dot>(t: &Tile) {
 /// # Safety
 /// As for [`tile`].
 #[inline(always)]
+#[allow(clippy::needless_range_loop)] // Iterators keep the sums out of registers.
 unsafe fn micro<D: Dot, const R: usize, const V: usize>(t: &Tile) {
     if R > D::ROWS[V - 1] {
         // No caller asks for it, and it would only be code.

@@ -63,7 +63,7 @@ fn products() {
         _ => ceiling::<super::simd::Portable<8>>(),
     };
     println!("{}: {peak:.1} GFLOP/s a thread in the first-level cache", path());
-    for threads in [1] {
+    for threads in [1, 2] {
         for (m, k, n, gated) in [
             (816, 2048, 2560, false),
             (816, 2048, 8192, true),
