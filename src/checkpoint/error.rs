@@ -1,58 +1,147 @@
-//! Why a checkpoint can't be used.
+//! Why a checkpoint can't be read or written.
 
 use std::path::{Path, PathBuf};
 
-/// Errors of the checkpoint layer. Each message names the file or tensor.
+use super::Dtype;
+
+/// What is wrong with a checkpoint. Each message names the file and the tensor or key, and both
+/// sides of a mismatch.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// The system refuses.
-    #[error("{}: {source}", path.display())]
+    /// The system refused.
+    #[error("{}: cannot {doing}: {why}", path.display())]
     Io {
-        /// The file.
+        /// File or directory.
         path: PathBuf,
+        /// What was attempted.
+        doing: &'static str,
         /// The system's answer.
-        source: std::io::Error,
+        why: std::io::Error,
     },
-    /// A file's content is wrong.
-    #[error("{}: {what}", path.display())]
-    Format {
+    /// A file is not what its name says.
+    #[error("{}: {why}", path.display())]
+    File {
         /// The file.
         path: PathBuf,
-        /// What is wrong, and where.
-        what: String,
+        /// What is wrong with it.
+        why: String,
     },
-    /// A tensor does not fit.
-    #[error("tensor {name}: {what}")]
-    Tensor {
+    /// One entry of a safetensors header is wrong.
+    #[error("{}: tensor {tensor:?}: {why}", path.display())]
+    Entry {
+        /// The file.
+        path: PathBuf,
         /// The tensor.
-        name: String,
-        /// What is wrong, with both sides of a mismatch.
-        what: String,
+        tensor: String,
+        /// What is wrong with its entry.
+        why: String,
     },
-    /// A tensor the model needs is not there.
-    #[error("{}: tensor {name} is missing", dir.display())]
-    Missing {
-        /// The tensor.
-        name: String,
+    /// PI0 needs a tensor that is not there.
+    #[error("{}: tensor {tensor:?} is missing{hint}", path.display())]
+    MissingTensor {
         /// The checkpoint.
-        dir: PathBuf,
+        path: PathBuf,
+        /// The tensor's canonical name.
+        tensor: String,
+        /// A guess at the reason, or nothing.
+        hint: String,
     },
+    /// A tensor's shape contradicts the sizes the other tensors and the configuration give.
+    #[error("{}: tensor {tensor:?} has shape {got:?}, expected {expected} ({why})", path.display())]
+    Shape {
+        /// The checkpoint.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Shape in the file.
+        got: Vec<usize>,
+        /// Shape or form of shape that was expected.
+        expected: String,
+        /// Where the expectation comes from.
+        why: String,
+    },
+    /// A weight is stored in a dtype PI0 does not compute with.
+    #[error("{}: tensor {tensor:?} has dtype {got}, expected F32, BF16 or F16", path.display())]
+    WeightDtype {
+        /// The checkpoint.
+        path: PathBuf,
+        /// The tensor.
+        tensor: String,
+        /// Dtype in the file.
+        got: Dtype,
+    },
+    /// Two sources of one size disagree.
+    #[error("{}: {what}: {left}, but {right}", path.display())]
+    Disagree {
+        /// The checkpoint.
+        path: PathBuf,
+        /// The size.
+        what: String,
+        /// One source and its value: `config.json says 20`.
+        left: String,
+        /// The other source and its value.
+        right: String,
+    },
+    /// Statistics that can't normalise.
+    #[error("{}: {statistic}: {why}", path.display())]
+    Statistics {
+        /// The file.
+        path: PathBuf,
+        /// Which statistic.
+        statistic: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The checkpoint asks for something this runtime does not do.
+    #[error("{}: {what} is not supported: {why}", path.display())]
+    Unsupported {
+        /// The file that asks.
+        path: PathBuf,
+        /// What it asks for.
+        what: String,
+        /// Why not, or what would be.
+        why: String,
+    },
+    /// Output would overwrite something.
+    #[error("{} already exists: {hint}", path.display())]
+    Exists {
+        /// File or directory.
+        path: PathBuf,
+        /// What to do.
+        hint: &'static str,
+    },
+    /// Values that the target dtype can't hold.
+    #[error("tensor {tensor:?}: {value} does not fit {dtype} (at most {max})")]
+    Overflow {
+        /// The tensor.
+        tensor: String,
+        /// The value.
+        value: f32,
+        /// The target dtype.
+        dtype: Dtype,
+        /// The dtype's largest finite value.
+        max: f32,
+    },
+    /// Sizes that can't be a PI0 model.
+    #[error("{0}")]
+    Arch(String),
 }
 
 impl CheckpointError {
-    pub(crate) fn io(path: &Path, source: std::io::Error) -> Self {
-        Self::Io { path: path.to_path_buf(), source }
+    pub(crate) fn io(path: &Path, doing: &'static str, why: std::io::Error) -> Self {
+        Self::Io { path: path.to_path_buf(), doing, why }
     }
 
-    pub(crate) fn format(path: &Path, what: impl Into<String>) -> Self {
-        Self::Format { path: path.to_path_buf(), what: what.into() }
+    pub(crate) fn file(path: &Path, why: impl Into<String>) -> Self {
+        Self::File { path: path.to_path_buf(), why: why.into() }
     }
+}
 
-    pub(crate) fn tensor(name: &str, what: impl Into<String>) -> Self {
-        Self::Tensor { name: name.to_string(), what: what.into() }
-    }
-
-    pub(crate) fn missing(name: &str, dir: &Path) -> Self {
-        Self::Missing { name: name.to_string(), dir: dir.to_path_buf() }
+/// `text` cut to a length that a message can bear: it may come from a hostile file.
+pub(crate) fn clip(text: &str) -> String {
+    const MOST: usize = 200;
+    match text.char_indices().nth(MOST) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_string(),
     }
 }

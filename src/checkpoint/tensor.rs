@@ -31,6 +31,16 @@ impl Dtype {
         }
     }
 
+    /// The dtype of this name in a safetensors header.
+    pub fn from_name(name: &str) -> Option<Self> {
+        [Dtype::F32, Dtype::Bf16, Dtype::F16, Dtype::I64, Dtype::U8].into_iter().find(|d| d.name() == name)
+    }
+
+    /// Whether it holds floating point numbers, as weights must.
+    pub const fn is_float(self) -> bool {
+        matches!(self, Dtype::F32 | Dtype::Bf16 | Dtype::F16)
+    }
+
     /// The name safetensors headers use.
     pub const fn name(self) -> &'static str {
         match self {
@@ -40,11 +50,6 @@ impl Dtype {
             Dtype::I64 => "I64",
             Dtype::U8 => "U8",
         }
-    }
-
-    /// The dtype of that name.
-    pub fn from_name(name: &str) -> Option<Dtype> {
-        [Dtype::F32, Dtype::Bf16, Dtype::F16, Dtype::I64, Dtype::U8].into_iter().find(|d| d.name() == name)
     }
 }
 
@@ -117,14 +122,21 @@ impl Tensor {
         self.shape.get(1..).unwrap_or(&[]).iter().product()
     }
 
-    /// Where its bytes are in the file.
-    pub(crate) fn range(&self) -> Range<usize> {
-        self.range.clone()
-    }
-
     /// The stored bytes, little-endian, possibly unaligned for their dtype.
     pub fn bytes(&self) -> &[u8] {
         &self.map[self.range.clone()]
+    }
+
+    /// Asks the system to read the bytes ahead. Returns at once; a refusal costs nothing but time later.
+    pub fn prefetch(&self) {
+        // Linux reads at most one read-ahead window per call.
+        const WINDOW: usize = 1 << 20;
+        for start in self.range.clone().step_by(WINDOW) {
+            let len = WINDOW.min(self.range.end - start);
+            if self.map.advise_range(memmap2::Advice::WillNeed, start, len).is_err() {
+                return;
+            }
+        }
     }
 
     /// Elements `range` as f32 into `out` (exact for every floating dtype).

@@ -1,11 +1,298 @@
 //! `pi0rt inspect`: sizes, dtypes, statistics of a checkpoint.
 
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use pi0rt::checkpoint::{Checkpoint, Normalization, Tensor};
+use serde_json::{Value, json};
+
 use crate::CommandResult;
 
 /// Show what a checkpoint holds
+///
+/// Reads headers and JSON only: no weight is touched.
 #[derive(clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Checkpoint directory, lerobot's layout or openpi's
+    #[arg(value_name = "DIR")]
+    checkpoint: PathBuf,
+    /// Machine-readable output
+    #[arg(long)]
+    json: bool,
+}
 
-pub fn run(_args: &Args) -> CommandResult {
-    Err("not written yet".into())
+pub fn run(args: &Args) -> CommandResult {
+    let checkpoint = Checkpoint::open(&args.checkpoint)?;
+    let text = if args.json {
+        let mut text = serde_json::to_string_pretty(&report(&checkpoint))?;
+        text.push('\n');
+        text
+    } else {
+        describe(&checkpoint)
+    };
+    // A closed pipe (`| head`) is no failure.
+    match std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+/// Tensors of one dtype.
+#[derive(Default)]
+struct Total {
+    tensors: usize,
+    parameters: usize,
+    bytes: usize,
+}
+
+impl Total {
+    fn of<'a>(tensors: impl IntoIterator<Item = &'a Tensor>) -> Self {
+        tensors.into_iter().fold(Self::default(), |mut total, tensor| {
+            total.add(tensor);
+            total
+        })
+    }
+
+    fn add(&mut self, tensor: &Tensor) {
+        self.tensors += 1;
+        self.parameters += tensor.len();
+        self.bytes += tensor.bytes().len();
+    }
+}
+
+fn dtypes(checkpoint: &Checkpoint) -> BTreeMap<&'static str, Total> {
+    let mut dtypes = BTreeMap::<_, Total>::new();
+    for tensor in checkpoint.tensors() {
+        dtypes.entry(tensor.dtype().name()).or_default().add(tensor);
+    }
+    dtypes
+}
+
+fn report(checkpoint: &Checkpoint) -> Value {
+    let all = Total::of(checkpoint.tensors());
+    let unused = Total::of(checkpoint.unused());
+    let processing = checkpoint.processing();
+    let normalization = |n: &Option<Normalization>| {
+        n.as_ref().map(|n| {
+            let short = |values: &[f32]| values.iter().map(|&v| shortest(v)).collect::<Vec<f64>>();
+            let statistics: BTreeMap<_, _> = n.statistics.named().map(|(k, v)| (k, short(v))).collect();
+            json!({
+                "mode": n.mode.name(), "epsilon": shortest(n.epsilon), "epsilon_on_inverse": n.epsilon_on_inverse,
+                "statistics": statistics,
+            })
+        })
+    };
+    let files: Vec<Value> = checkpoint
+        .files()
+        .iter()
+        .map(|f| json!({"path": f.path(), "tensors": f.tensors().count(), "bytes": f.bytes()}))
+        .collect();
+    let dtypes: BTreeMap<_, _> = dtypes(checkpoint)
+        .into_iter()
+        .map(|(name, t)| (name, json!({"tensors": t.tensors, "parameters": t.parameters, "bytes": t.bytes})))
+        .collect();
+    let unused_tensors: Vec<Value> = checkpoint
+        .unused()
+        .iter()
+        .map(|t| json!({"name": t.name(), "dtype": t.dtype().name(), "shape": t.shape(), "bytes": t.bytes().len()}))
+        .collect();
+    json!({
+        "dir": checkpoint.dir(),
+        "layout": checkpoint.layout().to_string(),
+        "files": files,
+        "arch": checkpoint.arch(),
+        "dtypes": dtypes,
+        "tensors": all.tensors,
+        "parameters": all.parameters,
+        "parameters_used": all.parameters - unused.parameters,
+        "bytes": all.bytes,
+        "bytes_used": all.bytes - unused.bytes,
+        "embedding": checkpoint.embedding().name(),
+        "cameras": processing.cameras,
+        "state": normalization(&processing.state),
+        "action": normalization(&processing.action),
+        "missing_camera_last": processing.missing_camera_last,
+        "antialias": processing.antialias,
+        "clean_prompt": processing.clean_prompt,
+        "max_tokens": processing.max_tokens,
+        "truncate_prompt": processing.truncate_prompt,
+        "control_rate_hz": processing.control_rate_hz.map(shortest),
+        "tokenizer": checkpoint.tokenizer(),
+        "unused": unused_tensors,
+    })
+}
+
+/// Lines of `label  text`; further lines of one label leave it out.
+struct Page {
+    text: String,
+}
+
+impl Page {
+    fn line(&mut self, label: &str, text: impl std::fmt::Display) {
+        let _ = writeln!(self.text, "{label:<12}{text}");
+    }
+}
+
+fn describe(checkpoint: &Checkpoint) -> String {
+    let a = checkpoint.arch();
+    let processing = checkpoint.processing();
+    let mut page = Page { text: String::new() };
+    page.line("checkpoint", checkpoint.dir().display());
+    page.line("layout", checkpoint.layout());
+    for (i, file) in checkpoint.files().iter().enumerate() {
+        let name = file.path().file_name().unwrap_or_default().to_string_lossy();
+        let label = if i == 0 { "files" } else { "" };
+        page.line(label, format!("{name}  {} tensors, {}", file.tensors().count(), bytes(file.bytes())));
+    }
+    match checkpoint.tokenizer().as_deref().and_then(std::path::Path::file_name) {
+        Some(name) => page.line("tokenizer", name.to_string_lossy()),
+        None => page.line("tokenizer", "none here (tokenizer.json or tokenizer.model)"),
+    }
+
+    page.text.push('\n');
+    page.line(
+        "vision",
+        format!(
+            "{0}×{0} pixels, patches of {1}: {2} tokens; {3} layers, width {4}, {5} heads × {6}, MLP {7}",
+            a.image_size,
+            a.patch_size,
+            a.patches(),
+            a.vision_layers,
+            a.vision_width,
+            a.vision_heads,
+            a.vision_head_dim(),
+            a.vision_mlp
+        ),
+    );
+    let heads = format!("{} heads × {}, {} for keys and values", a.heads, a.head_dim, a.kv_heads);
+    page.line("prefix", format!("{} layers, width {}, {heads}, MLP {}", a.depth, a.width, a.mlp));
+    page.line(
+        "expert",
+        format!("{} layers, width {}, {heads}, MLP {}", a.depth, a.expert_width, a.expert_mlp),
+    );
+    page.line(
+        "vocabulary",
+        format!("{} ids, prompts of at most {} tokens", a.vocab_size, processing.max_tokens),
+    );
+    page.line(
+        "robot",
+        format!(
+            "state {} (padded to {}), action {} (padded to {})",
+            a.state_dim, a.max_state_dim, a.action_dim, a.max_action_dim
+        ),
+    );
+    page.line("chunk", format!("{} actions in {} denoise steps", a.chunk_size, a.num_inference_steps));
+
+    page.text.push('\n');
+    let (all, unused) = (Total::of(checkpoint.tensors()), Total::of(checkpoint.unused()));
+    page.line(
+        "parameters",
+        format!("{}, {} in use", grouped(all.parameters), grouped(all.parameters - unused.parameters)),
+    );
+    page.line("bytes", format!("{}, {} in use", bytes(all.bytes), bytes(all.bytes - unused.bytes)));
+    for (i, (name, t)) in dtypes(checkpoint).iter().enumerate() {
+        let label = if i == 0 { "dtypes" } else { "" };
+        page.line(label, format!("{name:<5}{} tensors, {}", t.tensors, bytes(t.bytes)));
+    }
+    for (i, tensor) in checkpoint.unused().iter().enumerate() {
+        // Checkpoints of other tools may carry hundreds.
+        const SHOWN: usize = 8;
+        let label = if i == 0 { "unused" } else { "" };
+        if i == SHOWN {
+            page.line("", format!("and {} more", unused.tensors - SHOWN));
+            break;
+        }
+        page.line(
+            label,
+            format!(
+                "{}  {:?}, {}",
+                tensor.name().escape_debug(),
+                tensor.shape(),
+                bytes(tensor.bytes().len())
+            ),
+        );
+    }
+
+    page.text.push('\n');
+    page.line("cameras", processing.cameras.join(", "));
+    let yes = |flag, yes, no| if flag { yes } else { no };
+    page.line(
+        "",
+        yes(processing.missing_camera_last, "an absent one moves last", "an absent one keeps its slot"),
+    );
+    page.line("", yes(processing.antialias, "resized with antialiasing", "resized without antialiasing"));
+    page.line(
+        "prompt",
+        format!(
+            "{}, {} if too long",
+            yes(processing.clean_prompt, "cleaned", "as it is"),
+            yes(processing.truncate_prompt, "cut", "refused")
+        ),
+    );
+    if let Some(rate) = processing.control_rate_hz {
+        page.line("rate", format!("{rate} Hz"));
+    }
+    describe_normalization(&mut page, "state", processing.state.as_ref());
+    describe_normalization(&mut page, "action", processing.action.as_ref());
+    page.text
+}
+
+fn describe_normalization(page: &mut Page, label: &str, normalization: Option<&Normalization>) {
+    let Some(n) = normalization else {
+        page.line(label, "not normalised (no statistics)");
+        return;
+    };
+    let inverse = if n.epsilon_on_inverse { " both ways" } else { "" };
+    page.line(label, format!("{}, ε {:e}{inverse}", n.mode.name(), n.epsilon));
+    for (name, values) in n.statistics.named() {
+        let values: Vec<String> = values.iter().map(|v| format!("{v:.4}")).collect();
+        page.line("", format!("{name:<5}{}", values.join(" ")));
+    }
+}
+
+/// The f64 with the fewest digits that is `value` in f32.
+fn shortest(value: f32) -> f64 {
+    value.to_string().parse().unwrap_or(value.into())
+}
+
+/// `1234567` as `1 234 567`.
+fn grouped(n: usize) -> String {
+    let digits = n.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Bytes in the unit that leaves one to three digits.
+fn bytes(n: usize) -> String {
+    let units = ["kB", "MB", "GB", "TB"];
+    let (mut value, mut unit) = (n as f64, "bytes");
+    for next in units {
+        if value < 1000.0 {
+            break;
+        }
+        (value, unit) = (value / 1000.0, next);
+    }
+    if unit == "bytes" { format!("{n} bytes") } else { format!("{value:.2} {unit}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{bytes, grouped};
+
+    #[test]
+    fn numbers_read_well() {
+        assert_eq!(
+            (grouped(0), grouped(999), grouped(3_238_048_528)),
+            ("0".into(), "999".into(), "3 238 048 528".into())
+        );
+        assert_eq!((bytes(999), bytes(8_056_173_048)), ("999 bytes".into(), "8.06 GB".into()));
+    }
 }

@@ -4,13 +4,17 @@ mod convert;
 mod coverage;
 mod demo;
 mod device_args;
+mod distance;
 mod golden;
 mod infer;
 mod inspect;
 mod pcc;
 mod picture;
+mod progress;
+mod recorder;
 mod serve;
 mod synth;
+mod synthetic;
 
 use std::process::ExitCode;
 

@@ -60,9 +60,9 @@ impl Gemm<'_> {
     /// be few jobs.
     fn columns<D: Dot>(&self) -> usize {
         let most = D::BLOCKING.rows / if self.matrix.gated { 2 } else { 1 };
-        let rows = D::ROWS[VECTORS - 1];
-        let some = (self.matrix.rows / 24).next_multiple_of(rows);
-        some.clamp(rows.min(most), most).next_multiple_of(2).min(most)
+        // Tiles of 2, 3, 6, 8 and 12 rows divide it.
+        const TILES: usize = 24;
+        (self.matrix.rows / 24).next_multiple_of(TILES).clamp(TILES, most)
     }
 
     /// Number of jobs.
@@ -108,6 +108,7 @@ pub unsafe fn job<D: Dot>(g: &Gemm<'_>, job: usize, scratch: *mut f32) {
                         w,
                         ldw,
                         rows: last - first,
+                        ahead: Ahead::new::<D>(g, part, first - start, columns, step, count),
                         x: g.x,
                         step,
                         steps: count,
@@ -151,11 +152,39 @@ unsafe fn weights<D: Dot>(
     (staged, stride)
 }
 
+/// Weights that will be needed soon, to be asked for a few lines with every tile: those of the next
+/// tile's rows if rows are the outer loop, else the rows' next block.
+struct Ahead {
+    row: *const u8,
+    stride: usize,
+    lines: usize,
+}
+
+impl Ahead {
+    fn new<D: Dot>(g: &Gemm<'_>, part: &Part, row: usize, columns: usize, step: usize, steps: usize) -> Self {
+        let size = part.dtype().size();
+        let block = steps * D::STEP;
+        let next = (step + steps) * D::STEP;
+        let (rows, col, count) = if D::BLOCKING.panels_inner {
+            (D::ROWS[VECTORS - 1], step * D::STEP, block)
+        } else if next < g.matrix.cols {
+            (0, next, block.min(g.matrix.cols - next))
+        } else {
+            // The next job's first block.
+            (columns, 0, (D::BLOCKING.steps * D::STEP).min(g.matrix.cols))
+        };
+        // Past the last row it may be any address, and is only asked for.
+        let row = part.at(row, 0).wrapping_add(rows * part.stride() + col * size);
+        Self { row, stride: part.stride(), lines: (count * size).div_ceil(64) }
+    }
+}
+
 /// A block of rows times a group of panels, over a block of steps.
 struct Sweep {
     w: *const u32,
     ldw: usize,
     rows: usize,
+    ahead: Ahead,
     x: Slab,
     step: usize,
     steps: usize,
@@ -199,8 +228,16 @@ impl Sweep {
     /// As for [`job`].
     #[inline(always)]
     unsafe fn tile<D: Dot>(&self, panel: usize, row: usize, rows: usize) {
-        // SAFETY: as the caller vouches.
+        let (part, parts) = (panel - self.panels.0, self.panels.1 - self.panels.0);
+        let lines = self.ahead.lines * part / parts..self.ahead.lines * (part + 1) / parts;
+        // SAFETY: as the caller vouches; a prefetch may be of any address.
         unsafe {
+            for row in row..row + rows {
+                let at = self.ahead.row.wrapping_add(row * self.ahead.stride);
+                for line in lines.clone() {
+                    D::S::prefetch(at.wrapping_add(line * 64));
+                }
+            }
             D::tile(&Tile {
                 vectors: self.x.vectors::<D::S>(panel),
                 rows,
@@ -317,6 +354,7 @@ pub unsafe fn tile<D: Dot>(t: &Tile) {
 /// # Safety
 /// As for [`tile`].
 #[inline(always)]
+#[allow(clippy::needless_range_loop)] // Iterators keep the sums out of registers.
 unsafe fn micro<D: Dot, const R: usize, const V: usize>(t: &Tile) {
     if R > D::ROWS[V - 1] {
         // No caller asks for it, and it would only be code.
@@ -326,25 +364,26 @@ unsafe fn micro<D: Dot, const R: usize, const V: usize>(t: &Tile) {
     let panel = D::S::PANEL;
     // SAFETY: as the caller vouches.
     unsafe {
+        let (w, ldw, steps) = (t.w, t.ldw, t.steps);
         let mut sums = [[D::S::splat(0.0); V]; R];
+        let mut tokens = [D::load(t.x); V];
         let mut x = t.x;
-        for step in 0..t.steps {
-            let mut tokens = [D::load(x); V];
-            for (v, tokens) in tokens.iter_mut().enumerate().skip(1) {
-                *tokens = D::load(x.add(v * lanes));
+        for step in 0..steps {
+            for v in 0..V {
+                tokens[v] = D::load(x.add(v * lanes));
             }
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let w = D::broadcast(t.w.add(r * t.ldw + step));
+            for r in 0..R {
+                let w = D::broadcast(w.add(r * ldw + step));
                 for v in 0..V {
-                    sums[v] = D::dot(sums[v], w, tokens[v]);
+                    sums[r][v] = D::dot(sums[r][v], w, tokens[v]);
                 }
             }
             x = x.add(panel);
         }
-        for (r, sums) in sums.iter().enumerate() {
-            for (v, sum) in sums.iter().enumerate() {
+        for r in 0..R {
+            for v in 0..V {
                 let at = t.sums.add(r * panel + v * lanes);
-                let sum = if t.add { D::S::add(D::S::load(at), *sum) } else { *sum };
+                let sum = if t.add { D::S::add(D::S::load(at), sums[r][v]) } else { sums[r][v] };
                 D::S::store(at, sum);
             }
         }

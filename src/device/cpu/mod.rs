@@ -18,6 +18,8 @@ mod pool;
 mod rope;
 mod simd;
 #[cfg(test)]
+mod speed;
+#[cfg(test)]
 mod tests;
 mod weight;
 

@@ -8,7 +8,7 @@ use super::*;
 use crate::device::reference::Reference;
 
 /// Numbers from -1 to 1 that bf16 holds exactly, so that paths differ in the order of sums only.
-struct Numbers(u64);
+pub(super) struct Numbers(pub(super) u64);
 
 impl Numbers {
     fn next(&mut self) -> f32 {
@@ -16,12 +16,12 @@ impl Numbers {
         ((self.0 >> 40) % 129) as f32 / 64.0 - 1.0
     }
 
-    fn many(&mut self, n: usize) -> Vec<f32> {
+    pub(super) fn many(&mut self, n: usize) -> Vec<f32> {
         (0..n).map(|_| self.next()).collect()
     }
 
     /// A tensor that starts `shift` bytes off any alignment.
-    fn tensor(&mut self, dtype: Dtype, shape: &[usize], shift: usize) -> Tensor {
+    pub(super) fn tensor(&mut self, dtype: Dtype, shape: &[usize], shift: usize) -> Tensor {
         let values = self.many(shape.iter().product());
         let mut map = MmapMut::map_anon(shift + values.len() * dtype.size()).unwrap();
         let mut at = shift;
@@ -39,20 +39,29 @@ impl Numbers {
     }
 }
 
+/// The paths to test: all of the machine, or the one that `PI0RT_CPU_PATH` names.
+pub(super) fn paths() -> Vec<Path> {
+    match std::env::var("PI0RT_CPU_PATH") {
+        Ok(_) => vec![Path::choose(None).unwrap()],
+        Err(_) => Path::all_available().collect(),
+    }
+}
+
 fn devices() -> Vec<Cpu> {
     let of = |path, precision, threads| {
         let options =
             CpuOptions { path: Some(path), precision, threads: Some(threads), ..Default::default() };
         Cpu::new(&options).unwrap()
     };
-    Path::all_available()
+    paths()
+        .into_iter()
         .flat_map(|path| {
             [of(path, Precision::Bf16, 1), of(path, Precision::F32, 2), of(path, Precision::Bf16, 3)]
         })
         .collect()
 }
 
-fn whole(buffer: Buffer, rows: usize, cols: usize) -> View {
+pub(super) fn whole(buffer: Buffer, rows: usize, cols: usize) -> View {
     View { buffer, row: 0, rows, col: 0, cols }
 }
 
@@ -373,7 +382,7 @@ fn embed_copy_guide_and_step() {
 
 #[test]
 fn any_number_of_threads_gives_the_same_bits() {
-    for path in Path::all_available() {
+    for path in paths() {
         let run = |threads| {
             let options = CpuOptions { path: Some(path), threads: Some(threads), ..Default::default() };
             let device = &mut Cpu::new(&options).unwrap();

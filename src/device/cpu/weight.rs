@@ -29,6 +29,11 @@ impl Part {
         self.tensor.bytes()[at..].as_ptr()
     }
 
+    /// Bytes from one row to the next.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
     /// Words from one row to the next if a product of `D` with `cols` columns can read the rows
     /// where they lie.
     pub fn direct<D: Dot>(&self, cols: usize) -> Option<usize> {

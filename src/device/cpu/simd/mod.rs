@@ -2,6 +2,8 @@
 //! into entry points compiled for the instruction set that provides them.
 
 mod portable;
+#[cfg(test)]
+mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -101,6 +103,12 @@ pub unsafe trait Simd: Copy + 'static {
     /// # Safety
     /// `LANES` words are writable at `p`.
     unsafe fn store_pairs(p: *mut u32, lo: Self::V, hi: Self::V);
+    /// Asks for the cache line at `p`, any address.
+    ///
+    /// # Safety
+    /// See the trait.
+    #[inline(always)]
+    unsafe fn prefetch(_p: *const u8) {}
 }
 
 /// How an operand's words are multiplied: one f32 a word, or a pair of bf16.

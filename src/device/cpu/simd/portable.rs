@@ -148,7 +148,7 @@ unsafe impl Dot for PortableBf16 {
     type X = [u32; 16];
     const PAIRS: bool = true;
     const ROWS: [usize; VECTORS] = [2, 2, 2];
-    const BLOCKING: Blocking = Blocking { rows: 72, steps: 1024, panels: 4, panels_inner: true };
+    const BLOCKING: Blocking = Blocking { rows: 96, steps: 1024, panels: 4, panels_inner: true };
 
     #[inline(always)]
     unsafe fn load(p: *const u32) -> [u32; 16] {

@@ -1,0 +1,264 @@
+//! `pi0rt golden`: every stage against reference tensors.
+
+mod case;
+mod report;
+mod stages;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use pi0rt::checkpoint::Checkpoint;
+use pi0rt::model::{Inputs, Pi0, Rtc, RtcSchedule};
+use pi0rt::policy::{Frame, ImageProcessor, Normalizer, PixelFormat, Prompter};
+
+use crate::CommandResult;
+use crate::device_args::DeviceArgs;
+use case::{Case, Element};
+use report::{Report, Tolerance};
+use stages::Compare;
+
+/// Compare every stage with reference tensors
+///
+/// Runs every golden_*.safetensors in DIR through the checkpoint in DIR: frames, state, task text
+/// and noise go in, every stage the file holds is compared. Exits with 1 when one is too far.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Directory of the checkpoint and its golden files
+    dir: PathBuf,
+    /// Only golden files whose name contains this
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+pub fn run(args: &Args) -> CommandResult {
+    let files = golden_files(&args.dir, args.only.as_deref())?;
+    let checkpoint = Checkpoint::open(&args.dir)?;
+    let mut runner = Runner { checkpoint, args, model: None };
+    let mut failed = 0;
+    let mut worst: Option<(String, f64, String)> = None;
+    let mut tolerance = Tolerance::F32;
+    for path in &files {
+        let case = Case::open(path)?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let mut report = Report::default();
+        let mut notes = Vec::new();
+        for index in 0..case.batch() {
+            runner.compare(&case, index, &mut report, &mut notes)?;
+        }
+        tolerance = runner.tolerance(&case);
+        println!("{name}: {} tensors on {}", report.len(), runner.describe());
+        println!(
+            "  {:<18} {:>5}  {:<18} {:>9} {:>9} {:>11}",
+            "stage", "count", "worst", "max/max", "rms", "pcc"
+        );
+        for row in report.rows(tolerance) {
+            let (tensor, distance, excess) = &row.worst;
+            let verdict = if *excess > 1.0 { "  FAIL" } else { "" };
+            println!(
+                "  {:<18} {:>5}  {:<18} {:>9.2e} {:>9.2e} {:>11.8}{verdict}",
+                row.kind,
+                row.tensors,
+                tensor,
+                distance.max(),
+                distance.rms(),
+                distance.pcc()
+            );
+            failed += usize::from(*excess > 1.0);
+            if worst.as_ref().is_none_or(|(_, e, _)| excess > e) {
+                let figures = format!(
+                    "max/max {:.2e} rms {:.2e} pcc {:.8}",
+                    distance.max(),
+                    distance.rms(),
+                    distance.pcc()
+                );
+                worst = Some((format!("{name} {tensor}"), *excess, figures));
+            }
+        }
+        for note in notes {
+            println!("  note: {note}");
+        }
+    }
+    let verdict = if failed == 0 { "PASS" } else { "FAIL" };
+    let (stage, _, figures) = worst.unwrap_or_default();
+    let count = files.len();
+    println!("golden: {verdict} {count} files ({}), worst {stage} {figures}", tolerance.describe());
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn golden_files(dir: &Path, only: Option<&str>) -> Result<Vec<PathBuf>, Box<dyn std::error::Error>> {
+    let entries = std::fs::read_dir(dir).map_err(|e| format!("{}: {e}", dir.display()))?;
+    let mut files = Vec::new();
+    for entry in entries {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let wanted = only.is_none_or(|text| name.contains(text));
+        if name.starts_with("golden_") && name.ends_with(".safetensors") && wanted {
+            files.push(path);
+        }
+    }
+    files.sort();
+    if files.is_empty() {
+        return Err(format!("{}: no golden_*.safetensors", dir.display()).into());
+    }
+    Ok(files)
+}
+
+/// The checkpoint, and the model loaded for as many steps as the golden file at hand has.
+struct Runner<'a> {
+    checkpoint: Checkpoint,
+    args: &'a Args,
+    model: Option<(usize, Pi0)>,
+}
+
+impl Runner<'_> {
+    fn describe(&self) -> String {
+        self.model.as_ref().map_or_else(String::new, |(_, model)| model.device().describe())
+    }
+
+    fn tolerance(&self, case: &Case) -> Tolerance {
+        let golden_f32 = case.text("compute").is_none_or(|compute| compute == "f32");
+        if golden_f32 && self.args.device.is_f32() { Tolerance::F32 } else { Tolerance::Bf16 }
+    }
+
+    fn model(&mut self, steps: usize) -> Result<&mut Pi0, Box<dyn std::error::Error>> {
+        if self.model.as_ref().is_none_or(|(loaded, _)| *loaded != steps) {
+            self.model = None;
+            let model = Pi0::load(&self.checkpoint, self.args.device.open()?, steps)?;
+            self.model = Some((steps, model));
+        }
+        let (_, model) = self.model.as_mut().expect("loaded above");
+        Ok(model)
+    }
+
+    fn compare(
+        &mut self,
+        case: &Case,
+        index: usize,
+        report: &mut Report,
+        notes: &mut Vec<String>,
+    ) -> Result<(), Box<dyn std::error::Error>> {
+        let element = case.element(index);
+        let images = self.images(element, report)?;
+        let tokens = element.tokens();
+        self.compare_tokens(case, index, &tokens, report, notes);
+        let state = self.state(element, report)?;
+        let noise = element.values("noise").unwrap_or_default();
+        let left_over = element.values("prev_chunk_left_over");
+        let rtc = left_over.as_deref().map(|left_over| Rtc {
+            left_over,
+            delay: case.number("inference_delay").unwrap_or(0.0) as usize,
+            horizon: case.number("execution_horizon").unwrap_or(10.0) as usize,
+            max_weight: case.number("max_guidance_weight").unwrap_or(10.0) as f32,
+            schedule: RtcSchedule::Linear,
+        });
+
+        let arch = self.checkpoint.arch().clone();
+        let mut actions = vec![0.0; arch.chunk_size * arch.max_action_dim];
+        let inputs = Inputs { images: &images, tokens: &tokens, state: &state, noise: &noise, rtc };
+        let mut compare = Compare::new(element, arch.patches(), report);
+        compare.layout(arch.chunk_size);
+        self.model(case.steps())?.sample_with(&inputs, &mut actions, Some(&mut compare))?;
+        self.compare_actions(element, &actions, report)
+    }
+
+    /// Frames of the cameras that are there, preprocessed, in the order in which the model sees
+    /// them.
+    fn images(
+        &self,
+        element: Element<'_>,
+        report: &mut Report,
+    ) -> Result<Vec<f32>, Box<dyn std::error::Error>> {
+        let arch = self.checkpoint.arch();
+        let processing = self.checkpoint.processing();
+        let len = 3 * arch.image_size * arch.image_size;
+        let mut processor = ImageProcessor::new(arch.image_size, processing.antialias);
+        let mut images = Vec::new();
+        for name in &processing.cameras {
+            let key = format!("frame.{name}");
+            let (Some(data), Some(&[height, width, 3])) = (element.bytes(&key), element.shape(&key)) else {
+                continue;
+            };
+            let frame = Frame { data, width, height, stride: 3 * width, format: PixelFormat::Rgb8 };
+            let start = images.len();
+            images.resize(start + len, 0.0);
+            processor.process(&frame, &mut images[start..])?;
+            let camera = format!("image.{}", start / len);
+            if let Some(golden) = element.values(&camera) {
+                report.compare(&camera, &golden, &images[start..]);
+            }
+        }
+        if images.len() / len != element.cameras() {
+            return Err(format!(
+                "golden file has {} real images, but frames of {} of the checkpoint's cameras ({})",
+                element.cameras(),
+                images.len() / len,
+                processing.cameras.join(", ")
+            )
+            .into());
+        }
+        Ok(images)
+    }
+
+    /// The task's text through the tokenizer. Golden files of large vocabularies have random
+    /// tokens, which no text gives.
+    fn compare_tokens(
+        &self,
+        case: &Case,
+        index: usize,
+        golden: &[u32],
+        report: &mut Report,
+        notes: &mut Vec<String>,
+    ) {
+        let Some(task) = case.text("task").filter(|_| index == 0) else { return };
+        let prompt = Prompter::for_checkpoint(&self.checkpoint, self.args.device.tokenizer())
+            .and_then(|prompter| Ok((prompter.tokenizer()?.vocab_size(), prompter.prompt(task)?)));
+        match prompt {
+            Err(error) => notes.push(format!("tokens not compared: {error}")),
+            Ok((size, _)) if golden.iter().any(|&id| id as usize >= size) => {
+                notes.push(format!("tokens not compared: they are not from this tokenizer of {size} tokens"));
+            }
+            Ok((_, prompt)) => {
+                let as_f32 = |ids: &[u32]| ids.iter().map(|&id| id as f32).collect::<Vec<_>>();
+                report.compare("tokens", &as_f32(golden), &as_f32(prompt.tokens()));
+            }
+        }
+    }
+
+    fn state(
+        &self,
+        element: Element<'_>,
+        report: &mut Report,
+    ) -> Result<Vec<f32>, Box<dyn std::error::Error>> {
+        let raw = element.values("state_raw").unwrap_or_default();
+        let mut state = vec![0.0; self.checkpoint.arch().max_state_dim];
+        let dim = self.checkpoint.arch().state_dim;
+        Normalizer::new("state", self.checkpoint.processing().state.as_ref(), dim)?
+            .normalize(&raw, &mut state)?;
+        if let Some(golden) = element.values("state") {
+            report.compare("state", &golden, &state);
+        }
+        Ok(state)
+    }
+
+    fn compare_actions(
+        &self,
+        element: Element<'_>,
+        actions: &[f32],
+        report: &mut Report,
+    ) -> Result<(), Box<dyn std::error::Error>> {
+        let arch = self.checkpoint.arch();
+        let (dim, width) = (arch.action_dim, arch.max_action_dim);
+        let normalizer = Normalizer::new("action", self.checkpoint.processing().action.as_ref(), dim)?;
+        let sliced: Vec<f32> = actions.chunks_exact(width).flat_map(|row| &row[..dim]).copied().collect();
+        let mut robot = vec![0.0; sliced.len()];
+        normalizer.denormalize(actions, width, &mut robot);
+        for (name, got) in [("action", &sliced), ("action_unnormalized", &robot)] {
+            if let Some(golden) = element.values(name) {
+                report.compare(name, &golden, got);
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,126 @@
+//! The safetensors files of one checkpoint: a single one, or shards with an index.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::{Path, PathBuf};
+
+use super::error::{CheckpointError, clip};
+use super::json::{Object, is_plain};
+use super::safetensors::SafeTensors;
+use super::tensor::Tensor;
+
+pub(super) const MODEL: &str = "model.safetensors";
+pub(super) const INDEX: &str = "model.safetensors.index.json";
+
+/// All tensors of a checkpoint, by name.
+pub(super) struct Files {
+    dir: PathBuf,
+    files: Vec<SafeTensors>,
+    index: HashMap<String, (usize, usize)>,
+}
+
+impl Files {
+    /// `model.safetensors` of `dir`, or the shards that `model.safetensors.index.json` lists.
+    pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
+        let found = std::fs::metadata(dir).map_err(|e| CheckpointError::io(dir, "open", e))?;
+        if !found.is_dir() {
+            return Err(CheckpointError::file(dir, "not a directory, expected one with model.safetensors"));
+        }
+        let single = dir.join(MODEL);
+        let listed = if single.exists() { None } else { Object::read(&dir.join(INDEX))? };
+        let Some(listed) = listed else {
+            return Self::new(dir, vec![SafeTensors::open(&single)?]);
+        };
+        let shards = shards(&listed)?;
+        let files = shards.keys().map(|name| SafeTensors::open(&dir.join(name))).collect::<Result<_, _>>()?;
+        let files = Self::new(dir, files)?;
+        for (shard, names) in shards.values().enumerate() {
+            for name in names {
+                let stripped = name.strip_prefix("model.").unwrap_or(name);
+                if files.index.get(stripped).is_none_or(|&(file, _)| file != shard) {
+                    return Err(CheckpointError::Entry {
+                        path: listed.path().to_path_buf(),
+                        tensor: clip(name),
+                        why: format!(
+                            "not in {}, where the index puts it",
+                            files.files[shard].path().display()
+                        ),
+                    });
+                }
+            }
+        }
+        Ok(files)
+    }
+
+    fn new(dir: &Path, files: Vec<SafeTensors>) -> Result<Self, CheckpointError> {
+        let mut index = HashMap::new();
+        for (f, file) in files.iter().enumerate() {
+            for (t, tensor) in file.tensors().enumerate() {
+                if let Some((other, _)) = index.insert(tensor.name().to_string(), (f, t)) {
+                    return Err(CheckpointError::Entry {
+                        path: file.path().to_path_buf(),
+                        tensor: clip(tensor.name()),
+                        why: format!("is in {} as well", files[other].path().display()),
+                    });
+                }
+            }
+        }
+        Ok(Self { dir: dir.to_path_buf(), files, index })
+    }
+
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    pub fn files(&self) -> &[SafeTensors] {
+        &self.files
+    }
+
+    pub fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        self.files.iter().flat_map(SafeTensors::tensors)
+    }
+
+    /// The tensor of a canonical name. Old files call `action_time_mlp_*` `time_mlp_*`.
+    pub fn find(&self, name: &str) -> Option<&Tensor> {
+        let &(file, _) = self.index.get(name).or_else(|| self.index.get(alias(name)?))?;
+        self.files[file].tensor(name).or_else(|| self.files[file].tensor(alias(name)?))
+    }
+
+    pub fn need(&self, name: &str) -> Result<&Tensor, CheckpointError> {
+        self.find(name).ok_or_else(|| CheckpointError::MissingTensor {
+            path: self.dir.clone(),
+            tensor: name.to_string(),
+            hint: self.hint(),
+        })
+    }
+
+    fn hint(&self) -> String {
+        if self.index.keys().any(|name| name.ends_with("layernorm.dense.weight")) {
+            "; this looks like a π0.5 checkpoint (adaptive norms), only π0 runs here".into()
+        } else if !self.index.keys().any(|name| name.starts_with("paligemma_with_expert.")) {
+            "; no tensor here is named as PI0's are".into()
+        } else {
+            String::new()
+        }
+    }
+}
+
+fn alias(name: &str) -> Option<&str> {
+    name.strip_prefix("action_").filter(|short| short.starts_with("time_mlp_"))
+}
+
+/// The tensors of each shard, by the shards' file names.
+fn shards(listed: &Object) -> Result<BTreeMap<String, BTreeSet<String>>, CheckpointError> {
+    let map = listed.object("weight_map")?.ok_or_else(|| listed.wrong("weight_map", "an object"))?;
+    let mut shards = BTreeMap::<String, BTreeSet<String>>::new();
+    for tensor in map.keys() {
+        let file = map.text(tensor)?.ok_or_else(|| map.wrong(tensor, "a file name"))?;
+        if !is_plain(&file) {
+            return Err(map.wrong(tensor, "the name of a file beside the index"));
+        }
+        shards.entry(file).or_default().insert(tensor.to_string());
+    }
+    if shards.is_empty() {
+        return Err(CheckpointError::file(listed.path(), "weight_map is empty"));
+    }
+    Ok(shards)
+}

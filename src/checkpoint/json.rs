@@ -1,0 +1,143 @@
+//! JSON files of a checkpoint, read key by key so that errors name the key.
+
+use std::path::{Component, Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use super::error::{CheckpointError, clip};
+
+/// A larger file is not configuration: a tokenizer's 30 MB are not read here.
+const MAX_JSON: u64 = 64 << 20;
+
+/// A JSON object with the file and the keys that led to it.
+#[derive(Clone, Debug)]
+pub(super) struct Object {
+    path: PathBuf,
+    at: String,
+    map: Map<String, Value>,
+}
+
+/// The text of a JSON file, `None` if there is no such file.
+pub(super) fn read_text(path: &Path) -> Result<Option<String>, CheckpointError> {
+    let found = match std::fs::metadata(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        found => found.map_err(|e| CheckpointError::io(path, "open", e))?,
+    };
+    if !found.is_file() {
+        return Err(CheckpointError::file(path, "not a file, expected JSON"));
+    }
+    if found.len() > MAX_JSON {
+        return Err(CheckpointError::file(
+            path,
+            format!("{} bytes of JSON, at most {MAX_JSON} are read", found.len()),
+        ));
+    }
+    std::fs::read_to_string(path).map(Some).map_err(|e| CheckpointError::io(path, "read", e))
+}
+
+/// Whether `name` names a file beside the one that mentions it, and can't lead elsewhere.
+pub(super) fn is_plain(name: &str) -> bool {
+    let mut parts = Path::new(name).components();
+    matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None))
+}
+
+impl Object {
+    /// Reads a file that holds an object, `None` if there is no such file.
+    pub fn read(path: &Path) -> Result<Option<Self>, CheckpointError> {
+        read_text(path)?.map(|text| Self::parse(path, &text)).transpose()
+    }
+
+    pub fn parse(path: &Path, text: &str) -> Result<Self, CheckpointError> {
+        let not = |why: String| CheckpointError::file(path, why);
+        match serde_json::from_str(text) {
+            Ok(Value::Object(map)) => Ok(Self { path: path.to_path_buf(), at: String::new(), map }),
+            Ok(other) => Err(not(format!("expected a JSON object, got {}", kind(&other)))),
+            Err(e) => Err(not(format!("not valid JSON: {}", clip(&e.to_string())))),
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn keys(&self) -> impl Iterator<Item = &str> {
+        self.map.keys().map(String::as_str)
+    }
+
+    pub fn has(&self, key: &str) -> bool {
+        self.map.contains_key(key)
+    }
+
+    /// The error that `key` holds something else than `expected`.
+    pub fn wrong(&self, key: &str, expected: &str) -> CheckpointError {
+        let got = self.map.get(key).map_or("nothing".into(), kind);
+        CheckpointError::file(&self.path, format!("{}{key}: expected {expected}, got {got}", self.at))
+    }
+
+    /// `convert(value of key)`; `None` where the key is absent or null.
+    fn get<T>(
+        &self,
+        key: &str,
+        expected: &str,
+        convert: impl FnOnce(&Value) -> Option<T>,
+    ) -> Result<Option<T>, CheckpointError> {
+        match self.map.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => convert(value).map(Some).ok_or_else(|| self.wrong(key, expected)),
+        }
+    }
+
+    pub fn size(&self, key: &str) -> Result<Option<usize>, CheckpointError> {
+        self.get(key, "a whole number", whole)
+    }
+
+    pub fn number(&self, key: &str) -> Result<Option<f64>, CheckpointError> {
+        self.get(key, "a number", Value::as_f64)
+    }
+
+    pub fn flag(&self, key: &str) -> Result<Option<bool>, CheckpointError> {
+        self.get(key, "true or false", Value::as_bool)
+    }
+
+    pub fn text(&self, key: &str) -> Result<Option<String>, CheckpointError> {
+        self.get(key, "a string", |v| v.as_str().map(String::from))
+    }
+
+    pub fn sizes(&self, key: &str) -> Result<Option<Vec<usize>>, CheckpointError> {
+        self.get(key, "a list of whole numbers", |v| v.as_array()?.iter().map(whole).collect())
+    }
+
+    pub fn numbers(&self, key: &str) -> Result<Option<Vec<f32>>, CheckpointError> {
+        self.get(key, "a list of numbers", |v| {
+            v.as_array()?.iter().map(|n| n.as_f64().map(|n| n as f32)).collect()
+        })
+    }
+
+    pub fn object(&self, key: &str) -> Result<Option<Self>, CheckpointError> {
+        self.get(key, "an object", |v| v.as_object().map(|map| self.inner(key, map)))
+    }
+
+    pub fn objects(&self, key: &str) -> Result<Option<Vec<Self>>, CheckpointError> {
+        self.get(key, "a list of objects", |v| {
+            let inner =
+                |(i, v): (usize, &Value)| v.as_object().map(|m| self.inner(&format!("{key}[{i}]"), m));
+            v.as_array()?.iter().enumerate().map(inner).collect()
+        })
+    }
+
+    fn inner(&self, key: &str, map: &Map<String, Value>) -> Self {
+        Self { path: self.path.clone(), at: format!("{}{key}.", self.at), map: map.clone() }
+    }
+}
+
+fn whole(value: &Value) -> Option<usize> {
+    value.as_u64().and_then(|n| usize::try_from(n).ok())
+}
+
+fn kind(value: &Value) -> String {
+    match value {
+        Value::Object(_) => "an object".into(),
+        Value::Array(_) => "a list".into(),
+        other => clip(&other.to_string()),
+    }
+}

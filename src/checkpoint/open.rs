@@ -1,0 +1,233 @@
+//! Opening a checkpoint directory.
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+use super::arch::Arch;
+use super::error::CheckpointError;
+use super::files::Files;
+use super::json::Object;
+use super::processing::{Declared, Processing};
+use super::safetensors::SafeTensors;
+use super::sizes;
+use super::tensor::Tensor;
+use super::weights::weights;
+use super::{lerobot, openpi};
+
+/// Whose files lie beside the weights, and so whose conventions they follow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// `config.json`, `policy_preprocessor.json`, `policy_postprocessor.json`.
+    Lerobot,
+    /// `assets/<asset_id>/norm_stats.json`.
+    OpenPi,
+}
+
+impl std::fmt::Display for Layout {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Layout::Lerobot => "lerobot",
+            Layout::OpenPi => "openpi",
+        })
+    }
+}
+
+/// A PI0 checkpoint: mapped weights, sizes and processing, all checked against each other.
+///
+/// ```no_run
+/// let checkpoint = pi0rt::checkpoint::Checkpoint::open("pi0_base".as_ref())?;
+/// println!("{} layers", checkpoint.arch().depth);
+/// # Ok::<(), pi0rt::checkpoint::CheckpointError>(())
+/// ```
+pub struct Checkpoint {
+    files: Files,
+    layout: Layout,
+    arch: Arch,
+    processing: Processing,
+    used: HashSet<String>,
+}
+
+impl Checkpoint {
+    /// Maps the weights in `dir`, finds the layout, derives the sizes from the shapes (and
+    /// `arch.json`, `config.json` for what shapes don't tell) and checks presence, dtype and shape of
+    /// every tensor PI0 needs. No weight is read.
+    pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
+        let files = Files::open(dir)?;
+        let config = Object::read(&dir.join("config.json"))?;
+        let arch_json = Object::read(&dir.join("arch.json"))?;
+        if let Some(config) = &config {
+            refuse_others(config)?;
+        }
+        let layout = layout(dir, config.as_ref(), &files)?;
+        let declared = match layout {
+            Layout::Lerobot => lerobot::declared(dir)?,
+            Layout::OpenPi => openpi::declared(dir, config.as_ref())?,
+        };
+        let width = |found: &Option<super::processing::Found>| {
+            found.as_ref().map(|f| f.normalization.statistics.width()).filter(|&n| n > 0)
+        };
+        let arch = sizes::derive(
+            &files,
+            &sizes::Declared {
+                arch: arch_json.as_ref(),
+                config: config.as_ref(),
+                max_tokens: declared.max_tokens,
+                state_width: width(&declared.state),
+                action_width: width(&declared.action),
+            },
+        )?;
+        let processing = processing(layout, declared, config.as_ref(), &arch)?;
+        let mut used: HashSet<String> = weights(&arch)
+            .iter()
+            .filter_map(|spec| files.find(&spec.name))
+            .map(|t| t.name().to_string())
+            .collect();
+        used.insert(sizes::embedding(&files)?.name().to_string());
+        Ok(Self { files, layout, arch, processing, used })
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        self.files.dir()
+    }
+
+    /// Whose conventions the checkpoint follows.
+    pub fn layout(&self) -> Layout {
+        self.layout
+    }
+
+    /// The model's sizes.
+    pub fn arch(&self) -> &Arch {
+        &self.arch
+    }
+
+    /// The tensor of a canonical name: lerobot's, without the leading `model.`.
+    pub fn tensor(&self, name: &str) -> Result<&Tensor, CheckpointError> {
+        self.files.need(name)
+    }
+
+    /// The token embedding `[vocab_size, width]`: `embed_tokens`, or the `lm_head` tied to it.
+    pub fn embedding(&self) -> &Tensor {
+        sizes::embedding(&self.files).expect("open has found the embedding")
+    }
+
+    /// How observations become inputs and outputs actions.
+    pub fn processing(&self) -> &Processing {
+        &self.processing
+    }
+
+    /// Every tensor, used or not, file by file in the order of their bytes.
+    pub fn tensors(&self) -> impl Iterator<Item = &Tensor> {
+        self.files.tensors()
+    }
+
+    /// Tensors PI0 does not need, such as the expert's `lm_head`. Their pages need not be touched.
+    pub fn unused(&self) -> Vec<&Tensor> {
+        self.tensors().filter(|t| !self.used.contains(t.name())).collect()
+    }
+
+    /// The safetensors files the weights are in.
+    pub fn files(&self) -> &[SafeTensors] {
+        self.files.files()
+    }
+
+    /// The tokenizer that lies beside the weights, if one does: `tokenizer.json` or `tokenizer.model`.
+    pub fn tokenizer(&self) -> Option<PathBuf> {
+        ["tokenizer.json", "tokenizer.model"]
+            .map(|name| self.dir().join(name))
+            .into_iter()
+            .find(|p| p.is_file())
+    }
+
+    /// Asks the system to read the weights that are used into the page cache, without waiting for it.
+    pub fn prefetch(&self) {
+        for tensor in self.tensors().filter(|t| self.used.contains(t.name())) {
+            tensor.prefetch();
+        }
+    }
+}
+
+impl std::fmt::Debug for Checkpoint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} ({} layout)", self.dir().display(), self.layout)
+    }
+}
+
+/// Refuses checkpoints of other policies, and settings of PI0 that would change the computation.
+fn refuse_others(config: &Object) -> Result<(), CheckpointError> {
+    let unsupported = |what: String, why: &str| CheckpointError::Unsupported {
+        path: config.path().to_path_buf(),
+        what,
+        why: why.to_string(),
+    };
+    match config.text("type")? {
+        Some(kind) if kind != "pi0" => {
+            return Err(unsupported(format!("policy type {kind:?}"), "only \"pi0\" runs here"));
+        }
+        _ => {}
+    }
+    if config.flag("pi05")? == Some(true) {
+        return Err(unsupported("pi05".into(), "only π0 runs here"));
+    }
+    if config.flag("use_relative_actions")? == Some(true) {
+        return Err(unsupported(
+            "use_relative_actions".into(),
+            "actions relative to the state would have to be added to it",
+        ));
+    }
+    for (key, pi0) in [("min_period", 4e-3), ("max_period", 4.0)] {
+        if let Some(value) = config.number(key)?.filter(|&v| v != pi0) {
+            return Err(unsupported(format!("{key} {value}"), &format!("PI0's time embedding has {pi0}")));
+        }
+    }
+    Ok(())
+}
+
+fn layout(dir: &Path, config: Option<&Object>, files: &Files) -> Result<Layout, CheckpointError> {
+    if config.is_some_and(|c| c.has("type") || c.has("input_features"))
+        || dir.join(lerobot::PREPROCESSOR).exists()
+    {
+        return Ok(Layout::Lerobot);
+    }
+    if config.is_some_and(|c| c.has("action_horizon")) || !openpi::assets(dir)?.is_empty() {
+        return Ok(Layout::OpenPi);
+    }
+    // Nothing but weights: lerobot's names start with "model.".
+    let prefixed =
+        files.files().iter().flat_map(SafeTensors::stored).any(|(name, _)| name.starts_with("model."));
+    Ok(if prefixed { Layout::Lerobot } else { Layout::OpenPi })
+}
+
+fn processing(
+    layout: Layout,
+    mut declared: Declared,
+    config: Option<&Object>,
+    arch: &Arch,
+) -> Result<Processing, CheckpointError> {
+    let openpi = layout == Layout::OpenPi;
+    if openpi {
+        // openpi reads as many columns of its statistics as the robot has.
+        for (found, width) in [(&mut declared.state, arch.state_dim), (&mut declared.action, arch.action_dim)]
+        {
+            if let Some(found) = found {
+                found.normalization.statistics.truncate(width);
+            }
+        }
+    }
+    let config_flag = |key| config.map_or(Ok(None), |c| c.flag(key));
+    let rate = config.map_or(Ok(None), |c| c.number("control_rate_hz"))?;
+    if let Some((config, rate)) = config.zip(rate).filter(|&(_, r)| !(r > 0.0 && r <= 1e5)) {
+        return Err(CheckpointError::file(config.path(), format!("control_rate_hz: {rate} is not a rate")));
+    }
+    Ok(Processing {
+        cameras: declared.cameras,
+        state: declared.state.map(|f| f.check(arch.state_dim, true)).transpose()?,
+        action: declared.action.map(|f| f.check(arch.action_dim, false)).transpose()?,
+        missing_camera_last: !openpi,
+        antialias: openpi,
+        clean_prompt: openpi,
+        max_tokens: arch.tokenizer_max_length,
+        truncate_prompt: config_flag("truncate_prompt")?.unwrap_or(false),
+        control_rate_hz: rate.map(|r| r as f32),
+    })
+}

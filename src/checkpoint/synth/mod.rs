@@ -1,0 +1,214 @@
+//! Checkpoints without training: random but sane weights of any size.
+//!
+//! Every weight is a pure function of the seed, the tensor's name and the element's index, so that
+//! other programs can make the same checkpoint bit for bit:
+//!
+//! ```text
+//! h    = FNV-1a-64 of the name without its leading "model."
+//! base = h ^ seed·0x9E3779B97F4A7C15                         (mod 2^64, as everything here)
+//! z    = base + (i + 1)·0x9E3779B97F4A7C15                   element i, row-major
+//! z    = (z ^ z>>30)·0xBF58476D1CE4E5B9;  z = (z ^ z>>27)·0x94D049BB133111EB;  z ^= z>>31
+//! r    = (f32(z >> 40) - 8388607.5)·2^-23                    uniform on (-1, 1), exact
+//! w    = offset + r·f32(std·√3)                              f32, then rounded to bf16 if asked for
+//! ```
+
+mod rule;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::error::CheckpointError;
+use super::files::MODEL;
+use super::output::Output;
+use super::weights::{EMBED_TOKENS, EXPERT_LM_HEAD, LM_HEAD, Spec, weights};
+use super::write::{Plan, Planned, Progress, bf16_bits, write_file};
+use super::{Arch, Dtype, lerobot};
+use rule::{Stream, distribution};
+
+/// The tokenizer that comes with every synthetic checkpoint: of Gemma's shape, with 512 ids.
+const TOKENIZER: &[u8] = include_bytes!("../../../tests/golden/tokenizer.json");
+const TOKENIZER_IDS: usize = 512;
+
+/// What to make.
+#[derive(Clone, Debug)]
+pub struct Synth {
+    /// The model's sizes.
+    pub arch: Arch,
+    /// Another seed, other weights and statistics.
+    pub seed: u64,
+    /// Dtype of the weights: F32 or BF16.
+    pub dtype: Dtype,
+    /// Overwrite what is there.
+    pub force: bool,
+}
+
+/// Sizes that have a name: `tiny` (awkward on purpose: no dimension equals another), `small` (every
+/// dimension a multiple of 32, for tiled hardware) and `full` (PI0 as published).
+pub fn preset(name: &str) -> Option<Arch> {
+    let full = Arch::full();
+    match name {
+        "full" => Some(full),
+        "tiny" => Some(Arch {
+            image_size: 56,
+            vision_width: 72,
+            vision_layers: 2,
+            vision_heads: 4,
+            vision_mlp: 136,
+            vocab_size: 512,
+            width: 64,
+            depth: 2,
+            mlp: 160,
+            head_dim: 32,
+            expert_width: 48,
+            expert_mlp: 112,
+            ..full
+        }),
+        "small" => Some(Arch {
+            image_size: 112,
+            vision_width: 128,
+            vision_layers: 3,
+            vision_heads: 4,
+            vision_mlp: 256,
+            vocab_size: 512,
+            width: 128,
+            depth: 4,
+            mlp: 384,
+            head_dim: 32,
+            expert_width: 96,
+            expert_mlp: 256,
+            ..full
+        }),
+        _ => None,
+    }
+}
+
+impl Synth {
+    /// Bytes `model.safetensors` will have.
+    pub fn bytes(&self) -> Result<u64, CheckpointError> {
+        self.check()?;
+        Ok(self.plan().len() as u64)
+    }
+
+    /// Writes the checkpoint into `dir`, lerobot's layout, `model.safetensors` last. Without
+    /// [`force`](Self::force) nothing that is there and differs is overwritten.
+    pub fn write(&self, dir: &Path, progress: Progress<'_>) -> Result<(), CheckpointError> {
+        self.check()?;
+        let small = self.small_files();
+        let model = dir.join(MODEL);
+        if !self.force {
+            let hint = "choose another directory, or overwrite it with --force";
+            let differs = |name: &str, bytes: &[u8]| {
+                let path = dir.join(name);
+                (path.exists() && std::fs::read(&path).ok().as_deref() != Some(bytes)).then_some(path)
+            };
+            let taken = model.exists().then(|| model.clone());
+            if let Some(path) = taken.or_else(|| small.iter().find_map(|(name, bytes)| differs(name, bytes)))
+            {
+                return Err(CheckpointError::Exists { path, hint });
+            }
+        }
+        let output = Output::create(dir)?;
+        for (name, bytes) in &small {
+            write_file(&output.file(name), bytes)?;
+        }
+        for name in [lerobot::NORMALIZER_STATE, lerobot::UNNORMALIZER_STATE] {
+            self.write_statistics(&output.file(name))?;
+        }
+        let fill = |tensor: &Planned, range: std::ops::Range<usize>, out: &mut [u8]| {
+            let name = tensor.name.strip_prefix("model.").unwrap_or(&tensor.name);
+            // Gemma ties the two: its lm_head holds the embedding matrix.
+            let name = if name == LM_HEAD { EMBED_TOKENS } else { name };
+            let (offset, scale) = distribution(name, &tensor.shape, &self.arch);
+            let values = Stream::new(name, self.seed).units(range).map(|r| offset + r * scale);
+            match tensor.dtype {
+                Dtype::Bf16 => put(out, values.map(|w| bf16_bits(w).to_le_bytes())),
+                _ => put(out, values.map(f32::to_le_bytes)),
+            }
+            Ok(())
+        };
+        self.plan().write(&model, &fill, progress)?;
+        output.finish();
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), CheckpointError> {
+        self.arch.check().map_err(CheckpointError::Arch)?;
+        if self.arch.vocab_size < TOKENIZER_IDS {
+            return Err(CheckpointError::Arch(format!(
+                "vocab_size is {}, but the tokenizer that comes with the checkpoint has {TOKENIZER_IDS} ids",
+                self.arch.vocab_size
+            )));
+        }
+        if !matches!(self.dtype, Dtype::F32 | Dtype::Bf16) {
+            return Err(CheckpointError::Arch(format!(
+                "weights of dtype {}: expected F32 or BF16",
+                self.dtype
+            )));
+        }
+        Ok(())
+    }
+
+    fn plan(&self) -> Plan {
+        let a = &self.arch;
+        let more = [(EMBED_TOKENS, a.width), (LM_HEAD, a.width), (EXPERT_LM_HEAD, a.expert_width)]
+            .map(|(name, width)| Spec { name: name.into(), shape: vec![a.vocab_size, width], dims: "" });
+        let tensors = weights(a)
+            .into_iter()
+            .chain(more)
+            .map(|spec| Planned {
+                name: format!("model.{}", spec.name),
+                dtype: self.dtype,
+                shape: spec.shape,
+            })
+            .collect();
+        Plan::new(tensors, &BTreeMap::new())
+    }
+
+    fn small_files(&self) -> Vec<(&'static str, Vec<u8>)> {
+        let fill = |template: &str| {
+            let mut text = template.to_string();
+            for (name, value) in self.arch.fields() {
+                text = text.replace(&format!("@{name}@"), &value.to_string());
+            }
+            text.replace("@dtype@", lerobot::dtype_name(self.dtype)).into_bytes()
+        };
+        let arch: Vec<String> = self.arch.fields().iter().map(|(k, v)| format!(" \"{k}\": {v}")).collect();
+        vec![
+            ("config.json", fill(include_str!("config.json.in"))),
+            ("arch.json", format!("{{\n{}\n}}\n", arch.join(",\n")).into_bytes()),
+            (lerobot::PREPROCESSOR, fill(include_str!("policy_preprocessor.json.in"))),
+            (lerobot::POSTPROCESSOR, fill(include_str!("policy_postprocessor.json.in"))),
+            ("tokenizer.json", TOKENIZER.to_vec()),
+        ]
+    }
+
+    fn write_statistics(&self, path: &Path) -> Result<(), CheckpointError> {
+        let statistics =
+            [("observation.state", "state", self.arch.state_dim), ("action", "action", self.arch.action_dim)]
+                .into_iter()
+                .flat_map(|(key, name, width)| {
+                    [("mean", 0.5f32, 0.0f32), ("std", 0.3, 0.6)].map(|(statistic, scale, offset)| {
+                        let units = Stream::new(&format!("{name}.{statistic}"), self.seed).units(0..width);
+                        let values: Vec<f32> = units.map(|r| r * scale + offset).collect();
+                        (format!("{key}.{statistic}"), values)
+                    })
+                })
+                .collect::<BTreeMap<_, _>>();
+        let tensors = statistics
+            .iter()
+            .map(|(name, v)| Planned { name: name.clone(), dtype: Dtype::F32, shape: vec![v.len()] })
+            .collect();
+        let fill = |tensor: &Planned, range: std::ops::Range<usize>, out: &mut [u8]| {
+            put(out, statistics[&tensor.name][range].iter().map(|v| v.to_le_bytes()));
+            Ok(())
+        };
+        Plan::new(tensors, &BTreeMap::new()).write(path, &fill, &|_| ())
+    }
+}
+
+/// Fills `out` with values of `N` bytes each.
+fn put<const N: usize>(out: &mut [u8], values: impl Iterator<Item = [u8; N]>) {
+    for (place, value) in out.as_chunks_mut().0.iter_mut().zip(values) {
+        *place = value;
+    }
+}

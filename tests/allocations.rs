@@ -1,0 +1,65 @@
+//! After warm-up a chunk allocates nothing, on any thread.
+//!
+//! One test in this file: the allocator counts for the whole process.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use pi0rt::device::cpu::{CpuOptions, Precision};
+use pi0rt::policy::{Chunk, DeviceChoice, Frame, Noise, Observation, PixelFormat, Policy, PolicyOptions};
+
+struct Counting;
+
+static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
+
+// SAFETY: hands everything to the system allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's contract is the system allocator's.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
+        // SAFETY: as above.
+        unsafe { System.dealloc(ptr, layout) }
+    }
+    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: as above.
+        unsafe { System.realloc(ptr, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn a_chunk_allocates_nothing_after_warm_up() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    for precision in [Precision::F32, Precision::Bf16] {
+        let options = PolicyOptions {
+            device: DeviceChoice::Cpu(CpuOptions { precision, threads: Some(2), ..Default::default() }),
+            ..Default::default()
+        };
+        let mut policy = Policy::load(&dir, &options).unwrap();
+        policy.warm_up().unwrap();
+        let prompts =
+            [policy.prompt("pick up the red block").unwrap(), policy.prompt("open the top drawer").unwrap()];
+        let pixels = vec![90u8; 64 * 48 * 3];
+        let frame = Frame { data: &pixels, width: 64, height: 48, stride: 64 * 3, format: PixelFormat::Rgb8 };
+        let mut chunk = Chunk::new(policy.info());
+        let state = vec![0.1; policy.info().state_dim];
+
+        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        for (i, prompt) in prompts.iter().cycle().take(4).enumerate() {
+            // Other prompts, an absent camera: other shapes, the same buffers.
+            let frames = [Some(frame), (i % 2 == 0).then_some(frame), Some(frame)];
+            let observation = Observation { frames: &frames, state: &state, prompt, rtc: None };
+            policy.infer(&observation, Noise::Seed(i as u64), &mut chunk).unwrap();
+        }
+        let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+        assert_eq!(allocations, 0, "{precision:?}");
+        assert!(chunk.actions.iter().all(|a| a.is_finite()));
+    }
+}

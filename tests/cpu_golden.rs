@@ -1,0 +1,109 @@
+//! Device `cpu` against lerobot's tensors, stage by stage, on every kernel path of the machine.
+
+use std::path::Path;
+
+use pi0rt::checkpoint::{Checkpoint, SafeTensors};
+use pi0rt::device::cpu::{self, Cpu, CpuOptions, Precision};
+use pi0rt::device::{Device, DeviceError};
+use pi0rt::model::{Inputs, Pi0, Source, Stage, Tap};
+
+const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
+
+fn values(file: &SafeTensors, name: &str) -> Vec<f32> {
+    file.tensor(name).unwrap_or_else(|| panic!("no {name}")).to_f32()
+}
+
+/// What was seen at the stages that the golden file has whole.
+struct Stages(Vec<(String, Vec<f32>)>);
+
+impl Tap for Stages {
+    fn at(&mut self, stage: Stage, source: Source<'_>, device: &mut dyn Device) -> Result<(), DeviceError> {
+        let name = match stage {
+            Stage::ImageTokens => "image_tokens".into(),
+            Stage::PrefixEmbedding => "prefix_emb".into(),
+            Stage::PrefixLayer(i) => format!("prefix_layer.{i}"),
+            Stage::X(i) => format!("x.{i}"),
+            Stage::Velocity(i) => format!("v.{i}"),
+            Stage::Actions => "actions".into(),
+            _ => return Ok(()),
+        };
+        let Source::View(view) = source else { panic!("{stage:?} is no view") };
+        let mut out = vec![0.0; view.rows * view.cols];
+        device.read(view, &mut out)?;
+        self.0.push((name, out));
+        Ok(())
+    }
+}
+
+fn run(case: &str, options: &CpuOptions) -> (Stages, SafeTensors) {
+    let checkpoint = Checkpoint::open(Path::new(GOLDEN)).unwrap();
+    let golden = SafeTensors::open(&Path::new(GOLDEN).join(format!("golden_{case}.safetensors"))).unwrap();
+    let mut model = Pi0::load(&checkpoint, Box::new(Cpu::new(options).unwrap()), 10).unwrap();
+    let present = values(&golden, "image_mask");
+    let images: Vec<f32> = (0..present.len())
+        .filter(|i| present[*i] != 0.0)
+        .flat_map(|i| values(&golden, &format!("image.{i}")))
+        .collect();
+    let valid = values(&golden, "token_mask");
+    let tokens: Vec<u32> = values(&golden, "tokens")
+        .iter()
+        .zip(&valid)
+        .filter(|(_, v)| **v != 0.0)
+        .map(|(t, _)| *t as u32)
+        .collect();
+    let (state, noise) = (values(&golden, "state"), values(&golden, "noise"));
+    let inputs = Inputs { images: &images, tokens: &tokens, state: &state, noise: &noise, rtc: None };
+    let mut actions = vec![0.0; noise.len()];
+    let mut stages = Stages(Vec::new());
+    model.sample_with(&inputs, &mut actions, Some(&mut stages)).unwrap();
+    assert_eq!(stages.0.last().map(|(_, values)| values), Some(&actions));
+    (stages, golden)
+}
+
+#[test]
+fn every_path_agrees_with_lerobot() {
+    for path in cpu::Path::all_available() {
+        for precision in [Precision::F32, Precision::Bf16] {
+            let pairs = precision == Precision::Bf16
+                && matches!(path, cpu::Path::Avx512Bf16 | cpu::Path::PortableBf16);
+            let options = CpuOptions { precision, path: Some(path), threads: Some(2), ..Default::default() };
+            for case in ["three_real", "two_real_one_empty"] {
+                let (stages, golden) = run(case, &options);
+                let mut compared = 0;
+                for (name, got) in &stages.0 {
+                    let expected = match name.as_str() {
+                        "image_tokens" => {
+                            (0..3).flat_map(|i| values(&golden, &format!("image_tokens.{i}"))).collect()
+                        }
+                        // Rows of an absent camera lie between those that count.
+                        name if name.starts_with("prefix") && case != "three_real" => continue,
+                        name => values(&golden, name),
+                    };
+                    let expected = &expected[..got.len().min(expected.len())];
+                    assert_eq!(got.len(), expected.len(), "{name}");
+                    let most = expected.iter().fold(0.0f32, |m, x| m.max(x.abs()));
+                    let worst = got.iter().zip(expected).fold(0.0f32, |m, (g, e)| m.max((g - e).abs()));
+                    let square = |values: &mut dyn Iterator<Item = f32>| {
+                        values.map(|x| f64::from(x) * f64::from(x)).sum::<f64>()
+                    };
+                    let rms = (square(&mut got.iter().zip(expected).map(|(g, e)| g - e))
+                        / square(&mut expected.iter().copied()))
+                    .sqrt();
+                    let what = format!(
+                        "{path} {precision} {case} {name}: worst {worst:.2e} of {most:.3}, RMS {rms:.2e}"
+                    );
+                    if name == "actions" {
+                        println!("{what}");
+                    }
+                    if pairs {
+                        assert!(rms <= 1e-2, "{what}");
+                    } else {
+                        assert!(worst <= 2e-5 * most, "{what}");
+                    }
+                    compared += 1;
+                }
+                assert!(compared > 20, "{compared} stages");
+            }
+        }
+    }
+}
