@@ -9,7 +9,7 @@
 //!   weights, owns the device and turns observations into chunks of actions.
 //!
 //! Each layer knows only those below it: `daemon → policy → model → device → checkpoint`, and
-//! `capi → client → shm`. PI0's forward pass is written once, in [`model`], over the
+//! `capi → client → control, shm`. PI0's forward pass is written once, in [`model`], over the
 //! [`Device`](device::Device) trait.
 #![deny(unsafe_op_in_unsafe_fn)]
 #![warn(missing_docs)]

@@ -82,6 +82,66 @@ fn portable_kernels_pass_too() {
     }
 }
 
+/// The same weights in openpi's layout, as its conversion writes them: no `model.`, the output head
+/// in place of the embedding, statistics in assets.
+#[test]
+fn openpis_layout_passes() {
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let dir = std::env::temp_dir().join(format!("pi0rt-golden-openpi-{}", std::process::id()));
+    std::fs::create_dir_all(dir.join("assets/robot")).unwrap();
+    for file in [
+        "arch.json",
+        "tokenizer.json",
+        "golden_three_real.safetensors",
+        "golden_two_real_one_empty.safetensors",
+    ] {
+        std::fs::copy(golden.join(file), dir.join(file)).unwrap();
+    }
+    let bytes = std::fs::read(golden.join("model.safetensors")).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header: serde_json::Map<String, serde_json::Value> =
+        serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    let (mut renamed, mut data) = (serde_json::Map::new(), Vec::new());
+    header.remove("__metadata__");
+    for (name, mut entry) in header {
+        if name.ends_with("embed_tokens.weight") {
+            continue;
+        }
+        let at = |i: usize| 8 + length + entry["data_offsets"][i].as_u64().unwrap() as usize;
+        let tensor = &bytes[at(0)..at(1)];
+        entry["data_offsets"] = serde_json::json!([data.len(), data.len() + tensor.len()]);
+        data.extend_from_slice(tensor);
+        renamed.insert(name.strip_prefix("model.").unwrap().to_string(), entry);
+    }
+    let header = serde_json::to_vec(&renamed).unwrap();
+    let file = [&(header.len() as u64).to_le_bytes()[..], &header, &data].concat();
+    std::fs::write(dir.join("model.safetensors"), file).unwrap();
+
+    let checkpoint = pi0rt::checkpoint::Checkpoint::open(&golden).unwrap();
+    let statistics = |n: &Option<pi0rt::checkpoint::Normalization>| {
+        let s = &n.as_ref().unwrap().statistics;
+        serde_json::json!({"mean": s.mean, "std": s.std})
+    };
+    let processing = checkpoint.processing();
+    let stats = serde_json::json!({"norm_stats": {"state": statistics(&processing.state), "actions": statistics(&processing.action)}});
+    std::fs::write(dir.join("assets/robot/norm_stats.json"), stats.to_string()).unwrap();
+
+    let output = Command::new(env!("CARGO_BIN_EXE_pi0rt"))
+        .arg("golden")
+        .arg(&dir)
+        .args(["--device", "reference"])
+        .output()
+        .unwrap();
+    std::fs::remove_dir_all(&dir).unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.lines().last().unwrap().starts_with("golden: PASS 2 files"), "{text}");
+    assert!(
+        text.contains("action_unnormalized") && text.contains("image.*") && text.contains("tokens"),
+        "{text}"
+    );
+}
+
 /// The comparison itself can fail: a checkpoint of another seed is not the golden one.
 #[test]
 fn another_checkpoint_fails() {

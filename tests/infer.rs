@@ -229,11 +229,8 @@ fn unusable_prompts_are_named() {
     };
     refuse(&with(" \n", &[]), "prompt is empty");
     refuse(&with("x", &["--tokenizer", "/nonexistent.json"]), "tokenizer /nonexistent.json: No such file");
-    // This checkpoint declares truncation: not an error, and not silent.
-    let output = with(&"pick up the red block and ".repeat(12), &[]);
-    let json: Value = serde_json::from_str(&stdout(&output)).unwrap();
-    assert_eq!(json["prompt_truncated"], true);
-    assert!(stderr(&output).contains("cut to 48: its end is lost"), "{}", stderr(&output));
+    let long = "pick up the red block and ".repeat(12);
+    refuse(&with(&long, &[]), "prompt has 86 tokens, expected at most 48");
 }
 
 #[test]

@@ -258,6 +258,8 @@ fn openpi_checkpoints_are_handled_as_openpi_does() {
     let statistics = serde_json::json!({ "mean": [0.5, -1.0, 2.0], "std": [2.0, 0.0, 0.25] });
     let all = serde_json::json!({ "norm_stats": { "state": statistics, "actions": statistics } });
     std::fs::write(assets.join("norm_stats.json"), all.to_string()).unwrap();
+    let sizes = std::fs::read_to_string(dir.join("arch.json")).unwrap();
+    std::fs::write(dir.join("arch.json"), sizes.replace("_dim\": 14", "_dim\": 3")).unwrap();
 
     let mut policy = Policy::load(&dir, &reference()).unwrap();
     assert_eq!((policy.info().state_dim, policy.info().action_dim), (3, 3));

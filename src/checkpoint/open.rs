@@ -221,8 +221,8 @@ fn processing(
     }
     Ok(Processing {
         cameras: declared.cameras,
-        state: declared.state.map(|f| f.check(arch.state_dim, true)).transpose()?,
-        action: declared.action.map(|f| f.check(arch.action_dim, false)).transpose()?,
+        state: declared.state.map(|f| f.check(arch.state_dim)).transpose()?,
+        action: declared.action.map(|f| f.check(arch.action_dim)).transpose()?,
         missing_camera_last: !openpi,
         antialias: openpi,
         clean_prompt: openpi,

@@ -123,9 +123,8 @@ pub(super) struct Found {
 }
 
 impl Found {
-    /// Checks that the statistics fit the mode and a robot of `width` dimensions. `divides`: the
-    /// normalisation is applied forwards, so a zero spread has no meaning.
-    pub fn check(self, width: usize, divides: bool) -> Result<Normalization, CheckpointError> {
+    /// Checks that the statistics fit the mode and a robot of `width` dimensions.
+    pub fn check(self, width: usize) -> Result<Normalization, CheckpointError> {
         let Normalization { mode, statistics, .. } = &self.normalization;
         let fault = |statistic: &str, why: String| CheckpointError::Statistics {
             path: self.path.clone(),
@@ -158,15 +157,10 @@ impl Found {
             if value < 0.0 {
                 return Err(fault(name, format!("dimension {i} is {value}, expected a positive number")));
             }
-            if value == 0.0 && divides {
-                return Err(fault(name, format!("dimension {i} is 0: the state would be divided by it")));
-            }
             if value == 0.0 {
-                log::warn!(
-                    "{}: {}.{name}: dimension {i} is 0, its action is constant",
-                    self.path.display(),
-                    self.key
-                );
+                // A joint that never moved in the training data; ε alone keeps it finite.
+                let (path, key) = (self.path.display(), self.key);
+                log::warn!("{path}: {key}.{name}: dimension {i} is 0, it never changed in the training data");
             }
             Ok(())
         };

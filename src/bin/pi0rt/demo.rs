@@ -18,7 +18,8 @@ use server::Server;
 ///
 /// Starts a daemon, and a controller that goes through the C interface: it submits camera images and
 /// a state whenever no request is under way, and plays an action in every tick. Without
-/// --checkpoint a small one with random weights is made once and kept in the cache directory.
+/// --checkpoint a small one with random weights is made once and kept in the cache directory. The
+/// daemon leaves one core to the controller.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the checkpoint [default: a small one, made for the purpose]
@@ -63,7 +64,7 @@ pub fn run(args: &Args) -> CommandResult {
         None => small_checkpoint()?,
     };
     println!("checkpoint     {}", checkpoint.display());
-    let mut server = Server::start(&checkpoint, &args.daemon)?;
+    let mut server = Server::start(&checkpoint, &daemon_options(&args.daemon))?;
     let opened = controller::open(server.socket(), || {
         if interrupted.load(Ordering::Relaxed) {
             return Err("interrupted".into());
@@ -94,6 +95,18 @@ pub fn run(args: &Args) -> CommandResult {
     report::print(&record);
     ended?;
     Ok(if record.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The daemon's options, with one core left to the controller unless threads or device are chosen:
+/// on a robot a control loop has a core of its own.
+fn daemon_options(given: &[String]) -> Vec<String> {
+    let mut options = given.to_vec();
+    let chosen = given.iter().any(|option| option.starts_with("--threads") || option.starts_with("--device"));
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    if !chosen && cores > 1 {
+        options.push(format!("--threads={}", cores - 1));
+    }
+    options
 }
 
 /// A small checkpoint, made by `pi0rt synth` the first time.

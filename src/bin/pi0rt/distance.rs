@@ -10,18 +10,14 @@ pub struct Distance {
     sum: [f64; 2],
     squares: [f64; 2],
     products: f64,
-    finite: bool,
+    /// A computed value was not finite.
+    broken: bool,
 }
 
 impl Distance {
-    /// Nothing compared yet.
-    pub fn new() -> Self {
-        Self { finite: true, ..Self::default() }
-    }
-
     /// Distance of one pair of slices.
     pub fn of(reference: &[f32], got: &[f32]) -> Self {
-        let mut distance = Self::new();
+        let mut distance = Self::default();
         distance.add(reference, got);
         distance
     }
@@ -30,7 +26,7 @@ impl Distance {
     pub fn add(&mut self, reference: &[f32], got: &[f32]) {
         assert_eq!(reference.len(), got.len());
         for (r, g) in reference.iter().zip(got).map(|(r, g)| (f64::from(*r), f64::from(*g))) {
-            self.finite &= g.is_finite();
+            self.broken |= !g.is_finite();
             self.max_difference = self.max_difference.max((r - g).abs());
             self.max_reference = self.max_reference.max(r.abs());
             self.squared_difference += (r - g) * (r - g);
@@ -46,7 +42,7 @@ impl Distance {
     /// The values joined.
     pub fn merge(&mut self, other: &Distance) {
         self.count += other.count;
-        self.finite &= other.finite;
+        self.broken |= other.broken;
         self.max_difference = self.max_difference.max(other.max_difference);
         self.max_reference = self.max_reference.max(other.max_reference);
         self.squared_difference += other.squared_difference;
@@ -64,15 +60,15 @@ impl Distance {
 
     /// Largest difference over the largest reference value.
     pub fn max(&self) -> f64 {
-        if self.finite { self.max_difference / self.max_reference.max(1e-30) } else { f64::INFINITY }
+        if self.broken { f64::INFINITY } else { self.max_difference / self.max_reference.max(1e-30) }
     }
 
     /// Root mean square of the difference over that of the reference.
     pub fn rms(&self) -> f64 {
-        if self.finite {
-            (self.squared_difference / self.squares[0].max(1e-60)).sqrt()
-        } else {
+        if self.broken {
             f64::INFINITY
+        } else {
+            (self.squared_difference / self.squares[0].max(1e-60)).sqrt()
         }
     }
 
@@ -82,7 +78,7 @@ impl Distance {
         let covariance = self.products - self.sum[0] * self.sum[1] / n;
         let variance = |i: usize| self.squares[i] - self.sum[i] * self.sum[i] / n;
         let scale = (variance(0) * variance(1)).sqrt();
-        if !self.finite {
+        if self.broken {
             f64::NAN
         } else if scale > 1e-12 * self.squares[0].max(1e-300) {
             covariance / scale

@@ -47,7 +47,8 @@ pub fn run(args: &Args) -> CommandResult {
     drop(reference);
 
     let mut model = Pi0::load(&checkpoint, args.device.open()?, steps)?;
-    let mut compare = Compare { expected: &expected, kv_cols, modules: [Distance::new(); Module::ALL.len()] };
+    let mut compare =
+        Compare { expected: &expected, kv_cols, modules: [Distance::default(); Module::ALL.len()] };
     model.sample_with(&inputs.inputs(), &mut actions, Some(&mut compare))?;
 
     println!("{} against reference, {steps} steps, seed {}", model.device().describe(), args.seed);

@@ -7,9 +7,9 @@ mod stages;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use pi0rt::checkpoint::Checkpoint;
+use pi0rt::checkpoint::{Checkpoint, Processing};
 use pi0rt::model::{Inputs, Pi0, Rtc, RtcSchedule};
-use pi0rt::policy::{Frame, ImageProcessor, Normalizer, PixelFormat, Prompter};
+use pi0rt::policy::{Frame, ImageProcessor, Normalizer, PixelFormat, PromptRule, Prompter};
 
 use crate::CommandResult;
 use crate::device_args::DeviceArgs;
@@ -122,6 +122,22 @@ impl Runner<'_> {
         if golden_f32 && self.args.device.is_f32() { Tolerance::F32 } else { Tolerance::Bf16 }
     }
 
+    /// The checkpoint's processing, by lerobot's rules where lerobot made the golden file: its frames
+    /// were resized and its state normalised that way, whichever layout the weights lie in now.
+    fn processing(&self, case: &Case) -> Processing {
+        let mut processing = self.checkpoint.processing().clone();
+        if case.text("lerobot").is_some() {
+            processing.antialias = false;
+            processing.clean_prompt = false;
+            for normalization in [&mut processing.state, &mut processing.action].into_iter().flatten() {
+                if normalization.epsilon_on_inverse {
+                    (normalization.epsilon, normalization.epsilon_on_inverse) = (1e-8, false);
+                }
+            }
+        }
+        processing
+    }
+
     fn model(&mut self, steps: usize) -> Result<&mut Pi0, Box<dyn std::error::Error>> {
         if self.model.as_ref().is_none_or(|(loaded, _)| *loaded != steps) {
             self.model = None;
@@ -140,10 +156,11 @@ impl Runner<'_> {
         notes: &mut Vec<String>,
     ) -> Result<(), Box<dyn std::error::Error>> {
         let element = case.element(index);
-        let images = self.images(element, report)?;
+        let processing = self.processing(case);
+        let images = self.images(element, &processing, report)?;
         let tokens = element.tokens();
-        self.compare_tokens(case, index, &tokens, report, notes);
-        let state = self.state(element, report)?;
+        self.compare_tokens(case, index, &processing, &tokens, report, notes);
+        let state = self.state(element, &processing, report)?;
         let noise = element.values("noise").unwrap_or_default();
         let left_over = element.values("prev_chunk_left_over");
         let rtc = left_over.as_deref().map(|left_over| Rtc {
@@ -160,7 +177,7 @@ impl Runner<'_> {
         let mut compare = Compare::new(element, arch.patches(), report);
         compare.layout(arch.chunk_size);
         self.model(case.steps())?.sample_with(&inputs, &mut actions, Some(&mut compare))?;
-        self.compare_actions(element, &actions, report)
+        self.compare_actions(element, &processing, &actions, report)
     }
 
     /// Frames of the cameras that are there, preprocessed, in the order in which the model sees
@@ -168,10 +185,10 @@ impl Runner<'_> {
     fn images(
         &self,
         element: Element<'_>,
+        processing: &Processing,
         report: &mut Report,
     ) -> Result<Vec<f32>, Box<dyn std::error::Error>> {
         let arch = self.checkpoint.arch();
-        let processing = self.checkpoint.processing();
         let len = 3 * arch.image_size * arch.image_size;
         let mut processor = ImageProcessor::new(arch.image_size, processing.antialias);
         let mut images = Vec::new();
@@ -207,12 +224,19 @@ impl Runner<'_> {
         &self,
         case: &Case,
         index: usize,
+        processing: &Processing,
         golden: &[u32],
         report: &mut Report,
         notes: &mut Vec<String>,
     ) {
         let Some(task) = case.text("task").filter(|_| index == 0) else { return };
-        let prompt = Prompter::for_checkpoint(&self.checkpoint, self.args.device.tokenizer())
+        let rule = PromptRule {
+            clean: processing.clean_prompt,
+            max_tokens: processing.max_tokens,
+            truncate: processing.truncate_prompt,
+            vocab_size: self.checkpoint.arch().vocab_size,
+        };
+        let prompt = Prompter::load(rule, self.checkpoint.dir(), self.args.device.tokenizer())
             .and_then(|prompter| Ok((prompter.tokenizer()?.vocab_size(), prompter.prompt(task)?)));
         match prompt {
             Err(error) => notes.push(format!("tokens not compared: {error}")),
@@ -229,13 +253,13 @@ impl Runner<'_> {
     fn state(
         &self,
         element: Element<'_>,
+        processing: &Processing,
         report: &mut Report,
     ) -> Result<Vec<f32>, Box<dyn std::error::Error>> {
         let raw = element.values("state_raw").unwrap_or_default();
         let mut state = vec![0.0; self.checkpoint.arch().max_state_dim];
         let dim = self.checkpoint.arch().state_dim;
-        Normalizer::new("state", self.checkpoint.processing().state.as_ref(), dim)?
-            .normalize(&raw, &mut state)?;
+        Normalizer::new("state", processing.state.as_ref(), dim)?.normalize(&raw, &mut state)?;
         if let Some(golden) = element.values("state") {
             report.compare("state", &golden, &state);
         }
@@ -245,12 +269,13 @@ impl Runner<'_> {
     fn compare_actions(
         &self,
         element: Element<'_>,
+        processing: &Processing,
         actions: &[f32],
         report: &mut Report,
     ) -> Result<(), Box<dyn std::error::Error>> {
         let arch = self.checkpoint.arch();
         let (dim, width) = (arch.action_dim, arch.max_action_dim);
-        let normalizer = Normalizer::new("action", self.checkpoint.processing().action.as_ref(), dim)?;
+        let normalizer = Normalizer::new("action", processing.action.as_ref(), dim)?;
         let sliced: Vec<f32> = actions.chunks_exact(width).flat_map(|row| &row[..dim]).copied().collect();
         let mut robot = vec![0.0; sliced.len()];
         normalizer.denormalize(actions, width, &mut robot);

@@ -38,7 +38,7 @@ impl Report {
         } else {
             Distance::of(&[1.0], &[f32::NAN])
         };
-        self.tensors.entry(tensor.to_string()).or_insert_with(Distance::new).merge(&distance);
+        self.tensors.entry(tensor.to_string()).or_default().merge(&distance);
     }
 
     /// Golden tensors compared.
