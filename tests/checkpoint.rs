@@ -635,8 +635,15 @@ fn a_conversion_that_fails_leaves_nothing_behind() {
     fs::create_dir_all(&out).unwrap();
     fs::write(out.join("mine"), "x").unwrap();
     messages(&write(&out, false).unwrap_err().to_string(), &["new/checkpoint", "already exists", "--force"]);
+    fs::write(out.join("config.json"), "{}").unwrap();
     write(&out, true).unwrap_err();
     assert_eq!(fs::read(out.join("mine")).unwrap(), b"x");
+    assert_eq!(
+        fs::read(out.join("config.json")).unwrap(),
+        b"{}",
+        "replaced by that of a checkpoint that failed"
+    );
+    assert_eq!(fs::read_dir(&out).unwrap().count(), 2);
     assert!(!out.join("model.safetensors").exists() && !out.join(".model.safetensors.partial").exists());
     messages(&write(&dir, true).unwrap_err().to_string(), &["is the checkpoint itself"]);
 }

@@ -83,32 +83,46 @@ fn sizes_that_can_not_be_are_refused() {
 fn nothing_is_overwritten_unasked() {
     let dir = TempDir::new();
     let mut wanted = Synth { arch: preset("tiny").unwrap(), seed: 2, dtype: Dtype::F32, force: false };
-    fs::copy(golden().join("tokenizer.json"), dir.join("tokenizer.json")).unwrap();
-    fs::write(dir.join("config.json"), "{}").unwrap();
-    let refused = |synth: &Synth, name: &str| match synth.write(&dir, &|_| ()) {
-        Err(CheckpointError::Exists { path, .. }) => assert_eq!(path, dir.join(name)),
+    fs::write(dir.join("mine"), "x").unwrap();
+    match wanted.write(&dir, &|_| ()) {
+        Err(CheckpointError::Exists { path, .. }) => assert_eq!(path, *dir),
         other => panic!("{other:?}"),
-    };
-    refused(&wanted, "config.json");
-    fs::remove_file(dir.join("config.json")).unwrap();
+    }
+    assert_eq!(fs::read_dir(&*dir).unwrap().count(), 1);
+    wanted.force = true;
     wanted.write(&dir, &|_| ()).unwrap();
-    refused(&wanted, "model.safetensors");
+    assert_eq!(fs::read(dir.join("mine")).unwrap(), b"x");
     let before = Model::read(&dir);
-    (wanted.seed, wanted.force) = (3, true);
+    wanted.seed = 3;
     wanted.write(&dir, &|_| ()).unwrap();
     assert_ne!(Model::read(&dir).tensors[0].bytes, before.tensors[0].bytes);
 }
 
 #[test]
-fn a_full_disk_is_found_out_first() {
-    // Far more than any disk: the space is asked for before a weight is made.
-    let mut arch = preset("full").unwrap();
-    for (field, value) in [("width", 1 << 20), ("mlp", 1 << 24), ("depth", 64)] {
-        assert!(arch.set(field, value));
+fn a_full_disk_is_found_out_before_anything_is_touched() {
+    let dir = TempDir::new();
+    let mut synth = Synth { arch: preset("tiny").unwrap(), seed: 1, dtype: Dtype::F32, force: true };
+    synth.write(&dir, &|_| ()).unwrap();
+    let files = || {
+        let mut files: Vec<_> = fs::read_dir(&*dir).unwrap().map(|e| e.unwrap().path()).collect();
+        files.sort();
+        files.into_iter().map(|path| (fs::read(&path).unwrap(), path)).collect::<Vec<_>>()
+    };
+    let before = files();
+    for (sizes, says) in [
+        // 4 PB: more than the disk has.
+        (&[("width", 1 << 24), ("mlp", 1 << 24), ("depth", 1)][..], &["bytes, but the disk has"][..]),
+        (
+            &[("width", 1 << 24), ("head_dim", 1 << 24), ("heads", 1024), ("depth", 1024)],
+            &["_proj.weight", "longer than a file can be"],
+        ),
+    ] {
+        synth.arch = preset("full").unwrap();
+        sizes.iter().for_each(|(field, value)| assert!(synth.arch.set(field, *value)));
+        messages(&synth.write(&dir, &|_| ()).unwrap_err().to_string(), says);
+        assert!(files() == before, "{sizes:?}");
+        let parent = TempDir::new();
+        messages(&synth.write(&parent.join("new/out"), &|_| ()).unwrap_err().to_string(), says);
+        assert_eq!(fs::read_dir(&*parent).unwrap().count(), 0);
     }
-    let parent = TempDir::new();
-    let synth = Synth { arch, seed: 1, dtype: Dtype::Bf16, force: false };
-    let error = synth.write(&parent.join("out"), &|_| ()).unwrap_err().to_string();
-    messages(&error, &["model.safetensors"]);
-    assert_eq!(fs::read_dir(&*parent).unwrap().count(), 0, "{error}");
 }

@@ -11,7 +11,7 @@ use super::error::CheckpointError;
 use super::files::{INDEX, MODEL};
 use super::json::read_text;
 use super::output::Output;
-use super::write::{Plan, Planned, Progress, bf16_bits, write_file};
+use super::write::{Plan, Planned, Progress, bf16_bits};
 use super::{Checkpoint, Dtype, SafeTensors, Tensor, lerobot};
 
 const CONFIG: &str = "config.json";
@@ -47,52 +47,38 @@ impl<'a> Conversion<'a> {
             dtype: if tensor.dtype().is_float() { dtype } else { tensor.dtype() },
             shape: tensor.shape().to_vec(),
         });
-        Ok(Self { checkpoint, plan: Plan::new(plan.collect(), &metadata), sources, dtype })
+        Ok(Self { checkpoint, plan: Plan::new(plan.collect(), &metadata)?, sources, dtype })
     }
 
     /// Bytes `model.safetensors` will have.
     pub fn bytes(&self) -> u64 {
-        self.plan.len() as u64
+        self.plan.bytes()
     }
 
-    /// Writes the checkpoint into `dir`, block by block, `model.safetensors` last. A directory that holds
+    /// Writes the checkpoint into `dir`, complete or not at all. A directory that holds
     /// something is refused unless `force`d; the checkpoint's own always is.
     pub fn write(&self, dir: &Path, force: bool, progress: Progress<'_>) -> Result<(), CheckpointError> {
         let source = self.checkpoint.dir();
         let same =
             |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
-        let exists = |hint| CheckpointError::Exists { path: dir.to_path_buf(), hint };
         if same(source, dir) {
-            return Err(exists("it is the checkpoint itself, choose another directory"));
-        }
-        if dir.exists() && !force {
-            let mut entries = std::fs::read_dir(dir).map_err(|e| CheckpointError::io(dir, "list", e))?;
-            if entries.next().is_some() {
-                return Err(exists("choose another directory, or overwrite its files with --force"));
-            }
+            let hint = "it is the checkpoint itself, choose another directory";
+            return Err(CheckpointError::Exists { path: dir.to_path_buf(), hint });
         }
         let others = self.others(dir)?;
-        let output = Output::create(dir)?;
-        for path in others {
-            let target = output.file(&path);
-            if let Some(parent) = target.parent() {
-                std::fs::create_dir_all(parent).map_err(|e| CheckpointError::io(parent, "create", e))?;
-            }
-            let from = source.join(&path);
-            match path.to_str() {
-                Some(CONFIG) => write_file(&target, &self.config(&from)?)?,
-                _ => drop(
-                    std::fs::copy(&from, &target)
-                        .map_err(|e| CheckpointError::io(&from, "copy to the new checkpoint", e))?,
-                ),
-            }
-        }
+        let mut output = Output::create(dir, force)?;
         let fill = |planned: &Planned, range: Range<usize>, out: &mut [u8]| {
             convert(self.sources[&planned.name], range, planned.dtype, out)
         };
-        self.plan.write(&output.file(MODEL), &fill, progress)?;
-        output.finish();
-        Ok(())
+        self.plan.write(&mut output, MODEL, &fill, progress)?;
+        for path in others {
+            let from = source.join(&path);
+            match path.to_str() {
+                Some(CONFIG) => output.write_file(CONFIG, &self.config(&from)?)?,
+                _ => output.copy_file(&path, &from)?,
+            }
+        }
+        output.finish()
     }
 
     /// Every file of the checkpoint but its weights, relative to it. Hidden files stay behind.

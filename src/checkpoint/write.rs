@@ -1,161 +1,185 @@
-//! Writing safetensors files of any size: streamed, by all cores, under a temporary name.
+//! Writing safetensors files of any size: streamed, by all cores, never a tensor held whole.
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::Dtype;
 use super::error::CheckpointError;
+use super::output::Output;
 
-/// Elements a worker produces at once: enough to make a write worthwhile, few enough to stay in cache.
+/// Elements a thread produces at once: enough to make a write worthwhile, few enough for its cache.
 const BLOCK: usize = 1 << 18;
+
+/// Puts elements of a tensor, little-endian, into a buffer.
+pub(super) type Fill<'a> =
+    &'a (dyn Fn(&Planned, Range<usize>, &mut [u8]) -> Result<(), CheckpointError> + Sync);
+
+/// Told, from several threads, how many more bytes are done.
+pub type Progress<'a> = &'a (dyn Fn(u64) + Sync);
 
 /// One tensor to be written.
 pub(super) struct Planned {
-    /// Name as stored.
+    /// Name in the file.
     pub name: String,
     pub dtype: Dtype,
     pub shape: Vec<usize>,
 }
 
-impl Planned {
-    pub fn len(&self) -> usize {
-        self.shape.iter().product()
-    }
-
-    fn bytes(&self) -> usize {
-        self.len() * self.dtype.size()
-    }
+/// A tensor's elements and where they start in the file.
+struct Place {
+    len: usize,
+    start: u64,
 }
 
-/// The layout of a file to be written: the safetensors library's own order, widest dtype first, then
-/// by name, so that its files and these are the same byte for byte.
+/// The layout of a file to be written: as the safetensors library orders it, widest dtype first,
+/// then by name, so that its files and these are the same byte for byte.
 pub(super) struct Plan {
     tensors: Vec<Planned>,
-    starts: Vec<usize>,
+    places: Vec<Place>,
     header: Vec<u8>,
+    bytes: u64,
 }
 
 impl Plan {
-    pub fn new(mut tensors: Vec<Planned>, metadata: &BTreeMap<String, String>) -> Self {
-        let rank = |dtype: Dtype| match dtype {
-            Dtype::I64 => 0,
-            Dtype::F32 => 1,
-            Dtype::Bf16 => 2,
-            Dtype::F16 => 3,
-            Dtype::U8 => 4,
-        };
+    /// Places the tensors.
+    ///
+    /// # Errors
+    /// If they take more bytes than a file can have.
+    pub fn new(
+        mut tensors: Vec<Planned>,
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<Self, CheckpointError> {
         tensors.sort_by(|a, b| rank(a.dtype).cmp(&rank(b.dtype)).then_with(|| a.name.cmp(&b.name)));
         let quoted = |text: &str| serde_json::Value::from(text).to_string();
         let mut entries = Vec::with_capacity(tensors.len() + 1);
         if !metadata.is_empty() {
-            let pairs: Vec<String> =
+            let pairs: Vec<_> =
                 metadata.iter().map(|(k, v)| format!("{}:{}", quoted(k), quoted(v))).collect();
             entries.push(format!("\"__metadata__\":{{{}}}", pairs.join(",")));
         }
-        let mut at = 0;
-        let mut starts = Vec::with_capacity(tensors.len());
+        let mut places = Vec::with_capacity(tensors.len());
+        let mut at = 0u64;
         for t in &tensors {
-            let shape: Vec<String> = t.shape.iter().map(usize::to_string).collect();
+            let too_large = || {
+                let what = format!("shape {:?} makes the file longer than a file can be", t.shape);
+                CheckpointError::Arch(format!("tensor {:?}: {what}", t.name))
+            };
+            let len = t.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).ok_or_else(too_large)?;
+            let end = (len as u64)
+                .checked_mul(t.dtype.size() as u64)
+                .and_then(|bytes| at.checked_add(bytes))
+                .filter(|&end| end < 1 << 62)
+                .ok_or_else(too_large)?;
+            let shape: Vec<_> = t.shape.iter().map(usize::to_string).collect();
             entries.push(format!(
-                "{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{at},{}]}}",
+                "{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{at},{end}]}}",
                 quoted(&t.name),
                 t.dtype,
-                shape.join(","),
-                at + t.bytes()
+                shape.join(",")
             ));
-            starts.push(at);
-            at += t.bytes();
+            places.push(Place { len, start: at });
+            at = end;
         }
         let mut json = format!("{{{}}}", entries.join(","));
         // The tensors' bytes start at a multiple of 8.
         json.extend(std::iter::repeat_n(' ', json.len().next_multiple_of(8) - json.len()));
         let mut header = (json.len() as u64).to_le_bytes().to_vec();
         header.extend_from_slice(json.as_bytes());
-        starts.iter_mut().for_each(|start| *start += header.len());
-        Self { tensors, starts, header }
+        places.iter_mut().for_each(|place| place.start += header.len() as u64);
+        let bytes = header.len() as u64 + at;
+        Ok(Self { tensors, places, header, bytes })
     }
 
     /// Bytes of the file.
-    pub fn len(&self) -> usize {
-        self.header.len() + self.tensors.iter().map(Planned::bytes).sum::<usize>()
+    pub fn bytes(&self) -> u64 {
+        self.bytes
     }
 
-    /// Writes the file under a temporary name beside `target` and renames it when it is complete.
-    /// `fill` puts elements `range` of a tensor into a buffer of their size; it is called from
-    /// several threads. `progress` gets the number of bytes since its last call.
+    /// Writes the file `name` of `output`. `fill` is called from several threads.
     pub fn write(
         &self,
-        target: &Path,
+        output: &mut Output,
+        name: &str,
         fill: Fill<'_>,
         progress: Progress<'_>,
     ) -> Result<(), CheckpointError> {
-        let temporary = Temporary::new(target)?;
-        let write = |e| CheckpointError::io(target, "write", e);
-        reserve(&temporary.file, target, self.len() as u64)?;
-        temporary.file.write_all_at(&self.header, 0).map_err(write)?;
-        progress(self.header.len() as u64);
+        output.create_file(name.as_ref(), self.bytes, |file, path| {
+            file.write_all_at(&self.header, 0).map_err(|e| CheckpointError::io(path, "write", e))?;
+            progress(self.header.len() as u64);
+            self.write_blocks(file, path, fill, progress)
+        })
+    }
 
-        let blocks: Vec<(usize, Range<usize>)> = self
-            .tensors
-            .iter()
-            .enumerate()
-            .flat_map(|(i, t)| {
-                (0..t.len()).step_by(BLOCK).map(move |start| (i, start..t.len().min(start + BLOCK)))
-            })
-            .collect();
+    fn write_blocks(
+        &self,
+        file: &File,
+        path: &Path,
+        fill: Fill<'_>,
+        progress: Progress<'_>,
+    ) -> Result<(), CheckpointError> {
+        // Blocks are numbered through all tensors: one counter shares the work out in file order.
+        let mut first = vec![0];
+        first.extend(self.places.iter().scan(0, |blocks, place| {
+            *blocks += place.len.div_ceil(BLOCK);
+            Some(*blocks)
+        }));
+        let blocks = first.last().copied().unwrap_or(0);
         let next = AtomicUsize::new(0);
         let failure = Mutex::new(None);
         let work = || {
             let mut buffer = vec![0; 8 * BLOCK];
-            while let Some((i, range)) = blocks.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let tensor = &self.tensors[*i];
-                let buffer = &mut buffer[..range.len() * tensor.dtype.size()];
-                let at = self.starts[*i] + range.start * tensor.dtype.size();
-                let done = fill(tensor, range.clone(), buffer)
-                    .and_then(|()| temporary.file.write_all_at(buffer, at as u64).map_err(write));
+            loop {
+                let block = next.fetch_add(1, Ordering::Relaxed);
+                if block >= blocks {
+                    return;
+                }
+                let i = first.partition_point(|&f| f <= block) - 1;
+                let (tensor, place) = (&self.tensors[i], &self.places[i]);
+                let start = (block - first[i]) * BLOCK;
+                let range = start..place.len.min(start + BLOCK);
+                let size = tensor.dtype.size();
+                let buffer = &mut buffer[..range.len() * size];
+                let at = place.start + (start * size) as u64;
+                let done = fill(tensor, range, buffer).and_then(|()| {
+                    file.write_all_at(buffer, at).map_err(|e| CheckpointError::io(path, "write", e))
+                });
                 if let Err(error) = done {
-                    next.store(blocks.len(), Ordering::Relaxed);
+                    next.store(blocks, Ordering::Relaxed);
                     failure.lock().unwrap_or_else(|e| e.into_inner()).get_or_insert(error);
                     return;
                 }
                 progress(buffer.len() as u64);
             }
         };
-        let workers = std::thread::available_parallelism().map_or(1, usize::from).min(blocks.len().max(1));
+        let threads = std::thread::available_parallelism().map_or(1, usize::from).min(blocks.max(1));
         std::thread::scope(|scope| {
-            for _ in 1..workers {
+            for _ in 1..threads {
                 scope.spawn(work);
             }
             work();
         });
-        match failure.into_inner().unwrap_or_else(|e| e.into_inner()) {
-            Some(error) => Err(error),
-            None => temporary.finish(),
-        }
+        failure.into_inner().unwrap_or_else(|e| e.into_inner()).map_or(Ok(()), Err)
     }
 }
 
-/// Puts elements of a tensor, little-endian, into a buffer.
-pub(super) type Fill<'a> =
-    &'a (dyn Fn(&Planned, Range<usize>, &mut [u8]) -> Result<(), CheckpointError> + Sync);
-
-/// Told how many more bytes are done, from several threads.
-pub type Progress<'a> = &'a (dyn Fn(u64) + Sync);
-
-/// Writes a small file whole, under a temporary name first.
-pub(super) fn write_file(target: &Path, bytes: &[u8]) -> Result<(), CheckpointError> {
-    let temporary = Temporary::new(target)?;
-    temporary.file.write_all_at(bytes, 0).map_err(|e| CheckpointError::io(target, "write", e))?;
-    temporary.finish()
+/// The safetensors library sorts by this, the reverse of its dtypes' declaration.
+fn rank(dtype: Dtype) -> u8 {
+    match dtype {
+        Dtype::I64 => 0,
+        Dtype::F32 => 1,
+        Dtype::Bf16 => 2,
+        Dtype::F16 => 3,
+        Dtype::U8 => 4,
+    }
 }
 
-/// A value rounded to bf16, ties to even. (`half` branches on NaN, which keeps loops from becoming
-/// vector code.)
+/// A value rounded to bf16, ties to even. `half` branches on NaN, which keeps loops from becoming
+/// vector code.
 #[inline]
 pub(super) fn bf16_bits(value: f32) -> u16 {
     let bits = value.to_bits();
@@ -164,59 +188,10 @@ pub(super) fn bf16_bits(value: f32) -> u16 {
     if value.is_nan() { quiet } else { rounded }
 }
 
-/// Takes the space first: a full disk is found out before the work is done.
-fn reserve(file: &File, target: &Path, len: u64) -> Result<(), CheckpointError> {
-    use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
-    use rustix::io::Errno;
-
-    match fallocate(file, FallocateFlags::empty(), 0, len) {
-        Ok(()) => Ok(()),
-        Err(Errno::NOSPC) => {
-            let free = fstatvfs(file).map_or(0, |s| s.f_bavail.saturating_mul(s.f_frsize));
-            Err(CheckpointError::file(target, format!("needs {len} bytes, but the disk has {free} free")))
-        }
-        // Not every file system can reserve.
-        Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
-            file.set_len(len).map_err(|e| CheckpointError::io(target, "extend", e))
-        }
-        Err(e) => Err(CheckpointError::io(target, "reserve space for", e.into())),
-    }
-}
-
-/// A file under a temporary name, removed unless it is finished.
-struct Temporary {
-    file: File,
-    path: PathBuf,
-    target: PathBuf,
-    finished: bool,
-}
-
-impl Temporary {
-    fn new(target: &Path) -> Result<Self, CheckpointError> {
-        let mut name = std::ffi::OsString::from(".");
-        name.push(target.file_name().unwrap_or_default());
-        name.push(".partial");
-        let path = target.with_file_name(name);
-        let file = File::create(&path).map_err(|e| CheckpointError::io(&path, "create", e))?;
-        Ok(Self { file, path, target: target.to_path_buf(), finished: false })
-    }
-
-    fn finish(mut self) -> Result<(), CheckpointError> {
-        // A rename may reach the disk before the data does.
-        self.file.sync_all().map_err(|e| CheckpointError::io(&self.target, "write", e))?;
-        std::fs::rename(&self.path, &self.target)
-            .map_err(|e| CheckpointError::io(&self.target, "rename the finished file to", e))?;
-        self.finished = true;
-        Ok(())
-    }
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        if !self.finished {
-            // Nothing can be done about a failure here.
-            let _ = std::fs::remove_file(&self.path);
-        }
+/// Fills `out` with values of `N` bytes each.
+pub(super) fn put<const N: usize>(out: &mut [u8], values: impl Iterator<Item = [u8; N]>) {
+    for (place, value) in out.as_chunks_mut().0.iter_mut().zip(values) {
+        *place = value;
     }
 }
 
@@ -231,5 +206,17 @@ mod tests {
             let value = f32::from_bits(bits);
             assert_eq!(bf16_bits(value), half::bf16::from_f32(value).to_bits(), "{bits:#x}");
         }
+    }
+
+    #[test]
+    fn files_too_long_to_exist_are_refused() {
+        let tensor = |n: usize| Planned {
+            name: format!("t{n}"),
+            dtype: Dtype::F32,
+            shape: vec![1 << 30, (1 << 30) - 1],
+        };
+        assert!(Plan::new(vec![tensor(0)], &BTreeMap::new()).is_ok());
+        let error = Plan::new(vec![tensor(0), tensor(1)], &BTreeMap::new()).err().unwrap().to_string();
+        assert!(error.contains("tensor \"t1\"") && error.contains("longer than a file can be"), "{error}");
     }
 }

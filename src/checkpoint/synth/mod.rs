@@ -21,7 +21,7 @@ use super::error::CheckpointError;
 use super::files::MODEL;
 use super::output::Output;
 use super::weights::{EMBED_TOKENS, EXPERT_LM_HEAD, LM_HEAD, Spec, weights};
-use super::write::{Plan, Planned, Progress, bf16_bits, write_file};
+use super::write::{Plan, Planned, Progress, bf16_bits, put};
 use super::{Arch, Dtype, lerobot};
 use rule::{Stream, distribution};
 
@@ -86,34 +86,15 @@ impl Synth {
     /// Bytes `model.safetensors` will have.
     pub fn bytes(&self) -> Result<u64, CheckpointError> {
         self.check()?;
-        Ok(self.plan().len() as u64)
+        Ok(self.plan()?.bytes())
     }
 
-    /// Writes the checkpoint into `dir`, lerobot's layout, `model.safetensors` last. Without
-    /// [`force`](Self::force) nothing that is there and differs is overwritten.
+    /// Writes the checkpoint into `dir`, lerobot's layout: complete, or not at all. Without
+    /// [`force`](Self::force) a directory that holds something is refused.
     pub fn write(&self, dir: &Path, progress: Progress<'_>) -> Result<(), CheckpointError> {
         self.check()?;
-        let small = self.small_files();
-        let model = dir.join(MODEL);
-        if !self.force {
-            let hint = "choose another directory, or overwrite it with --force";
-            let differs = |name: &str, bytes: &[u8]| {
-                let path = dir.join(name);
-                (path.exists() && std::fs::read(&path).ok().as_deref() != Some(bytes)).then_some(path)
-            };
-            let taken = model.exists().then(|| model.clone());
-            if let Some(path) = taken.or_else(|| small.iter().find_map(|(name, bytes)| differs(name, bytes)))
-            {
-                return Err(CheckpointError::Exists { path, hint });
-            }
-        }
-        let output = Output::create(dir)?;
-        for (name, bytes) in &small {
-            write_file(&output.file(name), bytes)?;
-        }
-        for name in [lerobot::NORMALIZER_STATE, lerobot::UNNORMALIZER_STATE] {
-            self.write_statistics(&output.file(name))?;
-        }
+        let plan = self.plan()?;
+        let mut output = Output::create(dir, self.force)?;
         let fill = |tensor: &Planned, range: std::ops::Range<usize>, out: &mut [u8]| {
             let name = tensor.name.strip_prefix("model.").unwrap_or(&tensor.name);
             // Gemma ties the two: its lm_head holds the embedding matrix.
@@ -126,9 +107,14 @@ impl Synth {
             }
             Ok(())
         };
-        self.plan().write(&model, &fill, progress)?;
-        output.finish();
-        Ok(())
+        plan.write(&mut output, MODEL, &fill, progress)?;
+        for (name, bytes) in self.small_files() {
+            output.write_file(name, &bytes)?;
+        }
+        for name in [lerobot::NORMALIZER_STATE, lerobot::UNNORMALIZER_STATE] {
+            self.write_statistics(&mut output, name)?;
+        }
+        output.finish()
     }
 
     fn check(&self) -> Result<(), CheckpointError> {
@@ -148,7 +134,7 @@ impl Synth {
         Ok(())
     }
 
-    fn plan(&self) -> Plan {
+    fn plan(&self) -> Result<Plan, CheckpointError> {
         let a = &self.arch;
         let more = [(EMBED_TOKENS, a.width), (LM_HEAD, a.width), (EXPERT_LM_HEAD, a.expert_width)]
             .map(|(name, width)| Spec { name: name.into(), shape: vec![a.vocab_size, width], dims: "" });
@@ -182,7 +168,7 @@ impl Synth {
         ]
     }
 
-    fn write_statistics(&self, path: &Path) -> Result<(), CheckpointError> {
+    fn write_statistics(&self, output: &mut Output, name: &str) -> Result<(), CheckpointError> {
         let statistics =
             [("observation.state", "state", self.arch.state_dim), ("action", "action", self.arch.action_dim)]
                 .into_iter()
@@ -202,13 +188,6 @@ impl Synth {
             put(out, statistics[&tensor.name][range].iter().map(|v| v.to_le_bytes()));
             Ok(())
         };
-        Plan::new(tensors, &BTreeMap::new()).write(path, &fill, &|_| ())
-    }
-}
-
-/// Fills `out` with values of `N` bytes each.
-fn put<const N: usize>(out: &mut [u8], values: impl Iterator<Item = [u8; N]>) {
-    for (place, value) in out.as_chunks_mut().0.iter_mut().zip(values) {
-        *place = value;
+        Plan::new(tensors, &BTreeMap::new())?.write(output, name, &fill, &|_| ())
     }
 }
