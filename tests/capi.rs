@@ -12,10 +12,11 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The directory with the built libraries.
+/// The directory with the libraries that were built with this test. (`cargo test` leaves them beside
+/// it; only `cargo build` puts them one level up, where older ones may lie.)
 fn built() -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    test.parent().unwrap().parent().unwrap().to_owned()
+    test.parent().unwrap().to_owned()
 }
 
 fn run(command: &mut Command) -> Output {

@@ -68,7 +68,7 @@ impl Denoise {
         Ok(())
     }
 
-    /// Integrates x from noise to actions; `guided` is the bound on the guidance weight.
+    /// Integrates [`x`](Self::x), which holds the noise, to actions; `guided` is the bound on the guidance weight.
     pub fn integrate(
         &self,
         mut ops: Ops<'_>,
@@ -79,7 +79,6 @@ impl Denoise {
     ) -> Result<(), ModelError> {
         let (x, v) = (self.x.all(), self.v.all());
         let dt = -1.0 / self.steps as f32;
-        ops.copy(self.noise.all(), x)?;
         for step in 0..self.steps {
             ops.stage(Stage::X(step), Source::View(x))?;
             let suffix = suffix.embed_actions(ops.within(Module::Suffix), x, step)?;

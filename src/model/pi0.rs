@@ -125,6 +125,7 @@ impl Pi0 {
             timings.prefix_ns = lap.end(&mut ops)?;
             let state = self.suffix.embed_state(ops.within(Module::Suffix))?;
             self.backbone.state(ops.within(Module::Backbone), state, sequence)?;
+            ops.copy(self.denoise.noise(), self.denoise.x())?;
             let guided = inputs.rtc.as_ref().map(|rtc| rtc.max_weight);
             let denoise = ops.within(Module::Denoise);
             self.denoise.integrate(denoise, &self.backbone, &self.suffix, sequence, guided)?;

@@ -77,7 +77,7 @@ fn print_ops(ledger: &Ledger, module: Module) {
     }
 }
 
-/// Share of operations on the device. A module without operations has none on the host.
+/// Share of operations on the device. A module without any has done its work at load.
 fn share(device: u32, host: u32) -> String {
     match device + host {
         0 => "at load".into(),
