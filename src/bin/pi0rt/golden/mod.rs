@@ -100,7 +100,8 @@ fn golden_files(dir: &Path, only: Option<&str>) -> Result<Vec<PathBuf>, Box<dyn 
     }
     files.sort();
     if files.is_empty() {
-        return Err(format!("{}: no golden_*.safetensors", dir.display()).into());
+        let filter = only.map_or(String::new(), |text| format!(" with {text:?} in its name"));
+        return Err(format!("{}: no golden_*.safetensors{filter}", dir.display()).into());
     }
     Ok(files)
 }
