@@ -82,6 +82,43 @@ fn portable_kernels_pass_too() {
     }
 }
 
+/// Sizes that no kernel was made for, heads of odd width among them, on every kind of kernel.
+#[test]
+fn odd_sizes_agree_with_the_reference() {
+    let dir = std::env::temp_dir().join(format!("pi0rt-golden-odd-{}", std::process::id()));
+    let pi0rt = || Command::new(env!("CARGO_BIN_EXE_pi0rt"));
+    for sizes in [
+        &["vision_width=76", "vision_mlp=137", "width=65", "mlp=161", "expert_mlp=113"][..],
+        &[
+            "head_dim=18",
+            "heads=6",
+            "kv_heads=2",
+            "depth=1",
+            "chunk_size=1",
+            "max_action_dim=31",
+            "num_inference_steps=3",
+        ],
+    ] {
+        let mut synth = pi0rt();
+        synth.args(["synth", "--preset", "tiny", "--weights", "bf16", "--force", "--out"]).arg(&dir);
+        synth.args(sizes.iter().flat_map(|size| ["--set", size]));
+        let output = synth.output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        for path in ["portable", "portable-bf16"] {
+            let mut pcc = pi0rt();
+            pcc.args(["pcc", "--least", "0.9999", "--checkpoint"]).arg(&dir).env("PI0RT_CPU_PATH", path);
+            let output = pcc.output().unwrap();
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            assert!(
+                output.status.success(),
+                "{path} {sizes:?}: {text}{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
+        }
+    }
+    std::fs::remove_dir_all(&dir).unwrap();
+}
+
 /// The same weights in openpi's layout, as its conversion writes them: no `model.`, the output head
 /// in place of the embedding, statistics in assets.
 #[test]

@@ -9,9 +9,9 @@ use super::image::{ImageProcessor, MAX_FRAME};
 use super::noise;
 use super::normalize::Normalizer;
 use super::prompt::{Prompt, Prompter};
-use crate::checkpoint::Checkpoint;
+use crate::checkpoint::{Arch, Checkpoint};
 use crate::device::Device;
-use crate::device::cpu::{Cpu, CpuOptions};
+use crate::device::cpu::{Cpu, CpuOptions, Precision};
 use crate::device::reference::Reference;
 use crate::model::{Inputs, Pi0, Rtc, Timings};
 
@@ -31,13 +31,23 @@ impl Default for DeviceChoice {
 }
 
 impl DeviceChoice {
-    /// Opens the device.
+    /// Opens the device for a model of these sizes.
+    ///
+    /// bf16 products take the values of a head in pairs. PI0's heads are all of even width; a model
+    /// whose are not is computed in f32.
     ///
     /// # Errors
     /// If it can't do what is asked.
-    pub fn open(&self) -> Result<Box<dyn Device>, crate::device::DeviceError> {
+    pub fn open(&self, arch: &Arch) -> Result<Box<dyn Device>, crate::device::DeviceError> {
         Ok(match self {
             DeviceChoice::Reference => Box::new(Reference::new()),
+            DeviceChoice::Cpu(options) if !arch.vision_head_dim().is_multiple_of(2) => {
+                log::warn!(
+                    "vision heads are {} wide, an odd number: computing in f32",
+                    arch.vision_head_dim()
+                );
+                Box::new(Cpu::new(&CpuOptions { precision: Precision::F32, ..options.clone() })?)
+            }
             DeviceChoice::Cpu(options) => Box::new(Cpu::new(options)?),
         })
     }
@@ -161,7 +171,7 @@ impl Policy {
         let (prompter, model) = std::thread::scope(|scope| {
             let prompter =
                 scope.spawn(|| Prompter::for_checkpoint(&checkpoint, options.tokenizer.as_deref()));
-            let model = options.device.open().map_err(PolicyError::from);
+            let model = options.device.open(checkpoint.arch()).map_err(PolicyError::from);
             let model = model.and_then(|device| Ok(Pi0::load(&checkpoint, device, steps)?));
             let prompter = prompter.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             Ok::<_, PolicyError>((prompter?, model?))

@@ -30,7 +30,7 @@ pub struct Args {
 pub fn run(args: &Args) -> CommandResult {
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
     let steps = args.device.steps(&checkpoint);
-    let mut model = Pi0::load(&checkpoint, args.device.open()?, steps)?;
+    let mut model = Pi0::load(&checkpoint, args.device.open(&checkpoint)?, steps)?;
     let arch = model.arch().clone();
     let cameras = checkpoint.processing().cameras.len();
     let inputs = SyntheticInputs::new(&arch, cameras, arch.tokenizer_max_length, true, 0);

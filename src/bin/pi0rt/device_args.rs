@@ -57,12 +57,12 @@ impl DeviceArgs {
         })
     }
 
-    /// Opens the device, for a model without a policy around it.
+    /// Opens the device for a checkpoint's model without a policy around it.
     ///
     /// # Errors
     /// If it can't do what is asked.
-    pub fn open(&self) -> Result<Box<dyn Device>, DeviceError> {
-        self.choice()?.open()
+    pub fn open(&self, checkpoint: &Checkpoint) -> Result<Box<dyn Device>, DeviceError> {
+        self.choice()?.open(checkpoint.arch())
     }
 
     /// Denoising steps: those asked for, else the checkpoint's.

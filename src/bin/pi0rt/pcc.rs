@@ -46,7 +46,7 @@ pub fn run(args: &Args) -> CommandResult {
     reference.sample_with(&inputs.inputs(), &mut actions, Some(&mut expected))?;
     drop(reference);
 
-    let mut model = Pi0::load(&checkpoint, args.device.open()?, steps)?;
+    let mut model = Pi0::load(&checkpoint, args.device.open(&checkpoint)?, steps)?;
     let mut compare =
         Compare { expected: &expected, kv_cols, modules: [Distance::default(); Module::ALL.len()] };
     model.sample_with(&inputs.inputs(), &mut actions, Some(&mut compare))?;

@@ -142,7 +142,7 @@ impl Runner<'_> {
     fn model(&mut self, steps: usize) -> Result<&mut Pi0, Box<dyn std::error::Error>> {
         if self.model.as_ref().is_none_or(|(loaded, _)| *loaded != steps) {
             self.model = None;
-            let model = Pi0::load(&self.checkpoint, self.args.device.open()?, steps)?;
+            let model = Pi0::load(&self.checkpoint, self.args.device.open(&self.checkpoint)?, steps)?;
             self.model = Some((steps, model));
         }
         let (_, model) = self.model.as_mut().expect("loaded above");
