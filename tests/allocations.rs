@@ -2,37 +2,12 @@
 //!
 //! One test in this file: the allocator counts for the whole process.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+mod counting;
+
 use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use pi0rt::device::cpu::{CpuOptions, Precision};
 use pi0rt::policy::{Chunk, DeviceChoice, Frame, Noise, Observation, PixelFormat, Policy, PolicyOptions};
-
-struct Counting;
-
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: hands everything to the system allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's contract is the system allocator's.
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        // SAFETY: as above.
-        unsafe { System.dealloc(ptr, layout) }
-    }
-    unsafe fn realloc(&self, ptr: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as above.
-        unsafe { System.realloc(ptr, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn a_chunk_allocates_nothing_after_warm_up() {
@@ -51,14 +26,14 @@ fn a_chunk_allocates_nothing_after_warm_up() {
         let mut chunk = Chunk::new(policy.info());
         let state = vec![0.1; policy.info().state_dim];
 
-        let before = ALLOCATIONS.load(Ordering::Relaxed);
+        let before = counting::allocations();
         for (i, prompt) in prompts.iter().cycle().take(4).enumerate() {
             // Other prompts, an absent camera: other shapes, the same buffers.
             let frames = [Some(frame), (i % 2 == 0).then_some(frame), Some(frame)];
             let observation = Observation { frames: &frames, state: &state, prompt, rtc: None };
             policy.infer(&observation, Noise::Seed(i as u64), &mut chunk).unwrap();
         }
-        let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+        let allocations = counting::allocations() - before;
         assert_eq!(allocations, 0, "{precision:?}");
         assert!(chunk.actions.iter().all(|a| a.is_finite()));
     }

@@ -1,35 +1,11 @@
 //! Neither the client's fast path nor the daemon's side of it allocates.
 
+mod counting;
 mod ipc_support;
-
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use ipc_support::*;
 use pi0rt::client::ClientError;
 use pi0rt::daemon::{Options, Wake};
-
-/// Counts allocations of the whole process.
-struct Counting;
-
-static COUNT: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: passes everything on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        COUNT.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: as the caller promised.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: as the caller promised.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
 
 #[test]
 fn submit_poll_and_action_do_not_allocate_on_either_side() {
@@ -55,8 +31,8 @@ fn submit_poll_and_action_do_not_allocate_on_either_side() {
             assert!(info.chunk > 0);
         };
         (0..100).for_each(&mut round);
-        let before = COUNT.load(Ordering::SeqCst);
+        let before = counting::allocations();
         (0..5000).for_each(&mut round);
-        assert_eq!(COUNT.load(Ordering::SeqCst) - before, 0);
+        assert_eq!(counting::allocations() - before, 0);
     }
 }

@@ -3,7 +3,6 @@
 mod error;
 mod frame;
 mod image;
-mod noise;
 mod normalize;
 #[allow(clippy::module_inception)]
 mod policy;

@@ -6,14 +6,13 @@ use std::time::Instant;
 use super::error::{BadObservation, PolicyError};
 use super::frame::{Frame, PixelFormat};
 use super::image::{ImageProcessor, MAX_FRAME};
-use super::noise;
 use super::normalize::Normalizer;
 use super::prompt::{Prompt, Prompter};
 use crate::checkpoint::{Arch, Checkpoint};
 use crate::device::Device;
 use crate::device::cpu::{Cpu, CpuOptions, Precision};
 use crate::device::reference::Reference;
-use crate::model::{Inputs, Pi0, Rtc, Timings};
+use crate::model::{Inputs, Pi0, Rtc, Timings, common};
 
 /// What a policy runs on.
 #[derive(Clone, Debug)]
@@ -260,7 +259,7 @@ impl Policy {
         let cameras = self.preprocess(observation)?;
         let noise = match noise {
             Noise::Seed(seed) => {
-                noise::fill(seed, &mut self.noise);
+                common::noise(seed, &mut self.noise);
                 &self.noise
             }
             Noise::Given(noise) => {
