@@ -6,7 +6,9 @@ mod counting;
 
 use std::path::Path;
 
-use pi0rt::device::cpu::{CpuOptions, Precision};
+use pi0rt::checkpoint::Checkpoint;
+use pi0rt::device::cpu::{Cpu, CpuOptions, Precision};
+use pi0rt::model::{Inputs, Pi0};
 use pi0rt::policy::{Chunk, DeviceChoice, Frame, Noise, Observation, PixelFormat, Policy, PolicyOptions};
 
 #[test]
@@ -37,4 +39,28 @@ fn a_chunk_allocates_nothing_after_warm_up() {
         assert_eq!(allocations, 0, "{precision:?}");
         assert!(chunk.actions.iter().all(|a| a.is_finite()));
     }
+    a_timed_chunk(&dir);
+}
+
+/// The same of the model alone when every operation is timed.
+fn a_timed_chunk(dir: &Path) {
+    let checkpoint = Checkpoint::open(dir).unwrap();
+    let arch = checkpoint.arch();
+    let device = Cpu::new(&CpuOptions { threads: Some(2), ..Default::default() }).unwrap();
+    let mut model = Pi0::load(&checkpoint, Box::new(device), 2).unwrap();
+    let noise = vec![0.5; arch.chunk_size * arch.max_action_dim];
+    let inputs = Inputs {
+        images: &vec![0.5; 3 * arch.image_size * arch.image_size],
+        tokens: &[1, 2],
+        state: &vec![0.1; arch.max_state_dim],
+        noise: &noise,
+        rtc: None,
+    };
+    let mut actions = noise.clone();
+    model.ledger().time(true);
+    model.sample(&inputs, &mut actions).unwrap();
+    let before = counting::allocations();
+    model.sample(&inputs, &mut actions).unwrap();
+    assert_eq!(counting::allocations() - before, 0, "timed");
+    assert!(model.ledger().total().elapsed_ns > 0);
 }

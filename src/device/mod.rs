@@ -9,6 +9,7 @@
 //! own business: the model sees rows and columns only, through [`View`]s.
 
 pub mod cpu;
+pub mod dry;
 pub mod reference;
 
 use std::ops::Range;
@@ -214,6 +215,23 @@ pub enum DeviceError {
     Lost(String),
 }
 
+/// What a device can do at most, as it measured itself a moment ago: all its threads at once, on a
+/// machine as busy as it was.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ceiling {
+    /// Kernels whose products were measured.
+    pub kernels: &'static str,
+    /// What their operands are.
+    pub operands: &'static str,
+    /// Threads.
+    pub threads: usize,
+    /// Products whose operands lie in registers and the nearest cache, floating point operations
+    /// per second.
+    pub flops: f64,
+    /// Reading memory far larger than the caches, bytes per second.
+    pub bandwidth: f64,
+}
+
 /// Result of an operation: where it ran.
 pub type OpResult = Result<Ran, DeviceError>;
 
@@ -234,6 +252,9 @@ pub trait Device: Send {
 
     /// The pair of matrices of a gated MLP for [`geglu`](Self::geglu), both `[hidden, in]`.
     fn gated_weight(&mut self, gate: &Tensor, up: &Tensor) -> Result<Weight, DeviceError>;
+
+    /// Bytes of a matrix or a pair of them as the device keeps it: what one product reads.
+    fn weight_bytes(&self, weight: Weight) -> usize;
 
     /// A vector of f32, copied.
     fn vector(&mut self, values: &[f32]) -> Result<Vector, DeviceError>;
@@ -258,6 +279,12 @@ pub trait Device: Send {
 
     /// Bytes the device holds beyond the mapped checkpoint (activations, packed weights, scratch).
     fn bytes(&self) -> usize;
+
+    /// Measures what the sealed device can do at most, in a fraction of a second. `None` if it has
+    /// no measure of itself.
+    fn ceiling(&self) -> Result<Option<Ceiling>, DeviceError> {
+        Ok(None)
+    }
 
     // ---- inputs and outputs: any row offset
 

@@ -1,5 +1,6 @@
-//! Where every operation of a chunk ran, counted per module.
+//! Where every operation of a chunk ran and what it cost, added up per phase and module.
 
+use super::cost::Cost;
 use crate::device::Ran;
 
 /// PI0's modules, one file each.
@@ -55,6 +56,37 @@ impl Module {
     }
 }
 
+/// The parts of a chunk that follow each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Inputs onto the device, actions off it.
+    Transfer,
+    /// Vision tower, projector, text embedding.
+    Vision,
+    /// Prefix through the language model.
+    Prefix,
+    /// State token through the expert, once.
+    State,
+    /// The Euler steps.
+    Denoise,
+}
+
+impl Phase {
+    /// All phases.
+    pub const ALL: [Phase; 5] = [Phase::Transfer, Phase::Vision, Phase::Prefix, Phase::State, Phase::Denoise];
+
+    /// Name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Phase::Transfer => "transfer",
+            Phase::Vision => "vision",
+            Phase::Prefix => "prefix",
+            Phase::State => "state",
+            Phase::Denoise => "denoise",
+        }
+    }
+}
+
 macro_rules! ops {
     ($($variant:ident $name:literal),* $(,)?) => {
         /// The operations of [`Device`](crate::device::Device), as the ledger names them.
@@ -96,43 +128,115 @@ pub struct Count {
     pub host: u32,
 }
 
-/// Counts of one or more chunks. Recording allocates nothing.
+/// What is known of an operation: the sum over its calls.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Entry {
+    /// Calls.
+    pub count: Count,
+    /// Arithmetic and memory.
+    pub cost: Cost,
+    /// Time of those calls that were timed.
+    pub elapsed_ns: u64,
+}
+
+impl Entry {
+    /// One call.
+    pub fn new(ran: Ran, cost: Cost, elapsed_ns: u64) -> Self {
+        let count = match ran {
+            Ran::Device => Count { device: 1, host: 0 },
+            Ran::Host => Count { device: 0, host: 1 },
+        };
+        Self { count, cost, elapsed_ns }
+    }
+}
+
+impl std::ops::AddAssign for Count {
+    fn add_assign(&mut self, other: Self) {
+        self.device += other.device;
+        self.host += other.host;
+    }
+}
+
+impl std::ops::AddAssign for Entry {
+    fn add_assign(&mut self, other: Self) {
+        self.count += other.count;
+        self.cost += other.cost;
+        self.elapsed_ns += other.elapsed_ns;
+    }
+}
+
+/// Sums of one or more chunks. Recording allocates nothing.
 #[derive(Clone, Debug)]
 pub struct Ledger {
-    counts: [[Count; Op::ALL.len()]; Module::ALL.len()],
+    timed: bool,
+    entries: [[[Entry; Op::ALL.len()]; Module::ALL.len()]; Phase::ALL.len()],
 }
 
 impl Default for Ledger {
     fn default() -> Self {
-        Self { counts: [[Count::default(); Op::ALL.len()]; Module::ALL.len()] }
+        let entries = [[[Entry::default(); Op::ALL.len()]; Module::ALL.len()]; Phase::ALL.len()];
+        Self { timed: false, entries }
     }
 }
 
 impl Ledger {
-    /// Enters one operation.
-    pub fn enter(&mut self, module: Module, op: Op, ran: Ran) {
-        let count = &mut self.counts[module as usize][op as usize];
-        match ran {
-            Ran::Device => count.device += 1,
-            Ran::Host => count.host += 1,
-        }
+    /// Whether each operation is timed from now on. It makes a chunk a little slower: the device is
+    /// waited for after every one.
+    pub fn time(&mut self, timed: bool) {
+        self.timed = timed;
+    }
+
+    /// Whether operations are timed.
+    pub fn is_timed(&self) -> bool {
+        self.timed
+    }
+
+    /// Enters one or more calls.
+    pub fn enter(&mut self, phase: Phase, module: Module, op: Op, calls: Entry) {
+        self.entries[phase as usize][module as usize][op as usize] += calls;
+    }
+
+    /// Everything that was called, in the order of phases and modules.
+    pub fn entries(&self) -> impl Iterator<Item = (Phase, Module, Op, Entry)> + '_ {
+        let each =
+            |phase| Module::ALL.iter().flat_map(move |&m| Op::ALL.iter().map(move |&op| (phase, m, op)));
+        Phase::ALL
+            .into_iter()
+            .flat_map(each)
+            .map(|(phase, m, op)| (phase, m, op, self.entries[phase as usize][m as usize][op as usize]))
+            .filter(|(.., entry)| entry.count != Count::default())
+    }
+
+    /// The sum of a phase.
+    pub fn phase(&self, phase: Phase) -> Entry {
+        self.sum(|p, _, _| p == phase)
+    }
+
+    /// The sum of everything.
+    pub fn total(&self) -> Entry {
+        self.sum(|_, _, _| true)
     }
 
     /// Counts of one operation in one module.
     pub fn count(&self, module: Module, op: Op) -> Count {
-        self.counts[module as usize][op as usize]
+        self.sum(|_, m, o| m == module && o == op).count
     }
 
     /// Counts of a module's operations, transfers left out.
     pub fn module(&self, module: Module) -> Count {
-        Op::ALL.iter().filter(|op| !op.is_transfer()).fold(Count::default(), |sum, &op| {
-            let c = self.count(module, op);
-            Count { device: sum.device + c.device, host: sum.host + c.host }
-        })
+        self.sum(|_, m, op| m == module && !op.is_transfer()).count
     }
 
-    /// Forgets everything.
+    fn sum(&self, which: impl Fn(Phase, Module, Op) -> bool) -> Entry {
+        let mut sum = Entry::default();
+        for (.., entry) in self.entries().filter(|&(phase, module, op, _)| which(phase, module, op)) {
+            sum += entry;
+        }
+        sum
+    }
+
+    /// Forgets all entries.
     pub fn clear(&mut self) {
-        *self = Self::default();
+        *self = Self { timed: self.timed, ..Self::default() };
     }
 }

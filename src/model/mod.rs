@@ -4,6 +4,7 @@
 
 pub mod attention;
 pub mod common;
+pub mod cost;
 pub mod denoise;
 mod error;
 pub mod gemma;
@@ -16,8 +17,9 @@ pub mod prefix;
 pub mod siglip;
 pub mod suffix;
 
+pub use cost::Cost;
 pub use error::ModelError;
-pub use ledger::{Ledger, Module};
+pub use ledger::{Ledger, Module, Phase};
 pub use ops::{Source, Stage, Tap};
 pub use pi0::{MAX_CAMERAS, Pi0, Timings};
 

@@ -1,10 +1,13 @@
 //! The device as the model sees it: every operation is entered in the ledger on its way, and
 //! every stage can be looked at.
 
-use super::ledger::{Ledger, Module, Op};
+use std::time::Instant;
+
+use super::cost::Cost;
+use super::ledger::{Entry, Ledger, Module, Op, Phase};
 use crate::device::{
-    Attention, Device, DeviceError, Guidance, KvCache, PatchEmbed, Ran, Rope, Table, Then, Vector, View,
-    Weight,
+    Attention, Device, DeviceError, Guidance, KvCache, OpResult, PatchEmbed, Ran, Rope, Table, Then, Vector,
+    View, Weight,
 };
 
 /// A point of the forward pass whose values have a name.
@@ -72,18 +75,19 @@ pub trait Tap {
 
 type Done = Result<(), DeviceError>;
 
-/// A device, the ledger, perhaps a tap, and the module on whose account operations go.
+/// A device, the ledger, perhaps a tap, and the phase and module on whose account operations go.
 pub struct Ops<'a> {
     device: &'a mut dyn Device,
     ledger: &'a mut Ledger,
     tap: Option<&'a mut dyn Tap>,
+    phase: Phase,
     module: Module,
 }
 
 impl<'a> Ops<'a> {
-    /// Operations of the main module.
+    /// Operations of the main module, inputs first.
     pub fn new(device: &'a mut dyn Device, ledger: &'a mut Ledger, tap: Option<&'a mut dyn Tap>) -> Self {
-        Self { device, ledger, tap, module: Module::Main }
+        Self { device, ledger, tap, phase: Phase::Transfer, module: Module::Main }
     }
 
     /// The same on another module's account.
@@ -92,7 +96,12 @@ impl<'a> Ops<'a> {
             Some(tap) => Some(*tap),
             None => None,
         };
-        Ops { device: self.device, ledger: self.ledger, tap, module }
+        Ops { device: self.device, ledger: self.ledger, tap, phase: self.phase, module }
+    }
+
+    /// What follows belongs to `phase`.
+    pub fn begin(&mut self, phase: Phase) {
+        self.phase = phase;
     }
 
     /// The device itself, for what is not an operation.
@@ -108,69 +117,77 @@ impl<'a> Ops<'a> {
         }
     }
 
-    fn enter(&mut self, op: Op, ran: Ran) -> Done {
-        self.ledger.enter(self.module, op, ran);
+    /// Calls an operation and enters it, with its time if that is asked for.
+    fn run(&mut self, op: Op, cost: Cost, call: impl FnOnce(&mut dyn Device) -> OpResult) -> Done {
+        let start = self.ledger.is_timed().then(Instant::now);
+        let ran = call(self.device)?;
+        let elapsed_ns = match start {
+            Some(start) => {
+                self.device.synchronize()?;
+                u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)
+            }
+            None => 0,
+        };
+        self.ledger.enter(self.phase, self.module, op, Entry::new(ran, cost, elapsed_ns));
         Ok(())
+    }
+
+    fn product(&self, rows: usize, inputs: usize, weight: Weight, outputs: usize) -> Cost {
+        Cost::product(rows, inputs, outputs, self.device.weight_bytes(weight))
     }
 
     /// [`Device::write`]
     pub fn write(&mut self, values: &[f32], out: View) -> Done {
-        self.device.write(values, out)?;
-        self.enter(Op::Write, Ran::Host)
+        self.run(Op::Write, Cost::default(), |device| device.write(values, out).map(|()| Ran::Host))
     }
 
     /// [`Device::write_tokens`]
     pub fn write_tokens(&mut self, ids: &[u32], out: View) -> Done {
-        self.device.write_tokens(ids, out)?;
-        self.enter(Op::Write, Ran::Host)
+        self.run(Op::Write, Cost::default(), |device| device.write_tokens(ids, out).map(|()| Ran::Host))
     }
 
     /// [`Device::read`]
     pub fn read(&mut self, view: View, out: &mut [f32]) -> Done {
-        self.device.read(view, out)?;
-        self.enter(Op::Read, Ran::Host)
+        self.run(Op::Read, Cost::default(), |device| device.read(view, out).map(|()| Ran::Host))
     }
 
     /// [`Device::patch_embed`]
     pub fn patch_embed(&mut self, images: View, args: PatchEmbed, out: View) -> Done {
-        let ran = self.device.patch_embed(images, args, out)?;
-        self.enter(Op::PatchEmbed, ran)
+        let inputs = 3 * args.patch_size * args.patch_size;
+        let cost = self.product(out.rows, inputs, args.weight, out.cols);
+        self.run(Op::PatchEmbed, cost, |device| device.patch_embed(images, args, out))
     }
 
     /// [`Device::embed`]
     pub fn embed(&mut self, table: Table, ids: View, scale: f32, out: View) -> Done {
-        let ran = self.device.embed(table, ids, scale, out)?;
-        self.enter(Op::Embed, ran)
+        self.run(Op::Embed, Cost::default(), |device| device.embed(table, ids, scale, out))
     }
 
     /// [`Device::layer_norm`]
     pub fn layer_norm(&mut self, x: View, weight: Vector, bias: Vector, epsilon: f32, out: View) -> Done {
-        let ran = self.device.layer_norm(x, weight, bias, epsilon, out)?;
-        self.enter(Op::LayerNorm, ran)
+        self.run(Op::LayerNorm, Cost::default(), |device| device.layer_norm(x, weight, bias, epsilon, out))
     }
 
     /// [`Device::rms_norm`]
     pub fn rms_norm(&mut self, x: View, weight: Vector, epsilon: f32, out: View) -> Done {
-        let ran = self.device.rms_norm(x, weight, epsilon, out)?;
-        self.enter(Op::RmsNorm, ran)
+        self.run(Op::RmsNorm, Cost::default(), |device| device.rms_norm(x, weight, epsilon, out))
     }
 
     /// [`Device::linear`]
     pub fn linear(&mut self, x: View, weight: Weight, bias: Option<Vector>, then: Then, out: View) -> Done {
-        let ran = self.device.linear(x, weight, bias, then, out)?;
-        self.enter(Op::Linear, ran)
+        let cost = self.product(x.rows, x.cols, weight, out.cols);
+        self.run(Op::Linear, cost, |device| device.linear(x, weight, bias, then, out))
     }
 
     /// [`Device::geglu`]
     pub fn geglu(&mut self, x: View, weight: Weight, out: View) -> Done {
-        let ran = self.device.geglu(x, weight, out)?;
-        self.enter(Op::Geglu, ran)
+        let cost = self.product(x.rows, x.cols, weight, 2 * out.cols);
+        self.run(Op::Geglu, cost, |device| device.geglu(x, weight, out))
     }
 
     /// [`Device::rope`]
     pub fn rope(&mut self, x: View, rope: Option<Rope>, out: View) -> Done {
-        let ran = self.device.rope(x, rope, out)?;
-        self.enter(Op::Rope, ran)
+        self.run(Op::Rope, Cost::default(), |device| device.rope(x, rope, out))
     }
 
     /// [`Device::cache_write`]
@@ -183,31 +200,28 @@ impl<'a> Ops<'a> {
         v: View,
         rope: Option<Rope>,
     ) -> Done {
-        let ran = self.device.cache_write(cache, layer, row, k, v, rope)?;
-        self.enter(Op::CacheWrite, ran)
+        self.run(Op::CacheWrite, Cost::default(), |device| device.cache_write(cache, layer, row, k, v, rope))
     }
 
     /// [`Device::attention`]
     pub fn attention(&mut self, q: View, cache: KvCache, layer: usize, args: Attention, out: View) -> Done {
-        let ran = self.device.attention(q, cache, layer, args, out)?;
-        self.enter(Op::Attention, ran)
+        self.run(Op::Attention, Cost::attention(q, args.keys), |device| {
+            device.attention(q, cache, layer, args, out)
+        })
     }
 
     /// [`Device::copy`]
     pub fn copy(&mut self, x: View, out: View) -> Done {
-        let ran = self.device.copy(x, out)?;
-        self.enter(Op::Copy, ran)
+        self.run(Op::Copy, Cost::default(), |device| device.copy(x, out))
     }
 
     /// [`Device::guide`]
     pub fn guide(&mut self, v: View, x: View, left_over: View, row_weights: View, args: Guidance) -> Done {
-        let ran = self.device.guide(v, x, left_over, row_weights, args)?;
-        self.enter(Op::Guide, ran)
+        self.run(Op::Guide, Cost::default(), |device| device.guide(v, x, left_over, row_weights, args))
     }
 
     /// [`Device::euler_step`]
     pub fn euler_step(&mut self, x: View, v: View, dt: f32) -> Done {
-        let ran = self.device.euler_step(x, v, dt)?;
-        self.enter(Op::EulerStep, ran)
+        self.run(Op::EulerStep, Cost::default(), |device| device.euler_step(x, v, dt))
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 use super::attention::Sequence;
 use super::denoise::Denoise;
 use super::error::ModelError;
-use super::ledger::{Ledger, Module};
+use super::ledger::{Ledger, Module, Phase};
 use super::load::Loader;
 use super::ops::{Ops, Tap};
 use super::paligemma::Backbone;
@@ -39,6 +39,8 @@ pub struct Timings {
     pub prefix_ns: u64,
     /// State token and all Euler steps.
     pub denoise_ns: u64,
+    /// The state token's share of it.
+    pub state_ns: u64,
     /// Everything, inputs and outputs included.
     pub total_ns: u64,
 }
@@ -119,17 +121,23 @@ impl Pi0 {
                 actions: self.arch.chunk_size,
             };
             let mut lap = Lap::start();
+            ops.begin(Phase::Vision);
             let x = self.prefix.embed(ops.within(Module::Prefix), &self.backbone, shape.cameras, sequence)?;
             timings.vision_ns = lap.end(&mut ops)?;
+            ops.begin(Phase::Prefix);
             self.backbone.prefix(ops.within(Module::Backbone), x, sequence)?;
             timings.prefix_ns = lap.end(&mut ops)?;
+            ops.begin(Phase::State);
             let state = self.suffix.embed_state(ops.within(Module::Suffix))?;
             self.backbone.state(ops.within(Module::Backbone), state, sequence)?;
+            timings.state_ns = lap.end(&mut ops)?;
+            ops.begin(Phase::Denoise);
             ops.copy(self.denoise.noise(), self.denoise.x())?;
             let guided = inputs.rtc.as_ref().map(|rtc| rtc.max_weight);
             let denoise = ops.within(Module::Denoise);
             self.denoise.integrate(denoise, &self.backbone, &self.suffix, sequence, guided)?;
-            timings.denoise_ns = lap.end(&mut ops)?;
+            timings.denoise_ns = timings.state_ns + lap.end(&mut ops)?;
+            ops.begin(Phase::Transfer);
             ops.device().end_chunk()?;
         }
         ops.read(self.denoise.x(), actions)?;

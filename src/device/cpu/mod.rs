@@ -412,6 +412,12 @@ impl Device for Cpu {
         Ok(weight)
     }
 
+    fn weight_bytes(&self, weight: Weight) -> usize {
+        let bytes =
+            |m: &Matrix| -> usize { m.parts.iter().map(|p| p.rows * m.cols * p.dtype().size()).sum() };
+        self.matrices.get(weight.0 as usize).map_or(0, bytes)
+    }
+
     fn vector(&mut self, values: &[f32]) -> Result<Vector, DeviceError> {
         self.unsealed("vector")?;
         self.vectors.push(values.to_vec());

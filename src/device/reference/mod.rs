@@ -192,6 +192,13 @@ impl Device for Reference {
         self.push_weight(&[gate, up], None)
     }
 
+    fn weight_bytes(&self, weight: Weight) -> usize {
+        let bytes = |w: &Matrix| -> usize {
+            w.parts.iter().map(|t| t.rows() * w.cols.len() * t.dtype().size()).sum()
+        };
+        self.weights.get(weight.0 as usize).map_or(0, bytes)
+    }
+
     fn vector(&mut self, values: &[f32]) -> Result<Vector, DeviceError> {
         self.vectors.push(values.to_vec());
         Ok(Vector(self.vectors.len() as u32 - 1))
