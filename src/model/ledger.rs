@@ -54,6 +54,11 @@ impl Module {
             Module::Attention => "Attention (attention.rs)",
         }
     }
+
+    /// Source file alone.
+    pub fn file(self) -> &'static str {
+        self.name().split_once('(').map_or("", |(_, file)| file.trim_end_matches(')'))
+    }
 }
 
 /// The parts of a chunk that follow each other.

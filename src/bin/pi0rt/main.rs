@@ -1,5 +1,6 @@
 //! The `pi0rt` command.
 
+mod bench;
 mod convert;
 mod coverage;
 mod demo;
@@ -41,6 +42,7 @@ enum Command {
     Pcc(pcc::Args),
     Serve(serve::Args),
     Demo(demo::Args),
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         Command::Pcc(args) => pcc::run(&args),
         Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Demo(args) => demo::run(&args),
+        Command::Bench(args) => bench::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("pi0rt: {error}");

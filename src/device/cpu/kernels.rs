@@ -1,6 +1,7 @@
 //! The kernels of each path, compiled for its instructions.
 
 use super::attention::{self, Attend};
+use super::ceiling;
 use super::gemm::{self, Gemm};
 use super::norm::{self, Norm};
 use super::path::Path;
@@ -38,6 +39,8 @@ pub struct Kernels {
     pub rotate: unsafe fn(&Rotate<'_>, usize, *mut f32),
     /// [`rope::cache_write`]
     pub cache_write: unsafe fn(&CacheWrite<'_>, usize, *mut f32),
+    /// [`ceiling::burst`]
+    pub burst: unsafe fn(usize) -> u64,
 }
 
 impl Kernels {
@@ -106,6 +109,7 @@ macro_rules! kernels {
                 norm,
                 rotate,
                 cache_write,
+                burst: ceiling::burst::<$operand>,
             }
         };
     };

@@ -6,6 +6,7 @@
 //! does not depend on the number of threads: jobs divide outputs, never a sum.
 
 mod attention;
+mod ceiling;
 mod gemm;
 mod kernels;
 mod layout;
@@ -39,8 +40,8 @@ use self::pool::Pool;
 use self::rope::{Angles, CacheWrite, Layer, Rotate, Rotation};
 use self::weight::{Matrix, Part};
 use super::{
-    Attention, Buffer, Device, DeviceError, Guidance, Keys, KvCache, OpResult, PatchEmbed, Ran, Role, Rope,
-    Table, Then, Vector, View, Weight,
+    Attention, Buffer, Ceiling, Device, DeviceError, Guidance, Keys, KvCache, OpResult, PatchEmbed, Ran,
+    Role, Rope, Table, Then, Vector, View, Weight,
 };
 use crate::checkpoint::{Dtype, Tensor};
 
@@ -117,6 +118,11 @@ impl Cpu {
             caches: Vec::new(),
             sealed: None,
         })
+    }
+
+    /// What products multiply.
+    fn operands(&self) -> &'static str {
+        if self.kernels.pairs { "bf16" } else { "f32" }
     }
 
     fn unsupported(&self, what: String, why: &str) -> DeviceError {
@@ -362,7 +368,7 @@ fn apart(op: &'static str, x: View, out: View, in_place: bool) -> Result<(), Dev
 
 impl Device for Cpu {
     fn describe(&self) -> String {
-        let operands = if self.kernels.pairs { "bf16" } else { "f32" };
+        let operands = self.operands();
         let precision = self.precision;
         let s = if self.threads == 1 { "" } else { "s" };
         format!(
@@ -512,6 +518,17 @@ impl Device for Cpu {
             s.scratch.bytes() + s.patches.bytes() + s.angles.iter().map(Angles::bytes).sum::<usize>()
         });
         buffers + caches + vectors + sealed
+    }
+
+    fn ceiling(&self) -> Result<Option<Ceiling>, DeviceError> {
+        let pool = &self.sealed("ceiling")?.pool;
+        Ok(Some(Ceiling {
+            kernels: self.path.name(),
+            operands: self.operands(),
+            threads: pool.threads(),
+            flops: ceiling::flops(pool, self.kernels.burst)?,
+            bandwidth: ceiling::bandwidth(pool)?,
+        }))
     }
 
     fn write(&mut self, values: &[f32], out: View) -> Result<(), DeviceError> {

@@ -1,0 +1,27 @@
+//! `pi0rt bench`: what parts of pi0rt cost on this machine.
+
+mod machine;
+mod model;
+mod peer;
+mod report;
+mod spread;
+
+use crate::CommandResult;
+
+/// Measure this machine: the model
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(clap::Subcommand)]
+enum What {
+    Model(model::Args),
+}
+
+pub fn run(args: &Args) -> CommandResult {
+    match &args.what {
+        What::Model(args) => model::run(args),
+    }
+}

@@ -1,0 +1,137 @@
+//! `pi0rt bench model`: a chunk, part by part, against what the machine can do at most.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use indicatif::ProgressBar;
+use pi0rt::checkpoint::Checkpoint;
+use pi0rt::device::Ceiling;
+use pi0rt::model::{Ledger, Pi0, Timings};
+
+use super::machine::Machine;
+use super::peer;
+use super::report::{Measured, Report};
+use crate::CommandResult;
+use crate::device_args::DeviceArgs;
+use crate::synthetic::SyntheticInputs;
+
+/// Time a chunk, stage by stage, against the machine's own ceiling
+///
+/// Measures how fast the machine multiplies in registers and reads memory, with the device's own
+/// threads, then computes chunks, and measures the ceiling again after each. Every run has other
+/// camera frames, tokens and state, so that nothing is left from the run before. One more chunk, with
+/// every operation timed, shows where the time goes.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Directory of the checkpoint
+    #[arg(long, value_name = "DIR")]
+    checkpoint: PathBuf,
+    /// Cameras that are present [default: all]
+    #[arg(long, value_name = "N")]
+    cameras: Option<usize>,
+    /// Tokens of the prompt [default: as many as it may have]
+    #[arg(long, value_name = "N")]
+    tokens: Option<usize>,
+    /// Chunks to time, after one to warm up
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    runs: u16,
+    /// Command line of another program to time after each chunk, by the line `{"ms": NUMBER}` it
+    /// prints last or else from its start to its end
+    #[arg(long, value_name = "COMMAND")]
+    peer: Option<String>,
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    device: DeviceArgs,
+}
+
+pub fn run(args: &Args) -> CommandResult {
+    let checkpoint = Checkpoint::open(&args.checkpoint)?;
+    let most_cameras = checkpoint.processing().cameras.len();
+    let cameras = within("--cameras", args.cameras, most_cameras, "cameras of the checkpoint")?;
+    let most_tokens = checkpoint.arch().tokenizer_max_length;
+    let tokens = within("--tokens", args.tokens, most_tokens, "tokens of its longest prompt")?;
+    let steps = args.device.steps(&checkpoint);
+
+    let mut bench = Bench {
+        model: Pi0::load(&checkpoint, args.device.open(&checkpoint)?, steps)?,
+        actions: vec![0.0; checkpoint.arch().chunk_size * checkpoint.arch().max_action_dim],
+        cameras,
+        tokens,
+        seed: 0,
+    };
+    let mut machine = Machine::new();
+    bench.chunk(false)?;
+    let (mut ceilings, mut runs, mut peers) = (Vec::new(), Vec::new(), Vec::new());
+    ceilings.extend(bench.ceiling()?);
+    let progress = ProgressBar::new(args.runs.into());
+    for _ in 0..args.runs {
+        runs.push(bench.chunk(false)?);
+        ceilings.extend(bench.ceiling()?);
+        if let Some(command) = &args.peer {
+            peers.push(peer::run(command)?);
+        }
+        progress.inc(1);
+    }
+    progress.finish_and_clear();
+    let profile = bench.chunk(true)?;
+    machine.finish();
+
+    let report = Report::new(Measured {
+        checkpoint: args.checkpoint.display().to_string(),
+        cameras,
+        tokens,
+        steps,
+        device: bench.model.device().describe(),
+        memory: bench.model.device().bytes(),
+        machine,
+        ceilings,
+        runs,
+        profile,
+        peer: args.peer.clone().map(|command| (command, peers)),
+    });
+    if args.json {
+        println!("{}", serde_json::to_string(&report)?);
+    } else {
+        print!("{report}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A number asked for, or `most`.
+fn within(option: &str, asked: Option<usize>, most: usize, of: &str) -> Result<usize, String> {
+    match asked {
+        None => Ok(most),
+        Some(n) if (1..=most).contains(&n) => Ok(n),
+        Some(n) => Err(format!("{option} {n}: expected 1 to {most}, the {of}")),
+    }
+}
+
+/// A model and the chunks it is given.
+struct Bench {
+    model: Pi0,
+    actions: Vec<f32>,
+    cameras: usize,
+    tokens: usize,
+    seed: u64,
+}
+
+impl Bench {
+    /// Computes a chunk of inputs it has not seen yet, maybe with every operation timed.
+    fn chunk(&mut self, timed: bool) -> Result<(Timings, Ledger), Box<dyn std::error::Error>> {
+        let inputs = SyntheticInputs::new(self.model.arch(), self.cameras, self.tokens, false, self.seed);
+        self.seed += 1;
+        self.model.ledger().clear();
+        self.model.ledger().time(timed);
+        let timings = self.model.sample(&inputs.inputs(), &mut self.actions)?;
+        if let Some(bad) = self.actions.iter().find(|a| !a.is_finite()) {
+            return Err(format!("the model computed {bad}: it makes no sense to time it").into());
+        }
+        Ok((timings, self.model.ledger().clone()))
+    }
+
+    fn ceiling(&self) -> Result<Option<Ceiling>, pi0rt::device::DeviceError> {
+        self.model.device().ceiling()
+    }
+}

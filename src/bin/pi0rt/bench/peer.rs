@@ -1,0 +1,45 @@
+//! Another program that does the same work, to be measured in the same minutes.
+
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use serde_json::Value;
+
+/// One run of a command line: milliseconds, as its last line of output says with a JSON object
+/// (`{"ms": 1234.5}`), else its whole life.
+///
+/// # Errors
+/// If it can't be started, fails, or claims a time that is none.
+pub fn run(command: &str) -> Result<(f64, Clock), String> {
+    let start = Instant::now();
+    let output = Command::new("sh")
+        .args(["-c", command])
+        .stdin(Stdio::null())
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|e| format!("peer {command:?}: could not start a shell: {e}"))?;
+    let elapsed = start.elapsed().as_secs_f64() * 1e3;
+    if !output.status.success() {
+        return Err(format!("peer {command:?}: {}", output.status));
+    }
+    match claimed(&String::from_utf8_lossy(&output.stdout)) {
+        None => Ok((elapsed, Clock::Life)),
+        Some(ms) if ms.is_finite() && ms > 0.0 => Ok((ms, Clock::Own)),
+        Some(ms) => Err(format!("peer {command:?}: said {ms} ms, expected a positive number")),
+    }
+}
+
+/// Who timed a peer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Clock {
+    /// The peer itself.
+    Own,
+    /// We did, from its start to its end.
+    Life,
+}
+
+fn claimed(output: &str) -> Option<f64> {
+    let last = output.lines().rev().find(|line| !line.trim().is_empty())?;
+    serde_json::from_str::<Value>(last).ok()?.get("ms")?.as_f64()
+}
