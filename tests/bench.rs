@@ -65,6 +65,7 @@ fn the_figures_fit_together() {
     let model = &report["model"];
     assert_eq!((&model["cameras"], &model["tokens"], &model["steps"]), (&json!(3), &json!(48), &json!(4)));
     assert!(number(&report["machine"]["cores"]) >= 1.0 && report["machine"]["cpu"].is_string());
+    spread_is_ordered(&report["cores_busy"]);
     assert!(report["device"]["description"].as_str().unwrap().starts_with("cpu ("));
     assert_eq!((&report["ceiling"]["threads"], &report["peer"]), (&json!(2), &Value::Null));
     let (peak, memory) = (&report["ceiling"]["gflop_per_s"], &report["ceiling"]["memory_gb_per_s"]);

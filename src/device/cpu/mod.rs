@@ -19,8 +19,6 @@ mod pool;
 mod rope;
 mod simd;
 #[cfg(test)]
-mod speed;
-#[cfg(test)]
 mod tests;
 mod weight;
 

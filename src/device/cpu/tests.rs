@@ -8,7 +8,7 @@ use super::*;
 use crate::device::reference::Reference;
 
 /// Numbers from -1 to 1 that bf16 holds exactly, so that paths differ in the order of sums only.
-pub(super) struct Numbers(pub(super) u64);
+struct Numbers(u64);
 
 impl Numbers {
     fn next(&mut self) -> f32 {
@@ -16,12 +16,12 @@ impl Numbers {
         ((self.0 >> 40) % 129) as f32 / 64.0 - 1.0
     }
 
-    pub(super) fn many(&mut self, n: usize) -> Vec<f32> {
+    fn many(&mut self, n: usize) -> Vec<f32> {
         (0..n).map(|_| self.next()).collect()
     }
 
     /// A tensor that starts `shift` bytes off any alignment.
-    pub(super) fn tensor(&mut self, dtype: Dtype, shape: &[usize], shift: usize) -> Tensor {
+    fn tensor(&mut self, dtype: Dtype, shape: &[usize], shift: usize) -> Tensor {
         let values = self.many(shape.iter().product());
         let mut map = MmapMut::map_anon(shift + values.len() * dtype.size()).unwrap();
         let mut at = shift;
@@ -61,7 +61,7 @@ fn devices() -> Vec<Cpu> {
         .collect()
 }
 
-pub(super) fn whole(buffer: Buffer, rows: usize, cols: usize) -> View {
+fn whole(buffer: Buffer, rows: usize, cols: usize) -> View {
     View { buffer, row: 0, rows, col: 0, cols }
 }
 

@@ -2,13 +2,14 @@
 
 mod machine;
 mod model;
+mod page;
 mod peer;
 mod report;
 mod spread;
 
 use crate::CommandResult;
 
-/// Measure this machine: the model
+/// Measure what parts of pi0rt cost on this machine
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]

@@ -6,11 +6,12 @@ use std::process::ExitCode;
 use indicatif::ProgressBar;
 use pi0rt::checkpoint::Checkpoint;
 use pi0rt::device::Ceiling;
-use pi0rt::model::{Ledger, Pi0, Timings};
+use pi0rt::model::Pi0;
+use rustix::time::{ClockId, clock_gettime};
 
 use super::machine::Machine;
 use super::peer;
-use super::report::{Measured, Report};
+use super::report::{Measured, Report, Run};
 use crate::CommandResult;
 use crate::device_args::DeviceArgs;
 use crate::synthetic::SyntheticInputs;
@@ -119,19 +120,27 @@ struct Bench {
 
 impl Bench {
     /// Computes a chunk of inputs it has not seen yet, maybe with every operation timed.
-    fn chunk(&mut self, timed: bool) -> Result<(Timings, Ledger), Box<dyn std::error::Error>> {
+    fn chunk(&mut self, timed: bool) -> Result<Run, Box<dyn std::error::Error>> {
         let inputs = SyntheticInputs::new(self.model.arch(), self.cameras, self.tokens, false, self.seed);
         self.seed += 1;
         self.model.ledger().clear();
         self.model.ledger().time(timed);
+        let before = cpu_ns();
         let timings = self.model.sample(&inputs.inputs(), &mut self.actions)?;
+        let cpu_ns = cpu_ns() - before;
         if let Some(bad) = self.actions.iter().find(|a| !a.is_finite()) {
             return Err(format!("the model computed {bad}: it makes no sense to time it").into());
         }
-        Ok((timings, self.model.ledger().clone()))
+        Ok(Run { timings, cpu_ns, ledger: self.model.ledger().clone() })
     }
 
     fn ceiling(&self) -> Result<Option<Ceiling>, pi0rt::device::DeviceError> {
         self.model.device().ceiling()
     }
+}
+
+/// Time that this process's threads have been on a core.
+fn cpu_ns() -> u64 {
+    let time = clock_gettime(ClockId::ProcessCPUTime);
+    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
