@@ -3,7 +3,7 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use pi0rt::device::{Attention, Device, Keys, Role, Rope, Then};
-use pi0rt_benches::{buffer, device, mapped, numbers};
+use pi0rt_benches::{Clock, buffer, device, mapped, numbers};
 
 /// Heads and tokens of one part of the model.
 struct Part {
@@ -52,7 +52,7 @@ const PARTS: [Part; 3] = [
     },
 ];
 
-fn attention(criterion: &mut Criterion) {
+fn attention(criterion: &mut Criterion<Clock>) {
     for part in PARTS {
         let Part { rows, heads, key_heads, head_dim, keys, cached, .. } = part;
         let (cols, key_cols) = (heads * head_dim, key_heads * head_dim);
@@ -87,7 +87,7 @@ fn attention(criterion: &mut Criterion) {
     }
 }
 
-fn norms(criterion: &mut Criterion) {
+fn norms(criterion: &mut Criterion<Clock>) {
     for Part { name, rows, width, .. } in PARTS {
         let mut device = device();
         let weight = device.vector(&numbers(width)).expect("a vector");
@@ -110,7 +110,7 @@ fn norms(criterion: &mut Criterion) {
 }
 
 /// The same product of the vision tower with each thing that can follow it.
-fn epilogues(criterion: &mut Criterion) {
+fn epilogues(criterion: &mut Criterion<Clock>) {
     let (rows, inputs, outputs) = (768, 1152, 4304);
     let mut device = device();
     let weight =
@@ -136,5 +136,9 @@ fn epilogues(criterion: &mut Criterion) {
     }
 }
 
-criterion_group!(benches, attention, norms, epilogues);
+criterion_group! {
+    name = benches;
+    config = Criterion::default().with_measurement(Clock::new());
+    targets = attention, norms, epilogues
+}
 criterion_main!(benches);

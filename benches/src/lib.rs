@@ -1,4 +1,8 @@
-//! What the benchmarks share: numbers, mapped weights, a device.
+//! What the benchmarks share: numbers, mapped weights, a device, a clock.
+
+mod clock;
+
+pub use clock::Clock;
 
 use std::path::PathBuf;
 

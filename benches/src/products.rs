@@ -12,7 +12,7 @@ use criterion::{Criterion, Throughput};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
 use pi0rt::device::{Device, Role, Then, Weight};
-use pi0rt_benches::{buffer, device, mapped, numbers, threads};
+use pi0rt_benches::{Clock, buffer, device, mapped, numbers, threads};
 
 /// `[rows, inputs]` times `[inputs, outputs]`; a gated pair has two matrices.
 struct Product {
@@ -54,7 +54,7 @@ impl Product {
         2 * (self.rows * self.inputs * self.columns()) as u64
     }
 
-    fn run(&self, criterion: &mut Criterion) {
+    fn run(&self, criterion: &mut Criterion<Clock>) {
         let (rows, inputs, columns) = (self.rows, self.inputs, self.columns());
         let size = inputs * columns;
         // 100 million elements or the one matrix that is larger than any cache.
@@ -161,7 +161,10 @@ fn gemm<T: 'static>(p: &Product, out: &mut [T], x: &[T], w: &[T], zero: T, one: 
 
 /// Rates side by side, from what criterion has left in its directory.
 fn summary() {
-    println!("\n{} threads, GFLOP/s by the median; in brackets how many times faster pi0rt is", threads());
+    let (threads, clock) = (threads(), Clock::new().name());
+    println!(
+        "\n{threads} threads, GFLOP/s by the median {clock}; in brackets how many times faster pi0rt is"
+    );
     print!("{:<18} {:>8}", "product", "pi0rt");
     PEERS.iter().for_each(|peer| print!(" {peer:>17}"));
     println!();
@@ -191,7 +194,7 @@ fn median(group: &str, who: &str) -> Option<f64> {
 fn main() {
     // SAFETY: this is the only thread, and nothing has read it yet.
     unsafe { std::env::set_var("MATMUL_NUM_THREADS", threads().to_string()) };
-    let mut criterion = Criterion::default().configure_from_args();
+    let mut criterion = Criterion::default().with_measurement(Clock::new()).configure_from_args();
     for product in &PRODUCTS {
         product.run(&mut criterion);
     }

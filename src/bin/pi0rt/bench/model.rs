@@ -63,7 +63,7 @@ pub fn run(args: &Args) -> CommandResult {
         seed: 0,
     };
     let mut machine = Machine::new();
-    bench.chunk(false)?;
+    let warm_up = bench.chunk(false)?;
     let (mut ceilings, mut runs, mut peers) = (Vec::new(), Vec::new(), Vec::new());
     ceilings.extend(bench.ceiling()?);
     let progress = ProgressBar::new(args.runs.into());
@@ -88,6 +88,7 @@ pub fn run(args: &Args) -> CommandResult {
         memory: bench.model.device().bytes(),
         machine,
         ceilings,
+        work: warm_up.ledger,
         runs,
         profile,
         peer: args.peer.clone().map(|command| (command, peers)),

@@ -20,6 +20,8 @@ pub struct Measured {
     pub machine: Machine,
     /// One before the first run and one after each, if the device measures itself.
     pub ceilings: Vec<Ceiling>,
+    /// What every run has to compute; a device that replays what it recorded enters it only once.
+    pub work: Ledger,
     pub runs: Vec<Run>,
     /// A chunk with every operation timed.
     pub profile: Run,
@@ -121,7 +123,7 @@ pub struct PeerReport {
 
 impl Report {
     pub fn new(measured: Measured) -> Self {
-        let Measured { checkpoint, cameras, tokens, steps, machine, ceilings, runs, .. } = measured;
+        let Measured { checkpoint, cameras, tokens, steps, machine, ceilings, work, runs, .. } = measured;
         let spread = |of: fn(&Ceiling) -> f64| Spread::of(ceilings.iter().map(of));
         let ceiling = ceilings.first().map(|first| CeilingReport {
             kernels: first.kernels,
@@ -131,11 +133,9 @@ impl Report {
             memory_gb_per_s: spread(|c| c.bandwidth / 1e9),
         });
         let peak = ceiling.as_ref().map(|c| c.gflop_per_s.median);
-        // All runs do the same work.
-        let ledger = &runs[0].ledger;
         let stage = |name, times: usize, phases: &[Phase], ns: &dyn Fn(&Timings) -> u64| {
             let mut cost = Cost::default();
-            phases.iter().for_each(|&phase| cost += ledger.phase(phase).cost);
+            phases.iter().for_each(|&phase| cost += work.phase(phase).cost);
             let ms = Spread::of(runs.iter().map(|run| ns(&run.timings) as f64 / 1e6 / times as f64));
             Stage { name, times, ms, work: Work::new(cost, times, ms.median, peak) }
         };
