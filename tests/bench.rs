@@ -72,6 +72,7 @@ fn the_figures_fit_together() {
     spread_is_ordered(peak);
     spread_is_ordered(memory);
     let peak = number(&peak["median"]);
+    let core_peak = number(&report["ceiling"]["gflop_per_core_s"]["median"]);
 
     let stages = &report["stages"];
     let names: Vec<_> = stages.as_array().unwrap().iter().map(|s| s["name"].as_str().unwrap()).collect();
@@ -83,7 +84,11 @@ fn the_figures_fit_together() {
         near(rate * number(&stage["ms"]["median"]) / 1e3, number(&stage["gflop"]));
         match stage["name"].as_str().unwrap() {
             "else" => assert_eq!((rate, &stage["of_ceiling"]), (0.0, &Value::Null)),
-            _ => near(number(&stage["of_ceiling"]) * peak, rate),
+            _ => {
+                near(number(&stage["of_ceiling"]) * peak, rate);
+                let on_core = number(&stage["of_ceiling_on_core"]) * core_peak;
+                near(on_core * number(&stage["core_ms"]) / 1e3, number(&stage["gflop"]));
+            }
         }
     }
     let of_stages = |key: &str| sum(stages, |s| number(&s["times"]) * number(&s[key]));
@@ -94,6 +99,7 @@ fn the_figures_fit_together() {
     let operations = &profile["operations"];
     let ms = sum(operations, |o| number(&o["ms"]));
     near(ms + number(&profile["between_ms"]), number(&profile["ms"]));
+    near(sum(operations, |o| number(&o["core_ms"])), number(&report["chunk"]["core_ms"]));
     near(sum(operations, |o| number(&o["of_chunk"])), ms / number(&profile["ms"]));
     near(sum(operations, |o| number(&o["gflop"])), number(&report["chunk"]["gflop"]));
     for operation in operations.as_array().unwrap() {

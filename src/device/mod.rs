@@ -8,9 +8,12 @@
 //! Shapes are written `[rows, cols]` with one token per row. How a device lays a buffer out is its
 //! own business: the model sees rows and columns only, through [`View`]s.
 
+mod core_time;
 pub mod cpu;
 pub mod dry;
 pub mod reference;
+
+pub use core_time::core_time;
 
 use std::ops::Range;
 
@@ -228,6 +231,8 @@ pub struct Ceiling {
     /// Products whose operands lie in registers and the nearest cache, floating point operations
     /// per second.
     pub flops: f64,
+    /// The same per second that a thread was on a core, see [`core_time`].
+    pub flops_on_core: f64,
     /// Reading memory far larger than the caches, bytes per second.
     pub bandwidth: f64,
 }

@@ -1,5 +1,7 @@
 //! Where every operation of a chunk ran and what it cost, added up per phase and module.
 
+use std::time::Duration;
+
 use super::cost::Cost;
 use crate::device::Ran;
 
@@ -141,17 +143,26 @@ pub struct Entry {
     /// Arithmetic and memory.
     pub cost: Cost,
     /// Time of those calls that were timed.
-    pub elapsed_ns: u64,
+    pub time: Time,
+}
+
+/// How long something took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Time {
+    /// From its start to its end.
+    pub elapsed: Duration,
+    /// What this process's threads were on a core meanwhile, added up.
+    pub core: Duration,
 }
 
 impl Entry {
     /// One call.
-    pub fn new(ran: Ran, cost: Cost, elapsed_ns: u64) -> Self {
+    pub fn new(ran: Ran, cost: Cost, time: Time) -> Self {
         let count = match ran {
             Ran::Device => Count { device: 1, host: 0 },
             Ran::Host => Count { device: 0, host: 1 },
         };
-        Self { count, cost, elapsed_ns }
+        Self { count, cost, time }
     }
 }
 
@@ -166,7 +177,8 @@ impl std::ops::AddAssign for Entry {
     fn add_assign(&mut self, other: Self) {
         self.count += other.count;
         self.cost += other.cost;
-        self.elapsed_ns += other.elapsed_ns;
+        self.time.elapsed += other.time.elapsed;
+        self.time.core += other.time.core;
     }
 }
 

@@ -4,10 +4,10 @@
 use std::time::Instant;
 
 use super::cost::Cost;
-use super::ledger::{Entry, Ledger, Module, Op, Phase};
+use super::ledger::{Entry, Ledger, Module, Op, Phase, Time};
 use crate::device::{
     Attention, Device, DeviceError, Guidance, KvCache, OpResult, PatchEmbed, Ran, Rope, Table, Then, Vector,
-    View, Weight,
+    View, Weight, core_time,
 };
 
 /// A point of the forward pass whose values have a name.
@@ -119,16 +119,14 @@ impl<'a> Ops<'a> {
 
     /// Calls an operation and enters it, with its time if that is asked for.
     fn run(&mut self, op: Op, cost: Cost, call: impl FnOnce(&mut dyn Device) -> OpResult) -> Done {
-        let start = self.ledger.is_timed().then(Instant::now);
+        let start = self.ledger.is_timed().then(|| (Instant::now(), core_time()));
         let ran = call(self.device)?;
-        let elapsed_ns = match start {
-            Some(start) => {
-                self.device.synchronize()?;
-                u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)
-            }
-            None => 0,
-        };
-        self.ledger.enter(self.phase, self.module, op, Entry::new(ran, cost, elapsed_ns));
+        let mut time = Time::default();
+        if let Some((start, core)) = start {
+            self.device.synchronize()?;
+            time = Time { elapsed: start.elapsed(), core: core_time() - core };
+        }
+        self.ledger.enter(self.phase, self.module, op, Entry::new(ran, cost, time));
         Ok(())
     }
 

@@ -8,7 +8,7 @@ use super::gemm::Tile;
 use super::memory::Memory;
 use super::pool::Pool;
 use super::simd::{Dot, MAX_LANES, Simd, VECTORS};
-use crate::device::DeviceError;
+use crate::device::{DeviceError, core_time};
 
 /// A measurement takes at least this long.
 const LONG_ENOUGH: Duration = Duration::from_millis(100);
@@ -50,21 +50,30 @@ pub unsafe fn burst<D: Dot>(times: usize) -> u64 {
     2 * (times * rows * STEPS * D::STEP * D::S::PANEL) as u64
 }
 
-/// Floating point operations per second of all threads at once.
-pub fn flops(pool: &Pool, burst: unsafe fn(usize) -> u64) -> Result<f64, DeviceError> {
-    const TIMES: usize = 200;
-    // SAFETY: the kernels are a path's that this machine has.
-    per_second(pool, 32, |_| unsafe { burst(TIMES) })
+/// Something done by all threads at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Rate {
+    /// Per second.
+    pub wall: f64,
+    /// Per second that a thread was on a core.
+    pub core: f64,
 }
 
-/// Bytes per second that all threads together read of memory far larger than the caches.
-pub fn bandwidth(pool: &Pool) -> Result<f64, DeviceError> {
+/// Floating point operations.
+pub fn flops(pool: &Pool, burst: unsafe fn(usize) -> u64) -> Result<Rate, DeviceError> {
+    const TIMES: usize = 200;
+    // SAFETY: the kernels are a path's that this machine has.
+    measure(pool, 32, |_| unsafe { burst(TIMES) })
+}
+
+/// Bytes read of memory far larger than the caches.
+pub fn bandwidth(pool: &Pool) -> Result<Rate, DeviceError> {
     const BLOCK: usize = 1 << 17;
     let blocks = (8 * largest_cache()).clamp(1 << 28, 1 << 30) / BLOCK;
     let memory = Memory::new("a measurement of memory", blocks * BLOCK / 4)?;
     // SAFETY: as many words are there, and nobody writes them.
     let words = unsafe { std::slice::from_raw_parts(memory.words(), blocks * BLOCK / 4) };
-    per_second(pool, blocks.div_ceil(pool.threads()), |job| {
+    measure(pool, blocks.div_ceil(pool.threads()), |job| {
         let block = &words[job % blocks * (BLOCK / 4)..][..BLOCK / 4];
         black_box(block.iter().fold(0u32, |sum, word| sum.wrapping_add(*word)));
         BLOCK as u64
@@ -72,17 +81,18 @@ pub fn bandwidth(pool: &Pool) -> Result<f64, DeviceError> {
 }
 
 /// Runs jobs, at first `jobs` for each thread, that say how much they did, until they take long enough.
-fn per_second(pool: &Pool, jobs: usize, job: impl Fn(usize) -> u64 + Sync) -> Result<f64, DeviceError> {
+fn measure(pool: &Pool, jobs: usize, job: impl Fn(usize) -> u64 + Sync) -> Result<Rate, DeviceError> {
     let mut jobs = jobs * pool.threads();
     loop {
         let sum = AtomicU64::new(0);
-        let start = Instant::now();
+        let (start, core_start) = (Instant::now(), core_time());
         pool.run(jobs, |i, _| {
             sum.fetch_add(job(i), Ordering::Relaxed);
         })?;
         let elapsed = start.elapsed();
         if elapsed >= LONG_ENOUGH {
-            return Ok(sum.into_inner() as f64 / elapsed.as_secs_f64());
+            let (sum, core) = (sum.into_inner() as f64, core_time() - core_start);
+            return Ok(Rate { wall: sum / elapsed.as_secs_f64(), core: sum / core.as_secs_f64() });
         }
         let times = LONG_ENOUGH.as_secs_f64() / elapsed.as_secs_f64().max(1e-6);
         jobs = (jobs as f64 * times.min(1000.0) * 1.2) as usize + 1;
@@ -115,8 +125,8 @@ mod tests {
     fn rates_are_sane() {
         let pool = Pool::new(2, &[]).unwrap();
         let flops = flops(&pool, burst::<Portable<8>>).unwrap();
-        assert!((1e6..1e15).contains(&flops), "{flops}");
+        assert!((1e6..1e15).contains(&flops.wall) && (1e6..1e15).contains(&flops.core), "{flops:?}");
         let bandwidth = bandwidth(&pool).unwrap();
-        assert!((1e6..1e14).contains(&bandwidth), "{bandwidth}");
+        assert!((1e6..1e14).contains(&bandwidth.wall), "{bandwidth:?}");
     }
 }

@@ -520,12 +520,14 @@ impl Device for Cpu {
 
     fn ceiling(&self) -> Result<Option<Ceiling>, DeviceError> {
         let pool = &self.sealed("ceiling")?.pool;
+        let flops = ceiling::flops(pool, self.kernels.burst)?;
         Ok(Some(Ceiling {
             kernels: self.path.name(),
             operands: self.operands(),
             threads: pool.threads(),
-            flops: ceiling::flops(pool, self.kernels.burst)?,
-            bandwidth: ceiling::bandwidth(pool)?,
+            flops: flops.wall,
+            flops_on_core: flops.core,
+            bandwidth: ceiling::bandwidth(pool)?.wall,
         }))
     }
 

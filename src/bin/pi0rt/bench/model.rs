@@ -5,9 +5,8 @@ use std::process::ExitCode;
 
 use indicatif::ProgressBar;
 use pi0rt::checkpoint::Checkpoint;
-use pi0rt::device::Ceiling;
+use pi0rt::device::{Ceiling, DeviceError, core_time};
 use pi0rt::model::Pi0;
-use rustix::time::{ClockId, clock_gettime};
 
 use super::machine::Machine;
 use super::peer;
@@ -126,22 +125,16 @@ impl Bench {
         self.seed += 1;
         self.model.ledger().clear();
         self.model.ledger().time(timed);
-        let before = cpu_ns();
+        let before = core_time();
         let timings = self.model.sample(&inputs.inputs(), &mut self.actions)?;
-        let cpu_ns = cpu_ns() - before;
+        let core = core_time() - before;
         if let Some(bad) = self.actions.iter().find(|a| !a.is_finite()) {
             return Err(format!("the model computed {bad}: it makes no sense to time it").into());
         }
-        Ok(Run { timings, cpu_ns, ledger: self.model.ledger().clone() })
+        Ok(Run { timings, core, ledger: self.model.ledger().clone() })
     }
 
-    fn ceiling(&self) -> Result<Option<Ceiling>, pi0rt::device::DeviceError> {
+    fn ceiling(&self) -> Result<Option<Ceiling>, DeviceError> {
         self.model.device().ceiling()
     }
-}
-
-/// Time that this process's threads have been on a core.
-fn cpu_ns() -> u64 {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }

@@ -36,10 +36,16 @@ impl fmt::Display for Report {
             None => writeln!(f, "ceiling     this device does not measure itself")?,
             Some(ceiling) => {
                 let (flops, memory) = (ceiling.gflop_per_s, ceiling.memory_gb_per_s);
+                let core = ceiling.gflop_per_core_s;
                 writeln!(
                     f,
                     "ceiling     {:.1} GFLOP/s ({:.1} to {:.1}), {} products in registers, {} threads at once",
                     flops.median, flops.min, flops.max, ceiling.operands, ceiling.threads
+                )?;
+                writeln!(
+                    f,
+                    "on a core   {:.1} GFLOP/s ({:.1} to {:.1}), counting only the time that a thread had one",
+                    core.median, core.min, core.max
                 )?;
                 writeln!(
                     f,
@@ -51,7 +57,7 @@ impl fmt::Display for Report {
 
         writeln!(
             f,
-            "\n{:<22} {:>11} {:>11} {:>11} {:>10} {:>10} {:>9} {:>9}",
+            "\n{:<22} {:>11} {:>11} {:>11} {:>10} {:>10} {:>9} {:>9} {:>9}",
             format!("median of {} run{}", self.runs, if self.runs == 1 { "" } else { "s" }),
             "ms",
             "least",
@@ -59,6 +65,7 @@ impl fmt::Display for Report {
             "GFLOP",
             "GFLOP/s",
             "ceiling",
+            "on core",
             "GB/s"
         )?;
         for stage in self.stages.iter().chain([&self.chunk]) {
@@ -70,7 +77,7 @@ impl fmt::Display for Report {
                 name => name.to_string(),
             };
             let ms = stage.ms;
-            writeln!(f, "{name:<22} {:>11.3} {:>11.3} {:>11.3} {}", ms.median, ms.min, ms.max, stage.work)?;
+            writeln!(f, "{name:<22} {:>11.3} {:>11.3} {:>11.3}{}", ms.median, ms.min, ms.max, stage.work)?;
         }
         if let Some(peer) = &self.peer {
             let (ms, clock) = (peer.ms, peer.clock);
@@ -90,13 +97,23 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             f,
-            "{:<9} {:<13} {:<12} {:>6} {:>11} {:>7} {:>10} {:>10} {:>9} {:>9}",
-            "stage", "module", "operation", "calls", "ms", "chunk", "GFLOP", "GFLOP/s", "ceiling", "GB/s"
+            "{:<9} {:<13} {:<12} {:>6} {:>11} {:>7} {:>10} {:>10} {:>9} {:>9} {:>9}",
+            "stage",
+            "module",
+            "operation",
+            "calls",
+            "ms",
+            "chunk",
+            "GFLOP",
+            "GFLOP/s",
+            "ceiling",
+            "on core",
+            "GB/s"
         )?;
         for o in &profile.operations {
             writeln!(
                 f,
-                "{:<9} {:<13} {:<12} {:>6} {:>11.3} {:>5.1} % {}",
+                "{:<9} {:<13} {:<12} {:>6} {:>11.3} {:>5.1} %{}",
                 o.stage,
                 o.module,
                 o.op,
@@ -116,7 +133,12 @@ impl fmt::Display for Work {
         if self.gflop == 0.0 {
             return Ok(());
         }
-        let share = self.of_ceiling.map_or(String::new(), |share| format!("{:.1} %", 100.0 * share));
-        write!(f, "{:>10.3} {:>10.1} {share:>9} {:>9.1}", self.gflop, self.gflop_per_s, self.weights_gb_per_s)
+        let share = |share: Option<f64>| share.map_or(String::new(), |s| format!("{:.1} %", 100.0 * s));
+        let (wall, core) = (share(self.of_ceiling), share(self.of_ceiling_on_core));
+        write!(
+            f,
+            " {:>10.3} {:>10.1} {wall:>9} {core:>9} {:>9.1}",
+            self.gflop, self.gflop_per_s, self.weights_gb_per_s
+        )
     }
 }

@@ -1,5 +1,7 @@
 //! What `pi0rt bench model` found, in the form of its JSON (docs/benchmarking.md explains the keys).
 
+use std::time::Duration;
+
 use pi0rt::device::Ceiling;
 use pi0rt::model::{Cost, Ledger, Phase, Timings};
 use serde::Serialize;
@@ -34,7 +36,7 @@ pub struct Run {
     pub timings: Timings,
     pub ledger: Ledger,
     /// Time that this process's threads were on a core meanwhile.
-    pub cpu_ns: u64,
+    pub core: Duration,
 }
 
 #[derive(Serialize)]
@@ -71,6 +73,7 @@ pub struct CeilingReport {
     pub operands: &'static str,
     pub threads: usize,
     pub gflop_per_s: Spread,
+    pub gflop_per_core_s: Spread,
     pub memory_gb_per_s: Spread,
 }
 
@@ -90,6 +93,9 @@ pub struct Work {
     pub gflop: f64,
     pub gflop_per_s: f64,
     pub of_ceiling: Option<f64>,
+    /// Time on a core, of all threads together.
+    pub core_ms: f64,
+    pub of_ceiling_on_core: Option<f64>,
     pub weights_gb: f64,
     pub weights_gb_per_s: f64,
 }
@@ -130,14 +136,21 @@ impl Report {
             operands: first.operands,
             threads: first.threads,
             gflop_per_s: spread(|c| c.flops / 1e9),
+            gflop_per_core_s: spread(|c| c.flops_on_core / 1e9),
             memory_gb_per_s: spread(|c| c.bandwidth / 1e9),
         });
-        let peak = ceiling.as_ref().map(|c| c.gflop_per_s.median);
+        let peak = ceiling
+            .as_ref()
+            .map(|c| Peak { gflop_per_s: c.gflop_per_s.median, gflop_per_core_s: c.gflop_per_core_s.median });
+        let profile = &measured.profile.ledger;
         let stage = |name, times: usize, phases: &[Phase], ns: &dyn Fn(&Timings) -> u64| {
-            let mut cost = Cost::default();
-            phases.iter().for_each(|&phase| cost += work.phase(phase).cost);
+            let (mut cost, mut core) = (Cost::default(), Duration::ZERO);
+            for &phase in phases {
+                cost += work.phase(phase).cost;
+                core += profile.phase(phase).time.core;
+            }
             let ms = Spread::of(runs.iter().map(|run| ns(&run.timings) as f64 / 1e6 / times as f64));
-            Stage { name, times, ms, work: Work::new(cost, times, ms.median, peak) }
+            Stage { name, times, ms, work: Work::new(cost, times, ms.median, core, peak) }
         };
         let stages = vec![
             stage("vision", 1, &[Phase::Vision], &|t| t.vision_ns),
@@ -155,7 +168,9 @@ impl Report {
             device: DeviceReport { description: measured.device, memory_mb: measured.memory as f64 / 1e6 },
             model: ModelReport { checkpoint, cameras, tokens, steps },
             runs: runs.len(),
-            cores_busy: Spread::of(runs.iter().map(|run| run.cpu_ns as f64 / run.timings.total_ns as f64)),
+            cores_busy: Spread::of(
+                runs.iter().map(|run| run.core.as_nanos() as f64 / run.timings.total_ns as f64),
+            ),
             profile: Profile::new(&measured.profile, peak),
             machine,
             ceiling,
@@ -166,27 +181,38 @@ impl Report {
     }
 }
 
+/// Medians of the ceiling.
+#[derive(Clone, Copy)]
+struct Peak {
+    gflop_per_s: f64,
+    gflop_per_core_s: f64,
+}
+
 impl Work {
-    /// One `times`th of a cost, done in `ms`.
-    fn new(cost: Cost, times: usize, ms: f64, peak: Option<f64>) -> Self {
+    /// One `times`th of a cost, done in `ms`; all of it has taken `core`.
+    fn new(cost: Cost, times: usize, ms: f64, core: Duration, peak: Option<Peak>) -> Self {
+        let core_ms = milliseconds(core) / times as f64;
         let giga = |amount: u64| amount as f64 / 1e9 / times as f64;
-        let rate = |amount: f64| if ms > 0.0 { amount / ms * 1e3 } else { 0.0 };
+        let per = |amount: f64, ms: f64| if ms > 0.0 { amount / ms * 1e3 } else { 0.0 };
+        let peak = peak.filter(|_| cost.flops > 0);
         let (gflop, weights_gb) = (giga(cost.flops), giga(cost.weight_bytes));
         Self {
             gflop,
-            gflop_per_s: rate(gflop),
-            of_ceiling: peak.filter(|_| cost.flops > 0).map(|peak| rate(gflop) / peak),
+            gflop_per_s: per(gflop, ms),
+            of_ceiling: peak.map(|peak| per(gflop, ms) / peak.gflop_per_s),
+            core_ms,
+            of_ceiling_on_core: peak.map(|peak| per(gflop, core_ms) / peak.gflop_per_core_s),
             weights_gb,
-            weights_gb_per_s: rate(weights_gb),
+            weights_gb_per_s: per(weights_gb, ms),
         }
     }
 }
 
 impl Profile {
-    fn new(Run { timings, ledger, .. }: &Run, peak: Option<f64>) -> Self {
+    fn new(Run { timings, ledger, .. }: &Run, peak: Option<Peak>) -> Self {
         let total = timings.total_ns as f64 / 1e6;
         let operations = ledger.entries().map(|(phase, module, op, entry)| {
-            let ms = entry.elapsed_ns as f64 / 1e6;
+            let ms = milliseconds(entry.time.elapsed);
             Operation {
                 stage: phase.name(),
                 module: module.file(),
@@ -194,13 +220,17 @@ impl Profile {
                 calls: entry.count.device + entry.count.host,
                 ms,
                 of_chunk: ms / total,
-                work: Work::new(entry.cost, 1, ms, peak),
+                work: Work::new(entry.cost, 1, ms, entry.time.core, peak),
             }
         });
         Self {
             ms: total,
             operations: operations.collect(),
-            between_ms: total - ledger.total().elapsed_ns as f64 / 1e6,
+            between_ms: total - milliseconds(ledger.total().time.elapsed),
         }
     }
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }
