@@ -235,6 +235,12 @@ pub trait Device: Send {
     /// The pair of matrices of a gated MLP for [`geglu`](Self::geglu), both `[hidden, in]`.
     fn gated_weight(&mut self, gate: &Tensor, up: &Tensor) -> Result<Weight, DeviceError>;
 
+    /// A hint: `weight` will be multiplied with operands of at most `rows` rows, in every chunk. A
+    /// device may keep it in a form made for that.
+    fn expect(&mut self, _weight: Weight, _rows: usize) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
     /// A vector of f32, copied.
     fn vector(&mut self, values: &[f32]) -> Result<Vector, DeviceError>;
 

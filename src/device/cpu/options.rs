@@ -16,6 +16,9 @@ pub enum Precision {
     /// stream are f32 anyway.
     #[default]
     Bf16,
+    /// 8-bit integers, in all large products: weights with a scale a row, made at load (they take half of a
+    /// bf16 checkpoint's size in memory), operands with a scale a token. The rest is as [`Precision::Bf16`].
+    Int8,
 }
 
 impl fmt::Display for Precision {
@@ -23,6 +26,7 @@ impl fmt::Display for Precision {
         f.write_str(match self {
             Precision::F32 => "f32",
             Precision::Bf16 => "bf16",
+            Precision::Int8 => "int8",
         })
     }
 }

@@ -140,11 +140,6 @@ impl Pool {
         Ok(pool)
     }
 
-    /// Threads, the caller's included.
-    pub fn threads(&self) -> usize {
-        self.workers.len() + 1
-    }
-
     /// Calls `f(job, thread)` for every job, on any thread, and returns when all are done.
     pub fn run<F: Fn(usize, usize) + Sync>(&self, jobs: usize, f: F) -> Result<(), DeviceError> {
         /// # Safety

@@ -1,9 +1,11 @@
 //! Rates of the kernels at PI0's sizes, printed: `cargo test --release --lib cpu::speed -- --ignored --nocapture`.
 
-use super::gemm::Tile;
 use super::simd::{Dot, Simd, VECTORS};
 use super::tests::{Numbers, whole};
+use super::tile::{Rows, Tile};
 use super::*;
+use crate::checkpoint::Dtype;
+use crate::device::{Attention, Device, Keys, Rope, Then, Weight};
 
 /// Seconds of this process's threads, which a busy machine takes longer to grant.
 fn cpu_time() -> f64 {
@@ -32,8 +34,7 @@ fn ceiling<D: Dot>() -> f64 {
     let tile = Tile {
         vectors: VECTORS,
         rows,
-        w: w.as_ptr(),
-        ldw: STEPS,
+        w: Rows::Along(w.as_ptr(), STEPS),
         x: x.as_ptr(),
         steps: STEPS,
         sums: sums.as_mut_ptr(),
@@ -77,14 +78,18 @@ fn products() {
             (50, 4096, 1024, false),
         ] {
             let mut numbers = Numbers(1);
-            let mut device = Cpu::new(&CpuOptions { threads: Some(threads), ..Default::default() }).unwrap();
+            let precision = if std::env::var("INT8").is_ok() { Precision::Int8 } else { Precision::Bf16 };
+            let mut device = Cpu::new(&CpuOptions { threads: Some(threads), precision, ..Default::default() }).unwrap();
             // As in a chunk, where other weights come between: none is in a cache.
             let copies = (200_000_000 / (n * k * if gated { 4 } else { 2 })).max(1);
             let weights: Vec<Weight> = (0..copies)
                 .map(|_| {
                     let t = numbers.tensor(Dtype::Bf16, &[n, k], 0);
                     let u = if gated { numbers.tensor(Dtype::Bf16, &[n, k], 0) } else { t.clone() };
-                    if gated { device.gated_weight(&t, &u) } else { device.weight(&[&t], None) }.unwrap()
+                    let weight =
+                        if gated { device.gated_weight(&t, &u) } else { device.weight(&[&t], None) }.unwrap();
+                    device.expect(weight, m).unwrap();
+                    weight
                 })
                 .collect();
             let x = whole(device.buffer(Role::Operand, m, k).unwrap(), m, k);

@@ -1,32 +1,97 @@
-//! Weight matrices: rows of mapped tensors, used where they lie or converted a block at a time.
+//! Weight matrices: rows of mapped tensors, used where they lie or converted a block at a time, and
+//! what is made of them at load: panels of rows, rows of 8-bit integers.
 
+use std::sync::Arc;
+
+use super::memory::Memory;
+use super::simd::{Dot, MAX_LANES, Simd, from_bf16};
 use crate::checkpoint::{Dtype, Tensor};
 
-use super::simd::{Dot, MAX_LANES, Simd};
+/// What stored rows consist of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Element {
+    /// As in a checkpoint.
+    F32,
+    /// As in a checkpoint.
+    Bf16,
+    /// As in a checkpoint.
+    F16,
+    /// Quantized.
+    I8,
+    /// Quantized, widened for instructions that multiply no narrower.
+    I16,
+}
 
-/// Rows of one tensor, or of some of its columns.
+impl Element {
+    /// Bytes of one.
+    pub const fn size(self) -> usize {
+        match self {
+            Element::F32 => 4,
+            Element::Bf16 | Element::F16 | Element::I16 => 2,
+            Element::I8 => 1,
+        }
+    }
+
+    fn of(dtype: Dtype) -> Self {
+        match dtype {
+            Dtype::F32 => Element::F32,
+            Dtype::F16 => Element::F16,
+            _ => Element::Bf16,
+        }
+    }
+}
+
+/// Rows of one tensor, or of some of its columns, or of memory of the device's own.
 pub struct Part {
-    tensor: Tensor,
-    /// Bytes from the tensor's first to the part's.
-    offset: usize,
+    base: *const u8,
     /// Bytes from one row to the next.
     stride: usize,
     /// Rows.
     pub rows: usize,
+    element: Element,
+    /// Keeps `base` alive.
+    owner: Owner,
 }
 
+enum Owner {
+    Tensor(#[allow(dead_code)] Tensor),
+    Memory(#[allow(dead_code)] Arc<Memory>),
+}
+
+// SAFETY: `base` points into memory that `owner` keeps, and that nobody writes any more.
+unsafe impl Send for Part {}
+// SAFETY: as above.
+unsafe impl Sync for Part {}
+
 impl Part {
-    /// Columns from `col` of all of the tensor's rows.
+    /// Columns from `col` of all of a floating tensor's rows.
     pub fn new(tensor: &Tensor, col: usize) -> Self {
-        let size = tensor.dtype().size();
-        Self { offset: col * size, stride: tensor.cols() * size, rows: tensor.rows(), tensor: tensor.clone() }
+        let element = Element::of(tensor.dtype());
+        Self {
+            base: tensor.bytes()[col * element.size()..].as_ptr(),
+            stride: tensor.cols() * element.size(),
+            rows: tensor.rows(),
+            element,
+            owner: Owner::Tensor(tensor.clone()),
+        }
+    }
+
+    /// `rows` rows of whole words of 8-bit integers from word `word` of `memory`, `stride` words apart.
+    pub fn quantized(memory: &Arc<Memory>, word: usize, rows: usize, stride: usize) -> Self {
+        debug_assert!((word + rows * stride) * 4 <= memory.bytes());
+        Self {
+            base: memory.words().wrapping_add(word).cast_const().cast(),
+            stride: stride * 4,
+            rows,
+            element: Element::I8,
+            owner: Owner::Memory(Arc::clone(memory)),
+        }
     }
 
     /// Row `row` from element `col`, at any alignment.
     pub fn at(&self, row: usize, col: usize) -> *const u8 {
         debug_assert!(row < self.rows);
-        let at = self.offset + row * self.stride + col * self.tensor.dtype().size();
-        self.tensor.bytes()[at..].as_ptr()
+        self.base.wrapping_add(row * self.stride + col * self.element.size())
     }
 
     /// Bytes from one row to the next.
@@ -37,14 +102,30 @@ impl Part {
     /// Words from one row to the next if a product of `D` with `cols` columns can read the rows
     /// where they lie.
     pub fn direct<D: Dot>(&self, cols: usize) -> Option<usize> {
-        let stored = if D::PAIRS { Dtype::Bf16 } else { Dtype::F32 };
-        (self.tensor.dtype() == stored && cols.is_multiple_of(D::STEP) && self.stride.is_multiple_of(4))
-            .then_some(self.stride / 4)
+        let whole = cols.is_multiple_of(D::STEP) || matches!(self.owner, Owner::Memory(_));
+        (self.element == D::ELEMENT && whole && self.stride.is_multiple_of(4)).then_some(self.stride / 4)
     }
 
-    /// Element type.
-    pub fn dtype(&self) -> Dtype {
-        self.tensor.dtype()
+    /// Elements of floating row `row` from `col` to `cols`, as many as `out` holds; their number.
+    pub fn read(&self, row: usize, col: usize, cols: usize, out: &mut [f32]) -> usize {
+        let count = out.len().min(cols - col);
+        let at = self.at(row, col);
+        for (i, out) in out[..count].iter_mut().enumerate() {
+            // SAFETY: the row has `cols` elements.
+            *out = unsafe {
+                match self.element {
+                    Element::F32 => at.cast::<f32>().add(i).read_unaligned(),
+                    Element::F16 => half::f16::from_bits(at.cast::<u16>().add(i).read_unaligned()).to_f32(),
+                    _ => from_bf16(at.cast::<u16>().add(i).read_unaligned()),
+                }
+            };
+        }
+        count
+    }
+
+    /// What the rows consist of.
+    pub fn element(&self) -> Element {
+        self.element
     }
 }
 
@@ -58,17 +139,92 @@ pub struct Matrix {
     pub parts: Vec<Part>,
     /// Whether `parts` are a gated pair.
     pub gated: bool,
+    /// The most rows of an operand that it is multiplied with, if that is known.
+    pub expected: Option<usize>,
+    /// The same rows as panels, for products of few tokens.
+    pub panels: Option<Panels>,
+    /// One factor a row of quantized weights, a gated pair's one after the other.
+    pub scales: Vec<f32>,
+    /// The sum of each quantized row.
+    pub sums: Vec<i32>,
 }
 
-/// Converts `count` elements at `src` to words of `D`, an odd pair's second half zero.
+impl Matrix {
+    /// Of mapped tensors.
+    pub fn mapped(parts: &[&Tensor], col: usize, cols: usize) -> Self {
+        Self {
+            rows: parts.iter().map(|t| t.rows()).sum(),
+            cols,
+            parts: parts.iter().map(|t| Part::new(t, col)).collect(),
+            gated: false,
+            expected: None,
+            panels: None,
+            scales: Vec::new(),
+            sums: Vec::new(),
+        }
+    }
+
+    /// Matrices in it: two of a gated pair.
+    pub fn sections(&self) -> usize {
+        if self.gated { 2 } else { 1 }
+    }
+
+    /// Row `row` of section `section`: its part and the number in there.
+    pub fn row(&self, section: usize, mut row: usize) -> (&Part, usize) {
+        let mut parts = self.parts.iter().skip(if self.gated { section } else { 0 });
+        loop {
+            match parts.next() {
+                Some(part) if row >= part.rows => row -= part.rows,
+                Some(part) => return (part, row),
+                None => unreachable!("the parts' rows are the matrix's"),
+            }
+        }
+    }
+
+    /// Bytes it takes beyond the mapped checkpoint.
+    pub fn bytes(&self) -> usize {
+        let own = self.parts.iter().filter(|p| matches!(p.owner, Owner::Memory(_)));
+        own.map(|p| p.rows * p.stride).sum::<usize>()
+            + self.panels.as_ref().map_or(0, |p| p.memory.bytes())
+            + 4 * (self.scales.len() + self.sums.len())
+    }
+}
+
+/// Rows as lanes: `[section][panel][words][rows of a panel]`, zero where a panel has more rows or
+/// words more elements than the matrix.
+pub struct Panels {
+    /// All of it.
+    pub memory: Arc<Memory>,
+    /// What words consist of: [`Element::F32`], or two of bf16, or four of i8.
+    pub element: Element,
+    /// Words to a row.
+    pub steps: usize,
+    /// Panels of a section.
+    pub count: usize,
+}
+
+impl Panels {
+    /// Elements to a word.
+    pub fn step(&self) -> usize {
+        4 / self.element.size()
+    }
+
+    /// The words of `panel`, as many rows to it as `D` has tokens.
+    pub fn at<D: Dot>(&self, section: usize, panel: usize) -> *const u32 {
+        self.memory.words().wrapping_add((section * self.count + panel) * self.steps * D::S::PANEL).cast_const()
+    }
+}
+
+/// Converts `count` elements of floating rows at `src` to words of `D`, an odd pair's second half
+/// zero.
 ///
 /// # Safety
-/// `count` elements of a floating `dtype` are readable at `src`, `count.div_ceil(D::STEP)` words
-/// writable at `dst`, and the machine has `D`'s instructions.
+/// `count` elements are readable at `src`, `count.div_ceil(D::STEP)` words writable at `dst`, and
+/// the machine has `D`'s instructions.
 #[inline(always)]
-pub unsafe fn convert<D: Dot>(src: *const u8, dtype: Dtype, count: usize, dst: *mut u32) {
+pub unsafe fn convert<D: Dot>(src: *const u8, element: Element, count: usize, dst: *mut u32) {
     let lanes = D::S::LANES;
-    let size = dtype.size();
+    let size = element.size();
     let out = if D::PAIRS { 2 } else { 4 };
     let dst = dst.cast::<u8>();
     let whole = count - count % lanes;
@@ -77,7 +233,7 @@ pub unsafe fn convert<D: Dot>(src: *const u8, dtype: Dtype, count: usize, dst: *
     // the widest vector.
     unsafe {
         while i < whole {
-            vector::<D>(src.add(i * size), dtype, dst.add(i * out));
+            vector::<D>(src.add(i * size), element, dst.add(i * out));
             i += lanes;
         }
         let rest = count - whole;
@@ -85,7 +241,7 @@ pub unsafe fn convert<D: Dot>(src: *const u8, dtype: Dtype, count: usize, dst: *
             let mut from = [0u32; MAX_LANES];
             let mut to = [0u32; MAX_LANES];
             std::ptr::copy_nonoverlapping(src.add(whole * size), from.as_mut_ptr().cast(), rest * size);
-            vector::<D>(from.as_ptr().cast(), dtype, to.as_mut_ptr().cast());
+            vector::<D>(from.as_ptr().cast(), element, to.as_mut_ptr().cast());
             let bytes = rest.next_multiple_of(D::STEP) * out;
             std::ptr::copy_nonoverlapping(to.as_ptr().cast(), dst.add(whole * out), bytes);
         }
@@ -95,12 +251,12 @@ pub unsafe fn convert<D: Dot>(src: *const u8, dtype: Dtype, count: usize, dst: *
 /// # Safety
 /// `LANES` elements are readable at `src` and writable in `D`'s format at `dst`.
 #[inline(always)]
-unsafe fn vector<D: Dot>(src: *const u8, dtype: Dtype, dst: *mut u8) {
+unsafe fn vector<D: Dot>(src: *const u8, element: Element, dst: *mut u8) {
     // SAFETY: as the caller vouches.
     unsafe {
-        let v = match dtype {
-            Dtype::F32 => D::S::load(src.cast()),
-            Dtype::F16 => D::S::load_f16(src),
+        let v = match element {
+            Element::F32 => D::S::load(src.cast()),
+            Element::F16 => D::S::load_f16(src),
             _ => D::S::load_bf16(src),
         };
         if D::PAIRS { D::S::store_bf16(dst, v) } else { D::S::store(dst.cast(), v) }

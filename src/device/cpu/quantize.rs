@@ -1,0 +1,181 @@
+//! Products in 8-bit integers: weights with one scale a row, made at load, and operands with one
+//! scale a token, made before each product. Both are symmetric: the largest magnitude is 127.
+
+use std::sync::Arc;
+
+use super::layout::Slab;
+use super::memory::Memory;
+use super::simd::{IntegerDot, Simd};
+use super::weight::{Matrix, Part};
+use crate::device::DeviceError;
+
+/// The largest magnitude.
+const MOST: f32 = 127.0;
+
+/// The least that the largest magnitude is taken for, so that its inverse is finite.
+const LEAST: f32 = 1e-30;
+
+/// An operand to be quantized.
+pub struct Quantize {
+    /// What to.
+    pub x: Slab,
+    /// Columns.
+    pub cols: usize,
+    /// Words `[panel][cols / STEP][tokens]`.
+    pub out: *mut u32,
+    /// One a token, whole panels.
+    pub scales: *mut f32,
+}
+
+// SAFETY: jobs write disjoint panels and only read the rest.
+unsafe impl Sync for Quantize {}
+
+/// Quantizes panel `panel`.
+///
+/// # Safety
+/// `x` has the columns and `D`'s panels, `out` and `scales` room for as many, and the machine has
+/// `D`'s instructions.
+#[inline(always)]
+pub unsafe fn operand<D: IntegerDot>(q: &Quantize, panel: usize) {
+    let width = D::S::PANEL;
+    let stride = q.cols.div_ceil(D::STEP) * width;
+    // SAFETY: the columns are the operand's, and whole vectors of tokens are its memory.
+    unsafe {
+        for vector in 0..q.x.vectors::<D::S>(panel) {
+            let token = vector * D::S::LANES;
+            let zero = D::S::splat(0.0);
+            let mut most = [D::S::splat(LEAST); 2];
+            // Zero, unless there is a value that is not finite.
+            let mut odd = [zero; 2];
+            let mut col = 0;
+            while col < q.cols {
+                let (lo, hi) = two::<D>(q, panel, token, col);
+                for (i, x) in [lo, hi].into_iter().enumerate() {
+                    most[i] = D::S::max(D::S::max(x, D::S::sub(zero, x)), most[i]);
+                    odd[i] = D::S::fma(x, zero, odd[i]);
+                }
+                col += 2;
+            }
+            let scale = D::S::div(D::S::max(most[0], most[1]), D::S::splat(MOST));
+            let scale = D::S::add(scale, D::S::add(odd[0], odd[1]));
+            let inverse = D::S::div(D::S::splat(1.0), scale);
+            D::S::store(q.scales.add(panel * width + token), scale);
+            for step in 0..q.cols.div_ceil(D::STEP) {
+                let mut values = [zero; 4];
+                for i in (0..D::STEP).step_by(2) {
+                    let col = step * D::STEP + i;
+                    if col < q.cols {
+                        let (lo, hi) = two::<D>(q, panel, token, col);
+                        values[i] = D::S::round(D::S::mul(lo, inverse));
+                        values[i + 1] = D::S::round(D::S::mul(hi, inverse));
+                    }
+                }
+                D::store_word(q.out.add(panel * stride + step * width + token), values);
+            }
+        }
+    }
+}
+
+/// Columns `col` (even) and `col + 1` of a vector of tokens; the one after the last is zero.
+///
+/// # Safety
+/// As for [`operand`].
+#[inline(always)]
+unsafe fn two<D: IntegerDot>(
+    q: &Quantize,
+    panel: usize,
+    token: usize,
+    col: usize,
+) -> (<D::S as Simd>::V, <D::S as Simd>::V) {
+    // SAFETY: as the caller vouches.
+    unsafe {
+        let at = q.x.column(panel, col).add(token).cast_const();
+        if q.x.pairs {
+            return D::S::load_pairs(at);
+        }
+        let hi = if col + 1 < q.cols { D::S::load(at.add(D::S::PANEL).cast()) } else { D::S::splat(0.0) };
+        (D::S::load(at.cast()), hi)
+    }
+}
+
+/// A matrix's rows in 8 bits.
+pub struct Rows {
+    memory: Arc<Memory>,
+    /// Words from one row to the next.
+    stride: usize,
+    scales: Vec<f32>,
+    sums: Vec<i32>,
+}
+
+impl Rows {
+    /// Room for the rows of `matrix`.
+    pub fn of(matrix: &Matrix) -> Result<Self, DeviceError> {
+        let rows = matrix.sections() * matrix.rows;
+        // A line more than whole ones, so that rows do not all start in the same cache set.
+        let stride = matrix.cols.div_ceil(4).next_multiple_of(16) + 16;
+        let memory = Arc::new(Memory::new("quantized weights", rows * stride)?);
+        Ok(Self { memory, stride, scales: vec![0.0; rows], sums: vec![0; rows] })
+    }
+
+    /// How to quantize them, a row a job.
+    pub fn jobs<'a>(&'a mut self, matrix: &'a Matrix) -> Quantizer<'a> {
+        let (scales, sums) = (self.scales.as_mut_ptr(), self.sums.as_mut_ptr());
+        Quantizer { matrix, words: self.memory.words(), stride: self.stride, scales, sums }
+    }
+
+    /// Puts them in the place of the matrix's.
+    pub fn replace(self, matrix: &mut Matrix) {
+        let part = |section: usize| {
+            Part::quantized(&self.memory, section * matrix.rows * self.stride, matrix.rows, self.stride)
+        };
+        matrix.parts = (0..matrix.sections()).map(part).collect();
+        (matrix.scales, matrix.sums) = (self.scales, self.sums);
+    }
+}
+
+/// Quantizes rows of a matrix.
+pub struct Quantizer<'a> {
+    matrix: &'a Matrix,
+    words: *mut u32,
+    stride: usize,
+    scales: *mut f32,
+    sums: *mut i32,
+}
+
+// SAFETY: jobs write disjoint rows.
+unsafe impl Sync for Quantizer<'_> {}
+
+impl Quantizer<'_> {
+    /// Quantizes row `job`, those of a gated pair's second matrix counted on.
+    pub fn row(&self, job: usize) {
+        let (part, row) = self.matrix.row(job / self.matrix.rows, job % self.matrix.rows);
+        const BLOCK: usize = 256;
+        let mut values = [0.0f32; BLOCK];
+        let blocks = || (0..self.matrix.cols).step_by(BLOCK);
+        let mut most = LEAST;
+        for col in blocks() {
+            let count = part.read(row, col, self.matrix.cols, &mut values);
+            // A NaN is no maximum; it is zero in 8 bits.
+            most = values[..count].iter().fold(most, |most, x| most.max(x.abs()));
+        }
+        let inverse = MOST / most;
+        let mut sum = 0;
+        for col in blocks() {
+            let count = part.read(row, col, self.matrix.cols, &mut values);
+            // SAFETY: the job's row of `rows · stride` words, and its element.
+            unsafe {
+                let to = self.words.add(job * self.stride).cast::<i8>().add(col);
+                for (i, value) in values[..count].iter().enumerate() {
+                    let q = (value * inverse).round_ties_even() as i8;
+                    sum += i32::from(q);
+                    *to.add(i) = q;
+                }
+            }
+        }
+        // SAFETY: one a row.
+        unsafe {
+            *self.scales.add(job) = most / MOST;
+            *self.sums.add(job) = sum;
+        }
+    }
+}
