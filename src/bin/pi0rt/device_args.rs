@@ -23,6 +23,9 @@ pub struct DeviceArgs {
     /// Denoising steps per chunk [default: the checkpoint's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     steps: Option<u16>,
+    /// Compute camera frames and prompts again that have not changed since the previous chunk
+    #[arg(long)]
+    recompute: bool,
     /// Tokenizer file, tokenizer.json or a SentencePiece model [default: the checkpoint's]
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
@@ -56,6 +59,7 @@ impl DeviceArgs {
             device: self.choice()?,
             steps: self.steps.map(usize::from),
             tokenizer: self.tokenizer.clone(),
+            recompute: self.recompute,
         })
     }
 

@@ -6,7 +6,7 @@ use super::gemm::{self, Gemm};
 use super::norm::{self, Norm};
 use super::options::Precision;
 use super::path::Path;
-use super::quantize::{self, Quantize};
+use super::quantize::{self, Quantize, Quantizer};
 use super::rope::{self, CacheWrite, Rotate};
 #[cfg(target_arch = "x86_64")]
 use super::simd::{Avx2, Avx2I8, Avx512, Avx512Bf16, Avx512I8};
@@ -44,6 +44,8 @@ pub struct Kernels {
     pub operands: Products,
     /// Of quantized operands.
     pub integers: Products,
+    /// [`quantize::row`]
+    pub quantize_row: unsafe fn(&Quantizer<'_>, usize),
     /// [`quantize::operand`]
     pub quantize: unsafe fn(&Quantize, usize),
     /// [`attention::job`]
@@ -107,6 +109,11 @@ macro_rules! products {
 macro_rules! kernels {
     ($name:ident, $float:ty, $operand:ty, $integer:ty $(, $features:literal, $integer_features:literal)?) => {
         static $name: Kernels = {
+            $(#[target_feature(enable = $features)])?
+            unsafe fn quantize_row(q: &Quantizer<'_>, job: usize) {
+                // SAFETY: as the caller vouches.
+                unsafe { quantize::row::<$float>(q, job) }
+            }
             $(#[target_feature(enable = $integer_features)])?
             unsafe fn quantize(q: &Quantize, job: usize) {
                 // SAFETY: as the caller vouches.
@@ -138,6 +145,7 @@ macro_rules! kernels {
                 streams: products!($float $(, $features)?),
                 operands: products!($operand $(, $features)?),
                 integers: products!($integer $(, $integer_features)?),
+                quantize_row,
                 quantize,
                 attention,
                 norm,

@@ -85,7 +85,7 @@ impl Sealed {
             let Some(rows) = matrix.expected else { continue };
             let start = Instant::now();
             if integers {
-                sealed.quantize(matrix)?;
+                sealed.quantize(kernels, matrix)?;
             }
             if rows <= FEW {
                 sealed.pack(if integers { &kernels.integers } else { &kernels.operands }, panel, matrix)?;
@@ -95,10 +95,11 @@ impl Sealed {
         Ok(sealed)
     }
 
-    fn quantize(&self, matrix: &mut Matrix) -> Result<(), DeviceError> {
+    fn quantize(&self, kernels: &Kernels, matrix: &mut Matrix) -> Result<(), DeviceError> {
         let mut rows = Rows::of(matrix)?;
-        let quantizer = rows.jobs(matrix);
-        self.pool.run(matrix.sections() * matrix.rows, |job, _| quantizer.row(job))?;
+        let (quantizer, row) = (rows.jobs(matrix), kernels.quantize_row);
+        // SAFETY: each job is its own row, and the path is available.
+        self.pool.run(matrix.sections() * matrix.rows, |job, _| unsafe { row(&quantizer, job) })?;
         rows.replace(matrix);
         Ok(())
     }

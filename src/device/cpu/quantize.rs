@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::layout::Slab;
 use super::memory::Memory;
-use super::simd::{IntegerDot, Simd};
+use super::simd::{Dot, IntegerDot, MAX_LANES, Simd};
 use super::weight::{Matrix, Part};
 use crate::device::DeviceError;
 
@@ -145,37 +145,40 @@ pub struct Quantizer<'a> {
 // SAFETY: jobs write disjoint rows.
 unsafe impl Sync for Quantizer<'_> {}
 
-impl Quantizer<'_> {
-    /// Quantizes row `job`, those of a gated pair's second matrix counted on.
-    pub fn row(&self, job: usize) {
-        let (part, row) = self.matrix.row(job / self.matrix.rows, job % self.matrix.rows);
-        const BLOCK: usize = 256;
-        let mut values = [0.0f32; BLOCK];
-        let blocks = || (0..self.matrix.cols).step_by(BLOCK);
-        let mut most = LEAST;
-        for col in blocks() {
-            let count = part.read(row, col, self.matrix.cols, &mut values);
-            // A NaN is no maximum; it is zero in 8 bits.
-            most = values[..count].iter().fold(most, |most, x| most.max(x.abs()));
+/// Quantizes row `job`, those of a gated pair's second matrix counted on.
+///
+/// # Safety
+/// No other job has the same number, and the machine has `D`'s instructions, whose words are f32.
+#[inline(always)]
+pub unsafe fn row<D: Dot>(q: &Quantizer<'_>, job: usize) {
+    let (part, row) = q.matrix.row(job / q.matrix.rows, job % q.matrix.rows);
+    // Whole vectors, the last with zeros; the quantized row has room for them too.
+    let mut values = vec![0.0f32; q.matrix.cols.next_multiple_of(MAX_LANES)];
+    let vectors = || (0..q.matrix.cols).step_by(D::S::LANES);
+    // SAFETY: the part has the row; vectors lie inside `values`, and inside the job's row of
+    // `rows · stride` words.
+    unsafe {
+        D::stage(part.at(row, 0), part.element(), q.matrix.cols, values.as_mut_ptr().cast());
+        let mut most = D::S::splat(LEAST);
+        for col in vectors() {
+            let x = D::S::load(values.as_ptr().add(col));
+            most = D::S::max(D::S::max(D::S::sub(D::S::splat(0.0), x), x), most);
         }
-        let inverse = MOST / most;
-        let mut sum = 0;
-        for col in blocks() {
-            let count = part.read(row, col, self.matrix.cols, &mut values);
-            // SAFETY: the job's row of `rows · stride` words, and its element.
-            unsafe {
-                let to = self.words.add(job * self.stride).cast::<i8>().add(col);
-                for (i, value) in values[..count].iter().enumerate() {
-                    let q = (value * inverse).round_ties_even() as i8;
-                    sum += i32::from(q);
-                    *to.add(i) = q;
-                }
-            }
+        let mut lanes = [0.0f32; MAX_LANES];
+        D::S::store(lanes.as_mut_ptr(), most);
+        let most = lanes.iter().fold(LEAST, |most, x| most.max(*x));
+        let inverse = D::S::splat(MOST / most);
+        let to = q.words.add(job * q.stride).cast::<i8>();
+        let mut sum = D::S::splat(0.0);
+        for col in vectors() {
+            let y = D::S::round(D::S::mul(D::S::load(values.as_ptr().add(col)), inverse));
+            sum = D::S::add(sum, y);
+            D::S::store_i8(to.add(col), y);
         }
-        // SAFETY: one a row.
-        unsafe {
-            *self.scales.add(job) = most / MOST;
-            *self.sums.add(job) = sum;
-        }
+        D::S::store(lanes.as_mut_ptr(), sum);
+        // Integral and less than 2²⁴, or not a number if there is such a weight.
+        let sum = lanes[..D::S::LANES].iter().sum::<f32>();
+        *q.scales.add(job) = if sum.is_nan() { f32::NAN } else { most / MOST };
+        *q.sums.add(job) = sum as i32;
     }
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use super::memory::Memory;
-use super::simd::{Dot, MAX_LANES, Simd, from_bf16};
+use super::simd::{Dot, MAX_LANES, Simd};
 use crate::checkpoint::{Dtype, Tensor};
 
 /// What stored rows consist of.
@@ -104,23 +104,6 @@ impl Part {
     pub fn direct<D: Dot>(&self, cols: usize) -> Option<usize> {
         let whole = cols.is_multiple_of(D::STEP) || matches!(self.owner, Owner::Memory(_));
         (self.element == D::ELEMENT && whole && self.stride.is_multiple_of(4)).then_some(self.stride / 4)
-    }
-
-    /// Elements of floating row `row` from `col` to `cols`, as many as `out` holds; their number.
-    pub fn read(&self, row: usize, col: usize, cols: usize, out: &mut [f32]) -> usize {
-        let count = out.len().min(cols - col);
-        let at = self.at(row, col);
-        for (i, out) in out[..count].iter_mut().enumerate() {
-            // SAFETY: the row has `cols` elements.
-            *out = unsafe {
-                match self.element {
-                    Element::F32 => at.cast::<f32>().add(i).read_unaligned(),
-                    Element::F16 => half::f16::from_bits(at.cast::<u16>().add(i).read_unaligned()).to_f32(),
-                    _ => from_bf16(at.cast::<u16>().add(i).read_unaligned()),
-                }
-            };
-        }
-        count
     }
 
     /// What the rows consist of.

@@ -133,6 +133,11 @@ pub unsafe trait Simd: Copy + 'static {
     /// # Safety
     /// `2·LANES` bytes are writable at `p`.
     unsafe fn store_bf16(p: *mut u8, v: Self::V);
+    /// Integral values from -127 to 127 as 8-bit integers; what NaN becomes is not said.
+    ///
+    /// # Safety
+    /// `LANES` bytes are writable at `p`.
+    unsafe fn store_i8(p: *mut i8, v: Self::V);
     /// Both rounded to bf16: `lo` in the lower half of each word, `hi` in the upper.
     ///
     /// # Safety

@@ -103,6 +103,11 @@ unsafe impl<const N: usize> Simd for Portable<N> {
         unsafe { p.cast::<[u16; N]>().write_unaligned(std::array::from_fn(|i| to_bf16(v[i]))) }
     }
     #[inline(always)]
+    unsafe fn store_i8(p: *mut i8, v: [f32; N]) {
+        // SAFETY: the caller vouches for N writable bytes.
+        unsafe { p.cast::<[i8; N]>().write_unaligned(std::array::from_fn(|i| v[i] as i8)) }
+    }
+    #[inline(always)]
     unsafe fn store_pairs(p: *mut u32, lo: [f32; N], hi: [f32; N]) {
         let words: [u32; N] =
             std::array::from_fn(|i| u32::from(to_bf16(lo[i])) | u32::from(to_bf16(hi[i])) << 16);

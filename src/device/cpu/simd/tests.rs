@@ -96,6 +96,13 @@ fn simd<S: Simd>() {
     }
     assert_eq!(bits(&lo), pairs.iter().map(|x| x << 16).collect::<Vec<_>>());
     assert_eq!(bits(&hi), pairs.iter().map(|x| x & 0xffff_0000).collect::<Vec<_>>());
+    let small: Vec<f32> = (0..512).map(|i| (i * 37 % 255 - 127) as f32).collect();
+    let mut bytes = vec![0i8; 512];
+    for i in (0..512).step_by(S::LANES) {
+        // SAFETY: as above.
+        unsafe { S::store_i8(bytes[i..].as_mut_ptr(), S::load(small[i..].as_ptr())) };
+    }
+    assert!(small.iter().zip(&bytes).all(|(x, b)| *x == f32::from(*b)));
     // Any bits: signalling NaNs, which arithmetic would change, among them.
     let square: Vec<u32> = (0..16 * 50).map(|i: u32| 0x7f80_0001u32.wrapping_mul(2 * i + 1)).collect();
     let mut turned = vec![0u32; 16 * 50];

@@ -125,6 +125,15 @@ unsafe impl Simd for Avx2 {
         }
     }
     #[inline(always)]
+    unsafe fn store_i8(p: *mut i8, v: __m256) {
+        // SAFETY: the caller vouches for the pointer.
+        unsafe {
+            let words = _mm256_cvtps_epi32(v);
+            let halves = _mm_packs_epi32(_mm256_castsi256_si128(words), _mm256_extracti128_si256::<1>(words));
+            _mm_storel_epi64(p.cast(), _mm_packs_epi16(halves, halves));
+        }
+    }
+    #[inline(always)]
     unsafe fn store_pairs(p: *mut u32, lo: __m256, hi: __m256) {
         // SAFETY: the caller vouches for the pointer.
         unsafe {
@@ -325,6 +334,11 @@ unsafe impl Simd for Avx512 {
     unsafe fn store_bf16(p: *mut u8, v: __m512) {
         // SAFETY: the caller vouches for the pointer.
         unsafe { _mm256_storeu_si256(p.cast(), _mm512_cvtepi32_epi16(avx512_bf16(v))) }
+    }
+    #[inline(always)]
+    unsafe fn store_i8(p: *mut i8, v: __m512) {
+        // SAFETY: the caller vouches for the pointer.
+        unsafe { _mm_storeu_si128(p.cast(), _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(v))) }
     }
     #[inline(always)]
     unsafe fn store_pairs(p: *mut u32, lo: __m512, hi: __m512) {
