@@ -155,3 +155,56 @@ fn what_is_used_again_changes_nothing() {
         assert_eq!(vision, [true, false, true, false, false, true, true, false]);
     }
 }
+
+/// Weights kept in a file are, to the bit, those prepared at load; of a changed checkpoint they are made anew.
+#[test]
+fn kept_weights_are_those_of_the_checkpoint() {
+    let dir = std::env::temp_dir().join(format!("pi0rt-kept-{}", std::process::id()));
+    let (cache, copy) = (dir.join("cache"), dir.join("checkpoint"));
+    std::fs::create_dir_all(&cache).unwrap();
+    std::fs::create_dir_all(&copy).unwrap();
+    for file in std::fs::read_dir(GOLDEN).unwrap() {
+        let file = file.unwrap();
+        std::fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+    }
+    let weights = copy.join("model.safetensors");
+    let mut kept = 0;
+    for precision in [Precision::Bf16, Precision::Int8, Precision::F32] {
+        let chunk = |cache: Option<&Path>| {
+            let checkpoint = Checkpoint::open(&copy).unwrap();
+            let arch = checkpoint.arch();
+            let options = CpuOptions { precision, cache: cache.map(Path::to_owned), ..Default::default() };
+            let mut model = Pi0::load(&checkpoint, Box::new(Cpu::new(&options).unwrap()), 1).unwrap();
+            let images = vec![0.25; 3 * arch.image_size * arch.image_size];
+            let (state, noise) =
+                (vec![0.5; arch.max_state_dim], vec![0.75; arch.chunk_size * arch.max_action_dim]);
+            let inputs = Inputs { images: &images, tokens: &[7], state: &state, noise: &noise, rtc: None };
+            let mut actions = vec![0.0; noise.len()];
+            model.sample(&inputs, &mut actions).unwrap();
+            actions
+        };
+        let files = || std::fs::read_dir(&cache).unwrap().count();
+        let expected = chunk(None);
+        assert_eq!(files(), kept);
+        assert_eq!(chunk(Some(&cache)), expected);
+        assert_eq!(files(), kept + 1);
+        assert_eq!(chunk(Some(&cache)), expected);
+        assert_eq!(files(), kept + 1);
+
+        let mut bytes = std::fs::read(&weights).unwrap();
+        let original = bytes.clone();
+        // The upper halves of the last weights, whatever they are.
+        let end = bytes.len();
+        bytes[end - 4000..].iter_mut().skip(1).step_by(2).for_each(|byte| *byte ^= 0x80);
+        std::fs::remove_file(&weights).unwrap();
+        std::fs::write(&weights, &bytes).unwrap();
+        let changed = chunk(None);
+        assert_eq!(chunk(Some(&cache)), changed);
+        assert_eq!(files(), kept + 2);
+        std::fs::remove_file(&weights).unwrap();
+        std::fs::write(&weights, &original).unwrap();
+        assert_eq!(chunk(Some(Path::new("/nonexistent"))), expected);
+        kept = files();
+    }
+    std::fs::remove_dir_all(dir).unwrap();
+}

@@ -20,6 +20,9 @@ pub struct DeviceArgs {
     /// Threads of the cpu device [default: one for every core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// Directory that keeps prepared weights from one start of the cpu device to the next
+    #[arg(long, value_name = "DIR")]
+    weight_cache: Option<PathBuf>,
     /// Denoising steps per chunk [default: the checkpoint's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     steps: Option<u16>,
@@ -81,6 +84,11 @@ impl DeviceArgs {
         self.tokenizer.as_deref()
     }
 
+    /// Whether large products are in 8-bit integers.
+    pub fn is_int8(&self) -> bool {
+        self.precision == Some(PrecisionName::Int8)
+    }
+
     /// Whether everything is computed in f32.
     pub fn is_f32(&self) -> bool {
         self.device == DeviceName::Reference || self.precision == Some(PrecisionName::F32)
@@ -98,6 +106,9 @@ impl DeviceArgs {
             DeviceName::Reference if self.precision == Some(PrecisionName::Int8) => {
                 refuse("--precision int8", "it computes in f32")
             }
+            DeviceName::Reference if self.weight_cache.is_some() => {
+                refuse("--weight-cache", "it prepares no weights")
+            }
             DeviceName::Reference if self.threads.is_some() => refuse("--threads", "it has one thread"),
             DeviceName::Reference => Ok(DeviceChoice::Reference),
             DeviceName::Cpu => Ok(DeviceChoice::Cpu(CpuOptions {
@@ -107,6 +118,7 @@ impl DeviceArgs {
                     Some(PrecisionName::Bf16) | None => Precision::Bf16,
                 },
                 threads: self.threads.map(usize::from),
+                cache: self.weight_cache.clone(),
                 ..CpuOptions::default()
             })),
         }

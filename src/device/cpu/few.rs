@@ -8,6 +8,7 @@
 
 use super::epilogue::{self, Sums};
 use super::gemm::Gemm;
+use super::prepare::Pack;
 use super::simd::{Dot, Simd, VECTORS};
 use super::tile::{Rows, Tile};
 use super::weight::{Element, Matrix, Panels};
@@ -136,25 +137,22 @@ pub fn element<D: Dot>(matrix: &Matrix) -> Element {
     }
 }
 
-/// Packs panel `panel` of `section`.
+/// Packs panel `panel` of section `section`, which is number `place` of all.
 ///
 /// # Safety
-/// The panel is one of `panels`, which were made for `matrix` and `D`, nobody else uses it
-/// meanwhile, `row` holds a row's words, and the machine has `D`'s instructions.
+/// The panel is the matrix's, `pack` has room for all, zeroed, nobody else packs the same meanwhile,
+/// and the machine has `D`'s instructions.
 #[inline(always)]
-pub unsafe fn pack<D: Dot>(
-    matrix: &Matrix,
-    panels: &Panels,
-    (section, panel): (usize, usize),
-    row: &mut [u32],
-) {
+pub unsafe fn pack<D: Dot>(pack: &Pack<'_>, section: usize, panel: usize, place: usize) {
     let width = D::S::PANEL;
-    let to = panels.at::<D>(section, panel).cast_mut();
+    let matrix = pack.matrix;
+    let mut row = vec![0u32; pack.steps];
     for lane in 0..width.min(matrix.rows - panel * width) {
         let (part, i) = matrix.row(section, panel * width + lane);
         // SAFETY: a row has `cols` elements, of integers whole words; the panel has every word.
         unsafe {
-            if part.element() == panels.element {
+            let to = pack.words.add(place * pack.steps * width);
+            if part.element() == pack.element {
                 let bytes = matrix.cols * part.element().size();
                 std::ptr::copy_nonoverlapping(part.at(i, 0), row.as_mut_ptr().cast(), bytes);
             } else {

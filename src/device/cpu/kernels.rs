@@ -6,6 +6,7 @@ use super::gemm::{self, Gemm};
 use super::norm::{self, Norm};
 use super::options::Precision;
 use super::path::Path;
+use super::prepare::Pack;
 use super::quantize::{self, Quantize, Quantizer};
 use super::rope::{self, CacheWrite, Rotate};
 #[cfg(target_arch = "x86_64")]
@@ -24,7 +25,7 @@ pub struct Products {
     /// [`few::element`]
     pub element: fn(&Matrix) -> Element,
     /// [`few::pack`]
-    pub pack: unsafe fn(&Matrix, &Panels, (usize, usize), &mut [u32]),
+    pub pack: unsafe fn(&Pack<'_>, usize, usize, usize),
     /// Elements of the inner dimension in a word.
     pub step: usize,
     /// Words of scratch they need.
@@ -89,9 +90,9 @@ macro_rules! products {
             unsafe { few::job::<$dot>(g, panels, job, scratch) }
         }
         $(#[target_feature(enable = $features)])?
-        unsafe fn pack(matrix: &Matrix, panels: &Panels, panel: (usize, usize), row: &mut [u32]) {
+        unsafe fn pack(pack: &Pack<'_>, section: usize, panel: usize, place: usize) {
             // SAFETY: as the caller vouches.
-            unsafe { few::pack::<$dot>(matrix, panels, panel, row) }
+            unsafe { few::pack::<$dot>(pack, section, panel, place) }
         }
         let scratch = <$dot as Dot>::BLOCKING.scratch::<$dot>();
         Products {

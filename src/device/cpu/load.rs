@@ -1,19 +1,16 @@
-//! What is made once everything has been created: threads, scratch, tables, and weights in other
-//! forms than the checkpoint's.
+//! What is made once everything has been created: threads, scratch, tables.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::attention::Attend;
 use super::few::FEW;
 use super::gemm::Gemm;
-use super::kernels::{Kernels, Products};
+use super::kernels::Kernels;
 use super::layout::Slab;
 use super::memory::Memory;
 use super::pool::{self, Pool};
-use super::quantize::{Quantize, Rows};
+use super::quantize::Quantize;
 use super::rope::Angles;
-use super::weight::{Matrix, Panels};
 use super::{Cpu, Precision};
 use crate::device::{DeviceError, OpResult, Ran, Role};
 
@@ -33,6 +30,8 @@ pub struct Sealed {
     pub quantized: Memory,
     /// One factor a token of it.
     pub scales: Memory,
+    /// Weights in other forms than the checkpoint's.
+    pub weights: Option<Arc<Memory>>,
 }
 
 impl Sealed {
@@ -72,7 +71,7 @@ impl Sealed {
         {
             pool::pin(*core);
         }
-        let sealed = Self {
+        Ok(Self {
             patches: Memory::new("image patches", patches)?,
             scratch: Memory::new("scratch", words * device.threads)?,
             quantized: Memory::new("quantized operands", quantized)?,
@@ -80,47 +79,8 @@ impl Sealed {
             pool: Pool::new(device.threads, &device.cores)?,
             words,
             angles,
-        };
-        for matrix in &mut device.matrices {
-            let Some(rows) = matrix.expected else { continue };
-            let start = Instant::now();
-            if integers {
-                sealed.quantize(kernels, matrix)?;
-            }
-            if rows <= FEW {
-                sealed.pack(if integers { &kernels.integers } else { &kernels.operands }, panel, matrix)?;
-            }
-            log::trace!("{} by {}: {:?}", matrix.rows, matrix.cols, start.elapsed());
-        }
-        Ok(sealed)
-    }
-
-    fn quantize(&self, kernels: &Kernels, matrix: &mut Matrix) -> Result<(), DeviceError> {
-        let mut rows = Rows::of(matrix)?;
-        let (quantizer, row) = (rows.jobs(matrix), kernels.quantize_row);
-        // SAFETY: each job is its own row, and the path is available.
-        self.pool.run(matrix.sections() * matrix.rows, |job, _| unsafe { row(&quantizer, job) })?;
-        rows.replace(matrix);
-        Ok(())
-    }
-
-    fn pack(&self, products: &Products, panel: usize, matrix: &mut Matrix) -> Result<(), DeviceError> {
-        let element = (products.element)(matrix);
-        let count = matrix.rows.div_ceil(panel);
-        let steps = matrix.cols.div_ceil(4 / element.size());
-        let words = matrix.sections() * count * steps * panel;
-        let memory = Arc::new(Memory::new("packed weights", words)?);
-        let panels = Panels { memory, element, steps, count };
-        self.pool.run(matrix.sections() * count, |job, _| {
-            let mut row = vec![0; steps];
-            // SAFETY: each job has its panel, and the path is available.
-            unsafe { (products.pack)(matrix, &panels, (job / count, job % count), &mut row) }
-        })?;
-        matrix.panels = Some(panels);
-        if !matrix.scales.is_empty() {
-            matrix.parts.clear();
-        }
-        Ok(())
+            weights: None,
+        })
     }
 
     /// A thread's scratch.
@@ -161,7 +121,9 @@ impl Sealed {
     /// Bytes it takes.
     pub fn bytes(&self) -> usize {
         let memories = [&self.scratch, &self.patches, &self.quantized, &self.scales];
-        memories.iter().map(|m| m.bytes()).sum::<usize>() + self.angles.iter().map(Angles::bytes).sum::<usize>()
+        let weights = self.weights.as_ref().map_or(0, |m| m.bytes());
+        let angles = self.angles.iter().map(Angles::bytes).sum::<usize>();
+        memories.iter().map(|m| m.bytes()).sum::<usize>() + weights + angles
     }
 }
 

@@ -7,6 +7,7 @@
 //! never a sum.
 
 mod attention;
+mod cache;
 mod epilogue;
 mod few;
 mod gemm;
@@ -20,6 +21,7 @@ mod options;
 mod patch;
 mod path;
 mod pool;
+mod prepare;
 mod quantize;
 mod rope;
 mod simd;
@@ -33,6 +35,8 @@ mod weight;
 
 pub use options::{CpuOptions, Precision};
 pub use path::Path;
+
+use std::path::PathBuf;
 
 use self::kernels::Kernels;
 use self::load::Sealed;
@@ -49,6 +53,8 @@ pub struct Cpu {
     threads: usize,
     cores: Vec<usize>,
     pin_caller: bool,
+    /// Where prepared weights are kept from one start to the next.
+    cache: Option<PathBuf>,
     matrices: Vec<Matrix>,
     vectors: Vec<Vec<f32>>,
     tables: Vec<Tensor>,
@@ -103,6 +109,7 @@ impl Cpu {
             threads,
             cores,
             pin_caller: !options.cores.is_empty(),
+            cache: options.cache.clone(),
             matrices: Vec::new(),
             vectors: Vec::new(),
             tables: Vec::new(),

@@ -11,6 +11,7 @@ use super::load::Sealed;
 use super::memory::Memory;
 use super::norm::Norm;
 use super::patch::Patches;
+use super::prepare;
 use super::rope::{CacheWrite, Rotate};
 use super::views::{apart, expect, item, same, shape};
 use super::weight::Matrix;
@@ -200,7 +201,9 @@ impl Device for Cpu {
 
     fn seal(&mut self) -> Result<(), DeviceError> {
         self.unsealed("seal")?;
-        self.sealed = Some(Sealed::new(self)?);
+        let mut sealed = Sealed::new(self)?;
+        sealed.weights = prepare::prepare(self, &sealed.pool)?;
+        self.sealed = Some(sealed);
         Ok(())
     }
 
@@ -208,9 +211,8 @@ impl Device for Cpu {
         let buffers = self.buffers.iter().map(|b| b.memory.bytes()).sum::<usize>();
         let caches = self.caches.iter().map(|c| c.memory.bytes()).sum::<usize>();
         let vectors = self.vectors.iter().map(|v| v.len() * 4).sum::<usize>();
-        let weights = self.matrices.iter().map(Matrix::bytes).sum::<usize>();
         let sealed = self.sealed.as_ref().map_or(0, Sealed::bytes);
-        buffers + caches + vectors + weights + sealed
+        buffers + caches + vectors + sealed
     }
 
     fn write(&mut self, values: &[f32], out: View) -> Result<(), DeviceError> {

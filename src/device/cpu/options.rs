@@ -1,6 +1,7 @@
 //! How the device is set up.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use rustix::thread::{CpuSet, sched_getaffinity};
 
@@ -40,6 +41,8 @@ pub struct CpuOptions {
     pub threads: Option<usize>,
     /// Cores to pin threads to, the first for the thread that seals the device. Empty: any.
     pub cores: Vec<usize>,
+    /// Directory for files of prepared weights, if they are to be kept from one start to the next.
+    pub cache: Option<PathBuf>,
     /// Kernels to use. None: what the environment's `PI0RT_CPU_PATH` says, else the fastest.
     pub path: Option<Path>,
 }

@@ -1,13 +1,9 @@
 //! Products in 8-bit integers: weights with one scale a row, made at load, and operands with one
 //! scale a token, made before each product. Both are symmetric: the largest magnitude is 127.
 
-use std::sync::Arc;
-
 use super::layout::Slab;
-use super::memory::Memory;
 use super::simd::{Dot, IntegerDot, MAX_LANES, Simd};
-use super::weight::{Matrix, Part};
-use crate::device::DeviceError;
+use super::weight::Matrix;
 
 /// The largest magnitude.
 const MOST: f32 = 127.0;
@@ -98,57 +94,28 @@ unsafe fn two<D: IntegerDot>(
     }
 }
 
-/// A matrix's rows in 8 bits.
-pub struct Rows {
-    memory: Arc<Memory>,
-    /// Words from one row to the next.
-    stride: usize,
-    scales: Vec<f32>,
-    sums: Vec<i32>,
-}
-
-impl Rows {
-    /// Room for the rows of `matrix`.
-    pub fn of(matrix: &Matrix) -> Result<Self, DeviceError> {
-        let rows = matrix.sections() * matrix.rows;
-        // A line more than whole ones, so that rows do not all start in the same cache set.
-        let stride = matrix.cols.div_ceil(4).next_multiple_of(16) + 16;
-        let memory = Arc::new(Memory::new("quantized weights", rows * stride)?);
-        Ok(Self { memory, stride, scales: vec![0.0; rows], sums: vec![0; rows] })
-    }
-
-    /// How to quantize them, a row a job.
-    pub fn jobs<'a>(&'a mut self, matrix: &'a Matrix) -> Quantizer<'a> {
-        let (scales, sums) = (self.scales.as_mut_ptr(), self.sums.as_mut_ptr());
-        Quantizer { matrix, words: self.memory.words(), stride: self.stride, scales, sums }
-    }
-
-    /// Puts them in the place of the matrix's.
-    pub fn replace(self, matrix: &mut Matrix) {
-        let part = |section: usize| {
-            Part::quantized(&self.memory, section * matrix.rows * self.stride, matrix.rows, self.stride)
-        };
-        matrix.parts = (0..matrix.sections()).map(part).collect();
-        (matrix.scales, matrix.sums) = (self.scales, self.sums);
-    }
-}
-
-/// Quantizes rows of a matrix.
+/// Quantizes rows of a matrix; a row is a job, those of a gated pair's second matrix counted on.
 pub struct Quantizer<'a> {
-    matrix: &'a Matrix,
-    words: *mut u32,
-    stride: usize,
-    scales: *mut f32,
-    sums: *mut i32,
+    /// What to quantize.
+    pub matrix: &'a Matrix,
+    /// First row, whole vectors of [`MAX_LANES`] to each.
+    pub words: *mut u32,
+    /// Words from one row to the next.
+    pub stride: usize,
+    /// One a row.
+    pub scales: *mut f32,
+    /// One a row: the sum of its integers.
+    pub sums: *mut i32,
 }
 
 // SAFETY: jobs write disjoint rows.
 unsafe impl Sync for Quantizer<'_> {}
 
-/// Quantizes row `job`, those of a gated pair's second matrix counted on.
+/// Quantizes row `job`.
 ///
 /// # Safety
-/// No other job has the same number, and the machine has `D`'s instructions, whose words are f32.
+/// The quantizer has room for every row, no other job has the same number, and the machine has
+/// `D`'s instructions, whose words are f32.
 #[inline(always)]
 pub unsafe fn row<D: Dot>(q: &Quantizer<'_>, job: usize) {
     let (part, row) = q.matrix.row(job / q.matrix.rows, job % q.matrix.rows);

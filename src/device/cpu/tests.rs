@@ -5,7 +5,7 @@ use std::sync::Arc;
 use memmap2::MmapMut;
 
 use super::*;
-use crate::checkpoint::Dtype;
+use crate::checkpoint::{Dtype, Mapped};
 use crate::device::reference::Reference;
 use crate::device::{
     Attention, Buffer, Device, Guidance, Keys, KvCache, PatchEmbed, Ran, Rope, Then, Vector, View, Weight,
@@ -52,8 +52,8 @@ impl Numbers {
             }
             at += dtype.size();
         }
-        let map = Arc::new(map.make_read_only().unwrap());
-        Tensor::new("test".into(), dtype, shape.to_vec(), map, shift..at)
+        let map = map.make_read_only().unwrap();
+        Tensor::new("test".into(), dtype, shape.to_vec(), Arc::new(Mapped::new(map, None)), shift..at)
     }
 }
 

@@ -49,16 +49,13 @@ pub struct Part {
     /// Rows.
     pub rows: usize,
     element: Element,
-    /// Keeps `base` alive.
-    owner: Owner,
+    /// The mapped tensor, if it is one.
+    tensor: Option<Tensor>,
+    /// Keeps other words alive.
+    _memory: Option<Arc<Memory>>,
 }
 
-enum Owner {
-    Tensor(#[allow(dead_code)] Tensor),
-    Memory(#[allow(dead_code)] Arc<Memory>),
-}
-
-// SAFETY: `base` points into memory that `owner` keeps, and that nobody writes any more.
+// SAFETY: `base` points into memory that is kept with it and that nobody writes any more.
 unsafe impl Send for Part {}
 // SAFETY: as above.
 unsafe impl Sync for Part {}
@@ -72,19 +69,21 @@ impl Part {
             stride: tensor.cols() * element.size(),
             rows: tensor.rows(),
             element,
-            owner: Owner::Tensor(tensor.clone()),
+            tensor: Some(tensor.clone()),
+            _memory: None,
         }
     }
 
     /// `rows` rows of whole words of 8-bit integers from word `word` of `memory`, `stride` words apart.
     pub fn quantized(memory: &Arc<Memory>, word: usize, rows: usize, stride: usize) -> Self {
-        debug_assert!((word + rows * stride) * 4 <= memory.bytes());
+        debug_assert!((word + rows * stride) * 4 <= memory.len());
         Self {
             base: memory.words().wrapping_add(word).cast_const().cast(),
             stride: stride * 4,
             rows,
             element: Element::I8,
-            owner: Owner::Memory(Arc::clone(memory)),
+            tensor: None,
+            _memory: Some(Arc::clone(memory)),
         }
     }
 
@@ -102,8 +101,14 @@ impl Part {
     /// Words from one row to the next if a product of `D` with `cols` columns can read the rows
     /// where they lie.
     pub fn direct<D: Dot>(&self, cols: usize) -> Option<usize> {
-        let whole = cols.is_multiple_of(D::STEP) || matches!(self.owner, Owner::Memory(_));
+        let whole = cols.is_multiple_of(D::STEP) || self.tensor.is_none();
         (self.element == D::ELEMENT && whole && self.stride.is_multiple_of(4)).then_some(self.stride / 4)
+    }
+
+    /// The mapped tensor, if it is one, and the bytes of its rows before the part's first column.
+    pub fn tensor(&self) -> Option<(&Tensor, usize)> {
+        let tensor = self.tensor.as_ref()?;
+        Some((tensor, self.base.addr() - tensor.bytes().as_ptr().addr()))
     }
 
     /// What the rows consist of.
@@ -135,10 +140,16 @@ pub struct Matrix {
 impl Matrix {
     /// Of mapped tensors.
     pub fn mapped(parts: &[&Tensor], col: usize, cols: usize) -> Self {
+        let rows = parts.iter().map(|t| t.rows()).sum();
+        Self { parts: parts.iter().map(|t| Part::new(t, col)).collect(), ..Self::empty(rows, cols) }
+    }
+
+    /// Without rows to multiply with.
+    pub fn empty(rows: usize, cols: usize) -> Self {
         Self {
-            rows: parts.iter().map(|t| t.rows()).sum(),
+            rows,
             cols,
-            parts: parts.iter().map(|t| Part::new(t, col)).collect(),
+            parts: Vec::new(),
             gated: false,
             expected: None,
             panels: None,
@@ -163,21 +174,15 @@ impl Matrix {
             }
         }
     }
-
-    /// Bytes it takes beyond the mapped checkpoint.
-    pub fn bytes(&self) -> usize {
-        let own = self.parts.iter().filter(|p| matches!(p.owner, Owner::Memory(_)));
-        own.map(|p| p.rows * p.stride).sum::<usize>()
-            + self.panels.as_ref().map_or(0, |p| p.memory.bytes())
-            + 4 * (self.scales.len() + self.sums.len())
-    }
 }
 
 /// Rows as lanes: `[section][panel][words][rows of a panel]`, zero where a panel has more rows or
 /// words more elements than the matrix.
 pub struct Panels {
-    /// All of it.
+    /// Where they are.
     pub memory: Arc<Memory>,
+    /// Their first word.
+    pub first: usize,
     /// What words consist of: [`Element::F32`], or two of bf16, or four of i8.
     pub element: Element,
     /// Words to a row.
@@ -194,7 +199,8 @@ impl Panels {
 
     /// The words of `panel`, as many rows to it as `D` has tokens.
     pub fn at<D: Dot>(&self, section: usize, panel: usize) -> *const u32 {
-        self.memory.words().wrapping_add((section * self.count + panel) * self.steps * D::S::PANEL).cast_const()
+        let panel = (section * self.count + panel) * self.steps * D::S::PANEL;
+        self.memory.words().wrapping_add(self.first + panel).cast_const()
     }
 }
 
