@@ -14,7 +14,7 @@ use pi0rt::policy::{Chunk, DeviceChoice, Frame, Noise, Observation, PixelFormat,
 #[test]
 fn a_chunk_allocates_nothing_after_warm_up() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    for precision in [Precision::F32, Precision::Bf16] {
+    for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
         let options = PolicyOptions {
             device: DeviceChoice::Cpu(CpuOptions { precision, threads: Some(2), ..Default::default() }),
             ..Default::default()

@@ -28,5 +28,7 @@ pub use error::CheckpointError;
 pub use open::{Checkpoint, Layout};
 pub use processing::{NormMode, Normalization, Processing, Statistics};
 pub use safetensors::SafeTensors;
+#[cfg(test)]
+pub(crate) use tensor::Mapped;
 pub use tensor::{Dtype, Tensor};
 pub use write::Progress;

@@ -9,7 +9,7 @@ use memmap2::Mmap;
 
 use super::error::CheckpointError;
 use super::header::{Fault, Header};
-use super::tensor::Tensor;
+use super::tensor::{Mapped, Tensor};
 
 /// A safetensors file, mapped read-only and shared, its header fully checked. Only the header is on
 /// the heap; tensors are views of the map and keep it alive.
@@ -96,7 +96,7 @@ impl std::fmt::Debug for SafeTensors {
     }
 }
 
-fn map(path: &Path) -> Result<Mmap, CheckpointError> {
+fn map(path: &Path) -> Result<Mapped, CheckpointError> {
     let kind = std::fs::metadata(path).map_err(|e| CheckpointError::io(path, "open", e))?;
     // Opening a pipe would wait for its writer.
     if !kind.is_file() {
@@ -108,5 +108,7 @@ fn map(path: &Path) -> Result<Mmap, CheckpointError> {
     let file = File::open(path).map_err(|e| CheckpointError::io(path, "open", e))?;
     // SAFETY: the map is read-only. That nobody shortens or rewrites the file while it is mapped
     // can't be enforced: checkpoints are replaced by rename, and the type's documentation says so.
-    unsafe { Mmap::map(&file) }.map_err(|e| CheckpointError::io(path, "map", e))
+    let map = unsafe { Mmap::map(&file) }.map_err(|e| CheckpointError::io(path, "map", e))?;
+    let modified = file.metadata().and_then(|kind| kind.modified()).ok();
+    Ok(Mapped::new(map, modified))
 }

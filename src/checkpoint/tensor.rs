@@ -1,7 +1,8 @@
 //! One tensor of a mapped safetensors file.
 
-use std::ops::Range;
+use std::ops::{Deref, Range};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use memmap2::Mmap;
 
@@ -59,13 +60,34 @@ impl std::fmt::Display for Dtype {
     }
 }
 
+/// A mapped file.
+pub struct Mapped {
+    map: Mmap,
+    modified: Option<SystemTime>,
+}
+
+impl Mapped {
+    /// `map` is of a file last modified then, if that is known.
+    pub(crate) fn new(map: Mmap, modified: Option<SystemTime>) -> Self {
+        Self { map, modified }
+    }
+}
+
+impl Deref for Mapped {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.map
+    }
+}
+
 /// A tensor that lives in a mapped file, row-major. Cloning shares the mapping.
 #[derive(Clone)]
 pub struct Tensor {
     name: String,
     dtype: Dtype,
     shape: Vec<usize>,
-    map: Arc<Mmap>,
+    map: Arc<Mapped>,
     range: Range<usize>,
 }
 
@@ -79,7 +101,7 @@ impl Tensor {
         name: String,
         dtype: Dtype,
         shape: Vec<usize>,
-        map: Arc<Mmap>,
+        map: Arc<Mapped>,
         range: Range<usize>,
     ) -> Self {
         assert!(range.end <= map.len());
@@ -127,13 +149,18 @@ impl Tensor {
         &self.map[self.range.clone()]
     }
 
+    /// When the file was last modified before it was mapped, if that is known.
+    pub fn modified(&self) -> Option<SystemTime> {
+        self.map.modified
+    }
+
     /// Asks the system to read the bytes ahead. Returns at once; a refusal costs nothing but time later.
     pub fn prefetch(&self) {
         // Linux reads at most one read-ahead window per call.
         const WINDOW: usize = 1 << 20;
         for start in self.range.clone().step_by(WINDOW) {
             let len = WINDOW.min(self.range.end - start);
-            if self.map.advise_range(memmap2::Advice::WillNeed, start, len).is_err() {
+            if self.map.map.advise_range(memmap2::Advice::WillNeed, start, len).is_err() {
                 return;
             }
         }

@@ -160,6 +160,36 @@ pub struct ChunkShape {
     pub tokens: usize,
     /// Real-time chunking: the bits of the bound on the guidance weight.
     pub guidance: Option<u32>,
+    /// What is computed of the prefix.
+    pub fresh: Fresh,
+}
+
+/// What has changed since the previous chunk and is computed; the rest is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Fresh {
+    /// Images, a bit each.
+    pub images: u8,
+    /// Text embedding.
+    pub text: bool,
+    /// The prefix through the language model.
+    pub prefix: bool,
+}
+
+impl Fresh {
+    /// Everything, of so many cameras.
+    pub fn all(cameras: usize) -> Self {
+        Self { images: ((1u16 << cameras) - 1) as u8, text: true, prefix: true }
+    }
+
+    /// Whether the image of camera `camera` is.
+    pub fn has(self, camera: usize) -> bool {
+        self.images >> camera & 1 == 1
+    }
+
+    /// Cameras whose images are, in order.
+    pub fn cameras(self) -> impl Iterator<Item = usize> {
+        (0..8).filter(move |&camera| self.has(camera))
+    }
 }
 
 /// Answer of [`Device::begin_chunk`].
@@ -261,6 +291,12 @@ pub trait Device: Send {
     /// Bytes of a matrix or a pair of them as the device keeps it: what one product reads.
     fn weight_bytes(&self, weight: Weight) -> usize;
 
+    /// A hint: `weight` will be multiplied with operands of at most `rows` rows, in every chunk. A
+    /// device may keep it in a form made for that.
+    fn expect(&mut self, _weight: Weight, _rows: usize) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
     /// A vector of f32, copied.
     fn vector(&mut self, values: &[f32]) -> Result<Vector, DeviceError>;
 
@@ -317,6 +353,12 @@ pub trait Device: Send {
     /// A chunk starts. A device that records operations may answer that it has replayed it.
     fn begin_chunk(&mut self, _shape: ChunkShape) -> Result<Begin, DeviceError> {
         Ok(Begin::Run)
+    }
+
+    /// Whether it gains anything if operations are left out whose inputs have not changed since the
+    /// previous chunk. A device that replays recordings of whole chunks gains nothing.
+    fn reuses(&self) -> bool {
+        true
     }
 
     /// All operations of a chunk have been issued.

@@ -54,12 +54,12 @@ impl Gemma {
         let GemmaSizes { width, mlp, depth, heads, rows } = sizes;
         let mut layers = Vec::with_capacity(depth);
         for i in 0..depth {
-            layers.push(Layer::load(loader.within(&format!("layers.{i}.")))?);
+            layers.push(Layer::load(loader.within(&format!("layers.{i}.")), rows)?);
         }
         let mut last = loader.within(&format!("layers.{}.self_attn.", depth - 1));
         Ok(Self {
             layers,
-            last_kv: last.weight(&["k_proj", "v_proj"])?,
+            last_kv: last.weight_for(rows, &["k_proj", "v_proj"])?,
             norm: loader.vector(&["norm.weight"])?,
             heads,
             cache,
@@ -112,14 +112,14 @@ impl Gemma {
 }
 
 impl Layer {
-    fn load(mut loader: Loader<'_>) -> Result<Self, ModelError> {
+    fn load(mut loader: Loader<'_>, rows: usize) -> Result<Self, ModelError> {
         Ok(Self {
             input_norm: loader.vector(&["input_layernorm.weight"])?,
-            qkv: loader.weight(&["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"])?,
-            out: loader.weight(&["self_attn.o_proj"])?,
+            qkv: loader.weight_for(rows, &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"])?,
+            out: loader.weight_for(rows, &["self_attn.o_proj"])?,
             post_norm: loader.vector(&["post_attention_layernorm.weight"])?,
-            gate_up: loader.gated_weight("mlp.gate_proj", "mlp.up_proj")?,
-            down: loader.weight(&["mlp.down_proj"])?,
+            gate_up: loader.gated_weight_for(rows, "mlp.gate_proj", "mlp.up_proj")?,
+            down: loader.weight_for(rows, &["mlp.down_proj"])?,
         })
     }
 }

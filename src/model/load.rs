@@ -32,6 +32,13 @@ impl<'a> Loader<'a> {
         format!("{}{name}", self.prefix)
     }
 
+    /// As [`weight`](Self::weight), for operands of at most `rows` rows in every chunk.
+    pub fn weight_for(&mut self, rows: usize, names: &[&str]) -> Result<Weight, ModelError> {
+        let weight = self.weight(names)?;
+        self.device.expect(weight, rows)?;
+        Ok(weight)
+    }
+
     /// The rows of `NAME.weight` of every name, one below the other.
     pub fn weight(&mut self, names: &[&str]) -> Result<Weight, ModelError> {
         let mut parts = Vec::with_capacity(names.len());
@@ -41,11 +48,13 @@ impl<'a> Loader<'a> {
         Ok(self.device.weight(&parts, None)?)
     }
 
-    /// Gate and up projection of a gated MLP.
-    pub fn gated_weight(&mut self, gate: &str, up: &str) -> Result<Weight, ModelError> {
+    /// Gate and up projection of a gated MLP, for operands of at most `rows` rows in every chunk.
+    pub fn gated_weight_for(&mut self, rows: usize, gate: &str, up: &str) -> Result<Weight, ModelError> {
         let gate = self.checkpoint.tensor(&self.name(&format!("{gate}.weight")))?;
         let up = self.checkpoint.tensor(&self.name(&format!("{up}.weight")))?;
-        Ok(self.device.gated_weight(gate, up)?)
+        let weight = self.device.gated_weight(gate, up)?;
+        self.device.expect(weight, rows)?;
+        Ok(weight)
     }
 
     /// `NAMES` one after the other as a vector.

@@ -14,6 +14,7 @@ pub mod ops;
 pub mod paligemma;
 pub mod pi0;
 pub mod prefix;
+mod reuse;
 pub mod siglip;
 pub mod suffix;
 

@@ -36,7 +36,7 @@ impl Backbone {
         let mut paligemma = loader.within(PALIGEMMA);
         let vision = Siglip::load(paligemma.within("vision_tower.vision_model."), cameras)?;
         let projector = (
-            paligemma.weight(&["multi_modal_projector.linear"])?,
+            paligemma.weight_for(cameras * arch.patches(), &["multi_modal_projector.linear"])?,
             paligemma.vector(&["multi_modal_projector.linear.bias"])?,
         );
         let sizes = GemmaSizes { width: arch.width, mlp: arch.mlp, depth: arch.depth, heads, rows: prefix };

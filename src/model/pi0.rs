@@ -10,10 +10,11 @@ use super::load::Loader;
 use super::ops::{Ops, Tap};
 use super::paligemma::Backbone;
 use super::prefix::Prefix;
+use super::reuse::Previous;
 use super::suffix::Suffix;
 use super::{Inputs, Rtc};
 use crate::checkpoint::{Arch, Checkpoint};
-use crate::device::{Begin, ChunkShape, Device};
+use crate::device::{Begin, ChunkShape, Device, Fresh};
 
 /// Most cameras a model can be given.
 pub const MAX_CAMERAS: usize = 4;
@@ -27,6 +28,8 @@ pub struct Pi0 {
     suffix: Suffix,
     denoise: Denoise,
     ledger: Ledger,
+    /// The previous chunk's inputs, if anything is to be used again.
+    previous: Option<Previous>,
     device: Box<dyn Device>,
 }
 
@@ -69,7 +72,15 @@ impl Pi0 {
         let suffix = Suffix::load(&mut loader, steps)?;
         let denoise = Denoise::load(&mut loader, steps)?;
         device.seal()?;
-        Ok(Self { arch, cameras, backbone, prefix, suffix, denoise, ledger: Ledger::default(), device })
+        let previous = device.reuses().then(|| Previous::new(&arch, cameras));
+        let ledger = Ledger::default();
+        Ok(Self { arch, cameras, backbone, prefix, suffix, denoise, ledger, previous, device })
+    }
+
+    /// Computes every chunk as if there had been none before. Otherwise what depends on camera
+    /// frames and a prompt that have not changed by a bit is used again, which changes no result.
+    pub fn recompute(&mut self) {
+        self.previous = None;
     }
 
     /// The model's sizes.
@@ -102,13 +113,24 @@ impl Pi0 {
         actions: &mut [f32],
         tap: Option<&mut dyn Tap>,
     ) -> Result<Timings, ModelError> {
-        let shape = self.check(inputs, actions)?;
+        let mut shape = self.check(inputs, actions)?;
         let start = Instant::now();
+        let mut previous = self.previous.as_mut();
+        if tap.is_some()
+            && let Some(previous) = previous.take()
+        {
+            // Who looks at stages wants to see all of them.
+            previous.lose_prefix();
+        }
+        if let Some(previous) = &mut previous {
+            shape.fresh = previous.compare(inputs);
+        }
+        let (fresh, keep) = (shape.fresh, previous.is_some());
         let mut timings = Timings::default();
         let tap = tap.map(|tap| tap as &mut dyn Tap);
         let mut ops = Ops::new(self.device.as_mut(), &mut self.ledger, tap);
 
-        self.prefix.write(&mut ops, inputs.images, inputs.tokens)?;
+        self.prefix.write(&mut ops, inputs.images, inputs.tokens, fresh)?;
         self.suffix.write(&mut ops, inputs.state)?;
         ops.write(inputs.noise, self.denoise.noise())?;
         if let Some(rtc) = &inputs.rtc {
@@ -121,12 +143,16 @@ impl Pi0 {
                 actions: self.arch.chunk_size,
             };
             let mut lap = Lap::start();
-            ops.begin(Phase::Vision);
-            let x = self.prefix.embed(ops.within(Module::Prefix), &self.backbone, shape.cameras, sequence)?;
-            timings.vision_ns = lap.end(&mut ops)?;
-            ops.begin(Phase::Prefix);
-            self.backbone.prefix(ops.within(Module::Backbone), x, sequence)?;
-            timings.prefix_ns = lap.end(&mut ops)?;
+            if fresh.prefix {
+                ops.begin(Phase::Vision);
+                let ops_within = ops.within(Module::Prefix);
+                let x =
+                    self.prefix.embed(ops_within, &self.backbone, shape.cameras, sequence, fresh, keep)?;
+                timings.vision_ns = lap.end(&mut ops)?;
+                ops.begin(Phase::Prefix);
+                self.backbone.prefix(ops.within(Module::Backbone), x, sequence)?;
+                timings.prefix_ns = lap.end(&mut ops)?;
+            }
             ops.begin(Phase::State);
             let state = self.suffix.embed_state(ops.within(Module::Suffix))?;
             self.backbone.state(ops.within(Module::Backbone), state, sequence)?;
@@ -139,6 +165,9 @@ impl Pi0 {
             timings.denoise_ns = timings.state_ns + lap.end(&mut ops)?;
             ops.begin(Phase::Transfer);
             ops.device().end_chunk()?;
+        }
+        if let Some(previous) = previous {
+            previous.keep(inputs, fresh);
         }
         ops.read(self.denoise.x(), actions)?;
         timings.total_ns = nanoseconds(start);
@@ -170,7 +199,7 @@ impl Pi0 {
             self.check_guidance(rtc)?;
         }
         let guidance = inputs.rtc.as_ref().map(|rtc| rtc.max_weight.to_bits());
-        Ok(ChunkShape { cameras, tokens, guidance })
+        Ok(ChunkShape { cameras, tokens, guidance, fresh: Fresh::all(cameras) })
     }
 
     fn check_guidance(&self, rtc: &Rtc<'_>) -> Result<(), ModelError> {

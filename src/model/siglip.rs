@@ -43,7 +43,7 @@ impl Siglip {
             Heads { queries: arch.vision_heads, keys: arch.vision_heads, dim: arch.vision_head_dim() };
         let mut blocks = Vec::with_capacity(arch.vision_layers);
         for i in 0..arch.vision_layers {
-            blocks.push(Block::load(loader.within(&format!("encoder.layers.{i}.")))?);
+            blocks.push(Block::load(loader.within(&format!("encoder.layers.{i}.")), rows)?);
         }
         Ok(Self {
             patch_embed: PatchEmbed {
@@ -103,21 +103,21 @@ impl Siglip {
 }
 
 impl Block {
-    fn load(mut loader: Loader<'_>) -> Result<Self, ModelError> {
+    fn load(mut loader: Loader<'_>, rows: usize) -> Result<Self, ModelError> {
         Ok(Self {
             norm1: norm(&mut loader, "layer_norm1")?,
             qkv: (
-                loader.weight(&["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"])?,
+                loader.weight_for(rows, &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"])?,
                 loader.vector(&[
                     "self_attn.q_proj.bias",
                     "self_attn.k_proj.bias",
                     "self_attn.v_proj.bias",
                 ])?,
             ),
-            out: linear(&mut loader, "self_attn.out_proj")?,
+            out: linear(&mut loader, rows, "self_attn.out_proj")?,
             norm2: norm(&mut loader, "layer_norm2")?,
-            fc1: linear(&mut loader, "mlp.fc1")?,
-            fc2: linear(&mut loader, "mlp.fc2")?,
+            fc1: linear(&mut loader, rows, "mlp.fc1")?,
+            fc2: linear(&mut loader, rows, "mlp.fc2")?,
         })
     }
 }
@@ -126,6 +126,6 @@ fn norm(loader: &mut Loader<'_>, name: &str) -> Result<(Vector, Vector), ModelEr
     Ok((loader.vector(&[&format!("{name}.weight")])?, loader.vector(&[&format!("{name}.bias")])?))
 }
 
-fn linear(loader: &mut Loader<'_>, name: &str) -> Result<(Weight, Vector), ModelError> {
-    Ok((loader.weight(&[name])?, loader.vector(&[&format!("{name}.bias")])?))
+fn linear(loader: &mut Loader<'_>, rows: usize, name: &str) -> Result<(Weight, Vector), ModelError> {
+    Ok((loader.weight_for(rows, &[name])?, loader.vector(&[&format!("{name}.bias")])?))
 }

@@ -61,6 +61,8 @@ pub struct PolicyOptions {
     pub steps: Option<usize>,
     /// Tokenizer file, or a directory with one, if not the checkpoint's.
     pub tokenizer: Option<PathBuf>,
+    /// Compute every chunk as if there had been none before: see [`Pi0::recompute`].
+    pub recompute: bool,
 }
 
 /// What a policy needs and gives.
@@ -171,7 +173,13 @@ impl Policy {
             let prompter =
                 scope.spawn(|| Prompter::for_checkpoint(&checkpoint, options.tokenizer.as_deref()));
             let model = options.device.open(checkpoint.arch()).map_err(PolicyError::from);
-            let model = model.and_then(|device| Ok(Pi0::load(&checkpoint, device, steps)?));
+            let model =
+                model.and_then(|device| Ok(Pi0::load(&checkpoint, device, steps)?)).map(|mut model| {
+                    if options.recompute {
+                        model.recompute();
+                    }
+                    model
+                });
             let prompter = prompter.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
             Ok::<_, PolicyError>((prompter?, model?))
         })?;

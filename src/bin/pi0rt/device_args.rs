@@ -20,9 +20,15 @@ pub struct DeviceArgs {
     /// Threads of the cpu device [default: one for every core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
+    /// Directory that keeps prepared weights from one start of the cpu device to the next
+    #[arg(long, value_name = "DIR")]
+    weight_cache: Option<PathBuf>,
     /// Denoising steps per chunk [default: the checkpoint's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     steps: Option<u16>,
+    /// Compute camera frames and prompts again that have not changed since the previous chunk
+    #[arg(long)]
+    recompute: bool,
     /// Tokenizer file, tokenizer.json or a SentencePiece model [default: the checkpoint's]
     #[arg(long, value_name = "FILE")]
     tokenizer: Option<PathBuf>,
@@ -40,6 +46,8 @@ enum DeviceName {
 enum PrecisionName {
     Bf16,
     F32,
+    /// 8-bit integers in all large products: faster, less exact (pcc shows how much)
+    Int8,
 }
 
 // Not every program that includes this file needs all of it.
@@ -54,6 +62,7 @@ impl DeviceArgs {
             device: self.choice()?,
             steps: self.steps.map(usize::from),
             tokenizer: self.tokenizer.clone(),
+            recompute: self.recompute,
         })
     }
 
@@ -75,6 +84,11 @@ impl DeviceArgs {
         self.tokenizer.as_deref()
     }
 
+    /// Whether large products are in 8-bit integers.
+    pub fn is_int8(&self) -> bool {
+        self.precision == Some(PrecisionName::Int8)
+    }
+
     /// Whether everything is computed in f32.
     pub fn is_f32(&self) -> bool {
         self.device == DeviceName::Reference || self.precision == Some(PrecisionName::F32)
@@ -89,14 +103,22 @@ impl DeviceArgs {
             DeviceName::Reference if self.precision == Some(PrecisionName::Bf16) => {
                 refuse("--precision bf16", "it computes in f32")
             }
+            DeviceName::Reference if self.precision == Some(PrecisionName::Int8) => {
+                refuse("--precision int8", "it computes in f32")
+            }
+            DeviceName::Reference if self.weight_cache.is_some() => {
+                refuse("--weight-cache", "it prepares no weights")
+            }
             DeviceName::Reference if self.threads.is_some() => refuse("--threads", "it has one thread"),
             DeviceName::Reference => Ok(DeviceChoice::Reference),
             DeviceName::Cpu => Ok(DeviceChoice::Cpu(CpuOptions {
                 precision: match self.precision {
                     Some(PrecisionName::F32) => Precision::F32,
+                    Some(PrecisionName::Int8) => Precision::Int8,
                     Some(PrecisionName::Bf16) | None => Precision::Bf16,
                 },
                 threads: self.threads.map(usize::from),
+                cache: self.weight_cache.clone(),
                 ..CpuOptions::default()
             })),
         }

@@ -4,10 +4,10 @@
 //! along the keys, lane by lane, and leaves probabilities (not yet divided by their sum) in place
 //! as the operand of the second product, values' rows times that.
 
-use super::gemm::Tile;
 use super::layout::Slab;
 use super::rope::Layer;
 use super::simd::{self, Dot, Simd, VECTORS};
+use super::tile::{Rows, Tile};
 use crate::device::Keys;
 
 /// Steps of the second product at a time: the probabilities of so many keys stay in the
@@ -104,8 +104,7 @@ unsafe fn block<D: Dot>(
             D::tile(&Tile {
                 vectors: count,
                 rows,
-                w: first.cast::<u32>().add(row * ldw),
-                ldw,
+                w: Rows::Along(first.cast::<u32>().add(row * ldw), ldw),
                 x: q,
                 steps: a.head_dim / D::STEP,
                 sums: scores.add(row * width + offset),
@@ -127,8 +126,7 @@ unsafe fn block<D: Dot>(
             D::tile(&Tile {
                 vectors: count,
                 rows,
-                w: w.byte_add(row * ldw * 4),
-                ldw,
+                w: Rows::Along(w.byte_add(row * ldw * 4), ldw),
                 x: scores.cast::<u32>().add(step * width + offset),
                 steps,
                 sums: sums.add(row * width + offset),

@@ -4,10 +4,10 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::gemm::Tile;
 use super::memory::Memory;
 use super::pool::Pool;
 use super::simd::{Dot, MAX_LANES, Simd, VECTORS};
+use super::tile::{Rows, Tile};
 use crate::device::{DeviceError, core_time};
 
 /// A measurement takes at least this long.
@@ -35,8 +35,7 @@ pub unsafe fn burst<D: Dot>(times: usize) -> u64 {
     let tile = Tile {
         vectors: VECTORS,
         rows,
-        w: w.as_ptr(),
-        ldw: STEPS,
+        w: Rows::Along(w.as_ptr(), STEPS),
         x: x.as_ptr(),
         steps: STEPS,
         sums: sums.as_mut_ptr(),

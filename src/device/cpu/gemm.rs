@@ -1,12 +1,14 @@
 //! Matrix products: rows of weights, broadcast, times panels of tokens.
 //!
 //! A job is a block of output columns (rows of the weight matrix) for all tokens. Its sums build up
-//! in the thread's scratch over blocks of the inner dimension, then bias, activation and residual
-//! are applied on the way to the output, which has the layout the next product reads.
+//! in the thread's scratch over blocks of the inner dimension; the [`epilogue`] takes them to the
+//! output, which has the layout the next product reads. Products of few tokens are in [`few`](super::few).
 
+use super::epilogue::{self, Sums};
 use super::layout::Slab;
-use super::simd::{self, Dot, Simd, VECTORS};
-use super::weight::{Matrix, Part, convert};
+use super::simd::{Dot, Simd, VECTORS};
+use super::tile::{Rows, Tile};
+use super::weight::{Matrix, Part};
 use crate::device::Then;
 
 /// Sizes of the blocks a job works in, chosen for the caches.
@@ -50,6 +52,8 @@ pub struct Gemm<'a> {
     pub bias: Option<&'a [f32]>,
     /// Ignored for a gated pair.
     pub then: Then,
+    /// One factor a token of a quantized input, else null.
+    pub scales: *const f32,
 }
 
 // SAFETY: jobs write disjoint columns of `out` and only read the rest.
@@ -120,7 +124,7 @@ pub unsafe fn job<D: Dot>(g: &Gemm<'_>, job: usize, scratch: *mut f32) {
                 }
                 step += count;
             }
-            finish::<D::S>(g, from, to, panels, rows, scratch);
+            epilogue::finish::<D>(g, (from, to), Sums { base: scratch, rows, up: to - from, panels });
         }
     }
 }
@@ -147,7 +151,7 @@ unsafe fn weights<D: Dot>(
     let count = (steps * D::STEP).min(g.matrix.cols - col);
     for i in 0..rows {
         // SAFETY: the part has the row and the elements, `staged` room for a block.
-        unsafe { convert::<D>(part.at(row + i, col), part.dtype(), count, staged.add(i * stride)) };
+        unsafe { D::stage(part.at(row + i, col), part.element(), count, staged.add(i * stride)) };
     }
     (staged, stride)
 }
@@ -162,7 +166,7 @@ struct Ahead {
 
 impl Ahead {
     fn new<D: Dot>(g: &Gemm<'_>, part: &Part, row: usize, columns: usize, step: usize, steps: usize) -> Self {
-        let size = part.dtype().size();
+        let size = part.element().size();
         let block = steps * D::STEP;
         let next = (step + steps) * D::STEP;
         let (rows, col, count) = if D::BLOCKING.panels_inner {
@@ -241,151 +245,12 @@ impl Sweep {
             D::tile(&Tile {
                 vectors: self.x.vectors::<D::S>(panel),
                 rows,
-                w: self.w.add(row * self.ldw),
-                ldw: self.ldw,
+                w: Rows::Along(self.w.add(row * self.ldw), self.ldw),
                 x: self.x.base.add(panel * self.x.stride + self.step * D::S::PANEL),
                 steps: self.steps,
                 sums: self.sums.add((panel - self.panels.0) * self.stride + row * D::S::PANEL),
                 add: self.step > 0,
             });
-        }
-    }
-}
-
-/// Bias, activation, residual: from the sums to the output.
-///
-/// # Safety
-/// As for [`job`].
-#[inline(always)]
-unsafe fn finish<S: Simd>(
-    g: &Gemm<'_>,
-    from: usize,
-    to: usize,
-    panels: (usize, usize),
-    rows: usize,
-    sums: *const f32,
-) {
-    let up = (to - from) * S::PANEL;
-    for panel in panels.0..panels.1 {
-        // SAFETY: sums were computed for these panels and rows; the output has the columns.
-        unsafe {
-            let sums = sums.add((panel - panels.0) * rows * S::PANEL);
-            for vector in 0..g.x.vectors::<S>(panel) {
-                let lanes = g.out.lanes::<S>(panel, vector);
-                let mut col = from;
-                while col < to {
-                    let at = sums.add((col - from) * S::PANEL + vector * S::LANES);
-                    let mut y = [S::load(at), S::splat(0.0)];
-                    let two = col + 1 < to;
-                    if two {
-                        y[1] = S::load(at.add(S::PANEL));
-                    }
-                    if g.matrix.gated {
-                        y[0] = S::mul(simd::gelu::<S>(y[0]), S::load(at.add(up)));
-                        if two {
-                            y[1] = S::mul(simd::gelu::<S>(y[1]), S::load(at.add(up + S::PANEL)));
-                        }
-                    } else {
-                        for (i, y) in y.iter_mut().enumerate().take(1 + usize::from(two)) {
-                            if let Some(bias) = g.bias {
-                                *y = S::add(*y, S::splat(*bias.get_unchecked(col + i)));
-                            }
-                            *y = match g.then {
-                                Then::Store => *y,
-                                Then::Gelu => simd::gelu::<S>(*y),
-                                Then::Silu => simd::silu::<S>(*y),
-                                Then::Add => {
-                                    let out = g.out.column(panel, col + i).add(vector * S::LANES);
-                                    S::add(S::load(out.cast()), *y)
-                                }
-                            };
-                        }
-                    }
-                    g.out.store::<S>(panel, vector, col, y[0], two.then_some(y[1]), lanes);
-                    col += 2;
-                }
-            }
-        }
-    }
-}
-
-/// A few rows times one panel, in registers.
-pub struct Tile {
-    /// Vectors of the panel, from 1 to [`VECTORS`].
-    pub vectors: usize,
-    /// Rows, from 1 to what [`Dot::ROWS`] allows.
-    pub rows: usize,
-    /// First row's first word.
-    pub w: *const u32,
-    /// Words from one row to the next.
-    pub ldw: usize,
-    /// First vector of tokens; the next step is a panel further.
-    pub x: *const u32,
-    /// Words of the inner dimension.
-    pub steps: usize,
-    /// Where sums go, rows a panel apart.
-    pub sums: *mut f32,
-    /// Whether they are added to what is there.
-    pub add: bool,
-}
-
-/// Computes a tile.
-///
-/// # Safety
-/// The tile's rows, columns and sums are in bounds, and the machine has `D`'s instructions.
-#[inline(always)]
-pub unsafe fn tile<D: Dot>(t: &Tile) {
-    macro_rules! rows {
-        ($vectors:literal: $($rows:literal)*) => {
-            match t.rows {
-                // SAFETY: as the caller vouches.
-                $($rows => unsafe { micro::<D, $rows, $vectors>(t) },)*
-                _ => unreachable!("no tile has {} rows", t.rows),
-            }
-        };
-    }
-    match t.vectors {
-        1 => rows!(1: 1 2 3 4 5 6 7 8 9 10 11 12),
-        2 => rows!(2: 1 2 3 4 5 6 7 8 9 10 11 12),
-        _ => rows!(3: 1 2 3 4 5 6 7 8),
-    }
-}
-
-/// # Safety
-/// As for [`tile`].
-#[inline(always)]
-#[allow(clippy::needless_range_loop)] // Iterators keep the sums out of registers.
-unsafe fn micro<D: Dot, const R: usize, const V: usize>(t: &Tile) {
-    if R > D::ROWS[V - 1] {
-        // No caller asks for it, and it would only be code.
-        return;
-    }
-    let lanes = D::S::LANES;
-    let panel = D::S::PANEL;
-    // SAFETY: as the caller vouches.
-    unsafe {
-        let (w, ldw, steps) = (t.w, t.ldw, t.steps);
-        let mut sums = [[D::S::splat(0.0); V]; R];
-        let mut tokens = [D::load(t.x); V];
-        let mut x = t.x;
-        for step in 0..steps {
-            for v in 0..V {
-                tokens[v] = D::load(x.add(v * lanes));
-            }
-            for r in 0..R {
-                let w = D::broadcast(w.add(r * ldw + step));
-                for v in 0..V {
-                    sums[r][v] = D::dot(sums[r][v], w, tokens[v]);
-                }
-            }
-            x = x.add(panel);
-        }
-        for r in 0..R {
-            for v in 0..V {
-                let at = t.sums.add(r * panel + v * lanes);
-                let sum = if t.add { D::S::add(D::S::load(at), sums[r][v]) } else { sums[r][v] };
-                D::S::store(at, sum);
-            }
         }
     }
 }

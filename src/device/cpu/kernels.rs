@@ -2,21 +2,36 @@
 
 use super::attention::{self, Attend};
 use super::ceiling;
+use super::few;
 use super::gemm::{self, Gemm};
 use super::norm::{self, Norm};
+use super::options::Precision;
 use super::path::Path;
+use super::prepare::Pack;
+use super::quantize::{self, Quantize, Quantizer};
 use super::rope::{self, CacheWrite, Rotate};
 #[cfg(target_arch = "x86_64")]
-use super::simd::{Avx2, Avx512, Avx512Bf16};
-use super::simd::{Dot, Portable, PortableBf16, Simd};
+use super::simd::{Avx2, Avx2I8, Avx512, Avx512Bf16, Avx512I8};
+use super::simd::{Dot, Portable, PortableBf16, PortableI8, Simd};
+use super::weight::{Element, Matrix, Panels};
 
 /// Matrix products of one operand format.
 pub struct Products {
-    /// Number of jobs.
+    /// [`gemm::Gemm::jobs`]
     pub jobs: fn(&Gemm<'_>) -> usize,
-    /// Runs one with a thread's scratch.
+    /// [`gemm::job`]
     pub job: unsafe fn(&Gemm<'_>, usize, *mut f32),
-    /// Words of scratch it needs.
+    /// [`few::job`]
+    pub few: unsafe fn(&Gemm<'_>, &Panels, usize, *mut f32),
+    /// [`few::element`]
+    pub element: fn(&Matrix) -> Element,
+    /// [`few::pack`]
+    pub pack: unsafe fn(&Pack<'_>, usize, usize, usize),
+    /// [`ceiling::burst`]
+    pub burst: unsafe fn(usize) -> u64,
+    /// Elements of the inner dimension in a word.
+    pub step: usize,
+    /// Words of scratch they need.
     pub scratch: usize,
 }
 
@@ -31,6 +46,12 @@ pub struct Kernels {
     pub streams: Products,
     /// Of operands.
     pub operands: Products,
+    /// Of quantized operands.
+    pub integers: Products,
+    /// [`quantize::row`]
+    pub quantize_row: unsafe fn(&Quantizer<'_>, usize),
+    /// [`quantize::operand`]
+    pub quantize: unsafe fn(&Quantize, usize),
     /// [`attention::job`]
     pub attention: unsafe fn(&Attend, usize, *mut f32),
     /// [`norm::job`]
@@ -39,13 +60,12 @@ pub struct Kernels {
     pub rotate: unsafe fn(&Rotate<'_>, usize, *mut f32),
     /// [`rope::cache_write`]
     pub cache_write: unsafe fn(&CacheWrite<'_>, usize, *mut f32),
-    /// [`ceiling::burst`]
-    pub burst: unsafe fn(usize) -> u64,
 }
 
 impl Kernels {
-    /// The kernels of an available path; with `exact`, operands stay f32.
-    pub fn of(path: Path, exact: bool) -> &'static Self {
+    /// The kernels of an available path.
+    pub fn of(path: Path, precision: Precision) -> &'static Self {
+        let exact = precision == Precision::F32;
         match path {
             #[cfg(target_arch = "x86_64")]
             Path::Avx512Bf16 if !exact => &AVX512_BF16,
@@ -59,18 +79,50 @@ impl Kernels {
     }
 }
 
+/// The products of one [`Dot`], compiled for its instructions.
+macro_rules! products {
+    ($dot:ty $(, $features:literal)?) => {{
+        $(#[target_feature(enable = $features)])?
+        unsafe fn job(g: &Gemm<'_>, job: usize, scratch: *mut f32) {
+            // SAFETY: as the caller vouches.
+            unsafe { gemm::job::<$dot>(g, job, scratch) }
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn few(g: &Gemm<'_>, panels: &Panels, job: usize, scratch: *mut f32) {
+            // SAFETY: as the caller vouches.
+            unsafe { few::job::<$dot>(g, panels, job, scratch) }
+        }
+        $(#[target_feature(enable = $features)])?
+        unsafe fn pack(pack: &Pack<'_>, section: usize, panel: usize, place: usize) {
+            // SAFETY: as the caller vouches.
+            unsafe { few::pack::<$dot>(pack, section, panel, place) }
+        }
+        let scratch = <$dot as Dot>::BLOCKING.scratch::<$dot>();
+        Products {
+            jobs: |g| g.jobs::<$dot>(),
+            job,
+            few,
+            element: few::element::<$dot>,
+            pack,
+            burst: ceiling::burst::<$dot>,
+            step: <$dot as Dot>::STEP,
+            scratch: if scratch > few::scratch::<$dot>() { scratch } else { few::scratch::<$dot>() },
+        }
+    }};
+}
+
 macro_rules! kernels {
-    ($name:ident, $float:ty, $operand:ty $(, $features:literal)?) => {
+    ($name:ident, $float:ty, $operand:ty, $integer:ty $(, $features:literal, $integer_features:literal)?) => {
         static $name: Kernels = {
             $(#[target_feature(enable = $features)])?
-            unsafe fn streams(g: &Gemm<'_>, job: usize, scratch: *mut f32) {
+            unsafe fn quantize_row(q: &Quantizer<'_>, job: usize) {
                 // SAFETY: as the caller vouches.
-                unsafe { gemm::job::<$float>(g, job, scratch) }
+                unsafe { quantize::row::<$float>(q, job) }
             }
-            $(#[target_feature(enable = $features)])?
-            unsafe fn operands(g: &Gemm<'_>, job: usize, scratch: *mut f32) {
+            $(#[target_feature(enable = $integer_features)])?
+            unsafe fn quantize(q: &Quantize, job: usize) {
                 // SAFETY: as the caller vouches.
-                unsafe { gemm::job::<$operand>(g, job, scratch) }
+                unsafe { quantize::operand::<$integer>(q, job) }
             }
             $(#[target_feature(enable = $features)])?
             unsafe fn attention(a: &Attend, job: usize, scratch: *mut f32) {
@@ -95,31 +147,25 @@ macro_rules! kernels {
             Kernels {
                 panel: <<$float as Dot>::S as Simd>::PANEL,
                 pairs: <$operand as Dot>::PAIRS,
-                streams: Products {
-                    jobs: |g| g.jobs::<$float>(),
-                    job: streams,
-                    scratch: <$float as Dot>::BLOCKING.scratch::<$float>(),
-                },
-                operands: Products {
-                    jobs: |g| g.jobs::<$operand>(),
-                    job: operands,
-                    scratch: <$operand as Dot>::BLOCKING.scratch::<$operand>(),
-                },
+                streams: products!($float $(, $features)?),
+                operands: products!($operand $(, $features)?),
+                integers: products!($integer $(, $integer_features)?),
+                quantize_row,
+                quantize,
                 attention,
                 norm,
                 rotate,
                 cache_write,
-                burst: ceiling::burst::<$operand>,
             }
         };
     };
 }
 
-kernels!(PORTABLE, Portable<8>, Portable<8>);
-kernels!(PORTABLE_BF16, Portable<16>, PortableBf16);
+kernels!(PORTABLE, Portable<8>, Portable<8>, PortableI8<8>);
+kernels!(PORTABLE_BF16, Portable<16>, PortableBf16, PortableI8<16>);
 #[cfg(target_arch = "x86_64")]
-kernels!(AVX2, Avx2, Avx2, "avx2,fma,f16c");
+kernels!(AVX2, Avx2, Avx2, Avx2I8, "avx2,fma,f16c", "avx2,fma,f16c");
 #[cfg(target_arch = "x86_64")]
-kernels!(AVX512, Avx512, Avx512, "avx512f");
+kernels!(AVX512, Avx512, Avx512, Avx512I8, "avx512f", "avx512f,avx512vnni");
 #[cfg(target_arch = "x86_64")]
-kernels!(AVX512_BF16, Avx512, Avx512Bf16, "avx512f,avx512bf16");
+kernels!(AVX512_BF16, Avx512, Avx512Bf16, Avx512I8, "avx512f,avx512bf16", "avx512f,avx512vnni");

@@ -1,6 +1,7 @@
 //! How the device is set up.
 
 use std::fmt;
+use std::path::PathBuf;
 
 use rustix::thread::{CpuSet, sched_getaffinity};
 
@@ -16,6 +17,9 @@ pub enum Precision {
     /// stream are f32 anyway.
     #[default]
     Bf16,
+    /// 8-bit integers, in all large products: weights with a scale a row, made at load (they take half of a
+    /// bf16 checkpoint's size in memory), operands with a scale a token. The rest is as [`Precision::Bf16`].
+    Int8,
 }
 
 impl fmt::Display for Precision {
@@ -23,6 +27,7 @@ impl fmt::Display for Precision {
         f.write_str(match self {
             Precision::F32 => "f32",
             Precision::Bf16 => "bf16",
+            Precision::Int8 => "int8",
         })
     }
 }
@@ -36,6 +41,8 @@ pub struct CpuOptions {
     pub threads: Option<usize>,
     /// Cores to pin threads to, the first for the thread that seals the device. Empty: any.
     pub cores: Vec<usize>,
+    /// Directory for files of prepared weights, if they are to be kept from one start to the next.
+    pub cache: Option<PathBuf>,
     /// Kernels to use. None: what the environment's `PI0RT_CPU_PATH` says, else the fastest.
     pub path: Option<Path>,
 }

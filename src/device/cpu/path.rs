@@ -53,6 +53,15 @@ impl Path {
         matches!(self, Path::Portable | Path::PortableBf16)
     }
 
+    /// Whether this machine has the instructions for products of 8-bit integers that go with it.
+    pub fn has_integers(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        if matches!(self, Path::Avx512Bf16 | Path::Avx512) {
+            return is_x86_feature_detected!("avx512vnni");
+        }
+        true
+    }
+
     /// The paths of this machine, fastest first.
     pub fn all_available() -> impl Iterator<Item = Path> {
         Self::ALL.into_iter().filter(|path| path.available())

@@ -5,7 +5,11 @@ use std::sync::Arc;
 use memmap2::MmapMut;
 
 use super::*;
+use crate::checkpoint::{Dtype, Mapped};
 use crate::device::reference::Reference;
+use crate::device::{
+    Attention, Buffer, Device, Guidance, Keys, KvCache, PatchEmbed, Ran, Rope, Then, Vector, View, Weight,
+};
 
 /// Numbers from -1 to 1 that bf16 holds exactly, so that paths differ in the order of sums only.
 struct Numbers(u64);
@@ -20,9 +24,23 @@ impl Numbers {
         (0..n).map(|_| self.next()).collect()
     }
 
+    /// Rows of `width` numbers that 8 bits and a scale hold exactly.
+    fn eighths(&mut self, rows: usize, width: usize) -> Vec<f32> {
+        let mut values = self.many(rows * width);
+        values.iter_mut().for_each(|x| *x *= 64.0 / 128.0);
+        for (i, row) in values.chunks_mut(width).enumerate() {
+            row[i % width] = 127.0 / 128.0;
+        }
+        values
+    }
+
     /// A tensor that starts `shift` bytes off any alignment.
     fn tensor(&mut self, dtype: Dtype, shape: &[usize], shift: usize) -> Tensor {
         let values = self.many(shape.iter().product());
+        Self::tensor_of(&values, dtype, shape, shift)
+    }
+
+    fn tensor_of(values: &[f32], dtype: Dtype, shape: &[usize], shift: usize) -> Tensor {
         let mut map = MmapMut::map_anon(shift + values.len() * dtype.size()).unwrap();
         let mut at = shift;
         for value in values {
@@ -30,12 +48,12 @@ impl Numbers {
             match dtype {
                 Dtype::F32 => map[at..at + 4].copy_from_slice(&bytes),
                 Dtype::Bf16 => map[at..at + 2].copy_from_slice(&bytes[2..]),
-                _ => map[at..at + 2].copy_from_slice(&half::f16::from_f32(value).to_le_bytes()),
+                _ => map[at..at + 2].copy_from_slice(&half::f16::from_f32(*value).to_le_bytes()),
             }
             at += dtype.size();
         }
-        let map = Arc::new(map.make_read_only().unwrap());
-        Tensor::new("test".into(), dtype, shape.to_vec(), map, shift..at)
+        let map = map.make_read_only().unwrap();
+        Tensor::new("test".into(), dtype, shape.to_vec(), Arc::new(Mapped::new(map, None)), shift..at)
     }
 }
 
@@ -47,18 +65,21 @@ pub(super) fn paths() -> Vec<Path> {
     }
 }
 
+fn cpu(path: Path, precision: Precision, threads: usize) -> Cpu {
+    let options = CpuOptions { path: Some(path), precision, threads: Some(threads), ..Default::default() };
+    Cpu::new(&options).unwrap()
+}
+
 fn devices() -> Vec<Cpu> {
-    let of = |path, precision, threads| {
-        let options =
-            CpuOptions { path: Some(path), precision, threads: Some(threads), ..Default::default() };
-        Cpu::new(&options).unwrap()
-    };
-    paths()
-        .into_iter()
-        .flat_map(|path| {
-            [of(path, Precision::Bf16, 1), of(path, Precision::F32, 2), of(path, Precision::Bf16, 3)]
-        })
-        .collect()
+    let of =
+        |path| [cpu(path, Precision::Bf16, 1), cpu(path, Precision::F32, 2), cpu(path, Precision::Bf16, 3)];
+    paths().into_iter().flat_map(of).collect()
+}
+
+/// Devices that multiply integers.
+fn integer_devices() -> Vec<Cpu> {
+    let paths = paths().into_iter().filter(|path| path.has_integers());
+    paths.flat_map(|path| [cpu(path, Precision::Int8, 1), cpu(path, Precision::Int8, 3)]).collect()
 }
 
 fn whole(buffer: Buffer, rows: usize, cols: usize) -> View {
@@ -74,10 +95,14 @@ fn read(device: &mut dyn Device, view: View) -> Vec<f32> {
 /// Runs `ops` on the reference and every device; `rounded` says that the result has been rounded to
 /// operands' precision.
 fn compare(what: &str, rounded: bool, ops: impl Fn(&mut dyn Device) -> Vec<f32>) {
+    compare_on(devices(), what, rounded, ops);
+}
+
+fn compare_on(devices: Vec<Cpu>, what: &str, rounded: bool, ops: impl Fn(&mut dyn Device) -> Vec<f32>) {
     let expected = ops(&mut Reference::new());
     let most = expected.iter().fold(0.0f32, |m, x| m.max(x.abs()));
     assert!(most > 0.0, "{what}: a reference of zeros");
-    for mut device in devices() {
+    for mut device in devices {
         let got = ops(&mut device);
         let tolerance = most * if rounded && device.kernels.pairs { 8e-3 } else { 5e-6 };
         assert_eq!(expected.len(), got.len());
@@ -183,6 +208,129 @@ fn geglu_of_every_dtype() {
                 device.geglu(x, weight, out).unwrap();
                 read(device, out)
             });
+        }
+    }
+}
+
+/// Products of few and of more tokens than the device was told to expect.
+#[test]
+fn products_of_weights_made_for_few_tokens() {
+    for (rows, expected) in [(1, 50), (2, 2), (25, 30), (50, 50), (51, 51), (96, 96), (97, 60)] {
+        for (dtype, k, n, shift) in [
+            (Dtype::Bf16, 64, 50, 1),
+            (Dtype::F32, 40, 37, 1),
+            (Dtype::F16, 33, 5, 1),
+            (Dtype::Bf16, 301, 145, 2),
+            (Dtype::F32, 270, 48, 2),
+        ] {
+            for (then, out_role) in
+                [(Some(Then::Add), Role::Stream), (Some(Then::Gelu), Role::Operand), (None, Role::Operand)]
+            {
+                let what = format!("few {rows}x{k}x{n} {dtype} {then:?}");
+                compare(&what, out_role == Role::Operand, |device| {
+                    let mut numbers = Numbers(rows as u64);
+                    let parts = [numbers.tensor(dtype, &[n, k], shift), numbers.tensor(dtype, &[n, k], 0)];
+                    let (weight, cols) = match then {
+                        Some(_) => (device.weight(&[&parts[0], &parts[1]], None), 2 * n),
+                        None => (device.gated_weight(&parts[0], &parts[1]), n),
+                    };
+                    let weight = weight.unwrap();
+                    device.expect(weight, expected).unwrap();
+                    let bias = device.vector(&numbers.many(cols)).unwrap();
+                    let x = whole(device.buffer(Role::Operand, rows, k).unwrap(), rows, k);
+                    let out = whole(device.buffer(out_role, rows, cols).unwrap(), rows, cols);
+                    device.seal().unwrap();
+                    device.write(&numbers.many(rows * k), x).unwrap();
+                    device.write(&numbers.many(rows * cols), out).unwrap();
+                    match then {
+                        Some(then) => device.linear(x, weight, Some(bias), then, out).unwrap(),
+                        None => device.geglu(x, weight, out).unwrap(),
+                    };
+                    read(device, out)
+                });
+            }
+        }
+    }
+}
+
+/// A stream is not rounded, whatever has been made of the weights.
+#[test]
+fn streams_meet_the_weights_themselves() {
+    compare("a stream of few", false, |device| {
+        let mut numbers = Numbers(3);
+        let values: Vec<f32> = numbers.many(7 * 20).iter().map(|x| x * 0.3337).collect();
+        let w = Numbers::tensor_of(&values, Dtype::F32, &[7, 20], 0);
+        let weight = device.weight(&[&w], None).unwrap();
+        device.expect(weight, 5).unwrap();
+        let x = whole(device.buffer(Role::Stream, 5, 20).unwrap(), 5, 20);
+        let out = whole(device.buffer(Role::Stream, 5, 7).unwrap(), 5, 7);
+        device.seal().unwrap();
+        device.write(&values[..100], x).unwrap();
+        device.linear(x, weight, None, Then::Store, out).unwrap();
+        read(device, out)
+    });
+}
+
+#[test]
+fn products_in_8_bits_of_what_8_bits_hold() {
+    for (rows, expected) in [(1, 50), (25, 30), (51, 51), (97, 97), (193, 193)] {
+        for (dtype, k, n) in
+            [(Dtype::Bf16, 64, 50), (Dtype::F32, 37, 37), (Dtype::Bf16, 301, 145), (Dtype::F16, 2, 3)]
+        {
+            for gated in [false, true] {
+                let what = format!("int8 {rows}x{k}x{n} {dtype} {gated}");
+                compare_on(integer_devices(), &what, gated, |device| {
+                    let mut numbers = Numbers(rows as u64);
+                    let parts: Vec<Tensor> = (0..2)
+                        .map(|i| Numbers::tensor_of(&numbers.eighths(n, k), dtype, &[n, k], i))
+                        .collect();
+                    let (weight, role, cols) = if gated {
+                        (device.gated_weight(&parts[0], &parts[1]), Role::Operand, n)
+                    } else {
+                        (device.weight(&[&parts[0], &parts[1]], None), Role::Stream, 2 * n)
+                    };
+                    let weight = weight.unwrap();
+                    device.expect(weight, expected).unwrap();
+                    let x = whole(device.buffer(Role::Operand, rows, k).unwrap(), rows, k);
+                    let out = whole(device.buffer(role, rows, cols).unwrap(), rows, cols);
+                    device.seal().unwrap();
+                    device.write(&numbers.eighths(rows, k), x).unwrap();
+                    if gated {
+                        device.geglu(x, weight, out).unwrap();
+                    } else {
+                        device.linear(x, weight, None, Then::Store, out).unwrap();
+                    }
+                    read(device, out)
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn in_8_bits_nothing_overflows_and_nan_gets_through() {
+    let run = |device: &mut dyn Device, bad: f32| {
+        // The largest sums there can be.
+        let k = 16_384;
+        let w = Numbers::tensor_of(&vec![3.0; 2 * k], Dtype::Bf16, &[2, k], 0);
+        let weight = device.weight(&[&w], None).unwrap();
+        device.expect(weight, 200).unwrap();
+        let x = whole(device.buffer(Role::Operand, 3, k).unwrap(), 3, k);
+        let out = whole(device.buffer(Role::Stream, 3, 2).unwrap(), 3, 2);
+        device.seal().unwrap();
+        let mut values = vec![-0.5; 2 * k];
+        values.extend(vec![0.0; k]);
+        values[9] = bad;
+        device.write(&values, x).unwrap();
+        device.linear(x, weight, None, Then::Store, out).unwrap();
+        read(device, out)
+    };
+    for bad in [f32::NAN, f32::INFINITY, -0.5] {
+        for mut device in integer_devices() {
+            let got = run(&mut device, bad);
+            let what = device.describe();
+            assert!(if bad == -0.5 { got[0] == -24_576.0 } else { got[0].is_nan() }, "{what}: {got:?}");
+            assert_eq!(got[2..], [-24_576.0, -24_576.0, 0.0, 0.0], "{what}");
         }
     }
 }

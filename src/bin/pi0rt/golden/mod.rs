@@ -120,7 +120,11 @@ impl Runner<'_> {
 
     fn tolerance(&self, case: &Case) -> Tolerance {
         let golden_f32 = case.text("compute").is_none_or(|compute| compute == "f32");
-        if golden_f32 && self.args.device.is_f32() { Tolerance::F32 } else { Tolerance::Bf16 }
+        match self.args.device {
+            ref device if device.is_int8() => Tolerance::Int8,
+            ref device if golden_f32 && device.is_f32() => Tolerance::F32,
+            _ => Tolerance::Bf16,
+        }
     }
 
     /// The checkpoint's processing, by lerobot's rules where lerobot made the golden file: its frames

@@ -1,17 +1,57 @@
 //! One source for every instruction set: kernels are written over [`Simd`] and [`Dot`], inlined
 //! into entry points compiled for the instruction set that provides them.
 
+/// The part of [`Dot`] that all products with sums in f32 have in common.
+macro_rules! float_sums {
+    ($simd:ty) => {
+        type S = $simd;
+        type Sum = <$simd as Simd>::V;
+
+        #[inline(always)]
+        unsafe fn zero() -> Self::Sum {
+            // SAFETY: see the trait.
+            unsafe { <$simd>::splat(0.0) }
+        }
+        #[inline(always)]
+        unsafe fn store(at: *mut f32, sum: Self::Sum, add: bool) {
+            // SAFETY: the caller vouches for the pointer.
+            unsafe {
+                <$simd as Simd>::store(
+                    at,
+                    if add { <$simd>::add(<$simd as Simd>::load(at), sum) } else { sum },
+                )
+            }
+        }
+        #[inline(always)]
+        unsafe fn value(at: *const f32, _: &Gemm<'_>, _: usize, _: usize) -> Self::Sum {
+            // SAFETY: the caller vouches for the pointer.
+            unsafe { <$simd as Simd>::load(at) }
+        }
+        #[inline(always)]
+        unsafe fn unpack(src: *const u32, lo: *mut u32, hi: *mut u32) {
+            // SAFETY: the caller vouches for the pointers.
+            unsafe {
+                let (a, b) = <$simd>::load_pairs(src);
+                <$simd as Simd>::store(lo.cast(), a);
+                <$simd as Simd>::store(hi.cast(), b);
+            }
+        }
+    };
+}
+
 mod portable;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-pub use portable::{Portable, PortableBf16};
+pub use portable::{Portable, PortableBf16, PortableI8};
 #[cfg(target_arch = "x86_64")]
-pub use x86::{Avx2, Avx512, Avx512Bf16};
+pub use x86::{Avx2, Avx2I8, Avx512, Avx512Bf16, Avx512I8};
 
-use super::gemm::Blocking;
+use super::gemm::{Blocking, Gemm};
+use super::tile::Tile;
+use super::weight::{self, Element};
 
 /// Lanes of the widest vector.
 pub const MAX_LANES: usize = 16;
@@ -98,11 +138,27 @@ pub unsafe trait Simd: Copy + 'static {
     /// # Safety
     /// `2·LANES` bytes are writable at `p`.
     unsafe fn store_bf16(p: *mut u8, v: Self::V);
+    /// Integral values from -127 to 127 as 8-bit integers; what NaN becomes is not said.
+    ///
+    /// # Safety
+    /// `LANES` bytes are writable at `p`.
+    unsafe fn store_i8(p: *mut i8, v: Self::V);
     /// Both rounded to bf16: `lo` in the lower half of each word, `hi` in the upper.
     ///
     /// # Safety
     /// `LANES` words are writable at `p`.
     unsafe fn store_pairs(p: *mut u32, lo: Self::V, hi: Self::V);
+    /// Words of two bf16, widened: the lower halves, the upper halves.
+    ///
+    /// # Safety
+    /// `LANES` words are readable at `p`.
+    unsafe fn load_pairs(p: *const u32) -> (Self::V, Self::V);
+    /// Moves a square of `LANES` by `LANES` words, turned: row `i` becomes column `i`. Rows are
+    /// `stride` words apart in both. Any bits come through.
+    ///
+    /// # Safety
+    /// The squares are readable at `from` and writable at `to`, and apart.
+    unsafe fn transpose(from: *const f32, to: *mut f32, stride: usize);
     /// Asks for the cache line at `p`, any address.
     ///
     /// # Safety
@@ -111,20 +167,24 @@ pub unsafe trait Simd: Copy + 'static {
     unsafe fn prefetch(_p: *const u8) {}
 }
 
-/// How an operand's words are multiplied: one f32 a word, or a pair of bf16.
+/// How an operand's words are multiplied: one f32 a word, a pair of bf16, or small integers.
 ///
 /// # Safety
 /// As for [`Simd`].
 pub unsafe trait Dot: Copy + 'static {
-    /// Vectors of the accumulators.
+    /// Vectors of what sums become.
     type S: Simd;
     /// A vector of operand words.
     type X: Copy;
+    /// A vector of sums.
+    type Sum: Copy;
+    /// What weights' words consist of.
+    const ELEMENT: Element;
     /// Whether a word is a pair of bf16 (along the product's inner dimension).
-    const PAIRS: bool;
+    const PAIRS: bool = matches!(Self::ELEMENT, Element::Bf16);
     /// Elements of the inner dimension in a word.
-    const STEP: usize = if Self::PAIRS { 2 } else { 1 };
-    /// Rows of the register tile for one, two and three vectors of tokens.
+    const STEP: usize = 4 / Self::ELEMENT.size();
+    /// Rows of the register tile for one, two and three vectors of the panel.
     const ROWS: [usize; VECTORS];
     /// Cache blocking of [`gemm`](super::gemm).
     const BLOCKING: Blocking;
@@ -137,16 +197,59 @@ pub unsafe trait Dot: Copy + 'static {
     /// # Safety
     /// A word is readable at `p`, which may be unaligned.
     unsafe fn broadcast(p: *const u32) -> Self::X;
-    /// `acc + a·b`, for pairs the sum of both products.
+    /// # Safety
+    /// See the trait.
+    unsafe fn zero() -> Self::Sum;
+    /// `sum + weights·tokens`, of words with several elements the sum of their products.
     ///
     /// # Safety
     /// See the trait.
-    unsafe fn dot(acc: <Self::S as Simd>::V, a: Self::X, b: Self::X) -> <Self::S as Simd>::V;
-    /// [`gemm::tile`](super::gemm::tile), compiled for this instruction set.
+    unsafe fn dot(sum: Self::Sum, weights: Self::X, tokens: Self::X) -> Self::Sum;
+    /// Stores a vector of sums, with `add` added to what is there.
     ///
     /// # Safety
-    /// As for `gemm::tile`.
-    unsafe fn tile(tile: &super::gemm::Tile);
+    /// `LANES` words are readable and writable at `at`.
+    unsafe fn store(at: *mut f32, sum: Self::Sum, add: bool);
+    /// What stored sums stand for: those of row `row` of the product's matrix and a vector of
+    /// tokens from `token`.
+    ///
+    /// # Safety
+    /// `LANES` sums are readable at `at`; the row is the matrix's and the tokens the product's.
+    unsafe fn value(at: *const f32, g: &Gemm<'_>, row: usize, token: usize) -> <Self::S as Simd>::V;
+    /// Converts `count` elements of a row at `src` to words.
+    ///
+    /// # Safety
+    /// `count` elements are readable at `src` and `count.div_ceil(STEP)` words writable at `dst`.
+    #[inline(always)]
+    unsafe fn stage(src: *const u8, element: Element, count: usize, dst: *mut u32) {
+        // SAFETY: as the caller vouches.
+        unsafe { weight::convert::<Self>(src, element, count, dst) }
+    }
+    /// A vector of stored words with twice the elements, into two vectors of words.
+    ///
+    /// # Safety
+    /// `LANES` words are readable at `src`, and writable at `lo` and `hi`.
+    unsafe fn unpack(src: *const u32, lo: *mut u32, hi: *mut u32);
+    /// [`tile::tile`](super::tile::tile), compiled for this instruction set.
+    ///
+    /// # Safety
+    /// As for `tile::tile`.
+    unsafe fn tile(tile: &Tile);
+}
+
+/// What integer sums of unsigned tokens (128 more than they are) stand for.
+const UNSIGNED: i32 = 128;
+
+/// A [`Dot`] of integers.
+///
+/// # Safety
+/// As for [`Simd`].
+pub unsafe trait IntegerDot: Dot {
+    /// A word of `STEP` tokens' values, integral and from -127 to 127.
+    ///
+    /// # Safety
+    /// `LANES` words are writable at `at`.
+    unsafe fn store_word(at: *mut u32, values: [<Self::S as Simd>::V; 4]);
 }
 
 /// `e^x`, within 2 units in the last place between -87.3 and 88.3 and clamped outside.

@@ -1,7 +1,9 @@
 //! Plain arrays: what every machine has, and the model the other instruction sets are tested by.
 
-use super::{Dot, Simd, VECTORS, from_bf16, to_bf16};
-use crate::device::cpu::gemm::{self, Blocking, Tile};
+use super::{Dot, IntegerDot, Simd, UNSIGNED, VECTORS, from_bf16, to_bf16};
+use crate::device::cpu::gemm::{Blocking, Gemm};
+use crate::device::cpu::tile::{self, Tile};
+use crate::device::cpu::weight::Element;
 
 /// `N` f32 in an array.
 #[derive(Clone, Copy)]
@@ -101,19 +103,42 @@ unsafe impl<const N: usize> Simd for Portable<N> {
         unsafe { p.cast::<[u16; N]>().write_unaligned(std::array::from_fn(|i| to_bf16(v[i]))) }
     }
     #[inline(always)]
+    unsafe fn store_i8(p: *mut i8, v: [f32; N]) {
+        // SAFETY: the caller vouches for N writable bytes.
+        unsafe { p.cast::<[i8; N]>().write_unaligned(std::array::from_fn(|i| v[i] as i8)) }
+    }
+    #[inline(always)]
     unsafe fn store_pairs(p: *mut u32, lo: [f32; N], hi: [f32; N]) {
         let words: [u32; N] =
             std::array::from_fn(|i| u32::from(to_bf16(lo[i])) | u32::from(to_bf16(hi[i])) << 16);
         // SAFETY: the caller vouches for N writable words.
         unsafe { p.cast::<[u32; N]>().write_unaligned(words) }
     }
+    #[inline(always)]
+    unsafe fn load_pairs(p: *const u32) -> ([f32; N], [f32; N]) {
+        // SAFETY: the caller vouches for N readable words.
+        let words = unsafe { p.cast::<[u32; N]>().read_unaligned() };
+        let lo = std::array::from_fn(|i| f32::from_bits(words[i] << 16));
+        (lo, std::array::from_fn(|i| f32::from_bits(words[i] & 0xffff_0000)))
+    }
+    #[inline(always)]
+    unsafe fn transpose(from: *const f32, to: *mut f32, stride: usize) {
+        for row in 0..N {
+            for col in 0..N {
+                // SAFETY: the caller vouches for both squares.
+                unsafe {
+                    *to.cast::<u32>().add(col * stride + row) = *from.cast::<u32>().add(row * stride + col)
+                };
+            }
+        }
+    }
 }
 
 // SAFETY: no instruction beyond the baseline is used.
 unsafe impl<const N: usize> Dot for Portable<N> {
-    type S = Self;
+    float_sums!(Portable<N>);
     type X = [f32; N];
-    const PAIRS: bool = false;
+    const ELEMENT: Element = Element::F32;
     const ROWS: [usize; VECTORS] = [4, 3, 2];
     const BLOCKING: Blocking = Blocking { rows: 64, steps: 256, panels: 16, panels_inner: false };
 
@@ -133,7 +158,7 @@ unsafe impl<const N: usize> Dot for Portable<N> {
     }
     unsafe fn tile(tile: &Tile) {
         // SAFETY: the caller vouches for the tile.
-        unsafe { gemm::tile::<Self>(tile) }
+        unsafe { tile::tile::<Self>(tile) }
     }
 }
 
@@ -144,9 +169,9 @@ pub struct PortableBf16;
 
 // SAFETY: no instruction beyond the baseline is used.
 unsafe impl Dot for PortableBf16 {
-    type S = Portable<16>;
+    float_sums!(Portable<16>);
     type X = [u32; 16];
-    const PAIRS: bool = true;
+    const ELEMENT: Element = Element::Bf16;
     const ROWS: [usize; VECTORS] = [2, 2, 2];
     const BLOCKING: Blocking = Blocking { rows: 96, steps: 1024, panels: 4, panels_inner: true };
 
@@ -169,6 +194,81 @@ unsafe impl Dot for PortableBf16 {
     }
     unsafe fn tile(tile: &Tile) {
         // SAFETY: the caller vouches for the tile.
-        unsafe { gemm::tile::<Self>(tile) }
+        unsafe { tile::tile::<Self>(tile) }
+    }
+}
+
+/// What VPDPBUSD computes, in plain arrays: four weights of 8 bits, signed, times four values of
+/// tokens, unsigned.
+#[derive(Clone, Copy)]
+pub struct PortableI8<const N: usize>;
+
+// SAFETY: no instruction beyond the baseline is used.
+unsafe impl<const N: usize> Dot for PortableI8<N> {
+    type S = Portable<N>;
+    type X = [u32; N];
+    type Sum = [i32; N];
+    const ELEMENT: Element = Element::I8;
+    const ROWS: [usize; VECTORS] = [2, 2, 2];
+    const BLOCKING: Blocking = Blocking { rows: 48, steps: 512, panels: 8, panels_inner: true };
+
+    #[inline(always)]
+    unsafe fn load(p: *const u32) -> [u32; N] {
+        // SAFETY: the caller vouches for N readable words.
+        unsafe { p.cast::<[u32; N]>().read_unaligned() }
+    }
+    #[inline(always)]
+    unsafe fn broadcast(p: *const u32) -> [u32; N] {
+        // SAFETY: the caller vouches for a readable word.
+        [unsafe { p.read_unaligned() }; N]
+    }
+    #[inline(always)]
+    unsafe fn zero() -> [i32; N] {
+        [0; N]
+    }
+    #[inline(always)]
+    unsafe fn dot(sum: [i32; N], w: [u32; N], x: [u32; N]) -> [i32; N] {
+        let byte = |word: u32, i: u32| (word >> (8 * i)) as u8;
+        let term = |w, x, i| i32::from(byte(w, i) as i8) * i32::from(byte(x, i));
+        std::array::from_fn(|lane| (0..4).fold(sum[lane], |sum, i| sum + term(w[lane], x[lane], i)))
+    }
+    #[inline(always)]
+    unsafe fn store(at: *mut f32, sum: [i32; N], add: bool) {
+        let at = at.cast::<[i32; N]>();
+        // SAFETY: the caller vouches for N words.
+        unsafe {
+            let there = if add { at.read_unaligned() } else { [0; N] };
+            at.write_unaligned(std::array::from_fn(|i| there[i] + sum[i]));
+        }
+    }
+    #[inline(always)]
+    unsafe fn value(at: *const f32, g: &Gemm<'_>, row: usize, token: usize) -> [f32; N] {
+        // SAFETY: the caller vouches for the sums, the row and the tokens.
+        unsafe {
+            let sums = at.cast::<[i32; N]>().read_unaligned();
+            let tokens = g.scales.add(token).cast::<[f32; N]>().read_unaligned();
+            let (scale, sum) = (g.matrix.scales[row], g.matrix.sums[row]);
+            std::array::from_fn(|i| (sums[i] - UNSIGNED * sum) as f32 * (scale * tokens[i]))
+        }
+    }
+    #[inline(always)]
+    unsafe fn unpack(_: *const u32, _: *mut u32, _: *mut u32) {
+        unreachable!("8-bit words are used as they are stored");
+    }
+    unsafe fn tile(tile: &Tile) {
+        // SAFETY: the caller vouches for the tile.
+        unsafe { tile::tile::<Self>(tile) }
+    }
+}
+
+// SAFETY: no instruction beyond the baseline is used.
+unsafe impl<const N: usize> IntegerDot for PortableI8<N> {
+    #[inline(always)]
+    unsafe fn store_word(at: *mut u32, values: [[f32; N]; 4]) {
+        let byte = |x: f32| (x as i32 + UNSIGNED) as u8;
+        let words: [u32; N] =
+            std::array::from_fn(|i| u32::from_le_bytes(std::array::from_fn(|e| byte(values[e][i]))));
+        // SAFETY: the caller vouches for N writable words.
+        unsafe { at.cast::<[u32; N]>().write_unaligned(words) }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::device::cpu::Path;
+use crate::device::cpu::tile::Rows;
 
 /// Values with a story: signs, ties of the rounding to bf16, the smallest and largest, and noise.
 fn values() -> Vec<f32> {
@@ -84,6 +85,34 @@ fn simd<S: Simd>() {
         }
     }
     assert_eq!(bits(&bf16), bits(&wide));
+    let (mut lo, mut hi) = (vec![0.0; 512], vec![0.0; 512]);
+    for i in (0..512).step_by(S::LANES) {
+        // SAFETY: as above.
+        unsafe {
+            let (a, b) = S::load_pairs(pairs[i..].as_ptr());
+            S::store(lo[i..].as_mut_ptr(), a);
+            S::store(hi[i..].as_mut_ptr(), b);
+        }
+    }
+    assert_eq!(bits(&lo), pairs.iter().map(|x| x << 16).collect::<Vec<_>>());
+    assert_eq!(bits(&hi), pairs.iter().map(|x| x & 0xffff_0000).collect::<Vec<_>>());
+    let small: Vec<f32> = (0..512).map(|i| (i * 37 % 255 - 127) as f32).collect();
+    let mut bytes = vec![0i8; 512];
+    for i in (0..512).step_by(S::LANES) {
+        // SAFETY: as above.
+        unsafe { S::store_i8(bytes[i..].as_mut_ptr(), S::load(small[i..].as_ptr())) };
+    }
+    assert!(small.iter().zip(&bytes).all(|(x, b)| *x == f32::from(*b)));
+    // Any bits: signalling NaNs, which arithmetic would change, among them.
+    let square: Vec<u32> = (0..16 * 50).map(|i: u32| 0x7f80_0001u32.wrapping_mul(2 * i + 1)).collect();
+    let mut turned = vec![0u32; 16 * 50];
+    // SAFETY: at most sixteen rows of at most sixteen words, 50 apart.
+    unsafe { S::transpose(square.as_ptr().cast(), turned.as_mut_ptr().cast(), 50) };
+    for (i, word) in turned.iter().enumerate() {
+        let (row, col) = (i / 50, i % 50);
+        let inside = row < S::LANES && col < S::LANES;
+        assert_eq!(*word, if inside { square[col * 50 + row] } else { 0 }, "{row} {col}");
+    }
     assert_eq!(bits(&f16), bits(&exact));
     let mut quiet = [0u16; MAX_LANES];
     // SAFETY: as above.
@@ -121,56 +150,71 @@ fn functions<S: Simd>() {
     assert!(y[0].is_nan() && y[3] > 1e38 && y[4] < 1e-37 && y[5] == 1.0, "{y:?}");
 }
 
-/// A tile of every shape against f64.
+/// A tile of every shape against f64, rows along and across.
 fn tiles<D: Dot>() {
     const STEPS: usize = 9;
-    let (lanes, panel) = (D::S::LANES, D::S::PANEL);
+    let panel = D::S::PANEL;
     let number = |i: usize| (i * 37 % 65) as f32 / 32.0 - 1.0;
-    let word = |i: usize| {
-        if D::PAIRS {
-            u32::from(to_bf16(number(2 * i))) | u32::from(to_bf16(number(2 * i + 1))) << 16
-        } else {
-            number(i).to_bits()
+    let integer = |i: usize| (i * 37 % 255) as i32 - 127;
+    // Words as stored, and what tokens of theirs are where those are unsigned.
+    let word = |i: usize, token: bool| match D::ELEMENT {
+        Element::F32 => number(i).to_bits(),
+        Element::I16 => (integer(2 * i) as u16 as u32) | (integer(2 * i + 1) as u16 as u32) << 16,
+        Element::I8 => {
+            let offset = if token { 128 } else { 0 };
+            u32::from_le_bytes([0, 1, 2, 3].map(|e| (integer(4 * i + e) + offset) as u8))
         }
+        _ => u32::from(to_bf16(number(2 * i))) | u32::from(to_bf16(number(2 * i + 1))) << 16,
     };
-    let element = |word: u32, i: usize| match (D::PAIRS, i) {
-        (false, _) => f64::from(f32::from_bits(word)),
-        (true, 0) => f64::from(from_bf16(word as u16)),
-        (true, _) => f64::from(from_bf16((word >> 16) as u16)),
+    let element = |word: u32, i: usize, token: bool| match D::ELEMENT {
+        Element::F32 => f64::from(f32::from_bits(word)),
+        Element::I16 => f64::from((word >> (16 * i)) as i16),
+        Element::I8 if token => f64::from((word >> (8 * i)) as u8),
+        Element::I8 => f64::from((word >> (8 * i)) as i8),
+        _ => f64::from(from_bf16((word >> (16 * i)) as u16)),
     };
+    let float = matches!(D::ELEMENT, Element::F32 | Element::Bf16);
+    let sum = |word: f32| if float { f64::from(word) } else { f64::from(word.to_bits() as i32) };
     for vectors in 1..=VECTORS {
-        for rows in 1..=D::ROWS[vectors - 1] {
-            let ldw = STEPS + 3;
-            let w: Vec<u32> = (0..rows * ldw).map(word).collect();
-            let x: Vec<u32> = (0..STEPS * panel).map(|i| word(i + 11)).collect();
+        for (rows, across) in (1..=D::ROWS[vectors - 1]).flat_map(|r| [(r, false), (r, true)]) {
+            if across && vectors < VECTORS {
+                continue;
+            }
+            let (row, next) = if across { (1, panel) } else { (STEPS + 3, 1) };
+            let w: Vec<u32> = (0..(rows * row).max(STEPS * next)).map(|i| word(i, across)).collect();
+            let x: Vec<u32> = (0..STEPS * panel).map(|i| word(i + 11, !across)).collect();
             for add in [false, true] {
-                let mut sums: Vec<f32> = (0..rows * panel).map(|i| i as f32).collect();
-                let before = sums.clone();
+                let before: Vec<f32> = (0..rows * panel)
+                    .map(|i| if float { i as f32 } else { f32::from_bits(i as u32) })
+                    .collect();
+                let mut sums = before.clone();
+                let place = if across { Rows::Across(w.as_ptr()) } else { Rows::Along(w.as_ptr(), row) };
                 // SAFETY: the tile lies in the vectors; the caller checked that the machine has the path.
                 unsafe {
-                    D::tile(&crate::device::cpu::gemm::Tile {
+                    D::tile(&Tile {
                         vectors,
                         rows,
-                        w: w.as_ptr(),
-                        ldw,
+                        w: place,
                         x: x.as_ptr(),
                         steps: STEPS,
                         sums: sums.as_mut_ptr(),
                         add,
                     });
                 }
-                for (i, sum) in sums.iter().enumerate() {
-                    let (row, lane) = (i / panel, i % panel);
-                    let mut expected = if add { f64::from(before[i]) } else { 0.0 };
+                for (i, got) in sums.iter().enumerate() {
+                    let (r, lane) = (i / panel, i % panel);
+                    let mut expected = if add { sum(before[i]) } else { 0.0 };
                     for step in 0..STEPS {
                         for e in 0..D::STEP {
-                            expected += element(w[row * ldw + step], e) * element(x[step * panel + lane], e);
+                            let w = element(w[r * row + step * next], e, across);
+                            expected += w * element(x[step * panel + lane], e, !across);
                         }
                     }
-                    let expected = if lane < vectors * lanes { expected } else { f64::from(before[i]) };
+                    let expected = if lane < vectors * D::S::LANES { expected } else { sum(before[i]) };
                     assert!(
-                        (f64::from(*sum) - expected).abs() < 1e-3,
-                        "{vectors} {rows} {i}: {sum}, not {expected}"
+                        (sum(*got) - expected).abs() < 1e-3,
+                        "{vectors} {rows} {across} {i}: {}, not {expected}",
+                        sum(*got)
                     );
                 }
             }
@@ -178,25 +222,50 @@ fn tiles<D: Dot>() {
     }
 }
 
-fn all<D: Dot>() {
+/// Words of two vectors' worth of elements, taken apart.
+fn unpacked<D: Dot>() {
+    let stored: Vec<u32> = (0..D::S::LANES as u32).map(|i| 0x8001_7f02u32.wrapping_mul(2 * i + 1)).collect();
+    let (mut lo, mut hi) = (vec![0u32; 16], vec![0u32; 16]);
+    // SAFETY: a vector each; the caller checked that the machine has the path.
+    unsafe { D::unpack(stored.as_ptr(), lo.as_mut_ptr(), hi.as_mut_ptr()) };
+    for (i, word) in stored.iter().enumerate() {
+        let wide = |x: u32| u32::from(x as i8 as i16 as u16);
+        let expected = match D::ELEMENT {
+            Element::I16 => (wide(*word) | wide(word >> 8) << 16, wide(word >> 16) | wide(word >> 24) << 16),
+            _ => (word << 16, word & 0xffff_0000),
+        };
+        assert_eq!((lo[i], hi[i]), expected, "{word:x}");
+    }
+}
+
+fn all<D: Dot, I: IntegerDot>(path: Path) {
+    println!("{path}");
     simd::<D::S>();
     functions::<D::S>();
     tiles::<D>();
+    if !D::PAIRS {
+        unpacked::<D>();
+    }
+    if path.has_integers() {
+        tiles::<I>();
+        if I::ELEMENT == Element::I16 {
+            unpacked::<I>();
+        }
+    }
 }
 
 #[test]
 fn primitives_of_every_path() {
     for path in crate::device::cpu::tests::paths() {
-        println!("{path}");
         match path {
             #[cfg(target_arch = "x86_64")]
-            Path::Avx512Bf16 => all::<Avx512Bf16>(),
+            Path::Avx512Bf16 => all::<Avx512Bf16, Avx512I8>(path),
             #[cfg(target_arch = "x86_64")]
-            Path::Avx512 => all::<Avx512>(),
+            Path::Avx512 => all::<Avx512, Avx512I8>(path),
             #[cfg(target_arch = "x86_64")]
-            Path::Avx2 => all::<Avx2>(),
-            Path::PortableBf16 => all::<PortableBf16>(),
-            _ => all::<Portable<8>>(),
+            Path::Avx2 => all::<Avx2, Avx2I8>(path),
+            Path::PortableBf16 => all::<PortableBf16, PortableI8<16>>(path),
+            _ => all::<Portable<8>, PortableI8<8>>(path),
         }
     }
 }

@@ -1,0 +1,146 @@
+//! What is made once everything has been created: threads, scratch, tables.
+
+use std::sync::Arc;
+
+use super::attention::Attend;
+use super::few::FEW;
+use super::gemm::Gemm;
+use super::kernels::Kernels;
+use super::layout::Slab;
+use super::memory::Memory;
+use super::pool::{self, Pool};
+use super::quantize::Quantize;
+use super::rope::Angles;
+use super::{Cpu, Precision};
+use crate::device::{DeviceError, OpResult, Ran, Role};
+
+/// What [`Device::seal`](crate::device::Device::seal) makes.
+pub struct Sealed {
+    /// The threads.
+    pub pool: Pool,
+    /// One stretch a thread.
+    scratch: Memory,
+    /// Words of each.
+    pub words: usize,
+    /// Of every width of head.
+    pub angles: Vec<Angles>,
+    /// Unfolded images.
+    pub patches: Memory,
+    /// An operand in 8 bits.
+    pub quantized: Memory,
+    /// One factor a token of it.
+    pub scales: Memory,
+    /// Weights in other forms than the checkpoint's.
+    pub weights: Option<Arc<Memory>>,
+}
+
+impl Sealed {
+    /// For the device's weights, buffers and caches.
+    pub fn new(device: &mut Cpu) -> Result<Self, DeviceError> {
+        let kernels = device.kernels;
+        let panel = kernels.panel;
+        let room = device.caches.iter().map(|c| c.room).max().unwrap_or(0);
+        let head = device.caches.iter().map(|c| c.head_dim).max().unwrap_or(0);
+        let words = Attend::scratch(panel, room, head)
+            .max(kernels.streams.scratch)
+            .max(kernels.operands.scratch)
+            .max(kernels.integers.scratch)
+            // A page and a line apart, so that threads share neither.
+            .next_multiple_of(1024)
+            + 32;
+        let mut angles: Vec<Angles> = Vec::new();
+        for cache in device.caches.iter().filter(|c| c.head_dim % 2 == 0) {
+            if !angles.iter().any(|a| a.head_dim == cache.head_dim) {
+                angles.push(Angles::new(cache.head_dim, room)?);
+            }
+        }
+        let widths = || device.matrices.iter().map(|m| m.cols);
+        let images = device.buffers.iter().filter(|b| b.role == Role::Image);
+        let patches = images
+            .map(|b| b.rows * b.cols + panel * widths().filter(|w| *w <= b.cols).max().unwrap_or(0))
+            .max()
+            .unwrap_or(0);
+        let integers = device.precision == Precision::Int8;
+        let operands = || device.buffers.iter().filter(|b| integers && b.role == Role::Operand);
+        let step = kernels.integers.step;
+        let quantized =
+            operands().map(|b| b.rows.next_multiple_of(panel) * b.cols.div_ceil(step)).max().unwrap_or(0);
+        let scales = operands().map(|b| b.rows.next_multiple_of(panel)).max().unwrap_or(0);
+        if device.pin_caller
+            && let Some(core) = device.cores.first()
+        {
+            pool::pin(*core);
+        }
+        Ok(Self {
+            patches: Memory::new("image patches", patches)?,
+            scratch: Memory::new("scratch", words * device.threads)?,
+            quantized: Memory::new("quantized operands", quantized)?,
+            scales: Memory::new("scales", scales)?,
+            pool: Pool::new(device.threads, &device.cores)?,
+            words,
+            angles,
+            weights: None,
+        })
+    }
+
+    /// A thread's scratch.
+    pub fn scratch(&self) -> Scratch {
+        Scratch { base: self.scratch.words().cast(), words: self.words }
+    }
+
+    /// How to quantize the operand `x`, and what will hold it.
+    pub fn operand(&self, kernels: &Kernels, x: Slab, cols: usize) -> (Quantize, Slab) {
+        let out = self.quantized.words();
+        let stride = cols.div_ceil(kernels.integers.step) * kernels.panel;
+        let slab = Slab { base: out, stride, pairs: false, ..x };
+        (Quantize { x, cols, out, scales: self.scales.words().cast() }, slab)
+    }
+
+    /// Multiplies, with panels of weights if there are any and tokens are few.
+    pub fn multiply(&self, kernels: &Kernels, g: &Gemm<'_>) -> OpResult {
+        let products = match (g.scales.is_null(), g.x.pairs) {
+            (false, _) => &kernels.integers,
+            (true, true) => &kernels.operands,
+            (true, false) => &kernels.streams,
+        };
+        let scratch = self.scratch();
+        // Of a device that rounds operands, panels are rounded too, and streams are not.
+        let panels = g.matrix.panels.as_ref().filter(|_| !g.scales.is_null() || g.x.pairs == kernels.pairs);
+        if let Some(panels) = panels.filter(|_| g.x.rows <= FEW) {
+            let (job_of, jobs) = (products.few, if g.x.rows == 0 { 0 } else { panels.count });
+            // SAFETY: the caller checked the views, each thread has its scratch, the path is available.
+            self.pool.run(jobs, |job, thread| unsafe { job_of(g, panels, job, scratch.of(thread)) })?;
+        } else {
+            let job_of = products.job;
+            // SAFETY: as above.
+            self.pool.run((products.jobs)(g), |job, thread| unsafe { job_of(g, job, scratch.of(thread)) })?;
+        }
+        Ok(Ran::Device)
+    }
+
+    /// Bytes it takes.
+    pub fn bytes(&self) -> usize {
+        let memories = [&self.scratch, &self.patches, &self.quantized, &self.scales];
+        let weights = self.weights.as_ref().map_or(0, |m| m.bytes());
+        let angles = self.angles.iter().map(Angles::bytes).sum::<usize>();
+        memories.iter().map(|m| m.bytes()).sum::<usize>() + weights + angles
+    }
+}
+
+/// Where threads' scratch is.
+#[derive(Clone, Copy)]
+pub struct Scratch {
+    base: *mut f32,
+    words: usize,
+}
+
+// SAFETY: each thread uses its own stretch.
+unsafe impl Sync for Scratch {}
+
+impl Scratch {
+    /// That of one thread of the pool.
+    pub fn of(&self, thread: usize) -> *mut f32 {
+        // SAFETY: there is a stretch for every thread of the pool.
+        unsafe { self.base.add(thread * self.words) }
+    }
+}

@@ -1,0 +1,258 @@
+//! Weights in the forms that products of few tokens and of integers want: made at load, in one
+//! stretch of memory or in a [`Cache`] file.
+
+use std::fmt::Write;
+use std::sync::Arc;
+use std::time::{Instant, UNIX_EPOCH};
+
+use super::cache::Cache;
+use super::few::FEW;
+use super::kernels::{Kernels, Products};
+use super::memory::Memory;
+use super::pool::Pool;
+use super::quantize::Quantizer;
+use super::weight::{Element, Matrix, Panels, Part};
+use super::{Cpu, Precision};
+use crate::device::DeviceError;
+
+/// The form of one matrix, and its place among the prepared words.
+#[derive(Clone, Copy)]
+struct Form {
+    /// Whether it is quantized.
+    integers: bool,
+    /// Whether it is made of panels, and of what.
+    panels: Option<Element>,
+    /// Words to a row.
+    steps: usize,
+    /// First word; then come as many as the rows take, then a scale and a sum a row.
+    first: usize,
+    /// Words of the rows.
+    words: usize,
+    /// Rows that are quantized.
+    rows: usize,
+}
+
+/// Words between things, so that each starts a line.
+const LINE: usize = 16;
+
+impl Form {
+    fn of(device: &Cpu, matrix: &Matrix, first: usize) -> Option<Self> {
+        let few = matrix.expected? <= FEW;
+        let integers = device.precision == Precision::Int8;
+        if !few && !integers {
+            return None;
+        }
+        let panel = device.kernels.panel;
+        let element = if integers { Element::I8 } else { (device.kernels.operands.element)(matrix) };
+        let steps = if few {
+            matrix.cols.div_ceil(4 / element.size())
+        } else {
+            // A line more than whole ones: rows do not all start in the same cache set.
+            matrix.cols.div_ceil(4).next_multiple_of(LINE) + LINE
+        };
+        let rows = if few { matrix.rows.next_multiple_of(panel) } else { matrix.rows };
+        Some(Self {
+            integers,
+            panels: few.then_some(element),
+            steps,
+            first,
+            words: (matrix.sections() * rows * steps).next_multiple_of(LINE),
+            rows: if integers { matrix.sections() * matrix.rows } else { 0 },
+        })
+    }
+
+    fn scales(&self) -> usize {
+        self.first + self.words
+    }
+
+    fn sums(&self) -> usize {
+        self.scales() + self.rows.next_multiple_of(LINE)
+    }
+
+    fn end(&self) -> usize {
+        self.sums() + self.rows.next_multiple_of(LINE)
+    }
+
+    /// Makes it among `words`.
+    ///
+    /// # Safety
+    /// `words` has room up to the form's end, zeroed, and nobody else uses it meanwhile.
+    unsafe fn make(
+        &self,
+        kernels: &Kernels,
+        pool: &Pool,
+        matrix: &Matrix,
+        words: *mut u32,
+    ) -> Result<(), DeviceError> {
+        // SAFETY: as the caller vouches.
+        let (rows, scales, sums) =
+            unsafe { (words.add(self.first), words.add(self.scales()), words.add(self.sums())) };
+        let (scales, sums) = (scales.cast(), sums.cast());
+        match (self.integers, self.panels) {
+            (true, None) => {
+                quantize(kernels, pool, &Quantizer { matrix, words: rows, stride: self.steps, scales, sums })
+            }
+            (true, Some(element)) => {
+                let stride = matrix.cols.div_ceil(4).next_multiple_of(LINE);
+                let memory = Arc::new(Memory::new("quantized weights", self.rows * stride)?);
+                quantize(kernels, pool, &Quantizer { matrix, words: memory.words(), stride, scales, sums })?;
+                let quantized = Matrix { parts: parts(&memory, 0, matrix, stride), ..shape_of(matrix) };
+                self.pack(&kernels.integers, kernels.panel, pool, &quantized, element, rows)
+            }
+            (false, Some(element)) => {
+                self.pack(&kernels.operands, kernels.panel, pool, matrix, element, rows)
+            }
+            (false, None) => Ok(()),
+        }
+    }
+
+    fn pack(
+        &self,
+        products: &Products,
+        panel: usize,
+        pool: &Pool,
+        matrix: &Matrix,
+        element: Element,
+        words: *mut u32,
+    ) -> Result<(), DeviceError> {
+        let count = matrix.rows.div_ceil(panel);
+        let pack = Pack { matrix, words, element, steps: self.steps };
+        pool.run(matrix.sections() * count, |job, _| {
+            // SAFETY: each job has its panel, and the path is available.
+            unsafe { (products.pack)(&pack, job / count, job % count, job) }
+        })
+    }
+
+    /// Gives it to the matrix.
+    fn attach(&self, memory: &Arc<Memory>, panel: usize, matrix: &mut Matrix) {
+        let copy = |first: usize| {
+            // SAFETY: the words are the form's, and nobody writes them any more.
+            unsafe { std::slice::from_raw_parts(memory.words().add(first), self.rows) }
+        };
+        matrix.scales = copy(self.scales()).iter().map(|word| f32::from_bits(*word)).collect();
+        matrix.sums = copy(self.sums()).iter().map(|word| *word as i32).collect();
+        match self.panels {
+            Some(element) => {
+                matrix.panels = Some(Panels {
+                    memory: Arc::clone(memory),
+                    first: self.first,
+                    element,
+                    steps: self.steps,
+                    count: matrix.rows.div_ceil(panel),
+                });
+                if self.integers {
+                    matrix.parts.clear();
+                }
+            }
+            None => matrix.parts = parts(memory, self.first, matrix, self.steps),
+        }
+    }
+}
+
+/// One matrix's panels to be packed.
+pub struct Pack<'a> {
+    /// Of what.
+    pub matrix: &'a Matrix,
+    /// Where to: one panel after the other.
+    pub words: *mut u32,
+    /// What the panels consist of.
+    pub element: Element,
+    /// Words to a row.
+    pub steps: usize,
+}
+
+// SAFETY: jobs write disjoint panels.
+unsafe impl Sync for Pack<'_> {}
+
+fn quantize(kernels: &Kernels, pool: &Pool, quantizer: &Quantizer<'_>) -> Result<(), DeviceError> {
+    let (matrix, row) = (quantizer.matrix, kernels.quantize_row);
+    // SAFETY: each job is its own row, there is room for them, and the path is available.
+    pool.run(matrix.sections() * matrix.rows, |job, _| unsafe { row(quantizer, job) })
+}
+
+fn shape_of(matrix: &Matrix) -> Matrix {
+    Matrix { gated: matrix.gated, ..Matrix::empty(matrix.rows, matrix.cols) }
+}
+
+/// Quantized rows from word `first` as parts of a matrix of the same shape.
+fn parts(memory: &Arc<Memory>, first: usize, matrix: &Matrix, stride: usize) -> Vec<Part> {
+    let part = |section| Part::quantized(memory, first + section * matrix.rows * stride, matrix.rows, stride);
+    (0..matrix.sections()).map(part).collect()
+}
+
+/// Prepares the weights of a device that expects products of few tokens or of integers; None if
+/// there are none.
+pub fn prepare(device: &mut Cpu, pool: &Pool) -> Result<Option<Arc<Memory>>, DeviceError> {
+    let start = Instant::now();
+    let mut forms = Vec::with_capacity(device.matrices.len());
+    let mut words = 0;
+    for matrix in &device.matrices {
+        let form = Form::of(device, matrix, words);
+        words = form.map_or(words, |form| form.end());
+        forms.push(form);
+    }
+    if words == 0 {
+        return Ok(None);
+    }
+    let make = |words: *mut u32| {
+        for (matrix, form) in device.matrices.iter().zip(&forms) {
+            if let Some(form) = form {
+                // SAFETY: forms lie one behind the other in as many zeroed words.
+                unsafe { form.make(device.kernels, pool, matrix, words) }?;
+            }
+        }
+        Ok(())
+    };
+    let cache = device.cache.as_ref().map(|dir| Cache::new(dir, key(device), words));
+    let memory = match cache.as_ref().and_then(Cache::open) {
+        Some(memory) => memory,
+        None => match cache.as_ref().and_then(Cache::create) {
+            Some(mut draft) => {
+                make(draft.words())?;
+                draft.finish().map_err(|e| DeviceError::Memory {
+                    what: "prepared weights".into(),
+                    bytes: words * 4,
+                    why: e.to_string(),
+                })?
+            }
+            None => {
+                let memory = Memory::new("prepared weights", words)?;
+                make(memory.words())?;
+                memory
+            }
+        },
+    };
+    let memory = Arc::new(memory);
+    for (matrix, form) in device.matrices.iter_mut().zip(&forms) {
+        if let Some(form) = form {
+            form.attach(&memory, device.kernels.panel, matrix);
+        }
+    }
+    log::debug!("{} MB of prepared weights in {:?}", words / 250_000, start.elapsed());
+    Ok(Some(memory))
+}
+
+/// Everything that prepared weights depend on: tensors by name, shape, place and time of the file's
+/// last change, and the forms they are brought into.
+fn key(device: &Cpu) -> String {
+    let mut key = format!(
+        "pi0rt {} panels of {} operands in pairs {} precision {} step {}\n",
+        env!("CARGO_PKG_VERSION"),
+        device.kernels.panel,
+        device.kernels.pairs,
+        device.precision,
+        device.kernels.integers.step,
+    );
+    for matrix in device.matrices.iter().filter(|m| m.expected.is_some()) {
+        let few = matrix.expected.is_some_and(|rows| rows <= FEW);
+        let _ = write!(key, "{}x{} gated {} few {few}", matrix.rows, matrix.cols, matrix.gated);
+        for (tensor, offset) in matrix.parts.iter().filter_map(Part::tensor) {
+            let since = tensor.modified().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+            let since = since.map_or(0, |t| t.as_nanos());
+            let (name, dtype, shape) = (tensor.name(), tensor.dtype(), tensor.shape());
+            let _ = write!(key, " {name} {dtype} {shape:?}+{offset} {since}");
+        }
+        key.push('\n');
+    }
+    key
+}
