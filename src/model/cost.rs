@@ -147,7 +147,12 @@ mod tests {
             let mut model = Pi0::load(&checkpoint, device, 3).unwrap();
             model.sample(&inputs, &mut chunk).unwrap();
             let what = model.device().describe();
-            assert!(model.ledger().entries().eq(expected.entries()), "{what}");
+            // A device may keep weights in another form.
+            let work = |l: &Ledger| -> Vec<_> {
+                l.entries().map(|(phase, m, op, e)| (phase, m, op, e.count, e.cost.flops)).collect()
+            };
+            assert_eq!(work(model.ledger()), work(&expected), "{what}");
+            assert!(model.ledger().total().cost.weight_bytes > 0, "{what}");
         }
     }
 
@@ -168,7 +173,9 @@ mod tests {
         model.sample(&inputs, &mut chunk).unwrap();
         assert_eq!(model.ledger().total().time, Time::default());
         model.ledger().time(true);
-        let timings = model.sample(&inputs, &mut chunk).unwrap();
+        // Other frames, so that everything is computed again.
+        let images = vec![0.25; inputs.images.len()];
+        let timings = model.sample(&Inputs { images: &images, ..inputs }, &mut chunk).unwrap();
         let ledger = model.ledger();
         let elapsed = |phase| ledger.phase(phase).time.elapsed.as_nanos() as u64;
         // A phase's operations lie within it.
