@@ -80,6 +80,7 @@ impl Product {
                 })
                 .collect::<Result<_, _>>()
                 .expect("weights");
+            handles.iter().for_each(|weight| device.expect(*weight, rows).expect("a hint"));
             let operand = buffer(&mut device, Role::Operand, rows, inputs);
             let role = if self.then == Then::Add { Role::Stream } else { Role::Operand };
             let out = buffer(&mut device, role, rows, self.outputs);
