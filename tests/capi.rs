@@ -51,7 +51,7 @@ fn build(directory: &Path, compiler: &str, standard: &str, source: &str) -> Path
         .arg(format!("-I{}", root().join("include").display()))
         .arg(root().join(source))
         .arg(format!("-L{}", directory.display()))
-        .args(["-lpi0rt", "-lm", "-o"])
+        .args(["-lpi0rt", "-lm", "-pthread", "-o"])
         .arg(&program));
     program
 }
@@ -69,6 +69,17 @@ fn the_round_trip_in_c() {
         let program = build(&served.directory.0, compiler, "c99", "tests/capi/roundtrip.c");
         let output = run(execute(&program).arg(served.socket()));
         assert_eq!(String::from_utf8_lossy(&output.stdout), "roundtrip: done\n");
+    }
+}
+
+#[test]
+fn every_misuse_in_c_is_answered_with_a_status() {
+    let options = pi0rt::daemon::Options { max_clients: 100, ..Default::default() };
+    let served = serve_with(options);
+    for compiler in compilers(&["cc", "clang"]) {
+        let program = build(&served.directory.0, compiler, "c11", "tests/capi/misuse.c");
+        let output = run(execute(&program).arg(served.socket()));
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "misuse: done\n");
     }
 }
 

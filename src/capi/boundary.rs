@@ -1,30 +1,42 @@
 //! Crossing the boundary: arguments in, statuses out, no unwinding.
 
 use std::ffi::{CStr, c_char};
+use std::mem::MaybeUninit;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
+use super::handle::PLACES;
 use super::last_error;
-use super::types::{Sized32, pi0rt_client};
-use crate::client::{Client, ClientError};
+use super::types::Versioned;
+use crate::client::ClientError;
 use crate::control::Status;
 
-/// What a live handle begins with.
-pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"pi0rt\0c1");
+/// A struct that says it is longer than known here by more than this says nonsense.
+const MOST_LATER: usize = 4096;
 
 /// What a function of the ABI fails with.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     #[error("{0} is NULL")]
     Null(&'static str),
-    #[error("client is not one that pi0rt_client_open made, or is closed")]
+    #[error("client is not one that pi0rt_client_open made")]
     Handle,
+    #[error("client is closed")]
+    Closed,
+    #[error("client was opened by the process that this one was forked from")]
+    Forked,
+    #[error("client is in use by another thread")]
+    InUse,
+    #[error("{PLACES} clients are open in this process, the most allowed")]
+    TooMany,
     #[error("{0} is not UTF-8")]
     Text(&'static str),
     #[error("{what} is {got}, expected {expected}")]
     Value { what: &'static str, got: u64, expected: &'static str },
-    #[error("{what}.struct_size is {got}, expected at least {expected}")]
-    StructSize { what: &'static str, got: u32, expected: usize },
+    #[error("{what} is {got}, expected a finite number, not negative")]
+    Number { what: &'static str, got: f32 },
+    #[error("{what}.struct_size is {got}, expected {least} to {most}")]
+    StructSize { what: &'static str, got: u32, least: usize, most: usize },
     #[error("{what} has {got} bytes, {expected} are known and those beyond are not zero")]
     Newer { what: &'static str, got: u32, expected: usize },
     #[error("no camera is called {0:?}")]
@@ -37,6 +49,11 @@ impl Failure {
     fn status(&self) -> Status {
         match self {
             Failure::StructSize { .. } | Failure::Newer { .. } => Status::StructSize,
+            Failure::Handle => Status::BadHandle,
+            Failure::Closed => Status::Closed,
+            Failure::Forked => Status::Forked,
+            Failure::InUse => Status::InUse,
+            Failure::TooMany => Status::Refused,
             Failure::Client(error) => error.status(),
             _ => Status::InvalidArgument,
         }
@@ -63,29 +80,12 @@ pub(super) fn guard(body: impl FnOnce() -> Result<(), Failure>) -> Status {
     }
 }
 
-/// The client behind a handle.
-///
-/// # Safety
-/// NULL, or readable memory; a handle is used by one thread at a time.
-#[inline]
-pub(super) unsafe fn client<'a>(handle: *mut pi0rt_client) -> Result<&'a mut Client, Failure> {
-    if handle.is_null() {
-        return Err(Failure::Null("client"));
-    }
-    // SAFETY: the caller's promise. Looked at before a reference to the whole is made.
-    if !handle.is_aligned() || unsafe { (&raw const (*handle).magic).read() } != MAGIC {
-        return Err(Failure::Handle);
-    }
-    // SAFETY: made by pi0rt_client_open and not closed; one thread at a time.
-    Ok(unsafe { &mut (*handle).client })
-}
-
-/// Checks a struct's size.
+/// Checks a struct's size: that of its first version at least.
 ///
 /// # Safety
 /// NULL, or readable for as many bytes as its struct_size says.
 #[inline]
-pub(super) unsafe fn check_size<T: Sized32>(what: &'static str, at: *const T) -> Result<(), Failure> {
+pub(super) unsafe fn check_size<T: Versioned>(what: &'static str, at: *const T) -> Result<usize, Failure> {
     if at.is_null() {
         return Err(Failure::Null(what));
     }
@@ -94,32 +94,62 @@ pub(super) unsafe fn check_size<T: Sized32>(what: &'static str, at: *const T) ->
     }
     // SAFETY: struct_size comes first.
     let got = unsafe { at.cast::<u32>().read() };
-    let expected = size_of::<T>();
-    if (got as usize) < expected {
-        return Err(Failure::StructSize { what, got, expected });
+    let (least, most) = (T::FIRST, size_of::<T>() + MOST_LATER);
+    if !(least..=most).contains(&(got as usize)) {
+        return Err(Failure::StructSize { what, got, least, most });
     }
-    Ok(())
+    Ok(got as usize)
 }
 
-/// Reads a struct that the caller has filled in. One that is longer than known here is a later
-/// version's: it can be used as long as it asks for nothing that isn't known.
+/// Reads a struct that the caller has filled in. What an earlier version's doesn't have is zero. A
+/// later version's can be used as long as it asks for nothing that isn't known here.
 ///
 /// # Safety
 /// As [`check_size`].
 #[inline]
-pub(super) unsafe fn input<T: Sized32 + Copy>(what: &'static str, at: *const T) -> Result<T, Failure> {
+pub(super) unsafe fn input<T: Versioned>(what: &'static str, at: *const T) -> Result<T, Failure> {
     // SAFETY: the caller's promise.
-    unsafe { check_size(what, at) }?;
-    // SAFETY: as long as its size says; in bounds of that.
-    let (got, value) = unsafe { (at.cast::<u32>().read(), at.read()) };
+    let (value, got) = unsafe { (known(what, at)?, check_size(what, at)?) };
     let expected = size_of::<T>();
-    for i in expected..(got as usize).min(expected + 4096) {
+    for i in expected..got {
         // SAFETY: within struct_size.
         if unsafe { at.cast::<u8>().add(i).read() } != 0 {
-            return Err(Failure::Newer { what, got, expected });
+            return Err(Failure::Newer { what, got: got as u32, expected });
         }
     }
     Ok(value)
+}
+
+/// Reads as much of a struct as both sides know; the rest is zero.
+///
+/// # Safety
+/// As [`check_size`].
+#[inline]
+pub(super) unsafe fn known<T: Versioned>(what: &'static str, at: *const T) -> Result<T, Failure> {
+    // SAFETY: the caller's promise.
+    let got = unsafe { check_size(what, at) }?;
+    let mut value = MaybeUninit::<T>::zeroed();
+    // SAFETY: as long as its size says, and no longer than the value; zero is valid, as is every
+    // bit pattern that C may write.
+    unsafe {
+        value.as_mut_ptr().cast::<u8>().copy_from_nonoverlapping(at.cast(), got.min(size_of::<T>()));
+        Ok(value.assume_init())
+    }
+}
+
+/// Writes as much of a struct as both sides know, and leaves its struct_size as it is.
+///
+/// # Safety
+/// A struct that [`check_size`] has found good and that can be written to.
+#[inline]
+pub(super) unsafe fn output<T: Versioned>(at: *mut T, value: &T) {
+    let first = size_of::<u32>();
+    // SAFETY: struct_size comes first; nothing beyond it is touched.
+    unsafe {
+        let len = (at.cast::<u32>().read() as usize).min(size_of::<T>());
+        let from = (&raw const *value).cast::<u8>().add(first);
+        at.cast::<u8>().add(first).copy_from_nonoverlapping(from, len - first);
+    }
 }
 
 /// A C string as text.
