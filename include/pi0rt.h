@@ -12,8 +12,7 @@
  * Structs passed by pointer begin with struct_size, which the caller sets to their sizeof; zero in
  * any other field means its default. Times are nanoseconds of CLOCK_MONOTONIC. Functions that
  * return a pi0rt_status return PI0RT_STATUS_OK (0), a positive status when there is nothing yet,
- * or a negative one on an error, about which pi0rt_last_error knows more. The comments leave
- * PI0RT_STATUS_ away.
+ * or a negative one on an error, about which pi0rt_last_error knows more.
  *
  * Any argument may be NULL: where that makes no sense, it is answered with INVALID_ARGUMENT. A
  * pi0rt_client is never followed as a pointer, so a wrong one is always told: BAD_HANDLE when it is
@@ -24,7 +23,7 @@
  * knows; one that was compiled with a longer one is served as long as what the library doesn't
  * know is zero.
  *
- * Link with -lpi0rt. Licence: Apache-2.0.
+ * Link with -lpi0rt. Comments leave PI0RT_STATUS_ away. Licence: Apache-2.0.
  */
 
 #ifndef PI0RT_H
