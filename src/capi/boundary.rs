@@ -128,11 +128,14 @@ pub(super) unsafe fn input<T: Versioned>(what: &'static str, at: *const T) -> Re
 pub(super) unsafe fn known<T: Versioned>(what: &'static str, at: *const T) -> Result<T, Failure> {
     // SAFETY: the caller's promise.
     let got = unsafe { check_size(what, at) }?;
+    if got >= size_of::<T>() {
+        // SAFETY: as long as its size says; every bit pattern that C may write is valid.
+        return Ok(unsafe { at.read() });
+    }
     let mut value = MaybeUninit::<T>::zeroed();
-    // SAFETY: as long as its size says, and no longer than the value; zero is valid, as is every
-    // bit pattern that C may write.
+    // SAFETY: as long as its size says, and shorter than the value; zero is valid, as above.
     unsafe {
-        value.as_mut_ptr().cast::<u8>().copy_from_nonoverlapping(at.cast(), got.min(size_of::<T>()));
+        value.as_mut_ptr().cast::<u8>().copy_from_nonoverlapping(at.cast(), got);
         Ok(value.assume_init())
     }
 }
@@ -143,12 +146,15 @@ pub(super) unsafe fn known<T: Versioned>(what: &'static str, at: *const T) -> Re
 /// A struct that [`check_size`] has found good and that can be written to.
 #[inline]
 pub(super) unsafe fn output<T: Versioned>(at: *mut T, value: &T) {
-    let first = size_of::<u32>();
     // SAFETY: struct_size comes first; nothing beyond it is touched.
     unsafe {
-        let len = (at.cast::<u32>().read() as usize).min(size_of::<T>());
-        let from = (&raw const *value).cast::<u8>().add(first);
-        at.cast::<u8>().add(first).copy_from_nonoverlapping(from, len - first);
+        let struct_size = at.cast::<u32>().read();
+        if struct_size as usize >= size_of::<T>() {
+            at.write(*value);
+        } else {
+            at.cast::<u8>().copy_from_nonoverlapping((&raw const *value).cast(), struct_size as usize);
+        }
+        at.cast::<u32>().write(struct_size);
     }
 }
 
