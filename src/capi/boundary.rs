@@ -183,3 +183,64 @@ pub(super) unsafe fn path(at: *const c_char) -> Option<PathBuf> {
     let bytes = unsafe { CStr::from_ptr(at) }.to_bytes();
     (!bytes.is_empty()).then(|| std::ffi::OsStr::from_bytes(bytes).into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A struct of which the first version had no `added`.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    #[repr(C)]
+    struct Grown {
+        struct_size: u32,
+        value: u32,
+        added: u64,
+    }
+
+    // SAFETY: as the trait says.
+    unsafe impl Versioned for Grown {
+        const FIRST: usize = 8;
+    }
+
+    /// What a program of a later version passes.
+    #[repr(C)]
+    struct Later {
+        known: Grown,
+        unknown: u64,
+    }
+
+    #[test]
+    fn structs_of_other_versions_are_used_as_far_as_both_sides_know_them() {
+        let mut short = Grown { struct_size: 8, value: 5, added: 7 };
+        // SAFETY: a struct as long as it says; so below.
+        assert_eq!(unsafe { input("x", &short) }.unwrap(), Grown { added: 0, ..short });
+        // SAFETY: as above.
+        unsafe { output(&mut short, &Grown { struct_size: 0, value: 6, added: 9 }) };
+        assert_eq!(short, Grown { struct_size: 8, value: 6, added: 7 });
+
+        let struct_size = size_of::<Later>() as u32;
+        let mut later = Later { known: Grown { struct_size, ..short }, unknown: 0 };
+        let at = (&raw mut later).cast::<Grown>();
+        // SAFETY: as above.
+        assert_eq!(unsafe { input("x", at) }.unwrap(), Grown { struct_size, ..short });
+        later.unknown = 1 << 40;
+        let at = (&raw mut later).cast::<Grown>();
+        // SAFETY: as above.
+        let error = unsafe { input("x", at) }.unwrap_err();
+        assert_eq!(error.to_string(), "x has 24 bytes, 16 are known and those beyond are not zero");
+        // SAFETY: as above.
+        unsafe { output(at, &Grown { struct_size: 0, value: 1, added: 2 }) };
+        assert_eq!(later.known, Grown { struct_size, value: 1, added: 2 });
+        assert_eq!(later.unknown, 1 << 40);
+    }
+
+    #[test]
+    fn sizes_that_no_version_has_are_refused() {
+        for struct_size in [0, 4, 7, 16 + 4096 + 1, u32::MAX] {
+            let wrong = Grown { struct_size, value: 0, added: 0 };
+            // SAFETY: nothing beyond struct_size is looked at.
+            let error = unsafe { input("x", &wrong) }.unwrap_err();
+            assert_eq!(error.to_string(), format!("x.struct_size is {struct_size}, expected 8 to 4112"));
+        }
+    }
+}

@@ -365,6 +365,31 @@ static void fork_after_open(void)
     IS(OK, pi0rt_client_close(client));
 }
 
+/* The other thread doesn't exist in the child, wherever it was. */
+static void fork_while_in_use(void)
+{
+    struct shared shared = {.client = open_client(socket_path)};
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, waits_again_and_again, &shared) == 0);
+    for (int i = 0; i < 20; i++) {
+        pid_t child = fork();
+        CHECK(child >= 0);
+        if (child == 0) {
+            all_answer(shared.client, PI0RT_STATUS_FORKED);
+            IS(OK, pi0rt_client_close(shared.client));
+            IS(CLOSED, pi0rt_client_close(shared.client));
+            all_answer(shared.client, PI0RT_STATUS_CLOSED);
+            _exit(0);
+        }
+        int status;
+        CHECK(waitpid(child, &status, 0) == child && status == 0);
+    }
+    atomic_store(&shared.done, 1);
+    pthread_join(thread, NULL);
+    IS(OK, pi0rt_client_reset(shared.client));
+    IS(OK, pi0rt_client_close(shared.client));
+}
+
 /* Answers each hello with one packet, then hangs up. */
 static void *answers(void *argument)
 {
@@ -442,6 +467,7 @@ int main(int argc, char **argv)
     wrong_thread();
     close_while_in_use();
     fork_after_open();
+    fork_while_in_use();
     wrong_version();
     too_many();
     puts("misuse: done");
