@@ -30,6 +30,20 @@ fn every_misuse_in_c_is_answered_with_a_status() {
     }
 }
 
+/// Controllers are debugged with it; and it sees what the library would leave behind.
+#[test]
+fn the_round_trip_under_valgrind() {
+    if !there("valgrind") {
+        return;
+    }
+    let served = serve();
+    let program = build(&served.directory.0, "cc", "c11", "tests/capi/roundtrip.c");
+    let mut command = Command::new("valgrind");
+    command.args(["-q", "--error-exitcode=3", "--leak-check=full"]).arg(&program).arg(served.socket());
+    let output = run(command.env("LD_LIBRARY_PATH", &*served.directory.0));
+    assert_eq!(stdout(&output), "roundtrip: done\n");
+}
+
 #[test]
 fn a_client_without_the_library_works_by_the_protocol_alone() {
     let served = serve();
