@@ -1,4 +1,4 @@
-/* cc -std=c11 -O2 -Wall -o controller controller.c -lpi0rt -lm
+/* cc -std=c11 -O2 -Wall -o controller controller.c $(pkg-config --cflags --libs pi0rt) -lm
  *
  * A controller that ticks 500 times a second: it submits an observation whenever none is under
  * way, polls in each tick, and plays the action for this moment.

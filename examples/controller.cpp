@@ -1,4 +1,4 @@
-// c++ -std=c++17 -O2 -Wall -o controller_cpp controller.cpp -lpi0rt
+// c++ -std=c++17 -O2 -Wall -o controller_cpp controller.cpp $(pkg-config --cflags --libs pi0rt)
 //
 // The loop of controller.c with the C++ header: 500 ticks a second, an observation submitted
 // whenever none is under way, an action in each tick.

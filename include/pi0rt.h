@@ -9,13 +9,21 @@
  *     pi0rt_action_at       the action for this moment
  *   pi0rt_client_close
  *
- * Structs passed by pointer begin with struct_size, which the caller sets to their sizeof; zero
- * in any other field means its default. Times are nanoseconds of CLOCK_MONOTONIC. Functions that
+ * Structs passed by pointer begin with struct_size, which the caller sets to their sizeof; zero in
+ * any other field means its default. Times are nanoseconds of CLOCK_MONOTONIC. Functions that
  * return a pi0rt_status return PI0RT_STATUS_OK (0), a positive status when there is nothing yet,
- * or a negative one on an error, about which pi0rt_last_error knows more. Any argument may be
- * NULL and any misuse that can be detected is answered with a status.
+ * or a negative one on an error, about which pi0rt_last_error knows more.
  *
- * Link with -lpi0rt. Licence: Apache-2.0.
+ * Any argument may be NULL: where that makes no sense, it is answered with INVALID_ARGUMENT. A
+ * pi0rt_client is never followed as a pointer, so a wrong one is always told: BAD_HANDLE when it is
+ * none, CLOSED when it was closed, FORKED in a child process, IN_USE while another thread is in a
+ * call with it. Threads may take turns. Other pointers have to point to what they say.
+ *
+ * Structs grow at their end only. A program that was compiled with a shorter one gets what it
+ * knows; one that was compiled with a longer one is served as long as what the library doesn't
+ * know is zero.
+ *
+ * Link with -lpi0rt. Comments leave PI0RT_STATUS_ away. Licence: Apache-2.0.
  */
 
 #ifndef PI0RT_H
@@ -35,7 +43,8 @@
 
 /**
  * What a call or a request came to: 0 is success, positive values mean "nothing yet", negative
- * values are errors. New values may be added.
+ * values are errors; those from -32 down are misuse that the library has found. New values may be
+ * added.
  */
 typedef enum pi0rt_status {
     /** Success. */
@@ -87,6 +96,21 @@ typedef enum pi0rt_status {
     PI0RT_STATUS_SYSTEM = -15,
     /** A defect of the library or the daemon. */
     PI0RT_STATUS_INTERNAL = -16,
+    /** The client is none that pi0rt_client_open made. */
+    PI0RT_STATUS_BAD_HANDLE = -32,
+    /** The client is closed. */
+    PI0RT_STATUS_CLOSED = -33,
+    /**
+     * The client was opened by the process that this one was forked from, and can only be closed
+     * here.
+     */
+    PI0RT_STATUS_FORKED = -34,
+    /** The client is in use by another thread, or by what a signal handler has interrupted. */
+    PI0RT_STATUS_IN_USE = -35,
+    /** A frame's width, height and stride don't fit each other or the room there is. */
+    PI0RT_STATUS_FRAME_SIZE = -36,
+    /** No request under way has this ticket: it was never given out, or its completion was taken. */
+    PI0RT_STATUS_UNKNOWN_TICKET = -37,
 } pi0rt_status;
 
 /** How the action for a moment came about. */
@@ -121,7 +145,10 @@ typedef enum pi0rt_interpolation {
     PI0RT_INTERPOLATION_LINEAR = 1,
 } pi0rt_interpolation;
 
-/** A session with the daemon. Opaque. Used by one thread at a time. */
+/**
+ * A session with the daemon. Opaque: a number that looks like a pointer. Used by one thread at a
+ * time.
+ */
 typedef struct pi0rt_client pi0rt_client;
 
 /** How a session is to be. Zero, in any field but the first, means the default. */
@@ -297,41 +324,54 @@ extern "C" {
 #endif // __cplusplus
 
 /**
- * Version of the library's ABI: PI0RT_ABI_VERSION of the header it was built with.
+ * Version of the library's ABI: PI0RT_ABI_VERSION of the header it was built with. A program that
+ * was compiled with the same number can use it, whichever of the two is newer.
  *
  * Real-time safe. Thread safe.
+ *
+ * Returns the version.
  */
 uint32_t pi0rt_version(void);
 
 /**
- * One line in English about a status. Never NULL, never to be freed; "unknown status" for a
- * number that is none.
+ * One line in English about a status.
  *
  * Real-time safe. Thread safe.
+ *
+ * Returns a string, never NULL and never to be freed; "unknown status" for a number that is none.
  */
 const char *pi0rt_status_string(int status);
 
 /**
  * Copies what the last error in this thread was, in words and with its particulars, to buffer:
- * as much as fits, always terminated if size is not 0. Returns the length of the whole text
- * without its NUL; 0 if there was no error. "Nothing yet" statuses leave it as it was.
+ * as much as fits, always terminated if size is not 0. A call that succeeds or returns a "nothing
+ * yet" status leaves it as it was.
  *
  * Real-time safe. Thread safe: each thread has its own.
+ *
+ * Returns the length of the whole text without its NUL, whatever was copied; 0 if there was no
+ * error.
  *
  * Requires:
  * buffer is NULL or has room for size bytes.
  */
-size_t pi0rt_last_error(char *buffer, size_t size);
+size_t pi0rt_last_error(char *buffer,
+                        size_t size);
 
 /**
  * Opens a session with the daemon. options may be NULL: all defaults. On success *client is a
  * handle for pi0rt_client_close to close; on an error it is NULL.
  *
+ * The session outlives a fork in the parent only. In the child the handle can be closed, which
+ * ends nothing but the child's share, and every other use of it is answered with FORKED. The child
+ * can open a session of its own.
+ *
  * Not real-time safe: connects, maps memory. Thread safe.
  *
- * Returns NO_DAEMON when nothing listens on the socket, VERSION when the daemon speaks another
- * version, REFUSED with the daemon's reason, TIMEOUT when it doesn't answer, SYSTEM when a system
- * call failed, STRUCT_SIZE, INVALID_ARGUMENT.
+ * Returns OK; NO_DAEMON when nothing listens on the socket; VERSION when the daemon speaks another
+ * version; REFUSED with the daemon's reason, or when this process has 64 sessions open; PROTOCOL
+ * when what the daemon says makes no sense; GONE when it ends meanwhile; TIMEOUT when it doesn't
+ * answer; SYSTEM when a system call failed; STRUCT_SIZE; INVALID_ARGUMENT.
  *
  * Requires:
  * options is NULL or points to a struct of its struct_size; its socket_path is NULL or a
@@ -341,24 +381,27 @@ pi0rt_status pi0rt_client_open(const pi0rt_client_options *options,
                                pi0rt_client **client);
 
 /**
- * Closes a session and frees the handle. Requests under way are dropped. NULL is fine.
+ * Closes a session. Requests under way are dropped, and what pi0rt_observation_acquire and
+ * pi0rt_chunk_latest pointed to is unmapped. NULL is fine: nothing is done. In a child that was
+ * forked from the process that opened it, the child's share is freed and the session goes on.
  *
- * Not real-time safe: unmaps memory. The handle must not be in use by another thread.
+ * Not real-time safe: unmaps memory. Thread safe.
  *
- * Requires:
- * client is NULL or a handle that is not closed yet.
+ * Returns OK; CLOSED when it was closed before; BAD_HANDLE; IN_USE when another thread is in a call
+ * with it: then it stays open.
  */
-void pi0rt_client_close(pi0rt_client *client);
+pi0rt_status pi0rt_client_close(pi0rt_client *client);
 
 /**
  * Says what policy is served and what the session's sizes are.
  *
  * Real-time safe. One thread at a time.
  *
- * Returns OK, STRUCT_SIZE, INVALID_ARGUMENT.
+ * Returns OK; STRUCT_SIZE; INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused
+ * client.
  *
  * Requires:
- * client is NULL or a live handle; info is NULL or points to a struct of its struct_size.
+ * info is NULL or points to a struct of its struct_size.
  */
 pi0rt_status pi0rt_client_describe(pi0rt_client *client, pi0rt_policy_info *info);
 
@@ -367,10 +410,11 @@ pi0rt_status pi0rt_client_describe(pi0rt_client *client, pi0rt_policy_info *info
  *
  * Real-time safe when the camera exists. One thread at a time.
  *
- * Returns OK; INVALID_ARGUMENT when the policy has no such camera.
+ * Returns OK; INVALID_ARGUMENT when the policy has no such camera; BAD_HANDLE, CLOSED, FORKED or
+ * IN_USE for a misused client.
  *
  * Requires:
- * client is NULL or a live handle; name is NULL or a string; index is NULL or can be written to.
+ * name is NULL or a string; index is NULL or can be written to.
  */
 pi0rt_status pi0rt_client_camera(pi0rt_client *client,
                                  const char *name,
@@ -384,10 +428,12 @@ pi0rt_status pi0rt_client_camera(pi0rt_client *client,
  * a time.
  *
  * Returns OK; BAD_PROMPT with the reason for an instruction that is empty, too long or can't be
- * tokenized; REFUSED when too many were registered; TIMEOUT; GONE; INVALID_ARGUMENT.
+ * tokenized; REFUSED when too many were registered; TIMEOUT; GONE; PROTOCOL when the answer makes
+ * no sense; SYSTEM when a system call failed; INVALID_ARGUMENT, also for a text of more than 16384
+ * bytes or one that is not UTF-8; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
  *
  * Requires:
- * client is NULL or a live handle; utf8 is NULL or a string; prompt_id is NULL or can be
+ * utf8 is NULL or a string; prompt_id is NULL or can be
  * written to.
  */
 pi0rt_status pi0rt_client_set_prompt(pi0rt_client *client,
@@ -400,30 +446,29 @@ pi0rt_status pi0rt_client_set_prompt(pi0rt_client *client,
  *
  * Not real-time safe: waits for the daemon. One thread at a time.
  *
- * Returns OK, TIMEOUT, GONE, INVALID_ARGUMENT.
- *
- * Requires:
- * client is NULL or a live handle.
+ * Returns OK; TIMEOUT; GONE; PROTOCOL when the answer makes no sense; SYSTEM when a system call
+ * failed; INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
  */
 pi0rt_status pi0rt_client_reset(pi0rt_client *client);
 
 /**
  * A descriptor for poll and epoll that becomes readable when there are completions, or when the
  * daemon is gone. It belongs to the client: don't read, write or close it. Call pi0rt_poll until
- * it returns EMPTY each time it is readable. Returns -1 for an invalid handle.
+ * it returns EMPTY each time it is readable.
  *
  * Not real-time safe, and from the first call on pi0rt_poll makes a system call. One thread at
  * a time.
  *
- * Requires:
- * client is NULL or a live handle.
+ * Returns the descriptor, or -1 for a client that is NULL or misused; the last error says how.
  */
 int pi0rt_client_fd(pi0rt_client *client);
 
 /**
- * The time, nanoseconds of CLOCK_MONOTONIC: the clock of all times here.
+ * The clock of all times here.
  *
- * Real-time safe. Thread safe.
+ * Real-time safe: read without a system call. Thread safe.
+ *
+ * Returns nanoseconds of CLOCK_MONOTONIC.
  */
 uint64_t pi0rt_now_ns(void);
 
@@ -435,23 +480,23 @@ uint64_t pi0rt_now_ns(void);
  * Real-time safe: no system call, no lock, no allocation. One thread at a time.
  *
  * Returns OK; BUSY when all slots are in use (poll to get them back); STRUCT_SIZE;
- * INVALID_ARGUMENT.
+ * INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
  *
  * Requires:
- * client is NULL or a live handle; observation is NULL or points to a struct of its struct_size.
+ * observation is NULL or points to a struct of its struct_size.
  */
-pi0rt_status pi0rt_observation_acquire(pi0rt_client *client,
-                                       pi0rt_observation *observation);
+pi0rt_status pi0rt_observation_acquire(pi0rt_client *client, pi0rt_observation *observation);
 
 /**
  * Gives an acquired slot back without submitting it.
  *
  * Real-time safe: no system call, no lock, no allocation. One thread at a time.
  *
- * Returns OK; INVALID_ARGUMENT for a slot that was not acquired; STRUCT_SIZE.
+ * Returns OK; INVALID_ARGUMENT for a slot that was not acquired; STRUCT_SIZE; BAD_HANDLE, CLOSED,
+ * FORKED or IN_USE for a misused client.
  *
  * Requires:
- * client is NULL or a live handle; observation is NULL or points to a struct of its struct_size.
+ * observation is NULL or points to a struct of its struct_size.
  */
 pi0rt_status pi0rt_observation_release(pi0rt_client *client,
                                        const pi0rt_observation *observation);
@@ -464,12 +509,14 @@ pi0rt_status pi0rt_observation_release(pi0rt_client *client,
  * Real-time safe: no lock, no allocation; no system call unless the daemon sleeps (then one, to
  * wake it). One thread at a time.
  *
- * Returns OK; BUSY when too many requests are unanswered (poll first); GONE or RESTARTED when
- * nobody would answer; INVALID_ARGUMENT for a slot that was not acquired or frames that don't
- * fit. Unless it returns OK the slot stays acquired.
+ * Returns OK; BUSY when the ring is full, as many requests unanswered as it has entries (poll
+ * first); GONE or RESTARTED when nobody would answer; FRAME_SIZE for a frame that doesn't fit its
+ * capacity; INVALID_ARGUMENT for a slot that was not acquired, an unknown format or a frame of a
+ * camera that isn't there; PROTOCOL when the daemon has damaged the ring; STRUCT_SIZE; BAD_HANDLE,
+ * CLOSED, FORKED or IN_USE for a misused client. Unless it returns OK the slot stays acquired.
  *
  * Requires:
- * client is NULL or a live handle; observation is NULL or points to a struct of its struct_size;
+ * observation is NULL or points to a struct of its struct_size;
  * ticket is NULL or can be written to.
  */
 pi0rt_status pi0rt_submit(pi0rt_client *client,
@@ -484,10 +531,12 @@ pi0rt_status pi0rt_submit(pi0rt_client *client,
  * called). One thread at a time.
  *
  * Returns OK; EMPTY when there is none; GONE or RESTARTED when there won't be any more; PROTOCOL
- * when the daemon answers what was not asked; STRUCT_SIZE; INVALID_ARGUMENT.
+ * when the daemon answers what was not asked; SYSTEM when a system call failed (only once
+ * pi0rt_client_fd was called); STRUCT_SIZE; INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE
+ * for a misused client.
  *
  * Requires:
- * client is NULL or a live handle; completion is NULL or points to a struct of its struct_size.
+ * completion is NULL or points to a struct of its struct_size.
  */
 pi0rt_status pi0rt_poll(pi0rt_client *client,
                         pi0rt_completion *completion);
@@ -498,13 +547,15 @@ pi0rt_status pi0rt_poll(pi0rt_client *client,
  * Real-time safe: wait-free, no system call, no lock, no allocation. One thread at a time.
  *
  * Returns OK; EMPTY before the first chunk; GONE or RESTARTED when no newer one will come, with
- * the last chunk filled in if there was one (else chunk->chunk is 0); STRUCT_SIZE;
- * INVALID_ARGUMENT.
+ * the last chunk filled in if there was one (else chunk->chunk is 0); BUSY when chunks come faster
+ * than they can be copied; PROTOCOL when a chunk is not as announced; STRUCT_SIZE;
+ * INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
  *
  * Requires:
- * client is NULL or a live handle; chunk is NULL or points to a struct of its struct_size.
+ * chunk is NULL or points to a struct of its struct_size.
  */
-pi0rt_status pi0rt_chunk_latest(pi0rt_client *client, pi0rt_chunk *chunk);
+pi0rt_status pi0rt_chunk_latest(pi0rt_client *client,
+                                pi0rt_chunk *chunk);
 
 /**
  * Stores the action for moment t_ns (CLOCK_MONOTONIC) from the latest chunk: row
@@ -514,11 +565,12 @@ pi0rt_status pi0rt_chunk_latest(pi0rt_client *client, pi0rt_chunk *chunk);
  * Real-time safe: wait-free, no system call, no lock, no allocation. One thread at a time.
  *
  * Returns OK; EMPTY before the first chunk; GONE or RESTARTED when no newer chunk will come, with
- * action and info filled in if there was a chunk (else info->chunk is 0); STRUCT_SIZE;
- * INVALID_ARGUMENT.
+ * action and info filled in if there was a chunk (else info->chunk is 0); BUSY and PROTOCOL as
+ * pi0rt_chunk_latest; STRUCT_SIZE; INVALID_ARGUMENT, also for a count that is not action_dim;
+ * BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
  *
  * Requires:
- * client is NULL or a live handle; action is NULL or has room for count values; info is NULL or
+ * action is NULL or has room for count values; info is NULL or
  * points to a struct of its struct_size.
  */
 pi0rt_status pi0rt_action_at(pi0rt_client *client,
@@ -533,10 +585,13 @@ pi0rt_status pi0rt_action_at(pi0rt_client *client,
  *
  * Not real-time safe: may sleep. One thread at a time.
  *
- * Returns OK; TIMEOUT; GONE or RESTARTED when it won't come; STRUCT_SIZE; INVALID_ARGUMENT.
+ * Returns OK; TIMEOUT; UNKNOWN_TICKET, without waiting, for a ticket that was never given out or
+ * whose completion was taken; GONE or RESTARTED when it won't come; PROTOCOL as pi0rt_poll; SYSTEM
+ * when a system call failed; STRUCT_SIZE; INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE for
+ * a misused client.
  *
  * Requires:
- * client is NULL or a live handle; completion is NULL or points to a struct of its struct_size.
+ * completion is NULL or points to a struct of its struct_size.
  */
 pi0rt_status pi0rt_wait(pi0rt_client *client,
                         uint64_t ticket,

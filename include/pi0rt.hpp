@@ -1,21 +1,27 @@
 /*
- * pi0rt.h for C++17: handles that close themselves, errors as exceptions where they may happen and
- * as statuses where a control loop runs. Header only; link with -lpi0rt.
+ * pi0rt.h for C++17 and later: sessions that close themselves, errors as exceptions where there is
+ * time for them and as statuses where a control loop runs. Header only; link with -lpi0rt.
  *
  *   pi0rt::Client client("/run/pi0rt/pi0rt.sock");
  *   pi0rt::Observation observation;
  *   observation.prompt_id = client.set_prompt("pick up the red block");
  *   if (client.acquire(observation) == PI0RT_STATUS_OK) {
- *       ... write observation.state and observation.frames[i].data, describe the frames ...
+ *       ... write observation.state_values() and observation.frame(i), describe the frames ...
  *       client.submit(observation);
  *   }
  *
- * What is noexcept is as real-time safe as the function of the C ABI that it calls.
+ * What is noexcept is as real-time safe as the function of the C ABI that it calls, and neither
+ * throws nor allocates. Compiled without exceptions, what would throw is not there: open sessions
+ * with Client::open, and use get() with the C ABI.
  *
  * Licence: Apache-2.0.
  */
 #ifndef PI0RT_HPP
 #define PI0RT_HPP
+
+#if __cplusplus < 201703L
+#error "pi0rt.hpp needs C++17 or later (-std=c++17); pi0rt.h can be used from C++11 on"
+#endif
 
 #include <cstddef>
 #include <cstdint>
@@ -23,10 +29,40 @@
 #include <string>
 #include <utility>
 #include <vector>
+#if __cplusplus >= 202002L
+#include <span>
+#endif
 
 #include "pi0rt.h"
 
 namespace pi0rt {
+
+#if __cplusplus >= 202002L
+template <typename T> using Span = std::span<T>;
+#else
+/** Values that lie one after the other: what there is of std::span here. */
+template <typename T> class Span {
+public:
+    constexpr Span() noexcept = default;
+    constexpr Span(T *data, std::size_t size) noexcept : data_(data), size_(size) {}
+    /** From anything with data() and size(): std::array, std::vector. */
+    template <typename Values, typename = decltype(static_cast<T *>(std::declval<Values &>().data()))>
+    constexpr Span(Values &&values) noexcept : data_(values.data()), size_(values.size())
+    {
+    }
+
+    constexpr T *begin() const noexcept { return data_; }
+    constexpr T *end() const noexcept { return data_ + size_; }
+    constexpr T *data() const noexcept { return data_; }
+    constexpr std::size_t size() const noexcept { return size_; }
+    constexpr bool empty() const noexcept { return size_ == 0; }
+    constexpr T &operator[](std::size_t i) const noexcept { return data_[i]; }
+
+private:
+    T *data_ = nullptr;
+    std::size_t size_ = 0;
+};
+#endif
 
 /** Time, nanoseconds of CLOCK_MONOTONIC. */
 inline std::uint64_t now_ns() noexcept
@@ -42,6 +78,8 @@ inline std::string last_error()
     return words;
 }
 
+#if defined(__cpp_exceptions)
+
 /** A call that failed. */
 class Error : public std::runtime_error {
 public:
@@ -49,6 +87,8 @@ public:
         : std::runtime_error(std::string(pi0rt_status_string(status)) + ": " + last_error()), status_(status)
     {
     }
+
+    Error(pi0rt_status status, const std::string &words) : std::runtime_error(words), status_(status) {}
 
     pi0rt_status status() const noexcept
     {
@@ -59,13 +99,17 @@ private:
     pi0rt_status status_;
 };
 
+#endif
+
 namespace detail {
 
+#if defined(__cpp_exceptions)
 inline void check(pi0rt_status status)
 {
     if (status != PI0RT_STATUS_OK)
         throw Error(status);
 }
+#endif
 
 /** A struct of the C ABI, zero but for its size. */
 template <typename Struct> struct Sized : Struct {
@@ -80,26 +124,37 @@ template <typename Struct> struct Sized : Struct {
 using Options = detail::Sized<pi0rt_client_options>;
 using PolicyInfo = detail::Sized<pi0rt_policy_info>;
 using Completion = detail::Sized<pi0rt_completion>;
-using Chunk = detail::Sized<pi0rt_chunk>;
 using ActionInfo = detail::Sized<pi0rt_action_info>;
+
+/** A chunk of actions. What it shows is valid until the next call with its client. */
+struct Chunk : detail::Sized<pi0rt_chunk> {
+    /** All values, row after row. */
+    Span<const float> values() const noexcept
+    {
+        return {actions, actions ? std::size_t(horizon) * action_dim : 0};
+    }
+
+    /** One action; empty for a row that isn't there. */
+    Span<const float> row(std::size_t i) const noexcept
+    {
+        return actions && i < horizon ? Span<const float>(actions + i * action_dim, action_dim) : Span<const float>();
+    }
+};
 
 /** An observation slot, once acquired; to be kept from tick to tick. */
 struct Observation : detail::Sized<pi0rt_observation> {
-    /** The state as something that std::span and range-for take. */
-    struct State {
-        float *begin_;
-        std::size_t size_;
-
-        float *begin() const noexcept { return begin_; }
-        float *end() const noexcept { return begin_ + size_; }
-        float *data() const noexcept { return begin_; }
-        std::size_t size() const noexcept { return size_; }
-        float &operator[](std::size_t i) const noexcept { return begin_[i]; }
-    };
-
-    State state_values() const noexcept
+    /** Where the state goes. */
+    Span<float> state_values() const noexcept
     {
         return {state, state_dim};
+    }
+
+    /** Where a camera's frame goes; empty for a camera that isn't there. */
+    Span<std::uint8_t> frame(std::size_t camera) const noexcept
+    {
+        if (camera >= PI0RT_MAX_CAMERAS || !frames[camera].data)
+            return {};
+        return {frames[camera].data, frames[camera].capacity};
     }
 
     /** Says what was written to a camera's frame. stride 0: rows without gaps. */
@@ -118,21 +173,34 @@ struct Observation : detail::Sized<pi0rt_observation> {
 /** A session with the daemon. Moves, does not copy; used by one thread at a time. */
 class Client {
 public:
-    /** Opens a session. Throws Error. */
-    explicit Client(const pi0rt_client_options &options = Options())
+    /** No session yet: every call with it is answered with INVALID_ARGUMENT. */
+    Client() noexcept = default;
+
+    /** Opens a session in place of the one that client may hold. */
+    static pi0rt_status open(const pi0rt_client_options &options, Client &client) noexcept
     {
-        detail::check(pi0rt_client_open(&options, &handle_));
-        PolicyInfo info;
-        const pi0rt_status status = pi0rt_client_describe(handle_, &info);
-        if (status != PI0RT_STATUS_OK) {
-            pi0rt_client_close(handle_);
-            throw Error(status);
-        }
-        info_ = info;
+        Client opened;
+        pi0rt_status status = pi0rt_client_open(&options, &opened.handle_);
+        if (status == PI0RT_STATUS_OK)
+            status = pi0rt_client_describe(opened.handle_, &opened.info_);
+        if (status == PI0RT_STATUS_OK)
+            client = std::move(opened);
+        return status;
+    }
+
+#if defined(__cpp_exceptions)
+    /** Opens a session. Throws Error, also for a library of another ABI. */
+    explicit Client(const pi0rt_client_options &options)
+    {
+        if (pi0rt_version() != PI0RT_ABI_VERSION)
+            throw Error(PI0RT_STATUS_VERSION, "compiled for ABI " + std::to_string(PI0RT_ABI_VERSION) +
+                                                  ", the library has " + std::to_string(pi0rt_version()));
+        detail::check(open(options, *this));
     }
 
     /** Opens a session on a socket. Throws Error. */
     explicit Client(const std::string &socket_path) : Client(on(socket_path)) {}
+#endif
 
     Client(const Client &) = delete;
     Client &operator=(const Client &) = delete;
@@ -157,6 +225,18 @@ public:
         pi0rt_client_close(handle_);
     }
 
+    /** Closes the session before its time. */
+    pi0rt_status close() noexcept
+    {
+        return pi0rt_client_close(std::exchange(handle_, nullptr));
+    }
+
+    /** Whether there is a session. */
+    explicit operator bool() const noexcept
+    {
+        return handle_ != nullptr;
+    }
+
     /** The handle, for functions of the C ABI. */
     pi0rt_client *get() const noexcept
     {
@@ -175,6 +255,7 @@ public:
         return {info_.camera_names, info_.camera_names + info_.cameras};
     }
 
+#if defined(__cpp_exceptions)
     /** A camera's place among an observation's frames. Throws Error. */
     std::size_t camera(const std::string &name) const
     {
@@ -196,6 +277,7 @@ public:
     {
         detail::check(pi0rt_client_reset(handle_));
     }
+#endif
 
     /** A descriptor for poll and epoll; -1 for a client that was moved from. */
     int fd() noexcept
@@ -239,9 +321,8 @@ public:
         return pi0rt_action_at(handle_, t_ns, action, count, about);
     }
 
-    /** The action for a moment, into anything with data() and size(): std::array, std::vector, std::span. */
-    template <typename Values>
-    pi0rt_status action_at(std::uint64_t t_ns, Values &&action, ActionInfo *about = nullptr) noexcept
+    /** The action for a moment, into a std::array, std::vector or std::span of action_dim values. */
+    pi0rt_status action_at(std::uint64_t t_ns, Span<float> action, ActionInfo *about = nullptr) noexcept
     {
         return pi0rt_action_at(handle_, t_ns, action.data(), action.size(), about);
     }

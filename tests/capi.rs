@@ -2,65 +2,12 @@
 //! and the built library.
 
 mod ipc_support;
+mod native;
 
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use ipc_support::*;
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// The directory with the libraries that were built with this test. (`cargo test` leaves them beside
-/// it; only `cargo build` puts them one level up, where older ones may lie.)
-fn built() -> PathBuf {
-    let test = std::env::current_exe().unwrap();
-    test.parent().unwrap().to_owned()
-}
-
-fn run(command: &mut Command) -> Output {
-    let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    assert!(
-        output.status.success(),
-        "{command:?}: {}\n{}{}",
-        output.status,
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr)
-    );
-    output
-}
-
-fn compilers(names: &[&'static str]) -> Vec<&'static str> {
-    let there = |name: &&&str| Command::new(name).arg("--version").output().is_ok_and(|o| o.status.success());
-    names.iter().filter(there).copied().collect()
-}
-
-/// Builds a program against the shared library, as its users do.
-fn build(directory: &Path, compiler: &str, standard: &str, source: &str) -> PathBuf {
-    // The name the linker was told, and the name the loader looks for.
-    for name in ["libpi0rt.so", "libpi0rt.so.0"] {
-        let link = directory.join(name);
-        if !link.exists() {
-            std::os::unix::fs::symlink(built().join("libpi0rt.so"), link).unwrap();
-        }
-    }
-    let program = directory.join(Path::new(source).file_name().unwrap()).with_extension(standard);
-    run(Command::new(compiler)
-        .args([format!("-std={standard}").as_str(), "-O1", "-Wall", "-Wextra", "-Werror", "-pedantic"])
-        .arg(format!("-I{}", root().join("include").display()))
-        .arg(root().join(source))
-        .arg(format!("-L{}", directory.display()))
-        .args(["-lpi0rt", "-lm", "-o"])
-        .arg(&program));
-    program
-}
-
-fn execute(program: &Path) -> Command {
-    let mut command = Command::new(program);
-    command.env("LD_LIBRARY_PATH", program.parent().unwrap());
-    command
-}
+use native::*;
 
 #[test]
 fn the_round_trip_in_c() {
@@ -68,8 +15,54 @@ fn the_round_trip_in_c() {
     for compiler in compilers(&["cc", "clang"]) {
         let program = build(&served.directory.0, compiler, "c99", "tests/capi/roundtrip.c");
         let output = run(execute(&program).arg(served.socket()));
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "roundtrip: done\n");
+        assert_eq!(stdout(&output), "roundtrip: done\n");
     }
+}
+
+#[test]
+fn every_misuse_in_c_is_answered_with_a_status() {
+    let options = pi0rt::daemon::Options { max_clients: 100, ..Default::default() };
+    let served = serve_with(options);
+    for compiler in compilers(&["cc", "clang"]) {
+        let program = build(&served.directory.0, compiler, "c11", "tests/capi/misuse.c");
+        let output = run(execute(&program).arg(served.socket()));
+        assert_eq!(stdout(&output), "misuse: done\n");
+    }
+}
+
+/// Controllers are debugged with it; and it sees what the library would leave behind.
+#[test]
+fn the_round_trip_under_valgrind() {
+    if !there("valgrind") {
+        return;
+    }
+    let served = serve();
+    let program = build(&served.directory.0, "cc", "c11", "tests/capi/roundtrip.c");
+    let mut command = Command::new("valgrind");
+    command.args(["-q", "--error-exitcode=3", "--leak-check=full"]).arg(&program).arg(served.socket());
+    let output = run(command.env("LD_LIBRARY_PATH", &*served.directory.0));
+    assert_eq!(stdout(&output), "roundtrip: done\n");
+}
+
+#[test]
+fn a_client_without_the_library_works_by_the_protocol_alone() {
+    let served = serve();
+    for compiler in compilers(&["cc", "clang"]) {
+        let program = served.directory.0.join("wire");
+        run(&mut compile(compiler, "c11", &root().join("include"), "tests/capi/wire.c", &program));
+        assert_eq!(stdout(&run(Command::new(program).arg(served.socket()))), "wire: done\n");
+    }
+}
+
+/// `tests/abi/include` has the header of the last release: programs that were compiled with it, for
+/// its struct sizes and its numbers, work with today's library and today's daemon.
+#[test]
+fn a_program_compiled_for_the_last_release_works() {
+    let served = serve();
+    let include = root().join("tests/abi/include");
+    let program = build_with(&served.directory.0, "cc", "c99", &include, "tests/capi/roundtrip.c");
+    let output = run(execute(&program).arg(served.socket()));
+    assert_eq!(stdout(&output), "roundtrip: done\n");
 }
 
 #[test]
@@ -86,28 +79,19 @@ fn a_program_links_statically() {
 }
 
 #[test]
-fn the_example_in_c_controls() {
+fn the_example_says_what_is_wrong_with_its_arguments() {
     let served = serve();
     let program = build(&served.directory.0, "cc", "c11", "examples/controller.c");
     let image = served.directory.0.join("image.ppm");
     std::fs::write(&image, [b"P6\n# a comment\n4 2\n255\n".as_slice(), &[7; 24]].concat()).unwrap();
     let mut command = execute(&program);
     command.arg("--socket").arg(served.socket()).args(["--seconds", "0.5", "--prompt", "sleep 20"]);
-    let output = run(command.arg("--image").arg(format!("wrist={}", image.display())));
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(
-        text.starts_with("model sums on none: 2 cameras, state 3, chunks of 20 actions of 5\n"),
-        "{text}"
-    );
-    for line in ["chunk latency", "action age", "submit", "poll", "action_at"] {
-        assert!(text.contains(&format!("\n{line}")), "{text}");
-    }
-    let wrong = execute(&program)
-        .arg("--socket")
-        .arg(served.socket())
-        .args(["--image", "front=x.ppm"])
-        .output()
-        .unwrap();
+    let text = stdout(&run(command.arg("--image").arg(format!("wrist={}", image.display()))));
+    let expected = "model sums on none: 2 cameras, state 3, chunks of 20 actions of 5\n";
+    assert!(text.starts_with(expected), "{text}");
+    let mut command = execute(&program);
+    let wrong =
+        command.arg("--socket").arg(served.socket()).args(["--image", "front=x.ppm"]).output().unwrap();
     assert!(!wrong.status.success());
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("no camera is called \"front\""));
 }
@@ -115,20 +99,27 @@ fn the_example_in_c_controls() {
 #[test]
 fn the_round_trip_in_cpp() {
     let served = serve();
-    for standard in ["c++17", "c++20"] {
-        let program = build(&served.directory.0, "c++", standard, "tests/capi/raii.cpp");
-        let output = run(execute(&program).arg(served.socket()));
-        assert_eq!(String::from_utf8_lossy(&output.stdout), "raii: done\n");
+    for (compiler, standard) in [("c++", "c++17"), ("c++", "c++2b"), ("clang++", "c++20")] {
+        if there(compiler) {
+            let program = build(&served.directory.0, compiler, standard, "tests/capi/raii.cpp");
+            let output = run(execute(&program).arg(served.socket()));
+            assert_eq!(stdout(&output), "raii: done\n");
+        }
     }
 }
 
 #[test]
-fn the_example_in_cpp_controls() {
+fn the_round_trip_in_cpp_without_exceptions() {
     let served = serve();
-    let program = build(&served.directory.0, "c++", "c++17", "examples/controller.cpp");
-    let output = run(execute(&program).arg(served.socket()).args(["0.5", "sleep 20"]));
-    let text = String::from_utf8_lossy(&output.stdout);
-    assert!(text.starts_with("model sums on none\n") && text.contains("\naction age"), "{text}");
+    let program = served.directory.0.join("noexceptions");
+    let source = "tests/capi/noexceptions.cpp";
+    run(compile("c++", "c++17", &root().join("include"), source, &program)
+        .args(["-fno-exceptions", "-fno-rtti"])
+        .arg(built().join("libpi0rt.so")));
+    std::os::unix::fs::symlink(built().join("libpi0rt.so"), served.directory.0.join("libpi0rt.so.0"))
+        .unwrap();
+    let output = run(execute(&program).arg(served.socket()));
+    assert_eq!(stdout(&output), "noexceptions: done\n");
 }
 
 #[test]
@@ -142,29 +133,8 @@ fn the_header_is_the_one_generated_from_the_source() {
 }
 
 #[test]
-fn the_header_compiles_in_every_standard() {
-    let directory = Directory::new();
-    let check = |compiler: &str, language: &str, standard: &str, header: &str| {
-        let source = directory.0.join(format!("header.{language}"));
-        std::fs::write(&source, format!("#include <{header}>\n")).unwrap();
-        run(Command::new(compiler)
-            .args(["-fsyntax-only", &format!("-std={standard}"), "-Wall", "-Wextra", "-Werror", "-pedantic"])
-            .arg(format!("-I{}", root().join("include").display()))
-            .arg(&source));
-    };
-    for compiler in compilers(&["cc", "gcc", "clang"]) {
-        for standard in ["c99", "c11", "c17"] {
-            check(compiler, "c", standard, "pi0rt.h");
-        }
-    }
-    for compiler in compilers(&["c++", "g++", "clang++"]) {
-        for standard in ["c++11", "c++17", "c++20"] {
-            check(compiler, "cpp", standard, "pi0rt.h");
-        }
-        for standard in ["c++17", "c++20"] {
-            check(compiler, "cpp", standard, "pi0rt.hpp");
-        }
-    }
+fn the_headers_compile_in_every_standard() {
+    run(&mut Command::new(root().join("tests/headers.sh")));
 }
 
 #[test]
@@ -184,5 +154,5 @@ fn the_library_exports_its_functions_and_nothing_else() {
     assert!(declared.len() >= 18, "{declared:?}");
     assert_eq!(exported, declared);
     let output = run(Command::new("readelf").arg("-d").arg(&library));
-    assert!(String::from_utf8_lossy(&output.stdout).contains("soname: [libpi0rt.so.0]"));
+    assert!(stdout(&output).contains("soname: [libpi0rt.so.0]"));
 }

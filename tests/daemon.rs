@@ -105,7 +105,7 @@ fn what_can_not_be_used_is_answered_and_the_next_one_works() {
     let mut observation = fill(&client, slot, good, [0.0; 3], None);
     let wide = Camera { width: 1 << 20, height: 1 << 20, stride: 3 << 20, format: 1 };
     observation.cameras[1] = wide;
-    assert_eq!(client.submit(&observation).unwrap_err().status(), Status::InvalidArgument);
+    assert_eq!(client.submit(&observation).unwrap_err().status(), Status::FrameSize);
     observation.cameras[1] = Camera::default();
     observation.cameras[3] = Camera { width: 1, height: 1, stride: 3, format: 1 };
     let message = client.submit(&observation).unwrap_err().to_string();

@@ -2,35 +2,13 @@
 
 mod ipc_support;
 
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use ipc_support::*;
 use pi0rt::client::Client;
 use pi0rt::control::Status;
 use pi0rt::policy::{Chunk, Frame, Noise, Observation, PixelFormat, Policy, PolicyOptions};
 use rustix::process::{Pid, Signal, kill_process};
-
-fn checkpoint() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
-}
-
-fn pi0rtd(socket: &Path) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_pi0rtd"));
-    command.args(["--device", "cpu", "--precision", "f32", "--threads", "1", "--checkpoint"]);
-    command.arg(checkpoint()).arg("--socket").arg(socket);
-    command.stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
-
-fn started(socket: &Path) -> Process {
-    let mut process = Process(pi0rtd(socket).spawn().unwrap());
-    let mut line = String::new();
-    BufReader::new(process.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    assert!(line.starts_with("pi0rtd: ready: model golden on cpu"), "{line}");
-    process
-}
 
 fn signal(process: &mut Process, signal: Signal) -> i32 {
     kill_process(Pid::from_child(&process.0), signal).unwrap();

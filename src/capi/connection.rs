@@ -3,34 +3,42 @@
 use std::ffi::{c_char, c_int};
 use std::os::fd::AsRawFd;
 
-use super::boundary::{Failure, MAGIC, check_size, client, guard, input, path, text};
+use super::boundary::{Failure, check_size, guard, input, output, path, text};
+use super::handle::{close, enter, keep};
 use super::last_error;
 use super::types::*;
 use crate::client::{Client, Interpolation, Options};
 use crate::shm::clock::now_ns;
 
-/// Version of the library's ABI: PI0RT_ABI_VERSION of the header it was built with.
+/// Version of the library's ABI: PI0RT_ABI_VERSION of the header it was built with. A program that
+/// was compiled with the same number can use it, whichever of the two is newer.
 ///
 /// Real-time safe. Thread safe.
+///
+/// Returns the version.
 #[unsafe(no_mangle)]
 pub extern "C" fn pi0rt_version() -> u32 {
     PI0RT_ABI_VERSION
 }
 
-/// One line in English about a status. Never NULL, never to be freed; "unknown status" for a
-/// number that is none.
+/// One line in English about a status.
 ///
 /// Real-time safe. Thread safe.
+///
+/// Returns a string, never NULL and never to be freed; "unknown status" for a number that is none.
 #[unsafe(no_mangle)]
 pub extern "C" fn pi0rt_status_string(status: c_int) -> *const c_char {
     Status::from_number(status).map_or(c"unknown status", Status::text).as_ptr()
 }
 
 /// Copies what the last error in this thread was, in words and with its particulars, to buffer:
-/// as much as fits, always terminated if size is not 0. Returns the length of the whole text
-/// without its NUL; 0 if there was no error. "Nothing yet" statuses leave it as it was.
+/// as much as fits, always terminated if size is not 0. A call that succeeds or returns a "nothing
+/// yet" status leaves it as it was.
 ///
 /// Real-time safe. Thread safe: each thread has its own.
+///
+/// Returns the length of the whole text without its NUL, whatever was copied; 0 if there was no
+/// error.
 ///
 /// # Safety
 /// buffer is NULL or has room for size bytes.
@@ -49,11 +57,16 @@ pub unsafe extern "C" fn pi0rt_last_error(buffer: *mut c_char, size: usize) -> u
 /// Opens a session with the daemon. options may be NULL: all defaults. On success *client is a
 /// handle for pi0rt_client_close to close; on an error it is NULL.
 ///
+/// The session outlives a fork in the parent only. In the child the handle can be closed, which
+/// ends nothing but the child's share, and every other use of it is answered with FORKED. The child
+/// can open a session of its own.
+///
 /// Not real-time safe: connects, maps memory. Thread safe.
 ///
-/// Returns NO_DAEMON when nothing listens on the socket, VERSION when the daemon speaks another
-/// version, REFUSED with the daemon's reason, TIMEOUT when it doesn't answer, SYSTEM when a system
-/// call failed, STRUCT_SIZE, INVALID_ARGUMENT.
+/// Returns OK; NO_DAEMON when nothing listens on the socket; VERSION when the daemon speaks another
+/// version; REFUSED with the daemon's reason, or when this process has 64 sessions open; PROTOCOL
+/// when what the daemon says makes no sense; GONE when it ends meanwhile; TIMEOUT when it doesn't
+/// answer; SYSTEM when a system call failed; STRUCT_SIZE; INVALID_ARGUMENT.
 ///
 /// # Safety
 /// options is NULL or points to a struct of its struct_size; its socket_path is NULL or a
@@ -96,62 +109,49 @@ pub unsafe extern "C" fn pi0rt_client_open(
                 },
             };
             if !chosen.control_rate_hz.is_finite() || chosen.control_rate_hz < 0.0 {
-                let got = u64::from(chosen.control_rate_hz.to_bits());
-                return Err(Failure::Value {
-                    what: "options.control_rate_hz (bits)",
-                    got,
-                    expected: "a finite number, not negative",
-                });
+                let (what, got) = ("options.control_rate_hz", chosen.control_rate_hz);
+                return Err(Failure::Number { what, got });
             }
         }
-        let opened = Box::new(pi0rt_client { magic: MAGIC, client: Client::open(&chosen)? });
+        let handle = keep(Client::open(&chosen)?)?;
         // What the first use of these would do is done here, not in a control loop.
         last_error::copy(&mut []);
         now_ns();
         // SAFETY: as above.
-        unsafe { client.write(Box::into_raw(opened)) };
+        unsafe { client.write(handle) };
         Ok(())
     })
 }
 
-/// Closes a session and frees the handle. Requests under way are dropped. NULL is fine.
+/// Closes a session. Requests under way are dropped, and what pi0rt_observation_acquire and
+/// pi0rt_chunk_latest pointed to is unmapped. NULL is fine: nothing is done. In a child that was
+/// forked from the process that opened it, the child's share is freed and the session goes on.
 ///
-/// Not real-time safe: unmaps memory. The handle must not be in use by another thread.
+/// Not real-time safe: unmaps memory. Thread safe.
 ///
-/// # Safety
-/// client is NULL or a handle that is not closed yet.
+/// Returns OK; CLOSED when it was closed before; BAD_HANDLE; IN_USE when another thread is in a call
+/// with it: then it stays open.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pi0rt_client_close(client: *mut pi0rt_client) {
-    guard(|| {
-        if client.is_null() {
-            return Ok(());
-        }
-        // SAFETY: the caller's promise.
-        unsafe { self::client(client) }?;
-        // SAFETY: a live handle, made by Box::into_raw.
-        let mut closed = unsafe { Box::from_raw(client) };
-        closed.magic = 0;
-        drop(closed);
-        Ok(())
-    });
+pub extern "C" fn pi0rt_client_close(client: *mut pi0rt_client) -> Status {
+    guard(|| if client.is_null() { Ok(()) } else { close(client) })
 }
 
 /// Says what policy is served and what the session's sizes are.
 ///
 /// Real-time safe. One thread at a time.
 ///
-/// Returns OK, STRUCT_SIZE, INVALID_ARGUMENT.
+/// Returns OK; STRUCT_SIZE; INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused
+/// client.
 ///
 /// # Safety
-/// client is NULL or a live handle; info is NULL or points to a struct of its struct_size.
+/// info is NULL or points to a struct of its struct_size.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pi0rt_client_describe(
     client: *mut pi0rt_client,
     info: *mut pi0rt_policy_info,
 ) -> Status {
     guard(|| {
-        // SAFETY: the caller's promise.
-        let client = unsafe { self::client(client) }?;
+        let client = enter(client)?;
         // SAFETY: the caller's promise.
         unsafe { check_size("info", info) }?;
         let (policy, welcome) = (client.policy(), client.welcome());
@@ -160,31 +160,29 @@ pub unsafe extern "C" fn pi0rt_client_describe(
         for (to, name) in camera_names.iter_mut().zip(&policy.cameras) {
             *to = c_name(name);
         }
-        // SAFETY: the caller's promise; struct_size is left as it is.
-        unsafe {
-            let struct_size = info.cast::<u32>().read();
-            info.write(pi0rt_policy_info {
-                struct_size,
-                cameras: policy.cameras.len() as u32,
-                state_dim: policy.state_dim,
-                action_dim: policy.action_dim,
-                horizon: policy.horizon,
-                steps: policy.steps,
-                max_tokens: policy.max_tokens,
-                image_size: policy.image_size,
-                control_rate_hz: policy.control_rate_hz,
-                frame_bytes: geometry.frame_bytes,
-                slots: geometry.slots,
-                ring_entries: geometry.entries,
-                max_age_ns: welcome.max_age_ns,
-                heartbeat_ns: welcome.heartbeat_ns,
-                session: welcome.session,
-                epoch: welcome.epoch,
-                model: c_name(&policy.model),
-                device: c_name(&policy.device),
-                camera_names,
-            });
-        }
+        let known = pi0rt_policy_info {
+            struct_size: 0,
+            cameras: policy.cameras.len() as u32,
+            state_dim: policy.state_dim,
+            action_dim: policy.action_dim,
+            horizon: policy.horizon,
+            steps: policy.steps,
+            max_tokens: policy.max_tokens,
+            image_size: policy.image_size,
+            control_rate_hz: policy.control_rate_hz,
+            frame_bytes: geometry.frame_bytes,
+            slots: geometry.slots,
+            ring_entries: geometry.entries,
+            max_age_ns: welcome.max_age_ns,
+            heartbeat_ns: welcome.heartbeat_ns,
+            session: welcome.session,
+            epoch: welcome.epoch,
+            model: c_name(&policy.model),
+            device: c_name(&policy.device),
+            camera_names,
+        };
+        // SAFETY: the size was checked.
+        unsafe { output(info, &known) };
         Ok(())
     })
 }
@@ -206,10 +204,11 @@ fn c_name(name: &str) -> [c_char; PI0RT_NAME_BYTES] {
 ///
 /// Real-time safe when the camera exists. One thread at a time.
 ///
-/// Returns OK; INVALID_ARGUMENT when the policy has no such camera.
+/// Returns OK; INVALID_ARGUMENT when the policy has no such camera; BAD_HANDLE, CLOSED, FORKED or
+/// IN_USE for a misused client.
 ///
 /// # Safety
-/// client is NULL or a live handle; name is NULL or a string; index is NULL or can be written to.
+/// name is NULL or a string; index is NULL or can be written to.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pi0rt_client_camera(
     client: *mut pi0rt_client,
@@ -217,8 +216,9 @@ pub unsafe extern "C" fn pi0rt_client_camera(
     index: *mut u32,
 ) -> Status {
     guard(|| {
+        let client = enter(client)?;
         // SAFETY: the caller's promise.
-        let (client, name) = unsafe { (self::client(client)?, text("name", name)?) };
+        let name = unsafe { text("name", name) }?;
         if index.is_null() {
             return Err(Failure::Null("index"));
         }
@@ -237,10 +237,12 @@ pub unsafe extern "C" fn pi0rt_client_camera(
 /// a time.
 ///
 /// Returns OK; BAD_PROMPT with the reason for an instruction that is empty, too long or can't be
-/// tokenized; REFUSED when too many were registered; TIMEOUT; GONE; INVALID_ARGUMENT.
+/// tokenized; REFUSED when too many were registered; TIMEOUT; GONE; PROTOCOL when the answer makes
+/// no sense; SYSTEM when a system call failed; INVALID_ARGUMENT, also for a text of more than 16384
+/// bytes or one that is not UTF-8; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
 ///
 /// # Safety
-/// client is NULL or a live handle; utf8 is NULL or a string; prompt_id is NULL or can be
+/// utf8 is NULL or a string; prompt_id is NULL or can be
 /// written to.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pi0rt_client_set_prompt(
@@ -249,8 +251,9 @@ pub unsafe extern "C" fn pi0rt_client_set_prompt(
     prompt_id: *mut u32,
 ) -> Status {
     guard(|| {
+        let mut client = enter(client)?;
         // SAFETY: the caller's promise.
-        let (client, text) = unsafe { (self::client(client)?, text("utf8", utf8)?) };
+        let text = unsafe { text("utf8", utf8) }?;
         let id = client.set_prompt(text)?;
         if !prompt_id.is_null() {
             // SAFETY: the caller's promise.
@@ -265,31 +268,26 @@ pub unsafe extern "C" fn pi0rt_client_set_prompt(
 ///
 /// Not real-time safe: waits for the daemon. One thread at a time.
 ///
-/// Returns OK, TIMEOUT, GONE, INVALID_ARGUMENT.
-///
-/// # Safety
-/// client is NULL or a live handle.
+/// Returns OK; TIMEOUT; GONE; PROTOCOL when the answer makes no sense; SYSTEM when a system call
+/// failed; INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pi0rt_client_reset(client: *mut pi0rt_client) -> Status {
-    // SAFETY: the caller's promise.
-    guard(|| Ok(unsafe { self::client(client) }?.reset()?))
+pub extern "C" fn pi0rt_client_reset(client: *mut pi0rt_client) -> Status {
+    guard(|| Ok(enter(client)?.reset()?))
 }
 
 /// A descriptor for poll and epoll that becomes readable when there are completions, or when the
 /// daemon is gone. It belongs to the client: don't read, write or close it. Call pi0rt_poll until
-/// it returns EMPTY each time it is readable. Returns -1 for an invalid handle.
+/// it returns EMPTY each time it is readable.
 ///
 /// Not real-time safe, and from the first call on pi0rt_poll makes a system call. One thread at
 /// a time.
 ///
-/// # Safety
-/// client is NULL or a live handle.
+/// Returns the descriptor, or -1 for a client that is NULL or misused; the last error says how.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn pi0rt_client_fd(client: *mut pi0rt_client) -> c_int {
+pub extern "C" fn pi0rt_client_fd(client: *mut pi0rt_client) -> c_int {
     let mut fd = -1;
     guard(|| {
-        // SAFETY: the caller's promise.
-        fd = unsafe { self::client(client) }?.fd().as_raw_fd();
+        fd = enter(client)?.fd().as_raw_fd();
         Ok(())
     });
     fd

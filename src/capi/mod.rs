@@ -1,10 +1,11 @@
 //! The C ABI: `include/pi0rt.h` is generated from this module.
 //!
 //! Every function may be called with any argument: NULL and misuse are answered with a status, and
-//! nothing unwinds into C. What the functions do is the [`client`](crate::client)'s business.
+//! nothing unwinds into C. Handles are never followed, so that none can be wrong enough to crash. What the functions do is the [`client`](crate::client)'s business.
 
 mod boundary;
 mod connection;
+mod handle;
 mod last_error;
 mod realtime;
 mod types;

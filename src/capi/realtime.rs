@@ -1,13 +1,16 @@
 //! The part of the ABI for control loops.
 
-use super::boundary::{Failure, check_size, client, guard, input};
+use super::boundary::{Failure, check_size, guard, input, known, output};
+use super::handle::enter;
 use super::types::*;
 use crate::client::{self as inner, ClientError, Observation, Reason};
 use crate::shm::{self, Camera, PixelLayout};
 
-/// The time, nanoseconds of CLOCK_MONOTONIC: the clock of all times here.
+/// The clock of all times here.
 ///
-/// Real-time safe. Thread safe.
+/// Real-time safe: read without a system call. Thread safe.
+///
+/// Returns nanoseconds of CLOCK_MONOTONIC.
 #[unsafe(no_mangle)]
 pub extern "C" fn pi0rt_now_ns() -> u64 {
     shm::clock::now_ns()
@@ -20,26 +23,22 @@ pub extern "C" fn pi0rt_now_ns() -> u64 {
 /// Real-time safe: no system call, no lock, no allocation. One thread at a time.
 ///
 /// Returns OK; BUSY when all slots are in use (poll to get them back); STRUCT_SIZE;
-/// INVALID_ARGUMENT.
+/// INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
 ///
 /// # Safety
-/// client is NULL or a live handle; observation is NULL or points to a struct of its struct_size.
+/// observation is NULL or points to a struct of its struct_size.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pi0rt_observation_acquire(
     client: *mut pi0rt_client,
     observation: *mut pi0rt_observation,
 ) -> Status {
     guard(|| {
+        let mut client = enter(client)?;
         // SAFETY: the caller's promise.
-        let client = unsafe { self::client(client) }?;
-        // SAFETY: the caller's promise.
-        unsafe { check_size("observation", observation) }?;
+        let mut to = unsafe { known("observation", observation) }?;
         let slot = client.acquire()?;
-        let cameras = client.policy().cameras.len();
-        // SAFETY: the size was checked: the caller has given us the whole struct.
-        let to = unsafe { &mut *observation };
         to.slot = slot;
-        to.cameras = cameras as u32;
+        to.cameras = client.policy().cameras.len() as u32;
         to.state = client.state(slot).unwrap_or(std::ptr::null_mut());
         to.state_dim = client.policy().state_dim as usize;
         for (index, frame) in to.frames.iter_mut().enumerate() {
@@ -47,6 +46,8 @@ pub unsafe extern "C" fn pi0rt_observation_acquire(
             frame.data = data.unwrap_or(std::ptr::null_mut());
             frame.capacity = data.map_or(0, |_| client.frame_capacity());
         }
+        // SAFETY: the size was checked.
+        unsafe { output(observation, &to) };
         Ok(())
     })
 }
@@ -55,18 +56,20 @@ pub unsafe extern "C" fn pi0rt_observation_acquire(
 ///
 /// Real-time safe: no system call, no lock, no allocation. One thread at a time.
 ///
-/// Returns OK; INVALID_ARGUMENT for a slot that was not acquired; STRUCT_SIZE.
+/// Returns OK; INVALID_ARGUMENT for a slot that was not acquired; STRUCT_SIZE; BAD_HANDLE, CLOSED,
+/// FORKED or IN_USE for a misused client.
 ///
 /// # Safety
-/// client is NULL or a live handle; observation is NULL or points to a struct of its struct_size.
+/// observation is NULL or points to a struct of its struct_size.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pi0rt_observation_release(
     client: *mut pi0rt_client,
     observation: *const pi0rt_observation,
 ) -> Status {
     guard(|| {
+        let mut client = enter(client)?;
         // SAFETY: the caller's promise.
-        let (client, observation) = unsafe { (self::client(client)?, input("observation", observation)?) };
+        let observation = unsafe { input("observation", observation) }?;
         Ok(client.release(observation.slot)?)
     })
 }
@@ -78,12 +81,14 @@ pub unsafe extern "C" fn pi0rt_observation_release(
 /// Real-time safe: no lock, no allocation; no system call unless the daemon sleeps (then one, to
 /// wake it). One thread at a time.
 ///
-/// Returns OK; BUSY when too many requests are unanswered (poll first); GONE or RESTARTED when
-/// nobody would answer; INVALID_ARGUMENT for a slot that was not acquired or frames that don't
-/// fit. Unless it returns OK the slot stays acquired.
+/// Returns OK; BUSY when the ring is full, as many requests unanswered as it has entries (poll
+/// first); GONE or RESTARTED when nobody would answer; FRAME_SIZE for a frame that doesn't fit its
+/// capacity; INVALID_ARGUMENT for a slot that was not acquired, an unknown format or a frame of a
+/// camera that isn't there; PROTOCOL when the daemon has damaged the ring; STRUCT_SIZE; BAD_HANDLE,
+/// CLOSED, FORKED or IN_USE for a misused client. Unless it returns OK the slot stays acquired.
 ///
 /// # Safety
-/// client is NULL or a live handle; observation is NULL or points to a struct of its struct_size;
+/// observation is NULL or points to a struct of its struct_size;
 /// ticket is NULL or can be written to.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pi0rt_submit(
@@ -92,14 +97,23 @@ pub unsafe extern "C" fn pi0rt_submit(
     ticket: *mut u64,
 ) -> Status {
     guard(|| {
+        let mut client = enter(client)?;
         // SAFETY: the caller's promise.
-        let (client, observation) = unsafe { (self::client(client)?, input("observation", observation)?) };
-        let cameras = observation.frames.map(|frame| {
-            let pixel = PixelLayout::from_number(frame.format).map_or(0, |format| format.bytes() as u32);
-            let packed = frame.width.saturating_mul(pixel);
-            let stride = if frame.stride == 0 { packed } else { frame.stride };
-            Camera { width: frame.width, height: frame.height, stride, format: frame.format }
-        });
+        let observation = unsafe { input("observation", observation) }?;
+        let mut cameras = [Camera::default(); PI0RT_MAX_CAMERAS];
+        for (camera, frame) in cameras.iter_mut().zip(&observation.frames) {
+            let pi0rt_frame { width, height, stride, format, .. } = *frame;
+            let pixel = match (format, PixelLayout::from_number(format)) {
+                (0, _) => 0,
+                (_, Some(pixel)) => pixel.bytes() as u32,
+                (got, None) => {
+                    let what = "format of a frame";
+                    return Err(Failure::Value { what, got: got.into(), expected: "a pi0rt_format" });
+                }
+            };
+            let stride = if stride == 0 { width.saturating_mul(pixel) } else { stride };
+            *camera = Camera { width, height, stride, format };
+        }
         let submitted = client.submit(&Observation {
             slot: observation.slot,
             prompt_id: observation.prompt_id,
@@ -122,40 +136,35 @@ pub unsafe extern "C" fn pi0rt_submit(
 /// called). One thread at a time.
 ///
 /// Returns OK; EMPTY when there is none; GONE or RESTARTED when there won't be any more; PROTOCOL
-/// when the daemon answers what was not asked; STRUCT_SIZE; INVALID_ARGUMENT.
+/// when the daemon answers what was not asked; SYSTEM when a system call failed (only once
+/// pi0rt_client_fd was called); STRUCT_SIZE; INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE
+/// for a misused client.
 ///
 /// # Safety
-/// client is NULL or a live handle; completion is NULL or points to a struct of its struct_size.
+/// completion is NULL or points to a struct of its struct_size.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pi0rt_poll(client: *mut pi0rt_client, completion: *mut pi0rt_completion) -> Status {
     guard(|| {
-        // SAFETY: the caller's promise.
-        let client = unsafe { self::client(client) }?;
+        let mut client = enter(client)?;
         // SAFETY: the caller's promise.
         unsafe { check_size("completion", completion) }?;
         let taken = client.poll()?;
         // SAFETY: the size was checked.
-        unsafe { write_completion(completion, &taken) };
+        unsafe { output(completion, &completion_of(&taken)) };
         Ok(())
     })
 }
 
-/// # Safety
-/// A struct of at least the known size.
-unsafe fn write_completion(to: *mut pi0rt_completion, completion: &shm::Completion) {
-    // SAFETY: the caller's promise; struct_size is left as it is.
-    unsafe {
-        let struct_size = to.cast::<u32>().read();
-        to.write(pi0rt_completion {
-            struct_size,
-            status: Status::from_number(completion.status).unwrap_or(Status::Internal),
-            ticket: completion.ticket,
-            chunk: completion.chunk,
-            observed_ns: completion.observed_ns,
-            submitted_ns: completion.submitted_ns,
-            started_ns: completion.started_ns,
-            finished_ns: completion.finished_ns,
-        });
+fn completion_of(completion: &shm::Completion) -> pi0rt_completion {
+    pi0rt_completion {
+        struct_size: 0,
+        status: Status::from_number(completion.status).unwrap_or(Status::Internal),
+        ticket: completion.ticket,
+        chunk: completion.chunk,
+        observed_ns: completion.observed_ns,
+        submitted_ns: completion.submitted_ns,
+        started_ns: completion.started_ns,
+        finished_ns: completion.finished_ns,
     }
 }
 
@@ -164,25 +173,26 @@ unsafe fn write_completion(to: *mut pi0rt_completion, completion: &shm::Completi
 /// Real-time safe: wait-free, no system call, no lock, no allocation. One thread at a time.
 ///
 /// Returns OK; EMPTY before the first chunk; GONE or RESTARTED when no newer one will come, with
-/// the last chunk filled in if there was one (else chunk->chunk is 0); STRUCT_SIZE;
-/// INVALID_ARGUMENT.
+/// the last chunk filled in if there was one (else chunk->chunk is 0); BUSY when chunks come faster
+/// than they can be copied; PROTOCOL when a chunk is not as announced; STRUCT_SIZE;
+/// INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
 ///
 /// # Safety
-/// client is NULL or a live handle; chunk is NULL or points to a struct of its struct_size.
+/// chunk is NULL or points to a struct of its struct_size.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pi0rt_chunk_latest(client: *mut pi0rt_client, chunk: *mut pi0rt_chunk) -> Status {
     guard(|| {
-        // SAFETY: the caller's promise.
-        let client = unsafe { self::client(client) }?;
+        let mut client = enter(client)?;
         // SAFETY: the caller's promise.
         unsafe { check_size("chunk", chunk) }?;
-        // SAFETY: the size was checked: the caller has given us the whole struct.
-        let to = unsafe { &mut *chunk };
-        to.chunk = 0;
-        to.actions = std::ptr::null();
+        // SAFETY: the size was checked: both fields were there from the first version on.
+        unsafe {
+            (*chunk).chunk = 0;
+            (*chunk).actions = std::ptr::null();
+        }
         let (header, actions, life) = client.chunk_latest()?;
-        *to = pi0rt_chunk {
-            struct_size: to.struct_size,
+        let known = pi0rt_chunk {
+            struct_size: 0,
             horizon: header.horizon,
             action_dim: header.action_dim,
             reserved: 0,
@@ -194,6 +204,8 @@ pub unsafe extern "C" fn pi0rt_chunk_latest(client: *mut pi0rt_client, chunk: *m
             started_ns: header.started_ns,
             finished_ns: header.finished_ns,
         };
+        // SAFETY: the size was checked.
+        unsafe { output(chunk, &known) };
         Ok(life?)
     })
 }
@@ -205,11 +217,12 @@ pub unsafe extern "C" fn pi0rt_chunk_latest(client: *mut pi0rt_client, chunk: *m
 /// Real-time safe: wait-free, no system call, no lock, no allocation. One thread at a time.
 ///
 /// Returns OK; EMPTY before the first chunk; GONE or RESTARTED when no newer chunk will come, with
-/// action and info filled in if there was a chunk (else info->chunk is 0); STRUCT_SIZE;
-/// INVALID_ARGUMENT.
+/// action and info filled in if there was a chunk (else info->chunk is 0); BUSY and PROTOCOL as
+/// pi0rt_chunk_latest; STRUCT_SIZE; INVALID_ARGUMENT, also for a count that is not action_dim;
+/// BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
 ///
 /// # Safety
-/// client is NULL or a live handle; action is NULL or has room for count values; info is NULL or
+/// action is NULL or has room for count values; info is NULL or
 /// points to a struct of its struct_size.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pi0rt_action_at(
@@ -220,8 +233,7 @@ pub unsafe extern "C" fn pi0rt_action_at(
     info: *mut pi0rt_action_info,
 ) -> Status {
     guard(|| {
-        // SAFETY: the caller's promise.
-        let client = unsafe { self::client(client) }?;
+        let mut client = enter(client)?;
         if action.is_null() {
             return Err(Failure::Null("action"));
         }
@@ -240,21 +252,19 @@ pub unsafe extern "C" fn pi0rt_action_at(
         let action = unsafe { std::slice::from_raw_parts_mut(action, count) };
         let (about, life): (inner::ActionInfo, _) = client.action_at(t_ns, action)?;
         if !info.is_null() {
-            // SAFETY: the size was checked; struct_size is left as it is.
-            unsafe {
-                let struct_size = info.cast::<u32>().read();
-                info.write(pi0rt_action_info {
-                    struct_size,
-                    reason: match about.reason {
-                        Reason::InChunk => pi0rt_reason::InChunk,
-                        Reason::BeforeStart => pi0rt_reason::BeforeStart,
-                        Reason::PastEnd => pi0rt_reason::PastEnd,
-                    },
-                    chunk: about.chunk,
-                    row: about.row,
-                    age_ns: about.age_ns,
-                });
-            }
+            let known = pi0rt_action_info {
+                struct_size: 0,
+                reason: match about.reason {
+                    Reason::InChunk => pi0rt_reason::InChunk,
+                    Reason::BeforeStart => pi0rt_reason::BeforeStart,
+                    Reason::PastEnd => pi0rt_reason::PastEnd,
+                },
+                chunk: about.chunk,
+                row: about.row,
+                age_ns: about.age_ns,
+            };
+            // SAFETY: the size was checked.
+            unsafe { output(info, &known) };
         }
         Ok(life?)
     })
@@ -265,10 +275,13 @@ pub unsafe extern "C" fn pi0rt_action_at(
 ///
 /// Not real-time safe: may sleep. One thread at a time.
 ///
-/// Returns OK; TIMEOUT; GONE or RESTARTED when it won't come; STRUCT_SIZE; INVALID_ARGUMENT.
+/// Returns OK; TIMEOUT; UNKNOWN_TICKET, without waiting, for a ticket that was never given out or
+/// whose completion was taken; GONE or RESTARTED when it won't come; PROTOCOL as pi0rt_poll; SYSTEM
+/// when a system call failed; STRUCT_SIZE; INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE for
+/// a misused client.
 ///
 /// # Safety
-/// client is NULL or a live handle; completion is NULL or points to a struct of its struct_size.
+/// completion is NULL or points to a struct of its struct_size.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pi0rt_wait(
     client: *mut pi0rt_client,
@@ -277,13 +290,12 @@ pub unsafe extern "C" fn pi0rt_wait(
     completion: *mut pi0rt_completion,
 ) -> Status {
     guard(|| {
-        // SAFETY: the caller's promise.
-        let client = unsafe { self::client(client) }?;
+        let mut client = enter(client)?;
         // SAFETY: the caller's promise.
         unsafe { check_size("completion", completion) }?;
         let taken = client.wait((ticket != 0).then_some(ticket), timeout_ns)?;
         // SAFETY: the size was checked.
-        unsafe { write_completion(completion, &taken) };
+        unsafe { output(completion, &completion_of(&taken)) };
         Ok(())
     })
 }

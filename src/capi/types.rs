@@ -1,10 +1,8 @@
 //! What crosses the boundary.
 
-use std::ffi::{c_char, c_void};
+use std::ffi::c_char;
 
 pub use crate::control::Status;
-
-use crate::client::Client;
 
 /// Version of this header. A library with the same number can be used.
 pub const PI0RT_ABI_VERSION: u32 = 1;
@@ -16,11 +14,11 @@ pub const PI0RT_NAME_BYTES: usize = 64;
 const _: () = assert!(PI0RT_ABI_VERSION == crate::control::ABI_VERSION);
 const _: () = assert!(PI0RT_MAX_CAMERAS == crate::shm::MAX_CAMERAS);
 
-/// A session with the daemon. Opaque. Used by one thread at a time.
+/// A session with the daemon. Opaque: a number that looks like a pointer. Used by one thread at a
+/// time.
 #[allow(non_camel_case_types)]
 pub struct pi0rt_client {
-    pub(super) magic: u64,
-    pub(super) client: Client,
+    _opaque: [u8; 0],
 }
 
 /// How the bytes of a frame are to be read.
@@ -249,30 +247,53 @@ pub struct pi0rt_action_info {
     pub age_ns: u64,
 }
 
-/// A struct whose first member says how large the caller knows it.
+/// A struct whose first member says how large the caller knows it. Fields are only ever added to
+/// its end.
 ///
 /// # Safety
-/// `repr(C)`, with a `u32` called `struct_size` first; every bit pattern of what C may write is
-/// valid.
-pub(super) unsafe trait Sized32 {}
+/// `repr(C)`, with a `u32` called `struct_size` first; zero and every bit pattern of what C may
+/// write are valid.
+pub(super) unsafe trait Versioned: Copy {
+    /// Its size in the first release.
+    const FIRST: usize;
+}
 
-// SAFETY: as the trait says; enums in these are only written by the library.
-unsafe impl Sized32 for pi0rt_client_options {}
-// SAFETY: as above.
-unsafe impl Sized32 for pi0rt_policy_info {}
-// SAFETY: as above.
-unsafe impl Sized32 for pi0rt_observation {}
-// SAFETY: as above.
-unsafe impl Sized32 for pi0rt_completion {}
-// SAFETY: as above.
-unsafe impl Sized32 for pi0rt_chunk {}
-// SAFETY: as above.
-unsafe impl Sized32 for pi0rt_action_info {}
+// SAFETY: as the trait says.
+unsafe impl Versioned for pi0rt_client_options {
+    const FIRST: usize = 48;
+}
+// SAFETY: as the trait says.
+unsafe impl Versioned for pi0rt_policy_info {
+    const FIRST: usize = 464;
+}
+// SAFETY: as the trait says.
+unsafe impl Versioned for pi0rt_observation {
+    const FIRST: usize = 176;
+}
+// SAFETY: as the trait says; its enum is only written by the library.
+unsafe impl Versioned for pi0rt_completion {
+    const FIRST: usize = 56;
+}
+// SAFETY: as the trait says.
+unsafe impl Versioned for pi0rt_chunk {
+    const FIRST: usize = 72;
+}
+// SAFETY: as the trait says; its enum is only written by the library.
+unsafe impl Versioned for pi0rt_action_info {
+    const FIRST: usize = 32;
+}
 
 const _: () = {
     use std::mem::{offset_of, size_of};
-    assert!(size_of::<*const c_void>() != 8 || size_of::<pi0rt_client_options>() == 48);
-    assert!(size_of::<*const c_void>() != 8 || size_of::<pi0rt_observation>() == 176);
-    assert!(size_of::<pi0rt_completion>() == 56);
+    // The daemon's too: it shares memory with its clients.
+    assert!(usize::BITS == 64);
+    assert!(size_of::<pi0rt_client_options>() >= pi0rt_client_options::FIRST);
+    assert!(size_of::<pi0rt_policy_info>() >= pi0rt_policy_info::FIRST);
+    assert!(size_of::<pi0rt_observation>() >= pi0rt_observation::FIRST);
+    assert!(size_of::<pi0rt_completion>() >= pi0rt_completion::FIRST);
+    assert!(size_of::<pi0rt_chunk>() >= pi0rt_chunk::FIRST);
+    assert!(size_of::<pi0rt_action_info>() >= pi0rt_action_info::FIRST);
+    assert!(size_of::<pi0rt_frame>() == 32);
+    assert!(offset_of!(pi0rt_observation, frames) == 48);
     assert!(offset_of!(pi0rt_completion, ticket) == 8);
 };

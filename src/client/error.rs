@@ -88,6 +88,12 @@ pub enum ClientError {
         /// Bytes there are.
         capacity: usize,
     },
+    /// Nobody will answer it.
+    #[error("ticket {ticket} is not under way: never given out, or its completion was taken")]
+    Ticket {
+        /// The ticket.
+        ticket: u64,
+    },
     /// More cameras than the policy has.
     #[error("camera {camera} has a frame, but the policy has {cameras} cameras")]
     Camera {
@@ -140,8 +146,9 @@ impl ClientError {
             | ClientError::Completion { .. }
             | ClientError::Chunk(_) => Status::Protocol,
             ClientError::Segment(_) | ClientError::System { .. } => Status::System,
+            ClientError::Frame { .. } => Status::FrameSize,
+            ClientError::Ticket { .. } => Status::UnknownTicket,
             ClientError::Slot { .. }
-            | ClientError::Frame { .. }
             | ClientError::Camera { .. }
             | ClientError::ActionLength { .. }
             | ClientError::TextLength { .. } => Status::InvalidArgument,

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
+use rustix::process::{Pid, getpid};
+
 use super::connect::{Opened, Options, REPLY_TIMEOUT_NS, open, readable, reply, unexpected};
 use super::error::ClientError;
 use super::player::{self, ActionInfo, Interpolation};
@@ -69,6 +71,8 @@ pub struct Client {
     observation: Arc<Segment>,
     socket: OwnedFd,
     welcome: Welcome,
+    /// Who opened it.
+    process: Pid,
 }
 
 impl Client {
@@ -130,6 +134,7 @@ impl Client {
             observation,
             socket,
             welcome,
+            process: getpid(),
         })
     }
 
@@ -350,7 +355,7 @@ impl Client {
     /// first are kept for [`poll`](Self::poll). May sleep.
     ///
     /// # Errors
-    /// Timeout; Gone or Restarted when it won't come.
+    /// Timeout; Gone or Restarted when it won't come; a ticket that is not under way.
     pub fn wait(&mut self, ticket: Option<u64>, timeout_ns: u64) -> Result<Completion, ClientError> {
         let start = now_ns();
         let deadline = start.saturating_add(timeout_ns);
@@ -358,6 +363,9 @@ impl Client {
         if let Some(completion) = kept.and_then(|index| self.aside.remove(index)) {
             self.outstanding -= 1;
             return Ok(completion);
+        }
+        if let Some(ticket) = ticket.filter(|ticket| !self.slots.contains(&Slot::Submitted(*ticket))) {
+            return Err(ClientError::Ticket { ticket });
         }
         loop {
             let now = now_ns();
@@ -479,7 +487,10 @@ impl Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        // The hang-up says as much, should the daemon not read this.
-        let _ = send(self.socket.as_fd(), &Request::Close.encode());
+        // A forked child has inherited the socket, but the session is its parent's.
+        if getpid() == self.process {
+            // The hang-up says as much, should the daemon not read this.
+            let _ = send(self.socket.as_fd(), &Request::Close.encode());
+        }
     }
 }

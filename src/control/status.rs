@@ -1,7 +1,8 @@
 //! What a call or a request came to.
 
 /// What a call or a request came to: 0 is success, positive values mean "nothing yet", negative
-/// values are errors. New values may be added.
+/// values are errors; those from -32 down are misuse that the library has found. New values may be
+/// added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub enum Status {
@@ -48,11 +49,24 @@ pub enum Status {
     System = -15,
     /// A defect of the library or the daemon.
     Internal = -16,
+    /// The client is none that pi0rt_client_open made.
+    BadHandle = -32,
+    /// The client is closed.
+    Closed = -33,
+    /// The client was opened by the process that this one was forked from, and can only be closed
+    /// here.
+    Forked = -34,
+    /// The client is in use by another thread, or by what a signal handler has interrupted.
+    InUse = -35,
+    /// A frame's width, height and stride don't fit each other or the room there is.
+    FrameSize = -36,
+    /// No request under way has this ticket: it was never given out, or its completion was taken.
+    UnknownTicket = -37,
 }
 
 impl Status {
     /// All of them.
-    const ALL: [Status; 20] = [
+    const ALL: [Status; 26] = [
         Status::Ok,
         Status::Empty,
         Status::Busy,
@@ -73,6 +87,12 @@ impl Status {
         Status::BadPrompt,
         Status::System,
         Status::Internal,
+        Status::BadHandle,
+        Status::Closed,
+        Status::Forked,
+        Status::InUse,
+        Status::FrameSize,
+        Status::UnknownTicket,
     ];
 
     /// From its number; None for a number that names none.
@@ -103,6 +123,12 @@ impl Status {
             Status::BadPrompt => c"instruction can't be made into a prompt",
             Status::System => c"system call failed",
             Status::Internal => c"internal error",
+            Status::BadHandle => c"not a client",
+            Status::Closed => c"client is closed",
+            Status::Forked => c"client of another process",
+            Status::InUse => c"client is in use by another thread",
+            Status::FrameSize => c"frame doesn't fit",
+            Status::UnknownTicket => c"no request under way has this ticket",
         }
     }
 }

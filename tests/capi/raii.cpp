@@ -5,9 +5,6 @@
 #include <type_traits>
 
 #include <pi0rt.hpp>
-#if __cplusplus >= 202002L
-#include <span>
-#endif
 
 #define CHECK(condition)                                                                       \
     do {                                                                                       \
@@ -17,9 +14,20 @@
         }                                                                                      \
     } while (0)
 
-static_assert(!std::is_copy_constructible_v<pi0rt::Client>);
+static_assert(!std::is_copy_constructible_v<pi0rt::Client> && !std::is_copy_assignable_v<pi0rt::Client>);
 static_assert(std::is_nothrow_move_constructible_v<pi0rt::Client>);
-static_assert(noexcept(std::declval<pi0rt::Client &>().poll(std::declval<pi0rt::Completion &>())));
+static_assert(std::is_nothrow_move_assignable_v<pi0rt::Client>);
+static_assert(std::is_nothrow_destructible_v<pi0rt::Client>);
+// Whatever a control loop calls.
+using C = pi0rt::Client;
+template <typename T> T &a() noexcept;
+static_assert(noexcept(a<C>().acquire(a<pi0rt::Observation>())) && noexcept(a<C>().release(a<pi0rt::Observation>())));
+static_assert(noexcept(a<C>().submit(a<pi0rt::Observation>())) && noexcept(a<C>().poll(a<pi0rt::Completion>())));
+static_assert(noexcept(a<C>().chunk_latest(a<pi0rt::Chunk>())) && noexcept(pi0rt::now_ns()));
+static_assert(noexcept(a<C>().action_at(0, pi0rt::Span<float>())) && noexcept(a<C>().action_at(0, nullptr, 0)));
+static_assert(noexcept(a<C>().wait(0, 0, a<pi0rt::Completion>())));
+static_assert(noexcept(C::open(a<pi0rt_client_options>(), a<C>())) && noexcept(a<C>().close()));
+static_assert(noexcept(a<pi0rt::Observation>().state_values()) && noexcept(a<pi0rt::Chunk>().row(0)));
 
 int main(int argc, char **argv)
 {
@@ -38,7 +46,10 @@ int main(int argc, char **argv)
     pi0rt::Client client(std::move(first));
     CHECK(first.fd() == -1);
     pi0rt::Completion completion;
+    CHECK(!first && client);
     CHECK(first.poll(completion) == PI0RT_STATUS_INVALID_ARGUMENT);
+    first = std::move(client);
+    client = std::move(first);
     CHECK(client.cameras() == (std::vector<std::string>{"base", "wrist"}));
     CHECK(client.camera("wrist") == 1);
     try {
@@ -53,10 +64,11 @@ int main(int argc, char **argv)
     CHECK(client.acquire(observation) == PI0RT_STATUS_OK);
     for (float &value : observation.state_values())
         value = 2;
-#if __cplusplus >= 202002L
-    auto values = observation.state_values();
-    CHECK(std::span<float>(values).size() == 3);
-#endif
+    CHECK(observation.state_values().size() == 3);
+    CHECK(observation.frame(0).size() == client.info().frame_bytes);
+    CHECK(observation.frame(2).empty() && observation.frame(99).empty());
+    observation.frame(1)[0] = 64;
+    observation.describe(1, 1, 1, PI0RT_FORMAT_GRAY8);
     std::uint64_t ticket = 0;
     CHECK(client.submit(observation, &ticket) == PI0RT_STATUS_OK);
     CHECK(client.wait(ticket, 60'000'000'000, completion) == PI0RT_STATUS_OK);
@@ -64,9 +76,19 @@ int main(int argc, char **argv)
     std::array<float, 5> action{};
     pi0rt::ActionInfo about;
     CHECK(client.action_at(completion.observed_ns + 20'000'000, action, &about) == PI0RT_STATUS_OK);
-    CHECK(about.chunk == 1 && action[0] == 3);
+    CHECK(about.chunk == 1 && action[0] == 3.25f);
+    std::vector<float> other(5);
+    CHECK(client.action_at(completion.observed_ns + 20'000'000, other) == PI0RT_STATUS_OK && other[0] == 3.25f);
+    CHECK(client.action_at(0, other.data(), 4) == PI0RT_STATUS_INVALID_ARGUMENT);
     pi0rt::Chunk chunk;
+    CHECK(chunk.values().empty() && chunk.row(0).empty());
+    CHECK(client.chunk_latest(chunk) == PI0RT_STATUS_OK);
+    CHECK(chunk.values().size() == 100 && chunk.row(19).size() == 5 && chunk.row(19)[4] == 21.25f);
+    CHECK(chunk.row(20).empty());
     client.reset();
-    CHECK(client.chunk_latest(chunk) == PI0RT_STATUS_EMPTY);
+    CHECK(client.chunk_latest(chunk) == PI0RT_STATUS_EMPTY && chunk.values().empty());
+    CHECK(client.close() == PI0RT_STATUS_OK && !client);
+    CHECK(client.poll(completion) == PI0RT_STATUS_INVALID_ARGUMENT);
+    CHECK(pi0rt::Client::open(options, client) == PI0RT_STATUS_OK && client.info().cameras == 2);
     std::puts("raii: done");
 }

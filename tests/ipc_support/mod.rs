@@ -241,6 +241,29 @@ impl Drop for Process {
     }
 }
 
+/// A small checkpoint with weights and tokenizer.
+pub fn checkpoint() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
+}
+
+/// The daemon with that checkpoint.
+pub fn pi0rtd(socket: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pi0rtd"));
+    command.args(["--device", "cpu", "--precision", "f32", "--threads", "1", "--checkpoint"]);
+    command.arg(checkpoint()).arg("--socket").arg(socket);
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// One that is ready.
+pub fn started(socket: &Path) -> Process {
+    let mut process = Process(pi0rtd(socket).spawn().unwrap());
+    let mut line = String::new();
+    BufReader::new(process.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.starts_with("pi0rtd: ready: model golden on cpu"), "{line}");
+    process
+}
+
 /// Waits until something is so.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..6000 {

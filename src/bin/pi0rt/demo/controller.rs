@@ -212,8 +212,7 @@ impl Controller {
 
 impl Drop for Controller {
     fn drop(&mut self) {
-        // SAFETY: a live handle, not used any more.
-        unsafe { pi0rt_client_close(self.client) };
+        pi0rt_client_close(self.client);
     }
 }
 

@@ -1,0 +1,168 @@
+//! What `packaging/install.sh` installs, as those use it who build controllers: each example by its
+//! own compile line and by CMake, run against `pi0rtd` with a real checkpoint.
+
+mod ipc_support;
+mod native;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use ipc_support::*;
+use native::*;
+
+/// A name that is not the default anywhere.
+const LIBDIR: &str = "lib/multi-arch";
+
+fn install(arguments: &[&str]) -> Command {
+    let mut command = Command::new(root().join("packaging/install.sh"));
+    command.arg("--build").arg(built()).args(arguments);
+    command
+}
+
+fn installed(directory: &Directory) -> PathBuf {
+    let prefix = directory.0.join("prefix");
+    let text = stdout(&run(&mut install(&["--libdir", LIBDIR, prefix.to_str().unwrap()])));
+    assert_eq!(text, format!("installed pi0rt {} in {}\n", env!("CARGO_PKG_VERSION"), prefix.display()));
+    prefix
+}
+
+/// An example for a few moments, and the line in which it counts its chunks.
+fn control(program: &Path, socket: &Path, libraries: Option<&Path>) -> String {
+    let mut command = Command::new(program);
+    match libraries {
+        Some(libraries) => command.env("LD_LIBRARY_PATH", libraries),
+        None => command.env_remove("LD_LIBRARY_PATH"),
+    };
+    if program.file_stem().unwrap() == "controller" {
+        command.arg("--socket").arg(socket).args(["--seconds", "1"]);
+    } else {
+        command.arg(socket).arg("1");
+    }
+    let text = stdout(&run(&mut command));
+    let line = text.lines().find(|line| line.contains(", failed ")).unwrap_or_else(|| panic!("{text}"));
+    assert!(line.contains("failed 0, actions "), "{text}");
+    text
+}
+
+fn examples() -> Vec<PathBuf> {
+    let files = std::fs::read_dir(root().join("examples")).unwrap().map(|entry| entry.unwrap().path());
+    let mut sources: Vec<_> =
+        files.filter(|path| ["c", "cpp"].iter().any(|end| path.extension() == Some(end.as_ref()))).collect();
+    sources.sort();
+    assert!(sources.len() >= 4, "{sources:?}");
+    sources
+}
+
+#[test]
+fn each_example_is_built_by_its_first_line_and_controls() {
+    let directory = Directory::new();
+    let prefix = installed(&directory);
+    let _daemon = started(&directory.socket());
+    for source in examples() {
+        let text = std::fs::read_to_string(&source).unwrap();
+        let first = text.lines().next().unwrap();
+        let line = first.strip_prefix("/* ").or(first.strip_prefix("// ")).expect("a compile line");
+        let name = line.split_once(" -o ").and_then(|(_, rest)| rest.split(' ').next()).expect("-o NAME");
+        run(Command::new("sh")
+            .args(["-ec", &format!("{line} -Werror && mv {name} {}", directory.0.display())])
+            .current_dir(root().join("examples"))
+            .env("PKG_CONFIG_PATH", prefix.join(LIBDIR).join("pkgconfig")));
+        let text = control(&directory.0.join(name), &directory.socket(), Some(&prefix.join(LIBDIR)));
+        if name == "realtime" {
+            // Either it is permitted or it says that it isn't.
+            assert!(text.starts_with("mlockall: ") && text.contains("\nSCHED_FIFO: "), "{text}");
+        }
+    }
+}
+
+#[test]
+fn each_example_is_built_by_cmake_and_controls() {
+    if !there("cmake") {
+        return;
+    }
+    let directory = Directory::new();
+    let prefix = installed(&directory);
+    // Nothing that was installed knows where.
+    let moved = directory.0.join("moved");
+    std::fs::rename(&prefix, &moved).unwrap();
+    let build = directory.0.join("build");
+    // The directory of libraries is one that CMake doesn't search by itself.
+    let package = format!("-Dpi0rt_DIR={}/cmake/pi0rt", moved.join(LIBDIR).display());
+    run(Command::new("cmake").arg("-S").arg(root().join("examples")).arg("-B").arg(&build).arg(&package));
+    run(Command::new("cmake").arg("--build").arg(&build));
+    let _daemon = started(&directory.socket());
+    for name in ["controller", "controller_cpp", "epoll", "realtime"] {
+        control(&build.join(name), &directory.socket(), None);
+    }
+    let needed = |name| stdout(&run(Command::new("readelf").arg("-d").arg(build.join(name))));
+    assert!(needed("epoll").contains("Shared library: [libpi0rt.so.0]"));
+    assert!(!needed("realtime").contains("libpi0rt"));
+
+    // Versions that can't be used.
+    for (version, fits) in [("0.1", true), ("0.2", false), ("1.0", false)] {
+        let project = directory.0.join(format!("wants-{version}"));
+        std::fs::create_dir(&project).unwrap();
+        let text = format!(
+            "cmake_minimum_required(VERSION 3.16)\nproject(x C)\nfind_package(pi0rt {version} REQUIRED)\n"
+        );
+        std::fs::write(project.join("CMakeLists.txt"), text).unwrap();
+        let mut command = Command::new("cmake");
+        command.arg("-S").arg(&project).arg("-B").arg(project.join("build"));
+        assert_eq!(command.arg(&package).output().unwrap().status.success(), fits, "{version}");
+    }
+}
+
+#[test]
+fn the_static_library_links_as_pkg_config_says() {
+    let directory = Directory::new();
+    let prefix = installed(&directory);
+    let served = serve();
+    let flags = Command::new("pkg-config")
+        .args(["--static", "--cflags", "--libs", "pi0rt"])
+        .env("PKG_CONFIG_PATH", prefix.join(LIBDIR).join("pkgconfig"))
+        .output()
+        .unwrap();
+    let flags = stdout(&flags);
+    // That library alone: the others are the system's, and shared.
+    assert!(flags.contains("-lpi0rt "), "{flags}");
+    let flags = flags.replace("-lpi0rt ", "-l:libpi0rt.a ");
+    let program = directory.0.join("static");
+    run(Command::new("cc")
+        .args(["-std=c99"])
+        .arg(root().join("tests/capi/roundtrip.c"))
+        .args(flags.split_whitespace())
+        .arg("-o")
+        .arg(&program));
+    let output = run(Command::new(&program).env_remove("LD_LIBRARY_PATH").arg(served.socket()));
+    assert_eq!(stdout(&output), "roundtrip: done\n");
+}
+
+#[test]
+fn a_destdir_goes_before_every_path_and_stays_out_of_every_file() {
+    let directory = Directory::new();
+    let destdir = directory.0.to_str().unwrap();
+    run(&mut install(&["/usr", destdir]));
+    let pc = std::fs::read_to_string(directory.0.join("usr/lib/pkgconfig/pi0rt.pc")).unwrap();
+    assert!(pc.starts_with("prefix=/usr\n") && !pc.contains(destdir) && !pc.contains('@'), "{pc}");
+    let lib = directory.0.join("usr/lib");
+    let file = format!("libpi0rt.so.{}", env!("CARGO_PKG_VERSION"));
+    for (link, to) in [("libpi0rt.so", "libpi0rt.so.0"), ("libpi0rt.so.0", file.as_str())] {
+        assert_eq!(std::fs::read_link(lib.join(link)).unwrap(), Path::new(to));
+    }
+    assert!(directory.0.join("usr/share/man/man3/pi0rt_submit.3").is_file());
+    assert!(directory.0.join("usr/include/pi0rt.hpp").is_file());
+}
+
+#[test]
+fn wrong_arguments_are_named() {
+    let said = |arguments: &[&str]| {
+        let output = install(arguments).output().unwrap();
+        assert!(!output.status.success(), "{arguments:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(said(&[]).starts_with("usage: "));
+    assert!(said(&["--wrong", "x", "/usr"]).starts_with("usage: "));
+    assert_eq!(said(&["relative"]), "install.sh: PREFIX is relative, expected an absolute path\n");
+    assert!(said(&["--libdir", "/lib", "/usr"]).contains("--libdir is /lib, expected a path below PREFIX"));
+    assert!(said(&["--build", "/nonexistent", "/usr"]).contains("/nonexistent/libpi0rt.so is missing"));
+}

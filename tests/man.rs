@@ -1,0 +1,128 @@
+//! The manual pages are what `include/pi0rt.h` says: one of each function, and an overview.
+//! `PI0RT_WRITE_MAN=1 cargo test --test man` writes them anew.
+
+#[path = "man/header.rs"]
+mod header;
+#[path = "man/page.rs"]
+mod page;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use header::Header;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn header() -> Header {
+    Header::parse(&std::fs::read_to_string(root().join("include/pi0rt.h")).unwrap())
+}
+
+fn pages() -> PathBuf {
+    root().join("packaging/man")
+}
+
+/// Whether the pages are to be written anew.
+fn writing() -> bool {
+    std::env::var("PI0RT_WRITE_MAN").is_ok_and(|value| value == "1")
+}
+
+#[test]
+fn the_pages_are_those_generated_from_the_header() {
+    let header = header();
+    let mut expected = BTreeMap::from([("pi0rt.3".to_owned(), page::overview(&header))]);
+    for function in &header.functions {
+        expected.insert(format!("{}.3", function.name), page::function(&header, function));
+    }
+    if writing() {
+        for entry in std::fs::read_dir(pages()).unwrap() {
+            std::fs::remove_file(entry.unwrap().path()).unwrap();
+        }
+        for (name, text) in &expected {
+            std::fs::write(pages().join(name), text).unwrap();
+        }
+    }
+    let committed: BTreeMap<_, _> = std::fs::read_dir(pages())
+        .unwrap()
+        .map(|entry| {
+            let entry = entry.unwrap();
+            (entry.file_name().into_string().unwrap(), std::fs::read_to_string(entry.path()).unwrap())
+        })
+        .collect();
+    let names = |pages: &BTreeMap<String, String>| pages.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(&committed), names(&expected), "run once with PI0RT_WRITE_MAN=1");
+    for (name, text) in &expected {
+        assert!(
+            committed[name] == *text,
+            "{name} is not what the header says: run once with PI0RT_WRITE_MAN=1"
+        );
+    }
+}
+
+#[test]
+fn each_function_says_whether_it_is_real_time_and_thread_safe_and_what_it_returns() {
+    let header = header();
+    assert!(header.functions.len() >= 18, "{}", header.functions.len());
+    let statuses: Vec<_> = header.statuses().map(|(name, _)| name).collect();
+    assert!(statuses.len() >= 26, "{statuses:?}");
+    for function in &header.functions {
+        let paragraphs = &function.doc;
+        let start = |prefix: &str| paragraphs.iter().find(|paragraph| paragraph.starts_with(prefix));
+        let context = start("Real-time safe").or(start("Not real-time safe"));
+        let context = context.unwrap_or_else(|| panic!("{}: real-time safe or not?", function.name));
+        assert!(
+            context.contains("Thread safe") || context.contains("One thread at a time"),
+            "{}: how many threads may use it?",
+            function.name
+        );
+        let returns = start("Returns ").unwrap_or_else(|| panic!("{}: what does it return?", function.name));
+        if function.result == "pi0rt_status" {
+            assert!(returns.starts_with("Returns OK; "), "{}: {returns}", function.name);
+            let takes_client = function.parameters[0].starts_with("pi0rt_client *");
+            for misuse in ["BAD_HANDLE", "CLOSED", "IN_USE"] {
+                assert_eq!(returns.contains(misuse), takes_client, "{}: {misuse}: {returns}", function.name);
+            }
+            // Whatever is in capitals is a status, or a word in capitals.
+            for word in returns.split(|c: char| !(c.is_ascii_uppercase() || c == '_')) {
+                let known = word.len() < 3 || statuses.iter().any(|name| name == word);
+                assert!(known || ["NULL", "UTF", "PI"].contains(&word), "{}: {word}", function.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn mandoc_and_groff_have_nothing_to_say() {
+    if writing() {
+        // At the same time as this runs.
+        return;
+    }
+    let mut files: Vec<_> = std::fs::read_dir(pages()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let mut checked = 0;
+    for (tool, arguments) in [
+        ("mandoc", ["-T", "lint", "-W", "style"].as_slice()),
+        ("groff", &["-mdoc", "-T", "utf8", "-ww", "-z"]),
+    ] {
+        if Command::new(tool).arg("--version").output().is_err() {
+            println!("{tool} is not installed: left out");
+            continue;
+        }
+        let output = Command::new(tool).args(arguments).args(&files).output().unwrap();
+        let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        // The pages that ours refer to are ours, and not installed here.
+        let ours = |line: &&str| {
+            let named = line.split_once("referenced manual not found: Xr ");
+            named
+                .and_then(|(_, rest)| rest.split(' ').next())
+                .is_some_and(|name| pages().join(name).with_extension("3").exists())
+        };
+        let said: Vec<_> = said.lines().filter(|line| !ours(line)).collect();
+        assert!(said.is_empty(), "{tool}: {said:#?}");
+        checked += 1;
+    }
+    let required = std::env::var_os("PI0RT_REQUIRE_TOOLS").is_some();
+    assert!(checked == 2 || !required, "mandoc and groff have to be installed");
+}
