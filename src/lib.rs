@@ -21,7 +21,11 @@ pub mod device;
 #[cfg(feature = "engine")]
 pub mod model;
 #[cfg(feature = "engine")]
+pub mod plan;
+#[cfg(feature = "engine")]
 pub mod policy;
+#[cfg(feature = "engine")]
+pub mod tenstorrent;
 
 #[cfg(feature = "client")]
 pub mod capi;

@@ -51,7 +51,8 @@ impl Files {
         Ok(files)
     }
 
-    fn new(dir: &Path, files: Vec<SafeTensors>) -> Result<Self, CheckpointError> {
+    /// These files; no two may hold the same tensor.
+    pub fn new(dir: &Path, files: Vec<SafeTensors>) -> Result<Self, CheckpointError> {
         let mut index = HashMap::new();
         for (f, file) in files.iter().enumerate() {
             for (t, tensor) in file.tensors().enumerate() {

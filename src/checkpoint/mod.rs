@@ -5,6 +5,7 @@
 //! directories, single files and shards, and checks everything before anything is computed.
 
 mod arch;
+mod blank;
 mod convert;
 mod error;
 mod files;

@@ -40,11 +40,11 @@ impl std::fmt::Display for Layout {
 /// # Ok::<(), pi0rt::checkpoint::CheckpointError>(())
 /// ```
 pub struct Checkpoint {
-    files: Files,
-    layout: Layout,
-    arch: Arch,
-    processing: Processing,
-    used: HashSet<String>,
+    pub(super) files: Files,
+    pub(super) layout: Layout,
+    pub(super) arch: Arch,
+    pub(super) processing: Processing,
+    pub(super) used: HashSet<String>,
 }
 
 impl Checkpoint {

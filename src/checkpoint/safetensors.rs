@@ -59,6 +59,19 @@ impl SafeTensors {
         })
     }
 
+    /// Tensors that lie in no file.
+    pub(super) fn of(path: &Path, tensors: Vec<Tensor>) -> Self {
+        let names: Vec<String> = tensors.iter().map(|t| t.name().to_string()).collect();
+        Self {
+            path: path.to_path_buf(),
+            bytes: 0,
+            index: names.iter().cloned().zip(0..).collect(),
+            stored_names: names,
+            tensors,
+            metadata: BTreeMap::new(),
+        }
+    }
+
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path

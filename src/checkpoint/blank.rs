@@ -1,0 +1,60 @@
+//! A checkpoint without files: for planning.
+
+use std::collections::HashSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use memmap2::MmapOptions;
+
+use super::error::CheckpointError;
+use super::files::Files;
+use super::open::{Checkpoint, Layout};
+use super::safetensors::SafeTensors;
+use super::weights::{EMBED_TOKENS, Spec, weights};
+use super::{Arch, Dtype, Processing, Tensor};
+
+impl Checkpoint {
+    /// A model of these sizes whose weights are all zero, for `cameras` cameras. Every tensor shows
+    /// the same zero pages, so even the full size takes no memory.
+    ///
+    /// # Errors
+    /// If the sizes can't be a PI0 model, or no address space is to be had.
+    pub fn blank(arch: &Arch, cameras: usize) -> Result<Self, CheckpointError> {
+        arch.check().map_err(CheckpointError::Arch)?;
+        let dtype = Dtype::Bf16;
+        let embedding =
+            Spec { name: EMBED_TOKENS.into(), shape: vec![arch.vocab_size, arch.width], dims: "" };
+        let specs: Vec<Spec> = weights(arch).into_iter().chain([embedding]).collect();
+        let bytes = |spec: &Spec| spec.shape.iter().product::<usize>() * dtype.size();
+        let most = specs.iter().map(bytes).max().unwrap_or(0);
+        let path = Path::new("(no files)");
+        let zeros = MmapOptions::new()
+            .len(most)
+            .no_reserve_swap()
+            .map_anon()
+            .and_then(memmap2::MmapMut::make_read_only)
+            .map_err(|e| CheckpointError::io(path, "reserve address space", e))?;
+        let zeros = Arc::new(zeros);
+        let used: HashSet<String> = specs.iter().map(|spec| spec.name.clone()).collect();
+        let tensors = specs
+            .into_iter()
+            .map(|spec| {
+                let end = bytes(&spec);
+                Tensor::new(spec.name, dtype, spec.shape, zeros.clone(), 0..end)
+            })
+            .collect();
+        let files = Files::new(path, vec![SafeTensors::of(path, tensors)])?;
+        let processing = Processing {
+            cameras: (0..cameras).map(|i| format!("camera_{i}")).collect(),
+            state: None,
+            action: None,
+            missing_camera_last: true,
+            antialias: false,
+            clean_prompt: false,
+            max_tokens: arch.tokenizer_max_length,
+            truncate_prompt: false,
+            control_rate_hz: None,
+        };
+        Ok(Self { files, layout: Layout::Lerobot, arch: arch.clone(), processing, used })
+    }
+}

@@ -1,0 +1,194 @@
+//! Operations held against a board's rates.
+//!
+//! Two figures per line. The *bound* is what no implementation can go below: every operation takes
+//! the longer of its products at the published peak and its weights and keys at the published
+//! bandwidth. The *expected* time adds what programs on TTNN were seen to lose, each with its
+//! source: [`PRODUCT_EFFICIENCY`], [`DRAM_EFFICIENCY`], [`DISPATCH_SECONDS`].
+
+use std::ops::{Add, Div};
+
+use serde::Serialize;
+
+use super::parts::{Part, Phase};
+use super::trace::{Record, Traced, Work};
+use super::{Format, Sizes};
+use crate::device::Then;
+use crate::model::ledger::Op;
+use crate::tenstorrent::board::tiled;
+use crate::tenstorrent::{Fidelity, WeightDtype};
+
+/// Share of the peak that large products reach: what the prefill of tt-metal's PI0 port was seen to
+/// reach at HiFi2 on a p150. (tt-metal's report `GEMM_FLOPS` has up to 0.96 for single products
+/// that were tuned by hand.)
+pub const PRODUCT_EFFICIENCY: f64 = 0.65;
+
+/// Share of the bandwidth that reads of interleaved tensors, TTNN's default, reach: 190 of 288 GB/s
+/// on Wormhole (tt-metal's report `LLMs`, section 4.6; DRAM-sharded weights 240). Taken for
+/// Blackhole as well.
+pub const DRAM_EFFICIENCY: f64 = 190.0 / 288.0;
+
+/// From the end of one program to the start of the next in a replayed trace: "below 6 µs" (the same).
+pub const DISPATCH_SECONDS: f64 = 6e-6;
+
+/// Programs that TTNN runs for one operation of the [`Device`](crate::device::Device) trait. An
+/// estimate from the operations TTNN has, until a card's profiler counts them.
+fn programs(traced: &Traced) -> usize {
+    match traced.op {
+        Op::LayerNorm | Op::RmsNorm | Op::Copy => 1,
+        // The product adds its bias and applies an activation; a residual is a program of its own.
+        Op::Linear => 1 + usize::from(traced.then == Some(Then::Add)),
+        Op::Rope | Op::CacheWrite | Op::Attention | Op::Embed | Op::EulerStep => 2,
+        // Gate and up in one product, then two slices' worth of reading in one multiplication.
+        Op::Geglu | Op::PatchEmbed => 3,
+        Op::Guide => 5,
+        Op::Write | Op::Read => 0,
+    }
+}
+
+/// What a number of operations cost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct Cost {
+    /// Programs launched.
+    pub programs: f64,
+    /// Multiplications and additions of products and attention.
+    pub flops: f64,
+    /// The same with every size padded to tiles, and heads too: what the matrix engine does.
+    pub tiled_flops: f64,
+    /// Weights read from DRAM, as stored.
+    pub weight_bytes: f64,
+    /// Keys and values read by attention.
+    pub cache_bytes: f64,
+    /// Activations read and written, if they are in DRAM.
+    pub activation_bytes: f64,
+    /// Products at peak, milliseconds.
+    pub arithmetic_ms: f64,
+    /// Weights, keys and values at full bandwidth.
+    pub bandwidth_ms: f64,
+    /// The longer of the two, operation by operation.
+    pub bound_ms: f64,
+    /// Time between programs.
+    pub dispatch_ms: f64,
+    /// With the losses seen, `dispatch_ms` included.
+    pub expected_ms: f64,
+}
+
+impl Cost {
+    /// What bounds it: `arithmetic` or `DRAM`.
+    pub fn bound_by(&self) -> &'static str {
+        if self.arithmetic_ms >= self.bandwidth_ms { "arithmetic" } else { "DRAM" }
+    }
+
+    fn fields(self, other: Self, f: impl Fn(f64, f64) -> f64) -> Self {
+        Self {
+            programs: f(self.programs, other.programs),
+            flops: f(self.flops, other.flops),
+            tiled_flops: f(self.tiled_flops, other.tiled_flops),
+            weight_bytes: f(self.weight_bytes, other.weight_bytes),
+            cache_bytes: f(self.cache_bytes, other.cache_bytes),
+            activation_bytes: f(self.activation_bytes, other.activation_bytes),
+            arithmetic_ms: f(self.arithmetic_ms, other.arithmetic_ms),
+            bandwidth_ms: f(self.bandwidth_ms, other.bandwidth_ms),
+            bound_ms: f(self.bound_ms, other.bound_ms),
+            dispatch_ms: f(self.dispatch_ms, other.dispatch_ms),
+            expected_ms: f(self.expected_ms, other.expected_ms),
+        }
+    }
+}
+
+impl Add for Cost {
+    type Output = Self;
+
+    fn add(self, other: Self) -> Self {
+        self.fields(other, |a, b| a + b)
+    }
+}
+
+impl Div<usize> for Cost {
+    type Output = Self;
+
+    fn div(self, n: usize) -> Self {
+        self.fields(self, |a, _| a / n as f64)
+    }
+}
+
+/// Costs of the operations of one phase with one part's weights.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Line {
+    /// When.
+    pub phase: Phase,
+    /// With which weights.
+    pub part: Part,
+    /// How their products are computed.
+    pub format: Format,
+    /// What it costs.
+    #[serde(flatten)]
+    pub cost: Cost,
+}
+
+/// Costs by phase and part.
+pub(super) fn lines(sizes: &Sizes<'_>, record: &Record) -> Vec<Line> {
+    let mut lines = Vec::new();
+    for &phase in Phase::ALL {
+        for &part in Part::ALL {
+            let mut ops = record.ops.iter().filter(|t| (t.phase, t.part) == (phase, part)).peekable();
+            if ops.peek().is_some() {
+                let cost = ops.fold(Cost::default(), |sum, op| sum + cost(sizes, record, op));
+                lines.push(Line { phase, part, format: sizes.config.format(part), cost });
+            }
+        }
+    }
+    lines
+}
+
+fn cost(sizes: &Sizes<'_>, record: &Record, traced: &Traced) -> Cost {
+    let Format { weights, fidelity } = sizes.config.format(traced.part);
+    let mut cost = Cost { programs: programs(traced) as f64, ..Cost::default() };
+    let mut fidelity = fidelity;
+    // Products read bf16, write f32 (the residual stream is f32); all else is f32 on both sides.
+    match traced.work {
+        Work::Product { matrix, rows, out, f32 } => {
+            let matrix = &record.matrices[matrix];
+            let (n, k) = sizes.stored(matrix);
+            cost.flops = flops(rows, matrix.rows, matrix.cols);
+            cost.tiled_flops = flops(tiled(rows), n, k);
+            cost.weight_bytes = weights.matrix_bytes(n, k) as f64;
+            cost.activation_bytes = bytes(WeightDtype::Bf16, rows, k) + bytes(WeightDtype::F32, rows, out);
+            if f32 {
+                fidelity = Fidelity::HiFi4;
+            }
+        }
+        Work::Attend { cache, rows, heads, block, keys } => {
+            let cache = record.caches[cache];
+            let head = tiled(cache.head_dim);
+            let blocks = rows / block;
+            let pairs = |q: usize, k: usize, d: usize| 2.0 * (heads * blocks) as f64 * flops(q, k, d);
+            cost.flops = pairs(block, keys, cache.head_dim);
+            cost.tiled_flops = pairs(tiled(block), tiled(keys), head);
+            cost.cache_bytes = 2.0 * (blocks * cache.heads) as f64 * bytes(WeightDtype::Bf16, keys, head);
+            cost.activation_bytes = 2.0 * bytes(WeightDtype::Bf16, rows, heads * head);
+        }
+        Work::Elements { rows, read, written } => {
+            cost.activation_bytes =
+                bytes(WeightDtype::F32, rows, read) + bytes(WeightDtype::F32, rows, written);
+        }
+    }
+    let moved = cost.weight_bytes + cost.cache_bytes;
+    let arithmetic = cost.tiled_flops / sizes.board.peak(fidelity);
+    let bandwidth = moved / sizes.board.dram_rate;
+    let dispatch = cost.programs * DISPATCH_SECONDS;
+    let busy = (moved + cost.activation_bytes) / (sizes.board.dram_rate * DRAM_EFFICIENCY);
+    cost.arithmetic_ms = 1e3 * arithmetic;
+    cost.bandwidth_ms = 1e3 * bandwidth;
+    cost.bound_ms = 1e3 * arithmetic.max(bandwidth);
+    cost.dispatch_ms = 1e3 * dispatch;
+    cost.expected_ms = 1e3 * ((arithmetic / PRODUCT_EFFICIENCY).max(busy) + dispatch);
+    cost
+}
+
+fn flops(m: usize, n: usize, k: usize) -> f64 {
+    2.0 * m as f64 * n as f64 * k as f64
+}
+
+fn bytes(dtype: WeightDtype, rows: usize, cols: usize) -> f64 {
+    dtype.matrix_bytes(rows, cols) as f64
+}

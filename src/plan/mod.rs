@@ -1,0 +1,189 @@
+//! What a model will need of a Tenstorrent board, and how long a chunk can be expected to take,
+//! before a card is opened.
+//!
+//! The list of operations is the model's own: [`Pi0`] is loaded onto a device that computes nothing
+//! and writes down what it is asked ([`trace`]), so a plan can't drift from the forward pass.
+//! [`memory`] adds up DRAM and L1, [`cost`] holds the operations against the board's rates.
+//!
+//! ```
+//! use pi0rt::{checkpoint::Arch, plan::{Config, fits}, tenstorrent::Board};
+//! let plan = fits(&Board::P150, &Arch::full(), &Config::default())?;
+//! assert!(plan.total.bound_ms < plan.total.expected_ms);
+//! # Ok::<(), pi0rt::device::DeviceError>(())
+//! ```
+
+pub mod cost;
+pub mod memory;
+mod parts;
+mod trace;
+
+use serde::Serialize;
+
+use crate::checkpoint::{Arch, Checkpoint};
+use crate::device::DeviceError;
+use crate::model::{Inputs, ModelError, Pi0};
+use crate::tenstorrent::{Board, Fidelity, WeightDtype};
+use cost::{Cost, Line};
+use memory::Memory;
+pub use parts::{Part, Phase};
+use trace::{Record, Trace};
+
+/// What is to run, and with which formats.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Config {
+    /// Cameras present.
+    pub cameras: usize,
+    /// Text tokens; `None`: as many as a prompt may have.
+    pub tokens: Option<usize>,
+    /// Euler steps; `None`: the model's.
+    pub steps: Option<usize>,
+    /// Bytes of DRAM kept for captured traces.
+    pub trace_region: u64,
+    formats: [Format; Part::ALL.len()],
+}
+
+/// How one part's products are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Format {
+    /// Weights in DRAM.
+    pub weights: WeightDtype,
+    /// Passes of the matrix engine.
+    pub fidelity: Fidelity,
+}
+
+impl Default for Config {
+    /// Three cameras, bfp8 weights at HiFi2; the embedding table in bf16, the suffix in f32.
+    fn default() -> Self {
+        let format = Format { weights: WeightDtype::Bfp8, fidelity: Fidelity::HiFi2 };
+        let mut formats = [format; Part::ALL.len()];
+        formats[Part::Text as usize].weights = WeightDtype::Bf16;
+        formats[Part::Suffix as usize] = Format { weights: WeightDtype::F32, fidelity: Fidelity::HiFi4 };
+        Self { cameras: 3, tokens: None, steps: None, trace_region: 64 << 20, formats }
+    }
+}
+
+impl Config {
+    /// The formats of a part.
+    pub fn format(&self, part: Part) -> Format {
+        self.formats[part as usize]
+    }
+
+    /// The formats of a part, to change.
+    pub fn format_mut(&mut self, part: Part) -> &mut Format {
+        &mut self.formats[part as usize]
+    }
+}
+
+/// A model on a board.
+#[derive(Clone, Debug, Serialize)]
+pub struct Plan {
+    /// The board.
+    pub board: Board,
+    /// Cameras present.
+    pub cameras: usize,
+    /// Text tokens.
+    pub tokens: usize,
+    /// Euler steps.
+    pub steps: usize,
+    /// DRAM and L1.
+    pub memory: Memory,
+    /// Costs of one chunk, by phase and part, in the order of the forward pass.
+    pub lines: Vec<Line>,
+    /// Everything.
+    pub total: Cost,
+    /// One Euler step.
+    pub step: Cost,
+}
+
+/// Plans a model of these sizes on a board.
+///
+/// # Errors
+/// [`DeviceError::Memory`], with the figures, if DRAM or a core's L1 is too small;
+/// [`DeviceError::Unsupported`] if the model can't be run as `config` says.
+pub fn fits(board: &Board, arch: &Arch, config: &Config) -> Result<Plan, DeviceError> {
+    let plan = plan(board, arch, config)?;
+    plan.memory.check(board)?;
+    Ok(plan)
+}
+
+/// As [`fits`], for a model that need not fit.
+///
+/// # Errors
+/// [`DeviceError::Unsupported`] if the model can't be run as `config` says.
+pub fn plan(board: &Board, arch: &Arch, config: &Config) -> Result<Plan, DeviceError> {
+    let tokens = config.tokens.unwrap_or(arch.tokenizer_max_length);
+    let steps = config.steps.unwrap_or(arch.num_inference_steps);
+    let record = record(arch, config.cameras, tokens, steps).map_err(|why| refuse(board, &*why))?;
+    let sizes = Sizes { board, arch, config };
+    let lines = cost::lines(&sizes, &record);
+    let sum = |phase: Option<Phase>| {
+        let chosen = lines.iter().filter(|l| phase.is_none_or(|p| p == l.phase));
+        chosen.fold(Cost::default(), |sum, line| sum + line.cost)
+    };
+    Ok(Plan {
+        board: *board,
+        cameras: config.cameras,
+        tokens,
+        steps,
+        memory: memory::memory(&sizes, &record),
+        total: sum(None),
+        step: sum(Some(Phase::Denoise)) / steps,
+        lines,
+    })
+}
+
+fn refuse(board: &Board, why: &dyn std::error::Error) -> DeviceError {
+    let device = board.name.to_string();
+    DeviceError::Unsupported { what: "this model".into(), device, why: why.to_string() }
+}
+
+/// What every part of a plan looks things up in.
+struct Sizes<'a> {
+    board: &'a Board,
+    arch: &'a Arch,
+    config: &'a Config,
+}
+
+impl Sizes<'_> {
+    /// Rows and columns of a matrix as stored: heads padded to whole tiles (SDPA takes no other),
+    /// then the matrix.
+    fn stored(&self, matrix: &trace::Matrix) -> (usize, usize) {
+        use crate::tenstorrent::board::tiled;
+        let head = match Part::of(&matrix.name) {
+            Part::VisionAttention => self.arch.vision_head_dim(),
+            Part::PrefixAttention | Part::ExpertAttention => self.arch.head_dim,
+            _ => return (tiled(matrix.rows), tiled(matrix.cols)),
+        };
+        let padded = |n: usize| n / head * tiled(head);
+        match matrix.name.contains("out_proj") || matrix.name.contains("o_proj") {
+            true => (tiled(matrix.rows), padded(matrix.cols)),
+            false => (padded(matrix.rows), tiled(matrix.cols)),
+        }
+    }
+}
+
+/// One chunk of a model of these sizes, written down.
+fn record(
+    arch: &Arch,
+    cameras: usize,
+    tokens: usize,
+    steps: usize,
+) -> Result<Record, Box<dyn std::error::Error>> {
+    let checkpoint = Checkpoint::blank(arch, cameras)?;
+    let mut trace = Trace::default();
+    let mut model = Pi0::load(&checkpoint, Box::new(trace.clone()), steps)?;
+    let images = vec![0.0; cameras * 3 * arch.image_size * arch.image_size];
+    let mut actions = vec![0.0; arch.chunk_size * arch.max_action_dim];
+    let inputs = Inputs {
+        images: &images,
+        tokens: &vec![0; tokens],
+        state: &vec![0.0; arch.max_state_dim],
+        noise: &actions.clone(),
+        rtc: None,
+    };
+    model.sample_with(&inputs, &mut actions, Some(&mut trace)).map_err(Box::<ModelError>::new)?;
+    Ok(std::mem::take(&mut *trace.record()))
+}
+
+#[cfg(test)]
+mod tests;

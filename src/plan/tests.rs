@@ -1,0 +1,142 @@
+use super::*;
+use crate::checkpoint::synth::preset;
+use crate::model::ledger::Op;
+
+fn full(board: &Board, config: &Config) -> Plan {
+    fits(board, &Arch::full(), config).unwrap()
+}
+
+fn uniform(weights: WeightDtype, fidelity: Fidelity) -> Config {
+    let mut config = Config::default();
+    for &part in Part::ALL {
+        *config.format_mut(part) = Format { weights, fidelity };
+    }
+    config
+}
+
+#[track_caller]
+fn near(got: f64, expected: f64, within: f64) {
+    assert!((got / expected - 1.0).abs() < within, "{got}, expected {expected}");
+}
+
+fn phase(plan: &Plan, phase: Phase) -> Cost {
+    plan.lines.iter().filter(|l| l.phase == phase).fold(Cost::default(), |sum, l| sum + l.cost)
+}
+
+#[test]
+fn work_is_the_papers() {
+    let plan = full(&Board::N150, &Config::default());
+    // GFLOP of products and attention, counted by hand from PI0's sizes. The last prefix layer
+    // computes only keys and values; the state token runs once.
+    near(phase(&plan, Phase::Vision).flops + phase(&plan, Phase::Projector).flops, 660.5e9, 0.01);
+    near(phase(&plan, Phase::Prefix).flops, (3332.5 - 183.0) * 1e9, 0.01);
+    near(phase(&plan, Phase::Denoise).flops + phase(&plan, Phase::State).flops, (386.1 - 7.5) * 1e9, 0.01);
+}
+
+#[test]
+fn bounds_are_the_published_rooflines() {
+    // 4379 GFLOP at peak for all that is not denoising, and the expert's weights ten times.
+    near(full(&Board::N150, &uniform(WeightDtype::Bfp8, Fidelity::HiFi2)).total.bound_ms, 42.0, 0.08);
+    near(full(&Board::N150, &uniform(WeightDtype::Bf16, Fidelity::HiFi4)).total.bound_ms, 83.0, 0.08);
+    near(full(&Board::P150, &uniform(WeightDtype::Bfp8, Fidelity::HiFi2)).total.bound_ms, 17.6, 0.08);
+    let step = full(&Board::P150, &uniform(WeightDtype::Bfp8, Fidelity::HiFi2)).step;
+    near(step.bandwidth_ms, 0.65, 0.1);
+    assert_eq!(step.bound_by(), "DRAM");
+}
+
+#[test]
+fn a_plan_has_every_operation_of_the_model() {
+    let arch = preset("tiny").unwrap();
+    let record = record(&arch, 2, 5, 3).unwrap();
+    let count = |op| record.ops.iter().filter(|t| t.op == op).count();
+    // Two vision blocks, one whole prefix layer, one expert layer for the state, two for each step.
+    assert_eq!(count(Op::Attention), 2 + 1 + 1 + 2 * 3);
+    assert_eq!(count(Op::Geglu), 1 + 1 + 2 * 3);
+    assert_eq!((count(Op::PatchEmbed), count(Op::EulerStep)), (1, 3));
+    let mut model = Pi0::load(
+        &Checkpoint::blank(&arch, 2).unwrap(),
+        Box::new(crate::device::reference::Reference::new()),
+        3,
+    )
+    .unwrap();
+    let image = vec![0.0; 2 * 3 * arch.image_size * arch.image_size];
+    let chunk = vec![0.0; arch.chunk_size * arch.max_action_dim];
+    let inputs = Inputs { images: &image, tokens: &[1; 5], state: &[0.0; 32], noise: &chunk, rtc: None };
+    model.sample(&inputs, &mut chunk.clone()).unwrap();
+    let device: u32 = crate::model::Module::ALL.iter().map(|&m| model.ledger().module(m).device).sum();
+    assert_eq!(record.ops.len(), device as usize);
+}
+
+#[test]
+fn parts_share_out_all_weights() {
+    let plan = full(&Board::N150, &Config::default());
+    let parameters: u64 = plan.memory.weights.iter().map(|w| w.parameters).sum();
+    let vectors = 3_238_048_528 - parameters as i64;
+    // Biases and norms are vectors; the last layer's keys and values are stored twice; time's half of
+    // the action MLP's first product isn't stored.
+    let twice = 512 * (2048 + 1024);
+    let left_out = 1024 * 1024;
+    assert!((0..1_000_000).contains(&(vectors + twice - left_out)), "{vectors}");
+    assert!(plan.memory.weights.iter().all(|w| w.parameters > 0));
+}
+
+#[test]
+fn heads_are_stored_in_whole_tiles() {
+    let arch = Arch::full();
+    let (board, config) = (Board::N150, Config::default());
+    let sizes = Sizes { board: &board, arch: &arch, config: &config };
+    let stored = |name: &str, rows, cols| {
+        let name = format!("vision_tower.x.layers.0.self_attn.{name}.weight");
+        sizes.stored(&trace::Matrix { name, rows, cols })
+    };
+    assert_eq!(stored("q_proj", 3 * 1152, 1152), (3 * 16 * 96, 1152));
+    assert_eq!(stored("out_proj", 1152, 1152), (1152, 16 * 96));
+}
+
+#[test]
+fn what_is_too_large_is_refused_with_figures() {
+    for board in [Board::N150, Board::N300, Board::P150] {
+        full(&board, &uniform(WeightDtype::Bf16, Fidelity::HiFi4));
+    }
+    let deep = Arch { depth: 36, ..Arch::full() };
+    let f32 = uniform(WeightDtype::F32, Fidelity::HiFi4);
+    let error = fits(&Board::N150, &deep, &f32).unwrap_err();
+    let DeviceError::Memory { bytes, .. } = &error else { panic!("{error}") };
+    assert!(*bytes > 12 << 30, "{bytes}");
+    let text = error.to_string();
+    for part in ["DRAM of n150", "12884901888", "weights take", &bytes.to_string()] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    fits(&Board::P150, &deep, &f32).unwrap();
+
+    let wide = Arch { width: 1 << 16, ..preset("tiny").unwrap() };
+    let text = fits(&Board::P150, &wide, &Config::default()).unwrap_err().to_string();
+    assert!(text.contains("L1 of p150") && text.contains("usable"), "{text}");
+}
+
+#[test]
+fn what_can_not_run_is_refused() {
+    let arch = preset("tiny").unwrap();
+    for (config, says) in [
+        (Config { cameras: 0, ..Config::default() }, "cameras"),
+        (Config { cameras: 9, ..Config::default() }, "cameras"),
+        (Config { tokens: Some(0), ..Config::default() }, "tokens"),
+        (Config { tokens: Some(4000), ..Config::default() }, "tokens"),
+        (Config { steps: Some(0), ..Config::default() }, "steps"),
+    ] {
+        let text = fits(&Board::P150, &arch, &config).unwrap_err().to_string();
+        assert!(text.contains(says) && text.contains("p150"), "{text}");
+    }
+}
+
+#[test]
+fn smaller_formats_move_less_and_fewer_phases_take_less() {
+    let mut config = Config::default();
+    let plan = full(&Board::P150, &config);
+    config.format_mut(Part::ExpertMlp).weights = WeightDtype::Bfp4;
+    let less = full(&Board::P150, &config);
+    assert!(less.step.weight_bytes < plan.step.weight_bytes && less.step.bound_ms < plan.step.bound_ms);
+    assert_eq!(phase(&less, Phase::Prefix).bound_ms, phase(&plan, Phase::Prefix).bound_ms);
+    config.format_mut(Part::PrefixMlp).fidelity = Fidelity::LoFi;
+    assert!(full(&Board::P150, &config).total.arithmetic_ms < less.total.arithmetic_ms);
+}

@@ -1,0 +1,268 @@
+//! A device that computes nothing and writes down what it is asked: the model's own list of
+//! operations.
+
+use std::ops::Range;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::parts::{Part, Phase};
+use crate::checkpoint::Tensor;
+use crate::device::{
+    Attention, Buffer, Device, DeviceError, Guidance, Keys, KvCache, OpResult, PatchEmbed, Ran, Role, Rope,
+    Table, Then, Vector, View, Weight,
+};
+use crate::model::ledger::Op;
+use crate::model::{Source, Stage, Tap};
+
+/// A matrix the model multiplies with, `[rows, cols]`.
+#[derive(Clone, Debug)]
+pub struct Matrix {
+    /// Name of its first tensor.
+    pub name: String,
+    pub rows: usize,
+    pub cols: usize,
+}
+
+/// A KV cache.
+#[derive(Clone, Copy, Debug)]
+pub struct Cache {
+    pub layers: usize,
+    pub rows: usize,
+    pub heads: usize,
+    pub head_dim: usize,
+}
+
+/// What an operation works on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// `rows` tokens times a matrix, in f32 if the input is a stream; `out` columns are written.
+    Product { matrix: usize, rows: usize, out: usize, f32: bool },
+    /// `rows` queries of `heads` heads, in blocks of `block` rows, each seeing `keys` rows of a cache.
+    Attend { cache: usize, rows: usize, heads: usize, block: usize, keys: usize },
+    /// Element by element: `rows` tokens, `read` columns in and `written` out, f32.
+    Elements { rows: usize, read: usize, written: usize },
+}
+
+/// One operation and where in the forward pass it is.
+#[derive(Clone, Copy, Debug)]
+pub struct Traced {
+    pub op: Op,
+    pub then: Option<Then>,
+    pub work: Work,
+    pub phase: Phase,
+    pub part: Part,
+}
+
+/// Everything the model has asked for.
+#[derive(Default)]
+pub struct Record {
+    pub ops: Vec<Traced>,
+    pub matrices: Vec<Matrix>,
+    /// Length of every vector, with the part it was loaded for.
+    pub vectors: Vec<usize>,
+    /// Token and position embeddings, `(name, rows, cols)`.
+    pub tables: Vec<(String, usize, usize)>,
+    pub buffers: Vec<(Role, usize, usize)>,
+    pub caches: Vec<Cache>,
+    /// Operations that no stage has closed yet.
+    open: Vec<(Op, Option<Then>, Work)>,
+}
+
+impl Record {
+    /// Puts the open operations into `phase`. One without a matrix belongs to the part of the next
+    /// product (a norm goes before one), else of the last (a cache is written after one).
+    fn close(&mut self, phase: Phase) {
+        let parts: Vec<Option<Part>> = self
+            .open
+            .iter()
+            .map(|(_, _, work)| match work {
+                Work::Product { matrix, .. } => Some(Part::of(&self.matrices[*matrix].name)),
+                _ => None,
+            })
+            .collect();
+        for (i, (op, then, work)) in self.open.drain(..).enumerate() {
+            let next = parts[i..].iter().flatten().next();
+            let last = parts[..i].iter().flatten().next_back();
+            let part = *next.or(last).unwrap_or(&phase.embedding());
+            self.ops.push(Traced { op, then, work, phase, part });
+        }
+    }
+}
+
+/// The tracing device, and the tap that tells it where in the forward pass it is.
+#[derive(Clone, Default)]
+pub struct Trace(Arc<Mutex<Record>>);
+
+impl Trace {
+    /// What was recorded.
+    pub fn record(&self) -> MutexGuard<'_, Record> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn enter(&self, op: Op, work: Work) -> OpResult {
+        self.enter_then(op, None, work)
+    }
+
+    fn enter_then(&self, op: Op, then: Option<Then>, work: Work) -> OpResult {
+        self.record().open.push((op, then, work));
+        Ok(Ran::Device)
+    }
+
+    fn product(
+        &self,
+        op: Op,
+        then: Option<Then>,
+        x: View,
+        weight: Weight,
+        rows: usize,
+        out: usize,
+    ) -> OpResult {
+        let f32 = self.record().buffers[x.buffer.0 as usize].0 == Role::Stream;
+        self.enter_then(op, then, Work::Product { matrix: weight.0 as usize, rows, out, f32 })
+    }
+
+    fn elements(&self, op: Op, x: View, inputs: usize, out: View) -> OpResult {
+        self.enter(op, Work::Elements { rows: x.rows, read: inputs * x.cols, written: out.cols })
+    }
+}
+
+impl Tap for Trace {
+    fn at(&mut self, stage: Stage, _: Source<'_>, _: &mut dyn Device) -> Result<(), DeviceError> {
+        self.record().close(Phase::of(stage));
+        Ok(())
+    }
+}
+
+fn push<T>(list: &mut Vec<T>, item: T) -> u32 {
+    list.push(item);
+    list.len() as u32 - 1
+}
+
+impl Device for Trace {
+    fn describe(&self) -> String {
+        "trace (computes nothing)".into()
+    }
+
+    fn weight(&mut self, parts: &[&Tensor], cols: Option<Range<usize>>) -> Result<Weight, DeviceError> {
+        let matrix = Matrix {
+            name: parts.first().map_or("", |t| t.name()).to_string(),
+            rows: parts.iter().map(|t| t.rows()).sum(),
+            cols: cols.map_or(parts.first().map_or(0, |t| t.cols()), |c| c.len()),
+        };
+        Ok(Weight(push(&mut self.record().matrices, matrix)))
+    }
+
+    fn gated_weight(&mut self, gate: &Tensor, up: &Tensor) -> Result<Weight, DeviceError> {
+        self.weight(&[gate, up], None)
+    }
+
+    fn vector(&mut self, values: &[f32]) -> Result<Vector, DeviceError> {
+        Ok(Vector(push(&mut self.record().vectors, values.len())))
+    }
+
+    fn table(&mut self, tensor: &Tensor) -> Result<Table, DeviceError> {
+        let table = (tensor.name().to_string(), tensor.rows(), tensor.cols());
+        Ok(Table(push(&mut self.record().tables, table)))
+    }
+
+    fn buffer(&mut self, role: Role, rows: usize, cols: usize) -> Result<Buffer, DeviceError> {
+        Ok(Buffer(push(&mut self.record().buffers, (role, rows, cols))))
+    }
+
+    fn kv_cache(
+        &mut self,
+        layers: usize,
+        rows: usize,
+        heads: usize,
+        head_dim: usize,
+    ) -> Result<KvCache, DeviceError> {
+        Ok(KvCache(push(&mut self.record().caches, Cache { layers, rows, heads, head_dim })))
+    }
+
+    fn seal(&mut self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn bytes(&self) -> usize {
+        0
+    }
+
+    fn write(&mut self, _: &[f32], _: View) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn write_tokens(&mut self, _: &[u32], _: View) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    fn read(&mut self, _: View, out: &mut [f32]) -> Result<(), DeviceError> {
+        out.fill(0.0);
+        Ok(())
+    }
+
+    fn read_kv(
+        &mut self,
+        _: KvCache,
+        _: usize,
+        _: Range<usize>,
+        k: &mut [f32],
+        v: &mut [f32],
+    ) -> Result<(), DeviceError> {
+        k.fill(0.0);
+        v.fill(0.0);
+        Ok(())
+    }
+
+    fn patch_embed(&mut self, images: View, args: PatchEmbed, out: View) -> OpResult {
+        self.product(Op::PatchEmbed, None, images, args.weight, out.rows, out.cols)
+    }
+
+    fn embed(&mut self, _: Table, ids: View, _: f32, out: View) -> OpResult {
+        self.enter(Op::Embed, Work::Elements { rows: ids.rows, read: out.cols, written: out.cols })
+    }
+
+    fn layer_norm(&mut self, x: View, _: Vector, _: Vector, _: f32, out: View) -> OpResult {
+        self.elements(Op::LayerNorm, x, 1, out)
+    }
+
+    fn rms_norm(&mut self, x: View, _: Vector, _: f32, out: View) -> OpResult {
+        self.elements(Op::RmsNorm, x, 1, out)
+    }
+
+    fn linear(&mut self, x: View, weight: Weight, _: Option<Vector>, then: Then, out: View) -> OpResult {
+        self.product(Op::Linear, Some(then), x, weight, x.rows, out.cols)
+    }
+
+    fn geglu(&mut self, x: View, weight: Weight, out: View) -> OpResult {
+        self.product(Op::Geglu, None, x, weight, x.rows, out.cols)
+    }
+
+    fn rope(&mut self, x: View, _: Option<Rope>, out: View) -> OpResult {
+        self.elements(Op::Rope, x, 1, out)
+    }
+
+    fn cache_write(&mut self, _: KvCache, _: usize, _: usize, k: View, v: View, _: Option<Rope>) -> OpResult {
+        let cols = k.cols + v.cols;
+        self.enter(Op::CacheWrite, Work::Elements { rows: k.rows, read: cols, written: cols })
+    }
+
+    fn attention(&mut self, q: View, cache: KvCache, _: usize, args: Attention, _: View) -> OpResult {
+        let (block, keys) = match args.keys {
+            Keys::First(n) => (q.rows, n),
+            Keys::Blocks(n) => (n, n),
+        };
+        let work = Work::Attend { cache: cache.0 as usize, rows: q.rows, heads: args.heads, block, keys };
+        self.enter(Op::Attention, work)
+    }
+
+    fn copy(&mut self, x: View, out: View) -> OpResult {
+        self.elements(Op::Copy, x, 1, out)
+    }
+
+    fn guide(&mut self, v: View, x: View, _: View, _: View, _: Guidance) -> OpResult {
+        self.elements(Op::Guide, x, 3, v)
+    }
+
+    fn euler_step(&mut self, x: View, v: View, _: f32) -> OpResult {
+        self.elements(Op::EulerStep, v, 2, x)
+    }
+}

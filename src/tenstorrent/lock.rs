@@ -1,0 +1,152 @@
+//! One process a card.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read, Seek, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rustix::fs::{FlockOperation, OFlags, flock};
+use rustix::io::Errno;
+
+/// Pause between two attempts.
+const RETRY: Duration = Duration::from_millis(20);
+
+/// The right to drive `/dev/tenstorrent/N`: an exclusive lock (`flock`) on
+/// `DIR/pi0rt-tenstorrent-N.lock`, which says who holds it. The system gives it up when its process
+/// ends, however it ends. The file stays: removing it would let two processes lock two files.
+#[derive(Debug)]
+pub struct DeviceLock {
+    file: File,
+    path: PathBuf,
+}
+
+/// Who holds a lock, as the file says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Process.
+    pub pid: u32,
+    /// When it took the lock, seconds since 1970.
+    pub since: u64,
+    /// Its command line.
+    pub command: String,
+}
+
+impl std::fmt::Display for Holder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let held = now().saturating_sub(self.since);
+        write!(f, "process {} ({}), which has had it for {held} s", self.pid, self.command)
+    }
+}
+
+/// Why a card can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    /// Another process has it.
+    #[error("/dev/tenstorrent/{node} is in use by {}; waited {} ms for it", name(holder), waited.as_millis())]
+    Busy {
+        /// N of the device node.
+        node: u32,
+        /// Who, if the lock file says so yet.
+        holder: Option<Holder>,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// The lock file can't be used.
+    #[error("{}: cannot {doing}: {why}", path.display())]
+    Io {
+        /// The lock file.
+        path: PathBuf,
+        /// What was attempted.
+        doing: &'static str,
+        /// The system's answer.
+        why: std::io::Error,
+    },
+}
+
+fn name(holder: &Option<Holder>) -> String {
+    holder.as_ref().map_or("a process that has not given its name".into(), Holder::to_string)
+}
+
+impl DeviceLock {
+    /// Where lock files are by default: a directory that every user may write to.
+    pub const DIR: &str = "/run/lock";
+
+    /// Takes the lock of `/dev/tenstorrent/node`, waiting for at most `timeout` (zero: not at all).
+    ///
+    /// # Errors
+    /// [`LockError::Busy`] names the holder.
+    pub fn take(dir: &Path, node: u32, timeout: Duration) -> Result<Self, LockError> {
+        let path = dir.join(format!("pi0rt-tenstorrent-{node}.lock"));
+        let io = |doing| {
+            let path = path.clone();
+            move |why| LockError::Io { path, doing, why }
+        };
+        let mut file = open(&path).map_err(io("open"))?;
+        let start = Instant::now();
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(Errno::WOULDBLOCK) if start.elapsed() < timeout => {
+                    std::thread::sleep(RETRY.min(timeout));
+                }
+                Err(Errno::WOULDBLOCK) => {
+                    return Err(LockError::Busy { node, holder: holder(&mut file), waited: start.elapsed() });
+                }
+                Err(Errno::INTR) => {}
+                Err(why) => return Err(io("lock")(why.into())),
+            }
+        }
+        let command: Vec<String> = std::env::args_os().map(|a| a.to_string_lossy().into_owned()).collect();
+        let command: String = command.join(" ").escape_debug().take(200).collect();
+        let text = format!("{} {} {command}\n", std::process::id(), now());
+        let written =
+            file.set_len(0).and_then(|()| file.rewind()).and_then(|()| file.write_all(text.as_bytes()));
+        written.map_err(io("write"))?;
+        Ok(Self { file, path })
+    }
+
+    /// The lock file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for DeviceLock {
+    fn drop(&mut self) {
+        // Closing the file gives the lock up. A name that stays would only be read while locked.
+        let _ = self.file.set_len(0);
+    }
+}
+
+/// Opens the file, or makes it, for every user. Making it comes second: in a sticky directory Linux
+/// refuses `O_CREAT` on somebody else's file.
+fn open(path: &Path) -> std::io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).custom_flags(OFlags::NOFOLLOW.bits() as i32).mode(0o666);
+    match options.open(path) {
+        Err(e) if e.kind() == ErrorKind::NotFound => {
+            let file = options.create(true).truncate(false).open(path)?;
+            // Past the umask. If somebody else was faster, it is theirs to set.
+            let _ = file.set_permissions(std::fs::Permissions::from_mode(0o666));
+            Ok(file)
+        }
+        opened => opened,
+    }
+}
+
+fn holder(file: &mut File) -> Option<Holder> {
+    let mut text = String::new();
+    file.rewind().ok()?;
+    file.take(4096).read_to_string(&mut text).ok()?;
+    let mut words = text.trim_end().splitn(3, ' ');
+    Some(Holder {
+        pid: words.next()?.parse().ok()?,
+        since: words.next()?.parse().ok()?,
+        command: words.next()?.escape_debug().to_string(),
+    })
+}
+
+fn now() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
