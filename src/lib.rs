@@ -9,7 +9,8 @@
 //!   weights, owns the device and turns observations into chunks of actions.
 //!
 //! Each layer knows only those below it: `daemon → policy → model → device → checkpoint`, and
-//! `capi → client → control, shm`. PI0's forward pass is written once, in [`model`], over the
+//! `capi → client → control, shm`. [`plan`] stands beside the policy: it holds the model's operations
+//! against the boards that [`tenstorrent`] knows. PI0's forward pass is written once, in [`model`], over the
 //! [`Device`](device::Device) trait.
 #![deny(unsafe_op_in_unsafe_fn)]
 #![warn(missing_docs)]

@@ -6,9 +6,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use pi0rt::checkpoint::{Checkpoint, Normalization, Tensor};
+use pi0rt::device::DeviceError;
+use pi0rt::plan::{Config, Plan, plan};
+use pi0rt::tenstorrent::Board;
 use serde_json::{Value, json};
 
 use crate::CommandResult;
+use crate::plan::FormatArgs;
 
 /// Show what a checkpoint holds
 ///
@@ -18,25 +22,100 @@ pub struct Args {
     /// Checkpoint directory, lerobot's layout or openpi's
     #[arg(value_name = "DIR")]
     checkpoint: PathBuf,
+    /// Also show what the model needs of a device's memory, and on which boards it fits
+    #[arg(long, value_enum)]
+    device: Option<Device>,
+    #[command(flatten)]
+    formats: FormatArgs,
     /// Machine-readable output
     #[arg(long)]
     json: bool,
 }
 
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Device {
+    /// Tenstorrent's boards; none is opened
+    Ttnn,
+}
+
 pub fn run(args: &Args) -> CommandResult {
     let checkpoint = Checkpoint::open(&args.checkpoint)?;
+    let plans = match args.device {
+        Some(Device::Ttnn) => Some(board_plans(&checkpoint, args.formats.config()?)?),
+        None => None,
+    };
     let text = if args.json {
-        let mut text = serde_json::to_string_pretty(&report(&checkpoint))?;
-        text.push('\n');
-        text
+        let mut report = report(&checkpoint);
+        if let Some(plans) = &plans {
+            report["ttnn"] = report_memory(plans);
+        }
+        serde_json::to_string_pretty(&report)? + "\n"
     } else {
-        describe(&checkpoint)
+        describe(&checkpoint) + &plans.map_or(String::new(), |plans| describe_memory(&plans))
     };
     // A closed pipe (`| head`) is no failure.
     match std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e.into()),
         _ => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// The model on every board, whether it fits or not.
+fn board_plans(checkpoint: &Checkpoint, mut config: Config) -> Result<Vec<Plan>, DeviceError> {
+    config.cameras = checkpoint.processing().cameras.len();
+    [Board::N150, Board::N300, Board::P150]
+        .iter()
+        .map(|board| plan(board, checkpoint.arch(), &config))
+        .collect()
+}
+
+fn report_memory(plans: &[Plan]) -> Value {
+    let memory = &plans[0].memory;
+    let boards: Vec<Value> = plans
+        .iter()
+        .map(|plan| {
+            let refusal = plan.memory.check(&plan.board).err().map(|e| e.to_string());
+            json!({"board": plan.board, "fits": refusal.is_none(), "why_not": refusal, "l1": plan.memory.l1})
+        })
+        .collect();
+    json!({"weights": memory.weights, "rest": memory.rest, "dram_bytes": memory.dram_bytes, "boards": boards})
+}
+
+fn describe_memory(plans: &[Plan]) -> String {
+    let memory = &plans[0].memory;
+    let mut page = Page { text: String::from("\n") };
+    page.line("ttnn", "DRAM, weights as stored (tiles of 32×32, heads padded to tiles)");
+    for w in &memory.weights {
+        let parameters = grouped(w.parameters as usize);
+        let size = bytes(w.bytes as usize);
+        page.line(
+            "",
+            format!("{:<22}{:<5}{parameters:>14} parameters {size:>10}", w.part.name(), w.dtype.name()),
+        );
+    }
+    for item in &memory.rest {
+        page.line("", format!("{:<46}{:>16}", item.what, bytes(item.bytes as usize)));
+    }
+    page.line("", format!("{:<46}{:>16}", "all", bytes(memory.dram_bytes as usize)));
+    for plan in plans {
+        let Board { name, dram_bytes, .. } = plan.board;
+        match plan.memory.check(&plan.board) {
+            Ok(()) => page.line(
+                name,
+                format!("fits: DRAM {} of {}", bytes(memory.dram_bytes as usize), bytes(dram_bytes as usize)),
+            ),
+            Err(why) => page.line(name, format!("does not fit: {why}")),
+        }
+        for l1 in &plan.memory.l1 {
+            let (needs, usable) = (bytes(l1.bytes as usize), bytes(plan.board.l1_usable()));
+            let rounds = if l1.rounds > 1 { format!(" in {} rounds", l1.rounds) } else { String::new() };
+            page.line(
+                "",
+                format!("L1 {:<19}{needs:>10} of {usable} a core ({}{rounds})", l1.part.name(), l1.op),
+            );
+        }
+    }
+    page.text
 }
 
 /// Tensors of one dtype.
@@ -271,7 +350,7 @@ fn grouped(n: usize) -> String {
 }
 
 /// Bytes in the unit that leaves one to three digits.
-fn bytes(n: usize) -> String {
+pub fn bytes(n: usize) -> String {
     let units = ["kB", "MB", "GB", "TB"];
     let (mut value, mut unit) = (n as f64, "bytes");
     for next in units {

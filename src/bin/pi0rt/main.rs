@@ -11,6 +11,7 @@ mod infer;
 mod inspect;
 mod pcc;
 mod picture;
+mod plan;
 mod progress;
 mod recorder;
 mod serve;
@@ -40,6 +41,7 @@ enum Command {
     Golden(golden::Args),
     Coverage(coverage::Args),
     Pcc(pcc::Args),
+    Plan(plan::Args),
     Serve(serve::Args),
     Demo(demo::Args),
     Bench(bench::Args),
@@ -55,6 +57,7 @@ fn main() -> ExitCode {
         Command::Golden(args) => golden::run(&args),
         Command::Coverage(args) => coverage::run(&args),
         Command::Pcc(args) => pcc::run(&args),
+        Command::Plan(args) => plan::run(&args),
         Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),

@@ -1,0 +1,220 @@
+//! `pi0rt plan`: what a model will take of a Tenstorrent board, by stage.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use pi0rt::checkpoint::{Arch, Checkpoint, synth::preset};
+use pi0rt::plan::cost::{Cost, DISPATCH_SECONDS, DRAM_EFFICIENCY, Line, PRODUCT_EFFICIENCY};
+use pi0rt::plan::{Config, Part, Phase, Plan, fits};
+use pi0rt::tenstorrent::{Board, Fidelity, WeightDtype};
+
+use crate::CommandResult;
+use crate::inspect::bytes;
+
+/// Show what a chunk will cost on a Tenstorrent board
+///
+/// Opens no card and reads no weight: the model's operations are written down and held against the
+/// board's published rates. docs/tenstorrent.md says how each figure comes about.
+#[derive(clap::Args)]
+pub struct Args {
+    /// Board: n150, n300, p100 or p150
+    #[arg(long, value_name = "BOARD", value_parser = board)]
+    device: Board,
+    /// Sizes and cameras of this checkpoint
+    #[arg(long, value_name = "DIR", conflicts_with = "preset")]
+    checkpoint: Option<PathBuf>,
+    /// Sizes that have a name: tiny, small, full
+    #[arg(long, default_value = "full")]
+    preset: String,
+    /// Cameras present [default: the checkpoint's, else 3]
+    #[arg(long, value_name = "N")]
+    cameras: Option<usize>,
+    /// Text tokens [default: as many as a prompt may have]
+    #[arg(long, value_name = "N")]
+    tokens: Option<usize>,
+    /// Denoising steps [default: the model's]
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
+    /// Cores programs can use, columns x rows, where the board has others than usual
+    #[arg(long, value_name = "XxY", value_parser = grid)]
+    grid: Option<(usize, usize)>,
+    #[command(flatten)]
+    formats: FormatArgs,
+    /// Machine-readable output
+    #[arg(long)]
+    json: bool,
+}
+
+/// Formats of weights and products.
+#[derive(clap::Args)]
+pub struct FormatArgs {
+    /// Weights: f32, bf16, bfp8 or bfp4, for all parts or PART=DTYPE,…; a part is one of the table's
+    /// or vision, prefix, expert [default: bfp8]
+    #[arg(long, value_name = "DTYPE|PART=DTYPE", value_delimiter = ',')]
+    weights: Vec<String>,
+    /// Fidelity: lofi, hifi2, hifi3 or hifi4, in the same way [default: hifi2]
+    #[arg(long, value_name = "FIDELITY|PART=FIDELITY", value_delimiter = ',')]
+    fidelity: Vec<String>,
+}
+
+impl FormatArgs {
+    /// The default formats with what was asked for.
+    pub fn config(&self) -> Result<Config, String> {
+        let mut config = Config::default();
+        for option in &self.weights {
+            let known = WeightDtype::ALL.map(WeightDtype::name);
+            let (parts, dtype) = choice(option, WeightDtype::from_name, &known)?;
+            parts.into_iter().for_each(|part| config.format_mut(part).weights = dtype);
+        }
+        for option in &self.fidelity {
+            let known = Fidelity::ALL.map(Fidelity::name);
+            let (parts, fidelity) = choice(option, Fidelity::from_name, &known)?;
+            parts.into_iter().for_each(|part| config.format_mut(part).fidelity = fidelity);
+        }
+        Ok(config)
+    }
+}
+
+/// `VALUE` for all parts whose format is anybody's choice, or `PART=VALUE`.
+fn choice<T>(
+    option: &str,
+    value: impl Fn(&str) -> Option<T>,
+    known: &[&str],
+) -> Result<(Vec<Part>, T), String> {
+    let (part, name) = option.split_once('=').map_or((None, option), |(part, name)| (Some(part), name));
+    let value = value(name).ok_or_else(|| format!("{option}: {name:?} is none of {}", known.join(", ")))?;
+    // The embedding table is looked up in bf16, the suffix computes in f32.
+    let free = Part::ALL.iter().copied().filter(|p| !matches!(p, Part::Text | Part::Suffix));
+    let parts: Vec<Part> = match part {
+        None => free.collect(),
+        Some(name) => free.filter(|p| p.answers_to(name)).collect(),
+    };
+    if parts.is_empty() {
+        let names: Vec<&str> =
+            Part::ALL.iter().map(|p| p.name()).filter(|n| !["text", "suffix"].contains(n)).collect();
+        return Err(format!(
+            "{option}: no such part, known are vision, prefix, expert, {}",
+            names.join(", ")
+        ));
+    }
+    Ok((parts, value))
+}
+
+fn board(name: &str) -> Result<Board, String> {
+    let known = Board::ALL.map(|b| b.name).join(", ");
+    Board::named(name).ok_or_else(|| format!("no such board, known are {known}"))
+}
+
+fn grid(text: &str) -> Result<(usize, usize), String> {
+    let sides = text.split_once('x').and_then(|(x, y)| Some((x.parse().ok()?, y.parse().ok()?)));
+    sides
+        .filter(|&(x, y)| (1..=32).contains(&x) && (1..=32).contains(&y))
+        .ok_or("expected XxY, as in 8x7".into())
+}
+
+pub fn run(args: &Args) -> CommandResult {
+    let mut config = args.formats.config()?;
+    let arch = match &args.checkpoint {
+        Some(dir) => {
+            let checkpoint = Checkpoint::open(dir)?;
+            config.cameras = checkpoint.processing().cameras.len();
+            checkpoint.arch().clone()
+        }
+        None => preset(&args.preset).ok_or_else(|| {
+            format!("--preset {}: no such preset, known are tiny, small, full", args.preset)
+        })?,
+    };
+    config.cameras = args.cameras.unwrap_or(config.cameras);
+    (config.tokens, config.steps) = (args.tokens, args.steps);
+    let board = Board { grid: args.grid.unwrap_or(args.device.grid), ..args.device };
+    let plan = fits(&board, &arch, &config)?;
+    let text = if args.json { serde_json::to_string_pretty(&plan)? + "\n" } else { describe(&plan, &arch) };
+    // A closed pipe (`| head`) is no failure.
+    match std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e.into()),
+        _ => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn describe(plan: &Plan, arch: &Arch) -> String {
+    let mut lines = vec![
+        plan.board.to_string(),
+        format!(
+            "{} cameras, {} tokens: prefix {}, {} actions in {} steps",
+            plan.cameras,
+            plan.tokens,
+            plan.cameras * arch.patches() + plan.tokens,
+            arch.chunk_size,
+            plan.steps
+        ),
+        String::new(),
+        format!(
+            "{:<26} {:>5} {:>6} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:<10} {:>8} {:>8}",
+            "",
+            "",
+            "",
+            "GFLOP",
+            "tiled",
+            "MB",
+            "math ms",
+            "DRAM ms",
+            "bound ms",
+            "by",
+            "programs",
+            "expected"
+        ),
+    ];
+    let row = |name: &str, dtype: &str, fidelity: &str, c: &Cost| {
+        format!(
+            "{name:<26} {dtype:>5} {fidelity:>6} {:>8.1} {:>8.1} {:>8.1} {:>8.2} {:>8.2} {:>8.2} {:<10} {:>8.0} {:>8.2}",
+            c.flops / 1e9,
+            c.tiled_flops / 1e9,
+            (c.weight_bytes + c.cache_bytes) / 1e6,
+            c.arithmetic_ms,
+            c.bandwidth_ms,
+            c.bound_ms,
+            c.bound_by(),
+            c.programs,
+            c.expected_ms
+        )
+    };
+    for &phase in Phase::ALL {
+        let inside: Vec<&Line> = plan.lines.iter().filter(|l| l.phase == phase).collect();
+        let sum = inside.iter().fold(Cost::default(), |sum, l| sum + l.cost);
+        let name = if phase == Phase::Denoise {
+            format!("denoise, {} steps", plan.steps)
+        } else {
+            phase.name().into()
+        };
+        lines.push(row(&name, "", "", &sum));
+        for line in inside.iter().filter(|_| inside.len() > 1) {
+            let (dtype, fidelity) = (line.format.weights.name(), line.format.fidelity.name());
+            lines.push(row(&format!("  {}", line.part.name()), dtype, fidelity, &line.cost));
+        }
+        if phase == Phase::Denoise {
+            lines.push(row("  one step", "", "", &plan.step));
+        }
+    }
+    lines.push(row("total", "", "", &plan.total));
+    let l1 = plan.memory.l1.iter().max_by_key(|l1| l1.bytes);
+    lines.extend([
+        String::new(),
+        format!("bound     peak of the matrix engine and {:.0} GB/s, whichever is longer, operation by operation", plan.board.dram_rate / 1e9),
+        format!(
+            "expected  products at {:.0} % of peak, DRAM (activations too) at {:.0} %, {:.0} us a program: {:.2} ms of the total",
+            100.0 * PRODUCT_EFFICIENCY,
+            100.0 * DRAM_EFFICIENCY,
+            1e6 * DISPATCH_SECONDS,
+            plan.total.dispatch_ms
+        ),
+        format!(
+            "memory    DRAM {} of {}; L1 {} of {} a core",
+            bytes(plan.memory.dram_bytes as usize),
+            bytes(plan.board.dram_bytes as usize),
+            bytes(l1.map_or(0, |l1| l1.bytes as usize)),
+            bytes(plan.board.l1_usable())
+        ),
+        String::new(),
+    ]);
+    lines.join("\n")
+}
