@@ -10,6 +10,7 @@ use super::error::CheckpointError;
 use super::files::Files;
 use super::open::{Checkpoint, Layout};
 use super::safetensors::SafeTensors;
+use super::tensor::Mapped;
 use super::weights::{EMBED_TOKENS, Spec, weights};
 use super::{Arch, Dtype, Processing, Tensor};
 
@@ -34,7 +35,7 @@ impl Checkpoint {
             .map_anon()
             .and_then(memmap2::MmapMut::make_read_only)
             .map_err(|e| CheckpointError::io(path, "reserve address space", e))?;
-        let zeros = Arc::new(zeros);
+        let zeros = Arc::new(Mapped::new(zeros, None));
         let used: HashSet<String> = specs.iter().map(|spec| spec.name.clone()).collect();
         let tensors = specs
             .into_iter()

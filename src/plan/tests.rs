@@ -59,6 +59,8 @@ fn a_plan_has_every_operation_of_the_model() {
         3,
     )
     .unwrap();
+    // A plan keeps nothing for a next chunk.
+    model.recompute();
     let image = vec![0.0; 2 * 3 * arch.image_size * arch.image_size];
     let chunk = vec![0.0; arch.chunk_size * arch.max_action_dim];
     let inputs = Inputs { images: &image, tokens: &[1; 5], state: &[0.0; 32], noise: &chunk, rtc: None };

@@ -155,6 +155,15 @@ impl Device for Trace {
         self.weight(&[gate, up], None)
     }
 
+    fn weight_bytes(&self, weight: Weight) -> usize {
+        let record = self.record();
+        record.matrices.get(weight.0 as usize).map_or(0, |m| m.rows * m.cols * 2)
+    }
+
+    fn reuses(&self) -> bool {
+        false
+    }
+
     fn vector(&mut self, values: &[f32]) -> Result<Vector, DeviceError> {
         Ok(Vector(push(&mut self.record().vectors, values.len())))
     }
