@@ -306,10 +306,13 @@ impl Client {
 
     #[inline]
     fn check_life(&self, now: u64) -> Result<(), ClientError> {
-        if self.closed {
-            return Err(ClientError::Gone);
-        }
-        match self.pulse.feel(now) {
+        self.alive(self.pulse.feel(now))
+    }
+
+    #[inline]
+    fn alive(&self, life: Life) -> Result<(), ClientError> {
+        match life {
+            _ if self.closed => Err(ClientError::Gone),
             Life::Serving => Ok(()),
             Life::Gone => Err(ClientError::Gone),
             Life::Restarted => Err(ClientError::Restarted),
@@ -339,7 +342,8 @@ impl Client {
     #[inline]
     fn next_completion(&mut self) -> Result<Completion, ClientError> {
         let Some(words) = self.completions.pop() else {
-            self.check_life(now_ns())?;
+            let life = self.pulse.feel_often();
+            self.alive(life)?;
             return Err(ClientError::Empty);
         };
         let completion = Completion::from_words(&words);

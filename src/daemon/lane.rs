@@ -159,7 +159,7 @@ impl Lane {
             let Some(words) = self.submissions.pop() else { break };
             self.count(Stat::Submitted);
             if let Some(older) = self.pending.replace(Submission::from_words(&words)) {
-                events |= self.answer(&older, Status::Superseded, 0, 0)?;
+                events |= self.answer(&older, Status::Superseded, [0, now_ns()], 0)?;
             }
         }
         Ok(events)
@@ -183,9 +183,9 @@ impl Lane {
         result: Result<&[f32], Status>,
     ) -> Result<Events, RingError> {
         self.in_flight = false;
+        let finished_ns = now_ns();
         let (status, chunk) = match result {
             Ok(actions) => {
-                let finished_ns = now_ns();
                 let header = ChunkHeader {
                     ticket: submission.ticket,
                     chunk: 0,
@@ -201,14 +201,14 @@ impl Lane {
             }
             Err(status) => (status, 0),
         };
-        self.answer(submission, status, started_ns, chunk)
+        self.answer(submission, status, [started_ns, finished_ns], chunk)
     }
 
     fn answer(
         &mut self,
         submission: &Submission,
         status: Status,
-        started_ns: u64,
+        [started_ns, finished_ns]: [u64; 2],
         chunk: u64,
     ) -> Result<Events, RingError> {
         match status {
@@ -228,7 +228,7 @@ impl Lane {
             observed_ns: submission.observed_ns,
             submitted_ns: submission.submitted_ns,
             started_ns,
-            finished_ns: now_ns(),
+            finished_ns,
         };
         self.completions.push(&completion.to_words())?;
         // Either the client sees the completion after it has set the flag, or we see the flag.
@@ -243,7 +243,7 @@ impl Lane {
     pub fn abandon(&mut self) -> Result<Events, RingError> {
         let mut events = self.drain()?;
         if let Some(submission) = self.pending.take() {
-            events |= self.answer(&submission, Status::Gone, 0, 0)?;
+            events |= self.answer(&submission, Status::Gone, [0, now_ns()], 0)?;
         }
         Ok(events)
     }
@@ -255,7 +255,7 @@ impl Lane {
     pub fn reset(&mut self) -> Result<Events, RingError> {
         let mut events = self.drain()?;
         if let Some(submission) = self.pending.take() {
-            events |= self.answer(&submission, Status::Superseded, 0, 0)?;
+            events |= self.answer(&submission, Status::Superseded, [0, now_ns()], 0)?;
         }
         self.latest.clear();
         Ok(events)

@@ -10,3 +10,14 @@ pub fn now_ns() -> u64 {
     // Never negative: the clock starts at boot.
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
+
+/// A counter that runs on evenly, in units of its own and not in step between processes: far cheaper
+/// than [`now_ns`], to tell that hardly any time has passed since the last look.
+#[inline]
+pub fn ticks() -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: every x86-64 processor has the instruction.
+    return unsafe { std::arch::x86_64::_rdtsc() };
+    #[cfg(not(target_arch = "x86_64"))]
+    now_ns()
+}

@@ -105,11 +105,7 @@ impl LatestWriter {
             u64::from(header.horizon) | u64::from(header.action_dim) << 32,
         ];
         self.slots.write(base + 1, &words);
-        for (i, pair) in actions.chunks(2).enumerate() {
-            let high = pair.get(1).map_or(0, |value| value.to_bits());
-            let word = u64::from(pair[0].to_bits()) | u64::from(high) << 32;
-            self.slots.store(base + HEADER_WORDS + i, word, Ordering::Relaxed);
-        }
+        self.slots.write_f32(base + HEADER_WORDS, actions);
         self.slots.store(base, chunk * 2, Ordering::Release);
         self.published = chunk;
         self.latest.store(0, chunk, Ordering::Release);

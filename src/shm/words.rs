@@ -80,6 +80,19 @@ impl Words {
         }
     }
 
+    /// Copies 32-bit floats in, two to a word, the first in its low half. In no order that a reader
+    /// could rely on.
+    #[inline]
+    pub fn write_f32(&self, start: usize, from: &[f32]) {
+        assert!(start <= self.len && from.len().div_ceil(2) <= self.len - start);
+        // SAFETY: within the words, which are as the floats are, little-endian, and mapped writable
+        // as for `store`. The peer may read meanwhile.
+        unsafe {
+            let into = self.base.add(start).cast::<u8>().cast_mut();
+            super::copy::copy_in(from.as_ptr().cast(), into, size_of_val(from));
+        }
+    }
+
     /// Two views of the same private words, as two processes would have.
     #[cfg(test)]
     pub(crate) fn private(len: usize) -> (Words, Words) {
