@@ -18,42 +18,6 @@ fn child_daemon() {
     serve_as_child();
 }
 
-/// Run by other tests in a process of its own: keeps requests under way until it is killed.
-#[test]
-fn child_client() {
-    let Some(socket) = std::env::var_os("PI0RT_TEST_CLIENT") else { return };
-    let mut client = open(Path::new(&socket));
-    client.set_prompt("sleep 5").unwrap();
-    println!("\nworking");
-    loop {
-        let ticket = submit(&mut client, 0, [3.0; 3], Some(9));
-        client.wait(Some(ticket), LONG).unwrap();
-    }
-}
-
-#[test]
-fn a_killed_client_leaves_nothing_behind_and_disturbs_nobody() {
-    let directory = Directory::new();
-    let daemon = Process::start("child_daemon", "PI0RT_TEST_SERVE", &directory.socket(), "serving");
-    let mut client = open(&directory.socket());
-    client.set_prompt("stack the cups").unwrap();
-    let before = daemon.resources();
-    for round in 0..5 {
-        let mut other = Process::start("child_client", "PI0RT_TEST_CLIENT", &directory.socket(), "working");
-        eventually("the daemon has another session", || daemon.resources() > before);
-        for n in 0..10 {
-            let state = [n as f32 + round as f32; 3];
-            let ticket = submit(&mut client, 0, state, None);
-            assert_eq!(client.wait(Some(ticket), LONG).unwrap().status, 0);
-            assert_eq!(client.chunk_latest().unwrap().1[0], state[0]);
-            if n == 5 {
-                other.kill();
-            }
-        }
-        eventually("descriptors and mappings are freed", || daemon.resources() == before);
-    }
-}
-
 #[test]
 fn a_killed_daemon_is_noticed_and_its_socket_taken_over() {
     let directory = Directory::new();
@@ -131,18 +95,6 @@ fn the_results_can_not_be_mapped_writable() {
     {
         assert!(Segment::map("own", fd, bytes as usize, Access::Write).is_ok());
         assert!(rustix::fs::ftruncate(fd, 0).is_err());
-    }
-}
-
-/// xorshift64*.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
     }
 }
 

@@ -274,3 +274,15 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
     panic!("never: {what}");
 }
+
+/// xorshift64*.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+}
