@@ -115,14 +115,6 @@ impl Plan {
         })
     }
 
-    /// Makes `path` a file of this layout whose elements are all zero and take no room.
-    #[cfg(test)]
-    pub fn write_hollow(&self, path: &Path) -> std::io::Result<()> {
-        let file = File::create(path)?;
-        file.write_all_at(&self.header, 0)?;
-        file.set_len(self.bytes)
-    }
-
     fn write_blocks(
         &self,
         file: &File,

@@ -10,7 +10,6 @@
 
 mod core_time;
 pub mod cpu;
-pub mod dry;
 pub mod reference;
 
 pub use core_time::core_time;

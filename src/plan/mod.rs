@@ -21,7 +21,7 @@ use serde::Serialize;
 
 use crate::checkpoint::{Arch, Checkpoint};
 use crate::device::DeviceError;
-use crate::model::{Inputs, ModelError, Pi0};
+use crate::model::{Inputs, Ledger, ModelError, Pi0};
 use crate::tenstorrent::{Board, Fidelity, WeightDtype};
 use cost::{Cost, Line};
 use memory::Memory;
@@ -113,7 +113,10 @@ pub fn fits(board: &Board, arch: &Arch, config: &Config) -> Result<Plan, DeviceE
 pub fn plan(board: &Board, arch: &Arch, config: &Config) -> Result<Plan, DeviceError> {
     let tokens = config.tokens.unwrap_or(arch.tokenizer_max_length);
     let steps = config.steps.unwrap_or(arch.num_inference_steps);
-    let record = record(arch, config.cameras, tokens, steps).map_err(|why| refuse(board, &*why))?;
+    let chunk = Checkpoint::blank(arch, config.cameras)
+        .map_err(Box::from)
+        .and_then(|checkpoint| trace(&checkpoint, config.cameras, tokens, steps).map_err(Box::from));
+    let (record, _) = chunk.map_err(|why: Box<dyn std::error::Error>| refuse(board, &*why))?;
     let sizes = Sizes { board, arch, config };
     let lines = cost::lines(&sizes, &record);
     let sum = |phase: Option<Phase>| {
@@ -162,16 +165,16 @@ impl Sizes<'_> {
     }
 }
 
-/// One chunk of a model of these sizes, written down.
-fn record(
-    arch: &Arch,
+/// One chunk of a checkpoint's model, written down, and its ledger.
+fn trace(
+    checkpoint: &Checkpoint,
     cameras: usize,
     tokens: usize,
     steps: usize,
-) -> Result<Record, Box<dyn std::error::Error>> {
-    let checkpoint = Checkpoint::blank(arch, cameras)?;
+) -> Result<(Record, Ledger), ModelError> {
+    let arch = checkpoint.arch();
     let mut trace = Trace::default();
-    let mut model = Pi0::load(&checkpoint, Box::new(trace.clone()), steps)?;
+    let mut model = Pi0::load(checkpoint, Box::new(trace.clone()), steps)?;
     let images = vec![0.0; cameras * 3 * arch.image_size * arch.image_size];
     let mut actions = vec![0.0; arch.chunk_size * arch.max_action_dim];
     let inputs = Inputs {
@@ -181,8 +184,8 @@ fn record(
         noise: &actions.clone(),
         rtc: None,
     };
-    model.sample_with(&inputs, &mut actions, Some(&mut trace)).map_err(Box::<ModelError>::new)?;
-    Ok(std::mem::take(&mut *trace.record()))
+    model.sample_with(&inputs, &mut actions, Some(&mut trace))?;
+    Ok((std::mem::take(&mut *trace.record()), model.ledger().clone()))
 }
 
 #[cfg(test)]

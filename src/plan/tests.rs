@@ -1,6 +1,10 @@
 use super::*;
 use crate::checkpoint::synth::preset;
+use crate::device::Device;
+use crate::device::cpu::{Cpu, CpuOptions};
+use crate::device::reference::Reference;
 use crate::model::ledger::Op;
+use crate::model::{self, common};
 
 fn full(board: &Board, config: &Config) -> Plan {
     fits(board, &Arch::full(), config).unwrap()
@@ -47,7 +51,7 @@ fn bounds_are_the_published_rooflines() {
 #[test]
 fn a_plan_has_every_operation_of_the_model() {
     let arch = preset("tiny").unwrap();
-    let record = record(&arch, 2, 5, 3).unwrap();
+    let (record, _) = trace(&Checkpoint::blank(&arch, 2).unwrap(), 2, 5, 3).unwrap();
     let count = |op| record.ops.iter().filter(|t| t.op == op).count();
     // Two vision blocks, one whole prefix layer, one expert layer for the state, two for each step.
     assert_eq!(count(Op::Attention), 2 + 1 + 1 + 2 * 3);
@@ -141,4 +145,82 @@ fn smaller_formats_move_less_and_fewer_phases_take_less() {
     assert_eq!(phase(&less, Phase::Prefix).bound_ms, phase(&plan, Phase::Prefix).bound_ms);
     config.format_mut(Part::PrefixMlp).fidelity = Fidelity::LoFi;
     assert!(full(&Board::P150, &config).total.arithmetic_ms < less.total.arithmetic_ms);
+}
+
+/// The ledger of a chunk of a model of these sizes.
+fn ledger(arch: &Arch, cameras: usize, tokens: usize, steps: usize) -> Ledger {
+    trace(&Checkpoint::blank(arch, cameras).unwrap(), cameras, tokens, steps).unwrap().1
+}
+
+#[test]
+fn pi0_costs_what_its_sizes_say() {
+    let ledger = ledger(&Arch::full(), 3, 48, 10);
+    let gflop = |phase| ledger.phase(phase).cost.flops as f64 / 1e9;
+    let near = |what: &str, expected: f64, got: f64| {
+        assert!((got - expected).abs() < 0.06, "{what}: {got} GFLOP, expected {expected}");
+    };
+    near("vision and projector", 660.5, gflop(model::Phase::Vision));
+    // 18 layers over 816 tokens; of the last one keys and values alone.
+    near("prefix", 3332.5 - 183.4, gflop(model::Phase::Prefix));
+    // 51 tokens and 10 steps are 386.1. The state is in it ten times, and needed once, without
+    // most of the last layer; so is the time's half of a product, computed at load.
+    let state = gflop(model::Phase::State);
+    near("state", 0.75 - 0.04, state);
+    let time = 2.0 * 50.0 * 1024.0 * 1024.0 * 10.0 / 1e9;
+    near("denoise", 386.1 - 7.5 - time, gflop(model::Phase::Denoise));
+    assert_eq!(gflop(model::Phase::Transfer), 0.0);
+
+    // The weights once, the expert's in every step.
+    let gb = |phase| ledger.phase(phase).cost.weight_bytes as f64 / 1e9;
+    assert!((gb(model::Phase::Vision) - 0.83).abs() < 0.005, "{}", gb(model::Phase::Vision));
+    let last_layer = 2e-9 * (2048.0 * (2048.0 + 2048.0) + 3.0 * 2048.0 * 16384.0);
+    assert!((gb(model::Phase::Prefix) - (3.964 - last_layer)).abs() < 0.005, "{}", gb(model::Phase::Prefix));
+    assert!((gb(model::Phase::Denoise) - 6.29).abs() < 0.05, "{}", gb(model::Phase::Denoise));
+}
+
+#[test]
+fn fewer_cameras_tokens_and_steps_cost_less() {
+    let flops = |cameras, tokens, steps| {
+        let ledger = ledger(&Arch { width: 256, ..preset("small").unwrap() }, cameras, tokens, steps);
+        model::Phase::ALL.map(|phase| ledger.phase(phase).cost.flops)
+    };
+    let [_, vision, prefix, state, denoise] = flops(3, 48, 10);
+    let [_, two_cameras, ..] = flops(2, 48, 10);
+    assert_eq!(two_cameras * 3, vision * 2);
+    let [_, same_vision, shorter, ..] = flops(3, 24, 10);
+    assert!(same_vision == vision && shorter < prefix);
+    let [.., same_state, half] = flops(3, 48, 5);
+    assert_eq!((same_state, half * 2), (state, denoise));
+}
+
+#[test]
+fn every_device_enters_the_same() {
+    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
+    let checkpoint = Checkpoint::open(&golden).unwrap();
+    let (_, expected) = trace(&checkpoint, 2, 5, 3).unwrap();
+    let arch = checkpoint.arch();
+    let mut chunk = vec![0.0; arch.chunk_size * arch.max_action_dim];
+    common::noise(1, &mut chunk);
+    let inputs = Inputs {
+        images: &vec![0.5; 2 * 3 * arch.image_size * arch.image_size],
+        tokens: &[1, 2, 3, 4, 5],
+        state: &vec![0.1; arch.max_state_dim],
+        noise: &chunk.clone(),
+        rtc: None,
+    };
+    let cpu = Cpu::new(&CpuOptions { threads: Some(2), ..Default::default() }).unwrap();
+    let devices: [Box<dyn Device>; 2] = [Box::new(Reference::new()), Box::new(cpu)];
+    for device in devices {
+        let mut model = Pi0::load(&checkpoint, device, 3).unwrap();
+        // What is traced keeps nothing for a next chunk.
+        model.recompute();
+        model.sample(&inputs, &mut chunk).unwrap();
+        let what = model.device().describe();
+        // A device may keep weights in another form.
+        let work = |l: &Ledger| -> Vec<_> {
+            l.entries().map(|(phase, m, op, e)| (phase, m, op, e.count, e.cost.flops)).collect()
+        };
+        assert_eq!(work(model.ledger()), work(&expected), "{what}");
+        assert!(model.ledger().total().cost.weight_bytes > 0, "{what}");
+    }
 }

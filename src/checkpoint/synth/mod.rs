@@ -117,21 +117,6 @@ impl Synth {
         output.finish()
     }
 
-    /// Writes a checkpoint of these sizes whose weights are all zero and take no room.
-    #[cfg(test)]
-    pub(crate) fn write_hollow(&self, dir: &Path) -> Result<(), CheckpointError> {
-        let mut output = Output::create(dir, self.force)?;
-        for (name, bytes) in self.small_files() {
-            output.write_file(name, &bytes)?;
-        }
-        for name in [lerobot::NORMALIZER_STATE, lerobot::UNNORMALIZER_STATE] {
-            self.write_statistics(&mut output, name)?;
-        }
-        output.finish()?;
-        let path = dir.join(MODEL);
-        self.plan()?.write_hollow(&path).map_err(|e| CheckpointError::io(&path, "write", e))
-    }
-
     fn check(&self) -> Result<(), CheckpointError> {
         self.arch.check().map_err(CheckpointError::Arch)?;
         if self.arch.vocab_size < TOKENIZER_IDS {
