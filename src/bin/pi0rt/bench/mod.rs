@@ -1,5 +1,6 @@
 //! `pi0rt bench`: what parts of pi0rt cost on this machine.
 
+mod ipc;
 mod machine;
 mod model;
 mod page;
@@ -19,10 +20,12 @@ pub struct Args {
 #[derive(clap::Subcommand)]
 enum What {
     Model(model::Args),
+    Ipc(ipc::Args),
 }
 
 pub fn run(args: &Args) -> CommandResult {
     match &args.what {
         What::Model(args) => model::run(args),
+        What::Ipc(args) => ipc::run(args),
     }
 }
