@@ -1,9 +1,15 @@
-//! Names the shared library's ABI generation and, with feature `header`, generates the C header.
+//! Names the shared library's ABI generation, chooses between the processors' code and, with feature
+//! `header`, generates the C header.
 
 fn main() {
     // The dynamic linker finds the library by its ABI generation, not by its file name.
     if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
         println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libpi0rt.so.0");
+    }
+    println!("cargo:rustc-check-cfg=cfg(x86)");
+    let x86 = std::env::var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("x86_64");
+    if x86 && std::env::var_os("CARGO_FEATURE_PORTABLE").is_none() {
+        println!("cargo:rustc-cfg=x86");
     }
     println!("cargo:rerun-if-changed=build.rs");
     #[cfg(feature = "header")]

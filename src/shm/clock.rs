@@ -15,9 +15,9 @@ pub fn now_ns() -> u64 {
 /// than [`now_ns`], to tell that hardly any time has passed since the last look.
 #[inline]
 pub fn ticks() -> u64 {
-    #[cfg(target_arch = "x86_64")]
+    #[cfg(x86)]
     // SAFETY: every x86-64 processor has the instruction.
     return unsafe { std::arch::x86_64::_rdtsc() };
-    #[cfg(not(target_arch = "x86_64"))]
+    #[cfg(not(x86))]
     now_ns()
 }

@@ -10,7 +10,7 @@ use super::path::Path;
 use super::prepare::Pack;
 use super::quantize::{self, Quantize, Quantizer};
 use super::rope::{self, CacheWrite, Rotate};
-#[cfg(target_arch = "x86_64")]
+#[cfg(x86)]
 use super::simd::{Avx2, Avx2I8, Avx512, Avx512Bf16, Avx512I8};
 use super::simd::{Dot, Portable, PortableBf16, PortableI8, Simd};
 use super::weight::{Element, Matrix, Panels};
@@ -67,11 +67,11 @@ impl Kernels {
     pub fn of(path: Path, precision: Precision) -> &'static Self {
         let exact = precision == Precision::F32;
         match path {
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(x86)]
             Path::Avx512Bf16 if !exact => &AVX512_BF16,
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(x86)]
             Path::Avx512Bf16 | Path::Avx512 => &AVX512,
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(x86)]
             Path::Avx2 => &AVX2,
             Path::PortableBf16 if !exact => &PORTABLE_BF16,
             _ => &PORTABLE,
@@ -163,9 +163,9 @@ macro_rules! kernels {
 
 kernels!(PORTABLE, Portable<8>, Portable<8>, PortableI8<8>);
 kernels!(PORTABLE_BF16, Portable<16>, PortableBf16, PortableI8<16>);
-#[cfg(target_arch = "x86_64")]
+#[cfg(x86)]
 kernels!(AVX2, Avx2, Avx2, Avx2I8, "avx2,fma,f16c", "avx2,fma,f16c");
-#[cfg(target_arch = "x86_64")]
+#[cfg(x86)]
 kernels!(AVX512, Avx512, Avx512, Avx512I8, "avx512f", "avx512f,avx512vnni");
-#[cfg(target_arch = "x86_64")]
+#[cfg(x86)]
 kernels!(AVX512_BF16, Avx512, Avx512Bf16, Avx512I8, "avx512f,avx512bf16", "avx512f,avx512vnni");

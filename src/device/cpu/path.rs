@@ -38,7 +38,7 @@ impl Path {
 
     /// Whether this machine has the instructions.
     pub fn available(self) -> bool {
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(x86)]
         match self {
             Path::Avx512Bf16 => is_x86_feature_detected!("avx512bf16") && Path::Avx512.available(),
             Path::Avx512 => is_x86_feature_detected!("avx512f"),
@@ -49,13 +49,13 @@ impl Path {
             }
             Path::Portable | Path::PortableBf16 => true,
         }
-        #[cfg(not(target_arch = "x86_64"))]
+        #[cfg(not(x86))]
         matches!(self, Path::Portable | Path::PortableBf16)
     }
 
     /// Whether this machine has the instructions for products of 8-bit integers that go with it.
     pub fn has_integers(self) -> bool {
-        #[cfg(target_arch = "x86_64")]
+        #[cfg(x86)]
         if matches!(self, Path::Avx512Bf16 | Path::Avx512) {
             return is_x86_feature_detected!("avx512vnni");
         }

@@ -19,6 +19,7 @@ pub enum Element {
     /// Quantized.
     I8,
     /// Quantized, widened for instructions that multiply no narrower.
+    #[cfg_attr(not(x86), allow(dead_code, reason = "AVX2 alone has no use for narrower ones"))]
     I16,
 }
 

@@ -42,11 +42,11 @@ macro_rules! float_sums {
 mod portable;
 #[cfg(test)]
 mod tests;
-#[cfg(target_arch = "x86_64")]
+#[cfg(x86)]
 mod x86;
 
 pub use portable::{Portable, PortableBf16, PortableI8};
-#[cfg(target_arch = "x86_64")]
+#[cfg(x86)]
 pub use x86::{Avx2, Avx2I8, Avx512, Avx512Bf16, Avx512I8};
 
 use super::gemm::{Blocking, Gemm};

@@ -258,11 +258,11 @@ fn all<D: Dot, I: IntegerDot>(path: Path) {
 fn primitives_of_every_path() {
     for path in crate::device::cpu::tests::paths() {
         match path {
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(x86)]
             Path::Avx512Bf16 => all::<Avx512Bf16, Avx512I8>(path),
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(x86)]
             Path::Avx512 => all::<Avx512, Avx512I8>(path),
-            #[cfg(target_arch = "x86_64")]
+            #[cfg(x86)]
             Path::Avx2 => all::<Avx2, Avx2I8>(path),
             Path::PortableBf16 => all::<PortableBf16, PortableI8<16>>(path),
             _ => all::<Portable<8>, PortableI8<8>>(path),

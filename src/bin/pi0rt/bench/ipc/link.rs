@@ -22,7 +22,7 @@ const ANSWER_NS: u64 = 10_000_000_000;
 pub struct Link {
     way: Way,
     payload: usize,
-    server: Server,
+    _server: Server,
     _scratch: Option<Scratch>,
 }
 
@@ -70,14 +70,14 @@ impl Link {
                 let mut client = Client::open(&options).map_err(|e| e.to_string())?;
                 client.set_prompt("do nothing").map_err(|e| e.to_string())?;
                 let way = Way::Ours { client: client.into(), slot: 0, sleepy: args.mode != Mode::Spin };
-                Ok(Link { way, payload, server, _scratch: Some(scratch) })
+                Ok(Link { way, payload, _server: server, _scratch: Some(scratch) })
             }
             Some(Peer::Unix) => {
                 let (ours, theirs) = UnixStream::pair().map_err(|e| format!("socketpair: {e}"))?;
                 command.stdin(Stdio::from(OwnedFd::from(theirs)));
                 let server = start(&mut command, "unix".into())?;
                 let bytes = vec![1; payload.max(1)];
-                Ok(Link { way: Way::Unix { stream: ours, bytes }, payload, server, _scratch: None })
+                Ok(Link { way: Way::Unix { stream: ours, bytes }, payload, _server: server, _scratch: None })
             }
             Some(peer) => {
                 let size = PAYLOAD + payload;
@@ -94,7 +94,7 @@ impl Link {
                 let (request, answer) = (words(&segment)?, words(&theirs)?);
                 let way = Way::Floor { request, answer, segment, count: 0 };
                 let payload = if peer == Peer::Floor { 0 } else { payload };
-                Ok(Link { way, payload, server, _scratch: None })
+                Ok(Link { way, payload, _server: server, _scratch: None })
             }
         }
     }
