@@ -23,7 +23,7 @@ mod segment;
 pub mod sync;
 mod words;
 
-pub use copy::copy_out;
+pub use copy::{copy_out, prefetch, prefetch_for_write};
 pub use doorbell::{Bell, Sleeper};
 pub use entry::{Camera, Completion, ENTRY_WORDS, MAX_CAMERAS, PixelLayout, Submission};
 pub use latest::{ChunkHeader, LatestReader, LatestWriter, ReadError};
