@@ -254,6 +254,11 @@ typedef struct pi0rt_observation {
     size_t state_dim;
     /** The cameras' frames, in the order of pi0rt_policy_info.camera_names. */
     pi0rt_frame frames[PI0RT_MAX_CAMERAS];
+    /**
+     * When its chunk is needed at the latest, CLOCK_MONOTONIC; 0: no such moment. Among clients, the
+     * earliest goes first; one that has passed before the work begins is answered with STALE.
+     */
+    uint64_t deadline_ns;
 } pi0rt_observation;
 
 /** The daemon's answer to one submission. */
@@ -318,6 +323,54 @@ typedef struct pi0rt_action_info {
     /** Time from the chunk's observation to the action's moment. */
     uint64_t age_ns;
 } pi0rt_action_info;
+
+/** How long something took. Percentiles are exact to a fifth. */
+typedef struct pi0rt_latency {
+    /** How many times it was measured. */
+    uint64_t count;
+    /** Mean. */
+    uint64_t mean_ns;
+    /** Half of the times were no longer. */
+    uint64_t p50_ns;
+    /** 90 % were no longer. */
+    uint64_t p90_ns;
+    /** 99 % were no longer. */
+    uint64_t p99_ns;
+    /** The longest. */
+    uint64_t max_ns;
+} pi0rt_latency;
+
+/** What the daemon has counted for a session. */
+typedef struct pi0rt_statistics {
+    /** sizeof(pi0rt_statistics), set by the caller. */
+    uint32_t struct_size;
+    /** Zero. */
+    uint32_t reserved;
+    /** Observations that were taken in. */
+    uint64_t submitted;
+    /** Chunks that were published. */
+    uint64_t published;
+    /** Observations that a newer one took the place of. */
+    uint64_t superseded;
+    /** Observations that were too old, or whose deadline had passed. */
+    uint64_t stale;
+    /** Observations that could not be used. */
+    uint64_t bad_observations;
+    /** Chunks that were not published because of values that are not finite. */
+    uint64_t invalid_chunks;
+    /** Failures of the device. */
+    uint64_t device_failures;
+    /** Observations that were not answered with a chunk by their deadline. */
+    uint64_t missed_deadlines;
+    /** Times the daemon itself was kept from running, for five heartbeats or more. */
+    uint64_t stalls;
+    /** From submission to the beginning of the work, of published chunks. */
+    pi0rt_latency waiting;
+    /** From then to the chunk. */
+    pi0rt_latency inference;
+    /** From the observation to its chunk. */
+    pi0rt_latency age;
+} pi0rt_statistics;
 
 #ifdef __cplusplus
 extern "C" {
@@ -578,6 +631,21 @@ pi0rt_status pi0rt_action_at(pi0rt_client *client,
                              float *action,
                              size_t count,
                              pi0rt_action_info *info);
+
+/**
+ * What the daemon has counted for this session. Readable as long as the client is open, whether the
+ * daemon lives or not. Latencies may lag behind a completion by some nanoseconds.
+ *
+ * Real-time safe: no system call, no lock, no allocation. One thread at a time.
+ *
+ * Returns OK; STRUCT_SIZE; INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused
+ * client.
+ *
+ * Requires:
+ * statistics is NULL or points to a struct of its struct_size.
+ */
+pi0rt_status pi0rt_client_statistics(pi0rt_client *client,
+                                     pi0rt_statistics *statistics);
 
 /**
  * Waits for the completion of a ticket, or of any if ticket is 0. Completions of other tickets

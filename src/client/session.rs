@@ -14,7 +14,7 @@ use crate::shm::clock::now_ns;
 use crate::shm::sync::{Ordering, fence, spin_hint};
 use crate::shm::{
     Bell, Camera, ChunkHeader, Completion, Consumer, LatestReader, Layout, LayoutError, Life, MAX_CAMERAS,
-    Producer, Pulse, ReadError, RingError, Segment, Submission, Words,
+    Producer, Pulse, ReadError, RingError, Segment, Stats, Submission, Words,
 };
 
 const GONE_AFTER_NS: u64 = 500_000_000;
@@ -35,6 +35,8 @@ pub struct Observation {
     pub observed_ns: u64,
     /// Seed of the noise; 0: made from the ticket.
     pub seed: u64,
+    /// When its chunk is needed at the latest, CLOCK_MONOTONIC; 0: no such moment.
+    pub deadline_ns: u64,
     /// What was written to each camera's frame; format 0: nothing.
     pub cameras: [Camera; MAX_CAMERAS],
 }
@@ -65,6 +67,7 @@ pub struct Client {
     interpolation: Interpolation,
     heads: Words,
     want_event: Words,
+    stats: Words,
     event_mode: bool,
     closed: bool,
     reply_timeout_ns: u64,
@@ -128,6 +131,7 @@ impl Client {
             interpolation: options.interpolation,
             heads: words(&observation, heads)?,
             want_event: words(&control, layout.want_event)?,
+            stats: words(&results, layout.stats)?,
             event_mode: false,
             closed: false,
             reply_timeout_ns: or(options.reply_timeout_ns, REPLY_TIMEOUT_NS),
@@ -146,6 +150,12 @@ impl Client {
     /// What the daemon said when the session was opened.
     pub fn welcome(&self) -> &Welcome {
         &self.welcome
+    }
+
+    /// What the daemon has counted for this session. Real-time safe. Latencies may lag behind
+    /// a completion by some nanoseconds.
+    pub fn statistics(&self) -> Stats {
+        Stats::read(&self.stats)
     }
 
     /// Actions per second at which chunks are played.
@@ -300,6 +310,7 @@ impl Client {
             observed_ns: if observation.observed_ns == 0 { now } else { observation.observed_ns },
             submitted_ns: now,
             seed: if observation.seed == 0 { ticket } else { observation.seed },
+            deadline_ns: observation.deadline_ns,
         };
         self.submissions.push(&submission.to_words()).map_err(|error| match error {
             RingError::Full => ClientError::Busy,

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::lane::{Events, Lane};
 use crate::control::{Reply, send};
-use crate::shm::RingError;
+use crate::shm::{RingError, Stats};
 
 /// Requests of the control connection that need the engine.
 pub(super) enum Job {
@@ -22,10 +22,15 @@ pub(super) const MAX_JOBS: usize = 16;
 pub(super) struct Session<P> {
     pub id: u64,
     pub socket: Arc<OwnedFd>,
+    /// The client's process and user.
+    pub peer: (u32, u32),
+    pub opened_ns: u64,
     pub lane: Lane,
     /// Prompt `id` is at `id - 1`.
     pub prompts: Vec<(String, Arc<P>)>,
     pub jobs: VecDeque<Job>,
+    /// The round in which it had its last turn.
+    pub served: u64,
     /// Why the control thread is to end this session.
     pub fault: Option<String>,
 }
@@ -58,10 +63,16 @@ pub(super) struct Table<P> {
     pub sessions: Vec<Session<P>>,
     /// Where the next look for work begins.
     pub cursor: usize,
+    /// See [`next`](Self::next).
+    pub round: u64,
+    /// What sessions that are over have counted.
+    pub ended: Stats,
     /// No new work is to be begun.
     pub stopping: bool,
     /// The inference thread is with the engine.
     pub busy: bool,
+    /// When it began with an observation; 0: it has none.
+    pub busy_since_ns: u64,
 }
 
 impl<P> Table<P> {
@@ -78,15 +89,32 @@ impl<P> Table<P> {
         }
     }
 
-    /// The session whose turn it is among those that have something pending.
+    /// The session whose turn it is among those that have something pending. In a round, each of
+    /// them has one turn, and the earliest deadline comes first: whoever claims to be in a hurry
+    /// takes nobody's turn away.
     pub fn next(&mut self) -> Option<&mut Session<P>> {
         let count = self.sessions.len();
-        let turn = |i: usize, cursor: usize| (cursor + i) % count;
-        let index = (0..count).map(|i| turn(i, self.cursor)).find(|&i| {
-            let session = &self.sessions[i];
-            session.fault.is_none() && session.lane.pending.is_some()
-        })?;
+        let mut best: Option<((bool, u64, usize), usize)> = None;
+        for distance in 0..count {
+            let index = (self.cursor + distance) % count;
+            let session = &self.sessions[index];
+            if session.fault.is_some() {
+                continue;
+            }
+            let Some(pending) = &session.lane.pending else { continue };
+            let deadline = if pending.deadline_ns == 0 { u64::MAX } else { pending.deadline_ns };
+            let key = (session.served == self.round, deadline, distance);
+            if best.is_none_or(|(least, _)| key < least) {
+                best = Some((key, index));
+            }
+        }
+        let ((served, ..), index) = best?;
+        if served {
+            // All that wait have had their turn.
+            self.round += 1;
+        }
         self.cursor = index + 1;
+        self.sessions[index].served = self.round;
         Some(&mut self.sessions[index])
     }
 
@@ -105,7 +133,15 @@ pub(super) struct Shared<P> {
 
 impl<P> Shared<P> {
     pub fn new() -> Self {
-        let table = Table { sessions: Vec::new(), cursor: 0, stopping: false, busy: false };
+        let table = Table {
+            sessions: Vec::new(),
+            cursor: 0,
+            round: 1,
+            ended: Stats::default(),
+            stopping: false,
+            busy: false,
+            busy_since_ns: 0,
+        };
         Shared { table: Mutex::new(table), waiting: AtomicUsize::new(0) }
     }
 
