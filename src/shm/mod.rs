@@ -18,9 +18,12 @@ mod entry;
 mod latest;
 mod layout;
 mod liveness;
+#[cfg(all(loom, test))]
+mod model;
 mod ring;
 mod segment;
 pub mod sync;
+#[cfg_attr(all(loom, test), path = "model/words.rs")]
 mod words;
 
 pub use copy::copy_out;
