@@ -199,6 +199,8 @@ impl Client {
     pub fn acquire(&mut self) -> Result<u32, ClientError> {
         let slot = self.slots.iter().position(|slot| *slot == Slot::Free).ok_or(ClientError::Busy)?;
         self.slots[slot] = Slot::Acquired;
+        // Written to by `submit`, read by the daemon last time.
+        self.heads.prefetch_for_write(self.head(slot as u32));
         Ok(slot as u32)
     }
 
@@ -217,6 +219,12 @@ impl Client {
             Some(Slot::Acquired) => Ok(()),
             _ => Err(ClientError::Slot { slot }),
         }
+    }
+
+    /// The word of `heads` at which a slot's head begins.
+    #[inline]
+    fn head(&self, slot: u32) -> usize {
+        slot as usize * self.welcome.layout.slot.len as usize / 8
     }
 
     fn slot_offset(&self, slot: u32) -> usize {
@@ -281,7 +289,7 @@ impl Client {
         if self.outstanding >= geometry.entries {
             return Err(ClientError::Busy);
         }
-        let head = (self.slot_offset(slot) - self.welcome.layout.slot.offset as usize) / 8;
+        let head = self.head(slot);
         for (index, camera) in observation.cameras[..cameras].iter().enumerate() {
             self.heads.write(head + index * 2, &camera.to_words());
         }

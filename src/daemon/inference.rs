@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::engine::{Engine, EngineError, Observation};
 use super::lane::{Buffers, LaneError};
-use super::table::{Job, Session, Shared, Table};
+use super::table::{Job, Locked, Session, Shared, Table};
 use super::{DaemonError, Wake};
 use crate::control::{Refusal, Reply, Status};
 use crate::shm::Submission;
@@ -109,8 +109,9 @@ impl<E: Engine> Inference<E> {
     /// The engine has panicked.
     pub fn run(mut self) -> Result<(), String> {
         let shared = self.shared.clone();
+        let mut held = None;
         loop {
-            let mut table = shared.lock_politely();
+            let mut table = held.take().unwrap_or_else(|| shared.lock_politely());
             if table.stopping {
                 for session in &mut table.sessions {
                     let result = session.lane.abandon();
@@ -129,7 +130,7 @@ impl<E: Engine> Inference<E> {
             table.drain();
             let Some(begun) = self.begin(&mut table) else {
                 if !table.has_work() {
-                    self.idle(table);
+                    held = self.idle(table);
                 }
                 continue;
             };
@@ -189,12 +190,11 @@ impl<E: Engine> Inference<E> {
             seed: begun.submission.seed,
         };
         self.engine.infer(&observation, &mut self.actions)?;
-        match self.actions.iter().position(|value| !value.is_finite()) {
-            None => Ok(()),
-            Some(index) => {
-                Err(EngineError::InvalidChunk(format!("value {index} is {}", self.actions[index])))
-            }
+        if all_finite(&self.actions) {
+            return Ok(());
         }
+        let index = self.actions.iter().position(|value| !value.is_finite()).unwrap_or(0);
+        Err(EngineError::InvalidChunk(format!("value {index} is {}", self.actions[index])))
     }
 
     fn job(&mut self, id: u64, job: Job) {
@@ -224,8 +224,9 @@ impl<E: Engine> Inference<E> {
         }
     }
 
-    /// Nothing to do: polls, then sleeps.
-    fn idle(&self, table: super::table::Locked<'_, E::Prompt>) {
+    /// Nothing to do: polls, then sleeps. Gives the lock back when there is work and nobody else
+    /// wants it.
+    fn idle<'a>(&self, table: Locked<'a, E::Prompt>) -> Option<Locked<'a, E::Prompt>> {
         let limit_ns = match self.rules.wake {
             _ if table.sessions.is_empty() => 0,
             Wake::Spin => u64::MAX,
@@ -235,8 +236,11 @@ impl<E: Engine> Inference<E> {
         let start = now_ns();
         while limit_ns > 0 && now_ns() - start < limit_ns {
             for _ in 0..64 {
-                if table.has_work() || self.shared.is_wanted() {
-                    return;
+                if self.shared.is_wanted() {
+                    return None;
+                }
+                if table.has_work() {
+                    return Some(table);
                 }
                 spin_hint();
             }
@@ -253,6 +257,7 @@ impl<E: Engine> Inference<E> {
         } else {
             self.awake(&table);
         }
+        None
     }
 
     fn awake(&self, table: &Table<E::Prompt>) {
@@ -260,6 +265,30 @@ impl<E: Engine> Inference<E> {
             session.lane.sleeper.awake();
         }
     }
+}
+
+/// Whether every value is finite.
+fn all_finite(values: &[f32]) -> bool {
+    #[cfg(x86)]
+    if is_x86_feature_detected!("avx2") {
+        // SAFETY: the processor has the instructions.
+        return unsafe { all_finite_avx2(values) };
+    }
+    no_carry(values)
+}
+
+#[cfg(x86)]
+#[target_feature(enable = "avx2")]
+fn all_finite_avx2(values: &[f32]) -> bool {
+    no_carry(values)
+}
+
+/// Exponents of all ones, and no others, carry into the sign. No way out of the loop, so that it is
+/// done in vector lanes.
+#[inline(always)]
+fn no_carry(values: &[f32]) -> bool {
+    const EXPONENT: u32 = 0x7f80_0000;
+    values.iter().fold(0, |carry, value| carry | ((value.to_bits() & EXPONENT) + (1 << 23))) >> 31 == 0
 }
 
 fn next_job<P>(table: &mut Table<P>) -> Option<(u64, Job)> {
@@ -318,4 +347,21 @@ fn report(session: u64, error: &EngineError) -> Status {
 fn message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     text.or(panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("unknown panic").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::all_finite;
+
+    #[test]
+    fn one_value_that_is_not_finite_is_found_wherever_it_is() {
+        for other in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for index in 0..70 {
+                let mut values = [f32::MAX, f32::MIN, 0.0, -0.0, 1e-40, -1.5, 3e38].repeat(10);
+                assert!(all_finite(&values));
+                values[index] = other;
+                assert!(!all_finite(&values), "{other} at {index}");
+            }
+        }
+    }
 }

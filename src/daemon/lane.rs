@@ -13,8 +13,12 @@ use crate::shm::sync::{Ordering, fence};
 use crate::shm::{
     Camera, ChunkHeader, Completion, Consumer, Geometry, Heart, LatestWriter, Layout, LayoutError,
     MAX_CAMERAS, PixelLayout, Producer, Region, RingError, Segment, SegmentError, Sleeper, Submission, Words,
-    Writer, copy_out,
+    Writer, copy_out, prefetch,
 };
+
+/// Bytes of state and of each frame that are asked for ahead; the processor sees by itself where a
+/// longer copy is going.
+const PREFETCH: u32 = 1024;
 
 /// Places on the statistics page.
 #[derive(Clone, Copy)]
@@ -45,22 +49,34 @@ pub(super) enum LaneError {
 #[derive(Default)]
 pub(super) struct Buffers {
     frames: [Vec<u8>; MAX_CAMERAS],
-    cameras: [Option<(Camera, PixelFormat, usize)>; MAX_CAMERAS],
+    shapes: [Shape; MAX_CAMERAS],
     pub state: Vec<f32>,
+}
+
+/// What was copied of one camera. Fields as wide as they are read: a read that takes in several
+/// fresh writes waits for all of them.
+#[derive(Clone, Copy)]
+struct Shape {
+    /// 0: the camera has no frame.
+    bytes: usize,
+    width: usize,
+    height: usize,
+    stride: usize,
+    format: PixelFormat,
+}
+
+impl Default for Shape {
+    fn default() -> Self {
+        Shape { bytes: 0, width: 0, height: 0, stride: 0, format: PixelFormat::Rgb8 }
+    }
 }
 
 impl Buffers {
     /// The frames that were copied, one per camera.
     pub fn frames(&self) -> [Option<Frame<'_>>; MAX_CAMERAS] {
         std::array::from_fn(|i| {
-            let (camera, format, bytes) = self.cameras[i]?;
-            Some(Frame {
-                data: &self.frames[i][..bytes],
-                width: camera.width as usize,
-                height: camera.height as usize,
-                stride: camera.stride as usize,
-                format,
-            })
+            let Shape { bytes, width, height, stride, format } = self.shapes[i];
+            (bytes > 0).then(|| Frame { data: &self.frames[i][..bytes], width, height, stride, format })
         })
     }
 }
@@ -157,12 +173,32 @@ impl Lane {
                 break;
             }
             let Some(words) = self.submissions.pop() else { break };
+            let submission = Submission::from_words(&words);
+            self.prefetch(&submission);
             self.count(Stat::Submitted);
-            if let Some(older) = self.pending.replace(Submission::from_words(&words)) {
+            if let Some(older) = self.pending.replace(submission) {
                 events |= self.answer(&older, Status::Superseded, [0, now_ns()], 0)?;
             }
         }
         Ok(events)
+    }
+
+    /// Asks for what the copy of an observation begins with: all of it at once, and before the copy
+    /// needs to know what is there.
+    fn prefetch(&self, submission: &Submission) {
+        let Layout { geometry, slot, state, frame, .. } = self.layout;
+        if submission.slot >= geometry.slots {
+            return;
+        }
+        let slot = submission.slot as usize * slot.len as usize;
+        let observation = self.segments[1].as_ptr();
+        let fetch =
+            |offset: u32, len: u32| prefetch(observation.wrapping_add(slot + offset as usize), len as usize);
+        fetch(0, MAX_CAMERAS as u32 * 16);
+        fetch(state.offset, state.len.min(PREFETCH));
+        for camera in 0..geometry.cameras {
+            fetch(frame.offset + camera * frame.len, geometry.frame_bytes.min(PREFETCH));
+        }
     }
 
     /// Takes the pending submission to work on it.
@@ -273,17 +309,13 @@ impl Lane {
         }
         let slot = submission.slot as usize * self.layout.slot.len as usize;
         let state = (slot + self.layout.state.offset as usize) / 8;
-        to.state.clear();
-        for i in 0..state_dim as usize {
-            let word = self.heads.load(state + i / 2, Ordering::Relaxed);
-            let value = f32::from_bits((word >> (i % 2 * 32)) as u32);
-            if !value.is_finite() {
-                return Err(bad(format!("state[{i}] is {value}, expected a finite value")));
-            }
-            to.state.push(value);
+        to.state.resize(state_dim as usize, 0.0);
+        self.heads.read_f32(state, &mut to.state);
+        if let Some(i) = to.state.iter().position(|value| !value.is_finite()) {
+            return Err(bad(format!("state[{i}] is {}, expected a finite value", to.state[i])));
         }
-        to.cameras = [None; MAX_CAMERAS];
         for i in 0..cameras as usize {
+            to.shapes[i].bytes = 0;
             let mut words = [0; 2];
             self.heads.read(slot / 8 + i * 2, &mut words);
             let camera = Camera::from_words(words);
@@ -312,7 +344,13 @@ impl Lane {
             // SAFETY: the planned layout has frame_bytes (>= bytes) of the segment there; the
             // buffer is private and long enough.
             unsafe { copy_out(self.segments[1].as_ptr().add(offset), buffer.as_mut_ptr(), bytes) };
-            to.cameras[i] = Some((camera, format, bytes));
+            to.shapes[i] = Shape {
+                bytes,
+                width: camera.width as usize,
+                height: camera.height as usize,
+                stride: camera.stride as usize,
+                format,
+            };
         }
         Ok(())
     }

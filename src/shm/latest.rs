@@ -158,13 +158,7 @@ impl LatestReader {
             let sequence = self.slots.load(base, Ordering::Acquire);
             let mut words = [0; HEADER_WORDS - 1];
             self.slots.read(base + 1, &mut words);
-            for (i, pair) in actions.chunks_mut(2).enumerate() {
-                let word = self.slots.load(base + HEADER_WORDS + i, Ordering::Relaxed);
-                pair[0] = f32::from_bits(word as u32);
-                if let Some(value) = pair.get_mut(1) {
-                    *value = f32::from_bits((word >> 32) as u32);
-                }
-            }
+            self.slots.read_f32(base + HEADER_WORDS, actions);
             // The copy is complete before the sequence is looked at again.
             fence(Ordering::Acquire);
             // Nor is a newer chunk of the same slot taken that `latest` doesn't name yet: the next

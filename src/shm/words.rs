@@ -70,6 +70,12 @@ impl Words {
         self.word(index).store(value, order);
     }
 
+    /// Asks for the line of a word that will be stored to soon.
+    #[inline]
+    pub fn prefetch_for_write(&self, index: usize) {
+        super::copy::prefetch_for_write(self.base.wrapping_add(index).cast());
+    }
+
     /// Copies words out, one relaxed load each.
     #[inline]
     pub fn read(&self, start: usize, into: &mut [u64]) {
@@ -85,6 +91,19 @@ impl Words {
         assert!(start <= self.len && from.len() <= self.len - start);
         for (i, value) in from.iter().enumerate() {
             self.word(start + i).store(*value, Ordering::Relaxed);
+        }
+    }
+
+    /// Copies 32-bit floats out, two to a word, the first in its low half; one relaxed load a word.
+    #[inline]
+    pub fn read_f32(&self, start: usize, into: &mut [f32]) {
+        assert!(start <= self.len && into.len().div_ceil(2) <= self.len - start);
+        for (i, pair) in into.chunks_mut(2).enumerate() {
+            let word = self.word(start + i).load(Ordering::Relaxed);
+            pair[0] = f32::from_bits(word as u32);
+            if let Some(value) = pair.get_mut(1) {
+                *value = f32::from_bits((word >> 32) as u32);
+            }
         }
     }
 
