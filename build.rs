@@ -7,6 +7,7 @@ fn main() {
         println!("cargo:rustc-cdylib-link-arg=-Wl,-soname,libpi0rt.so.0");
     }
     println!("cargo:rustc-check-cfg=cfg(x86)");
+    println!("cargo:rustc-check-cfg=cfg(loom)");
     let x86 = std::env::var("CARGO_CFG_TARGET_ARCH").as_deref() == Ok("x86_64");
     if x86 && std::env::var_os("CARGO_FEATURE_PORTABLE").is_none() {
         println!("cargo:rustc-cfg=x86");

@@ -119,7 +119,8 @@ impl Client {
             latest: LatestReader::new(
                 words(&results, layout.latest)?,
                 words(&results, layout.chunks)?,
-                geometry.values(),
+                geometry.horizon,
+                geometry.action_dim,
             ),
             slots: vec![Slot::Free; geometry.slots as usize],
             next_ticket: 1,

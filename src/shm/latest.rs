@@ -2,9 +2,9 @@
 //!
 //! Chunk `n` (counted from 1) is written to slot `n % 3`, whose sequence is odd while it is being
 //! written; then the word `latest` becomes `n`. A reader loads `latest`, copies that slot and
-//! looks at its sequence again. The writer never touches the slot that `latest` names, so a reader
-//! never waits for a writer, dead or alive; it has to try again only when two more chunks were
-//! begun while it copied.
+//! looks at its sequence again: unless it was `2n` both times, it tries again. The writer never touches
+//! the slot that `latest` names, so a reader never waits for a writer, dead or alive; it has to try
+//! again only when three more chunks were begun while it copied.
 
 use super::Words;
 use super::sync::{Ordering, fence};
@@ -47,14 +47,14 @@ pub enum ReadError {
     #[error("chunks are published faster than they can be read")]
     Busy,
     /// Its sizes are not those of the handshake.
-    #[error("chunk has {horizon} rows of {action_dim}, expected {expected}")]
+    #[error("chunk has {horizon} rows of {action_dim}, expected {} of {}", expected.0, expected.1)]
     Corrupt {
         /// As the slot says.
         horizon: u32,
         /// As the slot says.
         action_dim: u32,
-        /// Values there have to be.
-        expected: usize,
+        /// As the handshake said.
+        expected: (u32, u32),
     },
 }
 
@@ -80,6 +80,8 @@ pub struct LatestWriter {
 pub struct LatestReader {
     latest: Words,
     slots: Words,
+    /// Horizon and action dimension.
+    size: (u32, u32),
     values: usize,
 }
 
@@ -128,10 +130,11 @@ impl LatestWriter {
 }
 
 impl LatestReader {
-    /// Over the word `latest` and the slots, for chunks of `values` values.
-    pub fn new(latest: Words, slots: Words, values: usize) -> LatestReader {
+    /// Over the word `latest` and the slots, for chunks of `horizon` rows of `action_dim` values.
+    pub fn new(latest: Words, slots: Words, horizon: u32, action_dim: u32) -> LatestReader {
+        let values = horizon as usize * action_dim as usize;
         assert!(slots.len() >= total_words(values));
-        LatestReader { latest, slots, values }
+        LatestReader { latest, slots, size: (horizon, action_dim), values }
     }
 
     /// Number of the latest chunk; 0: none yet.
@@ -158,13 +161,15 @@ impl LatestReader {
             self.slots.read_f32(base + HEADER_WORDS, actions);
             // The copy is complete before the sequence is looked at again.
             fence(Ordering::Acquire);
-            if sequence % 2 == 1 || self.slots.load(base, Ordering::Relaxed) != sequence {
+            // Nor is a newer chunk of the same slot taken that `latest` doesn't name yet: the next
+            // read could find an older one.
+            if sequence != chunk.wrapping_mul(2) || self.slots.load(base, Ordering::Relaxed) != sequence {
                 continue;
             }
             let [ticket, chunk, observed_ns, submitted_ns, started_ns, finished_ns, size] = words;
             let (horizon, action_dim) = (size as u32, (size >> 32) as u32);
-            if (horizon as usize).checked_mul(action_dim as usize) != Some(self.values) {
-                return Err(ReadError::Corrupt { horizon, action_dim, expected: self.values });
+            if (horizon, action_dim) != self.size {
+                return Err(ReadError::Corrupt { horizon, action_dim, expected: self.size });
             }
             return Ok(ChunkHeader {
                 ticket,
@@ -190,7 +195,7 @@ mod tests {
     fn pair() -> (LatestWriter, LatestReader) {
         let (latest, peer_latest) = Words::private(1);
         let (slots, peer_slots) = Words::private(total_words(VALUES));
-        (LatestWriter::new(latest, slots, VALUES), LatestReader::new(peer_latest, peer_slots, VALUES))
+        (LatestWriter::new(latest, slots, VALUES), LatestReader::new(peer_latest, peer_slots, 5, 3))
     }
 
     fn header(ticket: u64) -> ChunkHeader {
@@ -220,6 +225,15 @@ mod tests {
         let mut actions = [0.0; VALUES];
         assert_eq!(reader.read(&mut actions).unwrap().chunk, 1);
         assert_eq!(actions, [1.0; VALUES]);
+    }
+
+    /// As many values in rows of another length would be read across their ends.
+    #[test]
+    fn a_chunk_of_another_shape_is_an_error() {
+        let (mut writer, reader) = pair();
+        writer.publish(ChunkHeader { horizon: 15, action_dim: 1, ..header(1) }, &[1.0; VALUES]);
+        let error = reader.read(&mut [0.0; VALUES]).unwrap_err();
+        assert_eq!(error.to_string(), "chunk has 15 rows of 1, expected 5 of 3");
     }
 
     #[test]

@@ -25,7 +25,8 @@ impl Heart {
     /// Starts to beat. `epoch` tells one daemon's life from the next.
     pub fn new(words: Words, epoch: u64) -> Heart {
         words.store(EPOCH, epoch, Ordering::Relaxed);
-        words.store(BEAT, now_ns(), Ordering::Relaxed);
+        // Release: whoever feels this life's beat sees its epoch.
+        words.store(BEAT, now_ns(), Ordering::Release);
         words.store(STATE, SERVING, Ordering::Release);
         Heart { words }
     }

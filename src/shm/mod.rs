@@ -18,10 +18,13 @@ mod entry;
 mod latest;
 mod layout;
 mod liveness;
+#[cfg(all(loom, test))]
+mod model;
 mod ring;
 mod segment;
 mod stats;
 pub mod sync;
+#[cfg_attr(all(loom, test), path = "model/words.rs")]
 mod words;
 
 pub use copy::{copy_out, prefetch, prefetch_for_write};

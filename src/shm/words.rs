@@ -4,12 +4,15 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 
 use super::Segment;
-use super::sync::{AtomicU64, Ordering};
+use super::sync::{AtomicU64, Ordering, fence};
 
 /// 64-bit atomics inside a segment: the only view that rings, slots and flags have of shared
 /// memory. Keeps the mapping alive; every access is bounds-checked.
+///
+/// No reference to the memory is kept, only its address. The one that an access goes through, to an
+/// atomic, promises nothing of the value that is there, and so nothing that the peer could break.
 pub struct Words {
-    base: *const AtomicU64,
+    base: *mut u64,
     len: usize,
     // None in tests that use memory of their own.
     _segment: Option<Arc<Segment>>,
@@ -27,7 +30,7 @@ impl Words {
             return None;
         }
         // SAFETY: offset..end lies inside the mapping, which is page-aligned.
-        let base = unsafe { segment.as_ptr().add(offset) }.cast::<AtomicU64>();
+        let base = unsafe { segment.as_ptr().add(offset) }.cast::<u64>();
         Some(Words { base, len, _segment: Some(segment.clone()), _not_sync: PhantomData })
     }
 
@@ -45,15 +48,20 @@ impl Words {
     #[inline]
     fn word(&self, index: usize) -> &AtomicU64 {
         assert!(index < self.len, "word {index} of {}", self.len);
-        // SAFETY: in bounds, aligned, mapped for as long as self lives; atomics may be shared
-        // with another process.
-        unsafe { &*self.base.add(index) }
+        // SAFETY: in bounds, aligned, mapped for as long as self lives, and accessed by nothing but
+        // atomics or copies that the compiler doesn't see; atomics may be shared with a process.
+        unsafe { AtomicU64::from_ptr(self.base.add(index)) }
     }
 
-    /// Loads one word.
+    /// Loads one word, relaxed or to acquire. As a relaxed load and a fence: no other atomic access
+    /// is promised to work where a mapping is read-only.
     #[inline]
     pub fn load(&self, index: usize, order: Ordering) -> u64 {
-        self.word(index).load(order)
+        let value = self.word(index).load(Ordering::Relaxed);
+        if order != Ordering::Relaxed {
+            fence(order);
+        }
+        value
     }
 
     /// Stores one word. The segment has to be mapped writable.
@@ -107,7 +115,7 @@ impl Words {
         // SAFETY: within the words, which are as the floats are, little-endian, and mapped writable
         // as for `store`. The peer may read meanwhile.
         unsafe {
-            let into = self.base.add(start).cast::<u8>().cast_mut();
+            let into = self.base.add(start).cast::<u8>();
             super::copy::copy_in(from.as_ptr().cast(), into, size_of_val(from));
         }
     }
@@ -115,8 +123,8 @@ impl Words {
     /// Two views of the same private words, as two processes would have.
     #[cfg(test)]
     pub(crate) fn private(len: usize) -> (Words, Words) {
-        let memory = (0..len).map(|_| AtomicU64::new(0)).collect::<Vec<_>>().leak();
-        let words = Words { base: memory.as_ptr(), len, _segment: None, _not_sync: PhantomData };
+        let base = vec![0; len].leak().as_mut_ptr();
+        let words = Words { base, len, _segment: None, _not_sync: PhantomData };
         (words.alias(), words)
     }
 
