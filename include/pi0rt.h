@@ -79,7 +79,10 @@ typedef enum pi0rt_status {
     PI0RT_STATUS_RESTARTED = -8,
     /** A newer observation of the same client took this one's place. */
     PI0RT_STATUS_SUPERSEDED = -9,
-    /** The observation was older than the daemon accepts when its turn came. */
+    /**
+     * As an answer: the observation was older than the daemon accepts, or its deadline had passed,
+     * when its turn came. Of a call: the daemon lives but is late, by what the options allow.
+     */
     PI0RT_STATUS_STALE = -10,
     /**
      * The observation can't be used: frame size or format, unknown prompt, values that are
@@ -174,6 +177,11 @@ typedef struct pi0rt_client_options {
      * chunk takes, because an instruction is looked at between two chunks.
      */
     uint64_t reply_timeout_ns;
+    /**
+     * Age of the latest chunk's observation beyond which pi0rt_chunk_latest and pi0rt_action_at say
+     * STALE, and time without an answer that is due beyond which pi0rt_poll does; default: never.
+     */
+    uint64_t stale_after_ns;
 } pi0rt_client_options;
 
 /** The policy that is served, and the session's sizes. */
@@ -505,6 +513,23 @@ pi0rt_status pi0rt_client_set_prompt(pi0rt_client *client,
 pi0rt_status pi0rt_client_reset(pi0rt_client *client);
 
 /**
+ * Opens the session anew, with a daemon that was started again, by the options it was opened with.
+ * Instructions are registered again and keep their numbers. Every ticket still gets one
+ * completion: those that the daemon of before has not answered say GONE. Its latest chunk is
+ * played until there is a new one. Observations that were acquired have to be acquired again, and
+ * what pi0rt_client_fd returned is closed: ask again.
+ *
+ * Not real-time safe: connects, maps memory, waits for the daemon. One thread at a time.
+ *
+ * Returns OK; NO_DAEMON when nothing listens on the socket yet; REFUSED with the daemon's reason, or when
+ * the policy has other sizes or cameras than before; VERSION, PROTOCOL, BAD_PROMPT, GONE, TIMEOUT and
+ * SYSTEM as pi0rt_client_open and pi0rt_client_set_prompt; INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or
+ * IN_USE for a misused client. Unless it returns OK the client is as it was, and this can be tried
+ * again.
+ */
+pi0rt_status pi0rt_client_reconnect(pi0rt_client *client);
+
+/**
  * A descriptor for poll and epoll that becomes readable when there are completions, or when the
  * daemon is gone. It belongs to the client: don't read, write or close it. Call pi0rt_poll until
  * it returns EMPTY each time it is readable.
@@ -583,8 +608,9 @@ pi0rt_status pi0rt_submit(pi0rt_client *client,
  * Real-time safe: no lock, no allocation; no system call (one or two once pi0rt_client_fd was
  * called). One thread at a time.
  *
- * Returns OK; EMPTY when there is none; GONE or RESTARTED when there won't be any more; PROTOCOL
- * when the daemon answers what was not asked; SYSTEM when a system call failed (only once
+ * Returns OK; EMPTY when there is none; STALE when one has been due for longer than the options'
+ * stale_after_ns; GONE or RESTARTED when there won't be any more; PROTOCOL when the daemon answers
+ * what was not asked; SYSTEM when a system call failed (only once
  * pi0rt_client_fd was called); STRUCT_SIZE; INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE
  * for a misused client.
  *
@@ -599,7 +625,8 @@ pi0rt_status pi0rt_poll(pi0rt_client *client,
  *
  * Real-time safe: wait-free, no system call, no lock, no allocation. One thread at a time.
  *
- * Returns OK; EMPTY before the first chunk; GONE or RESTARTED when no newer one will come, with
+ * Returns OK; EMPTY before the first chunk; STALE when its observation is older than the options'
+ * stale_after_ns, with everything set as for OK; GONE or RESTARTED when no newer one will come, with
  * the last chunk filled in if there was one (else chunk->chunk is 0); BUSY when chunks come faster
  * than they can be copied; PROTOCOL when a chunk is not as announced; STRUCT_SIZE;
  * INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
@@ -617,7 +644,8 @@ pi0rt_status pi0rt_chunk_latest(pi0rt_client *client,
  *
  * Real-time safe: wait-free, no system call, no lock, no allocation. One thread at a time.
  *
- * Returns OK; EMPTY before the first chunk; GONE or RESTARTED when no newer chunk will come, with
+ * Returns OK; EMPTY before the first chunk; STALE when its observation is older at t_ns than the
+ * options' stale_after_ns, with everything set as for OK; GONE or RESTARTED when no newer chunk will come, with
  * action and info filled in if there was a chunk (else info->chunk is 0); BUSY and PROTOCOL as
  * pi0rt_chunk_latest; STRUCT_SIZE; INVALID_ARGUMENT, also for a count that is not action_dim;
  * BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.

@@ -273,6 +273,13 @@ public:
         return id;
     }
 
+    /** Opens the session anew with a daemon that was started again. Throws Error. */
+    void reconnect()
+    {
+        detail::check(pi0rt_client_reconnect(handle_));
+        detail::check(pi0rt_client_describe(handle_, &info_));
+    }
+
     /** Begins a new episode. Waits for the daemon. Throws Error. */
     void reset()
     {

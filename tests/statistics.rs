@@ -111,11 +111,11 @@ fn the_earliest_deadline_goes_first() {
 fn haste_takes_nobodys_turn() {
     let served = serve();
     let (mut hasty, mut patient) = (served.open(), served.open());
-    hasty.set_prompt("sleep 2").unwrap();
-    patient.set_prompt("sleep 1").unwrap();
+    hasty.set_prompt("sleep 20").unwrap();
+    patient.set_prompt("sleep 5").unwrap();
     let flood = std::thread::spawn(move || {
         let mut begun = Vec::new();
-        for _ in 0..60 {
+        for _ in 0..20 {
             let tickets: Vec<_> = (0..2).map(|_| submit_by(&mut hasty, now_ns() + 1000 * SECOND)).collect();
             let answers = tickets.into_iter().map(|ticket| answer(&mut hasty, ticket).started_ns);
             begun.extend(answers.filter(|at| *at > 0));
@@ -131,7 +131,9 @@ fn haste_takes_nobodys_turn() {
     let begun = flood.join().unwrap();
     assert!(waits.len() > 5);
     for (submitted, started) in waits {
-        let before = begun.iter().filter(|at| (submitted..started).contains(*at)).count();
+        // What was begun in these very moments may have been chosen before.
+        let chosen = submitted + 10_000_000;
+        let before = begun.iter().filter(|at| (chosen..started).contains(*at)).count();
         assert!(before <= 1, "{before} chunks of the other were begun in between");
     }
 }

@@ -136,8 +136,9 @@ pub unsafe extern "C" fn pi0rt_submit(
 /// Real-time safe: no lock, no allocation; no system call (one or two once pi0rt_client_fd was
 /// called). One thread at a time.
 ///
-/// Returns OK; EMPTY when there is none; GONE or RESTARTED when there won't be any more; PROTOCOL
-/// when the daemon answers what was not asked; SYSTEM when a system call failed (only once
+/// Returns OK; EMPTY when there is none; STALE when one has been due for longer than the options'
+/// stale_after_ns; GONE or RESTARTED when there won't be any more; PROTOCOL when the daemon answers
+/// what was not asked; SYSTEM when a system call failed (only once
 /// pi0rt_client_fd was called); STRUCT_SIZE; INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE
 /// for a misused client.
 ///
@@ -173,7 +174,8 @@ fn completion_of(completion: &shm::Completion) -> pi0rt_completion {
 ///
 /// Real-time safe: wait-free, no system call, no lock, no allocation. One thread at a time.
 ///
-/// Returns OK; EMPTY before the first chunk; GONE or RESTARTED when no newer one will come, with
+/// Returns OK; EMPTY before the first chunk; STALE when its observation is older than the options'
+/// stale_after_ns, with everything set as for OK; GONE or RESTARTED when no newer one will come, with
 /// the last chunk filled in if there was one (else chunk->chunk is 0); BUSY when chunks come faster
 /// than they can be copied; PROTOCOL when a chunk is not as announced; STRUCT_SIZE;
 /// INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
@@ -217,7 +219,8 @@ pub unsafe extern "C" fn pi0rt_chunk_latest(client: *mut pi0rt_client, chunk: *m
 ///
 /// Real-time safe: wait-free, no system call, no lock, no allocation. One thread at a time.
 ///
-/// Returns OK; EMPTY before the first chunk; GONE or RESTARTED when no newer chunk will come, with
+/// Returns OK; EMPTY before the first chunk; STALE when its observation is older at t_ns than the
+/// options' stale_after_ns, with everything set as for OK; GONE or RESTARTED when no newer chunk will come, with
 /// action and info filled in if there was a chunk (else info->chunk is 0); BUSY and PROTOCOL as
 /// pi0rt_chunk_latest; STRUCT_SIZE; INVALID_ARGUMENT, also for a count that is not action_dim;
 /// BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.

@@ -86,6 +86,9 @@ pub struct pi0rt_client_options {
     /// Longest wait for an answer over the socket; default: 60 s. Has to be longer than a
     /// chunk takes, because an instruction is looked at between two chunks.
     pub reply_timeout_ns: u64,
+    /// Age of the latest chunk's observation beyond which pi0rt_chunk_latest and pi0rt_action_at say
+    /// STALE, and time without an answer that is due beyond which pi0rt_poll does; default: never.
+    pub stale_after_ns: u64,
 }
 
 /// The policy that is served, and the session's sizes.

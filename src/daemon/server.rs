@@ -187,9 +187,21 @@ impl<E: Engine + 'static> Daemon<E> {
             errno: Errno::from_io_error(&error).unwrap_or(Errno::AGAIN),
         })?;
         let mut control = Control {
-            ready_ns: now_ns(),
             beaten_ns: 0,
-            written_ns: 0,
+            report: Report {
+                pid: std::process::id(),
+                epoch,
+                ready_ns: now_ns(),
+                max_clients: options.max_clients as u64,
+                heartbeat_ns: options.heartbeat.as_nanos() as u64,
+                max_age_ns: options.max_age_ns,
+                max_memory: options.max_memory,
+                model: policy.model.clone(),
+                device: policy.device.clone(),
+                // As many as there can be: nothing is allocated while the daemon serves.
+                sessions: Vec::with_capacity(options.max_clients),
+                ..Report::default()
+            },
             options,
             policy,
             epoch,
@@ -201,10 +213,10 @@ impl<E: Engine + 'static> Daemon<E> {
             next_id,
             page,
         };
-        control.report();
+        control.write_page();
         let served = control.serve();
         control.shared.lock().stopping = true;
-        control.report();
+        control.write_page();
         control.bells.kick();
         // In flight may be seconds of inference: the hearts go on beating meanwhile.
         while !thread.is_finished() {
@@ -232,11 +244,10 @@ struct Control<P> {
     strangers: HashMap<u64, Stranger>,
     next_id: u64,
     page: Page,
-    ready_ns: u64,
+    /// What was written to it last.
+    report: Report,
     /// When the hearts beat last; 0: they need not, there was no session.
     beaten_ns: u64,
-    /// When the page was written last.
-    written_ns: u64,
 }
 
 impl<P> Control<P> {
@@ -292,22 +303,23 @@ impl<P> Control<P> {
         for id in faulty {
             self.end(id);
         }
-        if now.saturating_sub(self.written_ns) >= PAGE_EVERY_NS {
-            self.report();
+        if now.saturating_sub(self.report.written_ns) >= PAGE_EVERY_NS {
+            self.write_page();
         }
     }
 
     /// Writes the statistics page.
-    fn report(&mut self) {
+    fn write_page(&mut self) {
+        let report = &mut self.report;
         let table = self.shared.lock();
-        let mut stats = table.ended.clone();
-        let mut memory = 0;
-        let mut sessions = Vec::with_capacity(table.sessions.len());
+        report.stats = table.ended.clone();
+        report.memory = 0;
+        report.sessions.clear();
         for session in &table.sessions {
             let counted = session.lane.stats.stats();
-            stats.add(counted);
-            memory += session.lane.bytes();
-            sessions.push(SessionReport {
+            report.stats.add(counted);
+            report.memory += session.lane.bytes();
+            report.sessions.push(SessionReport {
                 id: session.id,
                 pid: session.peer.0,
                 uid: session.peer.1,
@@ -318,26 +330,10 @@ impl<P> Control<P> {
                 answered_ns: session.lane.answered_ns,
             });
         }
-        let (stopping, busy_since_ns) = (table.stopping, table.busy_since_ns);
+        (report.stopping, report.busy_since_ns) = (table.stopping, table.busy_since_ns);
         drop(table);
-        self.written_ns = now_ns();
-        self.page.write(&Report {
-            pid: std::process::id(),
-            epoch: self.epoch,
-            stopping,
-            written_ns: self.written_ns,
-            ready_ns: self.ready_ns,
-            max_clients: self.options.max_clients as u64,
-            heartbeat_ns: self.options.heartbeat.as_nanos() as u64,
-            max_age_ns: self.options.max_age_ns,
-            busy_since_ns,
-            memory,
-            max_memory: self.options.max_memory,
-            model: self.policy.model.clone(),
-            device: self.policy.device.clone(),
-            stats,
-            sessions,
-        });
+        report.written_ns = now_ns();
+        self.page.write(report);
     }
 
     fn accept(&mut self) {
@@ -452,7 +448,8 @@ impl<P> Control<P> {
             id,
             peer: peer.map_or((0, 0), |peer| (peer.pid.as_raw_nonzero().get() as u32, peer.uid.as_raw())),
             opened_ns: now_ns(),
-            served: 0,
+            begun: 0,
+            waiting_since: 0,
             socket: Arc::new(socket),
             lane,
             prompts: Vec::new(),
@@ -474,7 +471,7 @@ impl<P> Control<P> {
         self.shared.lock().sessions.push(session);
         // A sleeping inference thread has not announced itself to this session.
         self.bells.kick();
-        self.report();
+        self.write_page();
         Ok(())
     }
 
@@ -558,7 +555,7 @@ impl<P> Control<P> {
             Some(fault) => log::warn!("session {id} ended: {fault}"),
             None => log::info!("session {id} closed"),
         }
-        self.report();
+        self.write_page();
     }
 }
 

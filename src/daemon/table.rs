@@ -29,8 +29,10 @@ pub(super) struct Session<P> {
     /// Prompt `id` is at `id - 1`.
     pub prompts: Vec<(String, Arc<P>)>,
     pub jobs: VecDeque<Job>,
-    /// The round in which it had its last turn.
-    pub served: u64,
+    /// The number of its last turn.
+    pub begun: u64,
+    /// The number of the turn, of any session, that came before what is pending now.
+    pub waiting_since: u64,
     /// Why the control thread is to end this session.
     pub fault: Option<String>,
 }
@@ -53,8 +55,13 @@ impl<P> Session<P> {
         }
     }
 
-    pub fn drain(&mut self) {
+    /// Takes in what the client has submitted after `turns` turns.
+    pub fn drain(&mut self, turns: u64) {
+        let waited = self.lane.pending.is_some();
         let result = self.lane.drain();
+        if !waited {
+            self.waiting_since = turns;
+        }
         self.heed(result);
     }
 }
@@ -63,8 +70,8 @@ pub(super) struct Table<P> {
     pub sessions: Vec<Session<P>>,
     /// Where the next look for work begins.
     pub cursor: usize,
-    /// See [`next`](Self::next).
-    pub round: u64,
+    /// How many turns there have been.
+    pub turns: u64,
     /// What sessions that are over have counted.
     pub ended: Stats,
     /// No new work is to be begun.
@@ -84,37 +91,30 @@ impl<P> Table<P> {
     pub fn drain(&mut self) {
         for session in &mut self.sessions {
             if session.fault.is_none() {
-                session.drain();
+                session.drain(self.turns);
             }
         }
     }
 
-    /// The session whose turn it is among those that have something pending. In a round, each of
-    /// them has one turn, and the earliest deadline comes first: whoever claims to be in a hurry
-    /// takes nobody's turn away.
+    /// The session whose turn it is among those that have something pending: the one with the
+    /// earliest deadline. But between the moment something becomes pending and its turn, every other
+    /// session has one turn at most: whoever claims to be in a hurry takes nobody's turn away.
     pub fn next(&mut self) -> Option<&mut Session<P>> {
         let count = self.sessions.len();
-        let mut best: Option<((bool, u64, usize), usize)> = None;
-        for distance in 0..count {
-            let index = (self.cursor + distance) % count;
-            let session = &self.sessions[index];
-            if session.fault.is_some() {
-                continue;
-            }
-            let Some(pending) = &session.lane.pending else { continue };
-            let deadline = if pending.deadline_ns == 0 { u64::MAX } else { pending.deadline_ns };
-            let key = (session.served == self.round, deadline, distance);
-            if best.is_none_or(|(least, _)| key < least) {
-                best = Some((key, index));
-            }
-        }
-        let ((served, ..), index) = best?;
-        if served {
-            // All that wait have had their turn.
-            self.round += 1;
-        }
+        let pending = |session: &Session<P>| session.fault.is_none() && session.lane.pending.is_some();
+        let waiting = self.sessions.iter().filter(|session| pending(session));
+        let longest = waiting.map(|session| session.waiting_since).min()?;
+        // One that has waited longest has had no turn since: there always is somebody.
+        let index = (0..count)
+            .map(|distance| (self.cursor + distance) % count)
+            .filter(|&index| pending(&self.sessions[index]) && self.sessions[index].begun <= longest)
+            .min_by_key(|&index| match &self.sessions[index].lane.pending {
+                Some(submission) if submission.deadline_ns > 0 => submission.deadline_ns,
+                _ => u64::MAX,
+            })?;
         self.cursor = index + 1;
-        self.sessions[index].served = self.round;
+        self.turns += 1;
+        self.sessions[index].begun = self.turns;
         Some(&mut self.sessions[index])
     }
 
@@ -136,7 +136,7 @@ impl<P> Shared<P> {
         let table = Table {
             sessions: Vec::new(),
             cursor: 0,
-            round: 1,
+            turns: 0,
             ended: Stats::default(),
             stopping: false,
             busy: false,
