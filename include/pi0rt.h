@@ -114,6 +114,8 @@ typedef enum pi0rt_status {
     PI0RT_STATUS_FRAME_SIZE = -36,
     /** No request under way has this ticket: it was never given out, or its completion was taken. */
     PI0RT_STATUS_UNKNOWN_TICKET = -37,
+    /** The client observes somebody else's session: it can't submit, and has nothing to poll for. */
+    PI0RT_STATUS_OBSERVER = -38,
 } pi0rt_status;
 
 /** How the action for a moment came about. */
@@ -139,6 +141,14 @@ typedef enum pi0rt_format {
     /** 1 byte per pixel. */
     PI0RT_FORMAT_GRAY8 = 4,
 } pi0rt_format;
+
+/** What a client is to a session. */
+typedef enum pi0rt_role {
+    /** It submits observations: the session is its own. */
+    PI0RT_ROLE_WRITER = 0,
+    /** It looks at another client's session: chunks, actions, statistics, signs of life. */
+    PI0RT_ROLE_OBSERVER = 1,
+} pi0rt_role;
 
 /** What an action between two rows of a chunk is. */
 typedef enum pi0rt_interpolation {
@@ -182,6 +192,15 @@ typedef struct pi0rt_client_options {
      * STALE, and time without an answer that is due beyond which pi0rt_poll does; default: never.
      */
     uint64_t stale_after_ns;
+    /**
+     * Name of the session, at most 63 bytes. A name has one writer at a time: another one is REFUSED.
+     * Default: none; for an observer, the only session there is.
+     */
+    const char *session_name;
+    /** A pi0rt_role. */
+    uint32_t role;
+    /** Zero. */
+    uint32_t reserved;
 } pi0rt_client_options;
 
 /** The policy that is served, and the session's sizes. */
@@ -435,8 +454,8 @@ size_t pi0rt_last_error(char *buffer,
  * answer; SYSTEM when a system call failed; STRUCT_SIZE; INVALID_ARGUMENT.
  *
  * Requires:
- * options is NULL or points to a struct of its struct_size; its socket_path is NULL or a
- * string; client is NULL or can be written to.
+ * options is NULL or points to a struct of its struct_size; its socket_path and session_name are NULL or
+ * strings; client is NULL or can be written to.
  */
 pi0rt_status pi0rt_client_open(const pi0rt_client_options *options,
                                pi0rt_client **client);
@@ -491,7 +510,7 @@ pi0rt_status pi0rt_client_camera(pi0rt_client *client,
  * Returns OK; BAD_PROMPT with the reason for an instruction that is empty, too long or can't be
  * tokenized; REFUSED when too many were registered; TIMEOUT; GONE; PROTOCOL when the answer makes
  * no sense; SYSTEM when a system call failed; INVALID_ARGUMENT, also for a text of more than 16384
- * bytes or one that is not UTF-8; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
+ * bytes or one that is not UTF-8; OBSERVER; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
  *
  * Requires:
  * utf8 is NULL or a string; prompt_id is NULL or can be
@@ -508,7 +527,7 @@ pi0rt_status pi0rt_client_set_prompt(pi0rt_client *client,
  * Not real-time safe: waits for the daemon. One thread at a time.
  *
  * Returns OK; TIMEOUT; GONE; PROTOCOL when the answer makes no sense; SYSTEM when a system call
- * failed; INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
+ * failed; INVALID_ARGUMENT; OBSERVER; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
  */
 pi0rt_status pi0rt_client_reset(pi0rt_client *client);
 
@@ -558,7 +577,7 @@ uint64_t pi0rt_now_ns(void);
  * Real-time safe: no system call, no lock, no allocation. One thread at a time.
  *
  * Returns OK; BUSY when all slots are in use (poll to get them back); STRUCT_SIZE;
- * INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
+ * INVALID_ARGUMENT; OBSERVER; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
  *
  * Requires:
  * observation is NULL or points to a struct of its struct_size.
@@ -570,7 +589,7 @@ pi0rt_status pi0rt_observation_acquire(pi0rt_client *client, pi0rt_observation *
  *
  * Real-time safe: no system call, no lock, no allocation. One thread at a time.
  *
- * Returns OK; INVALID_ARGUMENT for a slot that was not acquired; STRUCT_SIZE; BAD_HANDLE, CLOSED,
+ * Returns OK; INVALID_ARGUMENT for a slot that was not acquired; STRUCT_SIZE; OBSERVER; BAD_HANDLE, CLOSED,
  * FORKED or IN_USE for a misused client.
  *
  * Requires:
@@ -590,7 +609,7 @@ pi0rt_status pi0rt_observation_release(pi0rt_client *client,
  * Returns OK; BUSY when the ring is full, as many requests unanswered as it has entries (poll
  * first); GONE or RESTARTED when nobody would answer; FRAME_SIZE for a frame that doesn't fit its
  * capacity; INVALID_ARGUMENT for a slot that was not acquired, an unknown format or a frame of a
- * camera that isn't there; PROTOCOL when the daemon has damaged the ring; STRUCT_SIZE; BAD_HANDLE,
+ * camera that isn't there; PROTOCOL when the daemon has damaged the ring; STRUCT_SIZE; OBSERVER; BAD_HANDLE,
  * CLOSED, FORKED or IN_USE for a misused client. Unless it returns OK the slot stays acquired.
  *
  * Requires:
@@ -611,7 +630,7 @@ pi0rt_status pi0rt_submit(pi0rt_client *client,
  * Returns OK; EMPTY when there is none; STALE when one has been due for longer than the options'
  * stale_after_ns; GONE or RESTARTED when there won't be any more; PROTOCOL when the daemon answers
  * what was not asked; SYSTEM when a system call failed (only once
- * pi0rt_client_fd was called); STRUCT_SIZE; INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE
+ * pi0rt_client_fd was called); STRUCT_SIZE; INVALID_ARGUMENT; OBSERVER; BAD_HANDLE, CLOSED, FORKED or IN_USE
  * for a misused client.
  *
  * Requires:
@@ -683,7 +702,7 @@ pi0rt_status pi0rt_client_statistics(pi0rt_client *client,
  *
  * Returns OK; TIMEOUT; UNKNOWN_TICKET, without waiting, for a ticket that was never given out or
  * whose completion was taken; GONE or RESTARTED when it won't come; PROTOCOL as pi0rt_poll; SYSTEM
- * when a system call failed; STRUCT_SIZE; INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE for
+ * when a system call failed; STRUCT_SIZE; INVALID_ARGUMENT; OBSERVER; BAD_HANDLE, CLOSED, FORKED or IN_USE for
  * a misused client.
  *
  * Requires:

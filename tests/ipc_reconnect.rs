@@ -36,7 +36,7 @@ fn every_ticket_is_answered_once_over_many_daemons() {
     for _ in 0..20 {
         for _ in 0..random.next() % 4 + 1 {
             asked = submit(&mut client, ids[random.next() as usize % 3], [2.0; 3], None);
-            if random.next() % 3 == 0
+            if random.next().is_multiple_of(3)
                 && let Ok(completion) = client.poll()
             {
                 assert!(answers.insert(completion.ticket, completion.status).is_none());

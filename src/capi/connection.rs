@@ -69,8 +69,8 @@ pub unsafe extern "C" fn pi0rt_last_error(buffer: *mut c_char, size: usize) -> u
 /// answer; SYSTEM when a system call failed; STRUCT_SIZE; INVALID_ARGUMENT.
 ///
 /// # Safety
-/// options is NULL or points to a struct of its struct_size; its socket_path is NULL or a
-/// string; client is NULL or can be written to.
+/// options is NULL or points to a struct of its struct_size; its socket_path and session_name are NULL or
+/// strings; client is NULL or can be written to.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pi0rt_client_open(
     options: *const pi0rt_client_options,
@@ -96,6 +96,20 @@ pub unsafe extern "C" fn pi0rt_client_open(
                 stale_after_ns: options.stale_after_ns,
                 reply_timeout_ns: options.reply_timeout_ns,
                 control_rate_hz: options.control_rate_hz,
+                name: if options.session_name.is_null() {
+                    String::new()
+                } else {
+                    // SAFETY: the caller's promise.
+                    unsafe { text("options.session_name", options.session_name) }?.into()
+                },
+                observe: match options.role {
+                    0 => false,
+                    1 => true,
+                    got => {
+                        let what = "options.role";
+                        return Err(Failure::Value { what, got: got.into(), expected: "a pi0rt_role" });
+                    }
+                },
                 interpolation: match options.interpolation {
                     0 => Interpolation::Hold,
                     1 => Interpolation::Linear,
@@ -240,7 +254,7 @@ pub unsafe extern "C" fn pi0rt_client_camera(
 /// Returns OK; BAD_PROMPT with the reason for an instruction that is empty, too long or can't be
 /// tokenized; REFUSED when too many were registered; TIMEOUT; GONE; PROTOCOL when the answer makes
 /// no sense; SYSTEM when a system call failed; INVALID_ARGUMENT, also for a text of more than 16384
-/// bytes or one that is not UTF-8; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
+/// bytes or one that is not UTF-8; OBSERVER; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
 ///
 /// # Safety
 /// utf8 is NULL or a string; prompt_id is NULL or can be
@@ -270,7 +284,7 @@ pub unsafe extern "C" fn pi0rt_client_set_prompt(
 /// Not real-time safe: waits for the daemon. One thread at a time.
 ///
 /// Returns OK; TIMEOUT; GONE; PROTOCOL when the answer makes no sense; SYSTEM when a system call
-/// failed; INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
+/// failed; INVALID_ARGUMENT; OBSERVER; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
 #[unsafe(no_mangle)]
 pub extern "C" fn pi0rt_client_reset(client: *mut pi0rt_client) -> Status {
     guard(|| Ok(enter(client)?.reset()?))

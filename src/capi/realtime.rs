@@ -23,7 +23,7 @@ pub extern "C" fn pi0rt_now_ns() -> u64 {
 /// Real-time safe: no system call, no lock, no allocation. One thread at a time.
 ///
 /// Returns OK; BUSY when all slots are in use (poll to get them back); STRUCT_SIZE;
-/// INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
+/// INVALID_ARGUMENT; OBSERVER; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
 ///
 /// # Safety
 /// observation is NULL or points to a struct of its struct_size.
@@ -56,7 +56,7 @@ pub unsafe extern "C" fn pi0rt_observation_acquire(
 ///
 /// Real-time safe: no system call, no lock, no allocation. One thread at a time.
 ///
-/// Returns OK; INVALID_ARGUMENT for a slot that was not acquired; STRUCT_SIZE; BAD_HANDLE, CLOSED,
+/// Returns OK; INVALID_ARGUMENT for a slot that was not acquired; STRUCT_SIZE; OBSERVER; BAD_HANDLE, CLOSED,
 /// FORKED or IN_USE for a misused client.
 ///
 /// # Safety
@@ -84,7 +84,7 @@ pub unsafe extern "C" fn pi0rt_observation_release(
 /// Returns OK; BUSY when the ring is full, as many requests unanswered as it has entries (poll
 /// first); GONE or RESTARTED when nobody would answer; FRAME_SIZE for a frame that doesn't fit its
 /// capacity; INVALID_ARGUMENT for a slot that was not acquired, an unknown format or a frame of a
-/// camera that isn't there; PROTOCOL when the daemon has damaged the ring; STRUCT_SIZE; BAD_HANDLE,
+/// camera that isn't there; PROTOCOL when the daemon has damaged the ring; STRUCT_SIZE; OBSERVER; BAD_HANDLE,
 /// CLOSED, FORKED or IN_USE for a misused client. Unless it returns OK the slot stays acquired.
 ///
 /// # Safety
@@ -139,7 +139,7 @@ pub unsafe extern "C" fn pi0rt_submit(
 /// Returns OK; EMPTY when there is none; STALE when one has been due for longer than the options'
 /// stale_after_ns; GONE or RESTARTED when there won't be any more; PROTOCOL when the daemon answers
 /// what was not asked; SYSTEM when a system call failed (only once
-/// pi0rt_client_fd was called); STRUCT_SIZE; INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE
+/// pi0rt_client_fd was called); STRUCT_SIZE; INVALID_ARGUMENT; OBSERVER; BAD_HANDLE, CLOSED, FORKED or IN_USE
 /// for a misused client.
 ///
 /// # Safety
@@ -327,7 +327,7 @@ pub unsafe extern "C" fn pi0rt_client_statistics(
 ///
 /// Returns OK; TIMEOUT; UNKNOWN_TICKET, without waiting, for a ticket that was never given out or
 /// whose completion was taken; GONE or RESTARTED when it won't come; PROTOCOL as pi0rt_poll; SYSTEM
-/// when a system call failed; STRUCT_SIZE; INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE for
+/// when a system call failed; STRUCT_SIZE; INVALID_ARGUMENT; OBSERVER; BAD_HANDLE, CLOSED, FORKED or IN_USE for
 /// a misused client.
 ///
 /// # Safety

@@ -38,6 +38,17 @@ pub enum pi0rt_format {
     Gray8 = 4,
 }
 
+/// What a client is to a session.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub enum pi0rt_role {
+    /// It submits observations: the session is its own.
+    Writer = 0,
+    /// It looks at another client's session: chunks, actions, statistics, signs of life.
+    Observer = 1,
+}
+
 /// What an action between two rows of a chunk is.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +100,13 @@ pub struct pi0rt_client_options {
     /// Age of the latest chunk's observation beyond which pi0rt_chunk_latest and pi0rt_action_at say
     /// STALE, and time without an answer that is due beyond which pi0rt_poll does; default: never.
     pub stale_after_ns: u64,
+    /// Name of the session, at most 63 bytes. A name has one writer at a time: another one is REFUSED.
+    /// Default: none; for an observer, the only session there is.
+    pub session_name: *const c_char,
+    /// A pi0rt_role.
+    pub role: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 /// The policy that is served, and the session's sizes.

@@ -21,6 +21,11 @@ use crate::shm::{Access, Segment};
 pub struct Options {
     /// The daemon's socket; None: `$PI0RT_SOCKET`, else `/run/pi0rt/pi0rt.sock`.
     pub socket: Option<PathBuf>,
+    /// Whether to look at somebody else's session: its chunks, actions, statistics and signs of life.
+    pub observe: bool,
+    /// The session's name, at most 63 bytes. A name has one writer at a time. Empty: none, or, for an
+    /// observer, the only session there is.
+    pub name: String,
     /// Bytes for each camera's frame; 0: the daemon's choice.
     pub frame_bytes: u32,
     /// Observation slots; 0: the daemon's choice.
@@ -45,9 +50,14 @@ pub struct Options {
 pub(super) struct Opened {
     pub socket: OwnedFd,
     pub welcome: Welcome,
+    pub results: Arc<Segment>,
+    /// What an observer doesn't get.
+    pub writing: Option<Writing>,
+}
+
+pub(super) struct Writing {
     pub control: Arc<Segment>,
     pub observation: Arc<Segment>,
-    pub results: Arc<Segment>,
     pub eventfd: OwnedFd,
 }
 
@@ -56,13 +66,16 @@ pub(super) const REPLY_TIMEOUT_NS: u64 = 60_000_000_000;
 pub(super) fn open(options: &Options) -> Result<Opened, ClientError> {
     let path = options.socket.clone().unwrap_or_else(default_socket);
     let socket = connect(&path)?;
-    let hello = Hello {
+    let mut hello = Hello {
         abi: crate::control::ABI_VERSION,
         features: 0,
         frame_bytes: options.frame_bytes,
         slots: options.slots,
         entries: options.entries,
+        observes: options.observe,
+        name: options.name.clone(),
     };
+    hello.features = hello.needs();
     match send(socket.as_fd(), &Request::Hello(hello).encode()) {
         Ok(()) => {}
         // It may have said why before it closed: go on to the answer.
@@ -76,22 +89,27 @@ pub(super) fn open(options: &Options) -> Result<Opened, ClientError> {
         other => return Err(unexpected(other, "a welcome")),
     };
     welcome.layout.check()?;
-    let fds: [OwnedFd; WELCOME_FDS] = fds.try_into().map_err(|fds: Vec<_>| ClientError::Unexpected {
-        got: format!("{} descriptors", fds.len()),
-        expected: "4 descriptors",
-    })?;
-    let [control, observation, results, eventfd] = fds;
+    let expected = if options.observe { "1 descriptor" } else { "4 descriptors" };
+    let count = fds.len();
+    let number = move || ClientError::Unexpected { got: format!("{count} descriptors"), expected };
     let layout = &welcome.layout;
     let map =
         |name, fd: &OwnedFd, len: u32, access| Segment::map(name, fd, len as usize, access).map(Arc::new);
-    Ok(Opened {
-        control: map("control", &control, layout.control_bytes, Access::Write)?,
-        observation: map("observation", &observation, layout.observation_bytes, Access::Write)?,
-        results: map("results", &results, layout.results_bytes, Access::Read)?,
-        socket,
-        eventfd,
-        welcome,
-    })
+    let (results, writing) = if options.observe {
+        let [results]: [OwnedFd; 1] = fds.try_into().map_err(|_| number())?;
+        (results, None)
+    } else {
+        let fds: [OwnedFd; WELCOME_FDS] = fds.try_into().map_err(|_| number())?;
+        let [control, observation, results, eventfd] = fds;
+        let writing = Writing {
+            control: map("control", &control, layout.control_bytes, Access::Write)?,
+            observation: map("observation", &observation, layout.observation_bytes, Access::Write)?,
+            eventfd,
+        };
+        (results, Some(writing))
+    };
+    let results = map("results", &results, layout.results_bytes, Access::Read)?;
+    Ok(Opened { socket, welcome, results, writing })
 }
 
 /// Waits for the daemon's answer, passing over events.

@@ -29,6 +29,12 @@ pub enum ClientError {
     /// The daemon lives, but the latest chunk is too old, or an answer has been due for too long.
     #[error("daemon is late")]
     Stale,
+    /// What only a session's writer can do.
+    #[error("client only observes: {what} belongs to the session's writer")]
+    Observer {
+        /// What was asked for.
+        what: &'static str,
+    },
     /// The policy that is served now is another one.
     #[error("policy has changed: it had {was}, now {is}")]
     Changed {
@@ -149,6 +155,7 @@ impl ClientError {
             ClientError::Gone => Status::Gone,
             ClientError::Restarted => Status::Restarted,
             ClientError::Stale => Status::Stale,
+            ClientError::Observer { .. } => Status::Observer,
             ClientError::Changed { .. } => Status::Refused,
             ClientError::Connect(_) => Status::NoDaemon,
             ClientError::Refused(refusal) => refusal.status,

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::process::{Pid, getpid};
 
-use super::connect::{Opened, Options, REPLY_TIMEOUT_NS, open, readable, reply, unexpected};
+use super::connect::{Opened, Options, REPLY_TIMEOUT_NS, Writing, open, readable, reply, unexpected};
 use super::error::ClientError;
 use super::exchange::{Exchange, Observation};
 use super::player::{self, ActionInfo, Interpolation};
@@ -25,7 +25,7 @@ const NAP_NS: u64 = 50_000_000;
 /// A session with the daemon. One thread at a time.
 pub struct Client {
     // First: what the fast path touches lies together.
-    exchange: Exchange,
+    exchange: Option<Exchange>,
     pulse: Pulse,
     latest: LatestReader,
     chunk: ChunkHeader,
@@ -53,7 +53,7 @@ impl Client {
     /// # Errors
     /// No daemon, another version, a refusal, or a system call that failed.
     pub fn open(options: &Options) -> Result<Client, ClientError> {
-        let Opened { socket, welcome, control, observation, results, eventfd } = open(options)?;
+        let Opened { socket, welcome, results, writing } = open(options)?;
         let layout = welcome.layout;
         let geometry = layout.geometry;
         // The layout has been checked; a region that still lies outside is the daemon's fault.
@@ -65,9 +65,15 @@ impl Client {
         let policy_rate = welcome.policy.control_rate_hz;
         let rate = [options.control_rate_hz, policy_rate].into_iter().find(|r| r.is_finite() && *r > 0.0);
         let or = |value, default| if value == 0 { default } else { value };
-        let bell = Bell::new(words(layout.need_wakeup)?, eventfd);
+        let exchange = match writing {
+            Some(Writing { control, observation, eventfd }) => {
+                let bell = Bell::new(words(layout.need_wakeup)?, eventfd);
+                Some(Exchange::new(layout, [&control, &observation, &results], bell).ok_or_else(outside)?)
+            }
+            None => None,
+        };
         Ok(Client {
-            exchange: Exchange::new(layout, [&control, &observation, &results], bell).ok_or_else(outside)?,
+            exchange,
             pulse: Pulse::new(words(layout.liveness)?, or(options.gone_after_ns, GONE_AFTER_NS)),
             latest: LatestReader::new(
                 words(layout.latest)?,
@@ -90,6 +96,12 @@ impl Client {
             options: options.clone(),
             prompts: Vec::new(),
         })
+    }
+
+    /// What a session's writer has.
+    #[inline]
+    fn writes(&mut self, what: &'static str) -> Result<&mut Exchange, ClientError> {
+        self.exchange.as_mut().ok_or(ClientError::Observer { what })
     }
 
     /// The policy that is served.
@@ -121,6 +133,7 @@ impl Client {
         if text.len() > MAX_TEXT {
             return Err(ClientError::TextLength { got: text.len(), max: MAX_TEXT });
         }
+        self.writes("the instruction")?;
         match self.ask(&Request::Prompt(text.to_owned()))? {
             Reply::PromptReady { prompt_id, .. } => {
                 if !self.prompts.iter().any(|known| known == text) {
@@ -137,6 +150,7 @@ impl Client {
     /// # Errors
     /// As [`set_prompt`](Self::set_prompt).
     pub fn reset(&mut self) -> Result<(), ClientError> {
+        self.writes("an episode")?;
         match self.ask(&Request::Reset)? {
             Reply::ResetDone => {
                 self.chunk = ChunkHeader::default();
@@ -162,7 +176,7 @@ impl Client {
     /// Busy when all are in use.
     #[inline]
     pub fn acquire(&mut self) -> Result<u32, ClientError> {
-        self.exchange.acquire()
+        self.writes("an observation")?.acquire()
     }
 
     /// Gives an acquired slot back without submitting it. Real-time safe.
@@ -170,19 +184,19 @@ impl Client {
     /// # Errors
     /// A slot that was not acquired.
     pub fn release(&mut self, slot: u32) -> Result<(), ClientError> {
-        self.exchange.release(slot)
+        self.writes("an observation")?.release(slot)
     }
 
     /// Where the state of an observation slot goes: `state_dim` values of f32. None for a slot
     /// that doesn't exist.
     pub fn state(&self, slot: u32) -> Option<*mut f32> {
-        self.exchange.state(slot)
+        self.exchange.as_ref()?.state(slot)
     }
 
     /// Where a camera's frame goes, [`frame_capacity`](Self::frame_capacity) bytes. None for a slot
     /// or a camera that doesn't exist.
     pub fn frame(&self, slot: u32, camera: usize) -> Option<*mut u8> {
-        self.exchange.frame(slot, camera)
+        self.exchange.as_ref()?.frame(slot, camera)
     }
 
     /// Bytes of a camera's frame.
@@ -198,10 +212,10 @@ impl Client {
     /// acquired; frames that don't fit; a daemon that is gone. The slot stays acquired.
     #[inline]
     pub fn submit(&mut self, observation: &Observation) -> Result<u64, ClientError> {
-        self.exchange.check(observation)?;
+        self.writes("an observation")?.check(observation)?;
         let now = now_ns();
         self.check_life(now)?;
-        self.exchange.push(observation, now)
+        self.writes("an observation")?.push(observation, now)
     }
 
     #[inline]
@@ -227,33 +241,37 @@ impl Client {
     /// [`Options::stale_after_ns`]; Gone or Restarted when there won't be any.
     #[inline]
     pub fn poll(&mut self) -> Result<Completion, ClientError> {
-        if let Some(completion) = self.exchange.kept(None) {
-            self.exchange.settle();
+        let exchange = self.writes("a completion")?;
+        if let Some(completion) = exchange.kept(None) {
+            exchange.settle();
             return Ok(completion);
         }
-        if self.exchange.event_mode {
+        if exchange.event_mode {
             self.drain_events()?;
         }
         let completion = self.next_completion()?;
-        self.exchange.settle();
+        self.writes("a completion")?.settle();
         Ok(completion)
     }
 
     /// Takes a completion from the ring and frees its slot.
     #[inline]
     fn next_completion(&mut self) -> Result<Completion, ClientError> {
-        if let Some(completion) = self.exchange.pop()? {
+        let exchange = self.writes("a completion")?;
+        if let Some(completion) = exchange.pop()? {
             return Ok(completion);
         }
+        let due_since = exchange.waits().then_some(exchange.quiet_ns);
         let life = self.pulse.feel_often();
         self.alive(life)?;
-        if self.stale_after_ns > 0
-            && self.exchange.waits()
-            && now_ns().saturating_sub(self.exchange.quiet_ns) > self.stale_after_ns
-        {
-            return Err(ClientError::Stale);
+        match due_since {
+            Some(since)
+                if self.stale_after_ns > 0 && now_ns().saturating_sub(since) > self.stale_after_ns =>
+            {
+                Err(ClientError::Stale)
+            }
+            _ => Err(ClientError::Empty),
         }
-        Err(ClientError::Empty)
     }
 
     /// Waits for the completion of a ticket, or for any. Completions of other tickets that come
@@ -264,29 +282,31 @@ impl Client {
     pub fn wait(&mut self, ticket: Option<u64>, timeout_ns: u64) -> Result<Completion, ClientError> {
         let start = now_ns();
         let deadline = start.saturating_add(timeout_ns);
-        if let Some(completion) = self.exchange.kept(ticket) {
-            self.exchange.settle();
+        let exchange = self.writes("a completion")?;
+        if let Some(completion) = exchange.kept(ticket) {
+            exchange.settle();
             return Ok(completion);
         }
-        if let Some(ticket) = ticket.filter(|ticket| !self.exchange.is_under_way(*ticket)) {
+        if let Some(ticket) = ticket.filter(|ticket| !exchange.is_under_way(*ticket)) {
             return Err(ClientError::Ticket { ticket });
         }
         loop {
             let now = now_ns();
             let sleepy = now - start >= SPIN_NS;
             if sleepy {
-                self.exchange.want_events(true);
+                self.writes("a completion")?.want_events(true);
                 // Either the daemon sees the flag, or the look at the ring sees the completion.
                 fence(Ordering::SeqCst);
             }
             match self.next_completion() {
                 Ok(completion) if ticket.is_none_or(|ticket| completion.ticket == ticket) => {
-                    self.exchange.settle();
-                    self.exchange.want_events(self.exchange.event_mode);
+                    let exchange = self.writes("a completion")?;
+                    exchange.settle();
+                    exchange.want_events(exchange.event_mode);
                     return Ok(completion);
                 }
                 Ok(other) => {
-                    self.exchange.put_aside(other);
+                    self.writes("a completion")?.put_aside(other);
                     continue;
                 }
                 // Who waits has said for how long.
@@ -294,7 +314,8 @@ impl Client {
                 Err(error) => return Err(error),
             }
             if now >= deadline {
-                self.exchange.want_events(self.exchange.event_mode);
+                let exchange = self.writes("a completion")?;
+                exchange.want_events(exchange.event_mode);
                 return Err(ClientError::Timeout { ns: timeout_ns });
             }
             if sleepy {
@@ -328,9 +349,11 @@ impl Client {
     /// the daemon is gone. After the first call, [`poll`](Self::poll) makes a system call to empty
     /// it: poll until Empty each time it is readable.
     pub fn fd(&mut self) -> BorrowedFd<'_> {
-        self.exchange.event_mode = true;
-        self.exchange.want_events(true);
-        fence(Ordering::SeqCst);
+        if let Some(exchange) = &mut self.exchange {
+            exchange.event_mode = true;
+            exchange.want_events(true);
+            fence(Ordering::SeqCst);
+        }
         self.socket.as_fd()
     }
 
@@ -438,7 +461,9 @@ impl Client {
         self.carried = old.chunk.chunk != 0;
         self.chunk = old.chunk;
         self.actions.copy_from_slice(&old.actions);
-        self.exchange.inherit(&mut old.exchange);
+        if let (Some(exchange), Some(old)) = (&mut self.exchange, &mut old.exchange) {
+            exchange.inherit(old);
+        }
         Ok(())
     }
 }

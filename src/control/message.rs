@@ -30,7 +30,7 @@ const REFUSED: u16 = 0xff;
 pub struct Hello {
     /// The library's ABI version.
     pub abi: u32,
-    /// Features the client can't do without; none are defined yet.
+    /// Features the client can't do without.
     pub features: u64,
     /// Bytes to keep for each camera's frame; 0: the daemon's choice.
     pub frame_bytes: u32,
@@ -38,7 +38,26 @@ pub struct Hello {
     pub slots: u32,
     /// Ring entries, a power of two; 0: the daemon's choice.
     pub entries: u32,
+    /// Whether to look at somebody else's session and not to open one. Said with [`FEATURE_NAMES`].
+    pub observes: bool,
+    /// Name of the session; empty: it has none, or, for an observer, the only one there is. Said with
+    /// [`FEATURE_NAMES`].
+    pub name: String,
 }
+
+impl Hello {
+    /// Features that a daemon needs to serve this.
+    pub fn needs(&self) -> u64 {
+        if self.observes || !self.name.is_empty() { FEATURE_NAMES } else { 0 }
+    }
+}
+
+/// Sessions have names, one writer and any number of observers.
+pub const FEATURE_NAMES: u64 = 1;
+/// All features of this version.
+pub const FEATURES: u64 = FEATURE_NAMES;
+/// Longest name of a session, bytes.
+pub const MAX_NAME: usize = 63;
 
 /// What a client says.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +102,7 @@ pub struct PolicyDescription {
 pub struct Welcome {
     /// The daemon's ABI version.
     pub abi: u32,
-    /// Features the daemon has; none are defined yet.
+    /// Features the daemon has.
     pub features: u64,
     /// This session's number.
     pub session: u64,
@@ -176,6 +195,9 @@ impl Request {
             Request::Hello(hello) => frame(HELLO, |w| {
                 w.u32(hello.abi).u32(hello.frame_bytes).u64(hello.features);
                 w.u32(hello.slots).u32(hello.entries);
+                if hello.features & FEATURE_NAMES != 0 {
+                    w.u32(hello.observes.into()).text(&hello.name);
+                }
             }),
             Request::Prompt(text) => frame(PROMPT, |w| {
                 w.text(text);
@@ -199,7 +221,12 @@ impl Request {
                 let features = r.u64("features")?;
                 let slots = r.u32("number of slots")?;
                 let entries = r.u32("number of ring entries")?;
-                Ok(Request::Hello(Hello { abi, features, frame_bytes, slots, entries }))
+                let (observes, name) = if features & FEATURE_NAMES != 0 {
+                    (r.u32("role")? & 1 != 0, r.text("session name")?)
+                } else {
+                    (false, String::new())
+                };
+                Ok(Request::Hello(Hello { abi, features, frame_bytes, slots, entries, observes, name }))
             }
             PROMPT => Ok(Request::Prompt(r.text("instruction")?)),
             RESET => Ok(Request::Reset),
@@ -460,7 +487,8 @@ mod tests {
     }
 
     fn requests() -> Vec<Request> {
-        let hello = Hello { abi: 1, features: 2, frame_bytes: 3, slots: 4, entries: 8 };
+        let name = "arm".to_owned();
+        let hello = Hello { abi: 1, features: 3, frame_bytes: 3, slots: 4, entries: 8, observes: true, name };
         let text = "pick up the red block";
         vec![Request::Hello(hello), Request::Prompt(text.into()), Request::Reset, Request::Close]
     }

@@ -10,7 +10,8 @@ use std::path::PathBuf;
 
 pub use codec::Malformed;
 pub use message::{
-    Hello, MAX_MESSAGE, MAX_TEXT, PROTOCOL_VERSION, PolicyDescription, Refusal, Reply, Request, Welcome,
+    FEATURES, Hello, MAX_MESSAGE, MAX_NAME, MAX_TEXT, PROTOCOL_VERSION, PolicyDescription, Refusal, Reply,
+    Request, Welcome,
 };
 pub use socket::{ConnectError, Received, connect, receive, receive_with_fds, send, send_with_fds};
 pub use status::Status;

@@ -62,11 +62,7 @@ pub fn send(socket: BorrowedFd<'_>, packet: &[u8]) -> Result<(), Errno> {
 ///
 /// # Errors
 /// As [`send`].
-pub fn send_with_fds(
-    socket: BorrowedFd<'_>,
-    packet: &[u8],
-    fds: &[BorrowedFd<'_>; WELCOME_FDS],
-) -> Result<(), Errno> {
+pub fn send_with_fds(socket: BorrowedFd<'_>, packet: &[u8], fds: &[BorrowedFd<'_>]) -> Result<(), Errno> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(WELCOME_FDS))];
     let mut ancillary = SendAncillaryBuffer::new(&mut space);
     if !ancillary.push(SendAncillaryMessage::ScmRights(fds)) {

@@ -63,11 +63,13 @@ pub enum Status {
     FrameSize = -36,
     /// No request under way has this ticket: it was never given out, or its completion was taken.
     UnknownTicket = -37,
+    /// The client observes somebody else's session: it can't submit, and has nothing to poll for.
+    Observer = -38,
 }
 
 impl Status {
     /// All of them.
-    const ALL: [Status; 26] = [
+    const ALL: [Status; 27] = [
         Status::Ok,
         Status::Empty,
         Status::Busy,
@@ -94,6 +96,7 @@ impl Status {
         Status::InUse,
         Status::FrameSize,
         Status::UnknownTicket,
+        Status::Observer,
     ];
 
     /// From its number; None for a number that names none.
@@ -130,6 +133,7 @@ impl Status {
             Status::InUse => c"client is in use by another thread",
             Status::FrameSize => c"frame doesn't fit",
             Status::UnknownTicket => c"no request under way has this ticket",
+            Status::Observer => c"client only observes",
         }
     }
 }

@@ -17,8 +17,8 @@ use super::page::{Page, Report, SessionReport};
 use super::table::{Job, MAX_JOBS, Session, Shared};
 use super::{Claim, DaemonError, Wake, peer};
 use crate::control::{
-    ABI_VERSION, Hello, MAX_MESSAGE, PolicyDescription, Received, Refusal, Reply, Request, Status, Welcome,
-    receive, send, send_with_fds,
+    ABI_VERSION, FEATURES, Hello, MAX_MESSAGE, MAX_NAME, PolicyDescription, Received, Refusal, Reply,
+    Request, Status, Welcome, receive, send, send_with_fds,
 };
 use crate::shm::clock::now_ns;
 use crate::shm::{Count, Geometry, Layout, LayoutError};
@@ -63,6 +63,8 @@ const DEFAULT_SLOTS: u32 = 4;
 const MAX_SLOTS: u32 = 16;
 const DEFAULT_ENTRIES: u32 = 64;
 const MAX_ENTRIES: u32 = 1024;
+/// Connections that look at sessions.
+const MAX_OBSERVERS: usize = 64;
 /// Connections that have not said hello yet.
 const MAX_STRANGERS: usize = 32;
 /// Time between two writes of the statistics page.
@@ -99,6 +101,12 @@ impl Stop {
 struct Stranger {
     socket: OwnedFd,
     since_ns: u64,
+}
+
+/// A connection that looks at a session.
+struct Observer {
+    socket: OwnedFd,
+    session: u64,
 }
 
 /// A daemon that listens.
@@ -210,6 +218,7 @@ impl<E: Engine + 'static> Daemon<E> {
             epoll,
             listener,
             strangers,
+            observers: HashMap::new(),
             next_id,
             page,
         };
@@ -242,6 +251,7 @@ struct Control<P> {
     epoll: OwnedFd,
     listener: Option<OwnedFd>,
     strangers: HashMap<u64, Stranger>,
+    observers: HashMap<u64, Observer>,
     next_id: u64,
     page: Page,
     /// What was written to it last.
@@ -375,6 +385,22 @@ impl<P> Control<P> {
         if let Some(stranger) = self.strangers.remove(&id) {
             return self.hear_stranger(id, stranger, buffer);
         }
+        if let Some(observer) = self.observers.get(&id) {
+            match receive(observer.socket.as_fd(), buffer) {
+                Ok(Received::Nothing) => {}
+                Ok(Received::Closed) => drop(self.observers.remove(&id)),
+                said => {
+                    // There is nothing to say but good-bye.
+                    let bye = matches!(said, Ok(Received::Packet(len)) if Request::decode(&buffer[..len]) == Ok(Request::Close));
+                    if !bye {
+                        let reason = "an observer can only close".into();
+                        refuse(observer.socket.as_fd(), Status::Protocol, reason);
+                    }
+                    self.observers.remove(&id);
+                }
+            }
+            return;
+        }
         let Some(socket) = self.shared.lock().session(id).map(|session| session.socket.clone()) else {
             return;
         };
@@ -417,8 +443,61 @@ impl<P> Control<P> {
             }
             Ok(Received::Closed) | Err(_) => return,
         };
-        if let Err(refusal) = self.open(id, stranger, &hello) {
+        let opened =
+            if hello.observes { self.observe(id, stranger, &hello) } else { self.open(id, stranger, &hello) };
+        if let Err(refusal) = opened {
             log::warn!("refused a client: {}", refusal.reason);
+        }
+    }
+
+    /// Shows a session to somebody else.
+    fn observe(&mut self, id: u64, stranger: Stranger, hello: &Hello) -> Result<(), Refusal> {
+        let socket = stranger.socket;
+        let table = self.shared.lock();
+        let found = check_features(hello).and_then(|()| {
+            let refused = |reason| Err(Refusal { status: Status::Refused, reason });
+            if self.observers.len() >= MAX_OBSERVERS {
+                return refused(format!("{MAX_OBSERVERS} observers are connected, the most allowed"));
+            }
+            match (&hello.name[..], &table.sessions[..]) {
+                ("", []) => refused("there is no session to observe".into()),
+                ("", [session]) => Ok(session),
+                ("", sessions) => {
+                    refused(format!("there are {} sessions: name the one to observe", sessions.len()))
+                }
+                (name, sessions) => match sessions.iter().find(|session| session.name == name) {
+                    Some(session) => Ok(session),
+                    None => refused(format!("there is no session called {name:?}")),
+                },
+            }
+        });
+        let session = match found {
+            Ok(session) => session,
+            Err(refusal) => {
+                refuse(socket.as_fd(), refusal.status, refusal.reason.clone());
+                return Err(refusal);
+            }
+        };
+        let packet = Reply::Welcome(Box::new(self.welcome(session.id, &session.lane))).encode();
+        let sent = send_with_fds(socket.as_fd(), &packet, &session.lane.fds()[2..3]);
+        let session = session.id;
+        drop(table);
+        sent.map_err(|errno| Refusal { status: Status::System, reason: format!("welcome: {errno}") })?;
+        log::info!("session {session} is observed");
+        self.observers.insert(id, Observer { socket, session });
+        Ok(())
+    }
+
+    fn welcome(&self, session: u64, lane: &Lane) -> Welcome {
+        Welcome {
+            abi: ABI_VERSION,
+            features: FEATURES,
+            session,
+            epoch: self.epoch,
+            heartbeat_ns: self.options.heartbeat.as_nanos() as u64,
+            max_age_ns: self.options.max_age_ns,
+            layout: lane.layout,
+            policy: self.policy.clone(),
         }
     }
 
@@ -433,19 +512,11 @@ impl<P> Control<P> {
                 return Err(refusal);
             }
         };
-        let welcome = Welcome {
-            abi: ABI_VERSION,
-            features: 0,
-            session: id,
-            epoch: self.epoch,
-            heartbeat_ns: self.options.heartbeat.as_nanos() as u64,
-            max_age_ns: self.options.max_age_ns,
-            layout: lane.layout,
-            policy: self.policy.clone(),
-        };
+        let welcome = self.welcome(id, &lane);
         let peer = rustix::net::sockopt::socket_peercred(&socket);
         let session = Session {
             id,
+            name: hello.name.clone(),
             peer: peer.map_or((0, 0), |peer| (peer.pid.as_raw_nonzero().get() as u32, peer.uid.as_raw())),
             opened_ns: now_ns(),
             begun: 0,
@@ -477,9 +548,17 @@ impl<P> Control<P> {
 
     fn prepare(&self, hello: &Hello) -> Result<Lane, Refusal> {
         let refusal = |status, reason| Refusal { status, reason };
-        if hello.features != 0 {
-            let reason = format!("features {:#x} are unknown to this daemon", hello.features);
-            return Err(refusal(Status::Version, reason));
+        check_features(hello)?;
+        if hello.name.len() > MAX_NAME {
+            let reason =
+                format!("session name has {} bytes, at most {MAX_NAME} are allowed", hello.name.len());
+            return Err(refusal(Status::Refused, reason));
+        }
+        if let Some(writer) =
+            self.shared.lock().sessions.iter().find(|s| !s.name.is_empty() && s.name == hello.name)
+        {
+            let reason = format!("session {:?} has a writer, process {}", writer.name, writer.peer.0);
+            return Err(refusal(Status::Refused, reason));
         }
         let max = self.options.max_clients;
         if self.shared.lock().sessions.len() >= max {
@@ -551,12 +630,25 @@ impl<P> Control<P> {
         session.lane.heart.stop();
         self.bells.remove(&session);
         let _ = epoll::delete(&self.epoll, &*session.socket);
+        // Who looked at it sees that it is over.
+        self.observers.retain(|_, observer| observer.session != id);
         match &session.fault {
             Some(fault) => log::warn!("session {id} ended: {fault}"),
             None => log::info!("session {id} closed"),
         }
         self.write_page();
     }
+}
+
+fn check_features(hello: &Hello) -> Result<(), Refusal> {
+    let unknown = hello.features & !FEATURES;
+    if unknown == 0 {
+        return Ok(());
+    }
+    Err(Refusal {
+        status: Status::Version,
+        reason: format!("features {unknown:#x} are unknown to this daemon"),
+    })
 }
 
 /// What a client gets: what it asks for, the policy's sizes, defaults for the rest.

@@ -22,6 +22,8 @@ pub(super) const MAX_JOBS: usize = 16;
 pub(super) struct Session<P> {
     pub id: u64,
     pub socket: Arc<OwnedFd>,
+    /// Empty: it has none.
+    pub name: String,
     /// The client's process and user.
     pub peer: (u32, u32),
     pub opened_ns: u64,
