@@ -1,5 +1,5 @@
-//! Names the shared library's ABI generation, chooses between the processors' code and, with feature
-//! `header`, generates the C header.
+//! Names the shared library's ABI generation, chooses between the processors' code and, by feature,
+//! generates the C header and builds the TTNN bridge.
 
 fn main() {
     // The dynamic linker finds the library by its ABI generation, not by its file name.
@@ -15,7 +15,13 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     #[cfg(feature = "header")]
     header::generate();
+    #[cfg(feature = "_ttnn")]
+    ttnn::build();
 }
+
+#[cfg(feature = "_ttnn")]
+#[path = "ttnn-bridge/build.rs"]
+mod ttnn;
 
 #[cfg(feature = "header")]
 mod header {

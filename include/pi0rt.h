@@ -79,7 +79,10 @@ typedef enum pi0rt_status {
     PI0RT_STATUS_RESTARTED = -8,
     /** A newer observation of the same client took this one's place. */
     PI0RT_STATUS_SUPERSEDED = -9,
-    /** The observation was older than the daemon accepts when its turn came. */
+    /**
+     * As an answer: the observation was older than the daemon accepts, or its deadline had passed,
+     * when its turn came. Of a call: the daemon lives but is late, by what the options allow.
+     */
     PI0RT_STATUS_STALE = -10,
     /**
      * The observation can't be used: frame size or format, unknown prompt, values that are
@@ -174,6 +177,11 @@ typedef struct pi0rt_client_options {
      * chunk takes, because an instruction is looked at between two chunks.
      */
     uint64_t reply_timeout_ns;
+    /**
+     * Age of the latest chunk's observation beyond which pi0rt_chunk_latest and pi0rt_action_at say
+     * STALE, and time without an answer that is due beyond which pi0rt_poll does; default: never.
+     */
+    uint64_t stale_after_ns;
 } pi0rt_client_options;
 
 /** The policy that is served, and the session's sizes. */
@@ -254,6 +262,11 @@ typedef struct pi0rt_observation {
     size_t state_dim;
     /** The cameras' frames, in the order of pi0rt_policy_info.camera_names. */
     pi0rt_frame frames[PI0RT_MAX_CAMERAS];
+    /**
+     * When its chunk is needed at the latest, CLOCK_MONOTONIC; 0: no such moment. Among clients, the
+     * earliest goes first; one that has passed before the work begins is answered with STALE.
+     */
+    uint64_t deadline_ns;
 } pi0rt_observation;
 
 /** The daemon's answer to one submission. */
@@ -318,6 +331,54 @@ typedef struct pi0rt_action_info {
     /** Time from the chunk's observation to the action's moment. */
     uint64_t age_ns;
 } pi0rt_action_info;
+
+/** How long something took. Percentiles are exact to a fifth. */
+typedef struct pi0rt_latency {
+    /** How many times it was measured. */
+    uint64_t count;
+    /** Mean. */
+    uint64_t mean_ns;
+    /** Half of the times were no longer. */
+    uint64_t p50_ns;
+    /** 90 % were no longer. */
+    uint64_t p90_ns;
+    /** 99 % were no longer. */
+    uint64_t p99_ns;
+    /** The longest. */
+    uint64_t max_ns;
+} pi0rt_latency;
+
+/** What the daemon has counted for a session. */
+typedef struct pi0rt_statistics {
+    /** sizeof(pi0rt_statistics), set by the caller. */
+    uint32_t struct_size;
+    /** Zero. */
+    uint32_t reserved;
+    /** Observations that were taken in. */
+    uint64_t submitted;
+    /** Chunks that were published. */
+    uint64_t published;
+    /** Observations that a newer one took the place of. */
+    uint64_t superseded;
+    /** Observations that were too old, or whose deadline had passed. */
+    uint64_t stale;
+    /** Observations that could not be used. */
+    uint64_t bad_observations;
+    /** Chunks that were not published because of values that are not finite. */
+    uint64_t invalid_chunks;
+    /** Failures of the device. */
+    uint64_t device_failures;
+    /** Observations that were not answered with a chunk by their deadline. */
+    uint64_t missed_deadlines;
+    /** Times the daemon itself was kept from running, for five heartbeats or more. */
+    uint64_t stalls;
+    /** From submission to the beginning of the work, of published chunks. */
+    pi0rt_latency waiting;
+    /** From then to the chunk. */
+    pi0rt_latency inference;
+    /** From the observation to its chunk. */
+    pi0rt_latency age;
+} pi0rt_statistics;
 
 #ifdef __cplusplus
 extern "C" {
@@ -452,6 +513,23 @@ pi0rt_status pi0rt_client_set_prompt(pi0rt_client *client,
 pi0rt_status pi0rt_client_reset(pi0rt_client *client);
 
 /**
+ * Opens the session anew, with a daemon that was started again, by the options it was opened with.
+ * Instructions are registered again and keep their numbers. Every ticket still gets one
+ * completion: those that the daemon of before has not answered say GONE. Its latest chunk is
+ * played until there is a new one. Observations that were acquired have to be acquired again, and
+ * what pi0rt_client_fd returned is closed: ask again.
+ *
+ * Not real-time safe: connects, maps memory, waits for the daemon. One thread at a time.
+ *
+ * Returns OK; NO_DAEMON when nothing listens on the socket yet; REFUSED with the daemon's reason, or when
+ * the policy has other sizes or cameras than before; VERSION, PROTOCOL, BAD_PROMPT, GONE, TIMEOUT and
+ * SYSTEM as pi0rt_client_open and pi0rt_client_set_prompt; INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or
+ * IN_USE for a misused client. Unless it returns OK the client is as it was, and this can be tried
+ * again.
+ */
+pi0rt_status pi0rt_client_reconnect(pi0rt_client *client);
+
+/**
  * A descriptor for poll and epoll that becomes readable when there are completions, or when the
  * daemon is gone. It belongs to the client: don't read, write or close it. Call pi0rt_poll until
  * it returns EMPTY each time it is readable.
@@ -530,8 +608,9 @@ pi0rt_status pi0rt_submit(pi0rt_client *client,
  * Real-time safe: no lock, no allocation; no system call (one or two once pi0rt_client_fd was
  * called). One thread at a time.
  *
- * Returns OK; EMPTY when there is none; GONE or RESTARTED when there won't be any more; PROTOCOL
- * when the daemon answers what was not asked; SYSTEM when a system call failed (only once
+ * Returns OK; EMPTY when there is none; STALE when one has been due for longer than the options'
+ * stale_after_ns; GONE or RESTARTED when there won't be any more; PROTOCOL when the daemon answers
+ * what was not asked; SYSTEM when a system call failed (only once
  * pi0rt_client_fd was called); STRUCT_SIZE; INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE
  * for a misused client.
  *
@@ -546,7 +625,8 @@ pi0rt_status pi0rt_poll(pi0rt_client *client,
  *
  * Real-time safe: wait-free, no system call, no lock, no allocation. One thread at a time.
  *
- * Returns OK; EMPTY before the first chunk; GONE or RESTARTED when no newer one will come, with
+ * Returns OK; EMPTY before the first chunk; STALE when its observation is older than the options'
+ * stale_after_ns, with everything set as for OK; GONE or RESTARTED when no newer one will come, with
  * the last chunk filled in if there was one (else chunk->chunk is 0); BUSY when chunks come faster
  * than they can be copied; PROTOCOL when a chunk is not as announced; STRUCT_SIZE;
  * INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
@@ -564,7 +644,8 @@ pi0rt_status pi0rt_chunk_latest(pi0rt_client *client,
  *
  * Real-time safe: wait-free, no system call, no lock, no allocation. One thread at a time.
  *
- * Returns OK; EMPTY before the first chunk; GONE or RESTARTED when no newer chunk will come, with
+ * Returns OK; EMPTY before the first chunk; STALE when its observation is older at t_ns than the
+ * options' stale_after_ns, with everything set as for OK; GONE or RESTARTED when no newer chunk will come, with
  * action and info filled in if there was a chunk (else info->chunk is 0); BUSY and PROTOCOL as
  * pi0rt_chunk_latest; STRUCT_SIZE; INVALID_ARGUMENT, also for a count that is not action_dim;
  * BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
@@ -578,6 +659,21 @@ pi0rt_status pi0rt_action_at(pi0rt_client *client,
                              float *action,
                              size_t count,
                              pi0rt_action_info *info);
+
+/**
+ * What the daemon has counted for this session. Readable as long as the client is open, whether the
+ * daemon lives or not. Latencies may lag behind a completion by some nanoseconds.
+ *
+ * Real-time safe: no system call, no lock, no allocation. One thread at a time.
+ *
+ * Returns OK; STRUCT_SIZE; INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused
+ * client.
+ *
+ * Requires:
+ * statistics is NULL or points to a struct of its struct_size.
+ */
+pi0rt_status pi0rt_client_statistics(pi0rt_client *client,
+                                     pi0rt_statistics *statistics);
 
 /**
  * Waits for the completion of a ticket, or of any if ticket is 0. Completions of other tickets

@@ -125,6 +125,7 @@ using Options = detail::Sized<pi0rt_client_options>;
 using PolicyInfo = detail::Sized<pi0rt_policy_info>;
 using Completion = detail::Sized<pi0rt_completion>;
 using ActionInfo = detail::Sized<pi0rt_action_info>;
+using Statistics = detail::Sized<pi0rt_statistics>;
 
 /** A chunk of actions. What it shows is valid until the next call with its client. */
 struct Chunk : detail::Sized<pi0rt_chunk> {
@@ -272,6 +273,13 @@ public:
         return id;
     }
 
+    /** Opens the session anew with a daemon that was started again. Throws Error. */
+    void reconnect()
+    {
+        detail::check(pi0rt_client_reconnect(handle_));
+        detail::check(pi0rt_client_describe(handle_, &info_));
+    }
+
     /** Begins a new episode. Waits for the daemon. Throws Error. */
     void reset()
     {
@@ -325,6 +333,12 @@ public:
     pi0rt_status action_at(std::uint64_t t_ns, Span<float> action, ActionInfo *about = nullptr) noexcept
     {
         return pi0rt_action_at(handle_, t_ns, action.data(), action.size(), about);
+    }
+
+    /** What the daemon has counted for this session. */
+    pi0rt_status statistics(Statistics &statistics) const noexcept
+    {
+        return pi0rt_client_statistics(handle_, &statistics);
     }
 
     /** Waits for the completion of a ticket; 0: of any. May sleep. */

@@ -20,6 +20,16 @@ fn the_round_trip_in_c() {
 }
 
 #[test]
+fn deadlines_and_statistics_in_c() {
+    let served = serve();
+    for compiler in compilers(&["cc", "clang"]) {
+        let program = build(&served.directory.0, compiler, "c99", "tests/capi/statistics.c");
+        let output = run(execute(&program).arg(served.socket()));
+        assert_eq!(stdout(&output), "statistics: done\n");
+    }
+}
+
+#[test]
 fn every_misuse_in_c_is_answered_with_a_status() {
     let options = pi0rt::daemon::Options { max_clients: 100, ..Default::default() };
     let served = serve_with(options);

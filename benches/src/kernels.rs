@@ -57,7 +57,7 @@ fn attention(criterion: &mut Criterion<Clock>) {
         let Part { rows, heads, key_heads, head_dim, keys, cached, .. } = part;
         let (cols, key_cols) = (heads * head_dim, key_heads * head_dim);
         let mut device = device();
-        let cache = device.kv_cache(1, cached, key_heads, head_dim).expect("a cache");
+        let cache = device.kv_cache(1, &[cached], key_heads, head_dim).expect("a cache");
         let all = buffer(&mut device, Role::Stream, cached, key_cols);
         let kv = buffer(&mut device, Role::Stream, rows, key_cols);
         let stream = buffer(&mut device, Role::Stream, rows, cols);

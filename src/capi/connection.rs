@@ -93,6 +93,7 @@ pub unsafe extern "C" fn pi0rt_client_open(
                 slots: options.slots,
                 entries: options.ring_entries,
                 gone_after_ns: options.gone_after_ns,
+                stale_after_ns: options.stale_after_ns,
                 reply_timeout_ns: options.reply_timeout_ns,
                 control_rate_hz: options.control_rate_hz,
                 interpolation: match options.interpolation {
@@ -273,6 +274,24 @@ pub unsafe extern "C" fn pi0rt_client_set_prompt(
 #[unsafe(no_mangle)]
 pub extern "C" fn pi0rt_client_reset(client: *mut pi0rt_client) -> Status {
     guard(|| Ok(enter(client)?.reset()?))
+}
+
+/// Opens the session anew, with a daemon that was started again, by the options it was opened with.
+/// Instructions are registered again and keep their numbers. Every ticket still gets one
+/// completion: those that the daemon of before has not answered say GONE. Its latest chunk is
+/// played until there is a new one. Observations that were acquired have to be acquired again, and
+/// what pi0rt_client_fd returned is closed: ask again.
+///
+/// Not real-time safe: connects, maps memory, waits for the daemon. One thread at a time.
+///
+/// Returns OK; NO_DAEMON when nothing listens on the socket yet; REFUSED with the daemon's reason, or when
+/// the policy has other sizes or cameras than before; VERSION, PROTOCOL, BAD_PROMPT, GONE, TIMEOUT and
+/// SYSTEM as pi0rt_client_open and pi0rt_client_set_prompt; INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or
+/// IN_USE for a misused client. Unless it returns OK the client is as it was, and this can be tried
+/// again.
+#[unsafe(no_mangle)]
+pub extern "C" fn pi0rt_client_reconnect(client: *mut pi0rt_client) -> Status {
+    guard(|| Ok(enter(client)?.reconnect()?))
 }
 
 /// A descriptor for poll and epoll that becomes readable when there are completions, or when the

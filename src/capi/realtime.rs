@@ -4,7 +4,7 @@ use super::boundary::{Failure, check_size, guard, input, known, output};
 use super::handle::enter;
 use super::types::*;
 use crate::client::{self as inner, ClientError, Observation, Reason};
-use crate::shm::{self, Camera, PixelLayout};
+use crate::shm::{self, Camera, Count, PixelLayout, Stage};
 
 /// The clock of all times here.
 ///
@@ -119,6 +119,7 @@ pub unsafe extern "C" fn pi0rt_submit(
             prompt_id: observation.prompt_id,
             observed_ns: observation.observed_ns,
             seed: observation.seed,
+            deadline_ns: observation.deadline_ns,
             cameras,
         })?;
         if !ticket.is_null() {
@@ -135,8 +136,9 @@ pub unsafe extern "C" fn pi0rt_submit(
 /// Real-time safe: no lock, no allocation; no system call (one or two once pi0rt_client_fd was
 /// called). One thread at a time.
 ///
-/// Returns OK; EMPTY when there is none; GONE or RESTARTED when there won't be any more; PROTOCOL
-/// when the daemon answers what was not asked; SYSTEM when a system call failed (only once
+/// Returns OK; EMPTY when there is none; STALE when one has been due for longer than the options'
+/// stale_after_ns; GONE or RESTARTED when there won't be any more; PROTOCOL when the daemon answers
+/// what was not asked; SYSTEM when a system call failed (only once
 /// pi0rt_client_fd was called); STRUCT_SIZE; INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE
 /// for a misused client.
 ///
@@ -172,7 +174,8 @@ fn completion_of(completion: &shm::Completion) -> pi0rt_completion {
 ///
 /// Real-time safe: wait-free, no system call, no lock, no allocation. One thread at a time.
 ///
-/// Returns OK; EMPTY before the first chunk; GONE or RESTARTED when no newer one will come, with
+/// Returns OK; EMPTY before the first chunk; STALE when its observation is older than the options'
+/// stale_after_ns, with everything set as for OK; GONE or RESTARTED when no newer one will come, with
 /// the last chunk filled in if there was one (else chunk->chunk is 0); BUSY when chunks come faster
 /// than they can be copied; PROTOCOL when a chunk is not as announced; STRUCT_SIZE;
 /// INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
@@ -216,7 +219,8 @@ pub unsafe extern "C" fn pi0rt_chunk_latest(client: *mut pi0rt_client, chunk: *m
 ///
 /// Real-time safe: wait-free, no system call, no lock, no allocation. One thread at a time.
 ///
-/// Returns OK; EMPTY before the first chunk; GONE or RESTARTED when no newer chunk will come, with
+/// Returns OK; EMPTY before the first chunk; STALE when its observation is older at t_ns than the
+/// options' stale_after_ns, with everything set as for OK; GONE or RESTARTED when no newer chunk will come, with
 /// action and info filled in if there was a chunk (else info->chunk is 0); BUSY and PROTOCOL as
 /// pi0rt_chunk_latest; STRUCT_SIZE; INVALID_ARGUMENT, also for a count that is not action_dim;
 /// BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
@@ -267,6 +271,52 @@ pub unsafe extern "C" fn pi0rt_action_at(
             unsafe { output(info, &known) };
         }
         Ok(life?)
+    })
+}
+
+/// What the daemon has counted for this session. Readable as long as the client is open, whether the
+/// daemon lives or not. Latencies may lag behind a completion by some nanoseconds.
+///
+/// Real-time safe: no system call, no lock, no allocation. One thread at a time.
+///
+/// Returns OK; STRUCT_SIZE; INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused
+/// client.
+///
+/// # Safety
+/// statistics is NULL or points to a struct of its struct_size.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pi0rt_client_statistics(
+    client: *mut pi0rt_client,
+    statistics: *mut pi0rt_statistics,
+) -> Status {
+    guard(|| {
+        let client = enter(client)?;
+        // SAFETY: the caller's promise.
+        unsafe { check_size("statistics", statistics) }?;
+        let stats = client.statistics();
+        let latency = |stage| {
+            let shm::Latency { count, mean_ns, p50_ns, p90_ns, p99_ns, max_ns } = stats.latency(stage);
+            pi0rt_latency { count, mean_ns, p50_ns, p90_ns, p99_ns, max_ns }
+        };
+        let known = pi0rt_statistics {
+            struct_size: 0,
+            reserved: 0,
+            submitted: stats.count(Count::Submitted),
+            published: stats.count(Count::Published),
+            superseded: stats.count(Count::Superseded),
+            stale: stats.count(Count::Stale),
+            bad_observations: stats.count(Count::BadObservation),
+            invalid_chunks: stats.count(Count::InvalidChunk),
+            device_failures: stats.count(Count::DeviceLost),
+            missed_deadlines: stats.count(Count::MissedDeadline),
+            stalls: stats.count(Count::Stall),
+            waiting: latency(Stage::Waiting),
+            inference: latency(Stage::Inference),
+            age: latency(Stage::Age),
+        };
+        // SAFETY: the size was checked.
+        unsafe { output(statistics, &known) };
+        Ok(())
     })
 }
 

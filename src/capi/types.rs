@@ -86,6 +86,9 @@ pub struct pi0rt_client_options {
     /// Longest wait for an answer over the socket; default: 60 s. Has to be longer than a
     /// chunk takes, because an instruction is looked at between two chunks.
     pub reply_timeout_ns: u64,
+    /// Age of the latest chunk's observation beyond which pi0rt_chunk_latest and pi0rt_action_at say
+    /// STALE, and time without an answer that is due beyond which pi0rt_poll does; default: never.
+    pub stale_after_ns: u64,
 }
 
 /// The policy that is served, and the session's sizes.
@@ -175,6 +178,9 @@ pub struct pi0rt_observation {
     pub state_dim: usize,
     /// The cameras' frames, in the order of pi0rt_policy_info.camera_names.
     pub frames: [pi0rt_frame; PI0RT_MAX_CAMERAS],
+    /// When its chunk is needed at the latest, CLOCK_MONOTONIC; 0: no such moment. Among clients, the
+    /// earliest goes first; one that has passed before the work begins is answered with STALE.
+    pub deadline_ns: u64,
 }
 
 /// The daemon's answer to one submission.
@@ -247,6 +253,60 @@ pub struct pi0rt_action_info {
     pub age_ns: u64,
 }
 
+/// How long something took. Percentiles are exact to a fifth.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct pi0rt_latency {
+    /// How many times it was measured.
+    pub count: u64,
+    /// Mean.
+    pub mean_ns: u64,
+    /// Half of the times were no longer.
+    pub p50_ns: u64,
+    /// 90 % were no longer.
+    pub p90_ns: u64,
+    /// 99 % were no longer.
+    pub p99_ns: u64,
+    /// The longest.
+    pub max_ns: u64,
+}
+
+/// What the daemon has counted for a session.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct pi0rt_statistics {
+    /// sizeof(pi0rt_statistics), set by the caller.
+    pub struct_size: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Observations that were taken in.
+    pub submitted: u64,
+    /// Chunks that were published.
+    pub published: u64,
+    /// Observations that a newer one took the place of.
+    pub superseded: u64,
+    /// Observations that were too old, or whose deadline had passed.
+    pub stale: u64,
+    /// Observations that could not be used.
+    pub bad_observations: u64,
+    /// Chunks that were not published because of values that are not finite.
+    pub invalid_chunks: u64,
+    /// Failures of the device.
+    pub device_failures: u64,
+    /// Observations that were not answered with a chunk by their deadline.
+    pub missed_deadlines: u64,
+    /// Times the daemon itself was kept from running, for five heartbeats or more.
+    pub stalls: u64,
+    /// From submission to the beginning of the work, of published chunks.
+    pub waiting: pi0rt_latency,
+    /// From then to the chunk.
+    pub inference: pi0rt_latency,
+    /// From the observation to its chunk.
+    pub age: pi0rt_latency,
+}
+
 /// A struct whose first member says how large the caller knows it. Fields are only ever added to
 /// its end.
 ///
@@ -269,6 +329,10 @@ unsafe impl Versioned for pi0rt_policy_info {
 // SAFETY: as the trait says.
 unsafe impl Versioned for pi0rt_observation {
     const FIRST: usize = 176;
+}
+// SAFETY: as the trait says.
+unsafe impl Versioned for pi0rt_statistics {
+    const FIRST: usize = 224;
 }
 // SAFETY: as the trait says; its enum is only written by the library.
 unsafe impl Versioned for pi0rt_completion {
@@ -293,6 +357,8 @@ const _: () = {
     assert!(size_of::<pi0rt_completion>() >= pi0rt_completion::FIRST);
     assert!(size_of::<pi0rt_chunk>() >= pi0rt_chunk::FIRST);
     assert!(size_of::<pi0rt_action_info>() >= pi0rt_action_info::FIRST);
+    assert!(size_of::<pi0rt_statistics>() >= pi0rt_statistics::FIRST);
+    assert!(size_of::<pi0rt_latency>() == 48);
     assert!(size_of::<pi0rt_frame>() == 32);
     assert!(offset_of!(pi0rt_observation, frames) == 48);
     assert!(offset_of!(pi0rt_completion, ticket) == 8);

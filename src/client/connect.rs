@@ -29,6 +29,9 @@ pub struct Options {
     pub entries: u32,
     /// Age of the daemon's heartbeat beyond which it is taken for gone; 0: 500 ms.
     pub gone_after_ns: u64,
+    /// Age of the latest chunk's observation, and time without an answer that is due, beyond which
+    /// the daemon is said to be late; 0: never.
+    pub stale_after_ns: u64,
     /// Longest wait for an answer over the socket; 0: 60 s. An instruction is looked at between
     /// two chunks, so this has to be longer than a chunk takes.
     pub reply_timeout_ns: u64,

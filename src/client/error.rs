@@ -26,6 +26,17 @@ pub enum ClientError {
     /// Another life of the daemon has taken up the session.
     #[error("daemon was restarted")]
     Restarted,
+    /// The daemon lives, but the latest chunk is too old, or an answer has been due for too long.
+    #[error("daemon is late")]
+    Stale,
+    /// The policy that is served now is another one.
+    #[error("policy has changed: it had {was}, now {is}")]
+    Changed {
+        /// Sizes of before.
+        was: String,
+        /// Sizes of now.
+        is: String,
+    },
     /// No daemon there.
     #[error("no daemon: {0}")]
     Connect(#[from] ConnectError),
@@ -137,6 +148,8 @@ impl ClientError {
             ClientError::Timeout { .. } => Status::Timeout,
             ClientError::Gone => Status::Gone,
             ClientError::Restarted => Status::Restarted,
+            ClientError::Stale => Status::Stale,
+            ClientError::Changed { .. } => Status::Refused,
             ClientError::Connect(_) => Status::NoDaemon,
             ClientError::Refused(refusal) => refusal.status,
             ClientError::Malformed(malformed) => malformed.status(),

@@ -15,10 +15,12 @@
 
 mod connect;
 mod error;
+mod exchange;
 mod player;
 mod session;
 
 pub use connect::Options;
 pub use error::ClientError;
+pub use exchange::Observation;
 pub use player::{ActionInfo, Interpolation, Reason};
-pub use session::{Client, Observation};
+pub use session::Client;

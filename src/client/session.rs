@@ -1,20 +1,18 @@
 //! A session: submitting observations, reading completions and chunks.
 
-use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::Arc;
 
 use rustix::process::{Pid, getpid};
 
 use super::connect::{Opened, Options, REPLY_TIMEOUT_NS, open, readable, reply, unexpected};
 use super::error::ClientError;
+use super::exchange::{Exchange, Observation};
 use super::player::{self, ActionInfo, Interpolation};
 use crate::control::{MAX_TEXT, PolicyDescription, Received, Reply, Request, Welcome, receive, send};
 use crate::shm::clock::now_ns;
 use crate::shm::sync::{Ordering, fence, spin_hint};
 use crate::shm::{
-    Bell, Camera, ChunkHeader, Completion, Consumer, LatestReader, Layout, LayoutError, Life, MAX_CAMERAS,
-    Producer, Pulse, ReadError, RingError, Segment, Submission, Words,
+    Bell, ChunkHeader, Completion, LatestReader, Layout, LayoutError, Life, Pulse, ReadError, Stats, Words,
 };
 
 const GONE_AFTER_NS: u64 = 500_000_000;
@@ -24,55 +22,29 @@ const SPIN_NS: u64 = 20_000;
 /// How long `wait` sleeps at most before it feels the daemon's pulse again.
 const NAP_NS: u64 = 50_000_000;
 
-/// What goes with an acquired slot when it is submitted.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Observation {
-    /// The slot.
-    pub slot: u32,
-    /// From [`Client::set_prompt`].
-    pub prompt_id: u32,
-    /// When frames and state were taken, CLOCK_MONOTONIC; 0: now.
-    pub observed_ns: u64,
-    /// Seed of the noise; 0: made from the ticket.
-    pub seed: u64,
-    /// What was written to each camera's frame; format 0: nothing.
-    pub cameras: [Camera; MAX_CAMERAS],
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Slot {
-    Free,
-    Acquired,
-    Submitted(u64),
-}
-
 /// A session with the daemon. One thread at a time.
 pub struct Client {
-    // Rings first: what the fast path touches lies together.
-    submissions: Producer,
-    completions: Consumer,
-    bell: Bell,
+    // First: what the fast path touches lies together.
+    exchange: Exchange,
     pulse: Pulse,
     latest: LatestReader,
-    slots: Vec<Slot>,
-    next_ticket: u64,
-    outstanding: u32,
-    /// Completions that `wait` met while it waited for another one.
-    aside: VecDeque<Completion>,
     chunk: ChunkHeader,
     actions: Vec<f32>,
+    /// The chunk is of the daemon of before.
+    carried: bool,
     rate_hz: f64,
     interpolation: Interpolation,
-    heads: Words,
-    want_event: Words,
-    event_mode: bool,
+    stale_after_ns: u64,
+    stats: Words,
     closed: bool,
     reply_timeout_ns: u64,
-    observation: Arc<Segment>,
     socket: OwnedFd,
     welcome: Welcome,
     /// Who opened it.
     process: Pid,
+    options: Options,
+    /// What was registered: prompt `id` is at `id - 1`.
+    prompts: Vec<String>,
 }
 
 impl Client {
@@ -82,60 +54,41 @@ impl Client {
     /// No daemon, another version, a refusal, or a system call that failed.
     pub fn open(options: &Options) -> Result<Client, ClientError> {
         let Opened { socket, welcome, control, observation, results, eventfd } = open(options)?;
-        let layout = &welcome.layout;
+        let layout = welcome.layout;
         let geometry = layout.geometry;
-        let words = |segment: &Arc<Segment>, region| {
-            // The layout has been checked; a region that still lies outside is the daemon's fault.
-            Layout::words(segment, region).ok_or(ClientError::Layout(LayoutError::Size {
-                what: "offset",
-                got: 0,
-                min: 0,
-                max: segment.len() as u64,
-            }))
+        // The layout has been checked; a region that still lies outside is the daemon's fault.
+        let outside = || {
+            let max = results.len() as u64;
+            ClientError::Layout(LayoutError::Size { what: "offset", got: 0, min: 0, max })
         };
-        let ring = |segment, mut region: crate::shm::Region| {
-            region.len = geometry.entries * 64;
-            words(segment, region)
-        };
+        let words = |region| Layout::words(&results, region).ok_or_else(outside);
         let policy_rate = welcome.policy.control_rate_hz;
         let rate = [options.control_rate_hz, policy_rate].into_iter().find(|r| r.is_finite() && *r > 0.0);
         let or = |value, default| if value == 0 { default } else { value };
-        let mut heads = layout.slot;
-        heads.len *= geometry.slots;
+        let bell = Bell::new(words(layout.need_wakeup)?, eventfd);
         Ok(Client {
-            submissions: Producer::new(
-                ring(&control, layout.submissions)?,
-                words(&results, layout.submission_head)?,
-            ),
-            completions: Consumer::new(
-                ring(&results, layout.completions)?,
-                words(&control, layout.completion_head)?,
-            ),
-            bell: Bell::new(words(&results, layout.need_wakeup)?, eventfd),
-            pulse: Pulse::new(words(&results, layout.liveness)?, or(options.gone_after_ns, GONE_AFTER_NS)),
+            exchange: Exchange::new(layout, [&control, &observation, &results], bell).ok_or_else(outside)?,
+            pulse: Pulse::new(words(layout.liveness)?, or(options.gone_after_ns, GONE_AFTER_NS)),
             latest: LatestReader::new(
-                words(&results, layout.latest)?,
-                words(&results, layout.chunks)?,
+                words(layout.latest)?,
+                words(layout.chunks)?,
                 geometry.horizon,
                 geometry.action_dim,
             ),
-            slots: vec![Slot::Free; geometry.slots as usize],
-            next_ticket: 1,
-            outstanding: 0,
-            aside: VecDeque::with_capacity(geometry.entries as usize),
             chunk: ChunkHeader::default(),
             actions: vec![0.0; geometry.values()],
+            carried: false,
             rate_hz: rate.unwrap_or(CONTROL_RATE_HZ).into(),
             interpolation: options.interpolation,
-            heads: words(&observation, heads)?,
-            want_event: words(&control, layout.want_event)?,
-            event_mode: false,
+            stale_after_ns: options.stale_after_ns,
+            stats: words(layout.stats)?,
             closed: false,
             reply_timeout_ns: or(options.reply_timeout_ns, REPLY_TIMEOUT_NS),
-            observation,
             socket,
             welcome,
             process: getpid(),
+            options: options.clone(),
+            prompts: Vec::new(),
         })
     }
 
@@ -147,6 +100,12 @@ impl Client {
     /// What the daemon said when the session was opened.
     pub fn welcome(&self) -> &Welcome {
         &self.welcome
+    }
+
+    /// What the daemon has counted for this session. Real-time safe. Latencies may lag behind
+    /// a completion by some nanoseconds.
+    pub fn statistics(&self) -> Stats {
+        Stats::read(&self.stats)
     }
 
     /// Actions per second at which chunks are played.
@@ -163,7 +122,12 @@ impl Client {
             return Err(ClientError::TextLength { got: text.len(), max: MAX_TEXT });
         }
         match self.ask(&Request::Prompt(text.to_owned()))? {
-            Reply::PromptReady { prompt_id, .. } => Ok(prompt_id),
+            Reply::PromptReady { prompt_id, .. } => {
+                if !self.prompts.iter().any(|known| known == text) {
+                    self.prompts.push(text.to_owned());
+                }
+                Ok(prompt_id)
+            }
             other => Err(unexpected(other, "a prompt's number")),
         }
     }
@@ -176,6 +140,7 @@ impl Client {
         match self.ask(&Request::Reset)? {
             Reply::ResetDone => {
                 self.chunk = ChunkHeader::default();
+                self.carried = false;
                 Ok(())
             }
             other => Err(unexpected(other, "the end of a reset")),
@@ -197,11 +162,7 @@ impl Client {
     /// Busy when all are in use.
     #[inline]
     pub fn acquire(&mut self) -> Result<u32, ClientError> {
-        let slot = self.slots.iter().position(|slot| *slot == Slot::Free).ok_or(ClientError::Busy)?;
-        self.slots[slot] = Slot::Acquired;
-        // Written to by `submit`, read by the daemon last time.
-        self.heads.prefetch_for_write(self.head(slot as u32));
-        Ok(slot as u32)
+        self.exchange.acquire()
     }
 
     /// Gives an acquired slot back without submitting it. Real-time safe.
@@ -209,49 +170,19 @@ impl Client {
     /// # Errors
     /// A slot that was not acquired.
     pub fn release(&mut self, slot: u32) -> Result<(), ClientError> {
-        self.check_acquired(slot)?;
-        self.slots[slot as usize] = Slot::Free;
-        Ok(())
-    }
-
-    fn check_acquired(&self, slot: u32) -> Result<(), ClientError> {
-        match self.slots.get(slot as usize) {
-            Some(Slot::Acquired) => Ok(()),
-            _ => Err(ClientError::Slot { slot }),
-        }
-    }
-
-    /// The word of `heads` at which a slot's head begins.
-    #[inline]
-    fn head(&self, slot: u32) -> usize {
-        slot as usize * self.welcome.layout.slot.len as usize / 8
-    }
-
-    fn slot_offset(&self, slot: u32) -> usize {
-        let region = self.welcome.layout.slot;
-        region.offset as usize + slot as usize * region.len as usize
+        self.exchange.release(slot)
     }
 
     /// Where the state of an observation slot goes: `state_dim` values of f32. None for a slot
     /// that doesn't exist.
     pub fn state(&self, slot: u32) -> Option<*mut f32> {
-        let offset = self.slot_offset(slot) + self.welcome.layout.state.offset as usize;
-        // SAFETY: the layout was checked: every slot's state lies within the segment.
-        (slot < self.welcome.layout.geometry.slots)
-            .then(|| unsafe { self.observation.as_ptr().add(offset) }.cast())
+        self.exchange.state(slot)
     }
 
     /// Where a camera's frame goes, [`frame_capacity`](Self::frame_capacity) bytes. None for a slot
     /// or a camera that doesn't exist.
     pub fn frame(&self, slot: u32, camera: usize) -> Option<*mut u8> {
-        let layout = &self.welcome.layout;
-        let frame = layout.frame;
-        if slot >= layout.geometry.slots || camera >= layout.geometry.cameras as usize {
-            return None;
-        }
-        let offset = self.slot_offset(slot) + frame.offset as usize + camera * frame.len as usize;
-        // SAFETY: the layout was checked: every camera's frame lies within its slot.
-        Some(unsafe { self.observation.as_ptr().add(offset) })
+        self.exchange.frame(slot, camera)
     }
 
     /// Bytes of a camera's frame.
@@ -267,50 +198,10 @@ impl Client {
     /// acquired; frames that don't fit; a daemon that is gone. The slot stays acquired.
     #[inline]
     pub fn submit(&mut self, observation: &Observation) -> Result<u64, ClientError> {
-        let slot = observation.slot;
-        self.check_acquired(slot)?;
-        let geometry = self.welcome.layout.geometry;
-        let cameras = geometry.cameras as usize;
-        for (index, camera) in observation.cameras.iter().enumerate() {
-            if camera.format == 0 {
-                continue;
-            }
-            if index >= cameras {
-                return Err(ClientError::Camera { camera: index, cameras });
-            }
-            let capacity = geometry.frame_bytes as usize;
-            if camera.bytes(capacity).is_none() {
-                let Camera { width, height, stride, format } = *camera;
-                return Err(ClientError::Frame { camera: index, width, height, stride, format, capacity });
-            }
-        }
+        self.exchange.check(observation)?;
         let now = now_ns();
         self.check_life(now)?;
-        if self.outstanding >= geometry.entries {
-            return Err(ClientError::Busy);
-        }
-        let head = self.head(slot);
-        for (index, camera) in observation.cameras[..cameras].iter().enumerate() {
-            self.heads.write(head + index * 2, &camera.to_words());
-        }
-        let ticket = self.next_ticket;
-        let submission = Submission {
-            ticket,
-            slot,
-            prompt_id: observation.prompt_id,
-            observed_ns: if observation.observed_ns == 0 { now } else { observation.observed_ns },
-            submitted_ns: now,
-            seed: if observation.seed == 0 { ticket } else { observation.seed },
-        };
-        self.submissions.push(&submission.to_words()).map_err(|error| match error {
-            RingError::Full => ClientError::Busy,
-            corrupt => ClientError::Ring(corrupt),
-        })?;
-        self.next_ticket += 1;
-        self.outstanding += 1;
-        self.slots[slot as usize] = Slot::Submitted(ticket);
-        self.bell.ring();
-        Ok(ticket)
+        self.exchange.push(observation, now)
     }
 
     #[inline]
@@ -332,36 +223,37 @@ impl Client {
     /// [`fd`](Self::fd) was called), no lock, no allocation.
     ///
     /// # Errors
-    /// Empty when there is none; Gone or Restarted when there won't be any.
+    /// Empty when there is none; Stale when one has been due for longer than
+    /// [`Options::stale_after_ns`]; Gone or Restarted when there won't be any.
     #[inline]
     pub fn poll(&mut self) -> Result<Completion, ClientError> {
-        if let Some(completion) = self.aside.pop_front() {
-            self.outstanding -= 1;
+        if let Some(completion) = self.exchange.kept(None) {
+            self.exchange.settle();
             return Ok(completion);
         }
-        if self.event_mode {
+        if self.exchange.event_mode {
             self.drain_events()?;
         }
         let completion = self.next_completion()?;
-        self.outstanding -= 1;
+        self.exchange.settle();
         Ok(completion)
     }
 
     /// Takes a completion from the ring and frees its slot.
     #[inline]
     fn next_completion(&mut self) -> Result<Completion, ClientError> {
-        let Some(words) = self.completions.pop() else {
-            let life = self.pulse.feel_often();
-            self.alive(life)?;
-            return Err(ClientError::Empty);
-        };
-        let completion = Completion::from_words(&words);
-        let Completion { ticket, slot, .. } = completion;
-        match self.slots.get_mut(slot as usize) {
-            Some(state) if *state == Slot::Submitted(ticket) => *state = Slot::Free,
-            _ => return Err(ClientError::Completion { ticket, slot }),
+        if let Some(completion) = self.exchange.pop()? {
+            return Ok(completion);
         }
-        Ok(completion)
+        let life = self.pulse.feel_often();
+        self.alive(life)?;
+        if self.stale_after_ns > 0
+            && self.exchange.waits()
+            && now_ns().saturating_sub(self.exchange.quiet_ns) > self.stale_after_ns
+        {
+            return Err(ClientError::Stale);
+        }
+        Err(ClientError::Empty)
     }
 
     /// Waits for the completion of a ticket, or for any. Completions of other tickets that come
@@ -372,37 +264,37 @@ impl Client {
     pub fn wait(&mut self, ticket: Option<u64>, timeout_ns: u64) -> Result<Completion, ClientError> {
         let start = now_ns();
         let deadline = start.saturating_add(timeout_ns);
-        let kept = self.aside.iter().position(|kept| ticket.is_none_or(|ticket| kept.ticket == ticket));
-        if let Some(completion) = kept.and_then(|index| self.aside.remove(index)) {
-            self.outstanding -= 1;
+        if let Some(completion) = self.exchange.kept(ticket) {
+            self.exchange.settle();
             return Ok(completion);
         }
-        if let Some(ticket) = ticket.filter(|ticket| !self.slots.contains(&Slot::Submitted(*ticket))) {
+        if let Some(ticket) = ticket.filter(|ticket| !self.exchange.is_under_way(*ticket)) {
             return Err(ClientError::Ticket { ticket });
         }
         loop {
             let now = now_ns();
             let sleepy = now - start >= SPIN_NS;
             if sleepy {
-                self.want_event.store(0, 1, Ordering::Relaxed);
+                self.exchange.want_events(true);
                 // Either the daemon sees the flag, or the look at the ring sees the completion.
                 fence(Ordering::SeqCst);
             }
             match self.next_completion() {
                 Ok(completion) if ticket.is_none_or(|ticket| completion.ticket == ticket) => {
-                    self.outstanding -= 1;
-                    self.want_event.store(0, self.event_mode.into(), Ordering::Relaxed);
+                    self.exchange.settle();
+                    self.exchange.want_events(self.exchange.event_mode);
                     return Ok(completion);
                 }
                 Ok(other) => {
-                    self.aside.push_back(other);
+                    self.exchange.put_aside(other);
                     continue;
                 }
-                Err(ClientError::Empty) => {}
+                // Who waits has said for how long.
+                Err(ClientError::Empty | ClientError::Stale) => {}
                 Err(error) => return Err(error),
             }
             if now >= deadline {
-                self.want_event.store(0, self.event_mode.into(), Ordering::Relaxed);
+                self.exchange.want_events(self.exchange.event_mode);
                 return Err(ClientError::Timeout { ns: timeout_ns });
             }
             if sleepy {
@@ -436,8 +328,9 @@ impl Client {
     /// the daemon is gone. After the first call, [`poll`](Self::poll) makes a system call to empty
     /// it: poll until Empty each time it is readable.
     pub fn fd(&mut self) -> BorrowedFd<'_> {
-        self.event_mode = true;
-        self.want_event.store(0, 1, Ordering::SeqCst);
+        self.exchange.event_mode = true;
+        self.exchange.want_events(true);
+        fence(Ordering::SeqCst);
         self.socket.as_fd()
     }
 
@@ -446,13 +339,14 @@ impl Client {
     fn refresh(&mut self) -> Result<(), ClientError> {
         let latest = self.latest.latest();
         if latest == 0 {
-            return Err(ClientError::Empty);
+            return if self.carried { Ok(()) } else { Err(ClientError::Empty) };
         }
-        if latest == self.chunk.chunk {
+        if latest == self.chunk.chunk && !self.carried {
             return Ok(());
         }
         // Until the copy is complete there is none.
         self.chunk.chunk = 0;
+        self.carried = false;
         self.chunk = self.latest.read(&mut self.actions).map_err(|error| match error {
             ReadError::Empty => ClientError::Empty,
             ReadError::Busy => ClientError::Busy,
@@ -470,9 +364,10 @@ impl Client {
     #[inline]
     #[allow(clippy::type_complexity)]
     pub fn chunk_latest(&mut self) -> Result<(ChunkHeader, &[f32], Result<(), ClientError>), ClientError> {
-        let life = self.check_life(now_ns());
+        let now = now_ns();
+        let life = self.check_life(now);
         match self.refresh() {
-            Ok(()) => Ok((self.chunk, &self.actions, life)),
+            Ok(()) => Ok((self.chunk, &self.actions, life.and_then(|()| self.fresh(now)))),
             Err(error) => Err(life.err().unwrap_or(error)),
         }
     }
@@ -493,8 +388,58 @@ impl Client {
             return Err(ClientError::ActionLength { got: action.len(), expected });
         }
         let (rate_hz, interpolation) = (self.rate_hz, self.interpolation);
-        let (header, actions, life) = self.chunk_latest()?;
-        Ok((player::action_at(&header, actions, rate_hz, interpolation, t_ns, action), life))
+        let life = self.check_life(now_ns());
+        if let Err(error) = self.refresh() {
+            return Err(life.err().unwrap_or(error));
+        }
+        let info = player::action_at(&self.chunk, &self.actions, rate_hz, interpolation, t_ns, action);
+        Ok((info, life.and_then(|()| self.fresh(t_ns))))
+    }
+
+    /// Whether the chunk's observation is young enough at `t_ns`.
+    #[inline]
+    fn fresh(&self, t_ns: u64) -> Result<(), ClientError> {
+        let age_ns = t_ns.saturating_sub(self.chunk.observed_ns);
+        if self.stale_after_ns > 0 && age_ns > self.stale_after_ns { Err(ClientError::Stale) } else { Ok(()) }
+    }
+
+    /// Opens the session anew, with a daemon that was started again, by the options of before.
+    /// Instructions are registered again and keep their numbers. Every ticket still gets one
+    /// completion: those that the daemon of before has not answered say GONE. Its latest chunk is
+    /// played until there is a new one. Slots that were acquired are not any more, and what
+    /// [`fd`](Self::fd) returned is closed. Not real time.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open) and [`set_prompt`](Self::set_prompt); a policy of other sizes. The
+    /// client is then as it was.
+    pub fn reconnect(&mut self) -> Result<(), ClientError> {
+        let mut fresh = Client::open(&self.options)?;
+        let size = |client: &Client| {
+            let PolicyDescription { state_dim, action_dim, horizon, cameras, .. } = client.policy();
+            format!(
+                "{state_dim} state values, {horizon} actions of {action_dim}, cameras {}",
+                cameras.join(", ")
+            )
+        };
+        let (was, is) = (size(self), size(&fresh));
+        if was != is {
+            return Err(ClientError::Changed { was, is });
+        }
+        for (index, text) in self.prompts.iter().enumerate() {
+            let got = fresh.set_prompt(text)?;
+            if got as usize != index + 1 {
+                let got = format!("number {got} for an instruction");
+                return Err(ClientError::Unexpected { got, expected: "the number it had" });
+            }
+        }
+        std::mem::swap(self, &mut fresh);
+        // The daemon of before, should it live after all, is told that this is over.
+        let mut old = fresh;
+        self.carried = old.chunk.chunk != 0;
+        self.chunk = old.chunk;
+        self.actions.copy_from_slice(&old.actions);
+        self.exchange.inherit(&mut old.exchange);
+        Ok(())
     }
 }
 

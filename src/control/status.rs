@@ -34,7 +34,8 @@ pub enum Status {
     Restarted = -8,
     /// A newer observation of the same client took this one's place.
     Superseded = -9,
-    /// The observation was older than the daemon accepts when its turn came.
+    /// As an answer: the observation was older than the daemon accepts, or its deadline had passed,
+    /// when its turn came. Of a call: the daemon lives but is late, by what the options allow.
     Stale = -10,
     /// The observation can't be used: frame size or format, unknown prompt, values that are
     /// not finite.
@@ -116,7 +117,7 @@ impl Status {
             Status::Gone => c"daemon is gone",
             Status::Restarted => c"daemon was restarted",
             Status::Superseded => c"superseded by a newer observation",
-            Status::Stale => c"observation too old",
+            Status::Stale => c"too old, or too late",
             Status::BadObservation => c"observation can't be used",
             Status::InvalidChunk => c"policy produced values that are not finite",
             Status::DeviceLost => c"device failed",

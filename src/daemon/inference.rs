@@ -135,10 +135,12 @@ impl<E: Engine> Inference<E> {
                 continue;
             };
             table.busy = true;
+            table.busy_since_ns = begun.started_ns;
             drop(table);
             let result = catch_unwind(AssertUnwindSafe(|| self.infer(&begun)));
             let mut table = shared.lock_politely();
             table.busy = false;
+            table.busy_since_ns = 0;
             let status = match &result {
                 Ok(Ok(())) => Ok(&self.actions[..]),
                 Ok(Err(error)) => Err(report(begun.session, error)),
@@ -162,7 +164,8 @@ impl<E: Engine> Inference<E> {
             let started_ns = now_ns();
             let max_age_ns = self.rules.max_age_ns;
             let age_ns = started_ns.saturating_sub(submission.observed_ns);
-            let checked = if max_age_ns > 0 && age_ns > max_age_ns {
+            let late = submission.deadline_ns != 0 && started_ns >= submission.deadline_ns;
+            let checked = if late || (max_age_ns > 0 && age_ns > max_age_ns) {
                 Err(Status::Stale)
             } else {
                 session

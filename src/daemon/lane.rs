@@ -11,28 +11,14 @@ use crate::policy::{Frame, PixelFormat};
 use crate::shm::clock::now_ns;
 use crate::shm::sync::{Ordering, fence};
 use crate::shm::{
-    Camera, ChunkHeader, Completion, Consumer, Geometry, Heart, LatestWriter, Layout, LayoutError,
-    MAX_CAMERAS, PixelLayout, Producer, Region, RingError, Segment, SegmentError, Sleeper, Submission, Words,
-    Writer, copy_out, prefetch,
+    Camera, ChunkHeader, Completion, Consumer, Count, Geometry, Heart, LatestWriter, Layout, LayoutError,
+    MAX_CAMERAS, PixelLayout, Producer, Region, RingError, Segment, SegmentError, Sleeper, Stage,
+    StatsWriter, Submission, Words, Writer, copy_out, prefetch,
 };
 
 /// Bytes of state and of each frame that are asked for ahead; the processor sees by itself where a
 /// longer copy is going.
 const PREFETCH: u32 = 1024;
-
-/// Places on the statistics page.
-#[derive(Clone, Copy)]
-pub(super) enum Stat {
-    Submitted = 0,
-    Published = 1,
-    Superseded = 2,
-    Stale = 3,
-    BadObservation = 4,
-    InvalidChunk = 5,
-    DeviceLost = 6,
-    /// Duration of the last inference, not a count.
-    LastChunkNs = 7,
-}
 
 /// Why a lane could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -90,12 +76,13 @@ pub(super) struct Lane {
     latest: LatestWriter,
     want_event: Words,
     heads: Words,
-    stats: Words,
-    counts: [u64; 8],
+    pub stats: StatsWriter,
     segments: [Arc<Segment>; 3],
     /// The newest submission, if its turn hasn't come.
     pub pending: Option<Submission>,
     in_flight: bool,
+    /// When an observation was answered last; 0: none was.
+    pub answered_ns: u64,
 }
 
 impl Lane {
@@ -127,12 +114,12 @@ impl Lane {
             ),
             want_event: words(&control, layout.want_event),
             heads: words(&observation, heads),
-            stats: words(&results, layout.stats),
-            counts: [0; 8],
+            stats: StatsWriter::new(words(&results, layout.stats)),
             segments: [control, observation, results],
             layout,
             pending: None,
             in_flight: false,
+            answered_ns: 0,
         })
     }
 
@@ -142,13 +129,9 @@ impl Lane {
         [segment(0), segment(1), segment(2), self.sleeper.fd()]
     }
 
-    pub fn set_stat(&mut self, stat: Stat, value: u64) {
-        self.counts[stat as usize] = value;
-        self.stats.store(stat as usize, value, Ordering::Relaxed);
-    }
-
-    fn count(&mut self, stat: Stat) {
-        self.set_stat(stat, self.counts[stat as usize] + 1);
+    /// Bytes of its segments.
+    pub fn bytes(&self) -> u64 {
+        self.layout.bytes()
     }
 
     /// Whether a submission waits to be taken or has been.
@@ -175,7 +158,7 @@ impl Lane {
             let Some(words) = self.submissions.pop() else { break };
             let submission = Submission::from_words(&words);
             self.prefetch(&submission);
-            self.count(Stat::Submitted);
+            self.stats.count(Count::Submitted);
             if let Some(older) = self.pending.replace(submission) {
                 events |= self.answer(&older, Status::Superseded, [0, now_ns()], 0)?;
             }
@@ -232,7 +215,6 @@ impl Lane {
                     horizon: self.layout.geometry.horizon,
                     action_dim: self.layout.geometry.action_dim,
                 };
-                self.set_stat(Stat::LastChunkNs, finished_ns - started_ns);
                 (Status::Ok, self.latest.publish(header, actions))
             }
             Err(status) => (status, 0),
@@ -247,15 +229,6 @@ impl Lane {
         [started_ns, finished_ns]: [u64; 2],
         chunk: u64,
     ) -> Result<Events, RingError> {
-        match status {
-            Status::Ok => self.count(Stat::Published),
-            Status::Superseded => self.count(Stat::Superseded),
-            Status::Stale => self.count(Stat::Stale),
-            Status::BadObservation => self.count(Stat::BadObservation),
-            Status::InvalidChunk => self.count(Stat::InvalidChunk),
-            Status::DeviceLost => self.count(Stat::DeviceLost),
-            _ => {}
-        }
         let completion = Completion {
             ticket: submission.ticket,
             status: status as i32,
@@ -266,10 +239,46 @@ impl Lane {
             started_ns,
             finished_ns,
         };
+        self.count(submission, status, finished_ns);
         self.completions.push(&completion.to_words())?;
+        self.answered_ns = finished_ns;
+        if status == Status::Ok {
+            self.record(&completion);
+        }
         // Either the client sees the completion after it has set the flag, or we see the flag.
         fence(Ordering::SeqCst);
         Ok(Events(self.want_event.load(0, Ordering::Relaxed) != 0))
+    }
+
+    /// Counts an answer.
+    fn count(&mut self, submission: &Submission, status: Status, finished_ns: u64) {
+        let count = match status {
+            Status::Ok => Some(Count::Published),
+            Status::Superseded => Some(Count::Superseded),
+            Status::Stale => Some(Count::Stale),
+            Status::BadObservation => Some(Count::BadObservation),
+            Status::InvalidChunk => Some(Count::InvalidChunk),
+            Status::DeviceLost => Some(Count::DeviceLost),
+            _ => None,
+        };
+        if let Some(count) = count {
+            self.stats.count(count);
+        }
+        let deadline = submission.deadline_ns;
+        // One that a newer observation took the place of was not late.
+        if deadline != 0 && status != Status::Superseded && (status != Status::Ok || finished_ns > deadline) {
+            self.stats.count(Count::MissedDeadline);
+        }
+    }
+
+    /// Records the times of a chunk, which the client has by now.
+    fn record(&mut self, chunk: &Completion) {
+        let Completion { observed_ns, submitted_ns, started_ns, finished_ns, .. } = *chunk;
+        let inference = finished_ns.saturating_sub(started_ns);
+        self.stats.set(Count::LastChunkNs, inference);
+        self.stats.record(Stage::Waiting, started_ns.saturating_sub(submitted_ns));
+        self.stats.record(Stage::Inference, inference);
+        self.stats.record(Stage::Age, finished_ns.saturating_sub(observed_ns));
     }
 
     /// Answers what is pending with GONE: the daemon ends.

@@ -10,6 +10,7 @@ mod engine;
 mod error;
 mod inference;
 mod lane;
+mod page;
 mod peer;
 mod policy;
 mod server;
@@ -18,6 +19,7 @@ mod table;
 pub use claim::Claim;
 pub use engine::{Engine, EngineError, Observation};
 pub use error::DaemonError;
+pub use page::{Report, ReportError, SessionReport};
 pub use policy::PolicyEngine;
 pub use server::{Daemon, Options, Stop};
 

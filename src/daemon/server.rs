@@ -13,14 +13,15 @@ use rustix::net::{SocketFlags, accept_with};
 use super::engine::Engine;
 use super::inference::{Bells, Inference, Rules};
 use super::lane::Lane;
+use super::page::{Page, Report, SessionReport};
 use super::table::{Job, MAX_JOBS, Session, Shared};
 use super::{Claim, DaemonError, Wake, peer};
 use crate::control::{
     ABI_VERSION, Hello, MAX_MESSAGE, PolicyDescription, Received, Refusal, Reply, Request, Status, Welcome,
     receive, send, send_with_fds,
 };
-use crate::shm::Geometry;
 use crate::shm::clock::now_ns;
+use crate::shm::{Count, Geometry, Layout, LayoutError};
 
 /// How a daemon serves.
 #[derive(Clone, Debug)]
@@ -37,6 +38,8 @@ pub struct Options {
     pub frame_bytes: u32,
     /// Most bytes that a client may ask for.
     pub max_frame_bytes: u32,
+    /// Most bytes of all clients' segments together.
+    pub max_memory: u64,
     /// Group whose members may connect; None: the daemon's own.
     pub group: Option<u32>,
 }
@@ -50,6 +53,7 @@ impl Default for Options {
             max_clients: 16,
             frame_bytes: 640 * 480 * 4,
             max_frame_bytes: 1920 * 1080 * 4,
+            max_memory: 1 << 30,
             group: None,
         }
     }
@@ -61,6 +65,10 @@ const DEFAULT_ENTRIES: u32 = 64;
 const MAX_ENTRIES: u32 = 1024;
 /// Connections that have not said hello yet.
 const MAX_STRANGERS: usize = 32;
+/// Time between two writes of the statistics page.
+const PAGE_EVERY_NS: u64 = 100_000_000;
+/// Heartbeats that may be late together before that counts as a stall.
+const STALL_BEATS: u32 = 5;
 /// How long one may take to say it.
 const HELLO_WITHIN_NS: u64 = 5_000_000_000;
 
@@ -106,6 +114,7 @@ pub struct Daemon<E: Engine> {
     next_id: u64,
     inference: Inference<E>,
     stop: Stop,
+    page: Page,
     // Last: the socket is removed when everything else is gone.
     claim: Claim,
 }
@@ -119,6 +128,7 @@ impl<E: Engine + 'static> Daemon<E> {
         let system = |call| move |errno| DaemonError::System { call, errno };
         let policy = engine.describe();
         geometry(&policy, &options, &Hello::default()).check()?;
+        let page = Page::create(claim.path(), options.group)?;
         let listener = claim.listen(0o660, options.group)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(system("epoll_create1"))?;
         for (fd, id) in [(&listener, LISTENER), (&*stop.0, STOP)] {
@@ -140,6 +150,7 @@ impl<E: Engine + 'static> Daemon<E> {
             policy,
             options,
             stop,
+            page,
             claim,
         })
     }
@@ -161,6 +172,7 @@ impl<E: Engine + 'static> Daemon<E> {
             next_id,
             inference,
             stop,
+            page,
             claim,
         } = self;
         let ended = stop.clone();
@@ -174,10 +186,37 @@ impl<E: Engine + 'static> Daemon<E> {
             call: "spawn inference thread",
             errno: Errno::from_io_error(&error).unwrap_or(Errno::AGAIN),
         })?;
-        let mut control =
-            Control { options, policy, epoch, shared, bells, epoll, listener, strangers, next_id };
+        let mut control = Control {
+            beaten_ns: 0,
+            report: Report {
+                pid: std::process::id(),
+                epoch,
+                ready_ns: now_ns(),
+                max_clients: options.max_clients as u64,
+                heartbeat_ns: options.heartbeat.as_nanos() as u64,
+                max_age_ns: options.max_age_ns,
+                max_memory: options.max_memory,
+                model: policy.model.clone(),
+                device: policy.device.clone(),
+                // As many as there can be: nothing is allocated while the daemon serves.
+                sessions: Vec::with_capacity(options.max_clients),
+                ..Report::default()
+            },
+            options,
+            policy,
+            epoch,
+            shared,
+            bells,
+            epoll,
+            listener,
+            strangers,
+            next_id,
+            page,
+        };
+        control.write_page();
         let served = control.serve();
         control.shared.lock().stopping = true;
+        control.write_page();
         control.bells.kick();
         // In flight may be seconds of inference: the hearts go on beating meanwhile.
         while !thread.is_finished() {
@@ -204,6 +243,11 @@ struct Control<P> {
     listener: Option<OwnedFd>,
     strangers: HashMap<u64, Stranger>,
     next_id: u64,
+    page: Page,
+    /// What was written to it last.
+    report: Report,
+    /// When the hearts beat last; 0: they need not, there was no session.
+    beaten_ns: u64,
 }
 
 impl<P> Control<P> {
@@ -217,6 +261,9 @@ impl<P> Control<P> {
                 tv_nsec: self.options.heartbeat.subsec_nanos().into(),
             };
             let timeout = (!quiet).then_some(&heartbeat);
+            if quiet {
+                self.beaten_ns = 0;
+            }
             let count = match epoll::wait(self.epoll.as_fd(), &mut events[..], timeout) {
                 Ok(count) => count,
                 Err(Errno::INTR) => 0,
@@ -239,8 +286,14 @@ impl<P> Control<P> {
     fn beat(&mut self) {
         let mut table = self.shared.lock();
         let now = now_ns();
-        for session in &table.sessions {
+        let stall = (self.options.heartbeat * STALL_BEATS).as_nanos() as u64;
+        let stalled = self.beaten_ns > 0 && now.saturating_sub(self.beaten_ns) > stall;
+        self.beaten_ns = now;
+        for session in &mut table.sessions {
             session.lane.heart.beat(now);
+            if stalled {
+                session.lane.stats.count(Count::Stall);
+            }
         }
         if table.busy {
             table.drain();
@@ -250,6 +303,37 @@ impl<P> Control<P> {
         for id in faulty {
             self.end(id);
         }
+        if now.saturating_sub(self.report.written_ns) >= PAGE_EVERY_NS {
+            self.write_page();
+        }
+    }
+
+    /// Writes the statistics page.
+    fn write_page(&mut self) {
+        let report = &mut self.report;
+        let table = self.shared.lock();
+        report.stats = table.ended.clone();
+        report.memory = 0;
+        report.sessions.clear();
+        for session in &table.sessions {
+            let counted = session.lane.stats.stats();
+            report.stats.add(counted);
+            report.memory += session.lane.bytes();
+            report.sessions.push(SessionReport {
+                id: session.id,
+                pid: session.peer.0,
+                uid: session.peer.1,
+                opened_ns: session.opened_ns,
+                submitted: counted.count(Count::Submitted),
+                published: counted.count(Count::Published),
+                missed_deadlines: counted.count(Count::MissedDeadline),
+                answered_ns: session.lane.answered_ns,
+            });
+        }
+        (report.stopping, report.busy_since_ns) = (table.stopping, table.busy_since_ns);
+        drop(table);
+        report.written_ns = now_ns();
+        self.page.write(report);
     }
 
     fn accept(&mut self) {
@@ -359,8 +443,13 @@ impl<P> Control<P> {
             layout: lane.layout,
             policy: self.policy.clone(),
         };
+        let peer = rustix::net::sockopt::socket_peercred(&socket);
         let session = Session {
             id,
+            peer: peer.map_or((0, 0), |peer| (peer.pid.as_raw_nonzero().get() as u32, peer.uid.as_raw())),
+            opened_ns: now_ns(),
+            begun: 0,
+            waiting_since: 0,
             socket: Arc::new(socket),
             lane,
             prompts: Vec::new(),
@@ -382,6 +471,7 @@ impl<P> Control<P> {
         self.shared.lock().sessions.push(session);
         // A sleeping inference thread has not announced itself to this session.
         self.bells.kick();
+        self.write_page();
         Ok(())
     }
 
@@ -407,6 +497,17 @@ impl<P> Control<P> {
             }
         }
         let geometry = geometry(&self.policy, &self.options, hello);
+        let refused = |error: LayoutError| refusal(Status::Refused, error.to_string());
+        // Before it is allocated.
+        let bytes = Layout::plan(geometry).map_err(refused)?.bytes();
+        let taken: u64 = self.shared.lock().sessions.iter().map(|session| session.lane.bytes()).sum();
+        let most = self.options.max_memory;
+        if taken.saturating_add(bytes) > most {
+            let reason = format!(
+                "{bytes} bytes of shared memory asked for, clients have {taken}, at most {most} are allowed"
+            );
+            return Err(refusal(Status::Refused, reason));
+        }
         Lane::new(geometry, self.epoch).map_err(|error| refusal(Status::Refused, error.to_string()))
     }
 
@@ -445,6 +546,7 @@ impl<P> Control<P> {
         if table.cursor > index {
             table.cursor -= 1;
         }
+        table.ended.add(session.lane.stats.stats());
         drop(table);
         session.lane.heart.stop();
         self.bells.remove(&session);
@@ -453,6 +555,7 @@ impl<P> Control<P> {
             Some(fault) => log::warn!("session {id} ended: {fault}"),
             None => log::info!("session {id} closed"),
         }
+        self.write_page();
     }
 }
 

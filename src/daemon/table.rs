@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::lane::{Events, Lane};
 use crate::control::{Reply, send};
-use crate::shm::RingError;
+use crate::shm::{RingError, Stats};
 
 /// Requests of the control connection that need the engine.
 pub(super) enum Job {
@@ -22,10 +22,17 @@ pub(super) const MAX_JOBS: usize = 16;
 pub(super) struct Session<P> {
     pub id: u64,
     pub socket: Arc<OwnedFd>,
+    /// The client's process and user.
+    pub peer: (u32, u32),
+    pub opened_ns: u64,
     pub lane: Lane,
     /// Prompt `id` is at `id - 1`.
     pub prompts: Vec<(String, Arc<P>)>,
     pub jobs: VecDeque<Job>,
+    /// The number of its last turn.
+    pub begun: u64,
+    /// The number of the turn, of any session, that came before what is pending now.
+    pub waiting_since: u64,
     /// Why the control thread is to end this session.
     pub fault: Option<String>,
 }
@@ -48,8 +55,13 @@ impl<P> Session<P> {
         }
     }
 
-    pub fn drain(&mut self) {
+    /// Takes in what the client has submitted after `turns` turns.
+    pub fn drain(&mut self, turns: u64) {
+        let waited = self.lane.pending.is_some();
         let result = self.lane.drain();
+        if !waited {
+            self.waiting_since = turns;
+        }
         self.heed(result);
     }
 }
@@ -58,10 +70,16 @@ pub(super) struct Table<P> {
     pub sessions: Vec<Session<P>>,
     /// Where the next look for work begins.
     pub cursor: usize,
+    /// How many turns there have been.
+    pub turns: u64,
+    /// What sessions that are over have counted.
+    pub ended: Stats,
     /// No new work is to be begun.
     pub stopping: bool,
     /// The inference thread is with the engine.
     pub busy: bool,
+    /// When it began with an observation; 0: it has none.
+    pub busy_since_ns: u64,
 }
 
 impl<P> Table<P> {
@@ -73,20 +91,30 @@ impl<P> Table<P> {
     pub fn drain(&mut self) {
         for session in &mut self.sessions {
             if session.fault.is_none() {
-                session.drain();
+                session.drain(self.turns);
             }
         }
     }
 
-    /// The session whose turn it is among those that have something pending.
+    /// The session whose turn it is among those that have something pending: the one with the
+    /// earliest deadline. But between the moment something becomes pending and its turn, every other
+    /// session has one turn at most: whoever claims to be in a hurry takes nobody's turn away.
     pub fn next(&mut self) -> Option<&mut Session<P>> {
         let count = self.sessions.len();
-        let turn = |i: usize, cursor: usize| (cursor + i) % count;
-        let index = (0..count).map(|i| turn(i, self.cursor)).find(|&i| {
-            let session = &self.sessions[i];
-            session.fault.is_none() && session.lane.pending.is_some()
-        })?;
+        let pending = |session: &Session<P>| session.fault.is_none() && session.lane.pending.is_some();
+        let waiting = self.sessions.iter().filter(|session| pending(session));
+        let longest = waiting.map(|session| session.waiting_since).min()?;
+        // One that has waited longest has had no turn since: there always is somebody.
+        let index = (0..count)
+            .map(|distance| (self.cursor + distance) % count)
+            .filter(|&index| pending(&self.sessions[index]) && self.sessions[index].begun <= longest)
+            .min_by_key(|&index| match &self.sessions[index].lane.pending {
+                Some(submission) if submission.deadline_ns > 0 => submission.deadline_ns,
+                _ => u64::MAX,
+            })?;
         self.cursor = index + 1;
+        self.turns += 1;
+        self.sessions[index].begun = self.turns;
         Some(&mut self.sessions[index])
     }
 
@@ -105,7 +133,15 @@ pub(super) struct Shared<P> {
 
 impl<P> Shared<P> {
     pub fn new() -> Self {
-        let table = Table { sessions: Vec::new(), cursor: 0, stopping: false, busy: false };
+        let table = Table {
+            sessions: Vec::new(),
+            cursor: 0,
+            turns: 0,
+            ended: Stats::default(),
+            stopping: false,
+            busy: false,
+            busy_since_ns: 0,
+        };
         Shared { table: Mutex::new(table), waiting: AtomicUsize::new(0) }
     }
 

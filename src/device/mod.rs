@@ -11,6 +11,8 @@
 mod core_time;
 pub mod cpu;
 pub mod reference;
+#[cfg(feature = "_ttnn")]
+pub mod ttnn;
 
 pub use core_time::core_time;
 
@@ -155,7 +157,7 @@ pub struct Guidance {
 pub struct ChunkShape {
     /// Cameras present.
     pub cameras: usize,
-    /// Valid text tokens.
+    /// Rows of text, padding included (see [`Shapes`]).
     pub tokens: usize,
     /// Real-time chunking: the bits of the bound on the guidance weight.
     pub guidance: Option<u32>,
@@ -189,6 +191,41 @@ impl Fresh {
     pub fn cameras(self) -> impl Iterator<Item = usize> {
         (0..8).filter(move |&camera| self.has(camera))
     }
+}
+
+/// The few shapes in which a device computes chunks. Shorter texts are padded to one of them; no
+/// token attends to padding, and it takes no position.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shapes {
+    /// Text lengths with a shape of their own besides the longest, ascending.
+    pub text_lengths: Vec<usize>,
+    /// The prefix has a multiple of these rows.
+    pub row_multiple: usize,
+    /// How often a shape has to be run before it runs as it always will.
+    pub rounds: usize,
+}
+
+/// What a part of the model needs of precision; devices choose formats by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Part {
+    /// Vision tower and projector.
+    Vision,
+    /// The language model.
+    #[default]
+    Language,
+    /// The action expert.
+    Expert,
+    /// Small projections of state, actions and time, and the integration.
+    Projections,
+}
+
+/// Which side of a matrix runs over the heads of an attention layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HeadSide {
+    /// Its rows: the projection to queries, keys and values.
+    Output,
+    /// Its columns: the projection of what attention gives.
+    Input,
 }
 
 /// Answer of [`Device::begin_chunk`].
@@ -280,12 +317,26 @@ pub trait Device: Send {
 
     // ---- load
 
+    /// A hint: what is created next belongs to this part.
+    fn part(&mut self, _part: Part) {}
+
     /// A matrix `[sum of rows, in]` from the rows of `parts`, which have the same number of columns
     /// (dimensions after the first are flattened). With `cols`, only those columns.
     fn weight(&mut self, parts: &[&Tensor], cols: Option<Range<usize>>) -> Result<Weight, DeviceError>;
 
     /// The pair of matrices of a gated MLP for [`geglu`](Self::geglu), both `[hidden, in]`.
     fn gated_weight(&mut self, gate: &Tensor, up: &Tensor) -> Result<Weight, DeviceError>;
+
+    /// As [`weight`](Self::weight), for a projection from or to heads of `head_dim`. Devices that
+    /// work on padded heads pad it here.
+    fn head_weight(
+        &mut self,
+        parts: &[&Tensor],
+        _side: HeadSide,
+        _head_dim: usize,
+    ) -> Result<Weight, DeviceError> {
+        self.weight(parts, None)
+    }
 
     /// Bytes of a matrix or a pair of them as the device keeps it: what one product reads.
     fn weight_bytes(&self, weight: Weight) -> usize;
@@ -299,17 +350,27 @@ pub trait Device: Send {
     /// A vector of f32, copied.
     fn vector(&mut self, values: &[f32]) -> Result<Vector, DeviceError>;
 
+    /// The bias of a projection to heads of `head_dim`.
+    fn head_vector(&mut self, values: &[f32], _head_dim: usize) -> Result<Vector, DeviceError> {
+        self.vector(values)
+    }
+
     /// An embedding table `[vocabulary, width]`.
     fn table(&mut self, tensor: &Tensor) -> Result<Table, DeviceError>;
 
     /// An activation buffer, zeroed.
     fn buffer(&mut self, role: Role, rows: usize, cols: usize) -> Result<Buffer, DeviceError>;
 
-    /// Keys and values for `layers` layers of `rows` tokens, `heads` heads of `head_dim`, zeroed.
+    /// A hint: images of this buffer will be cut into patches of this side. A device may keep them
+    /// unfolded.
+    fn patches(&mut self, _images: Buffer, _patch_size: usize) {}
+
+    /// Keys and values for `layers` layers, `heads` heads of `head_dim`, zeroed. The rows of a layer
+    /// are written in `runs`, one behind the other, each at once; a run may be shorter than declared.
     fn kv_cache(
         &mut self,
         layers: usize,
-        rows: usize,
+        runs: &[usize],
         heads: usize,
         head_dim: usize,
     ) -> Result<KvCache, DeviceError>;
@@ -349,8 +410,20 @@ pub trait Device: Send {
 
     // ---- one chunk
 
-    /// A chunk starts. A device that records operations may answer that it has replayed it.
-    fn begin_chunk(&mut self, _shape: ChunkShape) -> Result<Begin, DeviceError> {
+    /// The shapes of chunks, if they are few; `None`: every length is as good.
+    fn shapes(&self) -> Option<&Shapes> {
+        None
+    }
+
+    /// A chunk starts; `padding` are the rows of the KV cache that only fill its shape. A device that
+    /// records operations may answer that it has replayed them, unless the chunk is `observed`: then
+    /// stages are read on the way.
+    fn begin_chunk(
+        &mut self,
+        _shape: ChunkShape,
+        _padding: Range<usize>,
+        _observed: bool,
+    ) -> Result<Begin, DeviceError> {
         Ok(Begin::Run)
     }
 

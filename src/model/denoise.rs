@@ -9,7 +9,7 @@ use super::ops::{Ops, Source, Stage};
 use super::paligemma::Backbone;
 use super::suffix::Suffix;
 use super::{Rtc, RtcSchedule};
-use crate::device::{Guidance, Role, Then, Vector, View, Weight};
+use crate::device::{Guidance, Part, Role, Then, Vector, View, Weight};
 
 /// The integration loop, its state and the projection of the expert's output to velocities.
 pub struct Denoise {
@@ -30,6 +30,7 @@ impl Denoise {
     pub fn load(loader: &mut Loader<'_>, steps: usize) -> Result<Self, ModelError> {
         let arch = loader.checkpoint.arch().clone();
         let (rows, width) = (arch.chunk_size, arch.max_action_dim);
+        loader.device.part(Part::Projections);
         Ok(Self {
             action_out: (loader.weight(&["action_out_proj"])?, loader.vector(&["action_out_proj.bias"])?),
             steps,

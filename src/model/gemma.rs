@@ -5,7 +5,7 @@ use super::error::ModelError;
 use super::ledger::Module;
 use super::load::{Loader, Slot};
 use super::ops::Ops;
-use crate::device::{KvCache, Role, Then, Vector, View, Weight};
+use crate::device::{HeadSide, KvCache, Role, Then, Vector, View, Weight};
 
 const EPSILON: f32 = 1e-6;
 
@@ -54,12 +54,12 @@ impl Gemma {
         let GemmaSizes { width, mlp, depth, heads, rows } = sizes;
         let mut layers = Vec::with_capacity(depth);
         for i in 0..depth {
-            layers.push(Layer::load(loader.within(&format!("layers.{i}.")), rows)?);
+            layers.push(Layer::load(loader.within(&format!("layers.{i}.")), heads.dim, rows)?);
         }
         let mut last = loader.within(&format!("layers.{}.self_attn.", depth - 1));
         Ok(Self {
             layers,
-            last_kv: last.weight_for(rows, &["k_proj", "v_proj"])?,
+            last_kv: last.head_weight_for(rows, &["k_proj", "v_proj"], HeadSide::Output, heads.dim)?,
             norm: loader.vector(&["norm.weight"])?,
             heads,
             cache,
@@ -112,11 +112,12 @@ impl Gemma {
 }
 
 impl Layer {
-    fn load(mut loader: Loader<'_>, rows: usize) -> Result<Self, ModelError> {
+    fn load(mut loader: Loader<'_>, head_dim: usize, rows: usize) -> Result<Self, ModelError> {
+        let qkv = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
         Ok(Self {
             input_norm: loader.vector(&["input_layernorm.weight"])?,
-            qkv: loader.weight_for(rows, &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"])?,
-            out: loader.weight_for(rows, &["self_attn.o_proj"])?,
+            qkv: loader.head_weight_for(rows, &qkv, HeadSide::Output, head_dim)?,
+            out: loader.head_weight_for(rows, &["self_attn.o_proj"], HeadSide::Input, head_dim)?,
             post_norm: loader.vector(&["post_attention_layernorm.weight"])?,
             gate_up: loader.gated_weight_for(rows, "mlp.gate_proj", "mlp.up_proj")?,
             down: loader.weight_for(rows, &["mlp.down_proj"])?,

@@ -1,8 +1,8 @@
 //! A checkpoint's tensors, by name, onto a device.
 
 use super::error::ModelError;
-use crate::checkpoint::Checkpoint;
-use crate::device::{Buffer, Device, Role, Table, Vector, View, Weight};
+use crate::checkpoint::{Checkpoint, Tensor};
+use crate::device::{Buffer, Device, HeadSide, Role, Table, Vector, View, Weight};
 
 /// Loads one part of the model: names are relative to `prefix`.
 pub struct Loader<'a> {
@@ -41,11 +41,27 @@ impl<'a> Loader<'a> {
 
     /// The rows of `NAME.weight` of every name, one below the other.
     pub fn weight(&mut self, names: &[&str]) -> Result<Weight, ModelError> {
-        let mut parts = Vec::with_capacity(names.len());
-        for name in names {
-            parts.push(self.checkpoint.tensor(&self.name(&format!("{name}.weight")))?);
-        }
+        let parts = self.parts(names)?;
         Ok(self.device.weight(&parts, None)?)
+    }
+
+    /// As [`weight_for`](Self::weight_for), for a projection from or to attention heads.
+    pub fn head_weight_for(
+        &mut self,
+        rows: usize,
+        names: &[&str],
+        side: HeadSide,
+        head_dim: usize,
+    ) -> Result<Weight, ModelError> {
+        let parts = self.parts(names)?;
+        let weight = self.device.head_weight(&parts, side, head_dim)?;
+        self.device.expect(weight, rows)?;
+        Ok(weight)
+    }
+
+    fn parts(&self, names: &[&str]) -> Result<Vec<&'a Tensor>, ModelError> {
+        let tensor = |name: &&str| Ok(self.checkpoint.tensor(&self.name(&format!("{name}.weight")))?);
+        names.iter().map(tensor).collect()
     }
 
     /// Gate and up projection of a gated MLP, for operands of at most `rows` rows in every chunk.
@@ -59,11 +75,22 @@ impl<'a> Loader<'a> {
 
     /// `NAMES` one after the other as a vector.
     pub fn vector(&mut self, names: &[&str]) -> Result<Vector, ModelError> {
+        let values = self.joined(names)?;
+        Ok(self.device.vector(&values)?)
+    }
+
+    /// The same, for the bias of a projection to attention heads.
+    pub fn head_vector(&mut self, names: &[&str], head_dim: usize) -> Result<Vector, ModelError> {
+        let values = self.joined(names)?;
+        Ok(self.device.head_vector(&values, head_dim)?)
+    }
+
+    fn joined(&self, names: &[&str]) -> Result<Vec<f32>, ModelError> {
         let mut values = Vec::new();
         for name in names {
             values.extend(self.values(name)?);
         }
-        Ok(self.device.vector(&values)?)
+        Ok(values)
     }
 
     /// A tensor as f32.

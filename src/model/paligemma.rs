@@ -8,7 +8,7 @@ use super::ledger::Module;
 use super::load::{Loader, Slot};
 use super::ops::{Ops, Source, Stage};
 use super::siglip::Siglip;
-use crate::device::{Keys, KvCache, Role, Table, Then, Vector, View, Weight};
+use crate::device::{Keys, KvCache, Part, Role, Table, Then, Vector, View, Weight};
 
 const PALIGEMMA: &str = "paligemma_with_expert.paligemma.model.";
 const EXPERT: &str = "paligemma_with_expert.gemma_expert.model.";
@@ -31,18 +31,20 @@ impl Backbone {
     pub fn load(loader: &mut Loader<'_>, cameras: usize, prefix: usize) -> Result<Self, ModelError> {
         let arch = loader.checkpoint.arch().clone();
         let heads = Heads { queries: arch.heads, keys: arch.kv_heads, dim: arch.head_dim };
-        let rows = Sequence { prefix, actions: arch.chunk_size }.len();
-        let cache = loader.device.kv_cache(arch.depth, rows, heads.keys, heads.dim)?;
+        let runs = [prefix, 1, arch.chunk_size];
+        let cache = loader.device.kv_cache(arch.depth, &runs, heads.keys, heads.dim)?;
         let mut paligemma = loader.within(PALIGEMMA);
         let vision = Siglip::load(paligemma.within("vision_tower.vision_model."), cameras)?;
         let projector = (
             paligemma.weight_for(cameras * arch.patches(), &["multi_modal_projector.linear"])?,
             paligemma.vector(&["multi_modal_projector.linear.bias"])?,
         );
+        paligemma.device.part(Part::Language);
         let sizes = GemmaSizes { width: arch.width, mlp: arch.mlp, depth: arch.depth, heads, rows: prefix };
         let language = Gemma::load(paligemma.within("language_model."), sizes, cache)?;
         let sizes =
             GemmaSizes { width: arch.expert_width, mlp: arch.expert_mlp, rows: arch.chunk_size, ..sizes };
+        loader.device.part(Part::Expert);
         let expert = Gemma::load(loader.within(EXPERT), sizes, cache)?;
         Ok(Self {
             vision,

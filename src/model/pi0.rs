@@ -1,5 +1,6 @@
 //! The main model: the prefix once, then the flow-matching loop.
 
+use std::ops::Range;
 use std::time::Instant;
 
 use super::attention::Sequence;
@@ -67,7 +68,8 @@ impl Pi0 {
         })?;
         ensure(steps > 0, "steps", || ("at least 1".into(), "0".into()))?;
         let mut loader = Loader::new(checkpoint, device.as_mut());
-        let backbone = Backbone::load(&mut loader, cameras, Prefix::rows(&arch, cameras))?;
+        let rows = Prefix::rows(&arch, cameras, loader.device);
+        let backbone = Backbone::load(&mut loader, cameras, rows)?;
         let prefix = Prefix::load(&mut loader, cameras)?;
         let suffix = Suffix::load(&mut loader, steps)?;
         let denoise = Denoise::load(&mut loader, steps)?;
@@ -93,6 +95,17 @@ impl Pi0 {
         &mut self.ledger
     }
 
+    /// Cameras and text lengths of the chunks to run before the first real one, and how often each:
+    /// what a device compiles or records for a shape is there then. The largest comes last.
+    pub fn warm_up(&self) -> (Vec<(usize, usize)>, usize) {
+        let longest = self.arch.tokenizer_max_length;
+        let Some(shapes) = self.device.shapes() else { return (vec![(self.cameras, longest)], 1) };
+        let shorter = shapes.text_lengths.iter().copied().filter(|length| (1..longest).contains(length));
+        let lengths: Vec<usize> = shorter.chain([longest]).collect();
+        let of = |cameras| lengths.iter().map(move |&length| (cameras, length));
+        ((1..=self.cameras).flat_map(of).collect(), shapes.rounds)
+    }
+
     /// The device.
     pub fn device(&self) -> &dyn Device {
         self.device.as_ref()
@@ -113,7 +126,7 @@ impl Pi0 {
         actions: &mut [f32],
         tap: Option<&mut dyn Tap>,
     ) -> Result<Timings, ModelError> {
-        let mut shape = self.check(inputs, actions)?;
+        let (mut shape, padding) = self.check(inputs, actions)?;
         let start = Instant::now();
         let mut previous = self.previous.as_mut();
         if tap.is_some()
@@ -127,6 +140,7 @@ impl Pi0 {
         }
         let (fresh, keep) = (shape.fresh, previous.is_some());
         let mut timings = Timings::default();
+        let observed = tap.is_some();
         let tap = tap.map(|tap| tap as &mut dyn Tap);
         let mut ops = Ops::new(self.device.as_mut(), &mut self.ledger, tap);
 
@@ -137,7 +151,7 @@ impl Pi0 {
             self.denoise.write_guidance(&mut ops, rtc)?;
         }
 
-        if ops.device().begin_chunk(shape)? == Begin::Run {
+        if ops.device().begin_chunk(shape, padding, observed)? == Begin::Run {
             let sequence = Sequence {
                 prefix: shape.cameras * self.arch.patches() + shape.tokens,
                 actions: self.arch.chunk_size,
@@ -174,7 +188,8 @@ impl Pi0 {
         Ok(timings)
     }
 
-    fn check(&self, inputs: &Inputs<'_>, actions: &[f32]) -> Result<ChunkShape, ModelError> {
+    /// The shape of a chunk, and the rows of its prefix that are padding.
+    fn check(&self, inputs: &Inputs<'_>, actions: &[f32]) -> Result<(ChunkShape, Range<usize>), ModelError> {
         let arch = &self.arch;
         let image = 3 * arch.image_size * arch.image_size;
         let chunk = arch.chunk_size * arch.max_action_dim;
@@ -199,7 +214,10 @@ impl Pi0 {
             self.check_guidance(rtc)?;
         }
         let guidance = inputs.rtc.as_ref().map(|rtc| rtc.max_weight.to_bits());
-        Ok(ChunkShape { cameras, tokens, guidance, fresh: Fresh::all(cameras) })
+        let rows = Prefix::text_rows(arch, cameras, tokens, self.device.as_ref());
+        let text = cameras * arch.patches();
+        let shape = ChunkShape { cameras, tokens: rows, guidance, fresh: Fresh::all(cameras) };
+        Ok((shape, text + tokens..text + rows))
     }
 
     fn check_guidance(&self, rtc: &Rtc<'_>) -> Result<(), ModelError> {

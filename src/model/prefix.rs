@@ -7,7 +7,7 @@ use super::load::{Loader, Slot};
 use super::ops::{Ops, Source, Stage};
 use super::paligemma::Backbone;
 use crate::checkpoint::Arch;
-use crate::device::{Fresh, Role, View};
+use crate::device::{Device, Fresh, Part, Role, View};
 
 /// Prefix embedding and its buffers.
 pub struct Prefix {
@@ -22,18 +22,35 @@ pub struct Prefix {
 }
 
 impl Prefix {
-    /// Most tokens a prefix can have.
-    pub fn rows(arch: &Arch, cameras: usize) -> usize {
-        cameras * arch.patches() + arch.tokenizer_max_length
+    /// Most rows a prefix can have on a device, padding included.
+    pub fn rows(arch: &Arch, cameras: usize, device: &dyn Device) -> usize {
+        let rows = |cameras: usize| {
+            cameras * arch.patches() + Self::text_rows(arch, cameras, arch.tokenizer_max_length, device)
+        };
+        (1..=cameras).map(rows).max().unwrap_or(0)
+    }
+
+    /// Rows that a text of `tokens` tokens takes behind the images of `cameras` cameras.
+    pub fn text_rows(arch: &Arch, cameras: usize, tokens: usize, device: &dyn Device) -> usize {
+        let Some(shapes) = device.shapes() else { return tokens };
+        let longest = arch.tokenizer_max_length;
+        let length = shapes.text_lengths.iter().copied().find(|&length| length >= tokens);
+        let images = cameras * arch.patches();
+        (images + length.unwrap_or(longest).min(longest)).next_multiple_of(shapes.row_multiple) - images
     }
 
     /// Buffers for `cameras` images and a prompt of full length.
     pub fn load(loader: &mut Loader<'_>, cameras: usize) -> Result<Self, ModelError> {
         let arch = loader.checkpoint.arch().clone();
-        let rows = Self::rows(&arch, cameras);
+        loader.device.part(Part::Language);
+        let rows = Self::rows(&arch, cameras, loader.device);
+        let images = loader.buffer(Role::Image, cameras, 3 * arch.image_size * arch.image_size)?;
+        loader.device.patches(images.all().buffer, arch.patch_size);
+        let text = |cameras| Self::text_rows(&arch, cameras, arch.tokenizer_max_length, loader.device);
+        let most_text = (1..=cameras).map(text).max().unwrap_or(0);
         Ok(Self {
-            images: loader.buffer(Role::Image, cameras, 3 * arch.image_size * arch.image_size)?,
-            ids: loader.buffer(Role::Tokens, arch.tokenizer_max_length, 1)?,
+            images,
+            ids: loader.buffer(Role::Tokens, most_text, 1)?,
             x: loader.buffer(Role::Stream, rows, arch.width)?,
             kept: loader.buffer(Role::Stream, rows, arch.width)?,
             patches: arch.patches(),
@@ -102,14 +119,13 @@ impl Prefix {
                 }
             }
         }
-        let kept = kept.rows(self.cameras * self.patches..self.kept.rows).rows(0..text.rows);
         if fresh.text {
             ops.embed(backbone.tokens, self.ids.first(text.rows), self.scale, text)?;
-            if keep {
-                ops.copy(text, kept)?;
-            }
-        } else {
-            ops.copy(kept, text)?;
+        }
+        if keep {
+            let kept = kept.rows(self.cameras * self.patches..self.kept.rows).rows(0..text.rows);
+            let (from, to) = if fresh.text { (text, kept) } else { (kept, text) };
+            ops.copy(from, to)?;
         }
         ops.stage(Stage::LanguageEmbedding, Source::View(text))?;
         ops.stage(Stage::PrefixEmbedding, Source::View(x))?;

@@ -5,7 +5,7 @@ use super::error::ModelError;
 use super::ledger::Module;
 use super::load::{Loader, Slot};
 use super::ops::{Ops, Source, Stage};
-use crate::device::{Keys, KvCache, PatchEmbed, Role, Then, Vector, View, Weight};
+use crate::device::{HeadSide, Keys, KvCache, Part, PatchEmbed, Role, Then, Vector, View, Weight};
 
 const EPSILON: f32 = 1e-6;
 
@@ -41,9 +41,10 @@ impl Siglip {
         let (width, rows) = (arch.vision_width, cameras * arch.patches());
         let heads =
             Heads { queries: arch.vision_heads, keys: arch.vision_heads, dim: arch.vision_head_dim() };
+        loader.device.part(Part::Vision);
         let mut blocks = Vec::with_capacity(arch.vision_layers);
         for i in 0..arch.vision_layers {
-            blocks.push(Block::load(loader.within(&format!("encoder.layers.{i}.")), rows)?);
+            blocks.push(Block::load(loader.within(&format!("encoder.layers.{i}.")), heads.dim, rows)?);
         }
         Ok(Self {
             patch_embed: PatchEmbed {
@@ -57,7 +58,7 @@ impl Siglip {
             blocks,
             post_norm: norm(&mut loader, "post_layernorm")?,
             heads,
-            cache: loader.device.kv_cache(1, rows, heads.keys, heads.dim)?,
+            cache: loader.device.kv_cache(1, &[rows], heads.keys, heads.dim)?,
             x: loader.buffer(Role::Stream, rows, width)?,
             normed: loader.buffer(Role::Operand, rows, width)?,
             qkv: loader.buffer(Role::Stream, rows, heads.fused_cols())?,
@@ -103,18 +104,19 @@ impl Siglip {
 }
 
 impl Block {
-    fn load(mut loader: Loader<'_>, rows: usize) -> Result<Self, ModelError> {
+    fn load(mut loader: Loader<'_>, head_dim: usize, rows: usize) -> Result<Self, ModelError> {
+        let qkv = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
+        let biases = qkv.map(|name| format!("{name}.bias"));
         Ok(Self {
             norm1: norm(&mut loader, "layer_norm1")?,
             qkv: (
-                loader.weight_for(rows, &["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"])?,
-                loader.vector(&[
-                    "self_attn.q_proj.bias",
-                    "self_attn.k_proj.bias",
-                    "self_attn.v_proj.bias",
-                ])?,
+                loader.head_weight_for(rows, &qkv, HeadSide::Output, head_dim)?,
+                loader.head_vector(&biases.each_ref().map(String::as_str), head_dim)?,
             ),
-            out: linear(&mut loader, rows, "self_attn.out_proj")?,
+            out: (
+                loader.head_weight_for(rows, &["self_attn.out_proj"], HeadSide::Input, head_dim)?,
+                loader.vector(&["self_attn.out_proj.bias"])?,
+            ),
             norm2: norm(&mut loader, "layer_norm2")?,
             fc1: linear(&mut loader, rows, "mlp.fc1")?,
             fc2: linear(&mut loader, rows, "mlp.fc2")?,

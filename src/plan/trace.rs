@@ -180,10 +180,11 @@ impl Device for Trace {
     fn kv_cache(
         &mut self,
         layers: usize,
-        rows: usize,
+        runs: &[usize],
         heads: usize,
         head_dim: usize,
     ) -> Result<KvCache, DeviceError> {
+        let rows = runs.iter().sum();
         Ok(KvCache(push(&mut self.record().caches, Cache { layers, rows, heads, head_dim })))
     }
 

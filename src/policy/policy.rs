@@ -21,6 +21,9 @@ pub enum DeviceChoice {
     Reference,
     /// The host's cores.
     Cpu(CpuOptions),
+    /// A Tenstorrent card.
+    #[cfg(feature = "_ttnn")]
+    Ttnn(crate::device::ttnn::TtnnOptions),
 }
 
 impl Default for DeviceChoice {
@@ -48,6 +51,8 @@ impl DeviceChoice {
                 Box::new(Cpu::new(&CpuOptions { precision: Precision::F32, ..options.clone() })?)
             }
             DeviceChoice::Cpu(options) => Box::new(Cpu::new(options)?),
+            #[cfg(feature = "_ttnn")]
+            DeviceChoice::Ttnn(options) => Box::new(crate::device::ttnn::Ttnn::open(options)?),
         })
     }
 }
@@ -230,8 +235,9 @@ impl Policy {
         Ok(self.prompter.prompt(text)?)
     }
 
-    /// Computes one chunk with every camera, frames of the largest size and a prompt of full
-    /// length, so that the first real one finds all memory touched and everything compiled.
+    /// Computes chunks of every number of cameras, the last with all of them, frames of the largest size
+    /// and a prompt of full length, so that the first real one finds all memory touched and
+    /// everything compiled and recorded.
     ///
     /// # Errors
     /// As for [`infer`](Self::infer).
@@ -239,14 +245,20 @@ impl Policy {
         let (width, height) = self.info.max_frame;
         let data: Vec<u8> = (0..width * height).map(|i| (i % 251) as u8).collect();
         let frame = Frame { data: &data, width, height, stride: width, format: PixelFormat::Gray8 };
-        let frames = vec![Some(frame); self.info.cameras.len()];
+        let cameras = self.info.cameras.len();
         let state = self.state_normalizer.middle();
         let vocab_size = self.prompter.rule().vocab_size;
         let tokens: Vec<u32> = (0..self.info.max_tokens).map(|i| (i % vocab_size) as u32).collect();
-        let prompt = self.prompter.tokens(&tokens)?;
+        let (shapes, rounds) = self.model.warm_up();
         let mut chunk = Chunk::new(&self.info);
-        let observation = Observation { frames: &frames, state: &state, prompt: &prompt, rtc: None };
-        self.infer(&observation, Noise::Seed(0), &mut chunk)?;
+        for _ in 0..rounds {
+            for &(present, length) in &shapes {
+                let frames: Vec<_> = (0..cameras).map(|camera| (camera < present).then_some(frame)).collect();
+                let prompt = self.prompter.tokens(&tokens[..length.min(tokens.len())])?;
+                let observation = Observation { frames: &frames, state: &state, prompt: &prompt, rtc: None };
+                self.infer(&observation, Noise::Seed(0), &mut chunk)?;
+            }
+        }
         Ok(chunk.timings)
     }
 

@@ -22,20 +22,22 @@ pub struct Submission {
     pub submitted_ns: u64,
     /// Seed of the noise the chunk starts from.
     pub seed: u64,
+    /// When its chunk is needed at the latest; 0: no such moment.
+    pub deadline_ns: u64,
 }
 
 impl Submission {
     /// As a ring entry.
     pub fn to_words(self) -> [u64; ENTRY_WORDS] {
         let slot_and_prompt = halves(self.slot, self.prompt_id);
-        [0, self.ticket, slot_and_prompt, self.observed_ns, self.submitted_ns, self.seed, 0, 0]
+        [0, self.ticket, slot_and_prompt, self.observed_ns, self.submitted_ns, self.seed, self.deadline_ns, 0]
     }
 
     /// From a ring entry. Nothing is checked: every value is representable.
     pub fn from_words(words: &[u64; ENTRY_WORDS]) -> Submission {
-        let [_, ticket, slot_and_prompt, observed_ns, submitted_ns, seed, ..] = *words;
+        let [_, ticket, slot_and_prompt, observed_ns, submitted_ns, seed, deadline_ns, _] = *words;
         let (slot, prompt_id) = split(slot_and_prompt);
-        Submission { ticket, slot, prompt_id, observed_ns, submitted_ns, seed }
+        Submission { ticket, slot, prompt_id, observed_ns, submitted_ns, seed, deadline_ns }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::entry::{ENTRY_WORDS, MAX_CAMERAS};
 use super::latest::total_words;
 use super::liveness::LIVENESS_WORDS;
+use super::stats::{COUNTS, STATS_WORDS};
 use super::{Segment, Words};
 
 /// Distance that keeps two words from sharing a cache line or the neighbour that is fetched with
@@ -63,7 +64,7 @@ pub struct Layout {
     pub need_wakeup: Region,
     /// Results: how many submissions the daemon has taken.
     pub submission_head: Region,
-    /// Results: counters.
+    /// Results: counters and histograms.
     pub stats: Region,
     /// Results: entries of the completion ring.
     pub completions: Region,
@@ -109,9 +110,6 @@ pub enum LayoutError {
         segment: u32,
     },
 }
-
-/// Values of the stats page, in its order.
-pub const STATS_WORDS: usize = 16;
 
 struct Planner {
     end: usize,
@@ -234,7 +232,7 @@ impl Layout {
             ("liveness", self.liveness, LIVENESS_WORDS as u64 * 8, results),
             ("wake-up flag", self.need_wakeup, 8, results),
             ("submission head", self.submission_head, 8, results),
-            ("statistics", self.stats, STATS_WORDS as u64 * 8, results),
+            ("statistics", self.stats, COUNTS as u64 * 8, results),
             ("completion ring", self.completions, ring, results),
             ("latest chunk's number", self.latest, 8, results),
             ("chunk slots", self.chunks, total_words(g.values()) as u64 * 8, results),
@@ -266,6 +264,11 @@ impl Layout {
             u64::from(g.cameras) * 16,
             self.slot.len,
         )
+    }
+
+    /// Bytes of the three segments.
+    pub fn bytes(&self) -> u64 {
+        [self.control_bytes, self.observation_bytes, self.results_bytes].into_iter().map(u64::from).sum()
     }
 
     /// The words of a part. None when it doesn't lie in the segment: not for a layout that was

@@ -22,6 +22,7 @@ mod liveness;
 mod model;
 mod ring;
 mod segment;
+mod stats;
 pub mod sync;
 #[cfg_attr(all(loom, test), path = "model/words.rs")]
 mod words;
@@ -30,8 +31,9 @@ pub use copy::{copy_out, prefetch, prefetch_for_write};
 pub use doorbell::{Bell, Sleeper};
 pub use entry::{Camera, Completion, ENTRY_WORDS, MAX_CAMERAS, PixelLayout, Submission};
 pub use latest::{ChunkHeader, LatestReader, LatestWriter, ReadError};
-pub use layout::{Geometry, Layout, LayoutError, Region, STATS_WORDS};
+pub use layout::{Geometry, Layout, LayoutError, Region};
 pub use liveness::{Heart, Life, Pulse};
 pub use ring::{Consumer, Producer, RingError};
 pub use segment::{Access, Segment, SegmentError, Writer};
+pub use stats::{Count, Latency, STATS_WORDS, Stage, Stats, StatsWriter};
 pub use words::Words;

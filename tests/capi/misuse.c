@@ -36,6 +36,8 @@ static void all_answer(pi0rt_client *client, pi0rt_status expected)
     CHECK(pi0rt_chunk_latest(client, &chunk) == expected);
     CHECK(pi0rt_action_at(client, 0, action, 5, &about) == expected);
     CHECK(pi0rt_wait(client, 0, 0, &completion) == expected);
+    pi0rt_statistics statistics = {.struct_size = sizeof statistics};
+    CHECK(pi0rt_client_statistics(client, &statistics) == expected);
 }
 
 static void null_everywhere(void)
@@ -61,6 +63,7 @@ static void null_everywhere(void)
     IS(INVALID_ARGUMENT, pi0rt_chunk_latest(client, NULL));
     IS(INVALID_ARGUMENT, pi0rt_action_at(client, 0, NULL, 5, NULL));
     IS(INVALID_ARGUMENT, pi0rt_wait(client, 0, 0, NULL));
+    IS(INVALID_ARGUMENT, pi0rt_client_statistics(client, NULL));
     IS(OK, pi0rt_client_set_prompt(client, "stack the cups", NULL));
     IS(OK, pi0rt_client_close(client));
 }
@@ -118,7 +121,7 @@ static void wrong_sizes(void)
     pi0rt_action_info about = {0};
     float action[5];
     EACH_SIZE(pi0rt_client_open(&options, &second), 48);
-    CHECK(last_error_is("options.struct_size is 4294967295, expected 48 to 4144") && second == NULL);
+    CHECK(last_error_is("options.struct_size is 4294967295, expected 48 to 4152") && second == NULL);
     EACH_SIZE(pi0rt_client_describe(client, &info), 464);
     EACH_SIZE(pi0rt_observation_acquire(client, &observation), 176);
     EACH_SIZE(pi0rt_observation_release(client, &observation), 176);
@@ -127,6 +130,8 @@ static void wrong_sizes(void)
     EACH_SIZE(pi0rt_chunk_latest(client, &chunk), 72);
     EACH_SIZE(pi0rt_action_at(client, 0, action, 5, &about), 32);
     EACH_SIZE(pi0rt_wait(client, 0, 0, &completion), 56);
+    pi0rt_statistics statistics = {0};
+    EACH_SIZE(pi0rt_client_statistics(client, &statistics), 224);
 
     /* A later version's structs: fine as long as they ask for nothing unknown. */
     struct {
@@ -298,6 +303,8 @@ static void wrong_thread(void)
     MEETS(pi0rt_chunk_latest(client, &chunk));
     MEETS(pi0rt_action_at(client, 0, action, 5, NULL));
     MEETS(pi0rt_wait(client, 0, 0, &completion));
+    pi0rt_statistics statistics = {.struct_size = sizeof statistics};
+    MEETS(pi0rt_client_statistics(client, &statistics));
     uint64_t end = pi0rt_now_ns() + LONG_NS;
     while (pi0rt_client_fd(client) != -1)
         CHECK(pi0rt_now_ns() < end);

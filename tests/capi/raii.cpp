@@ -83,6 +83,8 @@ int main(int argc, char **argv)
     pi0rt::Chunk chunk;
     CHECK(chunk.values().empty() && chunk.row(0).empty());
     CHECK(client.chunk_latest(chunk) == PI0RT_STATUS_OK);
+    pi0rt::Statistics statistics;
+    CHECK(client.statistics(statistics) == PI0RT_STATUS_OK && statistics.published >= 1);
     CHECK(chunk.values().size() == 100 && chunk.row(19).size() == 5 && chunk.row(19)[4] == 21.25f);
     CHECK(chunk.row(20).empty());
     client.reset();

@@ -17,6 +17,9 @@ pub struct DeviceArgs {
     /// Precision of products: bf16 by default on the cpu, f32 on the reference
     #[arg(long, value_enum)]
     precision: Option<PrecisionName>,
+    /// Option of the ttnn device, such as trace=off or language.weights=bfp8; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    ttnn: Vec<String>,
     /// Threads of the cpu device [default: one for every core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
@@ -40,6 +43,8 @@ enum DeviceName {
     Cpu,
     /// Plain f32 loops, for comparison
     Reference,
+    /// A Tenstorrent card (builds with feature ttnn or ttnn-emulated)
+    Ttnn,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -100,6 +105,7 @@ impl DeviceArgs {
             Err(DeviceError::Unsupported { what: what.to_owned(), device, why: why.to_owned() })
         };
         match self.device {
+            DeviceName::Ttnn => self.ttnn(),
             DeviceName::Reference if self.precision == Some(PrecisionName::Bf16) => {
                 refuse("--precision bf16", "it computes in f32")
             }
@@ -122,5 +128,24 @@ impl DeviceArgs {
                 ..CpuOptions::default()
             })),
         }
+    }
+
+    #[cfg(feature = "_ttnn")]
+    fn ttnn(&self) -> Result<DeviceChoice, DeviceError> {
+        let mut options = pi0rt::device::ttnn::TtnnOptions::default();
+        for setting in &self.ttnn {
+            options.set(setting)?;
+        }
+        Ok(DeviceChoice::Ttnn(options))
+    }
+
+    #[cfg(not(feature = "_ttnn"))]
+    fn ttnn(&self) -> Result<DeviceChoice, DeviceError> {
+        Err(DeviceError::Unsupported {
+            what: "--device ttnn".into(),
+            device: "ttnn".into(),
+            why: "this program was built without it: build with --features ttnn and an SDK, or ttnn-emulated"
+                .into(),
+        })
     }
 }

@@ -15,6 +15,7 @@ mod plan;
 mod progress;
 mod recorder;
 mod serve;
+mod status;
 mod synth;
 mod synthetic;
 
@@ -43,6 +44,7 @@ enum Command {
     Pcc(pcc::Args),
     Plan(plan::Args),
     Serve(serve::Args),
+    Status(status::Args),
     Demo(demo::Args),
     Bench(bench::Args),
 }
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
         Command::Pcc(args) => pcc::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Status(args) => status::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
     };

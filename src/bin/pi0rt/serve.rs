@@ -37,6 +37,9 @@ pub struct Args {
     /// Most clients at a time
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
     max_clients: u16,
+    /// Most shared memory of all clients together
+    #[arg(long, value_name = "MB", default_value_t = 1024)]
+    max_memory_mb: u32,
     /// Number of the group whose members may connect [default: the daemon's own]
     #[arg(long, value_name = "GID")]
     group: Option<u32>,
@@ -83,6 +86,7 @@ pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         },
         max_age_ns: Duration::from_millis(args.max_age_ms.into()).as_nanos() as u64,
         max_clients: args.max_clients.into(),
+        max_memory: u64::from(args.max_memory_mb) << 20,
         group: args.group,
         ..Options::default()
     };

@@ -184,11 +184,12 @@ impl Device for Cpu {
     fn kv_cache(
         &mut self,
         layers: usize,
-        rows: usize,
+        runs: &[usize],
         heads: usize,
         head_dim: usize,
     ) -> Result<KvCache, DeviceError> {
         self.unsealed("kv_cache")?;
+        let rows = runs.iter().fold(0, |sum: usize, rows| sum.saturating_add(*rows));
         if heads == 0 || head_dim == 0 || (self.kernels.pairs && !head_dim.is_multiple_of(2)) {
             let wanted = if self.kernels.pairs { "heads of an even width" } else { "heads" };
             return Err(shape("kv_cache", wanted.into(), format!("{heads} heads of {head_dim}")));

@@ -369,7 +369,7 @@ fn rope_of_columns_at_positions_in_and_out_of_the_table() {
             for rope in [Some(Rope { head_dim, position }), None] {
                 compare(&format!("rope {rows} {heads}x{head_dim} {rope:?}"), true, |device| {
                     let mut numbers = Numbers(9);
-                    device.kv_cache(1, 40, 1, head_dim).unwrap();
+                    device.kv_cache(1, &[40], 1, head_dim).unwrap();
                     let cols = heads * head_dim;
                     let x = whole(device.buffer(Role::Stream, rows, 2 * cols).unwrap(), rows, 2 * cols);
                     let out = whole(device.buffer(Role::Operand, rows, cols).unwrap(), rows, cols);
@@ -387,7 +387,7 @@ fn rope_of_columns_at_positions_in_and_out_of_the_table() {
 fn attend(device: &mut dyn Device, rows: usize, keys: Keys, total: usize, heads: [usize; 3]) -> Vec<f32> {
     let [heads, key_heads, head_dim] = heads;
     let mut numbers = Numbers(10);
-    let cache = device.kv_cache(2, total + 1, key_heads, head_dim).unwrap();
+    let cache = device.kv_cache(2, &[total + 1], key_heads, head_dim).unwrap();
     let (cols, key_cols) = (heads * head_dim, key_heads * head_dim);
     let kv = whole(device.buffer(Role::Stream, total + 1, 2 * key_cols).unwrap(), total + 1, 2 * key_cols);
     let q = whole(device.buffer(Role::Operand, rows, cols).unwrap(), rows, cols);
@@ -443,7 +443,7 @@ fn attention_in_blocks_that_straddle_panels() {
 #[test]
 fn large_scores_do_not_overflow() {
     compare("large scores", true, |device| {
-        let cache = device.kv_cache(1, 9, 1, 4).unwrap();
+        let cache = device.kv_cache(1, &[9], 1, 4).unwrap();
         let kv = whole(device.buffer(Role::Stream, 9, 4).unwrap(), 9, 4);
         let q = whole(device.buffer(Role::Operand, 5, 4).unwrap(), 5, 4);
         let out = whole(device.buffer(Role::Operand, 5, 4).unwrap(), 5, 4);
@@ -461,7 +461,7 @@ fn large_scores_do_not_overflow() {
 #[test]
 fn a_key_out_of_sight_may_hold_anything() {
     for mut device in devices() {
-        let cache = device.kv_cache(1, 4, 1, 2).unwrap();
+        let cache = device.kv_cache(1, &[4], 1, 2).unwrap();
         let kv = whole(device.buffer(Role::Stream, 4, 2).unwrap(), 4, 2);
         let q = whole(device.buffer(Role::Operand, 3, 2).unwrap(), 3, 2);
         device.seal().unwrap();
@@ -538,7 +538,7 @@ fn any_number_of_threads_gives_the_same_bits() {
             let (rows, k, n) = (77, 260, 90);
             let w = numbers.tensor(Dtype::F32, &[n, k], 0);
             let weight = device.weight(&[&w], None).unwrap();
-            let cache = device.kv_cache(1, rows, 1, 18).unwrap();
+            let cache = device.kv_cache(1, &[rows], 1, 18).unwrap();
             let x = whole(device.buffer(Role::Operand, rows, k).unwrap(), rows, k);
             let y = whole(device.buffer(Role::Stream, rows, n).unwrap(), rows, n);
             let z = whole(device.buffer(Role::Operand, rows, n).unwrap(), rows, n);
@@ -571,7 +571,7 @@ fn what_does_not_fit_is_a_shape_error() {
         let y = whole(device.buffer(Role::Stream, 5, 6).unwrap(), 5, 6);
         let s = whole(device.buffer(Role::Stream, 5, 8).unwrap(), 5, 8);
         let ids = whole(device.buffer(Role::Tokens, 5, 1).unwrap(), 5, 1);
-        let cache = device.kv_cache(1, 5, 1, 8).unwrap();
+        let cache = device.kv_cache(1, &[5], 1, 8).unwrap();
         let d: &mut dyn Device = &mut device;
         let unsealed = d.linear(x, weight, None, Then::Store, y);
         d.seal().unwrap();

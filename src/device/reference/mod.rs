@@ -218,10 +218,11 @@ impl Device for Reference {
     fn kv_cache(
         &mut self,
         layers: usize,
-        rows: usize,
+        runs: &[usize],
         heads: usize,
         head_dim: usize,
     ) -> Result<KvCache, DeviceError> {
+        let rows = runs.iter().sum::<usize>();
         let len = layers * rows * heads * head_dim;
         self.caches.push(Cache { layers, rows, heads, head_dim, k: vec![0.0; len], v: vec![0.0; len] });
         Ok(KvCache(self.caches.len() as u32 - 1))

@@ -1,0 +1,291 @@
+//! Submitting observations and taking their completions: what a writer has and an observer has not.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use super::error::ClientError;
+use crate::control::Status;
+use crate::shm::sync::Ordering;
+use crate::shm::{
+    Bell, Camera, Completion, Consumer, Layout, MAX_CAMERAS, Producer, RingError, Segment, Submission, Words,
+};
+
+/// What goes with an acquired slot when it is submitted.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Observation {
+    /// The slot.
+    pub slot: u32,
+    /// From [`Client::set_prompt`](super::Client::set_prompt).
+    pub prompt_id: u32,
+    /// When frames and state were taken, CLOCK_MONOTONIC; 0: now.
+    pub observed_ns: u64,
+    /// Seed of the noise; 0: made from the ticket.
+    pub seed: u64,
+    /// When its chunk is needed at the latest, CLOCK_MONOTONIC; 0: no such moment.
+    pub deadline_ns: u64,
+    /// What was written to each camera's frame; format 0: nothing.
+    pub cameras: [Camera; MAX_CAMERAS],
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Slot {
+    Free,
+    Acquired,
+    Submitted(Submission),
+}
+
+impl Slot {
+    fn ticket(&self) -> Option<u64> {
+        match self {
+            Slot::Submitted(submission) => Some(submission.ticket),
+            _ => None,
+        }
+    }
+}
+
+/// The rings, the observation slots and what is under way in them.
+pub(super) struct Exchange {
+    submissions: Producer,
+    completions: Consumer,
+    bell: Bell,
+    slots: Vec<Slot>,
+    next_ticket: u64,
+    /// Tickets whose completion has not been given out.
+    outstanding: u32,
+    /// Completions that were met while another one was waited for.
+    aside: VecDeque<Completion>,
+    heads: Words,
+    want_event: Words,
+    pub event_mode: bool,
+    observation: Arc<Segment>,
+    layout: Layout,
+    /// When there was last no reason to wait for an answer.
+    pub quiet_ns: u64,
+}
+
+impl Exchange {
+    pub fn new(
+        layout: Layout,
+        [control, observation, results]: [&Arc<Segment>; 3],
+        bell: Bell,
+    ) -> Option<Exchange> {
+        let geometry = layout.geometry;
+        let ring = |segment, mut region: crate::shm::Region| {
+            region.len = geometry.entries * 64;
+            Layout::words(segment, region)
+        };
+        let mut heads = layout.slot;
+        heads.len *= geometry.slots;
+        Some(Exchange {
+            submissions: Producer::new(
+                ring(control, layout.submissions)?,
+                Layout::words(results, layout.submission_head)?,
+            ),
+            completions: Consumer::new(
+                ring(results, layout.completions)?,
+                Layout::words(control, layout.completion_head)?,
+            ),
+            bell,
+            slots: vec![Slot::Free; geometry.slots as usize],
+            next_ticket: 1,
+            outstanding: 0,
+            aside: VecDeque::with_capacity(geometry.entries as usize),
+            heads: Layout::words(observation, heads)?,
+            want_event: Layout::words(control, layout.want_event)?,
+            event_mode: false,
+            observation: observation.clone(),
+            layout,
+            quiet_ns: 0,
+        })
+    }
+
+    #[inline]
+    pub fn acquire(&mut self) -> Result<u32, ClientError> {
+        let slot = self.slots.iter().position(|slot| *slot == Slot::Free).ok_or(ClientError::Busy)?;
+        self.slots[slot] = Slot::Acquired;
+        // Written to by `push`, read by the daemon last time.
+        self.heads.prefetch_for_write(self.head(slot as u32));
+        Ok(slot as u32)
+    }
+
+    pub fn release(&mut self, slot: u32) -> Result<(), ClientError> {
+        self.check_acquired(slot)?;
+        self.slots[slot as usize] = Slot::Free;
+        Ok(())
+    }
+
+    fn check_acquired(&self, slot: u32) -> Result<(), ClientError> {
+        match self.slots.get(slot as usize) {
+            Some(Slot::Acquired) => Ok(()),
+            _ => Err(ClientError::Slot { slot }),
+        }
+    }
+
+    /// The word of `heads` at which a slot's head begins.
+    #[inline]
+    fn head(&self, slot: u32) -> usize {
+        slot as usize * self.layout.slot.len as usize / 8
+    }
+
+    fn slot_offset(&self, slot: u32) -> usize {
+        let region = self.layout.slot;
+        region.offset as usize + slot as usize * region.len as usize
+    }
+
+    pub fn state(&self, slot: u32) -> Option<*mut f32> {
+        let offset = self.slot_offset(slot) + self.layout.state.offset as usize;
+        // SAFETY: the layout was checked: every slot's state lies within the segment.
+        (slot < self.layout.geometry.slots).then(|| unsafe { self.observation.as_ptr().add(offset) }.cast())
+    }
+
+    pub fn frame(&self, slot: u32, camera: usize) -> Option<*mut u8> {
+        let Layout { geometry, frame, .. } = self.layout;
+        if slot >= geometry.slots || camera >= geometry.cameras as usize {
+            return None;
+        }
+        let offset = self.slot_offset(slot) + frame.offset as usize + camera * frame.len as usize;
+        // SAFETY: the layout was checked: every camera's frame lies within its slot.
+        Some(unsafe { self.observation.as_ptr().add(offset) })
+    }
+
+    /// Whether an observation can be submitted as it is.
+    #[inline]
+    pub fn check(&self, observation: &Observation) -> Result<(), ClientError> {
+        self.check_acquired(observation.slot)?;
+        let geometry = &self.layout.geometry;
+        let cameras = geometry.cameras as usize;
+        for (index, camera) in observation.cameras.iter().enumerate() {
+            if camera.format == 0 {
+                continue;
+            }
+            if index >= cameras {
+                return Err(ClientError::Camera { camera: index, cameras });
+            }
+            let capacity = geometry.frame_bytes as usize;
+            if camera.bytes(capacity).is_none() {
+                let Camera { width, height, stride, format } = *camera;
+                return Err(ClientError::Frame { camera: index, width, height, stride, format, capacity });
+            }
+        }
+        Ok(())
+    }
+
+    /// Hands over an observation that was checked, and wakes a daemon that sleeps.
+    #[inline]
+    pub fn push(&mut self, observation: &Observation, now: u64) -> Result<u64, ClientError> {
+        let geometry = self.layout.geometry;
+        if self.outstanding >= geometry.entries {
+            return Err(ClientError::Busy);
+        }
+        let slot = observation.slot;
+        let head = self.head(slot);
+        for (index, camera) in observation.cameras[..geometry.cameras as usize].iter().enumerate() {
+            self.heads.write(head + index * 2, &camera.to_words());
+        }
+        let ticket = self.next_ticket;
+        let submission = Submission {
+            ticket,
+            slot,
+            prompt_id: observation.prompt_id,
+            observed_ns: if observation.observed_ns == 0 { now } else { observation.observed_ns },
+            submitted_ns: now,
+            seed: if observation.seed == 0 { ticket } else { observation.seed },
+            deadline_ns: observation.deadline_ns,
+        };
+        self.submissions.push(&submission.to_words()).map_err(|error| match error {
+            RingError::Full => ClientError::Busy,
+            corrupt => ClientError::Ring(corrupt),
+        })?;
+        self.next_ticket += 1;
+        if self.outstanding == 0 {
+            self.quiet_ns = now;
+        }
+        self.outstanding += 1;
+        self.slots[slot as usize] = Slot::Submitted(submission);
+        self.bell.ring();
+        Ok(ticket)
+    }
+
+    /// Takes a completion from the ring and frees its slot.
+    #[inline]
+    pub fn pop(&mut self) -> Result<Option<Completion>, ClientError> {
+        let Some(words) = self.completions.pop() else { return Ok(None) };
+        let completion = Completion::from_words(&words);
+        let Completion { ticket, slot, finished_ns, .. } = completion;
+        match self.slots.get_mut(slot as usize) {
+            Some(state) if state.ticket() == Some(ticket) => *state = Slot::Free,
+            _ => return Err(ClientError::Completion { ticket, slot }),
+        }
+        self.quiet_ns = self.quiet_ns.max(finished_ns);
+        Ok(Some(completion))
+    }
+
+    /// A completion that was put aside.
+    #[inline]
+    pub fn kept(&mut self, ticket: Option<u64>) -> Option<Completion> {
+        if self.aside.is_empty() {
+            return None;
+        }
+        let matches = |kept: &Completion| ticket.is_none_or(|ticket| kept.ticket == ticket);
+        let index = self.aside.iter().position(matches)?;
+        self.aside.remove(index)
+    }
+
+    pub fn put_aside(&mut self, completion: Completion) {
+        self.aside.push_back(completion);
+    }
+
+    /// A completion is given out.
+    #[inline]
+    pub fn settle(&mut self) {
+        self.outstanding -= 1;
+    }
+
+    /// Whether an answer is still to come.
+    pub fn waits(&self) -> bool {
+        self.outstanding as usize > self.aside.len()
+    }
+
+    /// Whether this ticket's answer is still to come.
+    pub fn is_under_way(&self, ticket: u64) -> bool {
+        self.slots.iter().any(|slot| slot.ticket() == Some(ticket))
+    }
+
+    /// Asks to be woken by messages on the socket, or not.
+    pub fn want_events(&self, wanted: bool) {
+        self.want_event.store(0, wanted.into(), Ordering::Relaxed);
+    }
+
+    /// Takes the place of an exchange whose daemon is gone: tickets go on, answers that have come
+    /// are kept, and those that won't come are answered with GONE.
+    pub fn inherit(&mut self, old: &mut Exchange) {
+        let mut room = self.aside.capacity();
+        loop {
+            match old.pop() {
+                Ok(Some(completion)) if room > 0 => {
+                    room -= 1;
+                    old.aside.push_back(completion);
+                }
+                // What a daemon left half done or wrongly is answered like what it left undone.
+                _ => break,
+            }
+        }
+        self.next_ticket = old.next_ticket;
+        self.outstanding = old.outstanding;
+        let lost = old.slots.iter().filter_map(|slot| match slot {
+            Slot::Submitted(submission) => Some(Completion {
+                ticket: submission.ticket,
+                status: Status::Gone as i32,
+                slot: submission.slot,
+                observed_ns: submission.observed_ns,
+                submitted_ns: submission.submitted_ns,
+                ..Completion::default()
+            }),
+            _ => None,
+        });
+        let first = self.aside.len();
+        self.aside.extend(old.aside.iter().copied());
+        self.aside.extend(lost);
+        self.aside.make_contiguous()[first..].sort_by_key(|completion| completion.ticket);
+    }
+}

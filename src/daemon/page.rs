@@ -1,0 +1,389 @@
+//! The statistics page: a file beside the socket, `PATH.stats`, that says what the daemon does, to be
+//! read without asking it.
+//!
+//! 64-bit little-endian words. The daemon writes the whole of it at once, ten times a second while
+//! there is a session and after each change of the sessions; the same sequence number stands near the
+//! beginning and at the end, so that a reader can tell when it caught the middle of a write.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FlockOperation, Gid, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::DaemonError;
+use crate::shm::{STATS_WORDS, Stats};
+
+/// The bytes `PI0RSTAT`.
+const MAGIC: u64 = u64::from_le_bytes(*b"PI0RSTAT");
+const FORMAT: u64 = 1;
+const NAME_WORDS: usize = 16;
+const HEAD_WORDS: usize = 16 + 2 * NAME_WORDS;
+const SESSION_WORDS: usize = 8;
+/// Times a reader tries that meets a write.
+const TRIES: usize = 8;
+
+/// What a daemon says of itself.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// Its process.
+    pub pid: u32,
+    /// Tells this life of the daemon from others.
+    pub epoch: u64,
+    /// It answers what it has and then ends.
+    pub stopping: bool,
+    /// When this was written.
+    pub written_ns: u64,
+    /// When it began to serve.
+    pub ready_ns: u64,
+    /// Most clients at a time.
+    pub max_clients: u64,
+    /// Time between two heartbeats.
+    pub heartbeat_ns: u64,
+    /// Age of an observation beyond which it is answered with STALE; 0: no limit.
+    pub max_age_ns: u64,
+    /// When the inference that is under way was begun; 0: none is.
+    pub busy_since_ns: u64,
+    /// Bytes of the sessions' segments.
+    pub memory: u64,
+    /// Most bytes they may have.
+    pub max_memory: u64,
+    /// The checkpoint's name.
+    pub model: String,
+    /// The device it runs on.
+    pub device: String,
+    /// Sums over all sessions of its life.
+    pub stats: Stats,
+    /// The sessions there are.
+    pub sessions: Vec<SessionReport>,
+}
+
+/// What it says of a session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SessionReport {
+    /// Its number.
+    pub id: u64,
+    /// The client's process.
+    pub pid: u32,
+    /// The client's user.
+    pub uid: u32,
+    /// When it was opened.
+    pub opened_ns: u64,
+    /// Observations that were taken in.
+    pub submitted: u64,
+    /// Chunks that were published.
+    pub published: u64,
+    /// Observations not answered with a chunk by their deadline.
+    pub missed_deadlines: u64,
+    /// When an observation was answered last; 0: none was.
+    pub answered_ns: u64,
+}
+
+/// Why there is nothing to read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// Nobody serves the socket.
+    #[error("no daemon serves {}{}", .socket.display(), match .last { Some(pid) => format!(" (process {pid} did and ended without a word)"), None => String::new() })]
+    NoDaemon {
+        /// The socket.
+        socket: PathBuf,
+        /// The process that left its page behind.
+        last: Option<u32>,
+    },
+    /// The page can't be read.
+    #[error("{}: {error}", .path.display())]
+    File {
+        /// The page, or the lock.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// The page says nothing that this program understands.
+    #[error("{}: {what}", .path.display())]
+    Format {
+        /// The page.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+}
+
+fn beside(socket: &Path, suffix: &str) -> PathBuf {
+    let mut path = socket.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
+}
+
+/// The daemon's end. The file goes when it is dropped.
+pub(super) struct Page {
+    file: File,
+    path: PathBuf,
+    sequence: u64,
+    words: Vec<u64>,
+    bytes: Vec<u8>,
+    /// Said once, not ten times a second.
+    failing: bool,
+}
+
+impl Page {
+    /// Makes the file, for the daemon's user and the group that may use it. A page that a crashed
+    /// daemon left is taken away, not written over: whoever has it open sees the old one.
+    pub fn create(socket: &Path, group: Option<u32>) -> Result<Page, DaemonError> {
+        let path = beside(socket, ".stats");
+        let error = |call| {
+            let path = path.clone();
+            move |errno| DaemonError::Socket { path, call, errno }
+        };
+        match rustix::fs::unlink(&path) {
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(errno) => return Err(error("remove what a crashed daemon left")(errno)),
+        }
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
+        let fd =
+            rustix::fs::open(&path, flags, Mode::from_raw_mode(0o640)).map_err(error("open statistics"))?;
+        let page = Page {
+            file: fd.into(),
+            path: path.clone(),
+            sequence: 0,
+            words: Vec::new(),
+            bytes: Vec::new(),
+            failing: false,
+        };
+        if let Some(group) = group {
+            rustix::fs::fchown(&page.file, None, Some(Gid::from_raw(group))).map_err(error("chown"))?;
+        }
+        // Not what the umask makes of it.
+        rustix::fs::fchmod(&page.file, Mode::from_raw_mode(0o640)).map_err(error("chmod"))?;
+        Ok(page)
+    }
+
+    /// Writes a report. A file system that is full is no reason not to serve.
+    pub fn write(&mut self, report: &Report) {
+        self.sequence += 1;
+        report.encode(self.sequence, &mut self.words);
+        self.bytes.clear();
+        self.bytes.extend(self.words.iter().flat_map(|word| word.to_le_bytes()));
+        match self.file.write_all_at(&self.bytes, 0) {
+            Ok(()) => self.failing = false,
+            Err(error) => {
+                if !std::mem::replace(&mut self.failing, true) {
+                    log::warn!("{}: {error}", self.path.display());
+                }
+            }
+        }
+    }
+}
+
+impl Drop for Page {
+    fn drop(&mut self) {
+        let _ = rustix::fs::unlink(&self.path);
+    }
+}
+
+impl Report {
+    /// What the daemon that serves `socket` says, without asking it.
+    ///
+    /// # Errors
+    /// No daemon, a page that can't be read or understood.
+    pub fn read(socket: &Path) -> Result<Report, ReportError> {
+        let path = beside(socket, ".stats");
+        let alive = is_locked(&beside(socket, ".lock"))?;
+        for _ in 0..TRIES {
+            let bytes = match std::fs::read(&path) {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                    if alive {
+                        // It has the lock and loads its policy.
+                        let what = "not there yet: the daemon is starting".into();
+                        return Err(ReportError::Format { path, what });
+                    }
+                    return Err(ReportError::NoDaemon { socket: socket.to_owned(), last: None });
+                }
+                Err(error) => return Err(ReportError::File { path, error }),
+            };
+            match Report::decode(&bytes) {
+                Ok(Some(report)) if alive => return Ok(report),
+                Ok(Some(report)) => {
+                    return Err(ReportError::NoDaemon { socket: socket.to_owned(), last: Some(report.pid) });
+                }
+                Ok(None) => std::thread::sleep(std::time::Duration::from_millis(1)),
+                Err(what) => return Err(ReportError::Format { path, what }),
+            }
+        }
+        Err(ReportError::Format { path, what: "it changes faster than it can be read".into() })
+    }
+
+    fn encode(&self, sequence: u64, words: &mut Vec<u64>) {
+        words.clear();
+        words.extend([
+            MAGIC,
+            FORMAT,
+            sequence,
+            self.pid.into(),
+            self.epoch,
+            self.stopping.into(),
+            self.written_ns,
+            self.ready_ns,
+            self.sessions.len() as u64,
+            self.max_clients,
+            self.heartbeat_ns,
+            self.max_age_ns,
+            self.busy_since_ns,
+            self.memory,
+            self.max_memory,
+            STATS_WORDS as u64,
+        ]);
+        for name in [&self.model, &self.device] {
+            let mut bytes = [0; NAME_WORDS * 8];
+            // One zero at least.
+            let mut len = name.len().min(bytes.len() - 1);
+            while !name.is_char_boundary(len) {
+                len -= 1;
+            }
+            bytes[..len].copy_from_slice(&name.as_bytes()[..len]);
+            words.extend(bytes.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes)));
+        }
+        words.extend(self.stats.words());
+        for session in &self.sessions {
+            words.extend([
+                session.id,
+                u64::from(session.pid) | u64::from(session.uid) << 32,
+                session.opened_ns,
+                session.submitted,
+                session.published,
+                session.missed_deadlines,
+                session.answered_ns,
+                0,
+            ]);
+        }
+        words.push(sequence);
+    }
+
+    /// None: caught in the middle of a write.
+    fn decode(bytes: &[u8]) -> Result<Option<Report>, String> {
+        let words: Vec<u64> =
+            bytes.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
+        // A file that has just been made.
+        let Some((head, rest)) = words.split_at_checked(HEAD_WORDS) else { return Ok(None) };
+        if head[0] != MAGIC {
+            return Err(format!("begins with {:#x}, expected {MAGIC:#x}: no page of statistics", head[0]));
+        }
+        if head[1] != FORMAT {
+            return Err(format!("is of format {}, this program reads format {FORMAT}", head[1]));
+        }
+        let count = |word: u64, size: usize| usize::try_from(word).ok()?.checked_mul(size);
+        let (Some(stats), Some(sessions)) = (count(head[15], 1), count(head[8], SESSION_WORDS)) else {
+            return Ok(None);
+        };
+        let Some(len) = stats.checked_add(sessions) else { return Ok(None) };
+        // The file keeps the length of its longest content.
+        if rest.get(len) != Some(&head[2]) {
+            return Ok(None);
+        }
+        let name = |at: usize| {
+            let bytes: Vec<u8> =
+                head[at..at + NAME_WORDS].iter().flat_map(|word| word.to_le_bytes()).collect();
+            String::from_utf8_lossy(bytes.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
+        };
+        let session = |words: &[u64; SESSION_WORDS]| SessionReport {
+            id: words[0],
+            pid: words[1] as u32,
+            uid: (words[1] >> 32) as u32,
+            opened_ns: words[2],
+            submitted: words[3],
+            published: words[4],
+            missed_deadlines: words[5],
+            answered_ns: words[6],
+        };
+        Ok(Some(Report {
+            pid: head[3] as u32,
+            epoch: head[4],
+            stopping: head[5] != 0,
+            written_ns: head[6],
+            ready_ns: head[7],
+            max_clients: head[9],
+            heartbeat_ns: head[10],
+            max_age_ns: head[11],
+            busy_since_ns: head[12],
+            memory: head[13],
+            max_memory: head[14],
+            model: name(16),
+            device: name(16 + NAME_WORDS),
+            stats: Stats::from_words(&rest[..stats]),
+            sessions: rest[stats..len].as_chunks::<SESSION_WORDS>().0.iter().map(session).collect(),
+        }))
+    }
+}
+
+/// Whether a daemon holds the lock.
+fn is_locked(path: &Path) -> Result<bool, ReportError> {
+    let error = |error: std::io::Error| ReportError::File { path: path.to_owned(), error };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => return Ok(false),
+        Err(other) => return Err(error(other)),
+    };
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(false),
+        Err(Errno::WOULDBLOCK) => Ok(true),
+        Err(errno) => Err(error(errno.into())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shm::Count;
+    use proptest::prelude::*;
+
+    fn report() -> Report {
+        let mut words = [0; STATS_WORDS];
+        words[Count::Published as usize] = 7;
+        Report {
+            pid: 42,
+            epoch: 9,
+            model: "ü".repeat(100),
+            device: "cpu".into(),
+            stats: Stats::from_words(&words),
+            sessions: vec![SessionReport { id: 3, pid: 5, uid: 1000, submitted: 8, ..Default::default() }; 2],
+            ..Report::default()
+        }
+    }
+
+    fn bytes(report: &Report, sequence: u64) -> Vec<u8> {
+        let mut words = Vec::new();
+        report.encode(sequence, &mut words);
+        words.iter().flat_map(|word| word.to_le_bytes()).collect()
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_half_a_write_is_not() {
+        let new = bytes(&report(), 2);
+        let read = Report::decode(&new).unwrap().unwrap();
+        assert_eq!((read.pid, read.epoch, read.device.as_str()), (42, 9, "cpu"));
+        assert_eq!(read.model, "ü".repeat(63));
+        assert_eq!(read.stats.count(Count::Published), 7);
+        assert_eq!(read.sessions, report().sessions);
+        let old = bytes(&report(), 1);
+        for cut in (24..new.len() - 8).step_by(8) {
+            let mut mixed = new[..cut].to_vec();
+            mixed.extend(&old[cut..]);
+            assert!(Report::decode(&mixed).unwrap().is_none(), "{cut}");
+        }
+        assert!(Report::decode(&new[..100]).unwrap().is_none());
+        // A shorter page leaves the end of a longer one behind.
+        let mut shorter = bytes(&Report { sessions: vec![], ..report() }, 3);
+        shorter.extend(&new[shorter.len()..]);
+        assert!(Report::decode(&shorter).unwrap().unwrap().sessions.is_empty());
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_an_error_or_a_report(at in 16usize..400, value in any::<u64>()) {
+            let mut bytes = bytes(&report(), 1);
+            bytes[at / 8 * 8..][..8].copy_from_slice(&value.to_le_bytes());
+            let _ = Report::decode(&bytes);
+        }
+    }
+}

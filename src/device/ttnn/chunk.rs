@@ -1,0 +1,346 @@
+//! One chunk: live inputs, recording, replay, read-back.
+
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+
+use cxx::UniquePtr;
+
+use super::bridge::{self, Dtype, Tensor};
+use super::value::Value;
+use super::{HIDDEN, Moved, TILE, Ttnn, expect, failed, padded, refuse, shape};
+use crate::device::{Begin, ChunkShape, DeviceError, Role, View};
+
+/// What the operations being issued are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Between chunks.
+    Idle,
+    /// To be done now; with a shape, so that its programs are compiled.
+    Running(Option<ChunkShape>),
+    /// To be recorded.
+    Capturing(ChunkShape, u32),
+}
+
+/// A shape that has been run.
+#[derive(Default)]
+pub struct Recording {
+    trace: Option<u32>,
+    /// What every buffer holds after it.
+    buffers: Vec<Vec<(usize, Value)>>,
+    /// The positions it looks up.
+    positions: Vec<usize>,
+}
+
+/// Rows whose positions count on after the valid part of the prefix.
+pub struct Position {
+    /// Row of the KV cache, before padding is taken off.
+    position: usize,
+    rows: usize,
+    ids: UniquePtr<Tensor>,
+    /// Cosines and sines, once looked up in this chunk.
+    pub angles: Option<(Rc<UniquePtr<Tensor>>, Rc<UniquePtr<Tensor>>)>,
+    used: bool,
+}
+
+impl Ttnn {
+    /// Before memory is handed out for longer: a replay would write over it.
+    pub(super) fn make_room(&mut self) -> Result<(), DeviceError> {
+        if matches!(self.stage, Stage::Capturing(..)) {
+            return Ok(());
+        }
+        let traces: Vec<u32> = self
+            .recordings
+            .values_mut()
+            .filter_map(|r| {
+                r.buffers.clear();
+                r.trace.take()
+            })
+            .collect();
+        for trace in &traces {
+            bridge::release_trace(self.handle_mut()?, *trace).map_err(failed("release_trace"))?;
+        }
+        if !traces.is_empty() {
+            log::info!("{} recordings are given up for something new; they will be made again", traces.len());
+        }
+        Ok(())
+    }
+
+    /// The queue that inputs go through.
+    fn inputs(&self) -> u8 {
+        self.options.queues - 1
+    }
+
+    fn count_upload(&self) {
+        self.counts.uploads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Which keys are padding, and where the suffix is.
+    fn write_live(&mut self, positions: &[usize]) -> Result<(), DeviceError> {
+        let (queue, padding) = (self.inputs(), self.padding.clone());
+        for c in 0..self.caches.len() {
+            let cache = &mut self.caches[c];
+            let Some(hidden) = cache.hidden.as_mut().and_then(Rc::get_mut) else { continue };
+            let mut values = vec![0.0; cache.rows];
+            let start = cache.runs[0].1;
+            values[start + padding.start..start + padding.end].fill(HIDDEN);
+            bridge::write(hidden.pin_mut(), &values, queue).map_err(failed("write"))?;
+            self.count_upload();
+        }
+        for &at in positions {
+            self.write_position(at)?;
+        }
+        if queue != 0 {
+            bridge::fence(self.handle()?, queue, 0).map_err(failed("fence"))?;
+        }
+        Ok(())
+    }
+
+    fn write_position(&mut self, at: usize) -> Result<(), DeviceError> {
+        let (queue, padding) = (self.inputs(), self.padding.clone());
+        let p = &mut self.positions[at];
+        let first = p.position - if p.position >= padding.end { padding.len() } else { 0 };
+        self.ids.clear();
+        // Rows of padding have a position like any other; nobody looks at them.
+        self.ids.extend((0..padded(p.rows)).map(|row| (first + row.min(p.rows - 1)) as u32));
+        bridge::write_ids(p.ids.pin_mut(), &self.ids, queue).map_err(failed("write"))?;
+        self.count_upload();
+        Ok(())
+    }
+
+    /// The live positions of `rows` rows from `position` on.
+    pub(super) fn position(&mut self, position: usize, rows: usize) -> Result<usize, DeviceError> {
+        let found = self.positions.iter().position(|p| p.position == position && p.rows == rows);
+        let at = match found {
+            Some(at) => at,
+            None => {
+                self.make_room()?;
+                let ids = bridge::ids(self.handle()?, padded(rows) as u32).map_err(failed("positions"))?;
+                self.positions.push(Position { position, rows, ids, angles: None, used: false });
+                self.positions.len() - 1
+            }
+        };
+        if !self.positions[at].used {
+            self.positions[at].used = true;
+            if matches!(self.stage, Stage::Running(_)) {
+                self.write_position(at)?;
+                if self.inputs() != 0 {
+                    bridge::fence(self.handle()?, self.inputs(), 0).map_err(failed("fence"))?;
+                }
+            }
+        }
+        Ok(at)
+    }
+
+    pub(super) fn position_ids(&self, at: usize) -> &Tensor {
+        &self.positions[at].ids
+    }
+
+    pub(super) fn begin(
+        &mut self,
+        chunk: ChunkShape,
+        padding: Range<usize>,
+        observed: bool,
+    ) -> Result<Begin, DeviceError> {
+        self.handle()?;
+        if let Stage::Capturing(_, trace) = std::mem::replace(&mut self.stage, Stage::Idle) {
+            // A chunk that failed half-way.
+            let _ = bridge::end_trace(self.handle_mut()?, trace);
+            bridge::release_trace(self.handle_mut()?, trace).map_err(failed("release_trace"))?;
+        }
+        self.padding = padding;
+        let known = if self.options.trace && !observed { self.recordings.get(&chunk) } else { None };
+        let positions = known.map(|r| r.positions.clone()).unwrap_or_default();
+        let trace = known.and_then(|r| r.trace);
+        let compiled = known.is_some();
+        self.write_live(&positions)?;
+        if let Some(trace) = trace {
+            self.execute(trace)?;
+            let recording = &self.recordings[&chunk];
+            for (storage, pieces) in self.buffers.iter_mut().zip(&recording.buffers) {
+                storage.pieces.clone_from(pieces);
+            }
+            return Ok(Begin::Replayed);
+        }
+        self.split = None;
+        for p in &mut self.positions {
+            p.angles = None;
+            p.used = false;
+        }
+        // What earlier chunks left behind makes room for this one.
+        for storage in &mut self.buffers {
+            storage.pieces = storage.input.iter().map(|input| (0, input.clone())).collect();
+        }
+        for layer in self.caches.iter_mut().flat_map(|cache| &mut cache.layers) {
+            layer.fresh = None;
+            layer.written.clear();
+        }
+        self.stage = if compiled {
+            let trace = bridge::begin_trace(self.handle_mut()?).map_err(failed("begin_trace"))?;
+            Stage::Capturing(chunk, trace)
+        } else {
+            self.make_room()?;
+            Stage::Running((self.options.trace && !observed).then_some(chunk))
+        };
+        Ok(Begin::Run)
+    }
+
+    fn execute(&mut self, trace: u32) -> Result<(), DeviceError> {
+        let started = bridge::execute_trace(self.handle_mut()?, trace);
+        self.counts.replays.fetch_add(1, Ordering::Relaxed);
+        started.map_err(|error| {
+            self.lost = true;
+            DeviceError::Lost(format!("execute_trace: {}", error.what()))
+        })
+    }
+
+    pub(super) fn end(&mut self) -> Result<(), DeviceError> {
+        match std::mem::replace(&mut self.stage, Stage::Idle) {
+            Stage::Capturing(chunk, trace) => {
+                bridge::end_trace(self.handle_mut()?, trace).map_err(failed("end_trace"))?;
+                let buffers = self.buffers.iter().map(|storage| storage.pieces.clone()).collect();
+                let recording = self.recordings.entry(chunk).or_default();
+                recording.trace = Some(trace);
+                recording.buffers = buffers;
+                // Recording computes nothing.
+                self.execute(trace)
+            }
+            Stage::Running(Some(chunk)) => {
+                let used = |(at, p): (usize, &Position)| p.used.then_some(at);
+                let positions = self.positions.iter().enumerate().filter_map(used).collect();
+                self.recordings.insert(chunk, Recording { positions, ..Recording::default() });
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes the tensor that the host writes a buffer's values to.
+    fn input(&mut self, buffer: usize) -> Result<Value, DeviceError> {
+        if let Some(input) = &self.buffers[buffer].input {
+            return Ok(input.clone());
+        }
+        let (role, rows, cols) =
+            (self.buffers[buffer].role, self.buffers[buffer].rows, self.buffers[buffer].cols);
+        let value = match role {
+            Role::Image => {
+                let Some(&patch) = self.patches.get(&(buffer as u32)) else {
+                    return Err(refuse("write", "the images' patch size was not declared"));
+                };
+                let size = ((cols / 3) as f64).sqrt().round() as usize;
+                let (patches, values) = ((size / patch).pow(2), 3 * patch * patch);
+                let dims = [rows, 1, padded(patches), values];
+                let tensor = self.upload(&vec![0.0; dims.iter().product()], dims, Dtype::Bf16)?;
+                Value { batch: rows, ..Value::matrix(tensor, patches, values, Dtype::Bf16) }
+            }
+            Role::Tokens => {
+                self.make_room()?;
+                let tensor = bridge::ids(self.handle()?, padded(rows) as u32).map_err(failed("ids"))?;
+                Value::matrix(tensor, rows, 1, Dtype::Bf16)
+            }
+            _ => {
+                let dims = [1, 1, padded(rows), cols];
+                let tensor = self.upload(&vec![0.0; padded(rows) * cols], dims, Dtype::F32)?;
+                Value::matrix(tensor, rows, cols, Dtype::F32)
+            }
+        };
+        self.buffers[buffer].input = Some(value.clone());
+        Ok(value)
+    }
+
+    pub(super) fn write_values(&mut self, values: &[f32], out: View) -> Result<(), DeviceError> {
+        let at = self.buffer_at("write", out)?;
+        expect("write", "values", out.rows * out.cols, values.len())?;
+        if out.row != 0 || out.col != 0 || out.cols != self.buffers[at].cols {
+            return Err(refuse("write", "whole rows from the first are written"));
+        }
+        let input = self.input(at)?;
+        let mut staging = std::mem::take(&mut self.staging);
+        staging.clear();
+        match self.buffers[at].role {
+            Role::Image => {
+                let patch = self.patches[&(at as u32)];
+                unfold(values, out.rows, out.cols, patch, input.rows, &mut staging);
+                staging.resize(input.batch * padded(input.rows) * input.cols, 0.0);
+            }
+            Role::Tokens => return Err(shape("write", "a stream or images".into(), "tokens".into())),
+            _ => {
+                staging.extend_from_slice(values);
+                staging.resize(padded(input.rows) * input.cols, 0.0);
+            }
+        }
+        let queue = self.inputs();
+        self.handle()?;
+        // SAFETY: written through a handle of its own to the same tensor, which no one reads meanwhile.
+        let mut target = bridge::share(&input.tensor).map_err(failed("write"))?;
+        bridge::write(target.pin_mut(), &staging, queue).map_err(failed("write"))?;
+        self.count_upload();
+        self.staging = staging;
+        self.buffers[at].pieces = vec![(0, input)];
+        Ok(())
+    }
+
+    pub(super) fn write_ids(&mut self, ids: &[u32], out: View) -> Result<(), DeviceError> {
+        let at = self.buffer_at("write_tokens", out)?;
+        expect("write_tokens", "ids", out.rows, ids.len())?;
+        if self.buffers[at].role != Role::Tokens || out.row != 0 {
+            return Err(shape(
+                "write_tokens",
+                "tokens from the first row".into(),
+                format!("{:?}", self.buffers[at].role),
+            ));
+        }
+        let input = self.input(at)?;
+        let mut padded_ids = std::mem::take(&mut self.ids);
+        padded_ids.clear();
+        padded_ids.extend_from_slice(ids);
+        padded_ids.resize(padded(self.buffers[at].rows), 0);
+        let queue = self.inputs();
+        let mut target = bridge::share(&input.tensor).map_err(failed("write"))?;
+        bridge::write_ids(target.pin_mut(), &padded_ids, queue).map_err(failed("write"))?;
+        self.count_upload();
+        self.ids = padded_ids;
+        self.buffers[at].pieces = vec![(0, input)];
+        Ok(())
+    }
+
+    /// A tensor's values, as many as there are logically.
+    pub(super) fn read_value(&mut self, value: &Value) -> Result<Vec<f32>, DeviceError> {
+        let dims = bridge::dims(&value.tensor).map_err(failed("read"))?;
+        let count = dims.iter().map(|&d| d as usize).product();
+        let tensor = Moved(std::ptr::from_ref::<Tensor>(&value.tensor));
+        let raw = self.wait("read", move |_| {
+            let tensor = tensor;
+            let mut raw = vec![0.0; count];
+            // SAFETY: the tensor is alive until the wait ends, or is never freed.
+            bridge::read(unsafe { &*tensor.0 }, &mut raw).map(|()| raw)
+        })?;
+        self.counts.reads.fetch_add(1, Ordering::Relaxed);
+        let mut out = vec![0.0; value.all_rows() * value.cols];
+        value.unpack(&raw, &mut out);
+        Ok(out)
+    }
+
+    pub(super) fn finish(&mut self) -> Result<(), DeviceError> {
+        if matches!(self.stage, Stage::Capturing(..)) {
+            return Ok(());
+        }
+        self.wait("synchronize", bridge::synchronize)
+    }
+}
+
+/// Images `[n, 3·size²]` to their patches `[n, padded rows, 3·patch²]`.
+fn unfold(images: &[f32], n: usize, cols: usize, patch: usize, patches: usize, out: &mut Vec<f32>) {
+    let size = ((cols / 3) as f64).sqrt().round() as usize;
+    let (side, width) = (size / patch, 3 * patch * patch);
+    debug_assert!(patches == side * side && TILE > 0);
+    for image in images.chunks_exact(cols).take(n) {
+        for place in 0..patches {
+            for (channel, y) in (0..3).flat_map(|c| (0..patch).map(move |y| (c, y))) {
+                let start = (channel * size + place / side * patch + y) * size + place % side * patch;
+                out.extend_from_slice(&image[start..start + patch]);
+            }
+        }
+        out.resize(out.len() + (padded(patches) - patches) * width, 0.0);
+    }
+}

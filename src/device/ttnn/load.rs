@@ -1,0 +1,122 @@
+//! Weights from the mapped checkpoint to the card.
+
+use std::ops::Range;
+
+use cxx::UniquePtr;
+
+use super::bridge::{self, Dtype, Tensor};
+use super::{TILE, Ttnn, failed, padded, refuse, shape};
+use crate::checkpoint::{Dtype as Stored, Tensor as Mapped};
+use crate::device::DeviceError;
+
+/// How a matrix's rows and columns are to be laid out.
+#[derive(Clone, Default)]
+pub struct Layout {
+    /// Columns to take.
+    pub cols: Option<Range<usize>>,
+    /// Rows are heads of this width, to be padded.
+    pub head_rows: Option<usize>,
+    /// Columns are.
+    pub head_cols: Option<usize>,
+}
+
+impl Layout {
+    /// A stored matrix can be used as it is.
+    fn is_plain(&self) -> bool {
+        let whole = |head: Option<usize>| head.is_none_or(|head| head.is_multiple_of(TILE));
+        self.cols.is_none() && whole(self.head_rows) && whole(self.head_cols)
+    }
+}
+
+/// Bytes of a bf16 tensor as its elements, where they lie.
+pub fn as_bf16(tensor: &Mapped) -> Option<&[u16]> {
+    if tensor.dtype() != Stored::Bf16 || cfg!(target_endian = "big") {
+        return None;
+    }
+    // SAFETY: every bit pattern is a u16.
+    let (before, elements, after) = unsafe { tensor.bytes().align_to::<u16>() };
+    (before.is_empty() && after.is_empty()).then_some(elements)
+}
+
+/// Where a padded row or column comes from.
+fn sources(n: usize, head: Option<usize>) -> Vec<Option<usize>> {
+    let Some(head) = head else { return (0..n).map(Some).collect() };
+    let wide = padded(head);
+    (0..n / head * wide).map(|i| (i % wide < head).then_some(i / wide * head + i % wide)).collect()
+}
+
+/// A vector with its heads padded by zeros.
+pub fn pad_heads(values: &[f32], head: Option<usize>) -> Vec<f32> {
+    sources(values.len(), head).into_iter().map(|at| at.map_or(0.0, |at| values[at])).collect()
+}
+
+impl Ttnn {
+    /// `[in, out]` on the card from the rows of `parts`. bf16 is read where it is mapped.
+    pub(super) fn matrix(
+        &mut self,
+        parts: &[&Mapped],
+        layout: &Layout,
+        dtype: Dtype,
+    ) -> Result<UniquePtr<Tensor>, DeviceError> {
+        let Some(first) = parts.first() else {
+            return Err(shape("weight", "at least one tensor".into(), "none".into()));
+        };
+        let mut whole: Option<UniquePtr<Tensor>> = None;
+        for part in parts {
+            if part.cols() != first.cols() {
+                return Err(shape(
+                    "weight",
+                    format!("{} columns, as {first:?}", first.cols()),
+                    format!("{part:?}"),
+                ));
+            }
+            if !part.dtype().is_float() {
+                return Err(refuse(part.name(), format!("dtype {} is not a floating type", part.dtype())));
+            }
+            let tensor = match as_bf16(part) {
+                Some(elements) if layout.is_plain() && dtype != Dtype::F32 => {
+                    let (rows, cols) = (part.rows() as u32, part.cols() as u32);
+                    bridge::upload_rows(self.handle()?, elements, rows, cols)
+                        .and_then(|rows| bridge::tilize(&rows))
+                        .and_then(|tiles| bridge::transpose(&tiles))
+                        .and_then(|turned| bridge::reshape(&turned, [1, 1, cols, rows]))
+                }
+                _ => {
+                    let cols = layout.cols.clone().unwrap_or(0..part.cols());
+                    let (ins, outs) =
+                        (sources(cols.len(), layout.head_cols), sources(part.rows(), layout.head_rows));
+                    let mut turned = vec![0.0; ins.len() * outs.len()];
+                    let mut row = vec![0.0; part.cols()];
+                    for (n, out) in outs.iter().enumerate() {
+                        let Some(out) = out else { continue };
+                        part.read_f32(out * part.cols()..(out + 1) * part.cols(), &mut row);
+                        for (k, at) in ins.iter().enumerate() {
+                            turned[k * outs.len() + n] = at.map_or(0.0, |at| row[cols.start + at]);
+                        }
+                    }
+                    let dims = [1, 1, ins.len() as u32, outs.len() as u32];
+                    let whole = if dtype == Dtype::F32 { Dtype::F32 } else { Dtype::Bf16 };
+                    bridge::upload(self.handle()?, &turned, dims, whole)
+                }
+            };
+            let tensor = tensor.map_err(|error| match failed("weight")(error) {
+                DeviceError::Memory { bytes, why, .. } => {
+                    DeviceError::Memory { what: part.name().into(), bytes, why }
+                }
+                other => other,
+            })?;
+            whole = Some(match whole {
+                None => tensor,
+                Some(before) => bridge::concat(&before, &tensor, 3).map_err(failed("weight"))?,
+            });
+        }
+        let whole = whole.ok_or_else(|| refuse("weight", "no tensor"))?;
+        let stored = match dtype {
+            Dtype::Bfp8 | Dtype::Bfp4 => bridge::typecast(&whole, dtype).map_err(failed("weight"))?,
+            _ => whole,
+        };
+        let [_, _, ins, outs] = bridge::dims(&stored).map_err(failed("weight"))?;
+        self.bytes += super::bytes([1, 1, ins as usize, outs as usize], dtype);
+        Ok(stored)
+    }
+}

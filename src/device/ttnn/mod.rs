@@ -1,0 +1,398 @@
+//! Device `ttnn`: a Tenstorrent card, through TTNN's C++ API (`ttnn-bridge/`), or its emulation.
+//!
+//! Operations make new tensors ([`value`]); a buffer is a name for the latest. The first chunk of a
+//! shape compiles every program, the second records them as one trace, later ones replay it: then
+//! nothing is allocated, and only inputs and the result cross. What differs between chunks of a shape
+//! is written to tensors that stay: images (unfolded to patches), tokens, state, noise, the
+//! positions of what follows the prefix, and which keys are padding.
+
+mod chunk;
+mod ffi;
+mod load;
+mod ops;
+mod options;
+mod value;
+mod watchdog;
+
+pub use ffi::bridge;
+pub use options::{Precision, TtnnOptions};
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use cxx::UniquePtr;
+
+use self::bridge::{Dtype, Facts, OpenOptions, Tensor};
+use self::chunk::{Position, Recording, Stage};
+use self::value::Value;
+use self::watchdog::Watchdog;
+use super::{ChunkShape, DeviceError, Part, Role, Shapes};
+
+/// Side of the device's tiles: rows and columns come in whole ones.
+pub(crate) const TILE: usize = 32;
+
+/// What a hidden key's score is lowered by.
+const HIDDEN: f32 = -1e9;
+
+/// `n` rounded up to whole tiles.
+pub(crate) fn padded(n: usize) -> usize {
+    n.next_multiple_of(TILE)
+}
+
+/// Which TTNN the program was built with.
+pub fn implementation() -> String {
+    bridge::implementation()
+}
+
+/// How often something crossed between host and device, and how often a recording was replayed.
+#[derive(Debug, Default)]
+pub struct Counts {
+    uploads: AtomicU64,
+    reads: AtomicU64,
+    replays: AtomicU64,
+}
+
+impl Counts {
+    /// Tensors written, tensors read, traces replayed so far.
+    pub fn get(&self) -> (u64, u64, u64) {
+        let of = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        (of(&self.uploads), of(&self.reads), of(&self.replays))
+    }
+}
+
+/// The device.
+pub struct Ttnn {
+    /// None once it is closed or lost.
+    device: Option<UniquePtr<bridge::Device>>,
+    facts: Facts,
+    options: TtnnOptions,
+    watchdog: Watchdog,
+    lost: bool,
+    counts: Arc<Counts>,
+    /// Bytes uploaded to stay.
+    bytes: usize,
+    part: Part,
+    weights: Vec<Matrix>,
+    vectors: Vec<(Vec<f32>, Option<usize>)>,
+    tables: Vec<(Rc<UniquePtr<Tensor>>, usize)>,
+    buffers: Vec<Storage>,
+    caches: Vec<Cache>,
+    /// Small tensors made from the model's numbers when an operation first needs them.
+    constants: HashMap<Constant, Rc<UniquePtr<Tensor>>>,
+    /// Patch side of each image buffer.
+    patches: HashMap<u32, usize>,
+    /// Keys and values that came out of a split together with the queries.
+    split: Option<Split>,
+    stage: Stage,
+    /// Rows of the chunk's prefix that only fill its shape.
+    padding: Range<usize>,
+    shapes: Shapes,
+    positions: Vec<Position>,
+    recordings: HashMap<ChunkShape, Recording>,
+    staging: Vec<f32>,
+    ids: Vec<u32>,
+}
+
+// SAFETY: the handles inside are shared among themselves only, and TTNN lets any thread call it as
+// long as one does at a time, which `&mut self` ensures.
+unsafe impl Send for Ttnn {}
+
+/// A matrix `[in, out]`, or the two of a gated MLP.
+struct Matrix {
+    tensor: UniquePtr<Tensor>,
+    up: Option<UniquePtr<Tensor>>,
+    rows: usize,
+    cols: usize,
+    /// Width of the heads its outputs are.
+    head: Option<usize>,
+    part: Part,
+    bytes: usize,
+}
+
+struct Storage {
+    role: Role,
+    rows: usize,
+    cols: usize,
+    part: Part,
+    pieces: Vec<(usize, Value)>,
+    /// Where the host writes, if it does.
+    input: Option<Value>,
+}
+
+struct Cache {
+    heads: usize,
+    head_dim: usize,
+    /// Rows of each run, and where it starts on the device: the last run first, so that what is
+    /// written every step lies at the start, where TTNN can write in place.
+    runs: Vec<(usize, usize)>,
+    rows: usize,
+    /// Rows that are padding, lowered: `[1, 1, 1, rows]`, live.
+    hidden: Option<Rc<UniquePtr<Tensor>>>,
+    layers: Vec<Layer>,
+}
+
+#[derive(Default)]
+struct Layer {
+    k: Option<Rc<UniquePtr<Tensor>>>,
+    v: Option<Rc<UniquePtr<Tensor>>>,
+    /// First row and rows of the runs written.
+    written: Vec<(usize, usize)>,
+    /// The latest run, not yet in `k` and `v`.
+    fresh: Option<Fresh>,
+}
+
+#[derive(Clone)]
+struct Fresh {
+    run: usize,
+    k: Value,
+    v: Value,
+}
+
+struct Split {
+    buffer: u32,
+    col: usize,
+    k: Value,
+    v: Value,
+}
+
+#[derive(Clone, PartialEq, Eq, Hash)]
+enum Constant {
+    /// A bias, in a dtype.
+    Bias(u32, bool),
+    /// A norm's weight.
+    Gamma(u32),
+    /// A norm's weight plus one.
+    GammaPlusOne(u32),
+    /// Visible keys by row count.
+    Mask(usize, Vec<bool>),
+    /// Zeros: heads, rows, head width.
+    Zeros(usize, usize, usize),
+    /// Cosines or sines of the first rows, by head width.
+    Angles(usize, usize, bool),
+    /// The same as a table to look up.
+    AngleTable(usize, bool),
+    /// Swaps the halves of a head and negates the first.
+    Rotation(usize),
+    /// A position table, tiled for one image.
+    Positions(u32),
+}
+
+/// Wraps TTNN's text.
+fn failed(op: &'static str) -> impl FnOnce(cxx::Exception) -> DeviceError {
+    move |error| {
+        let text = error.what();
+        let message: Vec<&str> =
+            text.lines().take_while(|line| !line.starts_with("backtrace")).map(str::trim).collect();
+        let why = message.join(" ");
+        if why.contains("Out of Memory") {
+            return DeviceError::Memory { what: op.into(), bytes: 0, why };
+        }
+        DeviceError::Unsupported { what: op.into(), device: "ttnn".into(), why }
+    }
+}
+
+fn refuse(what: &str, why: impl Into<String>) -> DeviceError {
+    DeviceError::Unsupported { what: what.into(), device: "ttnn".into(), why: why.into() }
+}
+
+fn shape(op: &'static str, expected: String, got: String) -> DeviceError {
+    DeviceError::Shape { op, expected, got }
+}
+
+fn expect(op: &'static str, what: &str, expected: usize, got: usize) -> Result<(), DeviceError> {
+    if expected == got { Ok(()) } else { Err(shape(op, format!("{expected} {what}"), got.to_string())) }
+}
+
+impl Ttnn {
+    /// Opens a card.
+    ///
+    /// # Errors
+    /// If there is none, it is not a Wormhole or Blackhole, or it does not answer in time.
+    pub fn open(options: &TtnnOptions) -> Result<Self, DeviceError> {
+        let watchdog = Watchdog::new()?;
+        let open = OpenOptions {
+            device: options.device.into(),
+            queues: options.queues.into(),
+            trace_region: if options.trace { options.trace_region } else { 0 },
+            l1_small: 0,
+        };
+        let opened = watchdog
+            .run("opening the card", options.open_timeout, move || Moved(bridge::open(&open)))?
+            .0
+            .map_err(failed("open"))?;
+        let facts = bridge::facts(&opened).map_err(failed("open"))?;
+        if !["wormhole", "blackhole"].contains(&facts.arch.as_str()) {
+            return Err(refuse(
+                &format!("card {} (architecture {})", options.device, facts.arch),
+                "Wormhole or Blackhole is needed",
+            ));
+        }
+        Ok(Self {
+            device: Some(opened),
+            facts,
+            options: options.clone(),
+            watchdog,
+            lost: false,
+            counts: Arc::default(),
+            bytes: 0,
+            part: Part::default(),
+            weights: Vec::new(),
+            vectors: Vec::new(),
+            tables: Vec::new(),
+            buffers: Vec::new(),
+            caches: Vec::new(),
+            constants: HashMap::new(),
+            patches: HashMap::new(),
+            split: None,
+            stage: Stage::Idle,
+            padding: 0..0,
+            shapes: options.shapes(),
+            positions: Vec::new(),
+            recordings: HashMap::new(),
+            staging: Vec::new(),
+            ids: Vec::new(),
+        })
+    }
+
+    /// Counts that go on while the device is used.
+    pub fn counts(&self) -> Arc<Counts> {
+        self.counts.clone()
+    }
+
+    /// What the card is.
+    pub fn facts(&self) -> &Facts {
+        &self.facts
+    }
+
+    fn handle(&self) -> Result<&bridge::Device, DeviceError> {
+        match &self.device {
+            Some(device) if !self.lost => Ok(device),
+            _ => Err(DeviceError::Lost("it did not answer before".into())),
+        }
+    }
+
+    fn handle_mut(&mut self) -> Result<std::pin::Pin<&mut bridge::Device>, DeviceError> {
+        match &mut self.device {
+            Some(device) if !self.lost => Ok(device.pin_mut()),
+            _ => Err(DeviceError::Lost("it did not answer before".into())),
+        }
+    }
+
+    /// Runs a call that waits for the device.
+    fn wait<R: Send + 'static>(
+        &mut self,
+        what: &str,
+        call: impl FnOnce(&bridge::Device) -> Result<R, cxx::Exception> + Send + 'static,
+    ) -> Result<R, DeviceError> {
+        let device = Moved(std::ptr::from_ref(self.handle()?));
+        let waited = self.watchdog.run(what, self.options.timeout, move || {
+            let device = device;
+            // SAFETY: the device is alive until `self` is dropped, which forgets it if this never ends.
+            Moved(call(unsafe { &*device.0 }))
+        });
+        let result = waited.and_then(|result| {
+            result.0.map_err(|error| DeviceError::Lost(format!("{what}: {}", error.what())))
+        });
+        self.lost |= matches!(result, Err(DeviceError::Lost(_)));
+        result
+    }
+
+    fn upload(
+        &mut self,
+        values: &[f32],
+        dims: [usize; 4],
+        dtype: Dtype,
+    ) -> Result<UniquePtr<Tensor>, DeviceError> {
+        self.make_room()?;
+        let tensor = bridge::upload(self.handle()?, values, dims.map(|d| d as u32), dtype)
+            .map_err(failed("upload"))?;
+        self.bytes += bytes(dims, dtype);
+        Ok(tensor)
+    }
+
+    /// A constant, made when it is first needed.
+    fn constant(
+        &mut self,
+        key: Constant,
+        dims: [usize; 4],
+        dtype: Dtype,
+        values: impl FnOnce() -> Vec<f32>,
+    ) -> Result<Rc<UniquePtr<Tensor>>, DeviceError> {
+        if let Some(tensor) = self.constants.get(&key) {
+            return Ok(tensor.clone());
+        }
+        let tensor = Rc::new(self.upload(&values(), dims, dtype)?);
+        self.constants.insert(key, tensor.clone());
+        Ok(tensor)
+    }
+
+    /// How the values of a buffer are stored.
+    fn dtype_of(&self, buffer: u32) -> Dtype {
+        let storage = &self.buffers[buffer as usize];
+        match storage.role {
+            Role::Stream => self.options.precision[storage.part as usize].residual,
+            _ => Dtype::Bf16,
+        }
+    }
+}
+
+/// Sends what only one thread at a time uses.
+struct Moved<T>(T);
+
+// SAFETY: the sender waits for the receiver, or never touches it again.
+unsafe impl<T> Send for Moved<T> {}
+
+/// Bytes of a tiled tensor.
+fn bytes(dims: [usize; 4], dtype: Dtype) -> usize {
+    let elements = dims[0] * dims[1] * padded(dims[2]) * padded(dims[3]);
+    match dtype {
+        Dtype::F32 => elements * 4,
+        Dtype::Bfp8 => elements / 1024 * 1088,
+        Dtype::Bfp4 => elements / 1024 * 576,
+        _ => elements * 2,
+    }
+}
+
+impl Drop for Ttnn {
+    fn drop(&mut self) {
+        let Some(device) = self.device.take() else { return };
+        if self.lost {
+            // A call may still be waiting inside: freeing what it uses is worse than leaking it.
+            std::mem::forget(device);
+            std::mem::forget(std::mem::take(&mut self.weights));
+            std::mem::forget(std::mem::take(&mut self.tables));
+            std::mem::forget(std::mem::take(&mut self.buffers));
+            std::mem::forget(std::mem::take(&mut self.caches));
+            std::mem::forget(std::mem::take(&mut self.constants));
+            std::mem::forget(std::mem::take(&mut self.positions));
+            std::mem::forget(std::mem::take(&mut self.recordings));
+            std::mem::forget(self.split.take());
+            return;
+        }
+        // Tensors first: they free memory of the device.
+        self.recordings.clear();
+        self.weights.clear();
+        self.tables.clear();
+        self.buffers.clear();
+        self.caches.clear();
+        self.constants.clear();
+        self.positions.clear();
+        self.split = None;
+        let limit = self.options.open_timeout;
+        let device = Moved(device.into_raw());
+        let closed = self.watchdog.run("closing the card", limit, move || {
+            let device = device;
+            // SAFETY: the pointer came from `into_raw` just before.
+            let mut device = unsafe { UniquePtr::from_raw(device.0) };
+            bridge::close(device.pin_mut()).map_err(|error| error.what().to_owned())
+        });
+        match closed {
+            Ok(Ok(())) => {}
+            Ok(Err(why)) => log::warn!("closing the card: {why}"),
+            Err(why) => log::warn!("{why}"),
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Counters and histograms of one session, in its results segment: the daemon writes, anyone reads.
+//!
+//! [`COUNTS`] words of counters, then one histogram for each [`Stage`] of [`HISTOGRAM_WORDS`] words:
+//! buckets of four to the octave, counted in units of 1024 ns, then the longest time and the sum of
+//! all. Words are stored one by one: a reader may see one of a pair before the other.
+
+use super::Words;
+use super::sync::Ordering;
+
+/// Words of counters.
+pub const COUNTS: usize = 16;
+/// Words of a histogram.
+pub const HISTOGRAM_WORDS: usize = 128;
+/// Words of everything.
+pub const STATS_WORDS: usize = COUNTS + Stage::ALL.len() * HISTOGRAM_WORDS;
+
+const BUCKETS: usize = HISTOGRAM_WORDS - 2;
+const LONGEST: usize = BUCKETS;
+const SUM: usize = BUCKETS + 1;
+/// Nanoseconds of a unit, as a power of two.
+const UNIT: u32 = 10;
+
+/// A counter's place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Count {
+    /// Observations that were taken in.
+    Submitted = 0,
+    /// Chunks that were published.
+    Published = 1,
+    /// Observations that a newer one took the place of.
+    Superseded = 2,
+    /// Observations that were too old, or whose deadline had passed.
+    Stale = 3,
+    /// Observations that could not be used.
+    BadObservation = 4,
+    /// Chunks with values that are not finite.
+    InvalidChunk = 5,
+    /// Failures of the device.
+    DeviceLost = 6,
+    /// Duration of the last inference in nanoseconds: not a count.
+    LastChunkNs = 7,
+    /// Observations that were not answered with a chunk by their deadline.
+    MissedDeadline = 8,
+    /// Times the daemon itself was kept from running, for five heartbeats or more.
+    Stall = 9,
+}
+
+/// What a histogram is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Stage {
+    /// From submission to the beginning of the work.
+    Waiting = 0,
+    /// From then to the chunk.
+    Inference = 1,
+    /// From the observation to its chunk.
+    Age = 2,
+}
+
+impl Stage {
+    /// All, in their order.
+    pub const ALL: [Stage; 3] = [Stage::Waiting, Stage::Inference, Stage::Age];
+
+    fn start(self) -> usize {
+        COUNTS + self as usize * HISTOGRAM_WORDS
+    }
+}
+
+/// A copy of what is counted, in private memory.
+#[derive(Clone, Debug)]
+pub struct Stats([u64; STATS_WORDS]);
+
+/// Where the times of a histogram lie, in nanoseconds. Percentiles are exact to a fifth.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Latency {
+    /// How many times there were.
+    pub count: u64,
+    /// Mean.
+    pub mean_ns: u64,
+    /// Half were no longer.
+    pub p50_ns: u64,
+    /// Nine of ten were no longer.
+    pub p90_ns: u64,
+    /// 99 of 100 were no longer.
+    pub p99_ns: u64,
+    /// The longest.
+    pub max_ns: u64,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Stats([0; STATS_WORDS])
+    }
+}
+
+impl Stats {
+    /// Copies what a session's words say. Words that an older daemon doesn't have count as 0.
+    pub fn read(words: &Words) -> Stats {
+        let mut stats = Stats::default();
+        let known = words.len().min(STATS_WORDS);
+        words.read(0, &mut stats.0[..known]);
+        stats
+    }
+
+    /// From words in any order of arrival; fewer than [`STATS_WORDS`] leave the rest 0.
+    pub fn from_words(words: &[u64]) -> Stats {
+        let mut stats = Stats::default();
+        let known = words.len().min(STATS_WORDS);
+        stats.0[..known].copy_from_slice(&words[..known]);
+        stats
+    }
+
+    /// As they are stored.
+    pub fn words(&self) -> &[u64; STATS_WORDS] {
+        &self.0
+    }
+
+    /// A counter.
+    pub fn count(&self, count: Count) -> u64 {
+        self.0[count as usize]
+    }
+
+    /// Takes another session's numbers in.
+    pub fn add(&mut self, other: &Stats) {
+        for (i, (mine, theirs)) in self.0.iter_mut().zip(other.0.iter()).enumerate() {
+            let longest = i >= COUNTS && (i - COUNTS) % HISTOGRAM_WORDS == LONGEST;
+            if longest || i == Count::LastChunkNs as usize {
+                *mine = (*mine).max(*theirs);
+            } else {
+                *mine = mine.wrapping_add(*theirs);
+            }
+        }
+    }
+
+    /// Where a stage's times lie.
+    pub fn latency(&self, stage: Stage) -> Latency {
+        let words = &self.0[stage.start()..][..HISTOGRAM_WORDS];
+        let count = words[..BUCKETS].iter().fold(0u64, |sum, n| sum.saturating_add(*n));
+        if count == 0 {
+            return Latency::default();
+        }
+        let max_ns = words[LONGEST];
+        let percentile = |of_thousand: u64| {
+            let rank = (u128::from(count) * u128::from(of_thousand)).div_ceil(1000).max(1);
+            let mut seen = 0u128;
+            let bucket = words[..BUCKETS].iter().position(|n| {
+                seen += u128::from(*n);
+                seen >= rank
+            });
+            bucket.map_or(max_ns, |bucket| end_ns(bucket).min(max_ns))
+        };
+        Latency {
+            count,
+            mean_ns: words[SUM] / count,
+            p50_ns: percentile(500),
+            p90_ns: percentile(900),
+            p99_ns: percentile(990),
+            max_ns,
+        }
+    }
+}
+
+/// The bucket of a time.
+fn bucket(ns: u64) -> usize {
+    let units = ns >> UNIT;
+    if units < 4 {
+        return units as usize;
+    }
+    let octave = units.ilog2();
+    let quarter = (units >> (octave - 2)) & 3;
+    (4 * (octave as usize - 1) + quarter as usize).min(BUCKETS - 1)
+}
+
+/// Where a bucket ends: the first time beyond it.
+fn end_ns(bucket: usize) -> u64 {
+    let next = bucket as u64 + 1;
+    let units = if next < 4 { next } else { (4 + next % 4) << (next / 4 - 1) };
+    units << UNIT
+}
+
+/// The daemon's end: counts in private memory, and stores what changed.
+pub struct StatsWriter {
+    words: Words,
+    own: Stats,
+}
+
+impl StatsWriter {
+    /// Over a session's words.
+    pub fn new(words: Words) -> StatsWriter {
+        assert!(words.len() >= STATS_WORDS);
+        StatsWriter { words, own: Stats::default() }
+    }
+
+    /// What has been counted.
+    pub fn stats(&self) -> &Stats {
+        &self.own
+    }
+
+    fn put(&mut self, at: usize, value: u64) {
+        self.own.0[at] = value;
+        self.words.store(at, value, Ordering::Relaxed);
+    }
+
+    /// One more.
+    pub fn count(&mut self, count: Count) {
+        self.put(count as usize, self.own.count(count) + 1);
+    }
+
+    /// A value that is not a count.
+    pub fn set(&mut self, count: Count, value: u64) {
+        self.put(count as usize, value);
+    }
+
+    /// A time that a stage took.
+    pub fn record(&mut self, stage: Stage, ns: u64) {
+        let start = stage.start();
+        let at = start + bucket(ns);
+        self.put(at, self.own.0[at] + 1);
+        self.put(start + SUM, self.own.0[start + SUM].wrapping_add(ns));
+        if ns > self.own.0[start + LONGEST] {
+            self.put(start + LONGEST, ns);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn buckets_follow_each_other_and_are_a_fifth_wide_at_most() {
+        let mut start = 0;
+        for index in 0..BUCKETS - 1 {
+            let end = end_ns(index);
+            assert_eq!((bucket(start), bucket(end - 1)), (index, index));
+            assert!(index < 8 || (end - start) * 5 <= end, "{index}: {start} to {end}");
+            start = end;
+        }
+        // Half an hour and more still has a place.
+        assert!(start > 1800 * 1_000_000_000);
+        assert_eq!(bucket(u64::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn what_is_written_is_what_a_client_reads() {
+        let (words, peer) = Words::private(STATS_WORDS);
+        let mut writer = StatsWriter::new(words);
+        for ms in 1..=100 {
+            writer.record(Stage::Inference, ms * 1_000_000);
+            writer.count(Count::Published);
+        }
+        writer.set(Count::LastChunkNs, 17);
+        let read = Stats::read(&peer);
+        assert_eq!(read.words(), writer.stats().words());
+        assert_eq!((read.count(Count::Published), read.count(Count::LastChunkNs)), (100, 17));
+        let latency = read.latency(Stage::Inference);
+        assert_eq!((latency.count, latency.mean_ns, latency.max_ns), (100, 50_500_000, 100_000_000));
+        for (got, exact) in [(latency.p50_ns, 50), (latency.p90_ns, 90), (latency.p99_ns, 99)] {
+            let exact = exact * 1_000_000;
+            assert!((exact..=exact + exact / 4).contains(&got), "{got} for {exact}");
+        }
+        assert_eq!(read.latency(Stage::Age), Latency::default());
+    }
+
+    #[test]
+    fn sessions_add_up() {
+        let (words, _peer) = Words::private(STATS_WORDS);
+        let mut writer = StatsWriter::new(words);
+        writer.record(Stage::Age, 5_000_000);
+        writer.count(Count::Stall);
+        let mut sum = Stats::default();
+        sum.add(writer.stats());
+        writer.record(Stage::Age, 9_000_000);
+        sum.add(writer.stats());
+        let latency = sum.latency(Stage::Age);
+        assert_eq!((latency.count, latency.max_ns, sum.count(Count::Stall)), (3, 9_000_000, 2));
+    }
+
+    proptest! {
+        #[test]
+        fn any_words_can_be_read(words in proptest::collection::vec(any::<u64>(), 0..STATS_WORDS + 8)) {
+            let stats = Stats::from_words(&words);
+            for stage in Stage::ALL {
+                let latency = stats.latency(stage);
+                prop_assert!(latency.p50_ns <= latency.p90_ns && latency.p90_ns <= latency.p99_ns);
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Clients that go on with another daemon, from Rust and from C.
+
+mod ipc_support;
+mod native;
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+use std::time::Duration;
+
+use ipc_support::*;
+use native::{build, compilers, execute};
+use pi0rt::client::{Client, ClientError, Options};
+use pi0rt::control::Status;
+
+/// Run by other tests in a process of its own.
+#[test]
+fn child_daemon() {
+    serve_as_child();
+}
+
+fn daemon(directory: &Directory) -> Process {
+    Process::start("child_daemon", "PI0RT_TEST_SERVE", &directory.socket(), "serving")
+}
+
+/// Every ticket is answered once, whenever the daemon dies: by the one that took it, or with GONE.
+#[test]
+fn every_ticket_is_answered_once_over_many_daemons() {
+    let directory = Directory::new();
+    let mut random = Random(77);
+    let mut served = daemon(&directory);
+    let mut client = open(&directory.socket());
+    let prompts = ["sleep 1", "stack the cups", "sleep 3"];
+    let ids = prompts.map(|prompt| client.set_prompt(prompt).unwrap());
+    let (mut asked, mut answers) = (0, BTreeMap::new());
+    for _ in 0..20 {
+        for _ in 0..random.next() % 4 + 1 {
+            asked = submit(&mut client, ids[random.next() as usize % 3], [2.0; 3], None);
+            if random.next() % 3 == 0
+                && let Ok(completion) = client.poll()
+            {
+                assert!(answers.insert(completion.ticket, completion.status).is_none());
+            }
+        }
+        std::thread::sleep(Duration::from_micros(random.next() % 5000));
+        served.kill();
+        served = daemon(&directory);
+        client.reconnect().unwrap();
+        // Known to the new one by the number it had, and not only by the library.
+        assert_eq!(prompts.map(|prompt| client.set_prompt(prompt).unwrap()), ids);
+        while let Ok(completion) = client.poll() {
+            assert!(answers.insert(completion.ticket, completion.status).is_none());
+        }
+        // None is outstanding now.
+        let last = submit(&mut client, ids[1], [2.0; 3], None);
+        let completion = client.wait(Some(last), LONG).unwrap();
+        assert_eq!((completion.ticket, completion.status), (asked + 1, 0));
+        answers.insert(last, 0);
+        asked = last;
+        assert_eq!(client.chunk_latest().unwrap().1[0], expected(0, 0, [2.0; 3], 0.0));
+    }
+    assert_eq!(answers.keys().copied().collect::<Vec<_>>(), (1..=asked).collect::<Vec<_>>());
+    let known = [Status::Ok, Status::Superseded, Status::Gone].map(|status| status as i32);
+    assert!(answers.values().all(|status| known.contains(status)), "{answers:?}");
+    assert!(answers.values().any(|status| *status == Status::Gone as i32));
+}
+
+#[test]
+fn a_policy_of_other_sizes_is_refused_and_the_client_stays_as_it_was() {
+    let directory = Directory::new();
+    let mut served = daemon(&directory);
+    let mut client = open(&directory.socket());
+    client.set_prompt("stack the cups").unwrap();
+    let ticket = submit(&mut client, 0, [1.0; 3], None);
+    client.wait(Some(ticket), LONG).unwrap();
+    served.kill();
+    assert!(matches!(client.reconnect(), Err(ClientError::Connect(_))));
+    let mut other = started(&directory.socket());
+    let error = client.reconnect().unwrap_err();
+    assert!(matches!(error, ClientError::Changed { .. }) && error.status() == Status::Refused);
+    assert!(
+        error.to_string().starts_with("policy has changed: it had 3 state values, 20 actions of 5, "),
+        "{error}"
+    );
+    other.kill();
+    let _served = daemon(&directory);
+    // What the daemon of before has given is still there, and a third attempt works.
+    assert_eq!(client.chunk_latest().unwrap().0.chunk, 1);
+    client.reconnect().unwrap();
+    let ticket = submit(&mut client, 1, [1.0; 3], None);
+    assert_eq!(client.wait(Some(ticket), LONG).unwrap().status, 0);
+}
+
+#[test]
+fn a_daemon_that_is_late_is_told_apart_from_one_that_is_gone() {
+    let served = serve();
+    let options = Options { stale_after_ns: 50_000_000, ..patient(&served.socket()) };
+    let mut client = Client::open(&options).unwrap();
+    client.set_prompt("sleep 400").unwrap();
+    let ticket = submit(&mut client, 0, [1.0; 3], None);
+    let mut late = 0;
+    let completion = loop {
+        match client.poll() {
+            Ok(completion) => break completion,
+            Err(ClientError::Stale) => late += 1,
+            Err(ClientError::Empty) => {}
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!((completion.ticket, completion.status), (ticket, 0));
+    assert!(late > 0);
+    // The answer has come; its observation is old by now, as each chunk of such a policy is.
+    assert!(matches!(client.poll(), Err(ClientError::Empty)));
+    let (header, _, life) = client.chunk_latest().unwrap();
+    assert!(matches!(life, Err(ClientError::Stale)));
+    let mut action = [0.0; ACTION_DIM];
+    let (_, life) = client.action_at(header.observed_ns + 50_000_000, &mut action).unwrap();
+    life.unwrap();
+    let (info, life) = client.action_at(header.observed_ns + 50_000_001, &mut action).unwrap();
+    assert!(matches!(life, Err(ClientError::Stale)) && info.chunk == 1);
+}
+
+#[test]
+fn a_c_program_goes_on_with_the_next_daemon() {
+    for compiler in compilers(&["cc", "clang"]) {
+        let directory = Directory::new();
+        let mut served = daemon(&directory);
+        let program = build(&directory.0, compiler, "c99", "tests/capi/reconnect.c");
+        let child = execute(&program).arg(directory.socket()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Process(child);
+        let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
+        let mut next = || lines.next().expect("a line").unwrap();
+        assert_eq!(next(), "submitted");
+        served.kill();
+        assert_eq!(next(), "gone");
+        let _served = daemon(&directory);
+        assert_eq!(next(), "reconnect: done");
+        assert!(child.0.wait().unwrap().success());
+    }
+}

@@ -1,0 +1,463 @@
+// Arithmetic: elementwise operations, products, norms, attention.
+#include "internal.hpp"
+
+#include <algorithm>
+
+namespace tt::tt_metal::emulation {
+
+distributed::MeshDevice* tiled(const char* op, std::initializer_list<const Tensor*> operands) {
+    distributed::MeshDevice* device = nullptr;
+    for (const Tensor* tensor : operands) {
+        Access::data(*tensor, op);
+        DEMAND(tensor->layout() == Layout::TILE, "Inputs to ", op, " must be tilized");
+        DEMAND(!device || device == tensor->device(), "Operands to ", op, " need to be on the same device!");
+        device = tensor->device();
+    }
+    return device;
+}
+
+Tensor output_of(
+    const char* op, distributed::MeshDevice* device, const TensorSpec& spec, const std::optional<Tensor>& given) {
+    if (!given) {
+        return create_device_tensor(spec, device);
+    }
+    DEMAND(
+        given->logical_shape() == spec.logical_shape() && given->dtype() == spec.data_type() &&
+            given->layout() == spec.layout(),
+        op, ": the output tensor is ", to_string(given->logical_shape()), ", the result ",
+        to_string(spec.logical_shape()), " or of another dtype");
+    return *given;
+}
+
+TensorSpec tile_spec(Shape shape, DataType dtype) {
+    return TensorSpec(std::move(shape), TensorLayout(dtype, PageConfig(Layout::TILE), MemoryConfig{}));
+}
+
+std::string key(const std::vector<Tensor>& tensors) {
+    std::string text;
+    for (const auto& tensor : tensors) {
+        text += to_string(tensor.logical_shape()) + std::to_string(static_cast<int>(tensor.dtype()));
+    }
+    return text;
+}
+
+}  // namespace tt::tt_metal::emulation
+
+namespace ttnn {
+
+using namespace tt::tt_metal;
+using namespace tt::tt_metal::emulation;
+
+namespace {
+
+using Unary = operations::unary::EltwiseUnaryWithParam;
+
+float gelu_of(float x, bool approximate) {
+    return approximate ? 0.5f * x * (1 + std::tanh(0.7978845608f * (x + 0.044715f * x * x * x)))
+                       : 0.5f * x * (1 + std::erf(x * 0.70710678f));
+}
+
+float activate(const Unary& unary, float x) {
+    return unary.op_type == UnaryOpType::GELU ? gelu_of(x, unary.param != 0) : x / (1 + std::exp(-x));
+}
+
+void activate(const std::vector<Unary>& activations, float& x) {
+    for (const auto& unary : activations) {
+        x = activate(unary, x);
+    }
+}
+
+template <typename Op>
+Tensor binary(
+    const char* op, const Tensor& a, const Tensor& b, std::optional<const DataType> dtype,
+    const std::optional<Tensor>& output, Activations post, Activations lhs, Activations rhs, Op combine) {
+    auto* device = tiled(op, {&a, &b});
+    const auto as = a.logical_shape(), bs = b.logical_shape();
+    DEMAND(as.rank() == 4 && bs.rank() == 4, op, ": the emulation takes tensors of rank 4");
+    for (int dim = 0; dim < 4; dim++) {
+        DEMAND(
+            as[dim] == bs[dim] || bs[dim] == 1, "Broadcasting rule violation: ", to_string(as), " and ",
+            to_string(bs));
+    }
+    const bool wide = a.dtype() == DataType::FLOAT32 && b.dtype() == DataType::FLOAT32;
+    auto out = output_of(op, device, tile_spec(as, output ? output->dtype() : dtype.value_or(a.dtype())), output);
+    auto x = Access::data(a, op), y = Access::data(b, op);
+    const Tiles ta(a), tb(b);
+    const std::vector<Unary> after(post.begin(), post.end()), left(lhs.begin(), lhs.end()), right(rhs.begin(), rhs.end());
+    const auto bpad = b.padded_shape();
+    dispatch(op, key({a, b, out}), {a, b}, out, [=] {
+        std::vector<float> values(x->values.size());
+        std::size_t i = 0;
+        for (uint32_t n = 0; n < as[0]; n++) {
+            for (uint32_t c = 0; c < as[1]; c++) {
+                const std::size_t matrix = (bs[0] == 1 ? 0 : n) * bs[1] + (bs[1] == 1 ? 0 : c);
+                for (std::size_t r = 0; r < ta.padded_rows; r++) {
+                    const float* row = &y->values[matrix * tb.matrix() + (bs[2] == 1 ? 0 : r) * bpad[-1]];
+                    for (std::size_t k = 0; k < ta.padded_cols; k++, i++) {
+                        float p = x->values[i], q = row[bs[3] == 1 ? 0 : k];
+                        activate(left, p);
+                        activate(right, q);
+                        // Mixed or 16-bit operands meet in registers of 16 bits' precision.
+                        p = wide ? p : static_cast<float>(bfloat16(p));
+                        q = wide ? q : static_cast<float>(bfloat16(q));
+                        values[i] = combine(p, q);
+                        activate(after, values[i]);
+                    }
+                }
+            }
+        }
+        return values;
+    });
+    return out;
+}
+
+template <typename Op>
+Tensor map(
+    const char* op, const Tensor& a, DataType dtype, const std::optional<Tensor>& output, float scalar, Op op_of) {
+    auto* device = tiled(op, {&a});
+    auto out = output_of(op, device, tile_spec(a.logical_shape(), output ? output->dtype() : dtype), output);
+    auto x = Access::data(a, op);
+    dispatch(op, key({a, out}), {a}, out, [=] {
+        auto values = x->values;
+        for (float& value : values) {
+            value = op_of(value, scalar);
+        }
+        return values;
+    });
+    return out;
+}
+
+/// Keeps `bits` explicit bits of the mantissa.
+float keep(float x, int bits) {
+    if (!std::isfinite(x) || x == 0) {
+        return x;
+    }
+    int exponent;
+    const float mantissa = std::frexp(x, &exponent);
+    return std::ldexp(std::trunc(std::ldexp(mantissa, bits + 1)), exponent - bits - 1);
+}
+
+/// What the multipliers see of a factor: weights (SrcA) and activations (SrcB) by fidelity phases.
+std::vector<float> factor(const std::vector<float>& values, MathFidelity fidelity, bool weights) {
+    // Registers hold 10 bits; a multiplier takes 4 bits of SrcA and 6 of SrcB in a phase.
+    const bool low = fidelity == MathFidelity::LoFi || (fidelity == MathFidelity::HiFi2 && !weights);
+    const int bits = !low ? 10 : weights ? 4 : 6;
+    std::vector<float> out(values.size());
+    std::transform(values.begin(), values.end(), out.begin(), [=](float x) { return keep(x, bits); });
+    return out;
+}
+
+WormholeComputeKernelConfig config(const Compute& compute) {
+    const auto* wormhole = compute ? std::get_if<WormholeComputeKernelConfig>(&*compute) : nullptr;
+    return wormhole ? *wormhole : WormholeComputeKernelConfig{};
+}
+
+/// `out += x·w` of `[rows, inner]` and `[inner, cols]`, sums rounded tile by tile without f32
+/// accumulation.
+void product(
+    const float* x, const float* w, float* out, std::size_t rows, std::size_t inner, std::size_t cols, bool f32) {
+    for (std::size_t r = 0; r < rows; r++) {
+        float* sum = out + r * cols;
+        for (std::size_t k = 0; k < inner; k++) {
+            const float factor = x[r * inner + k];
+            const float* row = w + k * cols;
+            for (std::size_t c = 0; c < cols; c++) {
+                sum[c] += factor * row[c];
+            }
+            if (!f32 && k % TILE == TILE - 1) {
+                for (std::size_t c = 0; c < cols; c++) {
+                    sum[c] = static_cast<float>(bfloat16(sum[c]));
+                }
+            }
+        }
+    }
+}
+
+Tensor norm(
+    const char* op, bool center, const Tensor& x, float epsilon, const std::optional<const Tensor>& weight,
+    const std::optional<const Tensor>& bias) {
+    auto* device = tiled(op, {&x});
+    DEMAND(
+        x.dtype() == DataType::FLOAT32 || x.dtype() == DataType::BFLOAT16 || x.dtype() == DataType::BFLOAT8_B,
+        "Input tensor must be FLOAT32, BFLOAT16, or BFLOAT8_B");
+    std::vector<Tensor> inputs{x};
+    std::shared_ptr<Data> w, b;
+    for (const auto* given : {&weight, &bias}) {
+        if (*given) {
+            const auto padded = (*given)->padded_shape();
+            DEMAND((*given)->layout() == Layout::TILE, "the emulation takes gamma and beta in tiles");
+            DEMAND(padded[-1] == x.padded_shape()[-1], x.padded_shape()[-1], " != ", padded[-1]);
+            DEMAND(padded[-2] == TILE, "Gamma tensor height must be TILE_HEIGHT (32), got: ", padded[-2]);
+            (given == &weight ? w : b) = Access::data(**given, op);
+            inputs.push_back(**given);
+        }
+    }
+    // Rows are normalised where they lie: their dtype is the result's.
+    auto out = create_device_tensor(tile_spec(x.logical_shape(), x.dtype()), device);
+    auto data = Access::data(x, op);
+    const Tiles t(x);
+    dispatch(op, key(inputs), inputs, out, [=] {
+        auto values = data->values;
+        for (std::size_t r = 0; r < t.stack * t.padded_rows; r++) {
+            float* row = &values[r * t.padded_cols];
+            float mean = 0, square = 0;
+            for (std::size_t c = 0; center && c < t.cols; c++) {
+                mean += row[c] / static_cast<float>(t.cols);
+            }
+            for (std::size_t c = 0; c < t.cols; c++) {
+                square += (row[c] - mean) * (row[c] - mean) / static_cast<float>(t.cols);
+            }
+            const float inverse = 1 / std::sqrt(square + epsilon);
+            for (std::size_t c = 0; c < t.padded_cols; c++) {
+                row[c] = (row[c] - mean) * inverse * (w ? w->values[c] : 1) + (b ? b->values[c] : 0);
+            }
+        }
+        return values;
+    });
+    return out;
+}
+
+}  // namespace
+
+Tensor add(
+    const Tensor& a, const Tensor& b, const std::optional<const DataType>& dtype, const Memory&,
+    const std::optional<Tensor>& output, Activations post, Activations lhs, Activations rhs) {
+    return binary("add", a, b, dtype, output, post, lhs, rhs, [](float x, float y) { return x + y; });
+}
+Tensor add(
+    const Tensor& a, float b, const std::optional<const DataType>& dtype, const Memory&,
+    const std::optional<Tensor>& output) {
+    return map("add", a, dtype.value_or(a.dtype()), output, b, [](float x, float y) { return x + y; });
+}
+Tensor subtract(
+    const Tensor& a, const Tensor& b, const std::optional<const DataType>& dtype, const Memory&,
+    const std::optional<Tensor>& output, Activations post, Activations lhs, Activations rhs) {
+    return binary("subtract", a, b, dtype, output, post, lhs, rhs, [](float x, float y) { return x - y; });
+}
+Tensor multiply(
+    const Tensor& a, const Tensor& b, const std::optional<const DataType>& dtype, const Memory&,
+    const std::optional<Tensor>& output, Activations post, Activations lhs, Activations rhs) {
+    return binary("multiply", a, b, dtype, output, post, lhs, rhs, [](float x, float y) { return x * y; });
+}
+Tensor multiply(
+    const Tensor& a, float b, const std::optional<const DataType>& dtype, const Memory&,
+    const std::optional<Tensor>& output) {
+    return map("multiply", a, dtype.value_or(a.dtype()), output, b, [](float x, float y) { return x * y; });
+}
+Tensor gelu(const Tensor& x, bool approximate, const Memory&, const std::optional<Tensor>& output) {
+    return map("gelu", x, x.dtype(), output, approximate, [](float x, float fast) { return gelu_of(x, fast != 0); });
+}
+Tensor silu(const Tensor& x, const Memory&, const std::optional<Tensor>& output) {
+    return map("silu", x, x.dtype(), output, 0, [](float x, float) { return x / (1 + std::exp(-x)); });
+}
+Tensor typecast(const Tensor& x, const DataType& dtype, const Memory&, const std::optional<Tensor>& output) {
+    return map("typecast", x, dtype, output, 0, [](float x, float) { return x; });
+}
+
+Tensor linear(
+    const Tensor& x, const Tensor& weight, const std::optional<const Tensor>& bias, bool transpose_a,
+    bool transpose_b, const std::optional<const MemoryConfig>&, std::optional<const DataType> dtype,
+    const std::optional<const operations::matmul::MatmulProgramConfig>&,
+    const std::optional<const Activation>& activation, Compute compute) {
+    auto* device = tiled("linear", {&x, &weight});
+    DEMAND(!transpose_a && !transpose_b, "the emulation multiplies operands as they are");
+    const auto shape = x.logical_shape(), w = weight.logical_shape();
+    DEMAND(
+        shape[-1] == w[-2], "The width of the first tensor must be equal to the height of the second tensor. Mismatch: width=",
+        shape[-1], " height=", w[-2]);
+    DEMAND(w.volume() == std::size_t{w[-1]} * w[-2], "the emulation's weights are matrices");
+    DEMAND(
+        weight.dtype() != DataType::UINT32 && x.dtype() != DataType::UINT32, "linear multiplies floating point");
+    std::vector<Tensor> inputs{x, weight};
+    std::shared_ptr<Data> b;
+    if (bias) {
+        tiled("linear", {&*bias});
+        DEMAND(
+            bias->logical_shape()[-1] == w[-1] && bias->padded_shape()[-2] == TILE, "bias of ",
+            to_string(bias->logical_shape()), " for ", w[-1], " columns");
+        b = Access::data(*bias, "linear");
+        inputs.push_back(*bias);
+    }
+    std::vector<Unary> after;
+    if (activation) {
+        const auto* name = std::get_if<std::string>(&*activation);
+        DEMAND(!name || *name == "gelu" || *name == "silu", "unknown activation ", name ? *name : "");
+        after.push_back(
+            name ? Unary(*name == "gelu" ? UnaryOpType::GELU : UnaryOpType::SILU, 1) : std::get<UnaryWithParam>(*activation));
+    }
+    Shape result = shape;
+    result[-1] = w[-1];
+    auto out = create_device_tensor(tile_spec(result, dtype.value_or(x.dtype())), device);
+    auto a = Access::data(x, "linear"), m = Access::data(weight, "linear");
+    const Tiles tx(x), tw(weight);
+    const auto setup = config(compute);
+    dispatch("linear", key(inputs) + key({out}) + std::to_string(after.size()), inputs, out, [=] {
+        const auto left = factor(a->values, setup.math_fidelity, false), right = factor(m->values, setup.math_fidelity, true);
+        const std::size_t rows = tx.stack * tx.padded_rows;
+        std::vector<float> values(rows * tw.padded_cols);
+        product(left.data(), right.data(), values.data(), rows, tx.padded_cols, tw.padded_cols, setup.fp32_dest_acc_en);
+        for (std::size_t i = 0; i < values.size(); i++) {
+            values[i] += b ? b->values[i % tw.padded_cols] : 0;
+            activate(after, values[i]);
+        }
+        return values;
+    });
+    return out;
+}
+
+Tensor rms_norm(
+    const Tensor& x, float epsilon, const std::optional<const Tensor>& weight, const std::optional<const Tensor>& bias,
+    const std::optional<const Tensor>& residual, const Memory&,
+    const std::optional<const prim::LayerNormProgramConfig>&, Compute) {
+    DEMAND(!residual, "the emulation has no fused residual");
+    return norm("rms_norm", false, x, epsilon, weight, bias);
+}
+Tensor layer_norm(
+    const Tensor& x, float epsilon, const std::optional<const Tensor>& weight, const std::optional<const Tensor>& bias,
+    const std::optional<const Tensor>& residual, const Memory&,
+    const std::optional<const prim::LayerNormProgramConfig>&, Compute) {
+    DEMAND(!residual, "the emulation has no fused residual");
+    return norm("layer_norm", true, x, epsilon, weight, bias);
+}
+
+namespace transformer {
+
+Tensor scaled_dot_product_attention(
+    const Tensor& q, const Tensor& k, const Tensor& v, const std::optional<Tensor>& mask, bool is_causal,
+    std::optional<float> scale, std::optional<uint32_t>, const Memory&,
+    std::optional<operations::transformer::SDPAProgramConfig> program, std::optional<DeviceComputeKernelConfig>) {
+    auto* device = tiled("SDPA", {&q, &k, &v});
+    const auto qs = q.logical_shape(), ks = k.logical_shape(), vs = v.logical_shape();
+    for (const auto* tensor : {&q, &k, &v}) {
+        DEMAND(
+            tensor->dtype() == DataType::BFLOAT16 || tensor->dtype() == DataType::BFLOAT8_B ||
+                tensor->dtype() == DataType::BFLOAT4_B,
+            "Data type of input tensor must be BFLOAT16, BFLOAT8_B, or BFLOAT4_B");
+        DEMAND(
+            tensor->logical_shape()[3] == tensor->padded_shape()[3],
+            "Padding is not supported on the head_dim dimension");
+    }
+    DEMAND(!is_causal, "the emulation has no causal attention");
+    DEMAND(ks == vs, "K and V shapes must match");
+    DEMAND(qs[0] == ks[0] && qs[3] == ks[3], "Q and K batch and head_dim must match: ", to_string(qs), " and ", to_string(ks));
+    DEMAND(qs[1] >= ks[1] && qs[1] % ks[1] == 0, "Q num_heads must be >= K num_heads and divisible by K num_heads");
+    const std::size_t q_chunk = program ? program->q_chunk_size : 32, k_chunk = program ? program->k_chunk_size : 32;
+    DEMAND(q_chunk % TILE == 0 && k_chunk % TILE == 0 && q_chunk > 0 && k_chunk > 0, "chunk sizes must be whole tiles");
+    if (program) {
+        const auto have = device->compute_with_storage_grid_size(), want = program->compute_with_storage_grid_size;
+        DEMAND(
+            want.x <= have.x && want.y <= have.y && want.x * want.y > 0, "Provided grid must not exceed device grid: ",
+            want.x, "x", want.y, " of ", have.x, "x", have.y);
+    }
+    const std::size_t width = qs[3];
+    // Circular buffers of one core: q, double-buffered k, v and mask, scores, two outputs.
+    const std::size_t buffers = 2 * (q_chunk * width * 3 + 4 * k_chunk * width + 3 * q_chunk * k_chunk);
+    DEMAND(
+        buffers <= device->l1_size_per_core(), "Statically allocated circular buffers grow to ", buffers,
+        " B which is beyond max L1 size of ", device->l1_size_per_core(), " B");
+    std::vector<Tensor> inputs{q, k, v};
+    std::shared_ptr<Data> m;
+    std::size_t mask_matrix = 0, mask_batches = 1;
+    if (mask) {
+        tiled("SDPA", {&*mask});
+        const auto ms = mask->logical_shape();
+        DEMAND(
+            mask->dtype() != DataType::FLOAT32 && mask->dtype() != DataType::UINT32,
+            "When mask is provided to SDPA, it must be in BF16, BFP8, or BFP4 dataformat");
+        DEMAND(ms[0] == 1 || ms[0] == qs[0], "Mask batch dim must either be 1 or match Q batch dimension");
+        DEMAND(ms[1] == 1, "the emulation's masks are the same for all heads");
+        DEMAND(ms[2] == qs[2], "Mask sequence length must match Q sequence length: ", ms[2], " and ", qs[2]);
+        DEMAND(ms[3] == ks[2], "Mask sequence length must match K sequence length: ", ms[3], " and ", ks[2]);
+        DEMAND(
+            qs[2] % q_chunk == 0,
+            "If mask is provided, Q sequence length must be divisible by q_chunk_size. Got q_seq_len: ", qs[2],
+            ", q_chunk_size: ", q_chunk);
+        DEMAND(
+            ks[2] % k_chunk == 0,
+            "If mask is provided, K sequence length must be divisible by k_chunk_size. Got k_seq_len: ", ks[2],
+            ", k_chunk_size: ", k_chunk);
+        m = Access::data(*mask, "SDPA");
+        inputs.push_back(*mask);
+        mask_matrix = Tiles(*mask).matrix();
+        mask_batches = ms[0];
+    }
+    auto out = create_device_tensor(tile_spec(qs, q.dtype()), device);
+    auto qd = Access::data(q, "SDPA"), kd = Access::data(k, "SDPA"), vd = Access::data(v, "SDPA");
+    const Tiles tq(q), tk(k);
+    const float factor = scale.value_or(1 / std::sqrt(static_cast<float>(width)));
+    dispatch("SDPA", key(inputs) + std::to_string(q_chunk) + "," + std::to_string(k_chunk), inputs, out, [=] {
+        std::vector<float> values(qd->values.size()), scores(tk.rows);
+        for (std::size_t head = 0; head < tq.stack; head++) {
+            const std::size_t batch = head / qs[1], shared = batch * ks[1] + head % qs[1] * ks[1] / qs[1];
+            const float* keys = &kd->values[shared * tk.matrix()];
+            const float* held = &vd->values[shared * tk.matrix()];
+            for (std::size_t r = 0; r < tq.padded_rows; r++) {
+                const float* query = &qd->values[(head * tq.padded_rows + r) * width];
+                float most = -std::numeric_limits<float>::infinity(), sum = 0;
+                for (std::size_t j = 0; j < tk.rows; j++) {
+                    float score = 0;
+                    for (std::size_t d = 0; d < width; d++) {
+                        score += query[d] * keys[j * width + d];
+                    }
+                    // The mask is added to what the scale is then applied to: large and negative either way.
+                    score = score * factor +
+                            (m ? m->values[(mask_batches == 1 ? 0 : batch) * mask_matrix + r * tk.padded_rows + j] : 0);
+                    scores[j] = score;
+                    most = std::max(most, score);
+                }
+                for (float& score : scores) {
+                    score = std::exp(score - most);
+                    sum += score;
+                }
+                float* row = &values[(head * tq.padded_rows + r) * width];
+                for (std::size_t j = 0; j < tk.rows; j++) {
+                    // Probabilities meet V in the compute dtype.
+                    const float p = static_cast<float>(bfloat16(scores[j]));
+                    for (std::size_t d = 0; d < width; d++) {
+                        row[d] += p * held[j * width + d];
+                    }
+                }
+                for (std::size_t d = 0; d < width; d++) {
+                    row[d] /= sum;
+                }
+            }
+        }
+        return values;
+    });
+    return out;
+}
+
+}  // namespace transformer
+
+namespace experimental {
+
+Tensor rotary_embedding(
+    const Tensor& x, const Tensor& cos, const Tensor& sin, std::optional<uint32_t> token_index, const Memory&, Compute) {
+    auto* device = tiled("rotary embedding", {&x, &cos, &sin});
+    const auto shape = x.padded_shape(), table = cos.padded_shape();
+    DEMAND(shape[-1] % (TILE * 2) == 0, "Input X dimension (", shape[-1], ") must be divisible by 64 for tiling.");
+    DEMAND(!token_index, "the emulation rotates whole sequences");
+    DEMAND(table == sin.padded_shape() && cos.dtype() == sin.dtype(), "Cos and Sin dims must match");
+    DEMAND(table[0] == 1 && table[1] == 1 && table[-1] == shape[-1], "Cosine cache dimensions must match input dimensions.");
+    DEMAND(table[-2] >= shape[-2], "Cosine cache dimensions must cover the sequence length.");
+    auto out = create_device_tensor(tile_spec(x.logical_shape(), x.dtype()), device);
+    auto data = Access::data(x, "rotary embedding"), c = Access::data(cos, "rotary embedding"), s = Access::data(sin, "rotary embedding");
+    const Tiles t(x);
+    dispatch("rotary_embedding", key({x, cos}), {x, cos, sin}, out, [=] {
+        std::vector<float> values(data->values.size());
+        const std::size_t half = t.padded_cols / 2;
+        for (std::size_t r = 0; r < t.stack * t.padded_rows; r++) {
+            const std::size_t angle = r % t.padded_rows * t.padded_cols;
+            const float* row = &data->values[r * t.padded_cols];
+            for (std::size_t d = 0; d < t.padded_cols; d++) {
+                const float other = d < half ? -row[d + half] : row[d - half];
+                values[r * t.padded_cols + d] = row[d] * c->values[angle + d] + other * s->values[angle + d];
+            }
+        }
+        return values;
+    });
+    return out;
+}
+
+}  // namespace experimental
+}  // namespace ttnn

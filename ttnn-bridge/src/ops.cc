@@ -1,0 +1,144 @@
+// Every call of a TTNN operation: what changes from release to release changes here.
+#include "inner.hpp"
+
+#include <optional>
+#include <tuple>
+
+namespace pi0rt::ttnn {
+
+namespace {
+
+using Maybe = std::optional<metal::Tensor>;
+using MaybeDtype = std::optional<const metal::DataType>;
+
+const metal::Tensor& of(const Tensor& tensor) { return tensor.inner->tensor; }
+
+sdk::DeviceComputeKernelConfig config(const metal::Tensor& x, const Compute& compute) {
+    MathFidelity fidelity = MathFidelity::HiFi4;
+    switch (compute.fidelity) {
+        case Fidelity::LoFi: fidelity = MathFidelity::LoFi; break;
+        case Fidelity::HiFi2: fidelity = MathFidelity::HiFi2; break;
+        case Fidelity::HiFi3: fidelity = MathFidelity::HiFi3; break;
+        default: break;
+    }
+    return sdk::init_device_compute_kernel_config(
+        x.device()->arch(), std::nullopt, fidelity, compute.approximate, compute.f32_accumulate,
+        compute.l1_accumulate);
+}
+
+}  // namespace
+
+Handle tilize(const Tensor& x) { return wrap(sdk::to_layout(of(x), metal::Layout::TILE)); }
+
+Handle transpose(const Tensor& x) { return wrap(sdk::transpose(of(x), -2, -1)); }
+
+Handle typecast(const Tensor& x, Dtype dtype) { return wrap(sdk::typecast(of(x), dtype_of(dtype))); }
+
+Handle reshape(const Tensor& x, Dims dims) { return wrap(sdk::reshape(of(x), shape_of(dims))); }
+
+Handle slice(const Tensor& x, Dims begins, Dims ends) {
+    return wrap(sdk::slice(of(x), begins, ends, Dims{1, 1, 1, 1}));
+}
+
+Handle concat(const Tensor& a, const Tensor& b, int32_t dim) {
+    return wrap(sdk::concat(std::vector<metal::Tensor>{of(a), of(b)}, dim));
+}
+
+Handle embedding(const Tensor& ids, const Tensor& table) {
+    return wrap(sdk::embedding(of(ids), of(table), std::nullopt, metal::Layout::TILE));
+}
+
+Handle add(const Tensor& a, const Tensor& b, Dtype dtype) {
+    return wrap(sdk::add(of(a), of(b), MaybeDtype(dtype_of(dtype))));
+}
+
+void add_into(const Tensor& a, const Tensor& b, Tensor& out) {
+    sdk::add(of(a), of(b), std::nullopt, std::nullopt, Maybe(of(out)));
+}
+
+Handle subtract(const Tensor& a, const Tensor& b) { return wrap(sdk::subtract(of(a), of(b))); }
+
+void subtract_into(const Tensor& a, const Tensor& b, Tensor& out) {
+    sdk::subtract(of(a), of(b), std::nullopt, std::nullopt, Maybe(of(out)));
+}
+
+Handle multiply(const Tensor& a, const Tensor& b, Dtype dtype) {
+    return wrap(sdk::multiply(of(a), of(b), MaybeDtype(dtype_of(dtype))));
+}
+
+Handle scale(const Tensor& a, float factor) { return wrap(sdk::multiply(of(a), factor)); }
+
+void scale_into(const Tensor& a, float factor, Tensor& out) {
+    sdk::multiply(of(a), factor, std::nullopt, std::nullopt, Maybe(of(out)));
+}
+
+Handle activate(const Tensor& x, Activation activation) {
+    return activation == Activation::Silu ? wrap(sdk::silu(of(x)))
+                                          : wrap(sdk::gelu(of(x), activation == Activation::FastGelu));
+}
+
+Handle linear(
+    const Tensor& x, const Tensor& weight, const Tensor* bias, Activation activation, Dtype dtype,
+    const Compute& compute) {
+    std::optional<const metal::Tensor> b;
+    if (bias) {
+        b.emplace(of(*bias));
+    }
+    std::optional<const sdk::Activation> fused;
+    switch (activation) {
+        case Activation::None: break;
+        case Activation::Silu: fused.emplace(std::string("silu")); break;
+        case Activation::Gelu: fused.emplace(sdk::UnaryWithParam(sdk::UnaryOpType::GELU, 0.0f)); break;
+        default: fused.emplace(sdk::UnaryWithParam(sdk::UnaryOpType::GELU, 1.0f)); break;
+    }
+    return wrap(sdk::linear(
+        of(x), of(weight), b, false, false, std::nullopt, dtype_of(dtype), std::nullopt, fused,
+        config(of(x), compute)));
+}
+
+Handle rms_norm(const Tensor& x, const Tensor& weight, float epsilon, const Compute& compute) {
+    return wrap(sdk::rms_norm(
+        of(x), epsilon, of(weight), std::nullopt, std::nullopt, std::nullopt, std::nullopt, config(of(x), compute)));
+}
+
+Handle layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, float epsilon, const Compute& compute) {
+    return wrap(sdk::layer_norm(
+        of(x), epsilon, of(weight), of(bias), std::nullopt, std::nullopt, std::nullopt, config(of(x), compute)));
+}
+
+Handle rotary(const Tensor& x, const Tensor& cos, const Tensor& sin, const Compute& compute) {
+    return wrap(sdk::experimental::rotary_embedding(
+        of(x), of(cos), of(sin), std::nullopt, std::nullopt, config(of(x), compute)));
+}
+
+void split_heads(const Tensor& fused, uint32_t queries, uint32_t keys, Handle& q, Handle& k, Handle& v) {
+    auto [a, b, c] =
+        sdk::experimental::nlp_create_qkv_heads(of(fused), std::nullopt, queries, keys, false, std::nullopt);
+    q = wrap(std::move(a));
+    k = wrap(std::move(b));
+    v = wrap(std::move(c));
+}
+
+Handle join_heads(const Tensor& x) { return wrap(sdk::experimental::nlp_concat_heads(of(x))); }
+
+Handle attention(
+    const Tensor& q, const Tensor& k, const Tensor& v, const Tensor* mask, float scale, const Chunks& chunks,
+    const Compute& compute) {
+    Maybe hidden;
+    if (mask) {
+        hidden.emplace(of(*mask));
+    }
+    const sdk::operations::transformer::SDPAProgramConfig program{
+        .compute_with_storage_grid_size = of(q).device()->compute_with_storage_grid_size(),
+        .sub_core_grids = std::nullopt,
+        .q_chunk_size = chunks.queries,
+        .k_chunk_size = chunks.keys,
+        .exp_approx_mode = chunks.approximate_exp};
+    return wrap(sdk::transformer::scaled_dot_product_attention(
+        of(q), of(k), of(v), hidden, /*is_causal=*/false, scale, std::nullopt, std::nullopt, program,
+        config(of(q), compute)));
+}
+
+void fill_cache(Tensor& cache, const Tensor& rows) { sdk::fill_cache(of(cache), of(rows), 0); }
+
+}  // namespace pi0rt::ttnn
