@@ -112,11 +112,19 @@ impl Words {
     #[inline]
     pub fn write_f32(&self, start: usize, from: &[f32]) {
         assert!(start <= self.len && from.len().div_ceil(2) <= self.len - start);
+        // Whole lines as lines, and what is left as any other words: an access of another size to a
+        // word that the peer loads atomically would be a race.
+        let (lines, rest) = from.split_at(from.len() / 16 * 16);
         // SAFETY: within the words, which are as the floats are, little-endian, and mapped writable
         // as for `store`. The peer may read meanwhile.
         unsafe {
             let into = self.base.add(start).cast::<u8>();
-            super::copy::copy_in(from.as_ptr().cast(), into, size_of_val(from));
+            super::copy::copy_in(lines.as_ptr().cast(), into, size_of_val(lines));
+        }
+        for (i, pair) in rest.chunks(2).enumerate() {
+            let high = pair.get(1).map_or(0, |value| value.to_bits());
+            let word = u64::from(pair[0].to_bits()) | u64::from(high) << 32;
+            self.word(start + lines.len() / 2 + i).store(word, Ordering::Relaxed);
         }
     }
 
