@@ -43,6 +43,9 @@ pub enum ClientError {
         /// Sizes of now.
         is: String,
     },
+    /// What was asked over the socket may have been lost with the daemon of before.
+    #[error("daemon was restarted while it was asked something: reconnect")]
+    LostRequest,
     /// No daemon there.
     #[error("no daemon: {0}")]
     Connect(#[from] ConnectError),
@@ -153,7 +156,7 @@ impl ClientError {
             ClientError::Busy => Status::Busy,
             ClientError::Timeout { .. } => Status::Timeout,
             ClientError::Gone => Status::Gone,
-            ClientError::Restarted => Status::Restarted,
+            ClientError::Restarted | ClientError::LostRequest => Status::Restarted,
             ClientError::Stale => Status::Stale,
             ClientError::Observer { .. } => Status::Observer,
             ClientError::Changed { .. } => Status::Refused,

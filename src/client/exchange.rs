@@ -197,7 +197,8 @@ impl Exchange {
             corrupt => ClientError::Ring(corrupt),
         })?;
         self.next_ticket += 1;
-        if self.outstanding == 0 {
+        // Answers that are here already, but not given out, are not waited for.
+        if !self.waits() {
             self.quiet_ns = now;
         }
         self.outstanding += 1;
@@ -259,16 +260,10 @@ impl Exchange {
     /// Takes the place of an exchange whose daemon is gone: tickets go on, answers that have come
     /// are kept, and those that won't come are answered with GONE.
     pub fn inherit(&mut self, old: &mut Exchange) {
-        let mut room = self.aside.capacity();
-        loop {
-            match old.pop() {
-                Ok(Some(completion)) if room > 0 => {
-                    room -= 1;
-                    old.aside.push_back(completion);
-                }
-                // What a daemon left half done or wrongly is answered like what it left undone.
-                _ => break,
-            }
+        // Each one frees a slot, so there is an end. What a daemon left half done or wrongly is answered
+        // like what it left undone.
+        while let Ok(Some(completion)) = old.pop() {
+            old.aside.push_back(completion);
         }
         self.next_ticket = old.next_ticket;
         self.outstanding = old.outstanding;
@@ -287,5 +282,73 @@ impl Exchange {
         self.aside.extend(old.aside.iter().copied());
         self.aside.extend(lost);
         self.aside.make_contiguous()[first..].sort_by_key(|completion| completion.ticket);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::event::{EventfdFlags, eventfd};
+
+    use super::*;
+    use crate::shm::{Geometry, Writer};
+
+    /// An exchange of 8 slots, and the daemon's end of its completions.
+    fn exchange(entries: u32) -> (Exchange, Producer) {
+        let sizes = Geometry {
+            cameras: 0,
+            frame_bytes: 1,
+            state_dim: 1,
+            horizon: 1,
+            action_dim: 1,
+            slots: 8,
+            entries,
+        };
+        let layout = Layout::plan(sizes).unwrap();
+        // Both sides write here, through the one mapping.
+        let segment = |len: u32| Arc::new(Segment::create("test", len as usize, Writer::Daemon).unwrap());
+        let control = segment(layout.control_bytes);
+        let observation = segment(layout.observation_bytes);
+        let results = segment(layout.results_bytes);
+        let words = |segment, region| Layout::words(segment, region).unwrap();
+        let completions =
+            Producer::new(words(&results, layout.completions), words(&control, layout.completion_head));
+        let bell = Bell::new(words(&results, layout.need_wakeup), eventfd(0, EventfdFlags::CLOEXEC).unwrap());
+        (Exchange::new(layout, [&control, &observation, &results], bell).unwrap(), completions)
+    }
+
+    fn push(exchange: &mut Exchange, now: u64) -> (u64, u32) {
+        let slot = exchange.acquire().unwrap();
+        let observation = Observation { slot, ..Observation::default() };
+        (exchange.push(&observation, now).unwrap(), slot)
+    }
+
+    #[test]
+    fn a_smaller_ring_inherits_every_answer() {
+        let (mut old, mut daemon) = exchange(8);
+        for _ in 0..6 {
+            let (ticket, slot) = push(&mut old, 1);
+            let answer = Completion { ticket, slot, chunk: ticket, ..Completion::default() };
+            daemon.push(&answer.to_words()).unwrap();
+        }
+        push(&mut old, 1);
+        let (mut fresh, _) = exchange(2);
+        fresh.inherit(&mut old);
+        let got = std::iter::from_fn(|| fresh.kept(None));
+        let got = got.map(|kept| (kept.ticket, kept.status)).collect::<Vec<_>>();
+        let gone = (7, Status::Gone as i32);
+        assert_eq!(got, (1..=6).map(|ticket| (ticket, 0)).chain([gone]).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn answers_not_given_out_yet_do_not_make_the_next_one_late() {
+        let (mut old, _) = exchange(8);
+        push(&mut old, 1);
+        let (mut fresh, _) = exchange(8);
+        fresh.inherit(&mut old);
+        push(&mut fresh, 5_000);
+        assert_eq!(fresh.quiet_ns, 5_000);
+        // From the one that has been waited for longest.
+        push(&mut fresh, 6_000);
+        assert_eq!(fresh.quiet_ns, 5_000);
     }
 }

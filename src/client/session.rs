@@ -37,6 +37,10 @@ pub struct Client {
     stale_after_ns: u64,
     stats: Words,
     closed: bool,
+    /// Requests that were given up and may be answered yet.
+    late_replies: u32,
+    /// Whether a daemon ended with a request that is never answered, or is by the next one.
+    lost_request: bool,
     reply_timeout_ns: u64,
     socket: OwnedFd,
     welcome: Welcome,
@@ -89,6 +93,8 @@ impl Client {
             stale_after_ns: options.stale_after_ns,
             stats: words(layout.stats)?,
             closed: false,
+            late_replies: 0,
+            lost_request: false,
             reply_timeout_ns: or(options.reply_timeout_ns, REPLY_TIMEOUT_NS),
             socket,
             welcome,
@@ -162,12 +168,35 @@ impl Client {
     }
 
     fn ask(&mut self, request: &Request) -> Result<Reply, ClientError> {
+        if self.lost_request {
+            return Err(ClientError::LostRequest);
+        }
         match send(self.socket.as_fd(), &request.encode()) {
             Ok(()) => {}
             Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET) => return Err(ClientError::Gone),
             Err(errno) => return Err(ClientError::System { call: "send", errno }),
         }
-        Ok(reply(&self.socket, self.reply_timeout_ns)?.0)
+        let deadline = now_ns().saturating_add(self.reply_timeout_ns);
+        loop {
+            let left = deadline.saturating_sub(now_ns());
+            match reply(&self.socket, left.min(NAP_NS)) {
+                // Of a request that was given up.
+                Ok(_) if self.late_replies > 0 => self.late_replies -= 1,
+                Ok((reply, _)) => return Ok(reply),
+                Err(ClientError::Refused(_)) if self.late_replies > 0 => self.late_replies -= 1,
+                Err(ClientError::Timeout { .. }) if left > NAP_NS => {
+                    if self.pulse.feel(now_ns()) == Life::Restarted {
+                        self.lost_request = true;
+                        return Err(ClientError::LostRequest);
+                    }
+                }
+                Err(ClientError::Timeout { .. }) => {
+                    self.late_replies += 1;
+                    return Err(ClientError::Timeout { ns: self.reply_timeout_ns });
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Takes a free observation slot. Real-time safe.
@@ -219,17 +248,21 @@ impl Client {
     }
 
     #[inline]
-    fn check_life(&self, now: u64) -> Result<(), ClientError> {
+    fn check_life(&mut self, now: u64) -> Result<(), ClientError> {
         self.alive(self.pulse.feel(now))
     }
 
     #[inline]
-    fn alive(&self, life: Life) -> Result<(), ClientError> {
+    fn alive(&mut self, life: Life) -> Result<(), ClientError> {
         match life {
             _ if self.closed => Err(ClientError::Gone),
             Life::Serving => Ok(()),
             Life::Gone => Err(ClientError::Gone),
-            Life::Restarted => Err(ClientError::Restarted),
+            Life::Restarted => {
+                // Said once: from now on this is the daemon.
+                self.welcome.epoch = self.pulse.adopt();
+                Err(ClientError::Restarted)
+            }
         }
     }
 

@@ -18,6 +18,8 @@ pub use status::Status;
 
 /// Descriptors that come with a welcome: control, observation and results segment, eventfd.
 pub const WELCOME_FDS: usize = 4;
+/// Most descriptors of any message.
+const MAX_FDS: usize = 8;
 
 /// The daemon's socket where none is named: `$PI0RT_SOCKET`, else `/run/pi0rt/pi0rt.sock`.
 pub fn default_socket() -> PathBuf {

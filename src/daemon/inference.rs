@@ -103,6 +103,19 @@ impl<E: Engine> Inference<E> {
         }
     }
 
+    /// Instructions of a session that another daemon has served, in their order.
+    ///
+    /// # Errors
+    /// The first that this policy doesn't take.
+    #[allow(clippy::type_complexity)]
+    pub fn restore(&mut self, texts: Vec<String>) -> Result<Vec<(String, Arc<E::Prompt>)>, EngineError> {
+        let restore = |text: String| {
+            let (prompt, _) = self.engine.prompt(&text)?;
+            Ok((text, Arc::new(prompt)))
+        };
+        texts.into_iter().map(restore).collect()
+    }
+
     /// Serves until the table says to stop; then everything that was submitted is answered.
     ///
     /// # Errors
@@ -208,6 +221,11 @@ impl<E: Engine> Inference<E> {
                 let Some(session) = table.session(id) else { return };
                 let reply = match made {
                     Ok((prompt, truncated)) => {
+                        if let Some(Err(error)) =
+                            session.record.as_mut().map(|record| record.add_prompt(&text))
+                        {
+                            session.fault = Some(format!("its record can't be written to: {error}"));
+                        }
                         session.prompts.push((text, Arc::new(prompt)));
                         Reply::PromptReady { prompt_id: session.prompts.len() as u32, truncated }
                     }

@@ -1,11 +1,12 @@
 //! The daemon's side of one session's shared memory.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::io::Errno;
 
 use super::engine::EngineError;
+use super::owed::Owed;
 use crate::control::{Status, WELCOME_FDS};
 use crate::policy::{Frame, PixelFormat};
 use crate::shm::clock::now_ns;
@@ -29,6 +30,8 @@ pub(super) enum LaneError {
     Segment(#[from] SegmentError),
     #[error("eventfd: {0}")]
     Eventfd(Errno),
+    #[error(transparent)]
+    Ring(#[from] RingError),
 }
 
 /// Private memory that observations are copied to: as large as the largest session needs.
@@ -80,45 +83,97 @@ pub(super) struct Lane {
     segments: [Arc<Segment>; 3],
     /// The newest submission, if its turn hasn't come.
     pub pending: Option<Submission>,
-    in_flight: bool,
+    /// Its number in the ring.
+    pending_number: u64,
+    /// The number of the submission that is worked on.
+    in_flight: Option<u64>,
+    owed: Owed,
     /// When an observation was answered last; 0: none was.
     pub answered_ns: u64,
 }
 
 impl Lane {
-    pub fn new(geometry: Geometry, epoch: u64) -> Result<Lane, LaneError> {
+    /// Makes a session's segments. `kept`: a daemon that comes after may go on with them.
+    pub fn new(geometry: Geometry, epoch: u64, kept: bool) -> Result<Lane, LaneError> {
         let layout = Layout::plan(geometry)?;
         let create = |name, len: u32, writer| Segment::create(name, len as usize, writer).map(Arc::new);
+        let writer = if kept { Writer::Daemons } else { Writer::Daemon };
         let control = create("pi0rt-control", layout.control_bytes, Writer::Client)?;
         let observation = create("pi0rt-observation", layout.observation_bytes, Writer::Client)?;
-        let results = create("pi0rt-results", layout.results_bytes, Writer::Daemon)?;
+        let results = create("pi0rt-results", layout.results_bytes, writer)?;
+        Self::over(layout, epoch, [control, observation, results], kept, None)
+    }
+
+    /// Goes on with segments and doorbell of a daemon of before. What that has taken and not answered is
+    /// answered with RESTARTED; what is still in the ring will be taken.
+    ///
+    /// # Errors
+    /// Segments of other sizes, a client that corrupted its ring.
+    pub fn resume(
+        geometry: Geometry,
+        epoch: u64,
+        [control, observation, results]: [OwnedFd; 3],
+        eventfd: OwnedFd,
+    ) -> Result<Lane, LaneError> {
+        let layout = Layout::plan(geometry)?;
+        let resume =
+            |name, fd, len: u32, writer| Segment::resume(name, fd, len as usize, writer).map(Arc::new);
+        let segments = [
+            resume("pi0rt-control", control, layout.control_bytes, Writer::Client)?,
+            resume("pi0rt-observation", observation, layout.observation_bytes, Writer::Client)?,
+            resume("pi0rt-results", results, layout.results_bytes, Writer::Daemons)?,
+        ];
+        let mut lane = Self::over(layout, epoch, segments, true, Some(eventfd))?;
+        let left = lane.owed.left(lane.submissions.taken(), lane.completions.tail());
+        for (number, submission) in left {
+            // The client polls by itself: it has been told that the daemon is another one.
+            let _ = lane.answer(&submission, number, Status::Restarted, [0, now_ns()], 0)?;
+        }
+        Ok(lane)
+    }
+
+    fn over(
+        layout: Layout,
+        epoch: u64,
+        [control, observation, results]: [Arc<Segment>; 3],
+        kept: bool,
+        eventfd: Option<OwnedFd>,
+    ) -> Result<Lane, LaneError> {
+        let geometry = layout.geometry;
         let words = |segment: &Arc<Segment>, region| {
             Layout::words(segment, region).expect("a planned layout lies within its segments")
         };
         let heads = Region { offset: 0, len: layout.observation_bytes };
+        let need_wakeup = words(&results, layout.need_wakeup);
         Ok(Lane {
-            submissions: Consumer::new(
+            // Segments that were just made are all zeros: that is where to begin.
+            submissions: Consumer::resume(
                 words(&control, layout.submissions),
                 words(&results, layout.submission_head),
             ),
-            completions: Producer::new(
+            completions: Producer::resume(
                 words(&results, layout.completions),
                 words(&control, layout.completion_head),
             ),
-            sleeper: Sleeper::new(words(&results, layout.need_wakeup)).map_err(LaneError::Eventfd)?,
+            sleeper: match eventfd {
+                Some(eventfd) => Sleeper::resume(need_wakeup, eventfd),
+                None => Sleeper::new(need_wakeup).map_err(LaneError::Eventfd)?,
+            },
             heart: Heart::new(words(&results, layout.liveness), epoch),
-            latest: LatestWriter::new(
+            latest: LatestWriter::resume(
                 words(&results, layout.latest),
                 words(&results, layout.chunks),
                 geometry.values(),
             ),
+            owed: Owed::new(kept.then(|| words(&results, layout.notes()))),
             want_event: words(&control, layout.want_event),
             heads: words(&observation, heads),
-            stats: StatsWriter::new(words(&results, layout.stats)),
+            stats: StatsWriter::resume(words(&results, layout.stats)),
             segments: [control, observation, results],
             layout,
             pending: None,
-            in_flight: false,
+            pending_number: 0,
+            in_flight: None,
             answered_ns: 0,
         })
     }
@@ -126,6 +181,12 @@ impl Lane {
     /// What goes to the client with the welcome.
     pub fn fds(&self) -> [BorrowedFd<'_>; WELCOME_FDS] {
         let segment = |i: usize| self.segments[i].fd().expect("the daemon made the segment");
+        [segment(0), segment(1), segment(2), self.sleeper.fd()]
+    }
+
+    /// What the daemon that comes after needs of it: control, observation and results segment, doorbell.
+    pub fn own_fds(&self) -> [BorrowedFd<'_>; WELCOME_FDS] {
+        let segment = |i: usize| self.segments[i].own_fd().expect("a daemon made the segment");
         [segment(0), segment(1), segment(2), self.sleeper.fd()]
     }
 
@@ -151,17 +212,21 @@ impl Lane {
             if !self.submissions.is_ready() {
                 break;
             }
-            let owed = u64::from(self.pending.is_some()) + u64::from(self.in_flight);
+            let owed = u64::from(self.pending.is_some()) + u64::from(self.in_flight.is_some());
             if self.completions.room(owed + 1)? < owed + 1 {
                 break;
             }
-            let Some(words) = self.submissions.pop() else { break };
+            let Some(words) = self.submissions.peek() else { break };
             let submission = Submission::from_words(&words);
             self.prefetch(&submission);
+            let number = self.submissions.taken();
+            // In this order: a daemon that ends in between leaves nothing to be answered twice.
+            events |= self.answer_pending(Status::Superseded)?;
+            self.owed.pending(number, &submission);
+            self.submissions.advance();
             self.stats.count(Count::Submitted);
-            if let Some(older) = self.pending.replace(submission) {
-                events |= self.answer(&older, Status::Superseded, [0, now_ns()], 0)?;
-            }
+            self.pending = Some(submission);
+            self.pending_number = number;
         }
         Ok(events)
     }
@@ -187,8 +252,14 @@ impl Lane {
     /// Takes the pending submission to work on it.
     pub fn begin(&mut self) -> Option<Submission> {
         let submission = self.pending.take()?;
-        self.in_flight = true;
+        self.in_flight = Some(self.pending_number);
+        self.owed.begun(self.pending_number, &submission);
         Some(submission)
+    }
+
+    fn answer_pending(&mut self, status: Status) -> Result<Events, RingError> {
+        let Some(submission) = self.pending.take() else { return Ok(Events(false)) };
+        self.answer(&submission, self.pending_number, status, [0, now_ns()], 0)
     }
 
     /// Answers the submission that was begun: publishes its chunk, or says why there is none.
@@ -201,7 +272,7 @@ impl Lane {
         started_ns: u64,
         result: Result<&[f32], Status>,
     ) -> Result<Events, RingError> {
-        self.in_flight = false;
+        let number = self.in_flight.take().unwrap_or_default();
         let finished_ns = now_ns();
         let (status, chunk) = match result {
             Ok(actions) => {
@@ -219,12 +290,13 @@ impl Lane {
             }
             Err(status) => (status, 0),
         };
-        self.answer(submission, status, [started_ns, finished_ns], chunk)
+        self.answer(submission, number, status, [started_ns, finished_ns], chunk)
     }
 
     fn answer(
         &mut self,
         submission: &Submission,
+        number: u64,
         status: Status,
         [started_ns, finished_ns]: [u64; 2],
         chunk: u64,
@@ -240,7 +312,9 @@ impl Lane {
             finished_ns,
         };
         self.count(submission, status, finished_ns);
+        self.owed.answering(number, self.completions.tail());
         self.completions.push(&completion.to_words())?;
+        self.owed.answered(number);
         self.answered_ns = finished_ns;
         if status == Status::Ok {
             self.record(&completion);
@@ -287,9 +361,7 @@ impl Lane {
     /// A client that corrupted its ring.
     pub fn abandon(&mut self) -> Result<Events, RingError> {
         let mut events = self.drain()?;
-        if let Some(submission) = self.pending.take() {
-            events |= self.answer(&submission, Status::Gone, [0, now_ns()], 0)?;
-        }
+        events |= self.answer_pending(Status::Gone)?;
         Ok(events)
     }
 
@@ -299,9 +371,7 @@ impl Lane {
     /// A client that corrupted its ring.
     pub fn reset(&mut self) -> Result<Events, RingError> {
         let mut events = self.drain()?;
-        if let Some(submission) = self.pending.take() {
-            events |= self.answer(&submission, Status::Superseded, [0, now_ns()], 0)?;
-        }
+        events |= self.answer_pending(Status::Superseded)?;
         self.latest.clear();
         Ok(events)
     }

@@ -8,8 +8,10 @@
 mod claim;
 mod engine;
 mod error;
+mod handover;
 mod inference;
 mod lane;
+mod owed;
 mod page;
 mod peer;
 mod policy;
@@ -19,6 +21,7 @@ mod table;
 pub use claim::Claim;
 pub use engine::{Engine, EngineError, Observation};
 pub use error::DaemonError;
+pub use handover::{Keeper, KeptSession};
 pub use page::{Report, ReportError, SessionReport};
 pub use policy::PolicyEngine;
 pub use server::{Daemon, Options, Stop};

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 
 use super::engine::Engine;
+use super::handover::{Identity, Keeper, KeptSession, Parts, Record};
 use super::inference::{Bells, Inference, Rules};
 use super::lane::Lane;
 use super::page::{Page, Report, SessionReport};
@@ -123,6 +124,7 @@ pub struct Daemon<E: Engine> {
     inference: Inference<E>,
     stop: Stop,
     page: Page,
+    keeper: Option<Box<dyn Keeper>>,
     // Last: the socket is removed when everything else is gone.
     claim: Claim,
 }
@@ -159,8 +161,66 @@ impl<E: Engine + 'static> Daemon<E> {
             options,
             stop,
             page,
+            keeper: None,
             claim,
         })
+    }
+
+    /// Has the sessions to come kept beyond this daemon's life.
+    pub fn keep_with(&mut self, keeper: Box<dyn Keeper>) {
+        self.keeper = Some(keeper);
+    }
+
+    /// Goes on with sessions that another daemon has served. One that can't be gone on with ends: its
+    /// client can open another.
+    pub fn adopt(&mut self, kept: Vec<KeptSession>) {
+        for KeptSession { name, fds } in kept {
+            match self.resume(fds) {
+                Ok(id) => log::info!("session {id} goes on"),
+                Err(reason) => {
+                    log::warn!("kept session {name}: {reason}");
+                    if let Some(keeper) = &mut self.keeper {
+                        keeper.release(&name);
+                    }
+                }
+            }
+        }
+    }
+
+    fn resume(&mut self, fds: Vec<OwnedFd>) -> Result<u64, String> {
+        let Parts { identity, record, prompts, segments, eventfd, socket } = Parts::of(fds)?;
+        let Identity { id, name, peer, opened_ns, geometry, policy } = identity;
+        let now = told(&self.policy);
+        if policy != now {
+            return Err(format!("its client knows the policy {policy}, this one is {now}"));
+        }
+        let prompts = self.inference.restore(prompts).map_err(|error| error.to_string())?;
+        // From here on its client sees this daemon.
+        let lane =
+            Lane::resume(geometry, self.epoch, segments, eventfd).map_err(|error| error.to_string())?;
+        let session = Session {
+            id,
+            name,
+            peer,
+            opened_ns,
+            begun: 0,
+            waiting_since: 0,
+            socket: Arc::new(socket),
+            lane,
+            prompts,
+            jobs: Default::default(),
+            record: Some(record),
+            fault: None,
+        };
+        let failed = |errno: Errno| {
+            session.lane.heart.stop();
+            format!("epoll_ctl: {errno}")
+        };
+        epoll::add(&self.epoll, &*session.socket, EventData::new_u64(id), EventFlags::IN).map_err(failed)?;
+        self.bells.add(&session).map_err(|error| error.to_string())?;
+        self.next_id = self.next_id.max(id + 1);
+        self.shared.lock().sessions.push(session);
+        Ok(id)
     }
 
     /// Serves until it is stopped.
@@ -181,6 +241,7 @@ impl<E: Engine + 'static> Daemon<E> {
             inference,
             stop,
             page,
+            keeper,
             claim,
         } = self;
         let ended = stop.clone();
@@ -221,6 +282,7 @@ impl<E: Engine + 'static> Daemon<E> {
             observers: HashMap::new(),
             next_id,
             page,
+            keeper,
         };
         control.write_page();
         let served = control.serve();
@@ -254,6 +316,7 @@ struct Control<P> {
     observers: HashMap<u64, Observer>,
     next_id: u64,
     page: Page,
+    keeper: Option<Box<dyn Keeper>>,
     /// What was written to it last.
     report: Report,
     /// When the hearts beat last; 0: they need not, there was no session.
@@ -514,7 +577,7 @@ impl<P> Control<P> {
         };
         let welcome = self.welcome(id, &lane);
         let peer = rustix::net::sockopt::socket_peercred(&socket);
-        let session = Session {
+        let mut session = Session {
             id,
             name: hello.name.clone(),
             peer: peer.map_or((0, 0), |peer| (peer.pid.as_raw_nonzero().get() as u32, peer.uid.as_raw())),
@@ -525,6 +588,7 @@ impl<P> Control<P> {
             lane,
             prompts: Vec::new(),
             jobs: Default::default(),
+            record: None,
             fault: None,
         };
         let failed = |what: &str, error: &dyn std::fmt::Display| Refusal {
@@ -532,10 +596,12 @@ impl<P> Control<P> {
             reason: format!("{what}: {error}"),
         };
         self.bells.add(&session).map_err(|error| failed("doorbell", &error))?;
+        self.keep(&mut session);
         let packet = Reply::Welcome(Box::new(welcome)).encode();
         let sent = send_with_fds(session.socket.as_fd(), &packet, &session.lane.fds());
         if let Err(errno) = sent {
             self.bells.remove(&session);
+            self.release(&session);
             return Err(failed("welcome", &errno));
         }
         log::info!("session {id} opened");
@@ -544,6 +610,35 @@ impl<P> Control<P> {
         self.bells.kick();
         self.write_page();
         Ok(())
+    }
+
+    /// Has a session kept, where somebody keeps sessions.
+    fn keep(&mut self, session: &mut Session<P>) {
+        let Some(keeper) = &mut self.keeper else { return };
+        let identity = Identity {
+            id: session.id,
+            name: session.name.clone(),
+            peer: session.peer,
+            opened_ns: session.opened_ns,
+            geometry: session.lane.layout.geometry,
+            policy: told(&self.policy),
+        };
+        let kept = Record::create(&identity).and_then(|record| {
+            let [control, observation, results, eventfd] = session.lane.own_fds();
+            let fds = [control, observation, results, eventfd, record.fd(), session.socket.as_fd()];
+            keeper.keep(&identity.kept_as(), &fds)?;
+            Ok(record)
+        });
+        match kept {
+            Ok(record) => session.record = Some(record),
+            Err(error) => log::warn!("session {} ends with this daemon: {error}", session.id),
+        }
+    }
+
+    fn release(&mut self, session: &Session<P>) {
+        if let (Some(keeper), Some(_)) = (&mut self.keeper, &session.record) {
+            keeper.release(&Identity::name_of(session.id));
+        }
     }
 
     fn prepare(&self, hello: &Hello) -> Result<Lane, Refusal> {
@@ -587,7 +682,8 @@ impl<P> Control<P> {
             );
             return Err(refusal(Status::Refused, reason));
         }
-        Lane::new(geometry, self.epoch).map_err(|error| refusal(Status::Refused, error.to_string()))
+        Lane::new(geometry, self.epoch, self.keeper.is_some())
+            .map_err(|error| refusal(Status::Refused, error.to_string()))
     }
 
     /// A message of a client that has a session.
@@ -629,6 +725,7 @@ impl<P> Control<P> {
         drop(table);
         session.lane.heart.stop();
         self.bells.remove(&session);
+        self.release(&session);
         let _ = epoll::delete(&self.epoll, &*session.socket);
         // Who looked at it sees that it is over.
         self.observers.retain(|_, observer| observer.session != id);
@@ -638,6 +735,15 @@ impl<P> Control<P> {
         }
         self.write_page();
     }
+}
+
+/// What clients are told of a policy that they rely on.
+fn told(policy: &PolicyDescription) -> String {
+    let PolicyDescription { model, cameras, state_dim, action_dim, horizon, control_rate_hz, .. } = policy;
+    format!(
+        "{model:?} with cameras {cameras:?}, {state_dim} state values, {horizon} actions of {action_dim} at \
+         {control_rate_hz} Hz"
+    )
 }
 
 fn check_features(hello: &Hello) -> Result<(), Refusal> {

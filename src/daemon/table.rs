@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::handover::Record;
 use super::lane::{Events, Lane};
 use crate::control::{Reply, send};
 use crate::shm::{RingError, Stats};
@@ -35,6 +36,8 @@ pub(super) struct Session<P> {
     pub begun: u64,
     /// The number of the turn, of any session, that came before what is pending now.
     pub waiting_since: u64,
+    /// What a daemon that comes after needs to know; None: this one is the session's last.
+    pub record: Option<Record>,
     /// Why the control thread is to end this session.
     pub fault: Option<String>,
 }

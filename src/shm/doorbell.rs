@@ -28,6 +28,11 @@ impl Sleeper {
         Ok(Sleeper { need_wakeup, eventfd })
     }
 
+    /// With the eventfd that the client has already.
+    pub fn resume(need_wakeup: Words, eventfd: OwnedFd) -> Sleeper {
+        Sleeper { need_wakeup, eventfd }
+    }
+
     /// Says that the daemon is going to sleep. Work that was handed over before this returns is
     /// seen by a look at the ring afterwards; later work rings the bell.
     pub fn announce(&self) {

@@ -92,6 +92,15 @@ impl LatestWriter {
         LatestWriter { latest, slots, values, published: 0 }
     }
 
+    /// Goes on where another writer has ended, also in the middle of a chunk.
+    pub fn resume(latest: Words, slots: Words, values: usize) -> LatestWriter {
+        let mut writer = LatestWriter::new(latest, slots, values);
+        let begun = (0..SLOTS)
+            .map(|slot| writer.slots.load(slot * slot_words(values), Ordering::Acquire).div_ceil(2));
+        writer.published = begun.max().unwrap_or(0);
+        writer
+    }
+
     /// Publishes a chunk and returns its number. `header.chunk` is set here.
     pub fn publish(&mut self, header: ChunkHeader, actions: &[f32]) -> u64 {
         assert_eq!(actions.len(), self.values);

@@ -185,6 +185,8 @@ impl Layout {
         let completions = results.place(ring, APART);
         let latest = results.place(8, APART);
         let chunks = results.place(total_words(geometry.values()) * 8, APART);
+        // The daemon's own: see `notes`.
+        results.place(PAGE, PAGE);
 
         let mut slot = Planner { end: MAX_CAMERAS * 16 };
         let state = slot.place(geometry.state_dim as usize * 4, 64);
@@ -264,6 +266,12 @@ impl Layout {
             u64::from(g.cameras) * 16,
             self.slot.len,
         )
+    }
+
+    /// Where daemons keep notes for those that come after them: the last page of the results. Not part
+    /// of the protocol.
+    pub fn notes(&self) -> Region {
+        Region { offset: self.results_bytes - PAGE as u32, len: PAGE as u32 }
     }
 
     /// Bytes of the three segments.

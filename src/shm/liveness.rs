@@ -75,6 +75,12 @@ impl Pulse {
         self.epoch
     }
 
+    /// Takes the life that is there now for the one this client belongs to, and returns its epoch.
+    pub fn adopt(&mut self) -> u64 {
+        self.epoch = self.words.load(EPOCH, Ordering::Acquire);
+        self.epoch
+    }
+
     /// Whether the daemon lives, at `now_ns`.
     #[inline]
     pub fn feel(&self, now_ns: u64) -> Life {

@@ -37,3 +37,5 @@ pub use ring::{Consumer, Producer, RingError};
 pub use segment::{Access, Segment, SegmentError, Writer};
 pub use stats::{Count, Latency, STATS_WORDS, Stage, Stats, StatsWriter};
 pub use words::Words;
+#[cfg(all(test, not(loom)))]
+pub(crate) use words::killed;

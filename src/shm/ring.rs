@@ -56,6 +56,18 @@ impl Producer {
         Producer { capacity: capacity(&entries), entries, head, tail: 0, cached_head: 0 }
     }
 
+    /// Goes on where another producer has ended: after as many entries as the highest sequence says.
+    /// Only over entries that no peer can write.
+    pub fn resume(entries: Words, head: Words) -> Producer {
+        let mut producer = Producer::new(entries, head);
+        let sequences = (0..producer.capacity as usize)
+            .map(|at| producer.entries.load(at * ENTRY_WORDS, Ordering::Acquire));
+        producer.tail = sequences.max().unwrap_or(0);
+        // As far back as the peer can be.
+        producer.cached_head = producer.tail.saturating_sub(producer.capacity);
+        producer
+    }
+
     /// How many entries have been written.
     pub fn tail(&self) -> u64 {
         self.tail
@@ -103,6 +115,13 @@ impl Consumer {
         Consumer { capacity: capacity(&entries), entries, head, taken: 0 }
     }
 
+    /// Goes on where another consumer has ended: after as many entries as its head says. Only over a
+    /// head that no peer can write.
+    pub fn resume(entries: Words, head: Words) -> Consumer {
+        let taken = head.load(0, Ordering::Acquire);
+        Consumer { taken, ..Consumer::new(entries, head) }
+    }
+
     /// How many entries have been taken.
     pub fn taken(&self) -> u64 {
         self.taken
@@ -119,16 +138,29 @@ impl Consumer {
     /// that there is none: a misbehaving producer only fails to be heard.
     #[inline]
     pub fn pop(&mut self) -> Option<[u64; ENTRY_WORDS]> {
+        let entry = self.peek()?;
+        self.advance();
+        Some(entry)
+    }
+
+    /// The next entry, a private copy of it, which stays where it is.
+    #[inline]
+    pub fn peek(&self) -> Option<[u64; ENTRY_WORDS]> {
         if !self.is_ready() {
             return None;
         }
         let at = (self.taken & (self.capacity - 1)) as usize * ENTRY_WORDS;
         let mut entry = [0; ENTRY_WORDS];
         self.entries.read(at, &mut entry);
-        self.taken += 1;
-        // Release: the reads above come before the producer may write there again.
-        self.head.store(0, self.taken, Ordering::Release);
         Some(entry)
+    }
+
+    /// Takes the entry that was looked at.
+    #[inline]
+    pub fn advance(&mut self) {
+        self.taken += 1;
+        // Release: the reads of the entry come before the producer may write there again.
+        self.head.store(0, self.taken, Ordering::Release);
     }
 }
 

@@ -1,10 +1,12 @@
 //! Segments: sealed memfds, mapped once.
 
 use std::ffi::c_void;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
-use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create};
+use rustix::fs::{
+    MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create,
+};
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
@@ -52,6 +54,9 @@ pub enum Writer {
     /// The daemon alone: after the daemon's own mapping is made, the file is sealed against
     /// every further writable mapping and against write(2).
     Daemon,
+    /// This daemon, and the one that comes after it: clients get a descriptor that is open for
+    /// reading only, of a file that nobody may open again.
+    Daemons,
 }
 
 /// How a mapping may be used.
@@ -69,6 +74,8 @@ pub struct Segment {
     len: usize,
     // Kept only by the side that hands it out.
     fd: Option<OwnedFd>,
+    /// What the client gets, where it is not the same.
+    shown: Option<OwnedFd>,
 }
 
 // SAFETY: only a mapping; what is done with its memory is decided by those who hold views of it.
@@ -93,16 +100,39 @@ impl Segment {
         ftruncate(&fd, len as u64).map_err(system("ftruncate"))?;
         let access = match writer {
             Writer::Client => Access::Read,
-            Writer::Daemon => Access::Write,
+            Writer::Daemon | Writer::Daemons => Access::Write,
         };
         let base = map(name, &fd, len, access)?;
         // From here on the mapping is undone by drop.
-        let mut segment = Segment { base, len, fd: None };
+        let mut segment = Segment { base, len, fd: None, shown: None };
         let mut seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
         if writer == Writer::Daemon {
             seals |= SealFlags::FUTURE_WRITE;
         }
         fcntl_add_seals(&fd, seals).map_err(system("fcntl(F_ADD_SEALS)"))?;
+        if writer == Writer::Daemons {
+            segment.shown = Some(shown(&fd).map_err(system("open for reading"))?);
+        }
+        segment.fd = Some(fd);
+        Ok(segment)
+    }
+
+    /// Maps a segment that a daemon of before has made with [`Segment::create`].
+    ///
+    /// # Errors
+    /// As [`Segment::map`].
+    pub fn resume(
+        name: &'static str,
+        fd: OwnedFd,
+        len: usize,
+        writer: Writer,
+    ) -> Result<Segment, SegmentError> {
+        let access = if writer == Writer::Client { Access::Read } else { Access::Write };
+        let mut segment = Segment::map(name, &fd, len, access)?;
+        if writer == Writer::Daemons {
+            let system = |errno| SegmentError::System { name, call: "open for reading", errno };
+            segment.shown = Some(shown(&fd).map_err(system)?);
+        }
         segment.fd = Some(fd);
         Ok(segment)
     }
@@ -128,7 +158,7 @@ impl Segment {
         if !seals.contains(SealFlags::SHRINK | SealFlags::GROW) {
             return Err(SegmentError::NotSealed { name, seals: seals.bits() });
         }
-        Ok(Segment { base: map(name, fd, len, access)?, len, fd: None })
+        Ok(Segment { base: map(name, fd, len, access)?, len, fd: None, shown: None })
     }
 
     /// Where it is mapped. Whether it may be written to depends on how it was mapped.
@@ -148,6 +178,11 @@ impl Segment {
 
     /// The file to send to the client, where this side made it.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
+        self.shown.as_ref().or(self.fd.as_ref()).map(AsFd::as_fd)
+    }
+
+    /// The file to keep for the daemon that comes after, where this side made it.
+    pub fn own_fd(&self) -> Option<BorrowedFd<'_>> {
         self.fd.as_ref().map(AsFd::as_fd)
     }
 }
@@ -157,6 +192,16 @@ impl Drop for Segment {
         // SAFETY: the mapping is ours and no view outlives it (views hold an Arc).
         let _ = unsafe { munmap(self.base.as_ptr(), self.len) };
     }
+}
+
+/// Another descriptor of a memfd, open for reading only. From then on only its owner and root could open
+/// it again, and for that they have to say so.
+fn shown(fd: &OwnedFd) -> Result<OwnedFd, Errno> {
+    rustix::fs::fchmod(fd, Mode::RUSR)?;
+    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let shown = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    rustix::fs::fchmod(fd, Mode::empty())?;
+    Ok(shown)
 }
 
 fn check_len(name: &'static str, len: usize) -> Result<(), SegmentError> {

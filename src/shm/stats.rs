@@ -192,6 +192,11 @@ impl StatsWriter {
         StatsWriter { words, own: Stats::default() }
     }
 
+    /// Goes on with what another daemon has counted.
+    pub fn resume(words: Words) -> StatsWriter {
+        StatsWriter { own: Stats::read(&words), ..StatsWriter::new(words) }
+    }
+
     /// What has been counted.
     pub fn stats(&self) -> &Stats {
         &self.own

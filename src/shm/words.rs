@@ -67,6 +67,10 @@ impl Words {
     /// Stores one word. The segment has to be mapped writable.
     #[inline]
     pub fn store(&self, index: usize, value: u64, order: Ordering) {
+        #[cfg(test)]
+        if killed::before_this_store() {
+            return;
+        }
         self.word(index).store(value, order);
     }
 
@@ -90,7 +94,7 @@ impl Words {
     pub fn write(&self, start: usize, from: &[u64]) {
         assert!(start <= self.len && from.len() <= self.len - start);
         for (i, value) in from.iter().enumerate() {
-            self.word(start + i).store(*value, Ordering::Relaxed);
+            self.store(start + i, *value, Ordering::Relaxed);
         }
     }
 
@@ -140,5 +144,29 @@ impl Words {
     #[cfg(test)]
     pub(crate) fn alias(&self) -> Words {
         Words { base: self.base, len: self.len, _segment: self._segment.clone(), _not_sync: PhantomData }
+    }
+}
+
+/// Ends a thread's writing between two stores, as a kill does.
+#[cfg(test)]
+pub(crate) mod killed {
+    use std::cell::Cell;
+
+    thread_local!(static LEFT: Cell<u64> = const { Cell::new(u64::MAX) });
+
+    /// Lets this many stores of this thread through and drops the rest.
+    pub(crate) fn after(stores: u64) {
+        LEFT.set(stores);
+    }
+
+    /// How many are left.
+    pub(crate) fn left() -> u64 {
+        LEFT.get()
+    }
+
+    pub(super) fn before_this_store() -> bool {
+        let left = LEFT.get();
+        LEFT.set(left.saturating_sub(1));
+        left == 0
     }
 }

@@ -1,0 +1,287 @@
+//! Sessions that outlive a daemon.
+//!
+//! A [`Keeper`], a service manager as a rule, holds a session's descriptors for as long as the session
+//! lasts. A daemon that is started after another one has ended, killed or not, gets them back
+//! ([`Daemon::adopt`](super::Daemon::adopt)) and goes on: under a new epoch, with rings, slots, chunks and
+//! counters as they are, and with the instructions that a record of the session names. The client opens
+//! nothing; it is told RESTARTED once.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::MemfdFlags;
+use rustix::io::Errno;
+
+use crate::shm::Geometry;
+
+/// Holds descriptors beyond a daemon's life.
+pub trait Keeper: Send {
+    /// Takes duplicates of descriptors, under a name.
+    ///
+    /// # Errors
+    /// It can't: the session then ends with the daemon.
+    fn keep(&mut self, name: &str, fds: &[BorrowedFd<'_>]) -> io::Result<()>;
+
+    /// Closes what it has under a name.
+    fn release(&mut self, name: &str);
+}
+
+/// What a keeper gives back, in any order.
+pub struct KeptSession {
+    /// As it was kept.
+    pub name: String,
+    /// What was kept.
+    pub fds: Vec<OwnedFd>,
+}
+
+/// What a session is, apart from its segments.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub id: u64,
+    pub name: String,
+    pub peer: (u32, u32),
+    pub opened_ns: u64,
+    pub geometry: Geometry,
+    /// What the client was told of the policy.
+    pub policy: String,
+}
+
+impl Identity {
+    /// The name to keep it under.
+    pub fn kept_as(&self) -> String {
+        Self::name_of(self.id)
+    }
+
+    /// The name to keep a session under.
+    pub fn name_of(id: u64) -> String {
+        format!("pi0rt-{id}")
+    }
+}
+
+const MEMFD: &str = "pi0rt-record";
+const VERSION: u32 = 1;
+/// Longest record that is read.
+const MAX_BYTES: u64 = 64 << 20;
+
+/// A session's identity and its instructions, in a memfd that no client ever sees. Entries are only
+/// added; one that was cut short by the daemon's end doesn't count.
+pub(super) struct Record {
+    fd: OwnedFd,
+    end: u64,
+}
+
+impl Record {
+    pub fn create(identity: &Identity) -> io::Result<Record> {
+        let mut record = Record { fd: rustix::fs::memfd_create(MEMFD, MemfdFlags::CLOEXEC)?, end: 0 };
+        let Identity { id, name, peer, opened_ns, geometry, policy } = identity;
+        let Geometry { cameras, frame_bytes, state_dim, horizon, action_dim, slots, entries } = *geometry;
+        let mut bytes = Vec::new();
+        for number in
+            [VERSION, peer.0, peer.1, cameras, frame_bytes, state_dim, horizon, action_dim, slots, entries]
+        {
+            bytes.extend(number.to_le_bytes());
+        }
+        bytes.extend(id.to_le_bytes());
+        bytes.extend(opened_ns.to_le_bytes());
+        bytes.extend((name.len() as u32).to_le_bytes());
+        bytes.extend(name.as_bytes());
+        bytes.extend(policy.as_bytes());
+        record.append(&bytes)?;
+        Ok(record)
+    }
+
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+
+    /// Adds an instruction.
+    pub fn add_prompt(&mut self, text: &str) -> io::Result<()> {
+        self.append(text.as_bytes())
+    }
+
+    fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let mut entry = (bytes.len() as u32).to_le_bytes().to_vec();
+        entry.extend(check(bytes).to_le_bytes());
+        entry.extend(bytes);
+        let mut left = &entry[..];
+        let mut at = self.end;
+        while !left.is_empty() {
+            let written = rustix::io::retry_on_intr(|| rustix::io::pwrite(&self.fd, left, at))?;
+            (left, at) = (&left[written..], at + written as u64);
+        }
+        self.end = at;
+        Ok(())
+    }
+
+    /// What a daemon of before has written.
+    fn read(fd: OwnedFd) -> Result<(Record, Identity, Vec<String>), String> {
+        let system = |errno: Errno| format!("record: {errno}");
+        let len = rustix::fs::fstat(&fd).map_err(system)?.st_size as u64;
+        if len > MAX_BYTES {
+            return Err(format!("record has {len} bytes, expected at most {MAX_BYTES}"));
+        }
+        let mut bytes = vec![0; len as usize];
+        let mut got = 0;
+        while got < bytes.len() {
+            match rustix::io::pread(&fd, &mut bytes[got..], got as u64).map_err(system)? {
+                0 => return Err("record ends early".into()),
+                more => got += more,
+            }
+        }
+        let mut entries = Vec::new();
+        let mut left = &bytes[..];
+        while let Some((entry, rest)) = entry(left) {
+            entries.push(entry);
+            left = rest;
+        }
+        let (first, prompts) = entries.split_first().ok_or("record is empty")?;
+        let identity = identity(first).ok_or("record is of another version")?;
+        let prompts = prompts.iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect();
+        let end = (bytes.len() - left.len()) as u64;
+        Ok((Record { fd, end }, identity, prompts))
+    }
+}
+
+/// Zeros are no entry.
+fn check(bytes: &[u8]) -> u32 {
+    !crc32fast::hash(bytes)
+}
+
+/// The first entry, when it is there whole, and what follows it.
+fn entry(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (len, rest) = bytes.split_first_chunk()?;
+    let (crc, rest) = rest.split_first_chunk()?;
+    let (entry, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
+    (check(entry) == u32::from_le_bytes(*crc)).then_some((entry, rest))
+}
+
+fn identity(bytes: &[u8]) -> Option<Identity> {
+    let mut left = bytes;
+    let mut number = || {
+        let (number, rest) = left.split_first_chunk()?;
+        left = rest;
+        Some(u32::from_le_bytes(*number))
+    };
+    if number()? != VERSION {
+        return None;
+    }
+    let peer = (number()?, number()?);
+    let geometry = Geometry {
+        cameras: number()?,
+        frame_bytes: number()?,
+        state_dim: number()?,
+        horizon: number()?,
+        action_dim: number()?,
+        slots: number()?,
+        entries: number()?,
+    };
+    let mut long = || Some(u64::from(number()?) | u64::from(number()?) << 32);
+    let (id, opened_ns) = (long()?, long()?);
+    let len = number()? as usize;
+    let (name, policy) = left.split_at_checked(len)?;
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
+    Some(Identity { id, name: text(name)?, peer, opened_ns, geometry, policy: text(policy)? })
+}
+
+/// A kept session's parts.
+pub(super) struct Parts {
+    pub identity: Identity,
+    pub record: Record,
+    pub prompts: Vec<String>,
+    /// Control, observation, results.
+    pub segments: [OwnedFd; 3],
+    pub eventfd: OwnedFd,
+    pub socket: OwnedFd,
+}
+
+impl Parts {
+    /// Tells a kept session's descriptors apart.
+    ///
+    /// # Errors
+    /// One is missing or was not kept by a daemon.
+    pub fn of(fds: Vec<OwnedFd>) -> Result<Parts, String> {
+        let kinds = ["pi0rt-control", "pi0rt-observation", "pi0rt-results", MEMFD, "[eventfd]", "socket:"];
+        let mut found: [Option<OwnedFd>; 6] = Default::default();
+        for fd in fds {
+            let link = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd()));
+            let link = link.map_err(|error| format!("descriptor: {error}"))?;
+            let link = link.to_string_lossy();
+            let index = kinds.iter().position(|kind| match *kind {
+                "socket:" => link.starts_with("socket:"),
+                "[eventfd]" => link == "anon_inode:[eventfd]",
+                memfd => link
+                    .strip_prefix("/memfd:")
+                    .is_some_and(|name| name.trim_end_matches(" (deleted)") == memfd),
+            });
+            let index = index.ok_or_else(|| format!("descriptor is {link}, expected one of {kinds:?}"))?;
+            if found[index].replace(fd).is_some() {
+                return Err(format!("two descriptors are {}", kinds[index]));
+            }
+        }
+        if let Some(missing) = found.iter().position(Option::is_none) {
+            return Err(format!("descriptor {} is missing", kinds[missing]));
+        }
+        let [Some(control), Some(observation), Some(results), Some(record), Some(eventfd), Some(socket)] =
+            found
+        else {
+            return Err("a descriptor is missing".into());
+        };
+        let (record, identity, prompts) = Record::read(record)?;
+        let segments = [control, observation, results];
+        Ok(Parts { identity, record, prompts, segments, eventfd, socket })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn some() -> Identity {
+        let geometry = Geometry {
+            cameras: 2,
+            frame_bytes: 48,
+            state_dim: 3,
+            horizon: 20,
+            action_dim: 5,
+            slots: 4,
+            entries: 8,
+        };
+        let (name, policy) = ("arm".into(), "a policy".into());
+        Identity { id: 1 << 40, name, peer: (7, 8), opened_ns: u64::MAX - 1, geometry, policy }
+    }
+
+    fn again(record: &Record) -> Result<(Record, Identity, Vec<String>), String> {
+        Record::read(record.fd().try_clone_to_owned().unwrap())
+    }
+
+    #[test]
+    fn a_record_says_what_was_written_whole() {
+        let mut record = Record::create(&some()).unwrap();
+        record.add_prompt("stack the cups").unwrap();
+        let whole = record.end;
+        record.add_prompt("").unwrap();
+        let (mut read, identity, prompts) = again(&record).unwrap();
+        assert_eq!((identity, prompts), (some(), vec!["stack the cups".into(), String::new()]));
+        // Another daemon adds to it where this one has ended.
+        read.add_prompt("drop them").unwrap();
+        assert_eq!(again(&record).unwrap().2, ["stack the cups", "", "drop them"]);
+        // Cut off anywhere, it says what came before.
+        for len in (whole..read.end).rev() {
+            rustix::fs::ftruncate(&record.fd, len).unwrap();
+            let expected = if len < whole + 8 { 1 } else { 2 };
+            assert_eq!(again(&record).unwrap().2.len(), expected, "{len}");
+        }
+        rustix::fs::ftruncate(&record.fd, 3).unwrap();
+        assert_eq!(again(&record).err().unwrap(), "record is empty");
+    }
+
+    #[test]
+    fn descriptors_that_are_not_a_sessions_are_named() {
+        assert_eq!(Parts::of(vec![]).err().unwrap(), "descriptor pi0rt-control is missing");
+        let null = || std::fs::File::open("/dev/null").unwrap().into();
+        let error = Parts::of(vec![null()]).err().unwrap();
+        assert!(error.starts_with("descriptor is /dev/null, expected one of "), "{error}");
+        let record = || Record::create(&some()).unwrap().fd;
+        assert_eq!(Parts::of(vec![record(), record()]).err().unwrap(), "two descriptors are pi0rt-record");
+    }
+}

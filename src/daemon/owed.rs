@@ -1,0 +1,210 @@
+//! What a session's client is owed, kept where the next daemon finds it.
+//!
+//! Submissions that were taken from the ring and not answered yet: the pending one and the one that is
+//! worked on, each with its number in the ring. They stand in the results segment, which only daemons
+//! write, in such an order of stores that a daemon can be killed between any two of them: afterwards
+//! each submission is either still in the ring, or owed, or answered.
+
+use crate::shm::sync::Ordering;
+use crate::shm::{ENTRY_WORDS, Submission, Words};
+
+const ANSWERING: usize = 0;
+const TAIL: usize = 1;
+const PENDING: usize = ENTRY_WORDS;
+const IN_FLIGHT: usize = 2 * ENTRY_WORDS;
+/// The record. Numbers are stored plus one: 0 is nobody.
+pub(super) struct Owed(Option<Words>);
+
+impl Owed {
+    /// None: nobody will ever ask.
+    pub fn new(words: Option<Words>) -> Owed {
+        Owed(words)
+    }
+
+    fn put(&self, place: usize, number: u64, submission: &Submission) {
+        let Some(words) = &self.0 else { return };
+        // Nobody, until it stands there whole.
+        words.store(place, 0, Ordering::Release);
+        for (i, word) in submission.to_words().into_iter().enumerate().skip(1) {
+            words.store(place + i, word, Ordering::Release);
+        }
+        words.store(place, number + 1, Ordering::Release);
+    }
+
+    fn clear(&self, place: usize) {
+        if let Some(words) = &self.0 {
+            words.store(place, 0, Ordering::Release);
+        }
+    }
+
+    /// It is about to be taken from the ring.
+    pub fn pending(&self, number: u64, submission: &Submission) {
+        self.put(PENDING, number, submission);
+    }
+
+    /// The pending one is worked on.
+    pub fn begun(&self, number: u64, submission: &Submission) {
+        self.put(IN_FLIGHT, number, submission);
+        self.clear(PENDING);
+    }
+
+    /// It will be answered by the completion after `tail` others.
+    pub fn answering(&self, number: u64, tail: u64) {
+        let Some(words) = &self.0 else { return };
+        words.store(ANSWERING, 0, Ordering::Release);
+        words.store(TAIL, tail, Ordering::Release);
+        words.store(ANSWERING, number + 1, Ordering::Release);
+    }
+
+    /// It has been answered.
+    pub fn answered(&self, number: u64) {
+        let Some(words) = &self.0 else { return };
+        for place in [IN_FLIGHT, PENDING] {
+            if words.load(place, Ordering::Relaxed) == number + 1 {
+                self.clear(place);
+            }
+        }
+    }
+
+    /// What a daemon left unanswered that had taken `taken` submissions and written `tail` completions.
+    pub fn left(&self, taken: u64, tail: u64) -> Vec<(u64, Submission)> {
+        let Some(words) = &self.0 else { return Vec::new() };
+        let answered = words.load(ANSWERING, Ordering::Acquire);
+        let is_answered = |number: u64| number == answered && tail > words.load(TAIL, Ordering::Acquire);
+        let mut left: Vec<(u64, Submission)> = Vec::new();
+        for place in [IN_FLIGHT, PENDING] {
+            let number = words.load(place, Ordering::Acquire);
+            // One that is still in the ring will be taken from there.
+            if number == 0 || number > taken || is_answered(number) {
+                continue;
+            }
+            let mut entry = [0; ENTRY_WORDS];
+            words.read(place, &mut entry);
+            if left.iter().all(|(known, _)| *known != number - 1) {
+                left.push((number - 1, Submission::from_words(&entry)));
+            }
+        }
+        left
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::os::fd::OwnedFd;
+    use std::sync::Arc;
+
+    use super::super::lane::Lane;
+    use crate::control::Status;
+    use crate::shm::{
+        Access, Completion, Consumer, Geometry, Layout, Producer, Region, Segment, Submission, killed,
+    };
+
+    const GEOMETRY: Geometry = Geometry {
+        cameras: 0,
+        frame_bytes: 1,
+        state_dim: 1,
+        horizon: 2,
+        action_dim: 2,
+        slots: 8,
+        entries: 8,
+    };
+
+    /// The client's ends of the rings.
+    struct Client {
+        submissions: Producer,
+        completions: Consumer,
+    }
+
+    fn fds(lane: &Lane) -> [OwnedFd; 4] {
+        lane.own_fds().map(|fd| fd.try_clone_to_owned().unwrap())
+    }
+
+    impl Client {
+        fn of(lane: &Lane) -> Client {
+            let layout = &lane.layout;
+            let [control, _, results, _] = fds(lane);
+            let map =
+                |name, fd, len: u32, access| Arc::new(Segment::map(name, &fd, len as usize, access).unwrap());
+            let control = map("control", control, layout.control_bytes, Access::Write);
+            let results = map("results", results, layout.results_bytes, Access::Read);
+            let words = |segment: &Arc<Segment>, region: Region| Layout::words(segment, region).unwrap();
+            Client {
+                submissions: Producer::new(
+                    words(&control, layout.submissions),
+                    words(&results, layout.submission_head),
+                ),
+                completions: Consumer::new(
+                    words(&results, layout.completions),
+                    words(&control, layout.completion_head),
+                ),
+            }
+        }
+
+        fn submit(&mut self, ticket: u64) {
+            // The client lives on, whatever becomes of the daemon.
+            let left = killed::left();
+            killed::after(u64::MAX);
+            let submission = Submission { ticket, slot: ticket as u32 % 8, ..Submission::default() };
+            self.submissions.push(&submission.to_words()).unwrap();
+            killed::after(left);
+        }
+    }
+
+    fn finish(lane: &mut Lane) {
+        if let Some(submission) = lane.begin() {
+            let _ = lane.finish(&submission, 1, Ok(&[0.0; 4])).unwrap();
+        }
+    }
+
+    /// All that a daemon does with submissions: 6 tickets.
+    fn work(lane: &mut Lane, client: &mut Client) {
+        (1..=3).for_each(|ticket| client.submit(ticket));
+        let _ = lane.drain().unwrap();
+        let begun = lane.begin().unwrap();
+        client.submit(4);
+        let _ = lane.drain().unwrap();
+        client.submit(5);
+        let _ = lane.drain().unwrap();
+        let _ = lane.finish(&begun, 1, Ok(&[0.0; 4])).unwrap();
+        finish(lane);
+        client.submit(6);
+        let _ = lane.drain().unwrap();
+        finish(lane);
+    }
+
+    /// Killed between any two of its stores, a daemon leaves each ticket to be answered once.
+    #[test]
+    fn every_ticket_is_answered_once_wherever_a_daemon_is_killed() {
+        let mut restarted = 0;
+        for stores in 0.. {
+            let mut lane = Lane::new(GEOMETRY, 1, true).unwrap();
+            let mut client = Client::of(&lane);
+            killed::after(stores);
+            work(&mut lane, &mut client);
+            let survived = killed::left() > 0;
+            killed::after(u64::MAX);
+            let [control, observation, results, eventfd] = fds(&lane);
+            drop(lane);
+            let mut next = Lane::resume(GEOMETRY, 2, [control, observation, results], eventfd).unwrap();
+            client.submit(7);
+            while next.has_work() {
+                let _ = next.drain().unwrap();
+                finish(&mut next);
+            }
+            let mut answers = BTreeMap::new();
+            while let Some(words) = client.completions.pop() {
+                let Completion { ticket, status, .. } = Completion::from_words(&words);
+                assert!(answers.insert(ticket, status).is_none(), "{ticket}, killed after {stores} stores");
+            }
+            assert!(answers.keys().copied().eq(1..=7), "{answers:?}, killed after {stores} stores");
+            assert_eq!(answers[&7], 0);
+            restarted += answers.values().filter(|status| **status == Status::Restarted as i32).count();
+            if survived {
+                assert!(answers.values().all(|status| *status != Status::Restarted as i32));
+                assert!(stores > 200 && restarted > 100, "{stores} stores, {restarted} answers");
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! Daemons that are killed while somebody keeps their sessions, and clients that go on with the next
+//! one without opening anything.
+
+mod ipc_support;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ipc_support::*;
+use pi0rt::client::{Client, ClientError, Options};
+use pi0rt::control::{self, Received, Status};
+use pi0rt::daemon::{Claim, Daemon, Keeper, KeptSession, Stop};
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+/// The daemon's way to the keeper: packets of a word, a name and descriptors.
+struct Line(OwnedFd);
+
+impl Keeper for Line {
+    fn keep(&mut self, name: &str, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        Ok(control::send_with_fds(self.0.as_fd(), format!("keep {name}").as_bytes(), fds)?)
+    }
+
+    fn release(&mut self, name: &str) {
+        control::send(self.0.as_fd(), format!("release {name}").as_bytes()).unwrap();
+    }
+}
+
+/// Run by the tests in a process of its own.
+#[test]
+fn child_daemon() {
+    let Some(directory) = std::env::var_os("PI0RT_TEST_KEPT") else { return };
+    let socket = Path::new(&directory).join("pi0rt.sock");
+    let line = control::connect(&Path::new(&directory).join("keeper.sock")).unwrap();
+    let mut kept = Vec::new();
+    let mut buffer = [0; 256];
+    loop {
+        let (received, fds) = control::receive_with_fds(line.as_fd(), &mut buffer).unwrap();
+        match received {
+            Received::Packet(len) => match std::str::from_utf8(&buffer[..len]).unwrap().strip_prefix("kept ")
+            {
+                Some(name) => kept.push(KeptSession { name: name.into(), fds }),
+                None => break,
+            },
+            Received::Nothing => std::thread::sleep(Duration::from_millis(1)),
+            _ => panic!("the keeper is gone"),
+        }
+    }
+    let claim = Claim::take(&socket).unwrap();
+    let mut daemon = Daemon::new(Sums::default(), claim, Default::default(), Stop::new().unwrap()).unwrap();
+    daemon.keep_with(Box::new(Line(line)));
+    daemon.adopt(kept);
+    println!("\nserving");
+    daemon.run().unwrap();
+}
+
+type Kept = Arc<Mutex<BTreeMap<String, Vec<OwnedFd>>>>;
+
+/// What a service manager does: it gives each daemon what it has, and takes what that daemon gives it.
+fn keeper(directory: &Directory) -> Kept {
+    let listener =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .unwrap();
+    rustix::net::bind(&listener, &SocketAddrUnix::new(directory.0.join("keeper.sock")).unwrap()).unwrap();
+    rustix::net::listen(&listener, 1).unwrap();
+    let kept = Kept::default();
+    let (all, mut buffer) = (kept.clone(), [0; 256]);
+    std::thread::spawn(move || {
+        while let Ok(line) = rustix::net::accept(&listener) {
+            for (name, fds) in all.lock().unwrap().iter() {
+                let fds: Vec<_> = fds.iter().map(AsFd::as_fd).rev().collect();
+                control::send_with_fds(line.as_fd(), format!("kept {name}").as_bytes(), &fds).unwrap();
+            }
+            control::send(line.as_fd(), b"that is all").unwrap();
+            loop {
+                match control::receive_with_fds(line.as_fd(), &mut buffer).unwrap() {
+                    (Received::Packet(len), fds) => {
+                        let text = std::str::from_utf8(&buffer[..len]).unwrap();
+                        let mut all = all.lock().unwrap();
+                        match text.split_once(' ') {
+                            Some(("keep", name)) => drop(all.insert(name.into(), fds)),
+                            Some(("release", name)) => drop(all.remove(name).unwrap()),
+                            _ => panic!("{text}"),
+                        }
+                    }
+                    (Received::Nothing, _) => std::thread::sleep(Duration::from_micros(200)),
+                    _ => break,
+                }
+            }
+        }
+    });
+    kept
+}
+
+fn daemon(directory: &Directory) -> Process {
+    Process::start("child_daemon", "PI0RT_TEST_KEPT", &directory.0, "serving")
+}
+
+/// Polls until there is a completion; a change of the daemon is passed over and counted.
+fn next(client: &mut Client, restarts: &mut u32) -> Option<(u64, i32)> {
+    loop {
+        match client.poll() {
+            Ok(completion) => return Some((completion.ticket, completion.status)),
+            Err(ClientError::Restarted) => *restarts += 1,
+            Err(ClientError::Empty) => return None,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+fn go_on(times: u64) {
+    let directory = Directory::new();
+    let kept = keeper(&directory);
+    let mut served = daemon(&directory);
+    let options = Options { name: "arm".into(), slots: 16, ..patient(&directory.socket()) };
+    let mut client = Client::open(&options).unwrap();
+    let mut observer = Client::open(&Options { observe: true, ..patient(&directory.socket()) }).unwrap();
+    let prompts = ["sleep 1", "stack the cups", "sleep 4"];
+    let ids = prompts.map(|prompt| client.set_prompt(prompt).unwrap());
+    let before = served.resources();
+    let mut random = Random(0xcafe + times);
+    let (mut asked, mut answers, mut restarts, mut chunk) = (0, BTreeMap::new(), 0, 0);
+    for round in 0..times {
+        // Some are answered, one may be worked on, one pending, and some still in the ring when it dies.
+        for _ in 0..random.next() % 4 + 1 {
+            let state = [round as f32; 3];
+            submit(&mut client, ids[random.next() as usize % 3], state, None);
+            std::thread::sleep(Duration::from_micros(random.next() % 1500));
+            while let Some((ticket, status)) = next(&mut client, &mut restarts) {
+                assert!(answers.insert(ticket, status).is_none(), "{ticket} was answered twice");
+            }
+        }
+        std::thread::sleep(Duration::from_micros(random.next() % 3000));
+        served.kill();
+        // Nobody serves: what was submitted meanwhile waits.
+        if random.next().is_multiple_of(2) {
+            submit(&mut client, ids[1], [round as f32; 3], None);
+        }
+        served = daemon(&directory);
+        // One more over the same rings; the others come before it or have come.
+        let last = loop {
+            match client.acquire() {
+                Ok(slot) => {
+                    let observation = fill(&client, slot, ids[1], [round as f32 + 0.5; 3], None);
+                    match client.submit(&observation) {
+                        Ok(ticket) => break ticket,
+                        Err(ClientError::Restarted) => restarts += 1,
+                        Err(error) => panic!("{error}"),
+                    }
+                    client.release(slot).unwrap();
+                }
+                Err(ClientError::Busy) => {
+                    if let Some((ticket, status)) = next(&mut client, &mut restarts) {
+                        assert!(answers.insert(ticket, status).is_none(), "{ticket} was answered twice");
+                    }
+                }
+                Err(error) => panic!("{error}"),
+            }
+        };
+        asked = last;
+        while !answers.contains_key(&last) {
+            if let Some((ticket, status)) = next(&mut client, &mut restarts) {
+                assert!(answers.insert(ticket, status).is_none(), "{ticket} was answered twice");
+            }
+        }
+        assert_eq!(u64::from(restarts), round + 1);
+        assert_eq!(answers[&last], 0);
+        let (header, actions, life) = client.chunk_latest().unwrap();
+        life.unwrap();
+        assert!(header.chunk > chunk, "chunk {} after {chunk}", header.chunk);
+        chunk = header.chunk;
+        assert_eq!((header.ticket, actions[0]), (last, round as f32 + 0.5));
+        // Known to the new one by the number it had.
+        assert_eq!(client.set_prompt(prompts[round as usize % 3]).unwrap(), ids[round as usize % 3]);
+        // Who looks on goes on, too.
+        while let Err(ClientError::Restarted) = observer.chunk_latest().unwrap().2 {}
+        assert_eq!(observer.chunk_latest().unwrap().0.ticket, last);
+        let other = Client::open(&Options { name: "arm".into(), ..patient(&directory.socket()) });
+        assert!(matches!(other, Err(ClientError::Refused(_))), "the name is still its writer's");
+    }
+    // Every ticket was answered, and what nobody finished is known as such.
+    assert_eq!(answers.len() as u64, asked);
+    let known = [Status::Ok, Status::Superseded, Status::Restarted].map(|status| status as i32);
+    assert!(answers.values().all(|status| known.contains(status)), "{answers:?}");
+    let lost = answers.values().filter(|status| **status == Status::Restarted as i32).count();
+    assert!(lost > 0, "none was under way in {times} rounds");
+    assert_eq!(served.resources().1, before.1, "segments");
+    drop((client, observer));
+    eventually("nothing is kept of a client that has gone", || kept.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_client_goes_on_without_opening_anything() {
+    go_on(25);
+}
+
+#[test]
+#[ignore = "starts hundreds of daemons"]
+fn a_client_goes_on_over_hundreds_of_daemons() {
+    go_on(500);
+}
+
+#[test]
+fn a_session_whose_client_left_meanwhile_ends() {
+    let directory = Directory::new();
+    let kept = keeper(&directory);
+    let mut served = daemon(&directory);
+    let mut stays = open(&directory.socket());
+    let leaves = open(&directory.socket());
+    eventually("both are kept", || kept.lock().unwrap().len() == 2);
+    served.kill();
+    drop(leaves);
+    let _served = daemon(&directory);
+    eventually("one is kept", || kept.lock().unwrap().len() == 1);
+    while let Err(ClientError::Restarted) = stays.set_prompt("stack the cups").map(drop) {}
+    let ticket = loop {
+        let slot = stays.acquire().unwrap();
+        let observation = fill(&stays, slot, 0, [2.0; 3], None);
+        match stays.submit(&observation) {
+            Ok(ticket) => break ticket,
+            Err(ClientError::Restarted) => stays.release(slot).unwrap(),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(stays.wait(Some(ticket), LONG).unwrap().status, 0);
+}
+
+/// What clients get for reading can't be made writable, though the next daemon has to write there.
+#[test]
+fn results_that_are_kept_can_not_be_written_to_by_clients() {
+    use pi0rt::shm::{Access, Segment, Writer};
+    let daemon = Segment::create("pi0rt-test", 4096, Writer::Daemons).unwrap();
+    let shown: OwnedFd = daemon.fd().unwrap().try_clone_to_owned().unwrap();
+    assert!(Segment::map("results", &shown, 4096, Access::Write).is_err());
+    assert!(Segment::map("results", &shown, 4096, Access::Read).is_ok());
+    assert!(rustix::io::pwrite(&shown, &[1], 0).is_err());
+    assert!(rustix::fs::ftruncate(&shown, 0).is_err());
+    let own = daemon.own_fd().unwrap().try_clone_to_owned().unwrap();
+    let next = Segment::resume("pi0rt-test", own, 4096, Writer::Daemons).unwrap();
+    // SAFETY: both mappings have 4096 bytes.
+    unsafe {
+        next.as_ptr().add(9).write_volatile(3);
+        assert_eq!(daemon.as_ptr().add(9).read_volatile(), 3);
+    }
+}
