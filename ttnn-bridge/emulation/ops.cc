@@ -440,7 +440,8 @@ Tensor rotary_embedding(
     DEMAND(table == sin.padded_shape() && cos.dtype() == sin.dtype(), "Cos and Sin dims must match");
     DEMAND(table[0] == 1 && table[1] == 1 && table[-1] == shape[-1], "Cosine cache dimensions must match input dimensions.");
     DEMAND(table[-2] >= shape[-2], "Cosine cache dimensions must cover the sequence length.");
-    auto out = create_device_tensor(tile_spec(x.logical_shape(), x.dtype()), device);
+    // As on the device, rows of padding become rows like any other.
+    auto out = create_device_tensor(tile_spec(shape, x.dtype()), device);
     auto data = Access::data(x, "rotary embedding"), c = Access::data(cos, "rotary embedding"), s = Access::data(sin, "rotary embedding");
     const Tiles t(x);
     dispatch("rotary_embedding", key({x, cos}), {x, cos, sin}, out, [=] {
