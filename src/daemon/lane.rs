@@ -80,7 +80,8 @@ pub(super) struct Lane {
     segments: [Arc<Segment>; 3],
     /// The newest submission, if its turn hasn't come.
     pub pending: Option<Submission>,
-    in_flight: bool,
+    /// What the engine works on, until it is answered.
+    in_flight: Option<Submission>,
     /// When an observation was answered last; 0: none was.
     pub answered_ns: u64,
 }
@@ -118,7 +119,7 @@ impl Lane {
             segments: [control, observation, results],
             layout,
             pending: None,
-            in_flight: false,
+            in_flight: None,
             answered_ns: 0,
         })
     }
@@ -151,7 +152,7 @@ impl Lane {
             if !self.submissions.is_ready() {
                 break;
             }
-            let owed = u64::from(self.pending.is_some()) + u64::from(self.in_flight);
+            let owed = u64::from(self.pending.is_some()) + u64::from(self.in_flight.is_some());
             if self.completions.room(owed + 1)? < owed + 1 {
                 break;
             }
@@ -187,7 +188,7 @@ impl Lane {
     /// Takes the pending submission to work on it.
     pub fn begin(&mut self) -> Option<Submission> {
         let submission = self.pending.take()?;
-        self.in_flight = true;
+        self.in_flight = Some(submission);
         Some(submission)
     }
 
@@ -201,7 +202,10 @@ impl Lane {
         started_ns: u64,
         result: Result<&[f32], Status>,
     ) -> Result<Events, RingError> {
-        self.in_flight = false;
+        if self.in_flight.take().is_none() {
+            // The control thread has: see `lose`.
+            return Ok(Events(false));
+        }
         let finished_ns = now_ns();
         let (status, chunk) = match result {
             Ok(actions) => {
@@ -279,6 +283,18 @@ impl Lane {
         self.stats.record(Stage::Waiting, started_ns.saturating_sub(submitted_ns));
         self.stats.record(Stage::Inference, inference);
         self.stats.record(Stage::Age, finished_ns.saturating_sub(observed_ns));
+    }
+
+    /// Answers what is in flight and what is pending with DEVICE_LOST: the engine will not come back.
+    ///
+    /// # Errors
+    /// A client that corrupted its ring.
+    pub fn lose(&mut self) -> Result<Events, RingError> {
+        let mut events = self.drain()?;
+        for submission in [self.in_flight.take(), self.pending.take()].into_iter().flatten() {
+            events |= self.answer(&submission, Status::DeviceLost, [0, now_ns()], 0)?;
+        }
+        Ok(events)
     }
 
     /// Answers what is pending with GONE: the daemon ends.
