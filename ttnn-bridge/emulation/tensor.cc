@@ -142,7 +142,7 @@ void round_to(DataType dtype, std::vector<float>& values, std::size_t padded_col
             break;
         case DataType::BFLOAT8_B:
         case DataType::BFLOAT4_B:
-            DEMAND(padded_cols % 16 == 0, "block floats lie in tiles");
+            LIMIT(padded_cols % 16 == 0, "block floats lie in tiles");
             for (std::size_t i = 0; i < values.size(); i += 16) {
                 round_block(std::span(values).subspan(i, 16), dtype == DataType::BFLOAT8_B ? 7 : 3);
             }
