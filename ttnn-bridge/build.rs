@@ -38,6 +38,7 @@ pub fn build() {
             let checks = "-fsanitize=address,undefined";
             build.flag(checks).flag("-fno-sanitize-recover=all").flag("-fno-omit-frame-pointer");
             println!("cargo:rustc-link-arg={checks}");
+            println!("cargo:rustc-env=PI0RT_SANITIZED={checks}");
         }
     } else {
         let sdk = Sdk::find().unwrap_or_else(|why| panic!("feature ttnn: {why}"));
