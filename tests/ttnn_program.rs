@@ -33,7 +33,6 @@ fn every_module_is_close_with_the_formats_an_architecture_is_given() {
 }
 
 #[test]
-#[ignore = "heavy: half a minute and more"]
 fn a_model_of_middling_size_is_close_to_the_reference() {
     let directory = support::TempDir::new();
     let checkpoint = directory.join("small");
