@@ -95,7 +95,8 @@ pub struct TtnnOptions {
 }
 
 impl Default for TtnnOptions {
-    /// For a card. The emulation, a simulator and a mock device have none to look at or to share.
+    /// For a card. The emulation, a simulator and a mock device have none to look at or to share, and
+    /// are as slow as the machine is busy.
     fn default() -> Self {
         let set = |name| std::env::var_os(name).is_some();
         let card = !cfg!(feature = "ttnn-emulated")
@@ -123,7 +124,7 @@ impl Default for TtnnOptions {
             check_memory: true,
             open_timeout: Duration::from_secs(120),
             compile_timeout: Duration::from_secs(600),
-            timeout: Duration::from_secs(10),
+            timeout: Duration::from_secs(if card { 10 } else { 600 }),
         }
     }
 }
