@@ -280,3 +280,14 @@ fn no_daemon_is_an_error_that_names_the_socket() {
     assert_eq!(error.status(), Status::NoDaemon);
     assert!(message.contains(directory.socket().to_str().unwrap()), "{message}");
 }
+
+#[test]
+fn a_lost_device_is_answered_and_ends_the_daemon_with_an_error() {
+    let mut served = serve();
+    let mut client = served.open();
+    client.set_prompt("lose").unwrap();
+    let ticket = submit(&mut client, 0, [1.0; 3], None);
+    assert_eq!(client.wait(Some(ticket), LONG).unwrap().status, Status::DeviceLost as i32);
+    let error = served.end().unwrap_err();
+    assert_eq!(error.to_string(), "device lost: it fell off the bus");
+}

@@ -5,7 +5,6 @@ mod ipc_support;
 use std::process::Command;
 
 use ipc_support::*;
-use pi0rt::client::Client;
 use pi0rt::control::Status;
 use pi0rt::policy::{Chunk, Frame, Noise, Observation, PixelFormat, Policy, PolicyOptions};
 use rustix::process::{Pid, Signal, kill_process};
@@ -13,34 +12,6 @@ use rustix::process::{Pid, Signal, kill_process};
 fn signal(process: &mut Process, signal: Signal) -> i32 {
     kill_process(Pid::from_child(&process.0), signal).unwrap();
     process.0.wait().unwrap().code().expect("ended by itself, not by the signal")
-}
-
-/// One 8x6 frame per camera, a state, an instruction, a seed.
-fn ask(client: &mut Client) -> Vec<f32> {
-    let prompt_id = client.set_prompt("pick up the red block").unwrap();
-    let slot = client.acquire().unwrap();
-    let mut observation = pi0rt::client::Observation { slot, prompt_id, seed: 11, ..Default::default() };
-    for (camera, frame) in observation.cameras.iter_mut().take(3).enumerate() {
-        *frame = pi0rt::shm::Camera { width: 8, height: 6, stride: 24, format: 1 };
-        // SAFETY: the slot was acquired; frames have much more room than 144 bytes.
-        unsafe { client.frame(slot, camera).unwrap().copy_from(pixels(camera).as_ptr(), 144) };
-    }
-    for (i, value) in state().iter().enumerate() {
-        // SAFETY: the slot was acquired; the state has 14 values.
-        unsafe { client.state(slot).unwrap().add(i).write(*value) };
-    }
-    let ticket = client.submit(&observation).unwrap();
-    let completion = client.wait(Some(ticket), LONG).unwrap();
-    assert_eq!(completion.status, 0);
-    client.chunk_latest().unwrap().1.to_vec()
-}
-
-fn pixels(camera: usize) -> Vec<u8> {
-    (0..144).map(|i| (i * 7 + camera * 50) as u8).collect()
-}
-
-fn state() -> Vec<f32> {
-    (0..14).map(|i| i as f32 * 0.05 - 0.3).collect()
 }
 
 #[test]

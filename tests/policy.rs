@@ -293,8 +293,7 @@ fn openpi_checkpoints_are_handled_as_openpi_does() {
     let inputs =
         Inputs { images: &image, tokens: prompt.tokens(), state: &normalized, noise: &noise, rtc: None };
     let mut actions = vec![0.0; 50 * 32];
-    let mut model =
-        Pi0::load(&checkpoint, DeviceChoice::Reference.open(checkpoint.arch()).unwrap(), 10).unwrap();
+    let mut model = Pi0::load(&checkpoint, DeviceChoice::Reference.open(&checkpoint).unwrap(), 10).unwrap();
     model.sample(&inputs, &mut actions).unwrap();
     assert_eq!(chunk.normalized, actions);
 }

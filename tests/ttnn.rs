@@ -8,7 +8,7 @@ use std::sync::Arc;
 use pi0rt::checkpoint::Checkpoint;
 use pi0rt::device::DeviceError;
 use pi0rt::device::ttnn::{Counts, Ttnn, TtnnOptions};
-use pi0rt::model::{Inputs, Pi0};
+use pi0rt::model::{Inputs, Pi0, Rtc, RtcSchedule};
 
 struct Case {
     images: Vec<f32>,
@@ -40,13 +40,12 @@ fn load(settings: &[&str]) -> (Checkpoint, Pi0, Arc<Counts>) {
 }
 
 fn sample(model: &mut Pi0, case: &Case) -> Vec<f32> {
-    let inputs = Inputs {
-        images: &case.images,
-        tokens: &case.tokens,
-        state: &case.state,
-        noise: &case.noise,
-        rtc: None,
-    };
+    sample_with(model, case, None)
+}
+
+fn sample_with(model: &mut Pi0, case: &Case, rtc: Option<Rtc<'_>>) -> Vec<f32> {
+    let inputs =
+        Inputs { images: &case.images, tokens: &case.tokens, state: &case.state, noise: &case.noise, rtc };
     let mut actions = vec![0.0; case.noise.len()];
     model.sample(&inputs, &mut actions).unwrap();
     actions
@@ -83,6 +82,53 @@ fn every_number_of_cameras_has_its_recording() {
         }
     }
     assert_eq!(counts.get().2, 4, "two shapes, each recorded and replayed once");
+}
+
+/// Uploads, read-backs and replays of what `call` does.
+fn counted<R>(counts: &Counts, call: impl FnOnce() -> R) -> (R, (u64, u64, u64)) {
+    let before = counts.get();
+    let result = call();
+    let after = counts.get();
+    (result, (after.0 - before.0, after.1 - before.1, after.2 - before.2))
+}
+
+/// Warm, a chunk of any number of cameras and any text length, guided or not, is one replay with as
+/// many uploads as it has inputs, and one read. Nothing is allocated on the device: a recording would
+/// have to be given up for it (the emulation refuses it else), and would not be replayed.
+#[test]
+fn after_warm_up_every_chunk_is_one_replay() {
+    let (checkpoint, mut model, counts) = load(&["text_lengths=16"]);
+    let arch = checkpoint.arch();
+    let left_over = vec![0.1; 20 * arch.max_action_dim];
+    let guided = |max_weight| {
+        let schedule = RtcSchedule::Linear;
+        Some(Rtc { left_over: &left_over, delay: 4, horizon: 20, max_weight, schedule })
+    };
+    let (shapes, rounds) = model.warm_up();
+    let expected: Vec<_> = (1..=3).flat_map(|cameras| [(cameras, 16), (cameras, 48)]).collect();
+    assert_eq!((&shapes, rounds), (&expected, 3));
+    let mut first = Vec::new();
+    for _ in 0..rounds {
+        for rtc in [None, guided(10.0)] {
+            for &(cameras, length) in &shapes {
+                first.push(sample_with(&mut model, &case(&checkpoint, cameras, length), rtc));
+            }
+        }
+    }
+    for (rtc, inputs) in [(None, 7), (guided(10.0), 9)] {
+        for (cameras, length) in [(1, 1), (2, 16), (3, 17), (1, 48), (3, 3), (2, 30)] {
+            let case = case(&checkpoint, cameras, length);
+            let (_, counted) = counted(&counts, || sample_with(&mut model, &case, rtc));
+            assert_eq!(counted, (inputs, 1, 1), "{cameras} cameras, {length} tokens");
+        }
+    }
+    // Another bound on the guidance weight is another shape, which has to be recorded first.
+    let case = case(&checkpoint, 3, 48);
+    let (new, replays) = counted(&counts, || sample_with(&mut model, &case, guided(2.0)));
+    assert_eq!(replays.2, 0);
+    assert_ne!(new, sample_with(&mut model, &case, guided(10.0)));
+    // What was given up for it comes back with the same result.
+    assert_eq!(sample(&mut model, &case), first[5]);
 }
 
 /// With every fused operation off the result is close to the fused one.

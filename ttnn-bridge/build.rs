@@ -37,7 +37,10 @@ pub fn build() {
         if env::var_os("PI0RT_SANITIZE").is_some() {
             let checks = "-fsanitize=address,undefined";
             build.flag(checks).flag("-fno-sanitize-recover=all").flag("-fno-omit-frame-pointer");
-            println!("cargo:rustc-link-arg={checks}");
+            // By name and first, as their runtime has to be loaded first; rustc's linker knows no -fsanitize.
+            println!("cargo:rustc-link-lib=asan");
+            println!("cargo:rustc-link-lib=ubsan");
+            println!("cargo:rustc-env=PI0RT_SANITIZED={checks}");
         }
     } else {
         let sdk = Sdk::find().unwrap_or_else(|why| panic!("feature ttnn: {why}"));

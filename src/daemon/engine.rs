@@ -30,6 +30,9 @@ pub enum EngineError {
     /// The device failed.
     #[error("device: {0}")]
     Device(String),
+    /// The device is lost: nothing more will come from this engine.
+    #[error("device lost: {0}")]
+    Lost(String),
 }
 
 /// A policy that is loaded and warm. Only the inference thread calls it.

@@ -44,6 +44,9 @@ pub enum DaemonError {
     /// The policy has sizes that segments can't have.
     #[error("policy: {0}")]
     Policy(#[from] LayoutError),
+    /// The device is lost: another process may find it again.
+    #[error("device lost: {0}")]
+    Lost(String),
     /// The inference thread has panicked: a defect.
     #[error("the inference thread has failed: {0}")]
     Inference(String),

@@ -119,8 +119,8 @@ impl<E: Engine> Inference<E> {
     /// Serves until the table says to stop; then everything that was submitted is answered.
     ///
     /// # Errors
-    /// The engine has panicked.
-    pub fn run(mut self) -> Result<(), String> {
+    /// The engine has panicked, or lost its device.
+    pub fn run(mut self) -> Result<(), DaemonError> {
         let shared = self.shared.clone();
         let mut held = None;
         loop {
@@ -137,7 +137,7 @@ impl<E: Engine> Inference<E> {
                 drop(table);
                 let result = catch_unwind(AssertUnwindSafe(|| self.job(id, job)));
                 shared.lock_politely().busy = false;
-                result.map_err(|panic| message(&*panic))?;
+                result.map_err(|panic| failure(&*panic))?;
                 continue;
             }
             table.drain();
@@ -164,7 +164,13 @@ impl<E: Engine> Inference<E> {
                 let result = session.lane.finish(&begun.submission, begun.started_ns, status);
                 session.heed(result);
             }
-            result.map_err(|panic| message(&*panic))?.ok();
+            if let Err(EngineError::Lost(why)) = result.map_err(|panic| failure(&*panic))? {
+                for session in &mut table.sessions {
+                    let result = session.lane.lose();
+                    session.heed(result);
+                }
+                return Err(DaemonError::Lost(why));
+            }
         }
     }
 
@@ -350,7 +356,7 @@ fn status(error: &EngineError) -> Status {
         EngineError::BadObservation(_) => Status::BadObservation,
         EngineError::BadPrompt(_) => Status::BadPrompt,
         EngineError::InvalidChunk(_) => Status::InvalidChunk,
-        EngineError::Device(_) => Status::DeviceLost,
+        EngineError::Device(_) | EngineError::Lost(_) => Status::DeviceLost,
     }
 }
 
@@ -360,14 +366,15 @@ fn report(session: u64, error: &EngineError) -> Status {
             log::debug!("session {session}: {error}")
         }
         EngineError::InvalidChunk(_) => log::warn!("session {session}: {error}"),
-        EngineError::Device(_) => log::error!("session {session}: {error}"),
+        EngineError::Device(_) | EngineError::Lost(_) => log::error!("session {session}: {error}"),
     }
     status(error)
 }
 
-fn message(panic: &(dyn std::any::Any + Send)) -> String {
+fn failure(panic: &(dyn std::any::Any + Send)) -> DaemonError {
     let text = panic.downcast_ref::<&str>().copied();
-    text.or(panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("unknown panic").to_owned()
+    let text = text.or(panic.downcast_ref::<String>().map(String::as_str));
+    DaemonError::Inference(text.unwrap_or("unknown panic").to_owned())
 }
 
 #[cfg(test)]

@@ -85,8 +85,8 @@ pub(super) struct Lane {
     pub pending: Option<Submission>,
     /// Its number in the ring.
     pending_number: u64,
-    /// The number of the submission that is worked on.
-    in_flight: Option<u64>,
+    /// What the engine works on, until it is answered, and its number.
+    in_flight: Option<(u64, Submission)>,
     owed: Owed,
     /// When an observation was answered last; 0: none was.
     pub answered_ns: u64,
@@ -252,7 +252,7 @@ impl Lane {
     /// Takes the pending submission to work on it.
     pub fn begin(&mut self) -> Option<Submission> {
         let submission = self.pending.take()?;
-        self.in_flight = Some(self.pending_number);
+        self.in_flight = Some((self.pending_number, submission));
         self.owed.begun(self.pending_number, &submission);
         Some(submission)
     }
@@ -272,7 +272,10 @@ impl Lane {
         started_ns: u64,
         result: Result<&[f32], Status>,
     ) -> Result<Events, RingError> {
-        let number = self.in_flight.take().unwrap_or_default();
+        let Some((number, _)) = self.in_flight.take() else {
+            // The control thread has: see `lose`.
+            return Ok(Events(false));
+        };
         let finished_ns = now_ns();
         let (status, chunk) = match result {
             Ok(actions) => {
@@ -353,6 +356,19 @@ impl Lane {
         self.stats.record(Stage::Waiting, started_ns.saturating_sub(submitted_ns));
         self.stats.record(Stage::Inference, inference);
         self.stats.record(Stage::Age, finished_ns.saturating_sub(observed_ns));
+    }
+
+    /// Answers what is in flight and what is pending with DEVICE_LOST: the engine will not come back.
+    ///
+    /// # Errors
+    /// A client that corrupted its ring.
+    pub fn lose(&mut self) -> Result<Events, RingError> {
+        let mut events = self.drain()?;
+        if let Some((number, submission)) = self.in_flight.take() {
+            events |= self.answer(&submission, number, Status::DeviceLost, [0, now_ns()], 0)?;
+        }
+        events |= self.answer_pending(Status::DeviceLost)?;
+        Ok(events)
     }
 
     /// Answers what is pending with GONE: the daemon ends.

@@ -2,6 +2,8 @@
 
 use super::engine::{Engine, EngineError, Observation};
 use crate::control::PolicyDescription;
+use crate::device::DeviceError;
+use crate::model::ModelError;
 use crate::policy::{self, Chunk, Noise, Policy, PolicyError, Prompt};
 
 /// A policy, and the chunk it writes to.
@@ -23,6 +25,7 @@ impl From<PolicyError> for EngineError {
             PolicyError::BadObservation(bad) => EngineError::BadObservation(bad.to_string()),
             PolicyError::Prompt(bad) => EngineError::BadPrompt(bad.to_string()),
             PolicyError::InvalidChunk { .. } => EngineError::InvalidChunk(error.to_string()),
+            PolicyError::Model(ModelError::Device(DeviceError::Lost(why))) => EngineError::Lost(why),
             error => EngineError::Device(error.to_string()),
         }
     }

@@ -21,6 +21,7 @@ use crate::control::{
     ABI_VERSION, FEATURES, Hello, MAX_MESSAGE, MAX_NAME, PolicyDescription, Received, Refusal, Reply,
     Request, Status, Welcome, receive, send, send_with_fds,
 };
+use crate::device::lost;
 use crate::shm::clock::now_ns;
 use crate::shm::{Count, Geometry, Layout, LayoutError};
 
@@ -291,16 +292,21 @@ impl<E: Engine + 'static> Daemon<E> {
         control.bells.kick();
         // In flight may be seconds of inference: the hearts go on beating meanwhile.
         while !thread.is_finished() {
+            if let Some(why) = lost() {
+                // The thread waits for the device and always will.
+                control.lose();
+                return Err(DaemonError::Lost(why.into()));
+            }
             control.beat();
             std::thread::sleep(control.options.heartbeat.min(Duration::from_millis(1)));
         }
-        let inferred = thread.join().unwrap_or_else(|_| Err("it panicked".into()));
+        let inferred = thread.join().unwrap_or_else(|_| Err(DaemonError::Inference("it panicked".into())));
         for session in &control.shared.lock().sessions {
             session.lane.heart.stop();
         }
         drop((control, claim));
         served?;
-        inferred.map_err(DaemonError::Inference)
+        inferred
     }
 }
 
@@ -349,8 +355,21 @@ impl<P> Control<P> {
                     id => self.hear(id, &mut buffer),
                 }
             }
+            if lost().is_some() {
+                return Ok(());
+            }
             self.beat();
             self.forget_silent_strangers();
+        }
+    }
+
+    /// Answers everything: the device is lost, and the inference thread with it.
+    fn lose(&mut self) {
+        let mut table = self.shared.lock();
+        for session in &mut table.sessions {
+            let result = session.lane.lose();
+            session.heed(result);
+            session.lane.heart.stop();
         }
     }
 

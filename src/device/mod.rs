@@ -10,11 +10,13 @@
 
 mod core_time;
 pub mod cpu;
+mod lost;
 pub mod reference;
 #[cfg(feature = "_ttnn")]
 pub mod ttnn;
 
 pub use core_time::core_time;
+pub use lost::lost;
 
 use std::ops::Range;
 
@@ -279,6 +281,9 @@ pub enum DeviceError {
         /// The system's or the device's answer.
         why: String,
     },
+    /// It can't be opened: missing, busy, or not as configured.
+    #[error("device unavailable: {0}")]
+    Unavailable(String),
     /// The device was lost; nothing more will come from it.
     #[error("device lost: {0}")]
     Lost(String),

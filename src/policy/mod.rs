@@ -1,5 +1,7 @@
 //! From camera frames, state and an instruction to actions: everything around the model.
 
+#[cfg(feature = "_ttnn")]
+mod card;
 mod error;
 mod frame;
 mod image;

@@ -8,11 +8,11 @@ use super::frame::{Frame, PixelFormat};
 use super::image::{ImageProcessor, MAX_FRAME};
 use super::normalize::Normalizer;
 use super::prompt::{Prompt, Prompter};
-use crate::checkpoint::{Arch, Checkpoint};
+use crate::checkpoint::Checkpoint;
 use crate::device::Device;
 use crate::device::cpu::{Cpu, CpuOptions, Precision};
 use crate::device::reference::Reference;
-use crate::model::{Inputs, Pi0, Rtc, Timings, common};
+use crate::model::{Inputs, Pi0, Rtc, RtcSchedule, Timings, common};
 
 /// What a policy runs on.
 #[derive(Clone, Debug)]
@@ -33,14 +33,15 @@ impl Default for DeviceChoice {
 }
 
 impl DeviceChoice {
-    /// Opens the device for a model of these sizes.
+    /// Opens the device for a checkpoint's model.
     ///
     /// bf16 products take the values of a head in pairs. PI0's heads are all of even width; a model
     /// whose are not is computed in f32.
     ///
     /// # Errors
     /// If it can't do what is asked.
-    pub fn open(&self, arch: &Arch) -> Result<Box<dyn Device>, crate::device::DeviceError> {
+    pub fn open(&self, checkpoint: &Checkpoint) -> Result<Box<dyn Device>, crate::device::DeviceError> {
+        let arch = checkpoint.arch();
         Ok(match self {
             DeviceChoice::Reference => Box::new(Reference::new()),
             DeviceChoice::Cpu(options) if !arch.vision_head_dim().is_multiple_of(2) => {
@@ -52,7 +53,7 @@ impl DeviceChoice {
             }
             DeviceChoice::Cpu(options) => Box::new(Cpu::new(options)?),
             #[cfg(feature = "_ttnn")]
-            DeviceChoice::Ttnn(options) => Box::new(crate::device::ttnn::Ttnn::open(options)?),
+            DeviceChoice::Ttnn(options) => Box::new(super::card::open(options, checkpoint)?),
         })
     }
 }
@@ -68,6 +69,9 @@ pub struct PolicyOptions {
     pub tokenizer: Option<PathBuf>,
     /// Compute every chunk as if there had been none before: see [`Pi0::recompute`].
     pub recompute: bool,
+    /// Bound on the guidance weight of the guided chunks to come, if there will be any: a device that
+    /// records chunks records theirs too when it is warmed up.
+    pub guidance: Option<f32>,
 }
 
 /// What a policy needs and gives.
@@ -159,6 +163,7 @@ pub struct Policy {
     images: Vec<f32>,
     state: Vec<f32>,
     noise: Vec<f32>,
+    guidance: Option<f32>,
 }
 
 impl Policy {
@@ -177,7 +182,7 @@ impl Policy {
         let (prompter, model) = std::thread::scope(|scope| {
             let prompter =
                 scope.spawn(|| Prompter::for_checkpoint(&checkpoint, options.tokenizer.as_deref()));
-            let model = options.device.open(checkpoint.arch()).map_err(PolicyError::from);
+            let model = options.device.open(&checkpoint).map_err(PolicyError::from);
             let model =
                 model.and_then(|device| Ok(Pi0::load(&checkpoint, device, steps)?)).map(|mut model| {
                     if options.recompute {
@@ -196,6 +201,7 @@ impl Policy {
             images: vec![0.0; cameras.len() * image],
             state: vec![0.0; arch.max_state_dim],
             noise: vec![0.0; arch.chunk_size * arch.max_action_dim],
+            guidance: options.guidance,
             info: PolicyInfo {
                 model: name_of(dir),
                 device: model.device().describe(),
@@ -250,12 +256,25 @@ impl Policy {
         let vocab_size = self.prompter.rule().vocab_size;
         let tokens: Vec<u32> = (0..self.info.max_tokens).map(|i| (i % vocab_size) as u32).collect();
         let (shapes, rounds) = self.model.warm_up();
+        let left_over = vec![0.0; self.info.max_action_dim];
+        let guided = self.guidance.filter(|_| rounds > 1).map(|max_weight| Rtc {
+            left_over: &left_over,
+            delay: 0,
+            horizon: 1,
+            max_weight,
+            schedule: RtcSchedule::Linear,
+        });
         let mut chunk = Chunk::new(&self.info);
+        // Every shape once before any a second time: only then does a device record.
         for _ in 0..rounds {
-            for &(present, length) in &shapes {
+            for (rtc, &(present, length)) in [guided, None]
+                .iter()
+                .skip(guided.is_none().into())
+                .flat_map(|rtc| shapes.iter().map(move |s| (rtc, s)))
+            {
                 let frames: Vec<_> = (0..cameras).map(|camera| (camera < present).then_some(frame)).collect();
                 let prompt = self.prompter.tokens(&tokens[..length.min(tokens.len())])?;
-                let observation = Observation { frames: &frames, state: &state, prompt: &prompt, rtc: None };
+                let observation = Observation { frames: &frames, state: &state, prompt: &prompt, rtc: *rtc };
                 self.infer(&observation, Noise::Seed(0), &mut chunk)?;
             }
         }

@@ -28,7 +28,7 @@ pub struct Sums {
 }
 
 /// The instruction says what is to happen: "sleep 20" takes 20 ms, "nan" gives a NaN, "fail" a
-/// device that fails, "panic" a panic, anything else an answer.
+/// device that fails, "lose" one that is lost, "panic" a panic, anything else an answer.
 impl Engine for Sums {
     type Prompt = String;
 
@@ -64,6 +64,9 @@ impl Engine for Sums {
         }
         if given.prompt == "fail" {
             return Err(EngineError::Device("it does not answer".into()));
+        }
+        if given.prompt == "lose" {
+            return Err(EngineError::Lost("it fell off the bus".into()));
         }
         assert!(given.prompt != "panic", "as the prompt asked");
         let frames: f32 = given.frames.iter().flatten().map(|frame| f32::from(frame.data[0]) / 256.0).sum();
@@ -262,6 +265,34 @@ pub fn started(socket: &Path) -> Process {
     BufReader::new(process.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert!(line.starts_with("pi0rtd: ready: model golden on cpu"), "{line}");
     process
+}
+
+/// One 8x6 frame per camera, a state, an instruction, a seed.
+pub fn ask(client: &mut Client) -> Vec<f32> {
+    let prompt_id = client.set_prompt("pick up the red block").unwrap();
+    let slot = client.acquire().unwrap();
+    let mut observation = Observation { slot, prompt_id, seed: 11, ..Default::default() };
+    for (camera, frame) in observation.cameras.iter_mut().take(3).enumerate() {
+        *frame = Camera { width: 8, height: 6, stride: 24, format: 1 };
+        // SAFETY: the slot was acquired; frames have much more room than 144 bytes.
+        unsafe { client.frame(slot, camera).unwrap().copy_from(pixels(camera).as_ptr(), 144) };
+    }
+    for (i, value) in state().iter().enumerate() {
+        // SAFETY: the slot was acquired; the state has 14 values.
+        unsafe { client.state(slot).unwrap().add(i).write(*value) };
+    }
+    let ticket = client.submit(&observation).unwrap();
+    let completion = client.wait(Some(ticket), LONG).unwrap();
+    assert_eq!(completion.status, 0);
+    client.chunk_latest().unwrap().1.to_vec()
+}
+
+pub fn pixels(camera: usize) -> Vec<u8> {
+    (0..144).map(|i| (i * 7 + camera * 50) as u8).collect()
+}
+
+pub fn state() -> Vec<f32> {
+    (0..14).map(|i| i as f32 * 0.05 - 0.3).collect()
 }
 
 /// Waits until something is so.

@@ -24,7 +24,7 @@ Tensor to_layout(const Tensor& x, Layout layout) {
 
 Tensor transpose(const Tensor& x, int64_t dim1, int64_t dim2) {
     auto* device = tiled("transpose", {&x});
-    DEMAND(dim1 == -2 && dim2 == -1, "the emulation transposes matrices");
+    LIMIT(dim1 == -2 && dim2 == -1, "the emulation transposes matrices");
     Shape shape = x.logical_shape();
     std::swap(shape[-2], shape[-1]);
     const auto spec = tile_spec(shape, x.dtype());
@@ -69,11 +69,11 @@ Tensor slice(
     const std::array<uint32_t, 4>& step, const Memory&, const std::optional<Tensor>& output) {
     auto* device = tiled("slice", {&x});
     const auto shape = x.logical_shape();
-    DEMAND(shape.rank() == 4, "the emulation slices tensors of rank 4");
+    LIMIT(shape.rank() == 4, "the emulation slices tensors of rank 4");
     Shape result{0, 0, 0, 0};
     std::string range;
     for (int dim = 0; dim < 4; dim++) {
-        DEMAND(step[dim] == 1, "the emulation slices without strides");
+        LIMIT(step[dim] == 1, "the emulation slices without strides");
         DEMAND(
             begins[dim] < ends[dim] && ends[dim] <= shape[dim], "Ends ", ends[dim], " must be less than or equal to the shape of the tensor ",
             to_string(shape));
@@ -150,14 +150,14 @@ Tensor embedding(
     prim::EmbeddingsType, std::optional<const DataType> dtype, const Memory&, const std::optional<Tensor>& output) {
     auto indices = Access::data(ids, "embedding"), rows = Access::data(table, "embedding");
     DEMAND(ids.dtype() == DataType::UINT32, "Input must be UINT32 or BFLOAT16");
-    DEMAND(ids.layout() == Layout::ROW_MAJOR, "the emulation takes row-major ids");
+    LIMIT(ids.layout() == Layout::ROW_MAJOR, "the emulation takes row-major ids");
     DEMAND(table.layout() == Layout::ROW_MAJOR, "Weights tensor layout must be ROW_MAJOR");
     DEMAND(table.dtype() == DataType::BFLOAT16, "Weights tensor must have BFLOAT16 dtype");
-    DEMAND(!pad_token && !output && layout == Layout::TILE, "the emulation embeds into new tiles");
+    LIMIT(!pad_token && !output && layout == Layout::TILE, "the emulation embeds into new tiles");
     const auto shape = ids.logical_shape();
-    DEMAND(shape.rank() == 2 && table.logical_shape().rank() == 2, "the emulation takes matrices");
+    LIMIT(shape.rank() == 2 && table.logical_shape().rank() == 2, "the emulation takes matrices");
     const auto width = table.logical_shape()[-1], height = table.logical_shape()[-2];
-    DEMAND(!dtype || *dtype == DataType::BFLOAT16, "the emulation embeds in bf16");
+    LIMIT(!dtype || *dtype == DataType::BFLOAT16, "the emulation embeds in bf16");
     Shape result = Shape{shape[0], shape[1], width};
     const auto spec = tile_spec(result, DataType::BFLOAT16);
     auto out = create_device_tensor(spec, ids.device());
@@ -208,7 +208,7 @@ std::tuple<Tensor, Tensor, Tensor> nlp_create_qkv_heads(
     auto* device = tiled("nlp_create_qkv_heads", {&q});
     const auto shape = q.padded_shape();
     const uint32_t kv_heads = num_kv_heads.value_or(num_q_heads), all = num_q_heads + 2 * kv_heads;
-    DEMAND(!kv && !transpose_k_heads, "the emulation splits one fused tensor, keys untransposed");
+    LIMIT(!kv && !transpose_k_heads, "the emulation splits one fused tensor, keys untransposed");
     DEMAND(shape[1] == 1, "Unsupported input sequence length ", shape[1], " is not equal to 1");
     DEMAND(q.logical_shape()[-2] % TILE == 0, "Unsupported input height ", q.logical_shape()[-2], " is not tile aligned");
     DEMAND(q.logical_shape()[-1] % all == 0, "Flattened hidden dimension ", q.logical_shape()[-1], " must be a multiple of ", all, " heads");

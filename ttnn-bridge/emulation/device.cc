@@ -60,16 +60,19 @@ struct distributed::MeshDevice::State {
     uint64_t recorded_events = 0;
     std::size_t trace_region = 0;
     bool open = true;
-    /// Set by PI0RT_EMULATION: replays, or without traces operations, until the device stops answering.
-    long hang_after = -1;
-    bool hung = false;
+    /// Set by PI0RT_EMULATION: replays, or operations where there is no room for traces, until the device
+    /// stops answering or fails.
+    long hang_after = -1, lose_after = -1;
+    bool hung = false, failed = false;
 
-    void alive() const { DEMAND(open, "the device is closed"); }
+    void alive() const {
+        DEMAND(open, "the device is closed");
+        DEMAND(!failed, "TIMEOUT: device timeout, potential hang detected, the device is unrecoverable");
+    }
 
     void work() {
-        if (hang_after >= 0 && hang_after-- == 0) {
-            hung = true;
-        }
+        hung = hung || (hang_after >= 0 && hang_after-- == 0);
+        failed = failed || (lose_after >= 0 && lose_after-- == 0);
     }
 
     void wait() const {
@@ -88,7 +91,7 @@ struct distributed::MeshDevice::State {
         }
         DEMAND(step.output->live || own(step.output), step.op, " writes memory that was deallocated");
         auto values = step.compute();
-        DEMAND(values.size() == step.output->values.size(), step.op, ": wrong output size");
+        LIMIT(values.size() == step.output->values.size(), step.op, ": wrong output size");
         round_to(step.output->dtype, values, step.cols);
         step.output->values = std::move(values);
         step.output->clobbered = false;
@@ -152,7 +155,7 @@ Tensor Access::allocate(distributed::MeshDevice* device, const TensorSpec& spec)
     for (const auto& [address, size] : state.free) {
         left += size;
     }
-    fatal(
+    FATAL(
         "address.has_value()", "Out of Memory: Not enough space to allocate ", bytes,
         " B DRAM buffer, where ", left, " B of ", state.capacity, " B are free");
 }
@@ -175,7 +178,7 @@ void dispatch(
         return;
     }
     state.run(step, nullptr);
-    if (state.traces.empty()) {
+    if (state.trace_region == 0) {
         state.work();
     }
 }
@@ -197,7 +200,7 @@ std::shared_ptr<MeshDevice> MeshDevice::create_unit_mesh(
     auto state = std::make_unique<State>();
     uint64_t dram = 0;
     int boards = 1;
-    // "board=p150,dram_mib=64,hang_after=3,boards=0"
+    // "board=p150,dram_mib=64,hang_after=3,lose_after=3,hang_open,boards=0,defect"
     std::istringstream settings(std::getenv("PI0RT_EMULATION") ? std::getenv("PI0RT_EMULATION") : "");
     for (std::string setting; std::getline(settings, setting, ',');) {
         const auto equals = setting.find('=');
@@ -213,15 +216,25 @@ std::shared_ptr<MeshDevice> MeshDevice::create_unit_mesh(
             dram = std::stoull(value) << 20;
         } else if (name == "hang_after") {
             state->hang_after = std::stol(value);
+        } else if (name == "lose_after") {
+            state->lose_after = std::stol(value);
+        } else if (name == "hang_open") {
+            state->hung = true;
+        } else if (name == "defect") {
+            // For sanitizers to find: nothing else would notice it.
+            std::vector<float> values(8);
+            volatile std::size_t after = values.size();
+            values.data()[after] = 1;
         } else if (name == "boards") {
             boards = std::stoi(value);
         } else {
-            fatal("PI0RT_EMULATION", "unknown setting ", setting);
+            FATAL("PI0RT_EMULATION", "unknown setting ", setting);
         }
     }
     DEMAND(
         device_id >= 0 && device_id < boards, "Device index ", device_id, " is out of range: ", boards,
         " devices were found");
+    state->wait();
     state->capacity = dram ? dram : uint64_t{state->board->channel_bytes} * state->board->channels;
     state->free[0] = state->capacity;
     state->trace_region = trace_region_size;

@@ -10,20 +10,24 @@
 namespace tt::tt_metal::emulation {
 
 template <typename... Parts>
-[[noreturn]] void fatal(const char* rule, const Parts&... parts) {
+[[noreturn]] void fatal(const char* file, int line, const char* rule, const Parts&... parts) {
     std::ostringstream text;
-    text << "TT_FATAL @ emulation: " << rule << "\ninfo:\n";
+    text << "TT_FATAL @ " << file << ":" << line << ": " << rule << "\ninfo:\n";
     (text << ... << parts);
     throw std::runtime_error(text.str());
 }
 
-/// Refuses what the device refuses, in the form in which TTNN does.
-#define DEMAND(condition, ...)                                        \
-    do {                                                              \
-        if (!(condition)) {                                           \
-            ::tt::tt_metal::emulation::fatal(#condition, __VA_ARGS__); \
-        }                                                             \
+/// Refuses what the device refuses, in the form in which TTNN does; tests/rules.cc breaks each one.
+#define DEMAND(condition, ...)              \
+    do {                                    \
+        if (!(condition)) {                 \
+            FATAL(#condition, __VA_ARGS__); \
+        }                                   \
     } while (false)
+#define FATAL(rule, ...) ::tt::tt_metal::emulation::fatal(__FILE__, __LINE__, rule, __VA_ARGS__)
+
+/// Refuses what TTNN can do and the emulation can't.
+#define LIMIT(condition, ...) DEMAND(condition, __VA_ARGS__)
 
 constexpr uint32_t TILE = 32;
 constexpr float POISON = std::numeric_limits<float>::quiet_NaN();

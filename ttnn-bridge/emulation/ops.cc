@@ -73,7 +73,7 @@ Tensor binary(
     const std::optional<Tensor>& output, Activations post, Activations lhs, Activations rhs, Op combine) {
     auto* device = tiled(op, {&a, &b});
     const auto as = a.logical_shape(), bs = b.logical_shape();
-    DEMAND(as.rank() == 4 && bs.rank() == 4, op, ": the emulation takes tensors of rank 4");
+    LIMIT(as.rank() == 4 && bs.rank() == 4, op, ": the emulation takes tensors of rank 4");
     for (int dim = 0; dim < 4; dim++) {
         DEMAND(
             as[dim] == bs[dim] || bs[dim] == 1, "Broadcasting rule violation: ", to_string(as), " and ",
@@ -185,7 +185,7 @@ Tensor norm(
     for (const auto* given : {&weight, &bias}) {
         if (*given) {
             const auto padded = (*given)->padded_shape();
-            DEMAND((*given)->layout() == Layout::TILE, "the emulation takes gamma and beta in tiles");
+            LIMIT((*given)->layout() == Layout::TILE, "the emulation takes gamma and beta in tiles");
             DEMAND(padded[-1] == x.padded_shape()[-1], x.padded_shape()[-1], " != ", padded[-1]);
             DEMAND(padded[-2] == TILE, "Gamma tensor height must be TILE_HEIGHT (32), got: ", padded[-2]);
             (given == &weight ? w : b) = Access::data(**given, op);
@@ -260,12 +260,12 @@ Tensor linear(
     const std::optional<const operations::matmul::MatmulProgramConfig>&,
     const std::optional<const Activation>& activation, Compute compute) {
     auto* device = tiled("linear", {&x, &weight});
-    DEMAND(!transpose_a && !transpose_b, "the emulation multiplies operands as they are");
+    LIMIT(!transpose_a && !transpose_b, "the emulation multiplies operands as they are");
     const auto shape = x.logical_shape(), w = weight.logical_shape();
     DEMAND(
         shape[-1] == w[-2], "The width of the first tensor must be equal to the height of the second tensor. Mismatch: width=",
         shape[-1], " height=", w[-2]);
-    DEMAND(w.volume() == std::size_t{w[-1]} * w[-2], "the emulation's weights are matrices");
+    LIMIT(w.volume() == std::size_t{w[-1]} * w[-2], "the emulation's weights are matrices");
     DEMAND(
         weight.dtype() != DataType::UINT32 && x.dtype() != DataType::UINT32, "linear multiplies floating point");
     std::vector<Tensor> inputs{x, weight};
@@ -309,14 +309,14 @@ Tensor rms_norm(
     const Tensor& x, float epsilon, const std::optional<const Tensor>& weight, const std::optional<const Tensor>& bias,
     const std::optional<const Tensor>& residual, const Memory&,
     const std::optional<const prim::LayerNormProgramConfig>&, Compute) {
-    DEMAND(!residual, "the emulation has no fused residual");
+    LIMIT(!residual, "the emulation has no fused residual");
     return norm("rms_norm", false, x, epsilon, weight, bias);
 }
 Tensor layer_norm(
     const Tensor& x, float epsilon, const std::optional<const Tensor>& weight, const std::optional<const Tensor>& bias,
     const std::optional<const Tensor>& residual, const Memory&,
     const std::optional<const prim::LayerNormProgramConfig>&, Compute) {
-    DEMAND(!residual, "the emulation has no fused residual");
+    LIMIT(!residual, "the emulation has no fused residual");
     return norm("layer_norm", true, x, epsilon, weight, bias);
 }
 
@@ -337,7 +337,7 @@ Tensor scaled_dot_product_attention(
             tensor->logical_shape()[3] == tensor->padded_shape()[3],
             "Padding is not supported on the head_dim dimension");
     }
-    DEMAND(!is_causal, "the emulation has no causal attention");
+    LIMIT(!is_causal, "the emulation has no causal attention");
     DEMAND(ks == vs, "K and V shapes must match");
     DEMAND(qs[0] == ks[0] && qs[3] == ks[3], "Q and K batch and head_dim must match: ", to_string(qs), " and ", to_string(ks));
     DEMAND(qs[1] >= ks[1] && qs[1] % ks[1] == 0, "Q num_heads must be >= K num_heads and divisible by K num_heads");
@@ -365,7 +365,7 @@ Tensor scaled_dot_product_attention(
             mask->dtype() != DataType::FLOAT32 && mask->dtype() != DataType::UINT32,
             "When mask is provided to SDPA, it must be in BF16, BFP8, or BFP4 dataformat");
         DEMAND(ms[0] == 1 || ms[0] == qs[0], "Mask batch dim must either be 1 or match Q batch dimension");
-        DEMAND(ms[1] == 1, "the emulation's masks are the same for all heads");
+        LIMIT(ms[1] == 1, "the emulation's masks are the same for all heads");
         DEMAND(ms[2] == qs[2], "Mask sequence length must match Q sequence length: ", ms[2], " and ", qs[2]);
         DEMAND(ms[3] == ks[2], "Mask sequence length must match K sequence length: ", ms[3], " and ", ks[2]);
         DEMAND(
@@ -436,11 +436,12 @@ Tensor rotary_embedding(
     auto* device = tiled("rotary embedding", {&x, &cos, &sin});
     const auto shape = x.padded_shape(), table = cos.padded_shape();
     DEMAND(shape[-1] % (TILE * 2) == 0, "Input X dimension (", shape[-1], ") must be divisible by 64 for tiling.");
-    DEMAND(!token_index, "the emulation rotates whole sequences");
+    LIMIT(!token_index, "the emulation rotates whole sequences");
     DEMAND(table == sin.padded_shape() && cos.dtype() == sin.dtype(), "Cos and Sin dims must match");
     DEMAND(table[0] == 1 && table[1] == 1 && table[-1] == shape[-1], "Cosine cache dimensions must match input dimensions.");
     DEMAND(table[-2] >= shape[-2], "Cosine cache dimensions must cover the sequence length.");
-    auto out = create_device_tensor(tile_spec(x.logical_shape(), x.dtype()), device);
+    // As on the device, rows of padding become rows like any other.
+    auto out = create_device_tensor(tile_spec(shape, x.dtype()), device);
     auto data = Access::data(x, "rotary embedding"), c = Access::data(cos, "rotary embedding"), s = Access::data(sin, "rotary embedding");
     const Tiles t(x);
     dispatch("rotary_embedding", key({x, cos}), {x, cos, sin}, out, [=] {

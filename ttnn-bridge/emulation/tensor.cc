@@ -142,7 +142,7 @@ void round_to(DataType dtype, std::vector<float>& values, std::size_t padded_col
             break;
         case DataType::BFLOAT8_B:
         case DataType::BFLOAT4_B:
-            DEMAND(padded_cols % 16 == 0, "block floats lie in tiles");
+            LIMIT(padded_cols % 16 == 0, "block floats lie in tiles");
             for (std::size_t i = 0; i < values.size(); i += 16) {
                 round_block(std::span(values).subspan(i, 16), dtype == DataType::BFLOAT8_B ? 7 : 3);
             }
@@ -219,7 +219,7 @@ static void matches(DataType dtype) {
 
 template <typename T>
 Tensor Tensor::from_span(
-    tt::stl::Span<const T> buffer, const TensorSpec& spec, distributed::MeshDevice* device,
+    ttsl::Span<const T> buffer, const TensorSpec& spec, distributed::MeshDevice* device,
     std::optional<QueueId> cq_id, T) {
     matches<T>(spec.data_type());
     DEMAND(
@@ -232,7 +232,7 @@ Tensor Tensor::from_span(
 }
 
 template <typename T>
-Tensor Tensor::from_borrowed_data(tt::stl::Span<T> buffer, const Shape& shape, MemoryPin) {
+Tensor Tensor::from_borrowed_data(ttsl::Span<T> buffer, const Shape& shape, MemoryPin) {
     return from_span<T>(buffer, TensorSpec(shape, TensorLayout(dtype_of<T>(), PageConfig(Layout::ROW_MAJOR), MemoryConfig{})));
 }
 
@@ -265,13 +265,13 @@ Tensor create_device_tensor(const TensorSpec& spec, distributed::MeshDevice* dev
 }
 
 template Tensor Tensor::from_span<bfloat16>(
-    tt::stl::Span<const bfloat16>, const TensorSpec&, distributed::MeshDevice*, std::optional<QueueId>, bfloat16);
+    ttsl::Span<const bfloat16>, const TensorSpec&, distributed::MeshDevice*, std::optional<QueueId>, bfloat16);
 template Tensor Tensor::from_span<float>(
-    tt::stl::Span<const float>, const TensorSpec&, distributed::MeshDevice*, std::optional<QueueId>, float);
+    ttsl::Span<const float>, const TensorSpec&, distributed::MeshDevice*, std::optional<QueueId>, float);
 template Tensor Tensor::from_span<uint32_t>(
-    tt::stl::Span<const uint32_t>, const TensorSpec&, distributed::MeshDevice*, std::optional<QueueId>, uint32_t);
-template Tensor Tensor::from_borrowed_data<bfloat16>(tt::stl::Span<bfloat16>, const Shape&, MemoryPin);
-template Tensor Tensor::from_borrowed_data<float>(tt::stl::Span<float>, const Shape&, MemoryPin);
+    ttsl::Span<const uint32_t>, const TensorSpec&, distributed::MeshDevice*, std::optional<QueueId>, uint32_t);
+template Tensor Tensor::from_borrowed_data<bfloat16>(ttsl::Span<bfloat16>, const Shape&, MemoryPin);
+template Tensor Tensor::from_borrowed_data<float>(ttsl::Span<float>, const Shape&, MemoryPin);
 template std::vector<bfloat16> Tensor::to_vector<bfloat16>(std::optional<QueueId>) const;
 template std::vector<float> Tensor::to_vector<float>(std::optional<QueueId>) const;
 template std::vector<uint32_t> Tensor::to_vector<uint32_t>(std::optional<QueueId>) const;

@@ -31,14 +31,14 @@ private:
 
 enum class MathFidelity : uint8_t { LoFi = 0, HiFi2 = 2, HiFi3 = 3, HiFi4 = 4, Invalid = 0xff };
 
-namespace tt {
-
-enum class ARCH { GRAYSKULL = 1, WORMHOLE_B0 = 2, BLACKHOLE = 3, QUASAR = 4, Invalid = 0xff };
-
-namespace stl {
+namespace ttsl {
 template <typename T>
 using Span = std::span<T>;
 }
+
+namespace tt {
+
+enum class ARCH { GRAYSKULL = 1, WORMHOLE_B0 = 2, BLACKHOLE = 3, QUASAR = 4, Invalid = 0xff };
 
 namespace tt_metal {
 
@@ -153,10 +153,10 @@ public:
 
     template <typename T>
     static Tensor from_span(
-        tt::stl::Span<const T> buffer, const TensorSpec& spec, distributed::MeshDevice* device = nullptr,
+        ttsl::Span<const T> buffer, const TensorSpec& spec, distributed::MeshDevice* device = nullptr,
         std::optional<QueueId> cq_id = std::nullopt, T pad_value = T(0));
     template <typename T>
-    static Tensor from_borrowed_data(tt::stl::Span<T> buffer, const Shape& shape, MemoryPin pin);
+    static Tensor from_borrowed_data(ttsl::Span<T> buffer, const Shape& shape, MemoryPin pin);
     template <typename T>
     std::vector<T> to_vector(std::optional<QueueId> cq_id = std::nullopt) const;
     Tensor to_device(
@@ -307,7 +307,7 @@ void event_synchronize(const MeshEvent& event);
 
 using Memory = std::optional<MemoryConfig>;
 using Compute = std::optional<const DeviceComputeKernelConfig>;
-using Activations = tt::stl::Span<const operations::unary::EltwiseUnaryWithParam>;
+using Activations = ttsl::Span<const operations::unary::EltwiseUnaryWithParam>;
 
 Tensor to_layout(const Tensor& x, Layout layout);
 Tensor typecast(

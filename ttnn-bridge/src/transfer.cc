@@ -18,9 +18,9 @@ static metal::Tensor host_tensor(
     if (dtype == metal::DataType::BFLOAT16) {
         std::vector<bfloat16> rounded(values.size());
         std::transform(values.begin(), values.end(), rounded.begin(), [](float value) { return bfloat16(value); });
-        return metal::Tensor::from_span<bfloat16>(tt::stl::Span<const bfloat16>(rounded.data(), rounded.size()), spec, device);
+        return metal::Tensor::from_span<bfloat16>(ttsl::Span<const bfloat16>(rounded.data(), rounded.size()), spec, device);
     }
-    return metal::Tensor::from_span<float>(tt::stl::Span<const float>(values.data(), values.size()), spec, device);
+    return metal::Tensor::from_span<float>(ttsl::Span<const float>(values.data(), values.size()), spec, device);
 }
 
 Handle upload(const Device& device, rust::Slice<const float> values, Dims dims, Dtype dtype) {
@@ -31,7 +31,7 @@ Handle upload_rows(const Device& device, rust::Slice<const uint16_t> bf16, uint3
     // Read where it lies: TTNN's span is not const, but nothing is written through it.
     auto* values = const_cast<bfloat16*>(reinterpret_cast<const bfloat16*>(bf16.data()));
     const auto host = metal::Tensor::from_borrowed_data<bfloat16>(
-        tt::stl::Span<bfloat16>(values, bf16.size()), metal::Shape({rows, cols}),
+        ttsl::Span<bfloat16>(values, bf16.size()), metal::Shape({rows, cols}),
         metal::MemoryPin(std::shared_ptr<void>(values, [](void*) {})));
     return wrap(host.to_device(device.inner->mesh.get()));
 }
@@ -39,7 +39,7 @@ Handle upload_rows(const Device& device, rust::Slice<const uint16_t> bf16, uint3
 Handle ids(const Device& device, uint32_t count) {
     const std::vector<uint32_t> zeros(count);
     return wrap(metal::Tensor::from_span<uint32_t>(
-        tt::stl::Span<const uint32_t>(zeros.data(), zeros.size()),
+        ttsl::Span<const uint32_t>(zeros.data(), zeros.size()),
         spec_of(metal::Shape({1, count}), metal::DataType::UINT32, metal::Layout::ROW_MAJOR), device.inner->mesh.get()));
 }
 
@@ -51,7 +51,7 @@ void write(Tensor& tensor, rust::Slice<const float> values, uint8_t queue) {
 void write_ids(Tensor& tensor, rust::Slice<const uint32_t> values, uint8_t queue) {
     auto& to = tensor.inner->tensor;
     const auto host = metal::Tensor::from_span<uint32_t>(
-        tt::stl::Span<const uint32_t>(values.data(), values.size()), to.tensor_spec());
+        ttsl::Span<const uint32_t>(values.data(), values.size()), to.tensor_spec());
     metal::copy_to_device(host, to, metal::QueueId(queue));
 }
 

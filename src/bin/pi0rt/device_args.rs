@@ -68,6 +68,7 @@ impl DeviceArgs {
             steps: self.steps.map(usize::from),
             tokenizer: self.tokenizer.clone(),
             recompute: self.recompute,
+            guidance: None,
         })
     }
 
@@ -76,7 +77,7 @@ impl DeviceArgs {
     /// # Errors
     /// If it can't do what is asked.
     pub fn open(&self, checkpoint: &Checkpoint) -> Result<Box<dyn Device>, DeviceError> {
-        self.choice()?.open(checkpoint.arch())
+        self.choice()?.open(checkpoint)
     }
 
     /// Denoising steps: those asked for, else the checkpoint's.

@@ -69,6 +69,15 @@ fn board_plans(checkpoint: &Checkpoint, mut config: Config) -> Result<Vec<Plan>,
         .collect()
 }
 
+/// The TTNN, or its emulation, that this program was built with.
+fn built_with() -> Option<String> {
+    #[cfg(feature = "_ttnn")]
+    let name = Some(pi0rt::device::ttnn::implementation());
+    #[cfg(not(feature = "_ttnn"))]
+    let name = None;
+    name
+}
+
 fn report_memory(plans: &[Plan]) -> Value {
     let memory = &plans[0].memory;
     let boards: Vec<Value> = plans
@@ -78,13 +87,15 @@ fn report_memory(plans: &[Plan]) -> Value {
             json!({"board": plan.board, "fits": refusal.is_none(), "why_not": refusal, "l1": plan.memory.l1})
         })
         .collect();
-    json!({"weights": memory.weights, "rest": memory.rest, "dram_bytes": memory.dram_bytes, "boards": boards})
+    json!({"built_with": built_with(), "weights": memory.weights, "rest": memory.rest, "dram_bytes": memory.dram_bytes, "boards": boards})
 }
 
 fn describe_memory(plans: &[Plan]) -> String {
     let memory = &plans[0].memory;
     let mut page = Page { text: String::from("\n") };
-    page.line("ttnn", "DRAM, weights as stored (tiles of 32×32, heads padded to tiles)");
+    let built_with = built_with().unwrap_or("not in this program: build with ttnn or ttnn-emulated".into());
+    page.line("ttnn", format!("device ttnn: {built_with}"));
+    page.line("", "DRAM, weights as stored (tiles of 32×32, heads padded to tiles)");
     for w in &memory.weights {
         let parameters = grouped(w.parameters as usize);
         let size = bytes(w.bytes as usize);

@@ -8,7 +8,7 @@ use cxx::UniquePtr;
 
 use super::bridge::{self, Dtype, Tensor};
 use super::value::Value;
-use super::{HIDDEN, Moved, TILE, Ttnn, expect, failed, padded, refuse, shape};
+use super::{HIDDEN, TILE, Ttnn, expect, failed, lost, padded, refuse, shape};
 use crate::device::{Begin, ChunkShape, DeviceError, Role, View};
 
 /// What the operations being issued are for.
@@ -149,6 +149,9 @@ impl Ttnn {
             bridge::release_trace(self.handle_mut()?, trace).map_err(failed("release_trace"))?;
         }
         self.padding = padding;
+        self.chunk = Some(chunk);
+        let known = self.compiled.contains(&chunk);
+        self.limit = if known { self.options.timeout } else { self.options.compile_timeout };
         let known = if self.options.trace && !observed { self.recordings.get(&chunk) } else { None };
         let positions = known.map(|r| r.positions.clone()).unwrap_or_default();
         let trace = known.and_then(|r| r.trace);
@@ -188,13 +191,11 @@ impl Ttnn {
     fn execute(&mut self, trace: u32) -> Result<(), DeviceError> {
         let started = bridge::execute_trace(self.handle_mut()?, trace);
         self.counts.replays.fetch_add(1, Ordering::Relaxed);
-        started.map_err(|error| {
-            self.lost = true;
-            DeviceError::Lost(format!("execute_trace: {}", error.what()))
-        })
+        started.map_err(lost("execute_trace"))
     }
 
     pub(super) fn end(&mut self) -> Result<(), DeviceError> {
+        self.compiled.extend(self.chunk.take());
         match std::mem::replace(&mut self.stage, Stage::Idle) {
             Stage::Capturing(chunk, trace) => {
                 bridge::end_trace(self.handle_mut()?, trace).map_err(failed("end_trace"))?;
@@ -308,16 +309,15 @@ impl Ttnn {
     pub(super) fn read_value(&mut self, value: &Value) -> Result<Vec<f32>, DeviceError> {
         let dims = bridge::dims(&value.tensor).map_err(failed("read"))?;
         let count = dims.iter().map(|&d| d as usize).product();
-        let tensor = Moved(std::ptr::from_ref::<Tensor>(&value.tensor));
-        let raw = self.wait("read", move |_| {
-            let tensor = tensor;
-            let mut raw = vec![0.0; count];
-            // SAFETY: the tensor is alive until the wait ends, or is never freed.
-            bridge::read(unsafe { &*tensor.0 }, &mut raw).map(|()| raw)
-        })?;
+        self.handle()?;
+        let mut raw = std::mem::take(&mut self.staging);
+        raw.clear();
+        raw.resize(count, 0.0);
+        bridge::read(&value.tensor, &mut raw).map_err(lost("read"))?;
         self.counts.reads.fetch_add(1, Ordering::Relaxed);
         let mut out = vec![0.0; value.all_rows() * value.cols];
         value.unpack(&raw, &mut out);
+        self.staging = raw;
         Ok(out)
     }
 
@@ -325,7 +325,7 @@ impl Ttnn {
         if matches!(self.stage, Stage::Capturing(..)) {
             return Ok(());
         }
-        self.wait("synchronize", bridge::synchronize)
+        bridge::synchronize(self.handle()?).map_err(lost("synchronize"))
     }
 }
 

@@ -1,13 +1,15 @@
 //! Weights from the mapped checkpoint to the card.
 
 use std::ops::Range;
+use std::rc::Rc;
 
 use cxx::UniquePtr;
 
 use super::bridge::{self, Dtype, Tensor};
-use super::{TILE, Ttnn, failed, padded, refuse, shape};
+use super::options::dtype;
+use super::{Matrix, TILE, Ttnn, expect, failed, padded, refuse, shape};
 use crate::checkpoint::{Dtype as Stored, Tensor as Mapped};
-use crate::device::DeviceError;
+use crate::device::{DeviceError, HeadSide, Table, Weight};
 
 /// How a matrix's rows and columns are to be laid out.
 #[derive(Clone, Default)]
@@ -118,5 +120,89 @@ impl Ttnn {
         let [_, _, ins, outs] = bridge::dims(&stored).map_err(failed("weight"))?;
         self.bytes += super::bytes([1, 1, ins as usize, outs as usize], dtype);
         Ok(stored)
+    }
+
+    pub(super) fn add_weight(
+        &mut self,
+        parts: &[&Mapped],
+        cols: Option<Range<usize>>,
+    ) -> Result<Weight, DeviceError> {
+        let layout = Layout { cols: cols.clone(), ..Layout::default() };
+        let dtype = dtype(self.options.precision(self.part).weights);
+        let before = self.bytes;
+        let tensor = self.matrix(parts, &layout, dtype)?;
+        let cols = cols.map_or(parts[0].cols(), |cols| cols.len());
+        let rows = parts.iter().map(|t| t.rows()).sum();
+        self.weights.push(Matrix {
+            tensor,
+            up: None,
+            rows,
+            cols,
+            head: None,
+            part: self.part,
+            bytes: self.bytes - before,
+        });
+        Ok(Weight(self.weights.len() as u32 - 1))
+    }
+
+    pub(super) fn add_head_weight(
+        &mut self,
+        parts: &[&Mapped],
+        side: HeadSide,
+        head_dim: usize,
+    ) -> Result<Weight, DeviceError> {
+        let out = (side == HeadSide::Output).then_some(head_dim);
+        let layout =
+            Layout { cols: None, head_rows: out, head_cols: (side == HeadSide::Input).then_some(head_dim) };
+        let dtype = dtype(self.options.precision(self.part).weights);
+        let before = self.bytes;
+        let tensor = self.matrix(parts, &layout, dtype)?;
+        let (rows, cols) = (parts.iter().map(|t| t.rows()).sum(), parts[0].cols());
+        self.weights.push(Matrix {
+            tensor,
+            up: None,
+            rows,
+            cols,
+            head: out,
+            part: self.part,
+            bytes: self.bytes - before,
+        });
+        Ok(Weight(self.weights.len() as u32 - 1))
+    }
+
+    pub(super) fn add_gated_weight(&mut self, gate: &Mapped, up: &Mapped) -> Result<Weight, DeviceError> {
+        expect("gated_weight", "rows", gate.rows(), up.rows())?;
+        let dtype = dtype(self.options.precision(self.part).weights);
+        let before = self.bytes;
+        let tensor = self.matrix(&[gate], &Layout::default(), dtype)?;
+        let second = self.matrix(&[up], &Layout::default(), dtype)?;
+        let (rows, cols) = (gate.rows(), gate.cols());
+        self.weights.push(Matrix {
+            tensor,
+            up: Some(second),
+            rows,
+            cols,
+            head: None,
+            part: self.part,
+            bytes: self.bytes - before,
+        });
+        Ok(Weight(self.weights.len() as u32 - 1))
+    }
+
+    pub(super) fn add_table(&mut self, tensor: &Mapped) -> Result<Table, DeviceError> {
+        let (rows, cols) = (tensor.rows(), tensor.cols());
+        let converted: Vec<u16>;
+        let elements = match as_bf16(tensor) {
+            Some(elements) => elements,
+            None => {
+                converted = tensor.to_f32().iter().map(|v| half::bf16::from_f32(*v).to_bits()).collect();
+                &converted
+            }
+        };
+        let table = bridge::upload_rows(self.handle()?, elements, rows as u32, cols as u32);
+        let table = table.map_err(failed("table"))?;
+        self.bytes += rows * cols * 2;
+        self.tables.push((Rc::new(table), cols));
+        Ok(Table(self.tables.len() as u32 - 1))
     }
 }

@@ -6,30 +6,38 @@
 //! is written to tensors that stay: images (unfolded to patches), tokens, state, noise, the
 //! positions of what follows the prefix, and which keys are padding.
 
+mod attention;
+mod buffers;
 mod chunk;
+mod device;
+mod elements;
 mod ffi;
 mod load;
-mod ops;
+mod open;
 mod options;
+mod products;
+mod rotary;
 mod value;
-mod watchdog;
+mod watch;
 
 pub use ffi::bridge;
 pub use options::{Precision, TtnnOptions};
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use cxx::UniquePtr;
 
-use self::bridge::{Dtype, Facts, OpenOptions, Tensor};
+use self::bridge::{Dtype, Facts, Tensor};
 use self::chunk::{Position, Recording, Stage};
 use self::value::Value;
-use self::watchdog::Watchdog;
+use self::watch::Watch;
 use super::{ChunkShape, DeviceError, Part, Role, Shapes};
+use crate::tenstorrent::DeviceLock;
 
 /// Side of the device's tiles: rows and columns come in whole ones.
 pub(crate) const TILE: usize = 32;
@@ -63,14 +71,25 @@ impl Counts {
     }
 }
 
+/// A tensor that several names stand for.
+type Handle = Rc<UniquePtr<Tensor>>;
+
 /// The device.
 pub struct Ttnn {
     /// None once it is closed or lost.
     device: Option<UniquePtr<bridge::Device>>,
     facts: Facts,
     options: TtnnOptions,
-    watchdog: Watchdog,
+    watch: Arc<Watch>,
     lost: bool,
+    /// How long the card may take to answer now.
+    limit: Duration,
+    /// Nobody else drives the card as long as this lives.
+    _lock: Option<DeviceLock>,
+    /// The shape of the chunk that was begun last.
+    chunk: Option<ChunkShape>,
+    /// Shapes whose programs are compiled.
+    compiled: HashSet<ChunkShape>,
     counts: Arc<Counts>,
     /// Bytes uploaded to stay.
     bytes: usize,
@@ -180,18 +199,29 @@ enum Constant {
     Positions(u32),
 }
 
+/// TTNN's text, without its backtrace.
+fn text(error: &cxx::Exception) -> String {
+    let lines = error.what().lines().take_while(|line| !line.starts_with("backtrace"));
+    lines.map(str::trim).collect::<Vec<_>>().join(" ")
+}
+
 /// Wraps TTNN's text.
 fn failed(op: &'static str) -> impl FnOnce(cxx::Exception) -> DeviceError {
     move |error| {
-        let text = error.what();
-        let message: Vec<&str> =
-            text.lines().take_while(|line| !line.starts_with("backtrace")).map(str::trim).collect();
-        let why = message.join(" ");
+        let why = text(&error);
         if why.contains("Out of Memory") {
             return DeviceError::Memory { what: op.into(), bytes: 0, why };
         }
+        if why.contains("device timeout") {
+            return DeviceError::Lost(format!("{op}: {why}"));
+        }
         DeviceError::Unsupported { what: op.into(), device: "ttnn".into(), why }
     }
+}
+
+/// Wraps TTNN's text where only a card that fails gives one.
+fn lost(op: &'static str) -> impl FnOnce(cxx::Exception) -> DeviceError {
+    move |error| DeviceError::Lost(format!("{op}: {}", text(&error)))
 }
 
 fn refuse(what: &str, why: impl Into<String>) -> DeviceError {
@@ -207,56 +237,6 @@ fn expect(op: &'static str, what: &str, expected: usize, got: usize) -> Result<(
 }
 
 impl Ttnn {
-    /// Opens a card.
-    ///
-    /// # Errors
-    /// If there is none, it is not a Wormhole or Blackhole, or it does not answer in time.
-    pub fn open(options: &TtnnOptions) -> Result<Self, DeviceError> {
-        let watchdog = Watchdog::new()?;
-        let open = OpenOptions {
-            device: options.device.into(),
-            queues: options.queues.into(),
-            trace_region: if options.trace { options.trace_region } else { 0 },
-            l1_small: 0,
-        };
-        let opened = watchdog
-            .run("opening the card", options.open_timeout, move || Moved(bridge::open(&open)))?
-            .0
-            .map_err(failed("open"))?;
-        let facts = bridge::facts(&opened).map_err(failed("open"))?;
-        if !["wormhole", "blackhole"].contains(&facts.arch.as_str()) {
-            return Err(refuse(
-                &format!("card {} (architecture {})", options.device, facts.arch),
-                "Wormhole or Blackhole is needed",
-            ));
-        }
-        Ok(Self {
-            device: Some(opened),
-            facts,
-            options: options.clone(),
-            watchdog,
-            lost: false,
-            counts: Arc::default(),
-            bytes: 0,
-            part: Part::default(),
-            weights: Vec::new(),
-            vectors: Vec::new(),
-            tables: Vec::new(),
-            buffers: Vec::new(),
-            caches: Vec::new(),
-            constants: HashMap::new(),
-            patches: HashMap::new(),
-            split: None,
-            stage: Stage::Idle,
-            padding: 0..0,
-            shapes: options.shapes(),
-            positions: Vec::new(),
-            recordings: HashMap::new(),
-            staging: Vec::new(),
-            ids: Vec::new(),
-        })
-    }
-
     /// Counts that go on while the device is used.
     pub fn counts(&self) -> Arc<Counts> {
         self.counts.clone()
@@ -281,21 +261,14 @@ impl Ttnn {
         }
     }
 
-    /// Runs a call that waits for the device.
-    fn wait<R: Send + 'static>(
+    /// Runs a call that may wait for the card. If it does not come back in time, the process ends.
+    fn watched<R>(
         &mut self,
-        what: &str,
-        call: impl FnOnce(&bridge::Device) -> Result<R, cxx::Exception> + Send + 'static,
+        what: &'static str,
+        call: impl FnOnce(&mut Self) -> Result<R, DeviceError>,
     ) -> Result<R, DeviceError> {
-        let device = Moved(std::ptr::from_ref(self.handle()?));
-        let waited = self.watchdog.run(what, self.options.timeout, move || {
-            let device = device;
-            // SAFETY: the device is alive until `self` is dropped, which forgets it if this never ends.
-            Moved(call(unsafe { &*device.0 }))
-        });
-        let result = waited.and_then(|result| {
-            result.0.map_err(|error| DeviceError::Lost(format!("{what}: {}", error.what())))
-        });
+        let watch = self.watch.clone();
+        let result = watch.over(what, self.limit, || call(self));
         self.lost |= matches!(result, Err(DeviceError::Lost(_)));
         result
     }
@@ -333,17 +306,11 @@ impl Ttnn {
     fn dtype_of(&self, buffer: u32) -> Dtype {
         let storage = &self.buffers[buffer as usize];
         match storage.role {
-            Role::Stream => self.options.precision[storage.part as usize].residual,
+            Role::Stream => options::dtype(self.options.precision(storage.part).residual),
             _ => Dtype::Bf16,
         }
     }
 }
-
-/// Sends what only one thread at a time uses.
-struct Moved<T>(T);
-
-// SAFETY: the sender waits for the receiver, or never touches it again.
-unsafe impl<T> Send for Moved<T> {}
 
 /// Bytes of a tiled tensor.
 fn bytes(dims: [usize; 4], dtype: Dtype) -> usize {
@@ -360,7 +327,7 @@ impl Drop for Ttnn {
     fn drop(&mut self) {
         let Some(device) = self.device.take() else { return };
         if self.lost {
-            // A call may still be waiting inside: freeing what it uses is worse than leaking it.
+            // Freeing its memory would ask the card; so may the SDK when the process ends.
             std::mem::forget(device);
             std::mem::forget(std::mem::take(&mut self.weights));
             std::mem::forget(std::mem::take(&mut self.tables));
@@ -370,29 +337,24 @@ impl Drop for Ttnn {
             std::mem::forget(std::mem::take(&mut self.positions));
             std::mem::forget(std::mem::take(&mut self.recordings));
             std::mem::forget(self.split.take());
+            self.watch.clone().over_the_end(self.options.timeout);
             return;
         }
-        // Tensors first: they free memory of the device.
-        self.recordings.clear();
-        self.weights.clear();
-        self.tables.clear();
-        self.buffers.clear();
-        self.caches.clear();
-        self.constants.clear();
-        self.positions.clear();
-        self.split = None;
-        let limit = self.options.open_timeout;
-        let device = Moved(device.into_raw());
-        let closed = self.watchdog.run("closing the card", limit, move || {
-            let device = device;
-            // SAFETY: the pointer came from `into_raw` just before.
-            let mut device = unsafe { UniquePtr::from_raw(device.0) };
-            bridge::close(device.pin_mut()).map_err(|error| error.what().to_owned())
+        let watch = self.watch.clone();
+        watch.over("closing the card", self.options.open_timeout, || {
+            // Tensors first: they free memory of the device.
+            self.recordings.clear();
+            self.weights.clear();
+            self.tables.clear();
+            self.buffers.clear();
+            self.caches.clear();
+            self.constants.clear();
+            self.positions.clear();
+            self.split = None;
+            let mut device = device;
+            if let Err(error) = bridge::close(device.pin_mut()) {
+                log::warn!("closing the card: {}", text(&error));
+            }
         });
-        match closed {
-            Ok(Ok(())) => {}
-            Ok(Err(why)) => log::warn!("closing the card: {why}"),
-            Err(why) => log::warn!("{why}"),
-        }
     }
 }

@@ -1,19 +1,47 @@
 //! How the device is set up.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::bridge::{Activation, Chunks, Compute, Dtype, Fidelity};
+use super::bridge::{self, Activation, Chunks, Compute};
 use crate::device::{DeviceError, Part, Shapes};
+use crate::tenstorrent::{Architecture, DeviceLock, Fidelity, WeightDtype};
 
 /// Precision of one part of the model.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Precision {
     /// How weights are stored.
-    pub weights: Dtype,
+    pub weights: WeightDtype,
     /// Passes of a product.
     pub fidelity: Fidelity,
-    /// How the residual stream is stored.
-    pub residual: Dtype,
+    /// How the residual stream is stored: bf16 or f32.
+    pub residual: WeightDtype,
+}
+
+impl Precision {
+    /// What a part is computed with if nothing else is asked for. Vision tower and language model are
+    /// bound by arithmetic, the expert by reading its weights ten times; positions, velocities and
+    /// the integration are f32 everywhere.
+    pub const fn default_of(architecture: Architecture, part: Part) -> Self {
+        use Fidelity::{HiFi2, HiFi4};
+        use WeightDtype::{Bf16, Bfp8, F32};
+        let (weights, fidelity, residual) = match (architecture, part) {
+            (_, Part::Projections) => (F32, HiFi4, F32),
+            (_, Part::Expert) => (Bf16, HiFi4, F32),
+            // Half the bandwidth and half the peak of a Blackhole.
+            (Architecture::Wormhole, Part::Vision | Part::Language) => (Bfp8, HiFi2, Bf16),
+            (Architecture::Blackhole, Part::Vision | Part::Language) => (Bf16, HiFi4, Bf16),
+        };
+        Self { weights, fidelity, residual }
+    }
+}
+
+/// What was asked for of one part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Asked {
+    weights: Option<WeightDtype>,
+    fidelity: Option<Fidelity>,
+    residual: Option<WeightDtype>,
 }
 
 /// Options of [`Ttnn`](super::Ttnn). Every fused or approximate operation can be switched off.
@@ -21,8 +49,10 @@ pub struct Precision {
 pub struct TtnnOptions {
     /// Which card.
     pub device: u16,
-    /// By [`Part`]: vision, language, expert, projections.
-    pub precision: [Precision; 4],
+    /// What it has to be, if that matters; once it is open, what it is.
+    pub architecture: Option<Architecture>,
+    /// By [`Part`].
+    asked: [Asked; 4],
     /// Record each shape of chunk once and replay it. Off: every operation is dispatched, which simulators
     /// need and which is slow.
     pub trace: bool,
@@ -30,7 +60,7 @@ pub struct TtnnOptions {
     pub trace_region: usize,
     /// Command queues: with 2, inputs have one of their own.
     pub queues: u8,
-    /// Text lengths to record shapes for; empty: the longest alone.
+    /// Text lengths to record shapes for besides the longest.
     pub text_lengths: Vec<usize>,
     /// Rows of queries and of keys that attention takes at a time: a multiple of 32.
     pub attention_chunk: usize,
@@ -48,24 +78,34 @@ pub struct TtnnOptions {
     pub fuse_rotary: bool,
     /// TTNN's splitting into heads, instead of slices.
     pub fuse_heads: bool,
-    /// How long opening may take.
+    /// Where `/dev`, `/sys` and `/proc` are looked at before the card is opened; `None`: not at all.
+    pub preflight: Option<PathBuf>,
+    /// Directory of the card's lock; `None`: whoever comes is let in.
+    pub lock: Option<PathBuf>,
+    /// How long to wait for the lock.
+    pub lock_timeout: Duration,
+    /// Refuse a model that does not fit the card's memory before anything is uploaded.
+    pub check_memory: bool,
+    /// How long opening and closing may take.
     pub open_timeout: Duration,
+    /// How long an operation may take that may have to be compiled first.
+    pub compile_timeout: Duration,
     /// How long the device may take to answer: longer, and it is lost.
     pub timeout: Duration,
 }
 
 impl Default for TtnnOptions {
-    /// What both architectures compute well with: bf16 weights, HiFi4 where sums are few.
+    /// For a card. The emulation, a simulator and a mock device have none to look at or to share, and
+    /// are as slow as the machine is busy.
     fn default() -> Self {
-        let bf16 = Precision { weights: Dtype::Bf16, fidelity: Fidelity::HiFi4, residual: Dtype::Bf16 };
+        let set = |name| std::env::var_os(name).is_some();
+        let card = !cfg!(feature = "ttnn-emulated")
+            && !set("TT_METAL_SIMULATOR")
+            && !set("TT_METAL_MOCK_CLUSTER_DESC_PATH");
         Self {
             device: 0,
-            precision: [
-                bf16,
-                bf16,
-                Precision { residual: Dtype::F32, ..bf16 },
-                Precision { weights: Dtype::F32, residual: Dtype::F32, ..bf16 },
-            ],
+            architecture: None,
+            asked: Default::default(),
             trace: true,
             trace_region: 256 << 20,
             queues: 2,
@@ -78,8 +118,13 @@ impl Default for TtnnOptions {
             fuse_activations: true,
             fuse_rotary: true,
             fuse_heads: true,
+            preflight: card.then(|| "/".into()),
+            lock: card.then(|| DeviceLock::DIR.into()),
+            lock_timeout: Duration::from_secs(5),
+            check_memory: true,
             open_timeout: Duration::from_secs(120),
-            timeout: Duration::from_secs(10),
+            compile_timeout: Duration::from_secs(600),
+            timeout: Duration::from_secs(if card { 10 } else { 600 }),
         }
     }
 }
@@ -99,14 +144,27 @@ impl TtnnOptions {
         };
         let number =
             || value.parse::<usize>().map_err(|_| refuse(format!("{value:?} is not a whole number")));
+        let milliseconds = || number().map(|ms| Duration::from_millis(ms as u64));
         let switch = || match value {
             "on" | "true" => Ok(true),
             "off" | "false" => Ok(false),
             _ => Err(refuse(format!("on or off, not {value:?}"))),
         };
+        // A directory, the usual one, or none.
+        let directory = |usual: &str| match value {
+            "" => Err(refuse("on, off or a directory".into())),
+            "off" | "false" => Ok(None),
+            "on" | "true" => Ok(Some(PathBuf::from(usual))),
+            path => Ok(Some(PathBuf::from(path))),
+        };
         match name {
             "device" => {
                 self.device = u16::try_from(number()?).map_err(|_| refuse("no such card".into()))?;
+            }
+            "architecture" => {
+                let named = |a: &Architecture| a.name().eq_ignore_ascii_case(value);
+                let found = Architecture::ALL.into_iter().find(named);
+                self.architecture = Some(found.ok_or_else(|| refuse("wormhole or blackhole".into()))?);
             }
             "trace" => self.trace = switch()?,
             "trace_region" => self.trace_region = number()?,
@@ -134,42 +192,46 @@ impl TtnnOptions {
             "fuse_activations" => self.fuse_activations = switch()?,
             "fuse_rotary" => self.fuse_rotary = switch()?,
             "fuse_heads" => self.fuse_heads = switch()?,
-            "timeout_ms" => self.timeout = Duration::from_millis(number()? as u64),
-            "open_timeout_ms" => self.open_timeout = Duration::from_millis(number()? as u64),
-            _ => self.set_precision(name, value).ok_or_else(|| refuse("no such option or value".into()))?,
+            "preflight" => self.preflight = directory("/")?,
+            "lock" => self.lock = directory(DeviceLock::DIR)?,
+            "check_memory" => self.check_memory = switch()?,
+            "lock_timeout_ms" => self.lock_timeout = milliseconds()?,
+            "open_timeout_ms" => self.open_timeout = milliseconds()?,
+            "compile_timeout_ms" => self.compile_timeout = milliseconds()?,
+            "timeout_ms" => self.timeout = milliseconds()?,
+            _ => self.ask(name, value).ok_or_else(|| refuse("no such option or value".into()))?,
         }
         Ok(())
     }
 
     /// `PART.weights`, `PART.fidelity` and `PART.residual`.
-    fn set_precision(&mut self, name: &str, value: &str) -> Option<()> {
+    fn ask(&mut self, name: &str, value: &str) -> Option<()> {
         let (part, what) = name.split_once('.')?;
         let part = [Part::Vision, Part::Language, Part::Expert, Part::Projections]
             .into_iter()
             .find(|p| format!("{p:?}").eq_ignore_ascii_case(part))?;
-        let precision = &mut self.precision[part as usize];
-        let dtype = match value {
-            "bf16" => Some(Dtype::Bf16),
-            "f32" => Some(Dtype::F32),
-            "bfp8" => Some(Dtype::Bfp8),
-            "bfp4" => Some(Dtype::Bfp4),
-            _ => None,
-        };
+        let asked = &mut self.asked[part as usize];
+        let dtype = WeightDtype::from_name(value);
         match what {
-            "weights" => precision.weights = dtype?,
-            "residual" => precision.residual = dtype.filter(|d| [Dtype::Bf16, Dtype::F32].contains(d))?,
-            "fidelity" => {
-                precision.fidelity = match value {
-                    "lofi" => Fidelity::LoFi,
-                    "hifi2" => Fidelity::HiFi2,
-                    "hifi3" => Fidelity::HiFi3,
-                    "hifi4" => Fidelity::HiFi4,
-                    _ => return None,
-                }
+            "weights" => asked.weights = Some(dtype?),
+            "residual" => {
+                asked.residual = Some(dtype.filter(|d| [WeightDtype::Bf16, WeightDtype::F32].contains(d))?);
             }
+            "fidelity" => asked.fidelity = Some(Fidelity::from_name(value)?),
             _ => return None,
         }
         Some(())
+    }
+
+    /// What a part is computed with: what was asked for, else what the card's architecture does well.
+    pub fn precision(&self, part: Part) -> Precision {
+        let usual = Precision::default_of(self.architecture.unwrap_or(Architecture::Wormhole), part);
+        let asked = self.asked[part as usize];
+        Precision {
+            weights: asked.weights.unwrap_or(usual.weights),
+            fidelity: asked.fidelity.unwrap_or(usual.fidelity),
+            residual: asked.residual.unwrap_or(usual.residual),
+        }
     }
 
     /// The shapes of chunks: attention takes whole steps of keys; a shape is compiled, recorded, then
@@ -182,7 +244,12 @@ impl TtnnOptions {
     /// How products of `part` are computed.
     pub(super) fn compute(&self, part: Part) -> Compute {
         Compute {
-            fidelity: self.precision[part as usize].fidelity,
+            fidelity: match self.precision(part).fidelity {
+                Fidelity::LoFi => bridge::Fidelity::LoFi,
+                Fidelity::HiFi2 => bridge::Fidelity::HiFi2,
+                Fidelity::HiFi3 => bridge::Fidelity::HiFi3,
+                Fidelity::HiFi4 => bridge::Fidelity::HiFi4,
+            },
             f32_accumulate: self.f32_accumulate,
             l1_accumulate: self.l1_accumulate,
             approximate: false,
@@ -204,5 +271,15 @@ impl TtnnOptions {
                 .unwrap_or(super::TILE)
         };
         Chunks { queries: fit(queries), keys: fit(keys), approximate_exp: self.approximate_exp }
+    }
+}
+
+/// A format as the bridge names it.
+pub(super) const fn dtype(format: WeightDtype) -> bridge::Dtype {
+    match format {
+        WeightDtype::F32 => bridge::Dtype::F32,
+        WeightDtype::Bf16 => bridge::Dtype::Bf16,
+        WeightDtype::Bfp8 => bridge::Dtype::Bfp8,
+        WeightDtype::Bfp4 => bridge::Dtype::Bfp4,
     }
 }

@@ -1,0 +1,112 @@
+//! Opening a card: what can be said before it is touched is said before.
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::bridge::{self, OpenOptions};
+use super::chunk::Stage;
+use super::watch::Watch;
+use super::{Ttnn, TtnnOptions, text};
+use crate::device::{DeviceError, Part};
+use crate::tenstorrent::preflight::{Expect, Root, Severity, preflight};
+use crate::tenstorrent::{Architecture, Board, DeviceLock};
+
+impl Ttnn {
+    /// Opens a card.
+    ///
+    /// # Errors
+    /// [`DeviceError::Unavailable`] if there is none, somebody else has it, something it needs is
+    /// missing, or it is not what was asked for.
+    pub fn open(options: &TtnnOptions) -> Result<Self, DeviceError> {
+        let card = |why: String| DeviceError::Unavailable(format!("card {}: {why}", options.device));
+        let watch = Arc::new(Watch::new()?);
+        if let Some(root) = &options.preflight {
+            look(root.into(), options).map_err(card)?;
+        }
+        let node = u32::from(options.device);
+        let lock = options.lock.as_ref().map(|dir| DeviceLock::take(dir, node, options.lock_timeout));
+        let lock = lock.transpose().map_err(|why| card(why.to_string()))?;
+        let open = OpenOptions {
+            device: options.device.into(),
+            queues: options.queues.into(),
+            trace_region: if options.trace { options.trace_region } else { 0 },
+            l1_small: 0,
+        };
+        let opened = watch.over("opening the card", options.open_timeout, || {
+            bridge::open(&open).and_then(|device| bridge::facts(&device).map(|facts| (device, facts)))
+        });
+        let (device, facts) = opened.map_err(|error| card(text(&error)))?;
+        let named = |a: &Architecture| a.name().eq_ignore_ascii_case(&facts.arch);
+        let Some(architecture) = Architecture::ALL.into_iter().find(named) else {
+            return Err(card(format!("its architecture is {}, Wormhole or Blackhole is needed", facts.arch)));
+        };
+        if let Some(wanted) = options.architecture.filter(|wanted| *wanted != architecture) {
+            return Err(card(format!("it is a {}, a {} is wanted", architecture.name(), wanted.name())));
+        }
+        let mut options = options.clone();
+        options.architecture = Some(architecture);
+        Ok(Self {
+            device: Some(device),
+            facts,
+            shapes: options.shapes(),
+            limit: options.compile_timeout,
+            options,
+            watch,
+            lost: false,
+            _lock: lock,
+            chunk: None,
+            compiled: HashSet::new(),
+            counts: Arc::default(),
+            bytes: 0,
+            part: Part::default(),
+            weights: Vec::new(),
+            vectors: Vec::new(),
+            tables: Vec::new(),
+            buffers: Vec::new(),
+            caches: Vec::new(),
+            constants: HashMap::new(),
+            patches: HashMap::new(),
+            split: None,
+            stage: Stage::Idle,
+            padding: 0..0,
+            positions: Vec::new(),
+            recordings: HashMap::new(),
+            staging: Vec::new(),
+            ids: Vec::new(),
+        })
+    }
+
+    /// The options, with the architecture found.
+    pub fn options(&self) -> &TtnnOptions {
+        &self.options
+    }
+
+    /// The open card as a board: the one it is most like, with its own memory and grid.
+    pub fn board(&self) -> Board {
+        let f = &self.facts;
+        let grid = (f.grid_x as usize, f.grid_y as usize);
+        let boards = || Board::ALL.into_iter().filter(|b| Some(b.architecture) == self.options.architecture);
+        let like = boards().find(|b| b.grid == grid).or(boards().next()).unwrap_or(Board::N150);
+        let dram_bytes = u64::from(f.dram_channels) * f.dram_channel_bytes;
+        Board { dram_bytes, grid, l1_bytes: f.l1_bytes as usize, ..like }
+    }
+}
+
+/// Refuses what would keep the card from opening; warns of the rest.
+fn look(root: PathBuf, options: &TtnnOptions) -> Result<(), String> {
+    let metal_home = std::env::var_os("TT_METAL_HOME").map(PathBuf::from);
+    let home = std::env::var_os("HOME").map_or_else(|| "/tmp".into(), PathBuf::from);
+    let cache = std::env::var_os("TT_METAL_CACHE").map_or(home.join(".cache/tt-metal-cache"), PathBuf::from);
+    let (node, architecture) = (options.device.into(), options.architecture);
+    let expect = Expect { node, architecture, metal_home, cache, user: None };
+    let mut errors = Vec::new();
+    for finding in preflight(&Root::at(root), &expect) {
+        match finding.severity {
+            Severity::Note => log::info!("{}", finding.what),
+            Severity::Warning => log::warn!("{} ({})", finding.what, finding.mend),
+            Severity::Error => errors.push(format!("{} ({})", finding.what, finding.mend)),
+        }
+    }
+    if errors.is_empty() { Ok(()) } else { Err(errors.join("; ")) }
+}

@@ -1,0 +1,58 @@
+//! What is done when the card does not answer.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::device::{DeviceError, lost};
+use crate::tenstorrent::Watchdog;
+
+/// How long others have to answer for what is lost with the card, and to end the process themselves.
+const GRACE: Duration = Duration::from_secs(1);
+
+unsafe extern "C" {
+    /// Ends the process without the exit handlers of a library that may be waiting for the card.
+    safe fn _exit(status: i32) -> !;
+}
+
+/// A watchdog whose bite is the end of the process: a call that hangs in a driver can't be given up.
+pub struct Watch {
+    dog: Watchdog,
+    /// The limit of the call being watched, ms.
+    limit: Arc<AtomicU64>,
+}
+
+impl Watch {
+    /// # Errors
+    /// If the system has no thread to give.
+    pub fn new() -> Result<Self, DeviceError> {
+        let limit = Arc::new(AtomicU64::new(0));
+        let told = limit.clone();
+        let bite = move |what| {
+            let limit = Duration::from_millis(told.load(Ordering::Relaxed));
+            let why = lost::declare(format!("{what}: no answer within {limit:?}"));
+            log::error!("device lost: {why}");
+            std::thread::sleep(GRACE);
+            eprintln!("device lost: {why}");
+            _exit(1);
+        };
+        let dog = Watchdog::new(bite)
+            .map_err(|why| DeviceError::Unavailable(format!("no thread to watch it: {why}")))?;
+        Ok(Self { dog, limit })
+    }
+
+    /// Runs a call that should be back within `limit`.
+    pub fn over<R>(&self, what: &'static str, limit: Duration, call: impl FnOnce() -> R) -> R {
+        self.limit.store(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let _armed = self.dog.arm(what, limit);
+        call()
+    }
+
+    /// The process is about to end; should it not, because a library waits for the card on its way
+    /// out, it is ended.
+    pub fn over_the_end(self: Arc<Self>, limit: Duration) {
+        self.limit.store(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        let watch: &'static Self = Box::leak(Box::new(self));
+        std::mem::forget(watch.dog.arm("the end of the process", limit));
+    }
+}
