@@ -46,6 +46,8 @@ pub fn build() {
         let sdk = Sdk::find().unwrap_or_else(|why| panic!("feature ttnn: {why}"));
         build.define("PI0RT_TTNN_VERSION", format!("\"{}\"", sdk.version).as_str());
         build.define("FMT_HEADER_ONLY", "1").define("SPDLOG_FMT_EXTERNAL", "1");
+        // The library reflect defines a variable for its tests of itself in every file.
+        build.define("NTEST", None);
         // TTNN's headers are not ours to warn about.
         for root in &sdk.include {
             build.flag("-isystem").flag(root);
@@ -148,7 +150,9 @@ impl Sdk {
                 looked.join("\n  ")
             ));
         }
-        include.retain(|root| root.is_dir());
+        // The compiler's own roots have their place, which the standard library's headers rely on.
+        let own = ["/usr/include", "/usr/local/include"].map(Path::new);
+        include.retain(|root| root.is_dir() && !own.contains(&root.as_path()));
         dirs.retain(|dir| dir.is_dir());
         let version = version(&roots, &dirs);
         match &version {

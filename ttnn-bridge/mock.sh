@@ -1,0 +1,39 @@
+#!/bin/sh
+# Level B: builds pi0rt against TTNN and runs it on TTNN's mock device, which computes nothing and
+# refuses what a card refuses: shapes, layouts, program configurations, memory.
+#
+#   ttnn-bridge/mock.sh SDK DESCRIPTOR [CHECKPOINT]
+#
+# SDK is TTNN's source tree with its build, or where it is installed; DESCRIPTOR a cluster descriptor
+# such as UMD's tests/cluster_descriptor_examples/wormhole_N150.yaml; CHECKPOINT the model whose chunk is
+# run, tests/golden by default (`pi0rt synth` writes one of full size). What the build takes from the
+# environment besides (README.md) is passed on.
+set -eu
+
+if [ $# -lt 2 ] || [ $# -gt 3 ]; then
+    sed -n '2,/^set/s/^# \{0,1\}//p' "$0" >&2
+    exit 2
+fi
+sdk=$(realpath -e -- "$1")
+descriptor=$(realpath -e -- "$2")
+checkpoint=$(realpath -e -- "${3:-$(dirname -- "$0")/../tests/golden}")
+cd "$(dirname -- "$0")/.."
+
+if [ -d "$sdk/ttnn/api" ]; then
+    export TT_METAL_HOME="$sdk"
+    runtime=$sdk
+else
+    export TTNN_PREFIX="$sdk"
+    runtime=$sdk/libexec/tt-metalium
+fi
+# Where TTNN finds its kernels and descriptors of chips.
+export TT_METAL_RUNTIME_ROOT="${TT_METAL_RUNTIME_ROOT:-$runtime}"
+# Where it writes its logs.
+export TT_METAL_LOGS_PATH="${TT_METAL_LOGS_PATH:-$PWD/target}"
+mock() {
+    TT_METAL_MOCK_CLUSTER_DESC_PATH="$descriptor" "$@"
+}
+
+cargo build --release --features ttnn --bin pi0rt
+# A mock device can't replay a recording.
+mock target/release/pi0rt coverage --ops --checkpoint "$checkpoint" --device ttnn --ttnn trace=off --ttnn queues=1
