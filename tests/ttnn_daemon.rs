@@ -81,7 +81,7 @@ fn fails(emulation: &str, message: &str) {
     let mut daemon = ready(command);
     let mut client = open(&directory.socket());
     ask(&mut client);
-    let mut submit = |client: &mut Client| {
+    let submit = |client: &mut Client| {
         let slot = client.acquire().unwrap();
         let mut observation = Observation { slot, ..Default::default() };
         observation.cameras = [pi0rt::shm::Camera { width: 8, height: 6, stride: 24, format: 1 }; 4];

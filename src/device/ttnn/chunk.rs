@@ -8,7 +8,7 @@ use cxx::UniquePtr;
 
 use super::bridge::{self, Dtype, Tensor};
 use super::value::Value;
-use super::{HIDDEN, TILE, Ttnn, expect, failed, lost, padded, refuse, shape};
+use super::{HIDDEN, Handle, TILE, Ttnn, expect, failed, lost, padded, refuse, shape};
 use crate::device::{Begin, ChunkShape, DeviceError, Role, View};
 
 /// What the operations being issued are for.
@@ -39,7 +39,7 @@ pub struct Position {
     rows: usize,
     ids: UniquePtr<Tensor>,
     /// Cosines and sines, once looked up in this chunk.
-    pub angles: Option<(Rc<UniquePtr<Tensor>>, Rc<UniquePtr<Tensor>>)>,
+    pub angles: Option<(Handle, Handle)>,
     used: bool,
 }
 
@@ -71,6 +71,14 @@ impl Ttnn {
         self.options.queues - 1
     }
 
+    /// Makes a queue wait for what another was given so far.
+    fn fence(&self, from: u8, to: u8) -> Result<(), DeviceError> {
+        if from == to {
+            return Ok(());
+        }
+        bridge::fence(self.handle()?, from, to).map_err(failed("fence"))
+    }
+
     fn count_upload(&self) {
         self.counts.uploads.fetch_add(1, Ordering::Relaxed);
     }
@@ -90,10 +98,7 @@ impl Ttnn {
         for &at in positions {
             self.write_position(at)?;
         }
-        if queue != 0 {
-            bridge::fence(self.handle()?, queue, 0).map_err(failed("fence"))?;
-        }
-        Ok(())
+        self.fence(queue, 0)
     }
 
     fn write_position(&mut self, at: usize) -> Result<(), DeviceError> {
@@ -123,10 +128,10 @@ impl Ttnn {
         if !self.positions[at].used {
             self.positions[at].used = true;
             if matches!(self.stage, Stage::Running(_)) {
+                // Queue 0 may not be done with what lay there before.
+                self.fence(0, self.inputs())?;
                 self.write_position(at)?;
-                if self.inputs() != 0 {
-                    bridge::fence(self.handle()?, self.inputs(), 0).map_err(failed("fence"))?;
-                }
+                self.fence(self.inputs(), 0)?;
             }
         }
         Ok(at)
@@ -245,6 +250,8 @@ impl Ttnn {
                 Value::matrix(tensor, rows, cols, Dtype::F32)
             }
         };
+        // Its zeros went through queue 0.
+        self.fence(0, self.inputs())?;
         self.buffers[buffer].input = Some(value.clone());
         Ok(value)
     }

@@ -2,6 +2,8 @@
 
 #![allow(missing_docs)]
 
+// The macro's own functions have no documentation.
+#[allow(clippy::missing_safety_doc)]
 #[cxx::bridge(namespace = "pi0rt::ttnn")]
 pub mod bridge {
     /// How a tensor's elements are stored.
