@@ -1,0 +1,142 @@
+//! What the fuzz targets do with their input, and what has to hold whatever the input is. Used by
+//! `fuzz_targets/`, and by `tests/fuzz_corpus.rs`, which replays the inputs that are kept.
+#![allow(dead_code)]
+
+pub mod hostile_client;
+pub mod hostile_daemon;
+pub mod messages;
+
+use std::path::PathBuf;
+
+use pi0rt::control::PolicyDescription;
+use pi0rt::daemon::{Engine, EngineError, Observation};
+use pi0rt::shm::Segment;
+
+/// The input, read from its start. Zeroes follow its end.
+pub struct Input<'a>(&'a [u8]);
+
+impl<'a> Input<'a> {
+    pub fn new(data: &'a [u8]) -> Self {
+        Input(data)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn take(&mut self, len: usize) -> &'a [u8] {
+        let (head, tail) = self.0.split_at(len.min(self.0.len()));
+        self.0 = tail;
+        head
+    }
+
+    fn array<const N: usize>(&mut self) -> [u8; N] {
+        let mut bytes = [0; N];
+        let taken = self.take(N);
+        bytes[..taken.len()].copy_from_slice(taken);
+        bytes
+    }
+
+    pub fn u8(&mut self) -> u8 {
+        u8::from_le_bytes(self.array())
+    }
+
+    pub fn u16(&mut self) -> u16 {
+        u16::from_le_bytes(self.array())
+    }
+
+    pub fn u64(&mut self) -> u64 {
+        u64::from_le_bytes(self.array())
+    }
+
+    pub fn choose<T: Copy>(&mut self, among: &[T]) -> T {
+        among[self.u8() as usize % among.len()]
+    }
+
+    /// A word: small, anything, two halves, or near a number that means something.
+    pub fn word(&mut self, meaningful: u64) -> u64 {
+        match self.u8() % 8 {
+            0 | 1 => self.u8().into(),
+            2 => self.u64(),
+            3 | 4 => u64::from(self.u16()) | u64::from(self.u16()) << 32,
+            5 => meaningful.wrapping_add(self.u8() as i8 as u64),
+            6 => meaningful,
+            _ => u64::MAX,
+        }
+    }
+}
+
+/// Stores a word of a segment that is mapped writable.
+pub fn store(segment: &Segment, offset: usize, value: u64) {
+    assert!(offset.is_multiple_of(8) && offset + 8 <= segment.len());
+    // SAFETY: in bounds, aligned, mapped writable.
+    unsafe { segment.as_ptr().add(offset).cast::<u64>().write_volatile(value) };
+}
+
+pub const STATE_DIM: usize = 3;
+pub const ACTION_DIM: usize = 2;
+pub const HORIZON: usize = 4;
+pub const CAMERAS: usize = 2;
+pub const FRAME_BYTES: u32 = 64;
+
+/// Value `c` of action `r`: `r + state[c]`.
+pub struct Sums;
+
+pub fn policy() -> PolicyDescription {
+    PolicyDescription {
+        model: "sums".into(),
+        device: "none".into(),
+        cameras: vec!["base".into(), "wrist".into()],
+        state_dim: STATE_DIM as u32,
+        action_dim: ACTION_DIM as u32,
+        horizon: HORIZON as u32,
+        steps: 10,
+        max_tokens: 48,
+        image_size: 224,
+        control_rate_hz: 50.0,
+    }
+}
+
+impl Engine for Sums {
+    type Prompt = ();
+
+    fn describe(&self) -> PolicyDescription {
+        policy()
+    }
+
+    fn prompt(&mut self, text: &str) -> Result<((), bool), EngineError> {
+        match text.len() {
+            0 => Err(EngineError::BadPrompt("prompt is empty, expected an instruction".into())),
+            len => Ok(((), len > 48)),
+        }
+    }
+
+    fn infer(&mut self, given: &Observation<'_, ()>, actions: &mut [f32]) -> Result<(), EngineError> {
+        assert_eq!((given.frames.len(), given.state.len()), (CAMERAS, STATE_DIM));
+        for frame in given.frames.iter().flatten() {
+            // Every byte may be looked at.
+            let last = (frame.height - 1) * frame.stride + frame.width * frame.format.bytes();
+            assert!(last <= frame.data.len() && frame.data.len() <= FRAME_BYTES as usize);
+        }
+        for (i, action) in actions.iter_mut().enumerate() {
+            *action = (i / ACTION_DIM) as f32 + given.state[i % ACTION_DIM];
+        }
+        Ok(())
+    }
+}
+
+/// A socket's path in a directory of this process's own.
+pub fn socket(name: &str) -> PathBuf {
+    let directory = std::env::temp_dir().join(format!("pi0rt-fuzz-{}", std::process::id()));
+    std::fs::create_dir_all(&directory).unwrap();
+    directory.join(name)
+}
+
+/// How many descriptors and mappings of segments this process has.
+pub fn resources() -> (usize, usize) {
+    let fds = std::fs::read_dir("/proc/self/fd").unwrap();
+    let links = fds.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
+    let fds = links.filter(|link| link.to_string_lossy().contains("pi0rt-")).count();
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    (fds, maps.lines().filter(|line| line.contains("memfd:pi0rt-")).count())
+}
