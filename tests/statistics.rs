@@ -4,6 +4,7 @@ mod ipc_support;
 
 use std::process::Command;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use ipc_support::*;
 use pi0rt::client::{Client, ClientError, Observation};
@@ -106,19 +107,26 @@ fn the_earliest_deadline_goes_first() {
 }
 
 /// A client that always has something to do, and always in a hurry, delays another by no more than
-/// one chunk.
+/// one chunk: by the earliest deadline alone, the other would have to wait for all of them.
 #[test]
 fn haste_takes_nobodys_turn() {
     let served = serve();
     let (mut hasty, mut patient) = (served.open(), served.open());
     hasty.set_prompt("sleep 20").unwrap();
     patient.set_prompt("sleep 5").unwrap();
+    // One is worked on and one waits, always.
     let flood = std::thread::spawn(move || {
         let mut begun = Vec::new();
-        for _ in 0..20 {
-            let tickets: Vec<_> = (0..2).map(|_| submit_by(&mut hasty, now_ns() + 1000 * SECOND)).collect();
-            let answers = tickets.into_iter().map(|ticket| answer(&mut hasty, ticket).started_ns);
-            begun.extend(answers.filter(|at| *at > 0));
+        for _ in 0..120 {
+            if let Ok(slot) = hasty.acquire() {
+                let observation = fill(&hasty, slot, 0, [1.0; 3], None);
+                let observation = Observation { deadline_ns: now_ns() + 1000 * SECOND, ..observation };
+                hasty.submit(&observation).unwrap();
+            }
+            std::thread::sleep(Duration::from_millis(5));
+            while let Ok(completion) = hasty.poll() {
+                begun.extend(Some(completion.started_ns).filter(|at| *at > 0));
+            }
         }
         begun
     });
@@ -131,10 +139,9 @@ fn haste_takes_nobodys_turn() {
     let begun = flood.join().unwrap();
     assert!(waits.len() > 5);
     for (submitted, started) in waits {
-        // What was begun in these very moments may have been chosen before.
-        let chosen = submitted + 10_000_000;
-        let before = begun.iter().filter(|at| (chosen..started).contains(*at)).count();
-        assert!(before <= 1, "{before} chunks of the other were begun in between");
+        // One that was chosen just before the submission may be begun just after it.
+        let before = begun.iter().filter(|at| (submitted..started).contains(*at)).count();
+        assert!(before <= 2, "{before} chunks of the other were begun in between");
     }
 }
 
