@@ -37,3 +37,4 @@ mock() {
 cargo build --release --features ttnn --bin pi0rt
 # A mock device can't replay a recording.
 mock target/release/pi0rt coverage --ops --checkpoint "$checkpoint" --device ttnn --ttnn trace=off --ttnn queues=1
+mock cargo test --release --features ttnn --test ttnn_mock -- --ignored --nocapture
