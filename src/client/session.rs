@@ -8,7 +8,9 @@ use super::connect::{Opened, Options, REPLY_TIMEOUT_NS, Writing, open, readable,
 use super::error::ClientError;
 use super::exchange::{Exchange, Observation};
 use super::player::{self, ActionInfo, Interpolation};
-use crate::control::{MAX_TEXT, PolicyDescription, Received, Reply, Request, Welcome, receive, send};
+use crate::control::{
+    MAX_TEXT, PolicyDescription, Received, Reply, Request, Welcome, is_event, receive, send,
+};
 use crate::shm::clock::now_ns;
 use crate::shm::sync::{Ordering, fence, spin_hint};
 use crate::shm::{
@@ -366,7 +368,12 @@ impl Client {
         let mut buffer = [0; 16];
         loop {
             match receive(self.socket.as_fd(), &mut buffer) {
-                Ok(Received::Packet(_) | Received::TooLong) => {}
+                Ok(Received::Packet(_) | Received::TooLong) => {
+                    // Or an answer to a request that was given up.
+                    if !is_event(&buffer) {
+                        self.late_replies = self.late_replies.saturating_sub(1);
+                    }
+                }
                 Ok(Received::Nothing) => return Ok(()),
                 Ok(Received::Closed) => {
                     // What was completed before is still to be taken.

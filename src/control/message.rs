@@ -240,6 +240,11 @@ impl Request {
     }
 }
 
+/// Whether a packet of a daemon is an event, by its first 16 bytes.
+pub fn is_event(header: &[u8; HEADER]) -> bool {
+    u16::from_le_bytes([header[6], header[7]]) == EVENT
+}
+
 impl Reply {
     /// As a packet.
     pub fn encode(&self) -> Vec<u8> {

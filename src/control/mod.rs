@@ -11,7 +11,7 @@ use std::path::PathBuf;
 pub use codec::Malformed;
 pub use message::{
     FEATURES, Hello, MAX_MESSAGE, MAX_NAME, MAX_TEXT, PROTOCOL_VERSION, PolicyDescription, Refusal, Reply,
-    Request, Welcome,
+    Request, Welcome, is_event,
 };
 pub use socket::{ConnectError, Received, connect, receive, receive_with_fds, send, send_with_fds};
 pub use status::Status;
