@@ -14,7 +14,6 @@ use ipc_support::*;
 use pi0rt::client::{Client, ClientError, Options};
 use pi0rt::control::{self, Received, Status};
 use pi0rt::daemon::{Claim, Daemon, Keeper, KeptSession, Stop};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 /// The daemon's way to the keeper: packets of a word, a name and descriptors.
 struct Line(OwnedFd);
@@ -61,11 +60,7 @@ type Kept = Arc<Mutex<BTreeMap<String, Vec<OwnedFd>>>>;
 
 /// What a service manager does: it gives each daemon what it has, and takes what that daemon gives it.
 fn keeper(directory: &Directory) -> Kept {
-    let listener =
-        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-            .unwrap();
-    rustix::net::bind(&listener, &SocketAddrUnix::new(directory.0.join("keeper.sock")).unwrap()).unwrap();
-    rustix::net::listen(&listener, 1).unwrap();
+    let listener = listen(&directory.0.join("keeper.sock"));
     let kept = Kept::default();
     let (all, mut buffer) = (kept.clone(), [0; 256]);
     std::thread::spawn(move || {

@@ -10,7 +10,6 @@ use ipc_support::*;
 use pi0rt::client::{Client, ClientError};
 use pi0rt::control::{self, Hello, Reply, Request, Status, Welcome};
 use pi0rt::shm::{Access, Segment};
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 /// Run by other tests in a process of its own.
 #[test]
@@ -226,11 +225,7 @@ fn another_protocol_version_is_refused_by_the_daemon() {
 /// A daemon that gives one answer.
 fn impostor(answer: impl FnOnce(&OwnedFd) + Send + 'static) -> (Directory, std::thread::JoinHandle<()>) {
     let directory = Directory::new();
-    let listener =
-        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
-            .unwrap();
-    rustix::net::bind(&listener, &SocketAddrUnix::new(directory.socket()).unwrap()).unwrap();
-    rustix::net::listen(&listener, 1).unwrap();
+    let listener = listen(&directory.socket());
     let thread = std::thread::spawn(move || answer(&rustix::net::accept(&listener).unwrap()));
     (directory, thread)
 }

@@ -7,7 +7,7 @@ use rustix::process::{Pid, getpid};
 use super::connect::{Opened, Options, REPLY_TIMEOUT_NS, Writing, open, readable, reply, unexpected};
 use super::error::ClientError;
 use super::exchange::{Exchange, Observation};
-use super::player::{self, ActionInfo, Interpolation};
+use super::player::{self, ActionInfo};
 use crate::control::{
     MAX_TEXT, PolicyDescription, Received, Reply, Request, Welcome, is_event, receive, send,
 };
@@ -35,8 +35,6 @@ pub struct Client {
     /// The chunk is of the daemon of before.
     carried: bool,
     rate_hz: f64,
-    interpolation: Interpolation,
-    stale_after_ns: u64,
     stats: Words,
     closed: bool,
     /// Requests that were given up and may be answered yet.
@@ -91,8 +89,6 @@ impl Client {
             actions: vec![0.0; geometry.values()],
             carried: false,
             rate_hz: rate.unwrap_or(CONTROL_RATE_HZ).into(),
-            interpolation: options.interpolation,
-            stale_after_ns: options.stale_after_ns,
             stats: words(layout.stats)?,
             closed: false,
             late_replies: 0,
@@ -299,14 +295,10 @@ impl Client {
         let due_since = exchange.waits().then_some(exchange.quiet_ns);
         let life = self.pulse.feel_often();
         self.alive(life)?;
-        match due_since {
-            Some(since)
-                if self.stale_after_ns > 0 && now_ns().saturating_sub(since) > self.stale_after_ns =>
-            {
-                Err(ClientError::Stale)
-            }
-            _ => Err(ClientError::Empty),
+        if let Some(since) = due_since.filter(|_| self.options.stale_after_ns > 0) {
+            self.in_time(now_ns().saturating_sub(since))?;
         }
+        Err(ClientError::Empty)
     }
 
     /// Waits for the completion of a ticket, or for any. Completions of other tickets that come
@@ -450,7 +442,7 @@ impl Client {
         if action.len() != expected {
             return Err(ClientError::ActionLength { got: action.len(), expected });
         }
-        let (rate_hz, interpolation) = (self.rate_hz, self.interpolation);
+        let (rate_hz, interpolation) = (self.rate_hz, self.options.interpolation);
         let life = self.check_life(now_ns());
         if let Err(error) = self.refresh() {
             return Err(life.err().unwrap_or(error));
@@ -463,7 +455,16 @@ impl Client {
     #[inline]
     fn fresh(&self, t_ns: u64) -> Result<(), ClientError> {
         let age_ns = t_ns.saturating_sub(self.chunk.observed_ns);
-        if self.stale_after_ns > 0 && age_ns > self.stale_after_ns { Err(ClientError::Stale) } else { Ok(()) }
+        self.in_time(age_ns)
+    }
+
+    /// Whether the daemon is not late yet.
+    #[inline]
+    fn in_time(&self, age_ns: u64) -> Result<(), ClientError> {
+        match self.options.stale_after_ns {
+            bound if bound > 0 && age_ns > bound => Err(ClientError::Stale),
+            _ => Ok(()),
+        }
     }
 
     /// Opens the session anew, with a daemon that was started again, by the options of before.

@@ -32,7 +32,7 @@ pub enum Malformed {
 }
 
 /// Reads a message from its start.
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
 }
 
@@ -79,7 +79,7 @@ impl<'a> Reader<'a> {
 
 /// Writes a message.
 #[derive(Default)]
-pub(super) struct Writer {
+pub(crate) struct Writer {
     pub bytes: Vec<u8>,
 }
 

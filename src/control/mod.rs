@@ -1,7 +1,7 @@
 //! The control connection: what client and daemon say to each other over a unix socket before
 //! and beside the shared memory. Not real time.
 
-mod codec;
+pub(crate) mod codec;
 mod message;
 mod socket;
 mod status;

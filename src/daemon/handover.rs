@@ -12,6 +12,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 
+use super::peer::Peer;
+use crate::control::Malformed;
+use crate::control::codec::{Reader, Writer};
 use crate::shm::Geometry;
 
 /// Holds descriptors beyond a daemon's life.
@@ -39,7 +42,7 @@ pub struct KeptSession {
 pub(super) struct Identity {
     pub id: u64,
     pub name: String,
-    pub peer: (u32, u32),
+    pub peer: Peer,
     pub opened_ns: u64,
     pub geometry: Geometry,
     /// What the client was told of the policy.
@@ -55,6 +58,39 @@ impl Identity {
     /// The name to keep a session under.
     pub fn name_of(id: u64) -> String {
         format!("pi0rt-{id}")
+    }
+
+    fn encode(&self) -> Vec<u8> {
+        let Identity { id, name, peer, opened_ns, geometry, policy } = self;
+        let Geometry { cameras, frame_bytes, state_dim, horizon, action_dim, slots, entries } = *geometry;
+        let mut to = Writer::default();
+        to.u32(VERSION).u32(peer.pid).u32(peer.uid);
+        for size in [cameras, frame_bytes, state_dim, horizon, action_dim, slots, entries] {
+            to.u32(size);
+        }
+        to.u64(*id).u64(*opened_ns).text(name).text(policy);
+        to.bytes
+    }
+
+    fn decode(bytes: &[u8]) -> Result<Identity, Malformed> {
+        let mut r = Reader::new(bytes);
+        let version = r.u32("version")?;
+        if version != VERSION {
+            return Err(Malformed::Value { what: "version", got: version.into(), expected: "1" });
+        }
+        let peer = Peer { pid: r.u32("process")?, uid: r.u32("user")? };
+        let mut size = || r.u32("geometry");
+        let geometry = Geometry {
+            cameras: size()?,
+            frame_bytes: size()?,
+            state_dim: size()?,
+            horizon: size()?,
+            action_dim: size()?,
+            slots: size()?,
+            entries: size()?,
+        };
+        let (id, opened_ns) = (r.u64("session number")?, r.u64("time of opening")?);
+        Ok(Identity { id, name: r.text("name")?, peer, opened_ns, geometry, policy: r.text("policy")? })
     }
 }
 
@@ -73,20 +109,7 @@ pub(super) struct Record {
 impl Record {
     pub fn create(identity: &Identity) -> io::Result<Record> {
         let mut record = Record { fd: rustix::fs::memfd_create(MEMFD, MemfdFlags::CLOEXEC)?, end: 0 };
-        let Identity { id, name, peer, opened_ns, geometry, policy } = identity;
-        let Geometry { cameras, frame_bytes, state_dim, horizon, action_dim, slots, entries } = *geometry;
-        let mut bytes = Vec::new();
-        for number in
-            [VERSION, peer.0, peer.1, cameras, frame_bytes, state_dim, horizon, action_dim, slots, entries]
-        {
-            bytes.extend(number.to_le_bytes());
-        }
-        bytes.extend(id.to_le_bytes());
-        bytes.extend(opened_ns.to_le_bytes());
-        bytes.extend((name.len() as u32).to_le_bytes());
-        bytes.extend(name.as_bytes());
-        bytes.extend(policy.as_bytes());
-        record.append(&bytes)?;
+        record.append(&identity.encode())?;
         Ok(record)
     }
 
@@ -135,7 +158,7 @@ impl Record {
             left = rest;
         }
         let (first, prompts) = entries.split_first().ok_or("record is empty")?;
-        let identity = identity(first).ok_or("record is of another version")?;
+        let identity = Identity::decode(first).map_err(|malformed| format!("record: {malformed}"))?;
         let prompts = prompts.iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect();
         let end = (bytes.len() - left.len()) as u64;
         Ok((Record { fd, end }, identity, prompts))
@@ -153,34 +176,6 @@ fn entry(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (crc, rest) = rest.split_first_chunk()?;
     let (entry, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
     (check(entry) == u32::from_le_bytes(*crc)).then_some((entry, rest))
-}
-
-fn identity(bytes: &[u8]) -> Option<Identity> {
-    let mut left = bytes;
-    let mut number = || {
-        let (number, rest) = left.split_first_chunk()?;
-        left = rest;
-        Some(u32::from_le_bytes(*number))
-    };
-    if number()? != VERSION {
-        return None;
-    }
-    let peer = (number()?, number()?);
-    let geometry = Geometry {
-        cameras: number()?,
-        frame_bytes: number()?,
-        state_dim: number()?,
-        horizon: number()?,
-        action_dim: number()?,
-        slots: number()?,
-        entries: number()?,
-    };
-    let mut long = || Some(u64::from(number()?) | u64::from(number()?) << 32);
-    let (id, opened_ns) = (long()?, long()?);
-    let len = number()? as usize;
-    let (name, policy) = left.split_at_checked(len)?;
-    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).ok();
-    Some(Identity { id, name: text(name)?, peer, opened_ns, geometry, policy: text(policy)? })
 }
 
 /// A kept session's parts.
@@ -247,7 +242,14 @@ mod tests {
             entries: 8,
         };
         let (name, policy) = ("arm".into(), "a policy".into());
-        Identity { id: 1 << 40, name, peer: (7, 8), opened_ns: u64::MAX - 1, geometry, policy }
+        Identity {
+            id: 1 << 40,
+            name,
+            peer: Peer { pid: 7, uid: 8 },
+            opened_ns: u64::MAX - 1,
+            geometry,
+            policy,
+        }
     }
 
     fn again(record: &Record) -> Result<(Record, Identity, Vec<String>), String> {

@@ -10,10 +10,9 @@ use rustix::io::Errno;
 
 use super::engine::{Engine, EngineError, Observation};
 use super::lane::{Buffers, LaneError};
-use super::table::{Job, Locked, Session, Shared, Table};
+use super::table::{Job, Locked, Prompts, Session, Shared, Table};
 use super::{DaemonError, Wake};
 use crate::control::{Refusal, Reply, Status};
-use crate::shm::Submission;
 use crate::shm::clock::now_ns;
 use crate::shm::sync::spin_hint;
 
@@ -74,7 +73,7 @@ pub(super) struct Rules {
 /// An observation that is in private memory.
 struct Begun<P> {
     session: u64,
-    submission: Submission,
+    seed: u64,
     prompt: Arc<P>,
     started_ns: u64,
 }
@@ -107,8 +106,7 @@ impl<E: Engine> Inference<E> {
     ///
     /// # Errors
     /// The first that this policy doesn't take.
-    #[allow(clippy::type_complexity)]
-    pub fn restore(&mut self, texts: Vec<String>) -> Result<Vec<(String, Arc<E::Prompt>)>, EngineError> {
+    pub fn restore(&mut self, texts: Vec<String>) -> Result<Prompts<E::Prompt>, EngineError> {
         let restore = |text: String| {
             let (prompt, _) = self.engine.prompt(&text)?;
             Ok((text, Arc::new(prompt)))
@@ -161,7 +159,7 @@ impl<E: Engine> Inference<E> {
             };
             // The client may have left meanwhile.
             if let Some(session) = table.session(begun.session) {
-                let result = session.lane.finish(&begun.submission, begun.started_ns, status);
+                let result = session.lane.finish(begun.started_ns, status);
                 session.heed(result);
             }
             if let Err(EngineError::Lost(why)) = result.map_err(|panic| failure(&*panic))? {
@@ -194,9 +192,11 @@ impl<E: Engine> Inference<E> {
                     .map_err(|error| report(session.id, &error))
             };
             match checked {
-                Ok(prompt) => return Some(Begun { session: session.id, submission, prompt, started_ns }),
+                Ok(prompt) => {
+                    return Some(Begun { session: session.id, seed: submission.seed, prompt, started_ns });
+                }
                 Err(status) => {
-                    let result = session.lane.finish(&submission, started_ns, Err(status));
+                    let result = session.lane.finish(started_ns, Err(status));
                     session.heed(result);
                 }
             }
@@ -209,7 +209,7 @@ impl<E: Engine> Inference<E> {
             frames: &frames[..self.cameras],
             state: &self.buffers.state,
             prompt: &*begun.prompt,
-            seed: begun.submission.seed,
+            seed: begun.seed,
         };
         self.engine.infer(&observation, &mut self.actions)?;
         if all_finite(&self.actions) {

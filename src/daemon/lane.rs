@@ -266,13 +266,8 @@ impl Lane {
     ///
     /// # Errors
     /// A client that corrupted its ring.
-    pub fn finish(
-        &mut self,
-        submission: &Submission,
-        started_ns: u64,
-        result: Result<&[f32], Status>,
-    ) -> Result<Events, RingError> {
-        let Some((number, _)) = self.in_flight.take() else {
+    pub fn finish(&mut self, started_ns: u64, result: Result<&[f32], Status>) -> Result<Events, RingError> {
+        let Some((number, submission)) = self.in_flight.take() else {
             // The control thread has: see `lose`.
             return Ok(Events(false));
         };
@@ -293,7 +288,7 @@ impl Lane {
             }
             Err(status) => (status, 0),
         };
-        self.answer(submission, number, status, [started_ns, finished_ns], chunk)
+        self.answer(&submission, number, status, [started_ns, finished_ns], chunk)
     }
 
     fn answer(

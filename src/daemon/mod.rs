@@ -6,6 +6,7 @@
 //! lock is held only to look for work, to copy an observation out, and to publish a chunk.
 
 mod claim;
+mod control;
 mod engine;
 mod error;
 mod handover;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::handover::Record;
 use super::lane::{Events, Lane};
+use super::peer::Peer;
 use crate::control::{Reply, send};
 use crate::shm::{RingError, Stats};
 
@@ -20,17 +21,18 @@ pub(super) enum Job {
 /// Requests that one session may have waiting.
 pub(super) const MAX_JOBS: usize = 16;
 
+/// Instructions as they were said and as the policy wants them: number `id` is at `id - 1`.
+pub(super) type Prompts<P> = Vec<(String, Arc<P>)>;
+
 pub(super) struct Session<P> {
     pub id: u64,
     pub socket: Arc<OwnedFd>,
     /// Empty: it has none.
     pub name: String,
-    /// The client's process and user.
-    pub peer: (u32, u32),
+    pub peer: Peer,
     pub opened_ns: u64,
     pub lane: Lane,
-    /// Prompt `id` is at `id - 1`.
-    pub prompts: Vec<(String, Arc<P>)>,
+    pub prompts: Prompts<P>,
     pub jobs: VecDeque<Job>,
     /// The number of its last turn.
     pub begun: u64,
@@ -43,6 +45,23 @@ pub(super) struct Session<P> {
 }
 
 impl<P> Session<P> {
+    pub fn new(id: u64, name: String, peer: Peer, opened_ns: u64, socket: OwnedFd, lane: Lane) -> Self {
+        Session {
+            id,
+            socket: Arc::new(socket),
+            name,
+            peer,
+            opened_ns,
+            lane,
+            prompts: Vec::new(),
+            jobs: VecDeque::new(),
+            begun: 0,
+            waiting_since: 0,
+            record: None,
+            fault: None,
+        }
+    }
+
     /// Sends a reply; a client that doesn't read its socket has its session ended.
     pub fn reply(&mut self, reply: &Reply) {
         if let Err(errno) = send(self.socket.as_fd(), &reply.encode()) {

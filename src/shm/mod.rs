@@ -27,7 +27,7 @@ pub mod sync;
 #[cfg_attr(all(loom, test), path = "model/words.rs")]
 mod words;
 
-pub use copy::{copy_out, prefetch, prefetch_for_write};
+pub use copy::{copy_out, prefetch};
 pub use doorbell::{Bell, Sleeper};
 pub use entry::{Camera, Completion, ENTRY_WORDS, MAX_CAMERAS, PixelLayout, Submission};
 pub use latest::{ChunkHeader, LatestReader, LatestWriter, ReadError};

@@ -2,6 +2,7 @@
 #![allow(dead_code)]
 
 use std::io::{BufRead, BufReader};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use pi0rt::client::{Client, Observation, Options};
 use pi0rt::control::PolicyDescription;
 use pi0rt::daemon::{Claim, Daemon, DaemonError, Engine, EngineError, Observation as Given, Stop};
 use pi0rt::shm::Camera;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 pub const STATE_DIM: usize = 3;
 pub const ACTION_DIM: usize = 5;
@@ -154,6 +156,16 @@ impl Drop for Served {
             let _ = thread.join();
         }
     }
+}
+
+/// A socket that somebody other than a daemon of ours listens on.
+pub fn listen(path: &Path) -> OwnedFd {
+    let socket =
+        rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
+            .unwrap();
+    rustix::net::bind(&socket, &SocketAddrUnix::new(path).unwrap()).unwrap();
+    rustix::net::listen(&socket, 1).unwrap();
+    socket
 }
 
 pub fn open(socket: &Path) -> Client {

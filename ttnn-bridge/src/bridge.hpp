@@ -70,12 +70,9 @@ Handle slice(const Tensor& x, Dims begins, Dims ends);
 Handle concat(const Tensor& a, const Tensor& b, int32_t dim);
 Handle embedding(const Tensor& ids, const Tensor& table);
 Handle add(const Tensor& a, const Tensor& b, Dtype dtype);
-void add_into(const Tensor& a, const Tensor& b, Tensor& out);
 Handle subtract(const Tensor& a, const Tensor& b);
-void subtract_into(const Tensor& a, const Tensor& b, Tensor& out);
 Handle multiply(const Tensor& a, const Tensor& b, Dtype dtype);
 Handle scale(const Tensor& a, float factor);
-void scale_into(const Tensor& a, float factor, Tensor& out);
 Handle activate(const Tensor& x, Activation activation);
 Handle linear(
     const Tensor& x, const Tensor& weight, const Tensor* bias, Activation activation, Dtype dtype,

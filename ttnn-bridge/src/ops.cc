@@ -52,25 +52,13 @@ Handle add(const Tensor& a, const Tensor& b, Dtype dtype) {
     return wrap(sdk::add(of(a), of(b), MaybeDtype(dtype_of(dtype))));
 }
 
-void add_into(const Tensor& a, const Tensor& b, Tensor& out) {
-    sdk::add(of(a), of(b), std::nullopt, std::nullopt, Maybe(of(out)));
-}
-
 Handle subtract(const Tensor& a, const Tensor& b) { return wrap(sdk::subtract(of(a), of(b))); }
-
-void subtract_into(const Tensor& a, const Tensor& b, Tensor& out) {
-    sdk::subtract(of(a), of(b), std::nullopt, std::nullopt, Maybe(of(out)));
-}
 
 Handle multiply(const Tensor& a, const Tensor& b, Dtype dtype) {
     return wrap(sdk::multiply(of(a), of(b), MaybeDtype(dtype_of(dtype))));
 }
 
 Handle scale(const Tensor& a, float factor) { return wrap(sdk::multiply(of(a), factor)); }
-
-void scale_into(const Tensor& a, float factor, Tensor& out) {
-    sdk::multiply(of(a), factor, std::nullopt, std::nullopt, Maybe(of(out)));
-}
 
 Handle activate(const Tensor& x, Activation activation) {
     return activation == Activation::Silu ? wrap(sdk::silu(of(x)))

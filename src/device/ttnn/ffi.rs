@@ -101,12 +101,9 @@ pub mod bridge {
         fn concat(a: &Tensor, b: &Tensor, dim: i32) -> Result<UniquePtr<Tensor>>;
         fn embedding(ids: &Tensor, table: &Tensor) -> Result<UniquePtr<Tensor>>;
         fn add(a: &Tensor, b: &Tensor, dtype: Dtype) -> Result<UniquePtr<Tensor>>;
-        fn add_into(a: &Tensor, b: &Tensor, out: Pin<&mut Tensor>) -> Result<()>;
         fn subtract(a: &Tensor, b: &Tensor) -> Result<UniquePtr<Tensor>>;
-        fn subtract_into(a: &Tensor, b: &Tensor, out: Pin<&mut Tensor>) -> Result<()>;
         fn multiply(a: &Tensor, b: &Tensor, dtype: Dtype) -> Result<UniquePtr<Tensor>>;
         fn scale(a: &Tensor, factor: f32) -> Result<UniquePtr<Tensor>>;
-        fn scale_into(a: &Tensor, factor: f32, out: Pin<&mut Tensor>) -> Result<()>;
         fn activate(x: &Tensor, activation: Activation) -> Result<UniquePtr<Tensor>>;
         /// # Safety
         /// `bias` is null or a tensor.

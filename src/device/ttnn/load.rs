@@ -127,22 +127,7 @@ impl Ttnn {
         parts: &[&Mapped],
         cols: Option<Range<usize>>,
     ) -> Result<Weight, DeviceError> {
-        let layout = Layout { cols: cols.clone(), ..Layout::default() };
-        let dtype = dtype(self.options.precision(self.part).weights);
-        let before = self.bytes;
-        let tensor = self.matrix(parts, &layout, dtype)?;
-        let cols = cols.map_or(parts[0].cols(), |cols| cols.len());
-        let rows = parts.iter().map(|t| t.rows()).sum();
-        self.weights.push(Matrix {
-            tensor,
-            up: None,
-            rows,
-            cols,
-            head: None,
-            part: self.part,
-            bytes: self.bytes - before,
-        });
-        Ok(Weight(self.weights.len() as u32 - 1))
+        self.add_matrix(parts, None, Layout { cols, ..Layout::default() })
     }
 
     pub(super) fn add_head_weight(
@@ -151,38 +136,33 @@ impl Ttnn {
         side: HeadSide,
         head_dim: usize,
     ) -> Result<Weight, DeviceError> {
-        let out = (side == HeadSide::Output).then_some(head_dim);
-        let layout =
-            Layout { cols: None, head_rows: out, head_cols: (side == HeadSide::Input).then_some(head_dim) };
-        let dtype = dtype(self.options.precision(self.part).weights);
-        let before = self.bytes;
-        let tensor = self.matrix(parts, &layout, dtype)?;
-        let (rows, cols) = (parts.iter().map(|t| t.rows()).sum(), parts[0].cols());
-        self.weights.push(Matrix {
-            tensor,
-            up: None,
-            rows,
-            cols,
-            head: out,
-            part: self.part,
-            bytes: self.bytes - before,
-        });
-        Ok(Weight(self.weights.len() as u32 - 1))
+        let on = |wanted| (side == wanted).then_some(head_dim);
+        let layout = Layout { cols: None, head_rows: on(HeadSide::Output), head_cols: on(HeadSide::Input) };
+        self.add_matrix(parts, None, layout)
     }
 
     pub(super) fn add_gated_weight(&mut self, gate: &Mapped, up: &Mapped) -> Result<Weight, DeviceError> {
         expect("gated_weight", "rows", gate.rows(), up.rows())?;
+        self.add_matrix(&[gate], Some(up), Layout::default())
+    }
+
+    /// Uploads parts as one matrix, and what it is gated with.
+    fn add_matrix(
+        &mut self,
+        parts: &[&Mapped],
+        up: Option<&Mapped>,
+        layout: Layout,
+    ) -> Result<Weight, DeviceError> {
         let dtype = dtype(self.options.precision(self.part).weights);
         let before = self.bytes;
-        let tensor = self.matrix(&[gate], &Layout::default(), dtype)?;
-        let second = self.matrix(&[up], &Layout::default(), dtype)?;
-        let (rows, cols) = (gate.rows(), gate.cols());
+        let tensor = self.matrix(parts, &layout, dtype)?;
+        let up = up.map(|up| self.matrix(&[up], &layout, dtype)).transpose()?;
         self.weights.push(Matrix {
             tensor,
-            up: Some(second),
-            rows,
-            cols,
-            head: None,
+            up,
+            rows: parts.iter().map(|t| t.rows()).sum(),
+            cols: layout.cols.as_ref().map_or(parts[0].cols(), |cols| cols.len()),
+            head: layout.head_rows,
             part: self.part,
             bytes: self.bytes - before,
         });
