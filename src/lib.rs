@@ -39,3 +39,5 @@ pub mod shm;
 
 #[cfg(feature = "daemon")]
 pub mod daemon;
+#[cfg(feature = "daemon")]
+pub mod service;

@@ -249,7 +249,7 @@ fn wrong_usage_exits_with_2() {
         assert_eq!(output.status.code(), Some(2), "{args:?}: {}", stderr(&output));
     }
     let output = infer(&["--image", &image, "--device", "reference", "--precision", "bf16"]);
-    refuse(&output, "--precision bf16: not supported by device reference");
+    refuse(&output, "precision bf16: not supported by device reference");
 }
 
 #[test]

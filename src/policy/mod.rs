@@ -9,6 +9,7 @@ mod normalize;
 #[allow(clippy::module_inception)]
 mod policy;
 mod prompt;
+mod settings;
 mod tokenizer;
 
 pub use error::{BadObservation, FrameError, PolicyError, PromptError};
@@ -17,4 +18,5 @@ pub use image::{ImageProcessor, MAX_FRAME};
 pub use normalize::Normalizer;
 pub use policy::{Chunk, DeviceChoice, Noise, Observation, Policy, PolicyInfo, PolicyOptions};
 pub use prompt::{Prompt, PromptRule, Prompter};
+pub use settings::{DeviceName, DeviceSettings, PrecisionName};
 pub use tokenizer::Tokenizer;

@@ -3,9 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use pi0rt::checkpoint::Checkpoint;
-use pi0rt::device::cpu::{CpuOptions, Precision};
 use pi0rt::device::{Device, DeviceError};
-use pi0rt::policy::{DeviceChoice, PolicyOptions};
+use pi0rt::policy::{DeviceName, DeviceSettings, PolicyOptions, PrecisionName};
 
 /// Options of a command that runs a model; flatten them into its own.
 #[derive(Clone, Debug, clap::Args)]
@@ -37,26 +36,6 @@ pub struct DeviceArgs {
     tokenizer: Option<PathBuf>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum DeviceName {
-    /// The host's cores
-    Cpu,
-    /// Plain f32 loops, for comparison
-    Reference,
-    /// A Tenstorrent card (builds with feature ttnn or ttnn-emulated)
-    Ttnn,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-enum PrecisionName {
-    Bf16,
-    F32,
-    /// 8-bit integers in all large products: faster, less exact (pcc shows how much)
-    Int8,
-}
-
-// Not every program that includes this file needs all of it.
-#[allow(dead_code)]
 impl DeviceArgs {
     /// Everything, as a policy takes it.
     ///
@@ -64,11 +43,11 @@ impl DeviceArgs {
     /// Options that the chosen device doesn't have.
     pub fn options(&self) -> Result<PolicyOptions, DeviceError> {
         Ok(PolicyOptions {
-            device: self.choice()?,
+            device: self.settings().choice()?,
             steps: self.steps.map(usize::from),
             tokenizer: self.tokenizer.clone(),
             recompute: self.recompute,
-            guidance: None,
+            ..PolicyOptions::default()
         })
     }
 
@@ -77,7 +56,7 @@ impl DeviceArgs {
     /// # Errors
     /// If it can't do what is asked.
     pub fn open(&self, checkpoint: &Checkpoint) -> Result<Box<dyn Device>, DeviceError> {
-        self.choice()?.open(checkpoint)
+        self.settings().choice()?.open(checkpoint)
     }
 
     /// Denoising steps: those asked for, else the checkpoint's.
@@ -100,53 +79,13 @@ impl DeviceArgs {
         self.device == DeviceName::Reference || self.precision == Some(PrecisionName::F32)
     }
 
-    fn choice(&self) -> Result<DeviceChoice, DeviceError> {
-        let refuse = |what: &str, why: &str| {
-            let device = "reference".to_owned();
-            Err(DeviceError::Unsupported { what: what.to_owned(), device, why: why.to_owned() })
-        };
-        match self.device {
-            DeviceName::Ttnn => self.ttnn(),
-            DeviceName::Reference if self.precision == Some(PrecisionName::Bf16) => {
-                refuse("--precision bf16", "it computes in f32")
-            }
-            DeviceName::Reference if self.precision == Some(PrecisionName::Int8) => {
-                refuse("--precision int8", "it computes in f32")
-            }
-            DeviceName::Reference if self.weight_cache.is_some() => {
-                refuse("--weight-cache", "it prepares no weights")
-            }
-            DeviceName::Reference if self.threads.is_some() => refuse("--threads", "it has one thread"),
-            DeviceName::Reference => Ok(DeviceChoice::Reference),
-            DeviceName::Cpu => Ok(DeviceChoice::Cpu(CpuOptions {
-                precision: match self.precision {
-                    Some(PrecisionName::F32) => Precision::F32,
-                    Some(PrecisionName::Int8) => Precision::Int8,
-                    Some(PrecisionName::Bf16) | None => Precision::Bf16,
-                },
-                threads: self.threads.map(usize::from),
-                cache: self.weight_cache.clone(),
-                ..CpuOptions::default()
-            })),
+    fn settings(&self) -> DeviceSettings {
+        DeviceSettings {
+            name: self.device,
+            precision: self.precision,
+            ttnn: self.ttnn.clone(),
+            threads: self.threads,
+            weight_cache: self.weight_cache.clone(),
         }
-    }
-
-    #[cfg(feature = "_ttnn")]
-    fn ttnn(&self) -> Result<DeviceChoice, DeviceError> {
-        let mut options = pi0rt::device::ttnn::TtnnOptions::default();
-        for setting in &self.ttnn {
-            options.set(setting)?;
-        }
-        Ok(DeviceChoice::Ttnn(options))
-    }
-
-    #[cfg(not(feature = "_ttnn"))]
-    fn ttnn(&self) -> Result<DeviceChoice, DeviceError> {
-        Err(DeviceError::Unsupported {
-            what: "--device ttnn".into(),
-            device: "ttnn".into(),
-            why: "this program was built without it: build with --features ttnn and an SDK, or ttnn-emulated"
-                .into(),
-        })
     }
 }

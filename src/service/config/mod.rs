@@ -1,0 +1,348 @@
+//! The daemon's configuration: a TOML file, the environment, flags.
+//!
+//! Every key has a default, a type and a range; a key that isn't one is an error. What is wrong in a file
+//! is named with its line and column, what is wrong elsewhere with where it came from.
+
+mod page;
+mod types;
+
+use std::ffi::OsString;
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+pub use types::{Group, LogTarget, Wake, Within};
+
+use crate::control::default_socket;
+use crate::policy::{DeviceName, DeviceSettings, PrecisionName};
+
+/// The file that is read where none is named.
+pub const DEFAULT_PATH: &str = "/etc/pi0rt/pi0rtd.toml";
+/// What the environment's variables for single keys begin with: `PI0RTD_CLIENTS_MAX_CLIENTS`.
+const PREFIX: &str = "PI0RTD_";
+/// Longest file that is read.
+const MAX_BYTES: u64 = 1 << 20;
+
+/// Everything a daemon can be told.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// What is served.
+    pub policy: PolicySection,
+    /// What it runs on.
+    pub device: DeviceSection,
+    /// Who may use it, and how much of it.
+    pub clients: ClientsSection,
+    /// How the daemon's threads run.
+    pub scheduling: SchedulingSection,
+    /// When something counts as hung.
+    pub supervision: SupervisionSection,
+    /// Figures for a monitoring system.
+    pub metrics: MetricsSection,
+    /// What is logged, and where.
+    pub log: LogSection,
+}
+
+/// Section `[policy]`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PolicySection {
+    /// Directory of the checkpoint.
+    pub checkpoint: Option<PathBuf>,
+    /// Tokenizer file; `None`: the checkpoint's.
+    pub tokenizer: Option<PathBuf>,
+    /// Denoising steps per chunk; `None`: the checkpoint's.
+    pub steps: Option<Within<1, 1000>>,
+    /// Compute every chunk as if there had been none before.
+    pub recompute: bool,
+}
+
+/// Section `[device]`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeviceSection {
+    /// The device.
+    pub name: DeviceName,
+    /// Precision of products.
+    pub precision: Option<PrecisionName>,
+    /// Threads of the cpu device.
+    pub threads: Option<Within<1, 1024>>,
+    /// Directory that keeps prepared weights.
+    pub weight_cache: Option<PathBuf>,
+    /// Options of the ttnn device, `name=value`.
+    pub ttnn: Vec<String>,
+}
+
+/// Section `[clients]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ClientsSection {
+    /// The socket; `None`: `$PI0RT_SOCKET`, else `/run/pi0rt/pi0rt.sock`.
+    pub socket: Option<PathBuf>,
+    /// Group whose members may connect; `None`: the daemon's own.
+    pub group: Option<Group>,
+    /// Most clients at a time.
+    pub max_clients: Within<1, 1024>,
+    /// Most shared memory of all clients together.
+    pub max_memory_mb: Within<1, 1_048_576>,
+    /// Age beyond which an observation is answered with STALE; 0: never.
+    pub max_age_ms: Within<0, 3_600_000>,
+}
+
+impl Default for ClientsSection {
+    fn default() -> Self {
+        let (max_clients, max_memory_mb) = (Within(16), Within(1024));
+        Self { socket: None, group: None, max_clients, max_memory_mb, max_age_ms: Within(0) }
+    }
+}
+
+/// Section `[scheduling]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SchedulingSection {
+    /// What the daemon does when there is nothing to do.
+    pub wake: Wake,
+    /// How long it polls before it sleeps, with hybrid.
+    pub spin_us: Within<0, 1_000_000>,
+    /// `SCHED_FIFO` priority; 0: none.
+    pub realtime_priority: Within<0, 98>,
+    /// Keep all memory in RAM.
+    pub lock_memory: bool,
+}
+
+impl Default for SchedulingSection {
+    fn default() -> Self {
+        let (spin_us, realtime_priority) = (Within(50), Within(0));
+        Self { wake: Wake::Hybrid, spin_us, realtime_priority, lock_memory: false }
+    }
+}
+
+/// Section `[supervision]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SupervisionSection {
+    /// Time without progress in a chunk after which the device counts as hung; 0: never.
+    pub hang_after_s: Within<0, 3600>,
+}
+
+impl Default for SupervisionSection {
+    fn default() -> Self {
+        Self { hang_after_s: Within(30) }
+    }
+}
+
+/// Section `[metrics]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MetricsSection {
+    /// File for a node exporter's textfile collector.
+    pub file: Option<PathBuf>,
+    /// Address to answer HTTP requests for `/metrics` on.
+    pub listen: Option<SocketAddr>,
+    /// Time between two writes of the file.
+    pub every_s: Within<1, 3600>,
+}
+
+impl Default for MetricsSection {
+    fn default() -> Self {
+        Self { file: None, listen: None, every_s: Within(15) }
+    }
+}
+
+/// Section `[log]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct LogSection {
+    /// Level, and exceptions for modules, as in `RUST_LOG`.
+    pub level: String,
+    /// Where to.
+    pub target: LogTarget,
+}
+
+impl Default for LogSection {
+    fn default() -> Self {
+        Self { level: "info,kitoken=warn".into(), target: LogTarget::Auto }
+    }
+}
+
+/// What is wrong with a configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file can't be read.
+    #[error("configuration {}: {error}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// Something in the file, at a line and column, both counted from 1.
+    #[error("{}:{line}:{column}: {message}", path.display())]
+    Content {
+        /// The file.
+        path: PathBuf,
+        /// Line.
+        line: usize,
+        /// Column.
+        column: usize,
+        /// What is wrong, and what was expected.
+        message: String,
+    },
+    /// Something that doesn't come from a file.
+    #[error("{from}: {message}")]
+    Override {
+        /// Flag or variable.
+        from: String,
+        /// What is wrong, and what was expected.
+        message: String,
+    },
+    /// Settings that are right one by one and not together, or not here.
+    #[error("{0}")]
+    Whole(String),
+}
+
+/// A key's value from elsewhere than the file.
+#[derive(Clone, Debug)]
+pub struct Override {
+    /// Flag or variable it comes from, for messages.
+    pub from: String,
+    /// Section and key.
+    pub key: (String, String),
+    /// Its value: TOML, or a string without its quotes.
+    pub value: String,
+}
+
+impl Override {
+    /// From a flag.
+    pub fn flag(flag: &str, section: &str, key: &str, value: impl ToString) -> Self {
+        Self { from: flag.into(), key: (section.into(), key.into()), value: value.to_string() }
+    }
+
+    /// Those in the environment, in alphabetical order.
+    ///
+    /// # Errors
+    /// A variable that begins like one and names no section, or isn't UTF-8.
+    pub fn from_environment(
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<Vec<Self>, ConfigError> {
+        let mut found = Vec::new();
+        for (name, value) in variables {
+            let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
+            let wrong = |message: &str| ConfigError::Override { from: name.into(), message: message.into() };
+            let rest = name[PREFIX.len()..].to_lowercase();
+            let (section, key) =
+                rest.split_once('_').ok_or_else(|| wrong("expected PI0RTD_SECTION_KEY"))?;
+            let value = value.into_string().map_err(|_| wrong("not UTF-8"))?;
+            found.push(Self { from: name.into(), key: (section.into(), key.into()), value });
+        }
+        found.sort_by(|a, b| a.from.cmp(&b.from));
+        Ok(found)
+    }
+}
+
+impl Config {
+    /// Reads a file and puts the overrides over it, later ones over earlier ones.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn load(path: Option<&Path>, overrides: &[Override]) -> Result<Self, ConfigError> {
+        let mut table = Table::new();
+        let mut config = Config::default();
+        if let Some(path) = path {
+            let text = read(path)?;
+            let wrong = |error: toml::de::Error| {
+                let (line, column) = place(&text, error.span().map_or(0, |span| span.start));
+                let message = error.message().to_owned();
+                ConfigError::Content { path: path.into(), line, column, message }
+            };
+            config = toml::from_str(&text).map_err(wrong)?;
+            table = toml::from_str(&text).map_err(wrong)?;
+        }
+        for Override { from, key: (section, key), value } in overrides {
+            let wrong = |message: String| ConfigError::Override { from: from.clone(), message };
+            let put = |value: Value| {
+                let mut table = table.clone();
+                let section = table.entry(section.clone()).or_insert_with(|| Value::Table(Table::new()));
+                // The file, if there is one, was read as a configuration: a section is a table.
+                if let Value::Table(section) = section {
+                    section.insert(key.clone(), value);
+                }
+                table.clone().try_into::<Config>().map(|config| (table, config))
+            };
+            let text = || Value::String(value.clone());
+            let typed = toml::from_str::<Table>(&format!("value = {value}\n"));
+            let typed = typed.ok().filter(|table| table.len() == 1).and_then(|mut table| table.remove("value"));
+            // A string's quotes may be left out, also where it looks like something else.
+            let put = match typed {
+                Some(typed) => put(typed).or_else(|error| put(text()).map_err(|_| error)),
+                None => put(text()),
+            };
+            (table, config) = put.map_err(|error| wrong(error.message().to_owned()))?;
+        }
+        config.check()?;
+        Ok(config)
+    }
+
+    /// What no single key shows.
+    fn check(&self) -> Result<(), ConfigError> {
+        let device = &self.device;
+        if !device.ttnn.is_empty() && device.name != DeviceName::Ttnn {
+            let name = format!("{:?}", device.name).to_lowercase();
+            return Err(ConfigError::Whole(format!(
+                "device.ttnn has options, and device.name is {name:?}, expected \"ttnn\""
+            )));
+        }
+        crate::service::log::filter(&self.log.level)
+            .map(drop)
+            .map_err(|error| ConfigError::Whole(format!("log.level {:?}: {error}", self.log.level)))
+    }
+
+    /// Where to listen.
+    pub fn socket(&self) -> PathBuf {
+        self.clients.socket.clone().unwrap_or_else(default_socket)
+    }
+
+    /// What to run on.
+    pub fn device(&self) -> DeviceSettings {
+        DeviceSettings {
+            name: self.device.name,
+            precision: self.device.precision,
+            ttnn: self.device.ttnn.clone(),
+            threads: self.device.threads.map(|threads| threads.0 as u16),
+            weight_cache: self.device.weight_cache.clone(),
+        }
+    }
+
+    /// It all, as a file with every key explained.
+    pub fn page(&self) -> String {
+        page::write(self)
+    }
+}
+
+fn read(path: &Path) -> Result<String, ConfigError> {
+    let error = |error| ConfigError::Read { path: path.to_owned(), error };
+    let kind = std::fs::metadata(path).map_err(error)?;
+    // A pipe would be waited for.
+    if !kind.is_file() {
+        return Err(error(std::io::Error::new(ErrorKind::InvalidInput, "not a file")));
+    }
+    if kind.len() > MAX_BYTES {
+        let message = format!("{} bytes, expected at most {MAX_BYTES}", kind.len());
+        return Err(error(std::io::Error::new(ErrorKind::FileTooLarge, message)));
+    }
+    std::fs::read_to_string(path).map_err(error)
+}
+
+/// Line and column of a byte, from 1.
+fn place(text: &str, at: usize) -> (usize, usize) {
+    let before = &text.as_bytes()[..at.min(text.len())];
+    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+    (line, String::from_utf8_lossy(&before[start..]).chars().count() + 1)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,37 @@
+//! A configuration as a file that explains itself.
+
+use toml::{Table, Value};
+
+use super::Config;
+
+/// The file that is installed: every key, explained, with its default.
+const TEMPLATE: &str = include_str!("../../../packaging/pi0rtd.toml");
+
+/// The template with a configuration's values; keys that have none stay commented out.
+pub(super) fn write(config: &Config) -> String {
+    let table = Table::try_from(config).unwrap_or_default();
+    let mut section = "";
+    let mut page = String::new();
+    for line in TEMPLATE.lines() {
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            section = name;
+        }
+        let value = key(line).and_then(|key| Some((key, table.get(section)?.get(key)?)));
+        match value {
+            Some((key, value)) => page.push_str(&format!("{key} = {}\n", value_of(value))),
+            None => page.push_str(&format!("{line}\n")),
+        }
+    }
+    page
+}
+
+/// The key that a line of the template sets, commented out or not.
+pub(super) fn key(line: &str) -> Option<&str> {
+    let (key, _) = line.strip_prefix('#').unwrap_or(line).split_once(" = ")?;
+    let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+    (!key.is_empty() && key.chars().all(is_name)).then_some(key)
+}
+
+fn value_of(value: &Value) -> String {
+    value.to_string()
+}

@@ -1,0 +1,93 @@
+//! Types of values.
+
+use serde::{Deserialize, Serialize};
+
+/// A whole number of a range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "i64", into = "i64")]
+pub struct Within<const LEAST: u32, const MOST: u32>(pub u32);
+
+impl<const LEAST: u32, const MOST: u32> TryFrom<i64> for Within<LEAST, MOST> {
+    type Error = String;
+
+    fn try_from(value: i64) -> Result<Self, String> {
+        match u32::try_from(value) {
+            Ok(inside) if (LEAST..=MOST).contains(&inside) => Ok(Self(inside)),
+            _ => Err(format!("{value} is out of range, expected {LEAST} to {MOST}")),
+        }
+    }
+}
+
+impl<const LEAST: u32, const MOST: u32> From<Within<LEAST, MOST>> for i64 {
+    fn from(value: Within<LEAST, MOST>) -> i64 {
+        value.0.into()
+    }
+}
+
+/// What the daemon does when there is nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Wake {
+    /// Poll for ever: lowest latency, no client ever makes a system call, one core is busy
+    Spin,
+    /// Poll for a moment, then sleep
+    Hybrid,
+    /// Sleep at once
+    Sleep,
+}
+
+/// Where log records go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogTarget {
+    /// The journal if standard error goes there, else standard error.
+    Auto,
+    /// The journal, with fields.
+    Journal,
+    /// Standard error.
+    Terminal,
+}
+
+/// A group of the system.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged, expecting = "expected the number or the name of a group")]
+pub enum Group {
+    /// By number.
+    Number(u32),
+    /// By name.
+    Name(String),
+}
+
+impl Group {
+    /// Its number, by the system's own list of groups.
+    ///
+    /// # Errors
+    /// There is none of this name.
+    pub fn number(&self) -> Result<u32, String> {
+        match self {
+            Group::Number(number) => Ok(*number),
+            Group::Name(name) => {
+                let list = std::fs::read_to_string("/etc/group").unwrap_or_default();
+                find(&list, name).ok_or_else(|| {
+                    format!("group {name:?} is not in /etc/group: expected one that is, or a number")
+                })
+            }
+        }
+    }
+}
+
+fn find(list: &str, name: &str) -> Option<u32> {
+    let mut entries = list.lines().map(|line| line.split(':'));
+    entries.find_map(|mut entry| (entry.next()? == name).then(|| entry.nth(1)?.parse().ok())?)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_group_is_found_by_its_whole_name() {
+        let list = "root:x:0:\npi0rtx:x:7:\npi0rt:x:998:ann,bob\nbroken\n";
+        assert_eq!(super::find(list, "pi0rt"), Some(998));
+        assert_eq!(super::find(list, "pi0"), None);
+        assert_eq!(super::find(list, "broken"), None);
+    }
+}
