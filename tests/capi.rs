@@ -31,7 +31,10 @@ fn deadlines_and_statistics_in_c() {
 
 #[test]
 fn every_misuse_in_c_is_answered_with_a_status() {
-    let options = pi0rt::daemon::Options { max_clients: 100, ..Default::default() };
+    let options = pi0rt::daemon::Options {
+        limits: pi0rt::daemon::Limits { max_clients: 100, ..Default::default() },
+        ..Default::default()
+    };
     let served = serve_with(options);
     for compiler in compilers(&["cc", "clang"]) {
         let program = build(&served.directory.0, compiler, "c11", "tests/capi/misuse.c");

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use ipc_support::*;
 use pi0rt::client::{Client, ClientError, Reason};
 use pi0rt::control::Status;
-use pi0rt::daemon::{Claim, DaemonError, Options, Wake};
+use pi0rt::daemon::{Claim, DaemonError, Limits, Options, Wake};
 use pi0rt::shm::Camera;
 
 #[test]
@@ -117,7 +117,10 @@ fn what_can_not_be_used_is_answered_and_the_next_one_works() {
 
 #[test]
 fn an_observation_that_is_too_old_is_stale() {
-    let served = serve_with(Options { max_age_ns: 1_000_000_000, ..Options::default() });
+    let served = serve_with(Options {
+        limits: Limits { max_age_ns: 1_000_000_000, ..Default::default() },
+        ..Default::default()
+    });
     let mut client = served.open();
     client.set_prompt("stack the cups").unwrap();
     let slot = client.acquire().unwrap();
@@ -255,7 +258,8 @@ fn a_file_that_is_no_socket_is_left_alone() {
 
 #[test]
 fn limits_are_named() {
-    let served = serve_with(Options { max_clients: 2, ..Options::default() });
+    let served =
+        serve_with(Options { limits: Limits { max_clients: 2, ..Default::default() }, ..Default::default() });
     let (_one, two) = (served.open(), served.open());
     let error = Client::open(&patient(&served.socket())).err().unwrap();
     assert_eq!(error.to_string(), "daemon refused: 2 clients are connected, the most allowed");

@@ -13,7 +13,7 @@ use std::time::Duration;
 use ipc_support::*;
 use pi0rt::client::{Client, ClientError, Options};
 use pi0rt::control::{self, Received, Status};
-use pi0rt::daemon::{Claim, Daemon, Keeper, KeptSession, Stop};
+use pi0rt::daemon::{Claim, Daemon, Handle, Keeper, KeptSession};
 
 /// The daemon's way to the keeper: packets of a word, a name and descriptors.
 struct Line(OwnedFd);
@@ -49,7 +49,7 @@ fn child_daemon() {
         }
     }
     let claim = Claim::take(&socket).unwrap();
-    let mut daemon = Daemon::new(Sums::default(), claim, Default::default(), Stop::new().unwrap()).unwrap();
+    let mut daemon = Daemon::new(Sums::default(), claim, Default::default(), Handle::new().unwrap()).unwrap();
     daemon.keep_with(Box::new(Line(line)));
     daemon.adopt(kept);
     println!("\nserving");

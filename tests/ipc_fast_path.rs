@@ -9,7 +9,7 @@ use std::process::Command;
 
 use ipc_support::*;
 use pi0rt::client::{Client, ClientError};
-use pi0rt::daemon::{Claim, Daemon, Options, Stop, Wake};
+use pi0rt::daemon::{Claim, Daemon, Handle, Options, Wake};
 use pi0rt::shm::clock::now_ns;
 use pi0rt::shm::sync::spin_hint;
 
@@ -23,7 +23,7 @@ fn child_daemon() {
     let Some(socket) = std::env::var_os("PI0RT_TEST_SPIN") else { return };
     let claim = Claim::take(Path::new(&socket)).unwrap();
     let options = Options { wake: Wake::Spin, ..Options::default() };
-    let daemon = Daemon::new(Sums::default(), claim, options, Stop::new().unwrap()).unwrap();
+    let daemon = Daemon::new(Sums::default(), claim, options, Handle::new().unwrap()).unwrap();
     println!("\nserving");
     daemon.run().unwrap();
 }

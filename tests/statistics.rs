@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipc_support::*;
 use pi0rt::client::{Client, ClientError, Observation};
 use pi0rt::control::Status;
-use pi0rt::daemon::{Options, Report};
+use pi0rt::daemon::{Limits, Options, Report};
 use pi0rt::shm::clock::now_ns;
 use pi0rt::shm::{Completion, Count, Stage};
 
@@ -150,7 +150,10 @@ fn clients_get_no_more_memory_than_there_is_for_all() {
     let free = serve();
     let probe = free.open();
     let one = probe.welcome().layout.bytes();
-    let served = serve_with(Options { max_memory: one * 2, ..Options::default() });
+    let served = serve_with(Options {
+        limits: Limits { max_memory: one * 2, ..Default::default() },
+        ..Default::default()
+    });
     let clients = [served.open(), served.open()];
     let refused = Client::open(&patient(&served.socket())).err().unwrap();
     let expected = format!(

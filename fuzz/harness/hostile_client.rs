@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use pi0rt::client::{Client, Observation, Options};
 use pi0rt::control::{self, Hello, MAX_MESSAGE, Received, Reply, Request, Welcome};
-use pi0rt::daemon::{self, Claim, Daemon, Stop};
+use pi0rt::daemon::{self, Claim, Daemon, Handle};
 use pi0rt::shm::{Access, Segment};
 
 use super::{ACTION_DIM, CAMERAS, FRAME_BYTES, Input, STATE_DIM, Sums, resources, socket, store};
@@ -34,13 +34,13 @@ impl Scene {
     fn new() -> Scene {
         let path = socket("client.sock");
         let options = daemon::Options {
-            max_clients: 64,
             frame_bytes: FRAME_BYTES,
             max_frame_bytes: FRAME_BYTES,
+            limits: daemon::Limits { max_clients: 64, ..Default::default() },
             ..Default::default()
         };
         let claim = Claim::take(&path).unwrap();
-        let daemon = Daemon::new(Sums, claim, options, Stop::new().unwrap()).unwrap();
+        let daemon = Daemon::new(Sums, claim, options, Handle::new().unwrap()).unwrap();
         std::thread::spawn(move || panic!("the daemon has ended: {:?}", daemon.run()));
         let patient = LONG.as_nanos() as u64;
         let options = Options {

@@ -1,14 +1,13 @@
 //! The daemon that owns a policy and its device, and serves controllers over shared memory.
 
 // One program under two names: `pi0rt serve` does the same.
-#[path = "pi0rt/device_args.rs"]
-mod device_args;
 #[path = "pi0rt/serve.rs"]
 mod serve;
 
 use std::process::ExitCode;
 
 use clap::Parser;
+use pi0rt::service::Inherited;
 
 #[derive(Parser)]
 #[command(name = "pi0rtd", version)]
@@ -18,8 +17,10 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("info,kitoken=warn")).init();
-    match serve::run(&Cli::parse().args) {
+    let args = Cli::parse().args;
+    // SAFETY: this is the only thread, and nobody else takes them.
+    let inherited = unsafe { Inherited::take() };
+    match inherited.map_err(Into::into).and_then(|inherited| serve::run(&args, inherited)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("pi0rtd: {error}");

@@ -121,6 +121,28 @@ impl Checkpoint {
         self.files.tensors()
     }
 
+    /// Reads every tensor PI0 needs, in the order of the files, so that a medium that is read from streams
+    /// each once; and has the pages mapped. `progress`: bytes read, of how many.
+    ///
+    /// # Errors
+    /// A tensor that can't be read.
+    pub fn populate(&self, progress: &dyn Fn(u64, u64)) -> Result<(), CheckpointError> {
+        let used = || self.tensors().filter(|tensor| self.used.contains(tensor.name()));
+        let of = used().map(|tensor| tensor.bytes().len() as u64).sum();
+        let mut done = 0;
+        for tensor in used() {
+            let mut more = |bytes| {
+                done += bytes;
+                progress(done, of);
+            };
+            let read = tensor.populate(&mut more);
+            read.map_err(|why| {
+                CheckpointError::file(self.files.dir(), format!("cannot read {}: {why}", tensor.name()))
+            })?;
+        }
+        Ok(())
+    }
+
     /// Tensors PI0 does not need, such as the expert's `lm_head`. Their pages need not be touched.
     pub fn unused(&self) -> Vec<&Tensor> {
         self.tensors().filter(|t| !self.used.contains(t.name())).collect()

@@ -166,6 +166,25 @@ impl Tensor {
         }
     }
 
+    /// Reads the bytes in, and has their pages mapped, telling how many. A system that can't (Linux
+    /// before 5.14) reads them ahead instead.
+    ///
+    /// # Errors
+    /// They can't be read: the file was cut short, or its medium failed.
+    pub(super) fn populate(&self, progress: &mut dyn FnMut(u64)) -> std::io::Result<()> {
+        const PIECE: usize = 64 << 20;
+        for start in self.range.clone().step_by(PIECE) {
+            let len = PIECE.min(self.range.end - start);
+            match self.map.map.advise_range(memmap2::Advice::PopulateRead, start, len) {
+                Ok(()) => {}
+                Err(old) if old.kind() == std::io::ErrorKind::InvalidInput => self.prefetch(),
+                Err(error) => return Err(error),
+            }
+            progress(len as u64);
+        }
+        Ok(())
+    }
+
     /// Elements `range` as f32 into `out` (exact for every floating dtype).
     ///
     /// # Panics

@@ -1,12 +1,15 @@
 //! One daemon per socket.
 
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, ftruncate, open, stat};
 use rustix::io::Errno;
-use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, listen, socket_with};
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, getsockname, listen, socket_with, sockopt,
+};
 
 use super::DaemonError;
 
@@ -18,7 +21,10 @@ pub struct Claim {
     path: PathBuf,
     lock_path: PathBuf,
     _lock: OwnedFd,
+    previous: Option<u32>,
     bound: bool,
+    /// A socket of somebody else who listens.
+    inherited: Option<OwnedFd>,
 }
 
 impl Claim {
@@ -54,11 +60,25 @@ impl Claim {
                 Ok(there) if (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino) => {}
                 _ => continue,
             }
+            // One that ends in order removes the file.
+            let previous = std::fs::read_to_string(&lock_path).ok().and_then(|pid| pid.trim().parse().ok());
             ftruncate(&lock, 0).map_err(error("truncate lock"))?;
             let pid = format!("{}\n", std::process::id());
             rustix::io::write(&lock, pid.as_bytes()).map_err(error("write lock"))?;
-            return Ok(Claim { path: path.to_owned(), lock_path, _lock: lock, bound: false });
+            return Ok(Claim {
+                path: path.to_owned(),
+                lock_path,
+                _lock: lock,
+                previous,
+                bound: false,
+                inherited: None,
+            });
         }
+    }
+
+    /// The process of a daemon before this one that ended without having time to clean up: killed, crashed.
+    pub fn previous(&self) -> Option<u32> {
+        self.previous
     }
 
     /// The socket's path.
@@ -66,11 +86,46 @@ impl Claim {
         &self.path
     }
 
+    /// Has a socket that a service manager listens on: it decides who may connect, and the socket stays
+    /// when this daemon ends.
+    ///
+    /// # Errors
+    /// It is no listening SEQPACKET socket at this claim's path.
+    pub fn inherit(&mut self, socket: OwnedFd) -> Result<(), DaemonError> {
+        let error = |call| {
+            let path = self.path.clone();
+            move |errno| DaemonError::Socket { path, call, errno }
+        };
+        let wrong = |what: String| {
+            let path = self.path.clone();
+            Err(DaemonError::Inherited { path, what })
+        };
+        let kind = sockopt::socket_type(&socket).map_err(error("the socket given: SO_TYPE"))?;
+        if kind != SocketType::SEQPACKET {
+            return wrong(format!("is of type {}, expected SOCK_SEQPACKET (5)", kind.as_raw()));
+        }
+        if !sockopt::socket_acceptconn(&socket).map_err(error("the socket given: SO_ACCEPTCONN"))? {
+            return wrong("does not listen".into());
+        }
+        let name = getsockname(&socket).map_err(error("the socket given: getsockname"))?;
+        let name = SocketAddrUnix::try_from(name).map_err(error("the socket given: address"))?;
+        let path = name.path_bytes().unwrap_or_default();
+        if path != self.path.as_os_str().as_bytes() {
+            return wrong(format!("is {}", String::from_utf8_lossy(path)));
+        }
+        rustix::io::ioctl_fionbio(&socket, true).map_err(error("the socket given: FIONBIO"))?;
+        self.inherited = Some(socket);
+        Ok(())
+    }
+
     /// Listens, taking over the socket file of a daemon that crashed. `mode`: who may connect.
     ///
     /// # Errors
     /// A file in the way, or a system call that failed.
     pub fn listen(&mut self, mode: u32, group: Option<u32>) -> Result<OwnedFd, DaemonError> {
+        if let Some(socket) = self.inherited.take() {
+            return Ok(socket);
+        }
         let path = self.path.clone();
         let error = |call| {
             let path = path.clone();

@@ -18,13 +18,15 @@ use super::page::{Page, Report, SessionReport};
 use super::peer::{self, Peer};
 use super::server::Options;
 use super::table::{Job, MAX_JOBS, Prompts, Session, Shared, Table};
+use super::vigil::{Pulse, Pulses, Vigil};
+use super::{Handle, Limits};
 use crate::control::{
     ABI_VERSION, FEATURES, Hello, MAX_MESSAGE, MAX_NAME, PolicyDescription, Received, Refusal, Reply,
     Request, Status, Welcome, receive, send, send_with_fds,
 };
 use crate::device::lost;
 use crate::shm::clock::now_ns;
-use crate::shm::{Count, Geometry, Layout};
+use crate::shm::{Count, Geometry, Layout, Stage};
 
 const DEFAULT_SLOTS: u32 = 4;
 const MAX_SLOTS: u32 = 16;
@@ -42,7 +44,7 @@ const PAGE_EVERY_NS: u64 = 100_000_000;
 const STALL_BEATS: u32 = 5;
 
 const LISTENER: u64 = 0;
-const STOP: u64 = 1;
+const ORDERS: u64 = 1;
 const FIRST_CONNECTION: u64 = 2;
 
 /// A connection that has no session yet.
@@ -66,6 +68,7 @@ pub(super) struct Control<P> {
     pub bells: Arc<Bells>,
     epoll: OwnedFd,
     listener: OwnedFd,
+    handle: Handle,
     strangers: HashMap<u64, Stranger>,
     observers: HashMap<u64, Observer>,
     next_id: u64,
@@ -75,20 +78,24 @@ pub(super) struct Control<P> {
     report: Report,
     /// When the hearts beat last; 0: they need not, there was no session.
     beaten_ns: u64,
+    pub pulses: Option<Pulses>,
+    vigil: Vigil,
+    /// Why the device counts as lost, if it is this thread that found out.
+    hung: Option<String>,
 }
 
 impl<P> Control<P> {
-    /// `stop` becomes readable when the daemon is to end.
+    /// Begins to listen.
     pub fn new(
         options: Options,
         policy: PolicyDescription,
         listener: OwnedFd,
-        stop: BorrowedFd<'_>,
+        handle: Handle,
         page: Page,
     ) -> Result<Self, DaemonError> {
         let system = |call| move |errno| DaemonError::System { call, errno };
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(system("epoll_create1"))?;
-        for (fd, id) in [(listener.as_fd(), LISTENER), (stop, STOP)] {
+        for (fd, id) in [(listener.as_fd(), LISTENER), (handle.bell(), ORDERS)] {
             epoll::add(&epoll, fd, EventData::new_u64(id), EventFlags::IN).map_err(system("epoll_ctl"))?;
         }
         // Never 0, and another one for each life of a daemon.
@@ -96,24 +103,27 @@ impl<P> Control<P> {
         let report = Report {
             pid: std::process::id(),
             epoch,
-            max_clients: options.max_clients as u64,
+            max_clients: options.limits.max_clients as u64,
             heartbeat_ns: options.heartbeat.as_nanos() as u64,
-            max_age_ns: options.max_age_ns,
-            max_memory: options.max_memory,
+            max_age_ns: options.limits.max_age_ns,
+            max_memory: options.limits.max_memory,
             model: policy.model.clone(),
             device: policy.device.clone(),
             // As many as there can be: nothing is allocated while the daemon serves.
-            sessions: Vec::with_capacity(options.max_clients),
+            sessions: Vec::with_capacity(options.limits.max_clients),
             ..Report::default()
         };
+        let shared = Shared::new();
+        shared.lock().max_age_ns = options.limits.max_age_ns;
         Ok(Control {
             options,
             policy,
             epoch,
-            shared: Arc::new(Shared::new()),
+            shared: Arc::new(shared),
             bells: Arc::new(Bells::new()?),
             epoll,
             listener,
+            handle,
             strangers: HashMap::new(),
             observers: HashMap::new(),
             next_id: FIRST_CONNECTION,
@@ -121,6 +131,9 @@ impl<P> Control<P> {
             keeper: None,
             report,
             beaten_ns: 0,
+            pulses: None,
+            vigil: Vigil::default(),
+            hung: None,
         })
     }
 
@@ -163,16 +176,20 @@ impl<P> Control<P> {
         let mut events = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; 16];
         let mut buffer = vec![0; MAX_MESSAGE];
         loop {
-            let quiet = self.strangers.is_empty() && self.shared.lock().sessions.is_empty();
-            let heartbeat = Timespec {
-                tv_sec: self.options.heartbeat.as_secs() as i64,
-                tv_nsec: self.options.heartbeat.subsec_nanos().into(),
+            let quiet = self.strangers.is_empty() && !self.shared.lock().is_used();
+            let timeout = match (quiet, &self.pulses) {
+                (false, _) => Some(self.options.heartbeat),
+                (true, Some(pulses)) => Some(pulses.every / 2),
+                (true, None) => None,
             };
-            let timeout = (!quiet).then_some(&heartbeat);
             if quiet {
                 self.beaten_ns = 0;
             }
-            let count = match epoll::wait(self.epoll.as_fd(), &mut events[..], timeout) {
+            let timeout = timeout.map(|timeout| Timespec {
+                tv_sec: timeout.as_secs() as i64,
+                tv_nsec: timeout.subsec_nanos().into(),
+            });
+            let count = match epoll::wait(self.epoll.as_fd(), &mut events[..], timeout.as_ref()) {
                 Ok(count) => count,
                 Err(Errno::INTR) => 0,
                 Err(errno) => return Err(DaemonError::System { call: "epoll_wait", errno }),
@@ -180,14 +197,17 @@ impl<P> Control<P> {
             for event in &events[..count] {
                 match event.data.u64() {
                     LISTENER => self.accept(),
-                    STOP => return Ok(()),
+                    ORDERS => match self.handle.take() {
+                        (true, _) => return Ok(()),
+                        (false, limits) => limits.into_iter().for_each(|limits| self.limit(limits)),
+                    },
                     id => self.hear(id, &mut buffer),
                 }
             }
-            if lost().is_some() {
+            self.beat();
+            if self.lost().is_some() {
                 return Ok(());
             }
-            self.beat();
             self.forget_silent_strangers();
         }
     }
@@ -209,6 +229,22 @@ impl<P> Control<P> {
         }
     }
 
+    /// Why nothing more will come from the device, if that is so.
+    pub fn lost(&self) -> Option<String> {
+        lost().map(str::to_owned).or_else(|| self.hung.clone())
+    }
+
+    /// Other limits from now on.
+    fn limit(&mut self, limits: Limits) {
+        let report = &mut self.report;
+        report.max_clients = limits.max_clients as u64;
+        (report.max_age_ns, report.max_memory) = (limits.max_age_ns, limits.max_memory);
+        report.sessions.reserve(limits.max_clients.saturating_sub(report.sessions.len()));
+        self.options.limits = limits;
+        self.shared.lock().max_age_ns = limits.max_age_ns;
+        self.write_page();
+    }
+
     /// One heartbeat for all sessions. While the inference thread is with the engine, older
     /// submissions are answered here, so that clients get their slots back.
     pub fn beat(&mut self) {
@@ -226,6 +262,7 @@ impl<P> Control<P> {
         if table.busy {
             table.drain();
         }
+        let (busy, turns, count) = (table.busy, table.turns, table.sessions.len());
         let faulty: Vec<_> = table.sessions.iter().filter(|s| s.fault.is_some()).map(|s| s.id).collect();
         drop(table);
         for id in faulty {
@@ -233,6 +270,24 @@ impl<P> Control<P> {
         }
         if now.saturating_sub(self.report.written_ns) >= PAGE_EVERY_NS {
             self.write_page();
+        }
+        match self.vigil.look(now, busy, turns, stall) {
+            Ok(()) => {}
+            Err(still_ns) => {
+                let hangs = |limit: &Duration| u128::from(still_ns) >= limit.as_nanos();
+                if let Some(limit) = self.options.limits.hang_after.filter(hangs) {
+                    self.hung = Some(format!("no progress within {} s", limit.as_secs_f64()));
+                }
+                // Not a sign of life.
+                return;
+            }
+        }
+        if let Some(pulses) = &mut self.pulses {
+            pulses.send(now, || Pulse {
+                sessions: count,
+                chunks: self.report.stats.count(Count::Published),
+                chunk_ns: self.report.stats.latency(Stage::Inference).p50_ns,
+            });
         }
     }
 
@@ -409,7 +464,7 @@ impl<P> Control<P> {
             session,
             epoch: self.epoch,
             heartbeat_ns: self.options.heartbeat.as_nanos() as u64,
-            max_age_ns: self.options.max_age_ns,
+            max_age_ns: self.options.limits.max_age_ns,
             layout: lane.layout,
             policy: self.policy.clone(),
         }
@@ -482,7 +537,7 @@ impl<P> Control<P> {
         if let Some(writer) = sessions.iter().find(|s| !s.name.is_empty() && s.name == hello.name) {
             return refused(format!("session {:?} has a writer, process {}", writer.name, writer.peer.pid));
         }
-        let max = self.options.max_clients;
+        let max = self.options.limits.max_clients;
         if sessions.len() >= max {
             return refused(format!("{max} clients are connected, the most allowed"));
         }
@@ -500,7 +555,7 @@ impl<P> Control<P> {
         // Before it is allocated.
         let bytes = Layout::plan(geometry).or_else(|error| refused(error.to_string()))?.bytes();
         let taken: u64 = sessions.iter().map(|session| session.lane.bytes()).sum();
-        let most = self.options.max_memory;
+        let most = self.options.limits.max_memory;
         if taken.saturating_add(bytes) > most {
             return refused(format!(
                 "{bytes} bytes of shared memory asked for, clients have {taken}, at most {most} are allowed"

@@ -23,6 +23,14 @@ pub enum DaemonError {
         /// The socket.
         path: PathBuf,
     },
+    /// The socket that a service manager has given is another one.
+    #[error("socket {}: the one that was given {what}", path.display())]
+    Inherited {
+        /// The socket that is to be served.
+        path: PathBuf,
+        /// What the other one is.
+        what: String,
+    },
     /// Something with the socket's path failed.
     #[error("socket {}: {call}: {errno}", path.display())]
     Socket {

@@ -63,13 +63,6 @@ impl Bells {
     }
 }
 
-/// What the inference thread is told.
-#[derive(Clone, Copy)]
-pub(super) struct Rules {
-    pub wake: Wake,
-    pub max_age_ns: u64,
-}
-
 /// An observation that is in private memory.
 struct Begun<P> {
     session: u64,
@@ -82,14 +75,14 @@ pub(super) struct Inference<E: Engine> {
     engine: E,
     shared: Arc<Shared<E::Prompt>>,
     bells: Arc<Bells>,
-    rules: Rules,
+    wake: Wake,
     buffers: Buffers,
     actions: Vec<f32>,
     cameras: usize,
 }
 
 impl<E: Engine> Inference<E> {
-    pub fn new(engine: E, shared: Arc<Shared<E::Prompt>>, bells: Arc<Bells>, rules: Rules) -> Self {
+    pub fn new(engine: E, shared: Arc<Shared<E::Prompt>>, bells: Arc<Bells>, wake: Wake) -> Self {
         let policy = engine.describe();
         Inference {
             actions: vec![0.0; policy.horizon as usize * policy.action_dim as usize],
@@ -97,7 +90,7 @@ impl<E: Engine> Inference<E> {
             engine,
             shared,
             bells,
-            rules,
+            wake,
             buffers: Buffers::default(),
         }
     }
@@ -176,10 +169,10 @@ impl<E: Engine> Inference<E> {
     /// be used is answered at once.
     fn begin(&mut self, table: &mut Table<E::Prompt>) -> Option<Begun<E::Prompt>> {
         loop {
+            let max_age_ns = table.max_age_ns;
             let session = table.next()?;
             let submission = session.lane.begin()?;
             let started_ns = now_ns();
-            let max_age_ns = self.rules.max_age_ns;
             let age_ns = started_ns.saturating_sub(submission.observed_ns);
             let late = submission.deadline_ns != 0 && started_ns >= submission.deadline_ns;
             let checked = if late || (max_age_ns > 0 && age_ns > max_age_ns) {
@@ -254,7 +247,7 @@ impl<E: Engine> Inference<E> {
     /// Nothing to do: polls, then sleeps. Gives the lock back when there is work and nobody else
     /// wants it.
     fn idle<'a>(&self, table: Locked<'a, E::Prompt>) -> Option<Locked<'a, E::Prompt>> {
-        let limit_ns = match self.rules.wake {
+        let limit_ns = match self.wake {
             _ if table.sessions.is_empty() => 0,
             Wake::Spin => u64::MAX,
             Wake::Hybrid(ns) => ns,

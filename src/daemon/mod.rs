@@ -9,6 +9,7 @@ mod claim;
 mod control;
 mod engine;
 mod error;
+mod handle;
 mod handover;
 mod inference;
 mod lane;
@@ -18,14 +19,17 @@ mod peer;
 mod policy;
 mod server;
 mod table;
+mod vigil;
 
 pub use claim::Claim;
 pub use engine::{Engine, EngineError, Observation};
 pub use error::DaemonError;
+pub use handle::{Handle, Limits};
 pub use handover::{Keeper, KeptSession};
 pub use page::{Report, ReportError, SessionReport};
 pub use policy::PolicyEngine;
-pub use server::{Daemon, Options, Stop};
+pub use server::{Daemon, Options};
+pub use vigil::Pulse;
 
 /// What the inference thread does when there is nothing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

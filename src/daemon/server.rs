@@ -1,73 +1,46 @@
 //! A daemon: its options, and the two threads it is made of.
 
-use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 
 use super::control::{Control, geometry};
 use super::engine::Engine;
 use super::handover::{Keeper, KeptSession, Parts};
-use super::inference::{Inference, Rules};
+use super::inference::Inference;
 use super::page::Page;
-use super::{Claim, DaemonError, Wake};
+use super::vigil::{Pulse, Pulses};
+use super::{Claim, DaemonError, Handle, Limits, Wake};
 use crate::control::Hello;
-use crate::device::lost;
 
 /// How a daemon serves.
 #[derive(Clone, Debug)]
 pub struct Options {
     /// What the inference thread does when there is nothing to do.
     pub wake: Wake,
-    /// Age of an observation beyond which it is answered with STALE; 0: no limit.
-    pub max_age_ns: u64,
     /// Time between two heartbeats.
     pub heartbeat: Duration,
-    /// Most clients at a time.
-    pub max_clients: usize,
     /// Bytes for each camera's frame where the client doesn't say.
     pub frame_bytes: u32,
     /// Most bytes that a client may ask for.
     pub max_frame_bytes: u32,
-    /// Most bytes of all clients' segments together.
-    pub max_memory: u64,
     /// Group whose members may connect; None: the daemon's own.
     pub group: Option<u32>,
+    /// What may change while the daemon serves.
+    pub limits: Limits,
 }
 
 impl Default for Options {
     fn default() -> Self {
         Options {
             wake: Wake::Hybrid(50_000),
-            max_age_ns: 0,
             heartbeat: Duration::from_millis(10),
-            max_clients: 16,
             frame_bytes: 640 * 480 * 4,
             max_frame_bytes: 1920 * 1080 * 4,
-            max_memory: 1 << 30,
             group: None,
+            limits: Limits::default(),
         }
-    }
-}
-
-/// Ends a daemon, from any thread.
-#[derive(Clone)]
-pub struct Stop(Arc<OwnedFd>);
-
-impl Stop {
-    /// # Errors
-    /// No more descriptors.
-    pub fn new() -> Result<Stop, DaemonError> {
-        let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
-        let fd = fd.map_err(|errno| DaemonError::System { call: "eventfd", errno })?;
-        Ok(Stop(Arc::new(fd)))
-    }
-
-    /// The request in flight is answered, then [`Daemon::run`] returns.
-    pub fn stop(&self) {
-        let _ = rustix::io::write(&*self.0, &1u64.to_ne_bytes());
     }
 }
 
@@ -75,7 +48,8 @@ impl Stop {
 pub struct Daemon<E: Engine> {
     control: Control<E::Prompt>,
     inference: Inference<E>,
-    stop: Stop,
+    first: Option<Box<dyn FnOnce() -> Result<(), String> + Send>>,
+    handle: Handle,
     // Last: the socket is removed when everything else is gone.
     claim: Claim,
 }
@@ -85,20 +59,37 @@ impl<E: Engine + 'static> Daemon<E> {
     ///
     /// # Errors
     /// A policy whose sizes don't fit segments; what [`Claim::listen`] says.
-    pub fn new(engine: E, mut claim: Claim, options: Options, stop: Stop) -> Result<Self, DaemonError> {
+    pub fn new(engine: E, mut claim: Claim, options: Options, handle: Handle) -> Result<Self, DaemonError> {
         let policy = engine.describe();
         geometry(&policy, &options, &Hello::default()).check()?;
         let page = Page::create(claim.path(), options.group)?;
         let listener = claim.listen(0o660, options.group)?;
-        let rules = Rules { wake: options.wake, max_age_ns: options.max_age_ns };
-        let control = Control::new(options, policy, listener, stop.0.as_fd(), page)?;
+        let wake = options.wake;
+        let control = Control::new(options, policy, listener, handle.clone(), page)?;
         let (shared, bells) = (control.shared.clone(), control.bells.clone());
-        Ok(Daemon { control, inference: Inference::new(engine, shared, bells, rules), stop, claim })
+        Ok(Daemon {
+            control,
+            inference: Inference::new(engine, shared, bells, wake),
+            first: None,
+            handle,
+            claim,
+        })
     }
 
     /// Has the sessions to come kept beyond this daemon's life.
     pub fn keep_with(&mut self, keeper: Box<dyn Keeper>) {
         self.control.keeper = Some(keeper);
+    }
+
+    /// Has a sign of life sent at least `every` so often, from when it serves until it stops to, for as long
+    /// as both threads get on.
+    pub fn pulse_to(&mut self, to: SyncSender<Pulse>, every: Duration) {
+        self.control.pulses = Some(Pulses::new(to, every));
+    }
+
+    /// Has the inference thread do this before anything else; an error ends the daemon.
+    pub fn begin_with(&mut self, first: Box<dyn FnOnce() -> Result<(), String> + Send>) {
+        self.first = Some(first);
     }
 
     /// Goes on with sessions that another daemon has served. One that can't be gone on with ends: its
@@ -128,11 +119,14 @@ impl<E: Engine + 'static> Daemon<E> {
     /// The inference thread has failed, or a system call that must not.
     pub fn run(self) -> Result<(), DaemonError> {
         // In the reverse of this order they end.
-        let Daemon { claim, mut control, inference, stop } = self;
+        let Daemon { claim, mut control, inference, handle, first } = self;
         let thread = std::thread::Builder::new().name("inference".into()).spawn(move || {
-            let result = inference.run();
+            let result = match first.map_or(Ok(()), |first| first()) {
+                Ok(()) => inference.run(),
+                Err(why) => Err(DaemonError::Inference(why)),
+            };
             // The control thread need not be told that it is over when it has said so itself.
-            stop.stop();
+            handle.stop();
             result
         });
         let thread = thread.map_err(|error| DaemonError::System {
@@ -143,10 +137,10 @@ impl<E: Engine + 'static> Daemon<E> {
         control.stop();
         // In flight may be seconds of inference: the hearts go on beating meanwhile.
         while !thread.is_finished() {
-            if let Some(why) = lost() {
+            if let Some(why) = control.lost() {
                 // The thread waits for the device and always will.
                 control.lose();
-                return Err(DaemonError::Lost(why.into()));
+                return Err(DaemonError::Lost(why));
             }
             control.beat();
             std::thread::sleep(control.options.heartbeat.min(Duration::from_millis(1)));

@@ -98,6 +98,8 @@ pub(super) struct Table<P> {
     pub turns: u64,
     /// What sessions that are over have counted.
     pub ended: Stats,
+    /// Age of an observation beyond which it is answered with STALE; 0: no limit.
+    pub max_age_ns: u64,
     /// No new work is to be begun.
     pub stopping: bool,
     /// The inference thread is with the engine.
@@ -142,6 +144,11 @@ impl<P> Table<P> {
         Some(&mut self.sessions[index])
     }
 
+    /// Whether there is anybody or anything to watch over.
+    pub fn is_used(&self) -> bool {
+        self.busy || !self.sessions.is_empty()
+    }
+
     pub fn has_work(&self) -> bool {
         let wants = |session: &Session<P>| !session.jobs.is_empty() || session.lane.has_work();
         self.sessions.iter().any(|session| session.fault.is_none() && wants(session))
@@ -162,6 +169,7 @@ impl<P> Shared<P> {
             cursor: 0,
             turns: 0,
             ended: Stats::default(),
+            max_age_ns: 0,
             stopping: false,
             busy: false,
             busy_since_ns: 0,

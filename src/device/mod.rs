@@ -11,16 +11,22 @@
 mod core_time;
 pub mod cpu;
 mod lost;
+mod progress;
 pub mod reference;
 #[cfg(feature = "_ttnn")]
 pub mod ttnn;
 
 pub use core_time::core_time;
 pub use lost::lost;
+pub(crate) use progress::step;
+pub use progress::steps;
 
 use std::ops::Range;
 
 use crate::checkpoint::Tensor;
+
+/// Told of weights that are brought into another form: how many are, of how many.
+pub type Making<'a> = &'a dyn Fn(usize, usize);
 
 /// A matrix `[out, in]` that [`Device::linear`] and [`Device::geglu`] multiply with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -381,7 +387,7 @@ pub trait Device: Send {
     ) -> Result<KvCache, DeviceError>;
 
     /// Everything has been created: allocate scratch, start threads. No allocation comes after.
-    fn seal(&mut self) -> Result<(), DeviceError>;
+    fn seal(&mut self, making: Making<'_>) -> Result<(), DeviceError>;
 
     /// Bytes the device holds beyond the mapped checkpoint (activations, packed weights, scratch).
     fn bytes(&self) -> usize;

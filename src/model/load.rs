@@ -1,8 +1,79 @@
 //! A checkpoint's tensors, by name, onto a device.
 
+use std::cell::Cell;
+use std::fmt;
+
 use super::error::ModelError;
 use crate::checkpoint::{Checkpoint, Tensor};
 use crate::device::{Buffer, Device, HeadSide, Role, Table, Vector, View, Weight};
+
+/// Where the loading of a policy is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loading {
+    /// The checkpoint is read, bytes.
+    Reading {
+        /// Read so far.
+        done: u64,
+        /// Of these.
+        of: u64,
+    },
+    /// Tensors are given to the device.
+    Placing {
+        /// Given so far.
+        done: usize,
+        /// Of these.
+        of: usize,
+    },
+    /// Weights are brought into the forms that the device computes with.
+    Preparing {
+        /// Prepared so far.
+        done: usize,
+        /// Of these.
+        of: usize,
+    },
+    /// Chunks are computed for the first time: what the device compiles or records is made.
+    WarmingUp {
+        /// Computed so far.
+        done: usize,
+        /// Of these.
+        of: usize,
+    },
+}
+
+impl fmt::Display for Loading {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Loading::Reading { done, of } => {
+                write!(f, "reading the checkpoint: {} of {} MB", done / 1_000_000, of / 1_000_000)
+            }
+            Loading::Placing { done, of } => write!(f, "giving tensors to the device: {done} of {of}"),
+            Loading::Preparing { done, of } => write!(f, "preparing weights: {done} of {of}"),
+            Loading::WarmingUp { done, of } => write!(f, "warming up: {done} of {of} chunks"),
+        }
+    }
+}
+
+/// Told where the loading is.
+pub type Progress<'a> = &'a dyn Fn(Loading);
+
+/// Tensors given to the device.
+pub struct Placed<'a> {
+    progress: Progress<'a>,
+    done: Cell<usize>,
+    of: usize,
+}
+
+impl<'a> Placed<'a> {
+    /// None of a checkpoint's so far.
+    pub fn none(checkpoint: &Checkpoint, progress: Progress<'a>) -> Self {
+        Self { progress, done: Cell::new(0), of: checkpoint.tensors().count() }
+    }
+
+    fn one(&self) {
+        self.done.set(self.done.get() + 1);
+        (self.progress)(Loading::Placing { done: self.done.get().min(self.of), of: self.of });
+    }
+}
 
 /// Loads one part of the model: names are relative to `prefix`.
 pub struct Loader<'a> {
@@ -10,13 +81,14 @@ pub struct Loader<'a> {
     pub checkpoint: &'a Checkpoint,
     /// Where they go.
     pub device: &'a mut dyn Device,
+    placed: &'a Placed<'a>,
     prefix: String,
 }
 
 impl<'a> Loader<'a> {
     /// Names as in the checkpoint.
-    pub fn new(checkpoint: &'a Checkpoint, device: &'a mut dyn Device) -> Self {
-        Self { checkpoint, device, prefix: String::new() }
+    pub fn new(checkpoint: &'a Checkpoint, device: &'a mut dyn Device, placed: &'a Placed<'a>) -> Self {
+        Self { checkpoint, device, placed, prefix: String::new() }
     }
 
     /// The same, names relative to `prefix`.
@@ -24,8 +96,16 @@ impl<'a> Loader<'a> {
         Loader {
             checkpoint: self.checkpoint,
             device: self.device,
+            placed: self.placed,
             prefix: format!("{}{prefix}", self.prefix),
         }
+    }
+
+    /// A tensor that is about to be given to the device.
+    fn tensor(&self, name: &str) -> Result<&'a Tensor, ModelError> {
+        let tensor = self.checkpoint.tensor(&self.name(name))?;
+        self.placed.one();
+        Ok(tensor)
     }
 
     fn name(&self, name: &str) -> String {
@@ -60,14 +140,13 @@ impl<'a> Loader<'a> {
     }
 
     fn parts(&self, names: &[&str]) -> Result<Vec<&'a Tensor>, ModelError> {
-        let tensor = |name: &&str| Ok(self.checkpoint.tensor(&self.name(&format!("{name}.weight")))?);
-        names.iter().map(tensor).collect()
+        names.iter().map(|name| self.tensor(&format!("{name}.weight"))).collect()
     }
 
     /// Gate and up projection of a gated MLP, for operands of at most `rows` rows in every chunk.
     pub fn gated_weight_for(&mut self, rows: usize, gate: &str, up: &str) -> Result<Weight, ModelError> {
-        let gate = self.checkpoint.tensor(&self.name(&format!("{gate}.weight")))?;
-        let up = self.checkpoint.tensor(&self.name(&format!("{up}.weight")))?;
+        let gate = self.tensor(&format!("{gate}.weight"))?;
+        let up = self.tensor(&format!("{up}.weight"))?;
         let weight = self.device.gated_weight(gate, up)?;
         self.device.expect(weight, rows)?;
         Ok(weight)
@@ -95,12 +174,12 @@ impl<'a> Loader<'a> {
 
     /// A tensor as f32.
     pub fn values(&self, name: &str) -> Result<Vec<f32>, ModelError> {
-        Ok(self.checkpoint.tensor(&self.name(name))?.to_f32())
+        Ok(self.tensor(name)?.to_f32())
     }
 
     /// An embedding table.
     pub fn table(&mut self, name: &str) -> Result<Table, ModelError> {
-        let tensor = self.checkpoint.tensor(&self.name(name))?;
+        let tensor = self.tensor(name)?;
         Ok(self.device.table(tensor)?)
     }
 

@@ -21,6 +21,7 @@ pub mod suffix;
 pub use cost::Cost;
 pub use error::ModelError;
 pub use ledger::{Ledger, Module, Phase};
+pub use load::{Loading, Progress};
 pub use ops::{Source, Stage, Tap};
 pub use pi0::{MAX_CAMERAS, Pi0, Timings};
 

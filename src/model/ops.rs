@@ -7,7 +7,7 @@ use super::cost::Cost;
 use super::ledger::{Entry, Ledger, Module, Op, Phase, Time};
 use crate::device::{
     Attention, Device, DeviceError, Guidance, KvCache, OpResult, PatchEmbed, Ran, Rope, Table, Then, Vector,
-    View, Weight, core_time,
+    View, Weight, core_time, step,
 };
 
 /// A point of the forward pass whose values have a name.
@@ -121,6 +121,7 @@ impl<'a> Ops<'a> {
     fn run(&mut self, op: Op, cost: Cost, call: impl FnOnce(&mut dyn Device) -> OpResult) -> Done {
         let start = self.ledger.is_timed().then(|| (Instant::now(), core_time()));
         let ran = call(self.device)?;
+        step();
         let mut time = Time::default();
         if let Some((start, core)) = start {
             self.device.synchronize()?;

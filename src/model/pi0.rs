@@ -7,7 +7,7 @@ use super::attention::Sequence;
 use super::denoise::Denoise;
 use super::error::ModelError;
 use super::ledger::{Ledger, Module, Phase};
-use super::load::Loader;
+use super::load::{Loader, Loading, Placed, Progress};
 use super::ops::{Ops, Tap};
 use super::paligemma::Backbone;
 use super::prefix::Prefix;
@@ -56,10 +56,19 @@ impl Pi0 {
     /// # Errors
     /// If a tensor is missing or does not fit, `steps` is 0, the checkpoint declares no camera or
     /// more than [`MAX_CAMERAS`], or the device refuses.
-    pub fn load(
+    pub fn load(checkpoint: &Checkpoint, device: Box<dyn Device>, steps: usize) -> Result<Self, ModelError> {
+        Self::load_with(checkpoint, device, steps, &|_| {})
+    }
+
+    /// [`load`](Self::load), telling where it is.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load).
+    pub fn load_with(
         checkpoint: &Checkpoint,
         mut device: Box<dyn Device>,
         steps: usize,
+        progress: Progress<'_>,
     ) -> Result<Self, ModelError> {
         let arch = checkpoint.arch().clone();
         let cameras = checkpoint.processing().cameras.len();
@@ -67,13 +76,14 @@ impl Pi0 {
             (format!("1 to {MAX_CAMERAS}"), cameras.to_string())
         })?;
         ensure(steps > 0, "steps", || ("at least 1".into(), "0".into()))?;
-        let mut loader = Loader::new(checkpoint, device.as_mut());
+        let placed = Placed::none(checkpoint, progress);
+        let mut loader = Loader::new(checkpoint, device.as_mut(), &placed);
         let rows = Prefix::rows(&arch, cameras, loader.device);
         let backbone = Backbone::load(&mut loader, cameras, rows)?;
         let prefix = Prefix::load(&mut loader, cameras)?;
         let suffix = Suffix::load(&mut loader, steps)?;
         let denoise = Denoise::load(&mut loader, steps)?;
-        device.seal()?;
+        device.seal(&|done, of| progress(Loading::Preparing { done, of }))?;
         let previous = device.reuses().then(|| Previous::new(&arch, cameras));
         let ledger = Ledger::default();
         Ok(Self { arch, cameras, backbone, prefix, suffix, denoise, ledger, previous, device })

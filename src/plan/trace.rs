@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::parts::{Part, Phase};
 use crate::checkpoint::Tensor;
 use crate::device::{
-    Attention, Buffer, Device, DeviceError, Guidance, Keys, KvCache, OpResult, PatchEmbed, Ran, Role, Rope,
-    Table, Then, Vector, View, Weight,
+    Attention, Buffer, Device, DeviceError, Guidance, Keys, KvCache, Making, OpResult, PatchEmbed, Ran, Role,
+    Rope, Table, Then, Vector, View, Weight,
 };
 use crate::model::ledger::Op;
 use crate::model::{Source, Stage, Tap};
@@ -188,7 +188,7 @@ impl Device for Trace {
         Ok(KvCache(push(&mut self.record().caches, Cache { layers, rows, heads, head_dim })))
     }
 
-    fn seal(&mut self) -> Result<(), DeviceError> {
+    fn seal(&mut self, _: Making<'_>) -> Result<(), DeviceError> {
         Ok(())
     }
 

@@ -12,7 +12,7 @@ use crate::checkpoint::Checkpoint;
 use crate::device::Device;
 use crate::device::cpu::{Cpu, CpuOptions, Precision};
 use crate::device::reference::Reference;
-use crate::model::{Inputs, Pi0, Rtc, RtcSchedule, Timings, common};
+use crate::model::{Inputs, Loading, Pi0, Progress, Rtc, RtcSchedule, Timings, common};
 
 /// What a policy runs on.
 #[derive(Clone, Debug)]
@@ -33,6 +33,11 @@ impl Default for DeviceChoice {
 }
 
 impl DeviceChoice {
+    /// Whether chunks are computed with weights where the checkpoint is mapped.
+    fn is_in_place(&self) -> bool {
+        matches!(self, DeviceChoice::Cpu(options) if options.precision != Precision::Int8)
+    }
+
     /// Opens the device for a checkpoint's model.
     ///
     /// bf16 products take the values of a head in pairs. PI0's heads are all of even width; a model
@@ -173,7 +178,32 @@ impl Policy {
     /// Whatever is wrong with checkpoint, statistics, tokenizer or device. A missing tokenizer is
     /// reported when [`prompt`](Self::prompt) needs it.
     pub fn load(dir: &Path, options: &PolicyOptions) -> Result<Self, PolicyError> {
+        Self::load_with(dir, options, None)
+    }
+
+    /// [`load`](Self::load) for a policy that will serve for long: weights that are computed with where
+    /// they are mapped are read now. Tells where it is.
+    ///
+    /// # Errors
+    /// As for [`load`](Self::load).
+    pub fn load_whole(
+        dir: &Path,
+        options: &PolicyOptions,
+        progress: Progress<'_>,
+    ) -> Result<Self, PolicyError> {
+        Self::load_with(dir, options, Some(progress))
+    }
+
+    fn load_with(
+        dir: &Path,
+        options: &PolicyOptions,
+        progress: Option<Progress<'_>>,
+    ) -> Result<Self, PolicyError> {
         let checkpoint = Checkpoint::open(dir)?;
+        if let Some(progress) = progress.filter(|_| options.device.is_in_place()) {
+            checkpoint.populate(&|done, of| progress(Loading::Reading { done, of }))?;
+        }
+        let progress = progress.unwrap_or(&|_| {});
         let (arch, processing) = (checkpoint.arch(), checkpoint.processing());
         let state_normalizer = Normalizer::new("state", processing.state.as_ref(), arch.state_dim)?;
         let action_normalizer = Normalizer::new("action", processing.action.as_ref(), arch.action_dim)?;
@@ -183,8 +213,9 @@ impl Policy {
             let prompter =
                 scope.spawn(|| Prompter::for_checkpoint(&checkpoint, options.tokenizer.as_deref()));
             let model = options.device.open(&checkpoint).map_err(PolicyError::from);
-            let model =
-                model.and_then(|device| Ok(Pi0::load(&checkpoint, device, steps)?)).map(|mut model| {
+            let model = model
+                .and_then(|device| Ok(Pi0::load_with(&checkpoint, device, steps, progress)?))
+                .map(|mut model| {
                     if options.recompute {
                         model.recompute();
                     }
@@ -248,6 +279,14 @@ impl Policy {
     /// # Errors
     /// As for [`infer`](Self::infer).
     pub fn warm_up(&mut self) -> Result<Timings, PolicyError> {
+        self.warm_up_with(&|_| {})
+    }
+
+    /// [`warm_up`](Self::warm_up), telling where it is.
+    ///
+    /// # Errors
+    /// As for [`infer`](Self::infer).
+    pub fn warm_up_with(&mut self, progress: Progress<'_>) -> Result<Timings, PolicyError> {
         let (width, height) = self.info.max_frame;
         let data: Vec<u8> = (0..width * height).map(|i| (i % 251) as u8).collect();
         let frame = Frame { data: &data, width, height, stride: width, format: PixelFormat::Gray8 };
@@ -266,12 +305,13 @@ impl Policy {
         });
         let mut chunk = Chunk::new(&self.info);
         // Every shape once before any a second time: only then does a device record.
+        let kinds = &[guided, None][usize::from(guided.is_none())..];
+        let (mut done, of) = (0, rounds * kinds.len() * shapes.len());
         for _ in 0..rounds {
-            for (rtc, &(present, length)) in [guided, None]
-                .iter()
-                .skip(guided.is_none().into())
-                .flat_map(|rtc| shapes.iter().map(move |s| (rtc, s)))
+            for (rtc, &(present, length)) in kinds.iter().flat_map(|rtc| shapes.iter().map(move |s| (rtc, s)))
             {
+                progress(Loading::WarmingUp { done, of });
+                done += 1;
                 let frames: Vec<_> = (0..cameras).map(|camera| (camera < present).then_some(frame)).collect();
                 let prompt = self.prompter.tokens(&tokens[..length.min(tokens.len())])?;
                 let observation = Observation { frames: &frames, state: &state, prompt: &prompt, rtc: *rtc };

@@ -134,12 +134,12 @@ impl Logger {
         let Some(place) = record.file_static().zip(record.line()) else { return true };
         let now = Instant::now();
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let (passes, left_out) =
-            places.entry(place).or_insert(Place { since: now, count: 0 }).pass(now);
+        let (passes, left_out) = places.entry(place).or_insert(Place { since: now, count: 0 }).pass(now);
         drop(places);
         if left_out > 0 {
             let text = format_args!("{left_out} records like the next were left out");
-            self.inner.log(&Record::builder().level(record.level()).target(record.target()).args(text).build());
+            self.inner
+                .log(&Record::builder().level(record.level()).target(record.target()).args(text).build());
         }
         passes
     }

@@ -1,4 +1,308 @@
-//! What makes the daemon a service: configuration, the service manager, logs.
+//! What makes the daemon a service: its configuration, what the service manager is told, logs, signals.
+//!
+//! [`run`] is the whole of `pi0rtd`. Beside the daemon's two threads there are three that sleep most of the
+//! time: one for signals, one that passes the daemon's signs of life on ([`attend`]), and, while the policy is
+//! loaded, one that says where that is ([`starting`]).
 
+mod attend;
 pub mod config;
+pub mod failure;
 pub mod log;
+mod manager;
+mod realtime;
+mod signals;
+mod starting;
+
+use std::error::Error;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use self::attend::Attendant;
+use self::config::{Config, ConfigError, DEFAULT_PATH, Override};
+use self::failure::LastFailure;
+use self::signals::Signals;
+use self::starting::Starting;
+use crate::daemon::{Claim, Daemon, Handle, Limits, Options, PolicyEngine, Wake};
+use crate::policy::{Policy, PolicyOptions};
+
+pub use manager::Inherited;
+
+/// Where a configuration comes from.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    /// The file.
+    pub file: Option<PathBuf>,
+    /// What stands over it.
+    pub overrides: Vec<Override>,
+}
+
+impl Source {
+    /// The file that is named; else the installed one, if `flags` don't say what to serve and it is there. Over
+    /// it the environment, over that the flags.
+    ///
+    /// # Errors
+    /// A variable of the environment that means nothing.
+    pub fn new(named: Option<PathBuf>, flags: Vec<Override>) -> Result<Self, ConfigError> {
+        let serves = |flag: &Override| flag.key == ("policy".into(), "checkpoint".into());
+        let installed = || {
+            let wanted = !flags.iter().any(serves) && Path::new(DEFAULT_PATH).exists();
+            wanted.then(|| DEFAULT_PATH.into())
+        };
+        let file = named.or_else(installed);
+        let mut overrides = Override::from_environment(std::env::vars_os())?;
+        overrides.extend(flags);
+        Ok(Self { file, overrides })
+    }
+
+    /// All of it together.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn load(&self) -> Result<Config, ConfigError> {
+        Config::load(self.file.as_deref(), &self.overrides)
+    }
+}
+
+impl Config {
+    /// The checkpoint.
+    ///
+    /// # Errors
+    /// There is none.
+    fn checkpoint(&self, source: &Source) -> Result<&Path, String> {
+        let file = source.file.as_deref().unwrap_or(Path::new(DEFAULT_PATH));
+        self.policy.checkpoint.as_deref().ok_or_else(|| {
+            let file = file.display();
+            format!("policy.checkpoint is not set: say in {file} what to serve, or give --checkpoint DIR")
+        })
+    }
+
+    fn limits(&self) -> Limits {
+        let hang_after = self.supervision.hang_after_s.0;
+        Limits {
+            max_age_ns: Duration::from_millis(self.clients.max_age_ms.0.into()).as_nanos() as u64,
+            max_clients: self.clients.max_clients.0 as usize,
+            max_memory: u64::from(self.clients.max_memory_mb.0) << 20,
+            hang_after: (hang_after > 0).then(|| Duration::from_secs(hang_after.into())),
+        }
+    }
+
+    fn options(&self) -> Result<Options, String> {
+        let group = self.clients.group.as_ref().map(|group| group.number()).transpose();
+        Ok(Options {
+            wake: match self.scheduling.wake {
+                config::Wake::Spin => Wake::Spin,
+                config::Wake::Hybrid => Wake::Hybrid(u64::from(self.scheduling.spin_us.0) * 1000),
+                config::Wake::Sleep => Wake::Sleep,
+            },
+            group: group.map_err(|error| format!("clients.group: {error}"))?,
+            limits: self.limits(),
+            ..Options::default()
+        })
+    }
+
+    fn policy_options(&self) -> Result<PolicyOptions, crate::device::DeviceError> {
+        Ok(PolicyOptions {
+            device: self.device().choice()?,
+            steps: self.policy.steps.map(|steps| steps.0 as usize),
+            tokenizer: self.policy.tokenizer.clone(),
+            recompute: self.policy.recompute,
+            ..PolicyOptions::default()
+        })
+    }
+
+    /// Keys outside of what can be reloaded that differ.
+    fn fixed(&self, other: &Config) -> Vec<String> {
+        let fixed = |config: &Config| {
+            let Config { clients, supervision, log, .. } = Config::default();
+            let mut fixed = config.clone();
+            fixed.clients.max_clients = clients.max_clients;
+            fixed.clients.max_memory_mb = clients.max_memory_mb;
+            fixed.clients.max_age_ms = clients.max_age_ms;
+            fixed.supervision.hang_after_s = supervision.hang_after_s;
+            fixed.log.level = log.level;
+            toml::Table::try_from(fixed).unwrap_or_default()
+        };
+        let (before, after) = (fixed(self), fixed(other));
+        let mut names = Vec::new();
+        for (section, keys) in &after {
+            let was = before.get(section).and_then(toml::Value::as_table);
+            let is = keys.as_table();
+            let keys = was.into_iter().chain(is).flat_map(|keys| keys.keys());
+            for key in keys {
+                let value = |table: Option<&toml::Table>| table.and_then(|table| table.get(key)).cloned();
+                let name = format!("{section}.{key}");
+                if value(was) != value(is) && !names.contains(&name) {
+                    names.push(name);
+                }
+            }
+        }
+        names
+    }
+}
+
+/// Serves until SIGTERM or SIGINT. What keeps it from starting or going on is an error, and is kept where the
+/// next one to ask finds it.
+///
+/// # Errors
+/// What keeps the daemon from starting or going on.
+pub fn run(source: &Source, inherited: Inherited) -> Result<(), Box<dyn Error>> {
+    let served = serve(source, inherited);
+    if let (Err(error), Some(path)) = (&served, LastFailure::path()) {
+        keep(&path, &LastFailure::now(std::process::id(), &whole(error.as_ref())));
+    }
+    served
+}
+
+fn keep(path: &Path, failure: &LastFailure) {
+    if let Err(error) = failure.write(path) {
+        ::log::warn!("{}: {error}", path.display());
+    }
+}
+
+/// An error with its causes, in one line.
+fn whole(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
+
+fn serve(source: &Source, inherited: Inherited) -> Result<(), Box<dyn Error>> {
+    let config = source.load()?;
+    self::log::start(&config.log)?;
+    let checkpoint = config.checkpoint(source)?;
+    let options = config.options()?;
+    let socket = config.socket();
+    // Before the checkpoint is loaded, which may take long: a second daemon is refused at once.
+    let mut claim = Claim::take(&socket)?;
+    if let Some(listener) = inherited.listener {
+        claim.inherit(listener)?;
+    }
+    if let Some(pid) = claim.previous() {
+        ::log::warn!(process = pid; "the daemon before this one ended without having time to clean up");
+        if let Some(path) = LastFailure::path() {
+            keep_if_new(&path, pid);
+        }
+    }
+    let claim = Arc::new(Mutex::new(Some(claim)));
+    let handle = Handle::new()?;
+    let (stops, loading) = (handle.clone(), claim.clone());
+    let stop = move || {
+        manager::stopping();
+        stops.stop();
+        // Loading is not interrupted, it is given up.
+        if let Some(claim) = take(&loading) {
+            drop(claim);
+            std::process::exit(128 + 15);
+        }
+    };
+    let (reloads, reload_source, mut in_effect) = (handle.clone(), source.clone(), config.clone());
+    let reload = move || reload(&reload_source, &mut in_effect, &reloads);
+    let _signals = Signals::watch(stop, reload)?;
+
+    let loaded = load(&config, checkpoint, &socket).inspect_err(|_| drop(take(&claim)));
+    let (policy, line) = loaded?;
+    let Some(claim) = take(&claim) else {
+        // The signals' thread is about to end the process.
+        loop {
+            std::thread::park();
+        }
+    };
+    let mut daemon = Daemon::new(PolicyEngine::new(policy), claim, options, handle)?;
+    if manager::is_there() {
+        daemon.keep_with(Box::new(manager::Store));
+    }
+    daemon.adopt(inherited.sessions);
+    let priority = config.scheduling.realtime_priority.0;
+    if priority > 0 {
+        realtime::raise(priority + 1)?;
+        daemon.begin_with(Box::new(move || realtime::raise(priority)));
+    }
+    let attendant = Attendant::start(&mut daemon, checkpoint)?;
+    // Whoever reads this line may be gone by now: that is no reason not to serve.
+    let _ = writeln!(std::io::stdout(), "pi0rtd: ready: {line}");
+    manager::ready(&format!("ready: {line}"));
+    let served = daemon.run();
+    attendant.end();
+    Ok(served?)
+}
+
+fn take(claim: &Mutex<Option<Claim>>) -> Option<Claim> {
+    claim.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// A daemon that was killed has left no reason, unless it was the very one that the file is of.
+fn keep_if_new(path: &Path, pid: u32) {
+    if LastFailure::read(path).ok().flatten().is_none_or(|known| known.pid != pid) {
+        keep(path, &LastFailure::now(pid, "ended without having time to clean up: killed, or crashed"));
+    }
+}
+
+/// The policy, warm, and what to say of it once it is served.
+fn load(config: &Config, checkpoint: &Path, socket: &Path) -> Result<(Policy, String), Box<dyn Error>> {
+    let start = Instant::now();
+    let options = config.policy_options()?;
+    let starting = Starting::begin()?;
+    let mut policy = Policy::load_whole(checkpoint, &options, &|at| starting.at(at))?;
+    if config.scheduling.lock_memory {
+        realtime::lock_memory()?;
+    }
+    let loaded = start.elapsed();
+    policy.warm_up_with(&|at| starting.at(at))?;
+    let warm = start.elapsed() - loaded;
+    drop(starting);
+    let info = policy.info();
+    let line = format!(
+        "model {} on {}, loaded in {:.0} ms, warm in {:.0} ms, socket {}",
+        info.model,
+        info.device,
+        loaded.as_secs_f64() * 1e3,
+        warm.as_secs_f64() * 1e3,
+        socket.display()
+    );
+    Ok((policy, line))
+}
+
+/// Reads the configuration again; what is wrong leaves everything as it was.
+fn reload(source: &Source, in_effect: &mut Config, handle: &Handle) {
+    let config = match source.load() {
+        Ok(config) => config,
+        Err(error) => return ::log::error!("not reloaded: {error}"),
+    };
+    for key in in_effect.fixed(&config) {
+        ::log::warn!(key = key.as_str(); "{key} has changed: that takes effect on restart");
+    }
+    if let Err(error) = self::log::set_level(&config.log) {
+        ::log::error!("log.level stays: {error}");
+    }
+    handle.limit(config.limits());
+    ::log::info!("configuration reloaded");
+    *in_effect = config;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::config::Within;
+    use super::*;
+
+    #[test]
+    fn keys_that_need_a_restart_are_told_from_those_that_do_not() {
+        let before = Config::default();
+        let mut after = before.clone();
+        after.clients.max_clients = Within(3);
+        after.supervision.hang_after_s = Within(0);
+        after.log.level = "debug".into();
+        assert_eq!(before.fixed(&after), Vec::<String>::new());
+        assert_eq!(after.limits().max_clients, 3);
+        assert_eq!(after.limits().hang_after, None);
+        after.clients.socket = Some("/s".into());
+        after.device.threads = Some(Within(2));
+        assert_eq!(before.fixed(&after), ["clients.socket", "device.threads"]);
+        assert_eq!(after.fixed(&before), ["clients.socket", "device.threads"]);
+    }
+}

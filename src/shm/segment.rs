@@ -5,7 +5,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
 use rustix::fs::{
-    MemfdFlags, Mode, OFlags, SealFlags, fcntl_add_seals, fcntl_get_seals, fstat, ftruncate, memfd_create,
+    FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat,
+    memfd_create,
 };
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
@@ -97,7 +98,8 @@ impl Segment {
         let fd = memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL)
             .or_else(|_| memfd_create(name, flags))
             .map_err(system("memfd_create"))?;
-        ftruncate(&fd, len as u64).map_err(system("ftruncate"))?;
+        // All of it, now: a system without memory says so here, and doesn't kill whoever writes to it later.
+        fallocate(&fd, FallocateFlags::empty(), 0, len as u64).map_err(system("fallocate"))?;
         let access = match writer {
             Writer::Client => Access::Read,
             Writer::Daemon | Writer::Daemons => Access::Write,
@@ -231,6 +233,7 @@ fn map(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::ftruncate;
 
     fn fd(segment: &Segment) -> OwnedFd {
         segment.fd().unwrap().try_clone_to_owned().unwrap()

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use pi0rt::client::{Client, Observation, Options};
 use pi0rt::control::PolicyDescription;
-use pi0rt::daemon::{Claim, Daemon, DaemonError, Engine, EngineError, Observation as Given, Stop};
+use pi0rt::daemon::{Claim, Daemon, DaemonError, Engine, EngineError, Handle, Observation as Given};
 use pi0rt::shm::Camera;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -114,7 +114,7 @@ impl Drop for Directory {
 /// A daemon in a thread of this process; stopped when dropped.
 pub struct Served {
     pub directory: Directory,
-    pub stop: Stop,
+    pub handle: Handle,
     pub engine: Sums,
     thread: Option<JoinHandle<Result<(), DaemonError>>>,
 }
@@ -125,12 +125,12 @@ pub fn serve() -> Served {
 
 pub fn serve_with(options: pi0rt::daemon::Options) -> Served {
     let directory = Directory::new();
-    let stop = Stop::new().unwrap();
+    let handle = Handle::new().unwrap();
     let claim = Claim::take(&directory.socket()).unwrap();
     let engine = Sums::default();
-    let daemon = Daemon::new(engine.clone(), claim, options, stop.clone()).unwrap();
+    let daemon = Daemon::new(engine.clone(), claim, options, handle.clone()).unwrap();
     let thread = std::thread::spawn(move || daemon.run());
-    Served { directory, stop, engine, thread: Some(thread) }
+    Served { directory, handle, engine, thread: Some(thread) }
 }
 
 impl Served {
@@ -144,14 +144,14 @@ impl Served {
 
     /// Ends it and returns what it returned.
     pub fn end(&mut self) -> Result<(), DaemonError> {
-        self.stop.stop();
+        self.handle.stop();
         self.thread.take().unwrap().join().unwrap()
     }
 }
 
 impl Drop for Served {
     fn drop(&mut self) {
-        self.stop.stop();
+        self.handle.stop();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -211,7 +211,7 @@ pub fn fill(
 pub fn serve_as_child() {
     let Some(socket) = std::env::var_os("PI0RT_TEST_SERVE") else { return };
     let claim = Claim::take(Path::new(&socket)).unwrap();
-    let daemon = Daemon::new(Sums::default(), claim, Default::default(), Stop::new().unwrap()).unwrap();
+    let daemon = Daemon::new(Sums::default(), claim, Default::default(), Handle::new().unwrap()).unwrap();
     println!("\nserving");
     daemon.run().unwrap();
 }

@@ -9,6 +9,8 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use signal_hook::consts::SIGINT;
+
 use crate::CommandResult;
 use crate::picture::{self, Picture};
 use controller::{Controller, Plan};
@@ -56,8 +58,7 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 pub fn run(args: &Args) -> CommandResult {
     let interrupted = Arc::new(AtomicBool::new(false));
-    let flag = interrupted.clone();
-    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))?;
+    signal_hook::flag::register(SIGINT, interrupted.clone())?;
 
     let checkpoint = match &args.checkpoint {
         Some(dir) => dir.clone(),

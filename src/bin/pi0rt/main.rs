@@ -22,6 +22,7 @@ mod synthetic;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use pi0rt::service::Inherited;
 
 /// What every command returns: its exit code, or an error that `main` prints.
 type CommandResult = Result<ExitCode, Box<dyn std::error::Error>>;
@@ -50,8 +51,12 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
-    let result = match Cli::parse().command {
+    let command = Cli::parse().command;
+    if !matches!(command, Command::Serve(_)) {
+        // The daemon's configuration says what it logs.
+        env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    }
+    let result = match command {
         Command::Inspect(args) => inspect::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Synth(args) => synth::run(&args),
@@ -60,7 +65,7 @@ fn main() -> ExitCode {
         Command::Coverage(args) => coverage::run(&args),
         Command::Pcc(args) => pcc::run(&args),
         Command::Plan(args) => plan::run(&args),
-        Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Serve(args) => serve::run(&args, Inherited::default()).map(|()| ExitCode::SUCCESS),
         Command::Status(args) => status::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),

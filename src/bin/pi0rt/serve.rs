@@ -2,124 +2,158 @@
 
 use std::error::Error;
 use std::io::Write;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::path::PathBuf;
 
 use clap::ValueEnum;
-use pi0rt::control::default_socket;
-use pi0rt::daemon::{Claim, Daemon, Options, PolicyEngine, Stop, Wake};
-use pi0rt::policy::Policy;
-
-use crate::device_args::DeviceArgs;
+use pi0rt::policy::{DeviceName, PrecisionName};
+use pi0rt::service::config::{Override, Wake};
+use pi0rt::service::{Inherited, Source};
 
 /// Serve a PI0 policy to robot controllers
 ///
 /// Prints one line when it is ready: weights mapped, buffers allocated, one chunk computed. SIGTERM
-/// and SIGINT end it once the request in flight is answered.
+/// and SIGINT end it once the request in flight is answered, SIGHUP reloads the configuration.
+///
+/// What isn't said here comes from the environment (PI0RTD_SECTION_KEY) and from the configuration file:
+/// --config, else, when no --checkpoint is given, /etc/pi0rt/pi0rtd.toml.
 #[derive(clap::Args)]
 pub struct Args {
+    /// Configuration file
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Say whether the configuration is right, and do nothing else
+    #[arg(long, conflicts_with = "print_config")]
+    check_config: bool,
+    /// Print the configuration in effect, every key explained, and do nothing else
+    #[arg(long)]
+    print_config: bool,
     /// Directory of the checkpoint
     #[arg(long, value_name = "DIR")]
-    checkpoint: PathBuf,
+    checkpoint: Option<PathBuf>,
     /// Socket to listen on [default: $PI0RT_SOCKET, else /run/pi0rt/pi0rt.sock]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// What to do while there is nothing to do
-    #[arg(long, value_enum, default_value_t = WakeName::Hybrid)]
-    wake: WakeName,
-    /// How long to poll before sleeping, with --wake hybrid
-    #[arg(long, value_name = "US", default_value_t = 50)]
-    spin_us: u32,
-    /// Answer observations older than this with STALE; 0: never
-    #[arg(long, value_name = "MS", default_value_t = 0)]
-    max_age_ms: u32,
-    /// Most clients at a time
-    #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=1024))]
-    max_clients: u16,
-    /// Most shared memory of all clients together
-    #[arg(long, value_name = "MB", default_value_t = 1024)]
-    max_memory_mb: u32,
-    /// Number of the group whose members may connect [default: the daemon's own]
-    #[arg(long, value_name = "GID")]
-    group: Option<u32>,
+    /// What to do while there is nothing to do [default: hybrid]
+    #[arg(long, value_enum)]
+    wake: Option<Wake>,
+    /// How long to poll before sleeping, with --wake hybrid [default: 50]
+    #[arg(long, value_name = "US")]
+    spin_us: Option<u32>,
+    /// Answer observations older than this with STALE; 0: never [default: 0]
+    #[arg(long, value_name = "MS")]
+    max_age_ms: Option<u32>,
+    /// Most clients at a time [default: 16]
+    #[arg(long, value_name = "N")]
+    max_clients: Option<u32>,
+    /// Most shared memory of all clients together [default: 1024]
+    #[arg(long, value_name = "MB")]
+    max_memory_mb: Option<u32>,
+    /// Group whose members may connect, by name or number [default: the daemon's own]
+    #[arg(long, value_name = "GROUP")]
+    group: Option<String>,
+    /// SCHED_FIFO priority; 0: none [default: 0]
+    #[arg(long, value_name = "N")]
+    realtime_priority: Option<u32>,
+    /// Keep all memory in RAM
+    #[arg(long)]
+    lock_memory: bool,
+    /// Time without progress in a chunk after which the device counts as hung; 0: never [default: 30]
+    #[arg(long, value_name = "S")]
+    hang_after_s: Option<u32>,
     #[command(flatten)]
-    device: DeviceArgs,
+    device: DeviceFlags,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum WakeName {
-    /// Poll for ever: lowest latency, no client ever makes a system call, one core is busy
-    Spin,
-    /// Poll for a moment, then sleep
-    Hybrid,
-    /// Sleep at once
-    Sleep,
+/// The device options of other commands, here without defaults: the file may have said something.
+#[derive(clap::Args)]
+#[command(next_help_heading = "Device")]
+struct DeviceFlags {
+    /// What to run on [default: cpu]
+    #[arg(long, value_enum)]
+    device: Option<DeviceName>,
+    /// Precision of products: bf16 by default on the cpu, f32 on the reference
+    #[arg(long, value_enum)]
+    precision: Option<PrecisionName>,
+    /// Option of the ttnn device, such as trace=off or language.weights=bfp8; may be repeated
+    #[arg(long, value_name = "NAME=VALUE")]
+    ttnn: Vec<String>,
+    /// Threads of the cpu device [default: one for every core]
+    #[arg(long, value_name = "N")]
+    threads: Option<u32>,
+    /// Directory that keeps prepared weights from one start of the cpu device to the next
+    #[arg(long, value_name = "DIR")]
+    weight_cache: Option<PathBuf>,
+    /// Denoising steps per chunk [default: the checkpoint's]
+    #[arg(long, value_name = "N")]
+    steps: Option<u32>,
+    /// Compute camera frames and prompts again that have not changed since the previous chunk
+    #[arg(long)]
+    recompute: bool,
+    /// Tokenizer file, tokenizer.json or a SentencePiece model [default: the checkpoint's]
+    #[arg(long, value_name = "FILE")]
+    tokenizer: Option<PathBuf>,
 }
 
-/// Serves until SIGTERM or SIGINT.
+impl Args {
+    fn overrides(&self) -> Result<Vec<Override>, Box<dyn Error>> {
+        fn name(value: &impl ValueEnum) -> Option<String> {
+            value.to_possible_value().map(|value| value.get_name().to_owned())
+        }
+        let number = |value: Option<u32>| value.map(|number| number.to_string());
+        let flag = |value: bool| value.then(|| "true".to_owned());
+        let path = |flag: &str, path: &Option<PathBuf>| match path {
+            None => Ok(None),
+            Some(path) => match path.to_str() {
+                Some(text) => Ok(Some(text.to_owned())),
+                None => Err(format!("{flag} {}: not UTF-8", path.display())),
+            },
+        };
+        let device = &self.device;
+        let ttnn: Vec<String> = device.ttnn.iter().map(|option| format!("{option:?}")).collect();
+        let ttnn = (!ttnn.is_empty()).then(|| format!("[{}]", ttnn.join(", ")));
+        let given = [
+            ("--checkpoint", "policy", "checkpoint", path("--checkpoint", &self.checkpoint)?),
+            ("--tokenizer", "policy", "tokenizer", path("--tokenizer", &device.tokenizer)?),
+            ("--steps", "policy", "steps", number(device.steps)),
+            ("--recompute", "policy", "recompute", flag(device.recompute)),
+            ("--device", "device", "name", device.device.as_ref().and_then(name)),
+            ("--precision", "device", "precision", device.precision.as_ref().and_then(name)),
+            ("--threads", "device", "threads", number(device.threads)),
+            ("--weight-cache", "device", "weight_cache", path("--weight-cache", &device.weight_cache)?),
+            ("--ttnn", "device", "ttnn", ttnn),
+            ("--socket", "clients", "socket", path("--socket", &self.socket)?),
+            ("--group", "clients", "group", self.group.clone()),
+            ("--max-clients", "clients", "max_clients", number(self.max_clients)),
+            ("--max-memory-mb", "clients", "max_memory_mb", number(self.max_memory_mb)),
+            ("--max-age-ms", "clients", "max_age_ms", number(self.max_age_ms)),
+            ("--wake", "scheduling", "wake", self.wake.as_ref().and_then(name)),
+            ("--spin-us", "scheduling", "spin_us", number(self.spin_us)),
+            ("--realtime-priority", "scheduling", "realtime_priority", number(self.realtime_priority)),
+            ("--lock-memory", "scheduling", "lock_memory", flag(self.lock_memory)),
+            ("--hang-after-s", "supervision", "hang_after_s", number(self.hang_after_s)),
+        ];
+        let given = given.into_iter().filter_map(|(flag, section, key, value)| {
+            value.map(|value| Override::flag(flag, section, key, value))
+        });
+        Ok(given.collect())
+    }
+}
+
+/// Serves until SIGTERM or SIGINT, or looks at the configuration.
 ///
 /// # Errors
 /// What keeps the daemon from starting or going on.
-pub fn run(args: &Args) -> Result<(), Box<dyn Error>> {
-    let socket = args.socket.clone().unwrap_or_else(default_socket);
-    let stop = Stop::new()?;
-    // Before the checkpoint is loaded, which may take long: a second daemon is refused at once.
-    let claim = Arc::new(Mutex::new(Some(Claim::take(&socket)?)));
-    let (on_signal, loading) = (stop.clone(), claim.clone());
-    ctrlc::set_handler(move || {
-        on_signal.stop();
-        // Loading is not interrupted, it is given up.
-        if let Some(claim) = take(&loading) {
-            drop(claim);
-            std::process::exit(128 + 15);
-        }
-    })?;
-
-    let loaded = load(args, &socket).inspect_err(|_| drop(take(&claim)));
-    let (policy, line) = loaded?;
-    let options = Options {
-        wake: match args.wake {
-            WakeName::Spin => Wake::Spin,
-            WakeName::Hybrid => Wake::Hybrid(u64::from(args.spin_us) * 1000),
-            WakeName::Sleep => Wake::Sleep,
-        },
-        max_age_ns: Duration::from_millis(args.max_age_ms.into()).as_nanos() as u64,
-        max_clients: args.max_clients.into(),
-        max_memory: u64::from(args.max_memory_mb) << 20,
-        group: args.group,
-        ..Options::default()
+pub fn run(args: &Args, inherited: Inherited) -> Result<(), Box<dyn Error>> {
+    let source = Source::new(args.config.clone(), args.overrides()?)?;
+    if !args.check_config && !args.print_config {
+        return pi0rt::service::run(&source, inherited);
+    }
+    let config = source.load()?;
+    let page = match (args.print_config, &source.file) {
+        (true, _) => config.page(),
+        (false, Some(file)) => format!("{}: right\n", file.display()),
+        (false, None) => "no file, the rest is right\n".to_owned(),
     };
-    let Some(claim) = take(&claim) else {
-        // The signal's thread is about to exit.
-        return Ok(());
-    };
-    let daemon = Daemon::new(PolicyEngine::new(policy), claim, options, stop)?;
-    // Whoever reads this line may be gone by now: that is no reason not to serve.
-    let _ = writeln!(std::io::stdout(), "{line}");
-    daemon.run()?;
+    std::io::stdout().write_all(page.as_bytes())?;
     Ok(())
-}
-
-fn take(claim: &Mutex<Option<Claim>>) -> Option<Claim> {
-    claim.lock().unwrap_or_else(PoisonError::into_inner).take()
-}
-
-/// The policy, warm, and the line to print once it is served.
-fn load(args: &Args, socket: &Path) -> Result<(Policy, String), Box<dyn Error>> {
-    let start = Instant::now();
-    let mut policy = Policy::load(&args.checkpoint, &args.device.options()?)?;
-    let loaded = start.elapsed();
-    policy.warm_up()?;
-    let warm = start.elapsed() - loaded;
-    let info = policy.info();
-    let line = format!(
-        "pi0rtd: ready: model {} on {}, loaded in {:.0} ms, warm in {:.0} ms, socket {}",
-        info.model,
-        info.device,
-        loaded.as_secs_f64() * 1e3,
-        warm.as_secs_f64() * 1e3,
-        socket.display()
-    );
-    Ok((policy, line))
 }

@@ -19,8 +19,8 @@ use super::weight::Matrix;
 use super::{Cache, Precision, Storage};
 use crate::checkpoint::Tensor;
 use crate::device::{
-    Attention, Buffer, Ceiling, Device, DeviceError, Guidance, Keys, KvCache, OpResult, PatchEmbed, Ran,
-    Role, Rope, Table, Then, Vector, View, Weight,
+    Attention, Buffer, Ceiling, Device, DeviceError, Guidance, Keys, KvCache, Making, OpResult, PatchEmbed,
+    Ran, Role, Rope, Table, Then, Vector, View, Weight,
 };
 
 impl Cpu {
@@ -212,10 +212,10 @@ impl Device for Cpu {
         Ok(())
     }
 
-    fn seal(&mut self) -> Result<(), DeviceError> {
+    fn seal(&mut self, making: Making<'_>) -> Result<(), DeviceError> {
         self.unsealed("seal")?;
         let mut sealed = Sealed::new(self)?;
-        sealed.weights = prepare::prepare(self, &sealed.pool)?;
+        sealed.weights = prepare::prepare(self, &sealed.pool, making)?;
         self.sealed = Some(sealed);
         Ok(())
     }

@@ -13,7 +13,7 @@ use super::pool::Pool;
 use super::quantize::Quantizer;
 use super::weight::{Element, Matrix, Panels, Part};
 use super::{Cpu, Precision};
-use crate::device::DeviceError;
+use crate::device::{DeviceError, Making};
 
 /// The form of one matrix, and its place among the prepared words.
 #[derive(Clone, Copy)]
@@ -182,7 +182,11 @@ fn parts(memory: &Arc<Memory>, first: usize, matrix: &Matrix, stride: usize) -> 
 
 /// Prepares the weights of a device that expects products of few tokens or of integers; None if
 /// there are none.
-pub fn prepare(device: &mut Cpu, pool: &Pool) -> Result<Option<Arc<Memory>>, DeviceError> {
+pub fn prepare(
+    device: &mut Cpu,
+    pool: &Pool,
+    making: Making<'_>,
+) -> Result<Option<Arc<Memory>>, DeviceError> {
     let start = Instant::now();
     let mut forms = Vec::with_capacity(device.matrices.len());
     let mut words = 0;
@@ -195,11 +199,13 @@ pub fn prepare(device: &mut Cpu, pool: &Pool) -> Result<Option<Arc<Memory>>, Dev
         return Ok(None);
     }
     let make = |words: *mut u32| {
-        for (matrix, form) in device.matrices.iter().zip(&forms) {
-            if let Some(form) = form {
-                // SAFETY: forms lie one behind the other in as many zeroed words.
-                unsafe { form.make(device.kernels, pool, matrix, words) }?;
-            }
+        let made =
+            device.matrices.iter().zip(&forms).filter_map(|(matrix, form)| Some((matrix, form.as_ref()?)));
+        let of = forms.iter().flatten().count();
+        for (done, (matrix, form)) in made.enumerate() {
+            // SAFETY: forms lie one behind the other in as many zeroed words.
+            unsafe { form.make(device.kernels, pool, matrix, words) }?;
+            making(done + 1, of);
         }
         Ok(())
     };

@@ -141,7 +141,7 @@ fn linear_of_every_dtype_and_role() {
                         let bias = device.vector(&numbers.many(n)).unwrap();
                         let x = whole(device.buffer(x_role, rows, k).unwrap(), rows, k);
                         let out = whole(device.buffer(out_role, rows, n).unwrap(), rows, n);
-                        device.seal().unwrap();
+                        device.seal(&|_, _| {}).unwrap();
                         device.write(&numbers.many(rows * k), x).unwrap();
                         device.write(&numbers.many(rows * n), out).unwrap();
                         device.linear(x, weight, (i % 2 == 0).then_some(bias), then, out).unwrap();
@@ -165,7 +165,7 @@ fn linear_of_parts_columns_and_views_leaves_the_rest_alone() {
                 // More rows and columns than the views have.
                 let x = whole(device.buffer(Role::Operand, rows + 4, 60).unwrap(), rows + 4, 60);
                 let out = whole(device.buffer(Role::Stream, rows + 30, 99).unwrap(), rows + 30, 99);
-                device.seal().unwrap();
+                device.seal(&|_, _| {}).unwrap();
                 device.write(&numbers.many(x.rows * x.cols), x).unwrap();
                 device.write(&numbers.many(out.rows * out.cols), out).unwrap();
                 let (x, y) = (x.rows(0..rows).columns(8..52), out.rows(0..rows).columns(7..92));
@@ -184,7 +184,7 @@ fn linear_into_part_of_an_operand() {
         let weight = device.weight(&[&w], None).unwrap();
         let x = whole(device.buffer(Role::Operand, 30, 16).unwrap(), 30, 16);
         let out = whole(device.buffer(Role::Operand, 70, 21).unwrap(), 70, 21);
-        device.seal().unwrap();
+        device.seal(&|_, _| {}).unwrap();
         device.write(&numbers.many(30 * 16), x).unwrap();
         device.write(&numbers.many(70 * 21), out).unwrap();
         device.linear(x, weight, None, Then::Store, out.rows(0..30).columns(10..21)).unwrap();
@@ -203,7 +203,7 @@ fn geglu_of_every_dtype() {
                 let weight = device.gated_weight(&gate, &up).unwrap();
                 let x = whole(device.buffer(Role::Operand, rows, k).unwrap(), rows, k);
                 let out = whole(device.buffer(Role::Operand, rows, n).unwrap(), rows, n);
-                device.seal().unwrap();
+                device.seal(&|_, _| {}).unwrap();
                 device.write(&numbers.many(rows * k), x).unwrap();
                 device.geglu(x, weight, out).unwrap();
                 read(device, out)
@@ -239,7 +239,7 @@ fn products_of_weights_made_for_few_tokens() {
                     let bias = device.vector(&numbers.many(cols)).unwrap();
                     let x = whole(device.buffer(Role::Operand, rows, k).unwrap(), rows, k);
                     let out = whole(device.buffer(out_role, rows, cols).unwrap(), rows, cols);
-                    device.seal().unwrap();
+                    device.seal(&|_, _| {}).unwrap();
                     device.write(&numbers.many(rows * k), x).unwrap();
                     device.write(&numbers.many(rows * cols), out).unwrap();
                     match then {
@@ -264,7 +264,7 @@ fn streams_meet_the_weights_themselves() {
         device.expect(weight, 5).unwrap();
         let x = whole(device.buffer(Role::Stream, 5, 20).unwrap(), 5, 20);
         let out = whole(device.buffer(Role::Stream, 5, 7).unwrap(), 5, 7);
-        device.seal().unwrap();
+        device.seal(&|_, _| {}).unwrap();
         device.write(&values[..100], x).unwrap();
         device.linear(x, weight, None, Then::Store, out).unwrap();
         read(device, out)
@@ -293,7 +293,7 @@ fn products_in_8_bits_of_what_8_bits_hold() {
                     device.expect(weight, expected).unwrap();
                     let x = whole(device.buffer(Role::Operand, rows, k).unwrap(), rows, k);
                     let out = whole(device.buffer(role, rows, cols).unwrap(), rows, cols);
-                    device.seal().unwrap();
+                    device.seal(&|_, _| {}).unwrap();
                     device.write(&numbers.eighths(rows, k), x).unwrap();
                     if gated {
                         device.geglu(x, weight, out).unwrap();
@@ -317,7 +317,7 @@ fn in_8_bits_nothing_overflows_and_nan_gets_through() {
         device.expect(weight, 200).unwrap();
         let x = whole(device.buffer(Role::Operand, 3, k).unwrap(), 3, k);
         let out = whole(device.buffer(Role::Stream, 3, 2).unwrap(), 3, 2);
-        device.seal().unwrap();
+        device.seal(&|_, _| {}).unwrap();
         let mut values = vec![-0.5; 2 * k];
         values.extend(vec![0.0; k]);
         values[9] = bad;
@@ -348,7 +348,7 @@ fn norms_into_both_roles() {
                     let (w, b) = (device.vector(&w).unwrap(), device.vector(&b).unwrap());
                     let x = whole(device.buffer(Role::Stream, rows, cols).unwrap(), rows, cols);
                     let out = whole(device.buffer(role, rows, cols).unwrap(), rows, cols);
-                    device.seal().unwrap();
+                    device.seal(&|_, _| {}).unwrap();
                     device.write(&numbers.many(rows * cols), x).unwrap();
                     if rms {
                         device.rms_norm(x, w, 1e-6, out).unwrap();
@@ -373,7 +373,7 @@ fn rope_of_columns_at_positions_in_and_out_of_the_table() {
                     let cols = heads * head_dim;
                     let x = whole(device.buffer(Role::Stream, rows, 2 * cols).unwrap(), rows, 2 * cols);
                     let out = whole(device.buffer(Role::Operand, rows, cols).unwrap(), rows, cols);
-                    device.seal().unwrap();
+                    device.seal(&|_, _| {}).unwrap();
                     device.write(&numbers.many(rows * 2 * cols), x).unwrap();
                     device.rope(x.columns(cols..2 * cols), rope, out).unwrap();
                     read(device, out)
@@ -392,7 +392,7 @@ fn attend(device: &mut dyn Device, rows: usize, keys: Keys, total: usize, heads:
     let kv = whole(device.buffer(Role::Stream, total + 1, 2 * key_cols).unwrap(), total + 1, 2 * key_cols);
     let q = whole(device.buffer(Role::Operand, rows, cols).unwrap(), rows, cols);
     let out = whole(device.buffer(Role::Operand, rows + 3, cols).unwrap(), rows, cols);
-    device.seal().unwrap();
+    device.seal(&|_, _| {}).unwrap();
     device.write(&numbers.many(kv.rows * kv.cols), kv).unwrap();
     let (k, v) = (kv.columns(0..key_cols), kv.columns(key_cols..2 * key_cols));
     let half = total / 2;
@@ -447,7 +447,7 @@ fn large_scores_do_not_overflow() {
         let kv = whole(device.buffer(Role::Stream, 9, 4).unwrap(), 9, 4);
         let q = whole(device.buffer(Role::Operand, 5, 4).unwrap(), 5, 4);
         let out = whole(device.buffer(Role::Operand, 5, 4).unwrap(), 5, 4);
-        device.seal().unwrap();
+        device.seal(&|_, _| {}).unwrap();
         let mut numbers = Numbers(11);
         let values: Vec<f32> = numbers.many(36).iter().map(|x| x * 64.0).collect();
         device.write(&values, kv).unwrap();
@@ -464,7 +464,7 @@ fn a_key_out_of_sight_may_hold_anything() {
         let cache = device.kv_cache(1, &[4], 1, 2).unwrap();
         let kv = whole(device.buffer(Role::Stream, 4, 2).unwrap(), 4, 2);
         let q = whole(device.buffer(Role::Operand, 3, 2).unwrap(), 3, 2);
-        device.seal().unwrap();
+        device.seal(&|_, _| {}).unwrap();
         device.write(&[1.0, 2.0, 1.0, 2.0, 1.0, 2.0, f32::NAN, f32::INFINITY], kv).unwrap();
         device.cache_write(cache, 0, 0, kv, kv, None).unwrap();
         device.write(&[0.5; 6], q).unwrap();
@@ -494,7 +494,7 @@ fn patches_of_several_images() {
                 let x = whole(device.buffer(Role::Image, images, pixels).unwrap(), images, pixels);
                 let rows = images * patches;
                 let out = whole(device.buffer(Role::Stream, rows + 5, width).unwrap(), rows + 5, width);
-                device.seal().unwrap();
+                device.seal(&|_, _| {}).unwrap();
                 device.write(&numbers.many(images * pixels), x).unwrap();
                 device.write(&numbers.many(out.rows * width), out).unwrap();
                 device.patch_embed(x, args, out.rows(0..rows)).unwrap();
@@ -514,7 +514,7 @@ fn embed_copy_guide_and_step() {
             let ids = whole(device.buffer(Role::Tokens, 6, 1).unwrap(), 6, 1);
             let mut stream = |cols| whole(device.buffer(Role::Stream, 60, cols).unwrap(), 60, cols);
             let (a, b, c, weights) = (stream(9), stream(9), stream(9), stream(1));
-            device.seal().unwrap();
+            device.seal(&|_, _| {}).unwrap();
             for view in [a, b, c, weights] {
                 device.write(&numbers.many(60 * view.cols), view).unwrap();
             }
@@ -542,7 +542,7 @@ fn any_number_of_threads_gives_the_same_bits() {
             let x = whole(device.buffer(Role::Operand, rows, k).unwrap(), rows, k);
             let y = whole(device.buffer(Role::Stream, rows, n).unwrap(), rows, n);
             let z = whole(device.buffer(Role::Operand, rows, n).unwrap(), rows, n);
-            device.seal().unwrap();
+            device.seal(&|_, _| {}).unwrap();
             let values: Vec<f32> = numbers.many(rows * k).iter().map(|x| x * 0.337).collect();
             device.write(&values, x).unwrap();
             device.linear(x, weight, None, Then::Silu, y).unwrap();
@@ -574,7 +574,7 @@ fn what_does_not_fit_is_a_shape_error() {
         let cache = device.kv_cache(1, &[5], 1, 8).unwrap();
         let d: &mut dyn Device = &mut device;
         let unsealed = d.linear(x, weight, None, Then::Store, y);
-        d.seal().unwrap();
+        d.seal(&|_, _| {}).unwrap();
         d.linear(x, weight, None, Then::Store, y).unwrap();
         let outside = View { rows: 6, ..x };
         let rope = |head_dim| Some(Rope { head_dim, position: 0 });

@@ -228,7 +228,7 @@ impl Device for Reference {
         Ok(KvCache(self.caches.len() as u32 - 1))
     }
 
-    fn seal(&mut self) -> Result<(), DeviceError> {
+    fn seal(&mut self, _: super::Making<'_>) -> Result<(), DeviceError> {
         Ok(())
     }
 

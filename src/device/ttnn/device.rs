@@ -6,8 +6,8 @@ use super::bridge;
 use super::{Ttnn, expect};
 use crate::checkpoint::Tensor;
 use crate::device::{
-    Attention, Begin, Buffer, ChunkShape, Device, DeviceError, Guidance, HeadSide, KvCache, OpResult, Part,
-    PatchEmbed, Role, Rope, Shapes, Table, Then, Vector, View, Weight,
+    Attention, Begin, Buffer, ChunkShape, Device, DeviceError, Guidance, HeadSide, KvCache, Making, OpResult,
+    Part, PatchEmbed, Role, Rope, Shapes, Table, Then, Vector, View, Weight,
 };
 
 impl Device for Ttnn {
@@ -87,7 +87,7 @@ impl Device for Ttnn {
         self.watched("making a cache", |device| device.add_cache(layers, runs, heads, head_dim))
     }
 
-    fn seal(&mut self) -> Result<(), DeviceError> {
+    fn seal(&mut self, _: Making<'_>) -> Result<(), DeviceError> {
         self.watched("the end of uploading", Self::finish)
     }
 

@@ -233,8 +233,7 @@ impl Override {
             let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
             let wrong = |message: &str| ConfigError::Override { from: name.into(), message: message.into() };
             let rest = name[PREFIX.len()..].to_lowercase();
-            let (section, key) =
-                rest.split_once('_').ok_or_else(|| wrong("expected PI0RTD_SECTION_KEY"))?;
+            let (section, key) = rest.split_once('_').ok_or_else(|| wrong("expected PI0RTD_SECTION_KEY"))?;
             let value = value.into_string().map_err(|_| wrong("not UTF-8"))?;
             found.push(Self { from: name.into(), key: (section.into(), key.into()), value });
         }
@@ -274,7 +273,8 @@ impl Config {
             };
             let text = || Value::String(value.clone());
             let typed = toml::from_str::<Table>(&format!("value = {value}\n"));
-            let typed = typed.ok().filter(|table| table.len() == 1).and_then(|mut table| table.remove("value"));
+            let typed =
+                typed.ok().filter(|table| table.len() == 1).and_then(|mut table| table.remove("value"));
             // A string's quotes may be left out, also where it looks like something else.
             let put = match typed {
                 Some(typed) => put(typed).or_else(|error| put(text()).map_err(|_| error)),

@@ -114,13 +114,22 @@ fn the_documentation_names_every_key() {
 #[test]
 fn what_is_wrong_in_a_file_is_named_with_its_place() {
     for (text, expected) in [
-        ("[clients]\nmax_client = 3\n", "FILE:2:1: unknown field `max_client`, expected one of `socket`, `group`, `max_clients`, `max_memory_mb`, `max_age_ms`"),
-        ("\n[client]\n", "FILE:2:2: unknown field `client`, expected one of `policy`, `device`, `clients`, `scheduling`, `supervision`, `metrics`, `log`"),
+        (
+            "[clients]\nmax_client = 3\n",
+            "FILE:2:1: unknown field `max_client`, expected one of `socket`, `group`, `max_clients`, `max_memory_mb`, `max_age_ms`",
+        ),
+        (
+            "\n[client]\n",
+            "FILE:2:2: unknown field `client`, expected one of `policy`, `device`, `clients`, `scheduling`, `supervision`, `metrics`, `log`",
+        ),
         ("[clients]\n  max_clients = \"many\"\n", "FILE:2:17: invalid type: string \"many\", expected i64"),
         ("[clients]\nmax_clients = 0\n", "FILE:2:15: 0 is out of range, expected 1 to 1024"),
         ("[clients]\nmax_clients = 1025 # ü\n", "FILE:2:15: 1025 is out of range, expected 1 to 1024"),
         ("[clients]\nmax_age_ms = -1\n", "FILE:2:14: -1 is out of range, expected 0 to 3600000"),
-        ("[device]\nname = \"gpu\"\n", "FILE:2:8: unknown variant `gpu`, expected one of `cpu`, `reference`, `ttnn`"),
+        (
+            "[device]\nname = \"gpu\"\n",
+            "FILE:2:8: unknown variant `gpu`, expected one of `cpu`, `reference`, `ttnn`",
+        ),
         ("[device]\nthreads = 2.5\n", "FILE:2:11: invalid type: floating point `2.5`, expected i64"),
         ("[metrics]\nlisten = \"9464\"\n", "FILE:2:10: invalid socket address syntax"),
         ("[clients]\ngroup = true\n", "FILE:2:9: expected the number or the name of a group"),
@@ -128,7 +137,10 @@ fn what_is_wrong_in_a_file_is_named_with_its_place() {
         ("[policy]\nsteps = 3\nsteps = 4\n", "FILE:3:1: duplicate key"),
         ("[policy\n", "FILE:1:8: unclosed table, expected `]`"),
         ("policy = 3\n", "FILE:1:10: invalid type: integer `3`, expected struct PolicySection"),
-        ("[device]\nttnn = [\"trace=off\"]\n", "device.ttnn has options, and device.name is \"cpu\", expected \"ttnn\""),
+        (
+            "[device]\nttnn = [\"trace=off\"]\n",
+            "device.ttnn has options, and device.name is \"cpu\", expected \"ttnn\"",
+        ),
     ] {
         assert_eq!(load(text).unwrap_err(), expected, "{text}");
     }

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use pi0rt::control::PolicyDescription;
-use pi0rt::daemon::{Claim, Daemon, Engine, EngineError, Observation, Options, Stop, Wake};
+use pi0rt::daemon::{Claim, Daemon, Engine, EngineError, Handle, Observation, Options, Wake};
 use pi0rt::shm::sync::{Ordering, spin_hint};
 use pi0rt::shm::{Access, Words};
 
@@ -52,7 +52,7 @@ pub fn run(link: &str, args: &Args) -> Result<(), String> {
             };
             let options = Options { wake, ..Options::default() };
             let claim = Claim::take(Path::new(socket)).map_err(text)?;
-            let daemon = Daemon::new(Nothing, claim, options, Stop::new().map_err(text)?).map_err(text)?;
+            let daemon = Daemon::new(Nothing, claim, options, Handle::new().map_err(text)?).map_err(text)?;
             ready()?;
             daemon.run().map_err(text)
         }

@@ -1,0 +1,85 @@
+//! The last failure of a daemon, kept for whoever asks later.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Where it is kept when the daemon runs as the installed service.
+pub const DEFAULT_PATH: &str = "/var/lib/pi0rt/last-failure";
+
+/// Why a daemon ended that was not told to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastFailure {
+    /// When.
+    pub at: SystemTime,
+    /// Its process.
+    pub pid: u32,
+    /// What it said, or what was found out by the next one; one line.
+    pub reason: String,
+}
+
+impl LastFailure {
+    /// A failure, now.
+    pub fn now(pid: u32, reason: &str) -> Self {
+        Self { at: SystemTime::now(), pid, reason: reason.lines().collect::<Vec<_>>().join("; ") }
+    }
+
+    /// Where this daemon keeps it: in the state directory that the service manager has made. `None`: nowhere.
+    pub fn path() -> Option<PathBuf> {
+        let directories = std::env::var_os("STATE_DIRECTORY")?;
+        // Several are separated by colons.
+        let first = directories.to_str()?.split(':').next()?;
+        (!first.is_empty()).then(|| Path::new(first).join("last-failure"))
+    }
+
+    /// Keeps it, in place of the one before.
+    ///
+    /// # Errors
+    /// The file can't be written; the one before is still there.
+    pub fn write(&self, path: &Path) -> io::Result<()> {
+        let seconds = self.at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let draft = path.with_extension("new");
+        std::fs::write(&draft, format!("time={seconds}\nprocess={}\nreason={}\n", self.pid, self.reason))?;
+        std::fs::rename(&draft, path)
+    }
+
+    /// The one that is kept, if there is one.
+    ///
+    /// # Errors
+    /// The file can't be read, or is no such file.
+    pub fn read(path: &Path) -> io::Result<Option<Self>> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(missing) if missing.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+        let parsed = (|| {
+            let seconds = value("time")?.parse().ok()?;
+            let at = UNIX_EPOCH.checked_add(Duration::from_secs(seconds))?;
+            Some(Self { at, pid: value("process")?.parse().ok()?, reason: value("reason")?.to_owned() })
+        })();
+        let wrong = || io::Error::new(io::ErrorKind::InvalidData, "expected time=, process= and reason=");
+        parsed.map(Some).ok_or_else(wrong)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_and_replaces_what_was() {
+        let path = std::env::temp_dir().join(format!("pi0rt-last-failure-{}", std::process::id()));
+        assert_eq!(LastFailure::read(&path).unwrap(), None);
+        for reason in ["device lost: a\nb", "second"] {
+            LastFailure::now(7, reason).write(&path).unwrap();
+            let read = LastFailure::read(&path).unwrap().unwrap();
+            assert_eq!((read.pid, read.reason), (7, reason.replace('\n', "; ")));
+            assert!(read.at.elapsed().unwrap() < Duration::from_secs(3600));
+        }
+        std::fs::write(&path, "time=x\nprocess=1\nreason=\n").unwrap();
+        assert_eq!(LastFailure::read(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        std::fs::remove_file(&path).unwrap();
+    }
+}

@@ -1,0 +1,132 @@
+//! What the service manager is told, and what it keeps: systemd's notify protocol.
+
+use std::io;
+use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
+use std::time::Duration;
+
+use sd_notify::NotifyState;
+
+use crate::daemon::{Keeper, KeptSession};
+
+/// Names of kept sessions' descriptors begin with this, then comes a number.
+const SESSION: &str = "pi0rt-";
+
+/// Tells the service manager something, if there is one. That it doesn't listen is no reason not to serve.
+fn tell(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        log::warn!("the service manager can't be told: {error}");
+    }
+}
+
+/// Whether a service manager listens.
+pub fn is_there() -> bool {
+    std::env::var_os("NOTIFY_SOCKET").is_some()
+}
+
+/// Starting takes longer, and has got on: `by` more from now, if the manager's limit comes sooner.
+pub fn extend_start(by: Duration, line: &str) {
+    let micros = u32::try_from(by.as_micros()).unwrap_or(u32::MAX);
+    tell(&[NotifyState::ExtendTimeoutUsec(micros), NotifyState::Status(line)]);
+}
+
+/// The daemon serves.
+pub fn ready(line: &str) {
+    tell(&[NotifyState::Ready, NotifyState::Status(line)]);
+}
+
+/// The daemon gets on with its work.
+pub fn alive(line: &str) {
+    tell(&[NotifyState::Watchdog, NotifyState::Status(line)]);
+}
+
+/// The daemon is about to end.
+pub fn stopping() {
+    tell(&[NotifyState::Stopping, NotifyState::Status("stopping: answering what is in flight")]);
+}
+
+/// Within what time the manager wants signs of life.
+pub fn watchdog() -> Option<Duration> {
+    sd_notify::watchdog_enabled()
+}
+
+/// What the service manager has handed over.
+#[derive(Default)]
+pub struct Inherited {
+    /// The socket to serve.
+    pub listener: Option<OwnedFd>,
+    /// Sessions of a daemon before this one.
+    pub sessions: Vec<KeptSession>,
+}
+
+impl Inherited {
+    /// Takes them, out of the environment too, so that no child does.
+    ///
+    /// # Errors
+    /// They don't add up, or there are two sockets.
+    ///
+    /// # Safety
+    /// No other thread may run, and nobody else may have taken them.
+    pub unsafe fn take() -> Result<Inherited, String> {
+        // SAFETY: no other thread reads the environment.
+        let given = unsafe { sd_notify::listen_fds_with_names_and_unset_env() };
+        let given = given.map_err(|error| format!("descriptors from the service manager: {error}"))?;
+        // SAFETY: the manager's protocol makes this process their owner.
+        let owned = given.map(|(fd, name)| (name, unsafe { OwnedFd::from_raw_fd(fd) }));
+        Self::sort(owned)
+    }
+
+    fn sort(given: impl Iterator<Item = (String, OwnedFd)>) -> Result<Inherited, String> {
+        let mut inherited = Inherited::default();
+        for (name, fd) in given {
+            let number = name.strip_prefix(SESSION).and_then(|number| number.parse::<u64>().ok());
+            if number.is_none() {
+                if inherited.listener.replace(fd).is_some() {
+                    return Err("the service manager has given two sockets, expected one".into());
+                }
+                continue;
+            }
+            match inherited.sessions.iter_mut().find(|session| session.name == name) {
+                Some(session) => session.fds.push(fd),
+                None => inherited.sessions.push(KeptSession { name, fds: vec![fd] }),
+            }
+        }
+        Ok(inherited)
+    }
+}
+
+/// The service manager's file descriptor store.
+pub struct Store;
+
+impl Keeper for Store {
+    fn keep(&mut self, name: &str, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        // A client that dies while no daemon runs hangs up: that is for the next daemon to see and count,
+        // with all of the session still there.
+        let states = [NotifyState::FdStore, NotifyState::FdName(name), NotifyState::Custom("FDPOLL=0")];
+        sd_notify::notify_with_fds(&states, fds)
+    }
+
+    fn release(&mut self, name: &str) {
+        tell(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fd() -> OwnedFd {
+        std::fs::File::open("/dev/null").unwrap().into()
+    }
+
+    #[test]
+    fn descriptors_go_to_the_session_whose_name_they_have() {
+        let names = ["pi0rt-7", "pi0rt.socket", "pi0rt-12", "pi0rt-7"];
+        let inherited = Inherited::sort(names.iter().map(|name| (name.to_string(), fd()))).unwrap();
+        assert!(inherited.listener.is_some());
+        let found: Vec<_> =
+            inherited.sessions.iter().map(|session| (session.name.as_str(), session.fds.len())).collect();
+        assert_eq!(found, [("pi0rt-7", 2), ("pi0rt-12", 1)]);
+        let two = Inherited::sort(["a", "pi0rt-x"].iter().map(|name| (name.to_string(), fd())));
+        assert_eq!(two.err().unwrap(), "the service manager has given two sockets, expected one");
+    }
+}

@@ -1,0 +1,46 @@
+//! Real-time scheduling and locked memory, and what to say when the limits forbid them.
+
+use rustix::mm::{MlockAllFlags, mlockall};
+use rustix::process::{Resource, getrlimit};
+
+/// Puts the calling thread under `SCHED_FIFO`. Threads it starts later are not.
+///
+/// # Errors
+/// What forbids it, and what would allow it.
+pub fn raise(priority: u32) -> Result<(), String> {
+    let parameters = libc::sched_param { sched_priority: priority as libc::c_int };
+    let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
+    // SAFETY: 0 is the calling thread, and the parameters are there.
+    if unsafe { libc::sched_setscheduler(0, policy, &parameters) } == 0 {
+        return Ok(());
+    }
+    let error = std::io::Error::last_os_error();
+    let limit = getrlimit(Resource::Rtprio).current;
+    let limit = limit.map_or("unlimited".to_owned(), |limit| limit.to_string());
+    Err(format!(
+        "scheduling.realtime_priority: SCHED_FIFO {priority}: {error}: RLIMIT_RTPRIO is {limit}, expected at least \
+         {priority} (LimitRTPRIO={priority} in the unit, an rtprio line in /etc/security/limits.conf) or CAP_SYS_NICE"
+    ))
+}
+
+/// Keeps all memory of this process, now and later, in RAM.
+///
+/// # Errors
+/// What forbids it, and what would allow it.
+pub fn lock_memory() -> Result<(), String> {
+    let Err(errno) = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE) else { return Ok(()) };
+    let limit = getrlimit(Resource::Memlock).current;
+    let limit = limit.map_or("unlimited".to_owned(), |limit| format!("{} MB", limit >> 20));
+    let mapped = mapped_kb().map_or("all of it".to_owned(), |kb| format!("{} MB", kb.div_ceil(1024)));
+    Err(format!(
+        "scheduling.lock_memory: mlockall: {errno}: RLIMIT_MEMLOCK is {limit}, expected at least the {mapped} that are \
+         mapped (LimitMEMLOCK=infinity in the unit, a memlock line in /etc/security/limits.conf) or CAP_IPC_LOCK"
+    ))
+}
+
+/// What is mapped into this process.
+fn mapped_kb() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmSize:"))?;
+    line.trim().strip_suffix(" kB")?.parse().ok()
+}
