@@ -40,16 +40,29 @@ pub enum Loading {
     },
 }
 
+impl Loading {
+    /// What is being done, without how much of it is.
+    pub fn what(&self) -> &'static str {
+        match self {
+            Loading::Reading { .. } => "reading the checkpoint",
+            Loading::Placing { .. } => "giving tensors to the device",
+            Loading::Preparing { .. } => "preparing weights",
+            Loading::WarmingUp { .. } => "warming up",
+        }
+    }
+}
+
 impl fmt::Display for Loading {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
+        let (done, of) = match *self {
             Loading::Reading { done, of } => {
-                write!(f, "reading the checkpoint: {} of {} MB", done / 1_000_000, of / 1_000_000)
+                return write!(f, "{}: {} of {} MB", self.what(), done / 1_000_000, of / 1_000_000);
             }
-            Loading::Placing { done, of } => write!(f, "giving tensors to the device: {done} of {of}"),
-            Loading::Preparing { done, of } => write!(f, "preparing weights: {done} of {of}"),
-            Loading::WarmingUp { done, of } => write!(f, "warming up: {done} of {of} chunks"),
-        }
+            Loading::Placing { done, of }
+            | Loading::Preparing { done, of }
+            | Loading::WarmingUp { done, of } => (done, of),
+        };
+        write!(f, "{}: {done} of {of}", self.what())
     }
 }
 

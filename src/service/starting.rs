@@ -61,7 +61,7 @@ fn tell(from: &Receiver<Loading>) {
                     let next = at.is_none_or(|at| discriminant(&at) != discriminant(&news));
                     at = Some(news);
                     if next && !terminal {
-                        log::info!("{news}");
+                        log::info!("{}", news.what());
                     }
                 }
                 Err(RecvTimeoutError::Timeout) => break false,
