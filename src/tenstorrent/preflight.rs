@@ -27,12 +27,12 @@ impl Root {
         Self(path.into())
     }
 
-    fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+    pub(super) fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         self.0.join(path)
     }
 
     /// The trimmed text of a file, if it can be read.
-    fn text(&self, path: impl AsRef<Path>) -> Option<String> {
+    pub(super) fn text(&self, path: impl AsRef<Path>) -> Option<String> {
         fs::read_to_string(self.path(path)).ok().map(|text| text.trim().to_string())
     }
 
