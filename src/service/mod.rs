@@ -7,8 +7,11 @@
 mod attend;
 pub mod config;
 pub mod failure;
+pub mod health;
 pub mod log;
 mod manager;
+mod measure;
+pub mod metrics;
 mod realtime;
 mod signals;
 mod starting;
@@ -22,6 +25,7 @@ use std::time::{Duration, Instant};
 use self::attend::Attendant;
 use self::config::{Config, ConfigError, DEFAULT_PATH, Override};
 use self::failure::LastFailure;
+use self::measure::Measuring;
 use self::signals::Signals;
 use self::starting::Starting;
 use crate::daemon::{Claim, Daemon, Handle, Limits, Options, PolicyEngine, Wake};
@@ -224,10 +228,12 @@ fn serve(source: &Source, inherited: Inherited) -> Result<(), Box<dyn Error>> {
         daemon.begin_with(Box::new(move || realtime::raise(priority)));
     }
     let attendant = Attendant::start(&mut daemon, checkpoint)?;
+    let measuring = Measuring::start(&config.metrics, &socket)?;
     // Whoever reads this line may be gone by now: that is no reason not to serve.
     let _ = writeln!(std::io::stdout(), "pi0rtd: ready: {line}");
     manager::ready(&format!("ready: {line}"));
     let served = daemon.run();
+    drop(measuring);
     attendant.end();
     Ok(served?)
 }
