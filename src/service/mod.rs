@@ -6,6 +6,7 @@
 
 mod attend;
 pub mod config;
+pub mod doctor;
 pub mod failure;
 pub mod health;
 pub mod log;
