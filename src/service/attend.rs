@@ -131,7 +131,7 @@ impl Cards {
                     "the firmware's heartbeat stands still: reset the card (tt-smi -r)".into(),
                 ));
             }
-            if card.thermal_trips > was.thermal_trips {
+            if card.thermal_trips.zip(was.thermal_trips).is_some_and(|(now, before)| now > before) {
                 wrong.push((card.node, "the card has shut down from heat".into()));
             }
             if let (Some(celsius), Some(limit)) = (card.temperature_c, card.temperature_limit_c)
@@ -156,6 +156,7 @@ mod tests {
         std::fs::create_dir_all(&sensors).unwrap();
         let says = |name: &str, value: u32| std::fs::write(card.join(name), value.to_string()).unwrap();
         says("tt_heartbeat", 1);
+        says("tt_therm_trip_count", 0);
         says("device/hwmon/hwmon0/temp1_input", 60_000);
         says("device/hwmon/hwmon0/temp1_max", 75_000);
         let mut cards = Cards::new(Root::at(&directory));
