@@ -87,6 +87,25 @@ fn a_second_daemon_and_a_missing_checkpoint_are_refused() {
     assert!(!left.iter().any(|path| path.starts_with(&other)), "{left:?}");
 }
 
+/// By its exit status: the unit does not start it again.
+#[test]
+fn a_wrong_configuration_is_told_from_other_failures() {
+    let directory = Directory::new();
+    let file = directory.0.join("pi0rtd.toml");
+    std::fs::write(&file, "[clients]\nmax_clients = 0\n").unwrap();
+    let run = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pi0rtd"));
+        command.args(arguments).arg("--socket").arg(directory.socket()).output().unwrap()
+    };
+    let file = file.to_str().unwrap();
+    let output = run(&["--config", file]);
+    assert_eq!(output.status.code(), Some(78));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.starts_with(&format!("pi0rtd: {file}:2:15: ")), "{said}");
+    assert_eq!(run(&["--check-config", "--config", file]).status.code(), Some(78));
+    assert_eq!(run(&["--checkpoint", "/nonexistent"]).status.code(), Some(1));
+}
+
 #[test]
 fn what_a_real_policy_can_not_use_is_answered() {
     let directory = Directory::new();

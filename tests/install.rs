@@ -154,6 +154,46 @@ fn a_destdir_goes_before_every_path_and_stays_out_of_every_file() {
 }
 
 #[test]
+fn a_service_is_installed_for_its_prefix_and_an_edited_configuration_stays() {
+    let directory = Directory::new();
+    let (build, destdir) = (directory.0.join("build"), directory.0.join("destdir"));
+    std::fs::create_dir(&build).unwrap();
+    for file in ["libpi0rt.so", "libpi0rt.a"] {
+        std::os::unix::fs::symlink(built().join(file), build.join(file)).unwrap();
+    }
+    let install = || {
+        let mut command = Command::new(root().join("packaging/install.sh"));
+        command.arg("--build").arg(&build).args(["--service", "/opt/pi0rt"]).arg(&destdir);
+        command
+    };
+    let output = install().output().unwrap();
+    let expected = format!("install.sh: {}/pi0rtd is missing, which --service is for\n", build.display());
+    assert_eq!(String::from_utf8_lossy(&output.stderr), expected);
+
+    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_pi0rtd"), build.join("pi0rtd")).unwrap();
+    run(&mut install());
+    let prefix = destdir.join("opt/pi0rt");
+    let unit = std::fs::read_to_string(prefix.join("lib/systemd/system/pi0rtd.service")).unwrap();
+    assert!(
+        unit.contains("\nExecStart=/opt/pi0rt/bin/pi0rtd\n") && !unit.contains("/usr/bin/pi0rt"),
+        "{unit}"
+    );
+    for file in ["systemd/system/pi0rtd.socket", "sysusers.d/pi0rtd.conf", "tmpfiles.d/pi0rtd.conf"] {
+        assert!(prefix.join("lib").join(file).is_file(), "{file}");
+    }
+    assert!(prefix.join("share/doc/pi0rtd/examples/ttnn.conf").is_file());
+
+    // As installed it is what the daemon itself takes, once it says what to serve.
+    let configuration = destdir.join("etc/pi0rt/pi0rtd.toml");
+    let mut daemon = Command::new(prefix.join("bin/pi0rtd"));
+    let output = run(daemon.args(["--check-config", "--config"]).arg(&configuration));
+    assert_eq!(stdout(&output), format!("{}: right\n", configuration.display()));
+    std::fs::write(&configuration, "# edited").unwrap();
+    run(&mut install());
+    assert_eq!(std::fs::read_to_string(&configuration).unwrap(), "# edited");
+}
+
+#[test]
 fn wrong_arguments_are_named() {
     let said = |arguments: &[&str]| {
         let output = install(arguments).output().unwrap();

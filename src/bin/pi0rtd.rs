@@ -10,6 +10,10 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use pi0rt::service::Inherited;
+use pi0rt::service::config::ConfigError;
+
+/// `EX_CONFIG` of sysexits.h: the unit does not start it again.
+const WRONG_CONFIGURATION: u8 = 78;
 
 #[derive(Parser)]
 #[command(name = "pi0rtd", version)]
@@ -31,7 +35,7 @@ fn main() -> ExitCode {
                 eprintln!("  because: {cause}");
                 source = cause.source();
             }
-            ExitCode::FAILURE
+            if error.is::<ConfigError>() { ExitCode::from(WRONG_CONFIGURATION) } else { ExitCode::FAILURE }
         }
     }
 }

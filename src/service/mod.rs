@@ -95,13 +95,16 @@ impl Config {
 
     fn options(&self) -> Result<Options, String> {
         let group = self.clients.group.as_ref().map(|group| group.number()).transpose();
+        let group = group.map_err(|error| format!("clients.group: {error}"))?;
+        // Files have it anyway, without a call to change owners that the installed unit forbids.
+        let own = rustix::process::getgid().as_raw();
         Ok(Options {
             wake: match self.scheduling.wake {
                 config::Wake::Spin => Wake::Spin,
                 config::Wake::Hybrid => Wake::Hybrid(u64::from(self.scheduling.spin_us.0) * 1000),
                 config::Wake::Sleep => Wake::Sleep,
             },
-            group: group.map_err(|error| format!("clients.group: {error}"))?,
+            group: group.filter(|group| *group != own),
             limits: self.limits(),
             ..Options::default()
         })
