@@ -73,11 +73,11 @@ fn a_configuration_can_be_checked_and_shown_without_serving() {
 
     std::fs::write(&file, "[clients]\nmax_client = 3\n").unwrap();
     let output = program(&["--config", path, "--check-config"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(78));
     assert!(stderr(&output).starts_with(&format!("pi0rtd: {path}:2:1: unknown field `max_client`")));
     let missing = directory.0.join("none.toml");
     let output = program(&["--config", missing.to_str().unwrap()]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(78));
     assert!(stderr(&output).contains("none.toml: No such file or directory"));
 }
 
@@ -87,7 +87,7 @@ fn a_configuration_without_a_checkpoint_says_what_is_missing() {
     let file = directory.0.join("pi0rtd.toml");
     std::fs::write(&file, "").unwrap();
     let output = program(&["--config", file.to_str().unwrap()]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(78));
     let expected = format!(
         "pi0rtd: policy.checkpoint is not set: say in {} what to serve, or give --checkpoint DIR\n",
         file.display()

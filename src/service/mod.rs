@@ -75,11 +75,14 @@ impl Config {
     ///
     /// # Errors
     /// There is none.
-    fn checkpoint(&self, source: &Source) -> Result<&Path, String> {
+    fn checkpoint(&self, source: &Source) -> Result<&Path, ConfigError> {
         let file = source.file.as_deref().unwrap_or(Path::new(DEFAULT_PATH));
         self.policy.checkpoint.as_deref().ok_or_else(|| {
             let file = file.display();
-            format!("policy.checkpoint is not set: say in {file} what to serve, or give --checkpoint DIR")
+            let what = format!(
+                "policy.checkpoint is not set: say in {file} what to serve, or give --checkpoint DIR"
+            );
+            ConfigError::Whole(what)
         })
     }
 
@@ -93,9 +96,9 @@ impl Config {
         }
     }
 
-    fn options(&self) -> Result<Options, String> {
+    fn options(&self) -> Result<Options, ConfigError> {
         let group = self.clients.group.as_ref().map(|group| group.number()).transpose();
-        let group = group.map_err(|error| format!("clients.group: {error}"))?;
+        let group = group.map_err(|error| ConfigError::Whole(format!("clients.group: {error}")))?;
         // Files have it anyway, without a call to change owners that the installed unit forbids.
         let own = rustix::process::getgid().as_raw();
         Ok(Options {
