@@ -66,6 +66,11 @@ mod tests {
         file.write("two\n");
         assert!(!file.failing);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "two\n");
+        // On a full disk the page there is stays.
+        std::os::unix::fs::symlink("/dev/full", directory.join("pi0rt.new")).unwrap();
+        assert_eq!(file.replace("three\n").unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "two\n");
+        std::fs::remove_file(directory.join("pi0rt.new")).unwrap();
         drop(file);
         assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);
         std::fs::remove_dir_all(&directory).unwrap();
