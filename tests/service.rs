@@ -73,11 +73,11 @@ fn a_configuration_can_be_checked_and_shown_without_serving() {
 
     std::fs::write(&file, "[clients]\nmax_client = 3\n").unwrap();
     let output = program(&["--config", path, "--check-config"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(78));
     assert!(stderr(&output).starts_with(&format!("pi0rtd: {path}:2:1: unknown field `max_client`")));
     let missing = directory.0.join("none.toml");
     let output = program(&["--config", missing.to_str().unwrap()]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(78));
     assert!(stderr(&output).contains("none.toml: No such file or directory"));
 }
 
@@ -87,7 +87,7 @@ fn a_configuration_without_a_checkpoint_says_what_is_missing() {
     let file = directory.0.join("pi0rtd.toml");
     std::fs::write(&file, "").unwrap();
     let output = program(&["--config", file.to_str().unwrap()]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(78));
     let expected = format!(
         "pi0rtd: policy.checkpoint is not set: say in {} what to serve, or give --checkpoint DIR\n",
         file.display()
@@ -154,7 +154,7 @@ fn sessions_outlive_daemons_that_are_killed_and_the_socket_outlives_all() {
         eventually("the client is told of the next daemon", || {
             match client.poll() {
                 Err(ClientError::Restarted) => told += 1,
-                Err(ClientError::Empty | ClientError::Gone { .. } | ClientError::Stale { .. }) => {}
+                Err(ClientError::Empty | ClientError::Gone | ClientError::Stale) => {}
                 other => panic!("{other:?}"),
             }
             told == 1
@@ -331,4 +331,47 @@ fn two_daemons_do_not_share_a_socket_nor_does_a_path_that_is_too_long_serve() {
     let long = directory.0.join("x".repeat(100));
     assert!(refused(&long).contains(": address: "));
     assert!(refused(&directory.0.join("none/pi0rt.sock")).contains("open lock: No such file or directory"));
+}
+
+#[test]
+fn figures_are_in_a_file_and_at_an_address_for_as_long_as_there_is_a_daemon() {
+    let directory = Directory::new();
+    let figures = directory.0.join("pi0rt.prom");
+    // Whoever has this port next is this daemon, most likely.
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let file = configuration(
+        &directory,
+        &format!("[metrics]\nfile = {figures:?}\nlisten = \"{free}\"\nevery_s = 1\n"),
+    );
+    let manager = Manager::new(&directory);
+    let daemon = manager.start(&["--config", file.to_str().unwrap()], &[]);
+    manager.until(|message| message.contains("READY=1"));
+    ask(&mut open(&directory.socket()));
+    let read = || std::fs::read_to_string(&figures).unwrap_or_default();
+    eventually("the chunk is in the file", || read().lines().any(|line| line == "pi0rt_chunks_total 1"));
+    let get = |path: &str| {
+        let mut stream = std::net::TcpStream::connect(free).unwrap();
+        std::io::Write::write_all(&mut stream, format!("GET {path} HTTP/1.1\r\n\r\n").as_bytes()).unwrap();
+        let mut answer = String::new();
+        std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
+        answer
+    };
+    let page = get("/metrics");
+    assert!(
+        page.starts_with("HTTP/1.1 200 OK") && page.contains("\npi0rt_inference_seconds_count 1\n"),
+        "{page}"
+    );
+    assert!(get("/healthz").starts_with("HTTP/1.1 200 OK"));
+    signal(&daemon, Signal::TERM);
+    manager::last_words(daemon);
+    assert!(!figures.exists());
+
+    let taken = std::net::TcpListener::bind(free).unwrap();
+    let daemon = manager.start(&["--config", file.to_str().unwrap()], &[]);
+    let words = manager::last_words(daemon);
+    assert!(
+        words.ends_with(&format!("pi0rtd: metrics.listen {free}: Address already in use (os error 98)\n")),
+        "{words}"
+    );
+    drop(taken);
 }

@@ -48,7 +48,8 @@ fn machine() -> TempDir {
 
 fn expect(dir: &Path) -> Expect {
     let architecture = Some(Architecture::Wormhole);
-    Expect { node: 0, architecture, metal_home: None, cache: dir.join("var/cache/kernels"), user: None }
+    let cache = dir.join("var/cache/kernels");
+    Expect { architecture, metal_home: None, cache, ..Expect::here(0, None) }
 }
 
 fn found(dir: &Path, expect: &Expect) -> Vec<Finding> {
@@ -163,6 +164,8 @@ fn who_has_the_card_open_is_named() {
         Severity::Warning,
         &["/dev/tenstorrent/0 is open", "99999999 (python3)"],
     );
+    let findings = found(&dir, &Expect { served_by: Some(99999999), ..expect(&dir) });
+    assert!(findings.iter().all(|f| f.severity == Severity::Note), "{findings:#?}");
 }
 
 #[test]
@@ -194,11 +197,14 @@ fn a_lock_names_its_holder_and_is_given_up_when_dropped() {
     else {
         panic!("a second lock")
     };
+    assert_eq!(DeviceLock::holder(&dir, 0).unwrap(), Some(holder.clone()));
+    assert_eq!(DeviceLock::holder(&dir, 1).unwrap(), None);
     assert_eq!(holder.pid, std::process::id());
     assert!(holder.command.contains("tenstorrent"), "{holder}");
     DeviceLock::take(&dir, 1, Duration::ZERO).expect("another card is free");
     let path = lock.path().to_path_buf();
     drop(lock);
+    assert_eq!(DeviceLock::holder(&dir, 0).unwrap(), None);
     assert_eq!(fs::read(path).unwrap(), b"");
     drop(DeviceLock::take(&dir, 0, Duration::ZERO).unwrap());
 }

@@ -1,6 +1,8 @@
 //! The daemon that owns a policy and its device, and serves controllers over shared memory.
 
 // One program under two names: `pi0rt serve` does the same.
+#[path = "pi0rt/device_args.rs"]
+mod device_args;
 #[path = "pi0rt/serve.rs"]
 mod serve;
 

@@ -376,7 +376,7 @@ impl<P> Control<P> {
                 self.end(id);
             }
             Err(errno) => {
-                log::warn!("session {id}: recvmsg: {errno}");
+                log::warn!(session = id; "recvmsg: {errno}");
                 self.end(id);
             }
         }
@@ -433,7 +433,7 @@ impl<P> Control<P> {
         let session = session.id;
         drop(table);
         sent.map_err(|errno| Refusal { status: Status::System, reason: format!("welcome: {errno}") })?;
-        log::info!("session {session} is observed");
+        log::info!(session; "session is observed");
         self.observers.insert(id, Observer { socket, session });
         Ok(())
     }
@@ -489,7 +489,7 @@ impl<P> Control<P> {
             self.release(&session);
             return Err(failed("welcome", &errno));
         }
-        log::info!("session {id} opened");
+        log::info!(session = id, process = peer.pid, user = peer.uid; "session opened");
         self.shared.lock().sessions.push(session);
         // A sleeping inference thread has not announced itself to this session.
         self.bells.kick();
@@ -516,7 +516,7 @@ impl<P> Control<P> {
         });
         match kept {
             Ok(record) => session.record = Some(record),
-            Err(error) => log::warn!("session {} ends with this daemon: {error}", session.id),
+            Err(error) => log::warn!(session = session.id; "session ends with this daemon: {error}"),
         }
     }
 
@@ -609,8 +609,8 @@ impl<P> Control<P> {
         // Who looked at it sees that it is over.
         self.observers.retain(|_, observer| observer.session != id);
         match &session.fault {
-            Some(fault) => log::warn!("session {id} ended: {fault}"),
-            None => log::info!("session {id} closed"),
+            Some(fault) => log::warn!(session = id; "session ended: {fault}"),
+            None => log::info!(session = id; "session closed"),
         }
         self.write_page();
     }

@@ -356,10 +356,10 @@ fn status(error: &EngineError) -> Status {
 fn report(session: u64, error: &EngineError) -> Status {
     match error {
         EngineError::BadObservation(_) | EngineError::BadPrompt(_) => {
-            log::debug!("session {session}: {error}")
+            log::debug!(session; "{error}")
         }
-        EngineError::InvalidChunk(_) => log::warn!("session {session}: {error}"),
-        EngineError::Device(_) | EngineError::Lost(_) => log::error!("session {session}: {error}"),
+        EngineError::InvalidChunk(_) => log::warn!(session; "{error}"),
+        EngineError::Device(_) | EngineError::Lost(_) => log::error!(session; "{error}"),
     }
     status(error)
 }

@@ -102,7 +102,7 @@ impl<E: Engine + 'static> Daemon<E> {
                     .resume(parts, |texts| self.inference.restore(texts).map_err(|error| error.to_string()))
             });
             match resumed {
-                Ok(id) => log::info!("session {id} goes on"),
+                Ok(id) => log::info!(session = id; "session goes on"),
                 Err(reason) => {
                     log::warn!("kept session {name}: {reason}");
                     if let Some(keeper) = &mut self.control.keeper {

@@ -106,10 +106,11 @@ impl Pi0 {
     }
 
     /// Cameras and text lengths of the chunks to run before the first real one, and how often each:
-    /// what a device compiles or records for a shape is there then. The largest comes last.
+    /// what a device compiles or records for a shape is there then, and the largest comes last. One that makes
+    /// nothing for shapes and has all its memory present needs one chunk of any.
     pub fn warm_up(&self) -> (Vec<(usize, usize)>, usize) {
         let longest = self.arch.tokenizer_max_length;
-        let Some(shapes) = self.device.shapes() else { return (vec![(self.cameras, longest)], 1) };
+        let Some(shapes) = self.device.shapes() else { return (vec![(1, longest)], 1) };
         let shorter = shapes.text_lengths.iter().copied().filter(|length| (1..longest).contains(length));
         let lengths: Vec<usize> = shorter.chain([longest]).collect();
         let of = |cameras| lengths.iter().map(move |&length| (cameras, length));

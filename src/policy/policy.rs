@@ -272,9 +272,9 @@ impl Policy {
         Ok(self.prompter.prompt(text)?)
     }
 
-    /// Computes chunks of every number of cameras, the last with all of them, frames of the largest size
-    /// and a prompt of full length, so that the first real one finds all memory touched and
-    /// everything compiled and recorded.
+    /// Processes frames of the largest size for all cameras, and computes chunks of those shapes that the device
+    /// makes something for, with prompts up to the full length, so that the first real one finds all memory
+    /// touched and everything compiled and recorded.
     ///
     /// # Errors
     /// As for [`infer`](Self::infer).
@@ -304,6 +304,9 @@ impl Policy {
             schedule: RtcSchedule::Linear,
         });
         let mut chunk = Chunk::new(&self.info);
+        let all: Vec<_> = (0..cameras).map(|_| Some(frame)).collect();
+        let prompt = self.prompter.tokens(&tokens)?;
+        self.preprocess(&Observation { frames: &all, state: &state, prompt: &prompt, rtc: None })?;
         // Every shape once before any a second time: only then does a device record.
         let kinds = &[guided, None][usize::from(guided.is_none())..];
         let (mut done, of) = (0, rounds * kinds.len() * shapes.len());

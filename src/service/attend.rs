@@ -1,4 +1,4 @@
-//! While the daemon serves: its signs of life to the service manager, and an eye on the checkpoint.
+//! While the daemon serves: its signs of life to the service manager, and an eye on the checkpoint and the cards.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -10,10 +10,12 @@ use std::time::{Duration, Instant};
 
 use super::manager;
 use crate::daemon::{Daemon, Engine, Pulse};
+use crate::tenstorrent::Telemetry;
+use crate::tenstorrent::preflight::Root;
 
 /// Time between two signs of life where the service manager doesn't ask for them.
 const PULSE: Duration = Duration::from_secs(5);
-/// Time between two looks at the checkpoint.
+/// Time between two looks at the checkpoint and the cards.
 const LOOK: Duration = Duration::from_secs(10);
 
 /// The thread that attends. It ends with the daemon.
@@ -39,6 +41,7 @@ impl Attendant {
 
 fn attend(pulses: &Receiver<Pulse>, checkpoint: &mut Files) {
     let mut looked = Instant::now();
+    let mut cards = Cards::new(Root::default());
     for Pulse { sessions, chunks, chunk_ns } in pulses {
         let mut line = format!("serving: {sessions} clients, {chunks} chunks");
         if chunk_ns > 0 {
@@ -49,6 +52,9 @@ fn attend(pulses: &Receiver<Pulse>, checkpoint: &mut Files) {
             looked = Instant::now();
             if let Some(changed) = checkpoint.look() {
                 log::warn!("{changed}");
+            }
+            for (node, what) in cards.look() {
+                log::warn!(card = node; "{what}");
             }
         }
     }
@@ -97,9 +103,76 @@ fn stamps(directory: &Path) -> BTreeMap<PathBuf, Stamp> {
     weights.filter_map(stamp).collect()
 }
 
+/// The cards there are, as they were at the last look.
+struct Cards {
+    root: Root,
+    before: Vec<Telemetry>,
+}
+
+impl Cards {
+    fn new(root: Root) -> Cards {
+        let before = Telemetry::read_all(&root);
+        Cards { root, before }
+    }
+
+    /// What is wrong with which card since the last look.
+    fn look(&mut self) -> Vec<(u32, String)> {
+        let before = std::mem::take(&mut self.before);
+        self.before = Telemetry::read_all(&self.root);
+        let mut wrong = Vec::new();
+        for was in &before {
+            let Some(card) = self.before.iter().find(|card| card.node == was.node) else {
+                wrong.push((was.node, "the card is gone from the bus".to_owned()));
+                continue;
+            };
+            if card.heartbeat.is_some() && card.heartbeat == was.heartbeat {
+                wrong.push((
+                    card.node,
+                    "the firmware's heartbeat stands still: reset the card (tt-smi -r)".into(),
+                ));
+            }
+            if card.thermal_trips.zip(was.thermal_trips).is_some_and(|(now, before)| now > before) {
+                wrong.push((card.node, "the card has shut down from heat".into()));
+            }
+            if let (Some(celsius), Some(limit)) = (card.temperature_c, card.temperature_limit_c)
+                && celsius >= limit
+            {
+                wrong.push((card.node, format!("{celsius:.0} °C, throttled from {limit:.0} °C on")));
+            }
+        }
+        wrong
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_card_that_stands_still_gets_hot_or_goes_is_noticed() {
+        let directory = std::env::temp_dir().join(format!("pi0rt-attend-cards-{}", std::process::id()));
+        let card = directory.join("sys/class/tenstorrent/tenstorrent!0");
+        let sensors = card.join("device/hwmon/hwmon0");
+        std::fs::create_dir_all(&sensors).unwrap();
+        let says = |name: &str, value: u32| std::fs::write(card.join(name), value.to_string()).unwrap();
+        says("tt_heartbeat", 1);
+        says("tt_therm_trip_count", 0);
+        says("device/hwmon/hwmon0/temp1_input", 60_000);
+        says("device/hwmon/hwmon0/temp1_max", 75_000);
+        let mut cards = Cards::new(Root::at(&directory));
+        says("tt_heartbeat", 2);
+        assert_eq!(cards.look(), []);
+        let still = "the firmware's heartbeat stands still: reset the card (tt-smi -r)".to_owned();
+        assert_eq!(cards.look(), [(0, still)]);
+        says("tt_heartbeat", 3);
+        says("tt_therm_trip_count", 1);
+        says("device/hwmon/hwmon0/temp1_input", 75_000);
+        let heat = ["the card has shut down from heat", "75 °C, throttled from 75 °C on"];
+        assert_eq!(cards.look(), heat.map(|what| (0, what.to_owned())));
+        std::fs::remove_dir_all(&directory).unwrap();
+        assert_eq!(cards.look(), [(0, "the card is gone from the bus".to_owned())]);
+        assert_eq!(cards.look(), []);
+    }
 
     #[test]
     fn a_checkpoint_that_is_replaced_changed_or_removed_is_noticed_once() {

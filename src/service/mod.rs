@@ -6,9 +6,13 @@
 
 mod attend;
 pub mod config;
+pub mod doctor;
 pub mod failure;
+pub mod health;
 pub mod log;
 mod manager;
+mod measure;
+pub mod metrics;
 mod realtime;
 mod signals;
 mod starting;
@@ -22,6 +26,7 @@ use std::time::{Duration, Instant};
 use self::attend::Attendant;
 use self::config::{Config, ConfigError, DEFAULT_PATH, Override};
 use self::failure::LastFailure;
+use self::measure::Measuring;
 use self::signals::Signals;
 use self::starting::Starting;
 use crate::daemon::{Claim, Daemon, Handle, Limits, Options, PolicyEngine, Wake};
@@ -70,11 +75,14 @@ impl Config {
     ///
     /// # Errors
     /// There is none.
-    fn checkpoint(&self, source: &Source) -> Result<&Path, String> {
+    fn checkpoint(&self, source: &Source) -> Result<&Path, ConfigError> {
         let file = source.file.as_deref().unwrap_or(Path::new(DEFAULT_PATH));
         self.policy.checkpoint.as_deref().ok_or_else(|| {
             let file = file.display();
-            format!("policy.checkpoint is not set: say in {file} what to serve, or give --checkpoint DIR")
+            let what = format!(
+                "policy.checkpoint is not set: say in {file} what to serve, or give --checkpoint DIR"
+            );
+            ConfigError::Whole(what)
         })
     }
 
@@ -88,9 +96,9 @@ impl Config {
         }
     }
 
-    fn options(&self) -> Result<Options, String> {
+    fn options(&self) -> Result<Options, ConfigError> {
         let group = self.clients.group.as_ref().map(|group| group.number()).transpose();
-        let group = group.map_err(|error| format!("clients.group: {error}"))?;
+        let group = group.map_err(|error| ConfigError::Whole(format!("clients.group: {error}")))?;
         // Files have it anyway, without a call to change owners that the installed unit forbids.
         let own = rustix::process::getgid().as_raw();
         Ok(Options {
@@ -227,10 +235,12 @@ fn serve(source: &Source, inherited: Inherited) -> Result<(), Box<dyn Error>> {
         daemon.begin_with(Box::new(move || realtime::raise(priority)));
     }
     let attendant = Attendant::start(&mut daemon, checkpoint)?;
+    let measuring = Measuring::start(&config.metrics, &socket)?;
     // Whoever reads this line may be gone by now: that is no reason not to serve.
     let _ = writeln!(std::io::stdout(), "pi0rtd: ready: {line}");
     manager::ready(&format!("ready: {line}"));
     let served = daemon.run();
+    drop(measuring);
     attendant.end();
     Ok(served?)
 }

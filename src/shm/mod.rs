@@ -35,7 +35,7 @@ pub use layout::{Geometry, Layout, LayoutError, Region};
 pub use liveness::{Heart, Life, Pulse};
 pub use ring::{Consumer, Producer, RingError};
 pub use segment::{Access, Segment, SegmentError, Writer};
-pub use stats::{Count, Latency, STATS_WORDS, Stage, Stats, StatsWriter};
+pub use stats::{Count, Histogram, Latency, STATS_WORDS, Stage, Stats, StatsWriter};
 pub use words::Words;
 #[cfg(all(test, not(loom)))]
 pub(crate) use words::killed;

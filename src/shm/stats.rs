@@ -133,6 +133,13 @@ impl Stats {
         }
     }
 
+    /// How often a stage took how long.
+    pub fn histogram(&self, stage: Stage) -> Histogram {
+        let mut words = [0; HISTOGRAM_WORDS];
+        words.copy_from_slice(&self.0[stage.start()..][..HISTOGRAM_WORDS]);
+        Histogram(words)
+    }
+
     /// Where a stage's times lie.
     pub fn latency(&self, stage: Stage) -> Latency {
         let words = &self.0[stage.start()..][..HISTOGRAM_WORDS];
@@ -158,6 +165,33 @@ impl Stats {
             p99_ns: percentile(990),
             max_ns,
         }
+    }
+}
+
+/// How often a stage took how long.
+#[derive(Clone, Debug)]
+pub struct Histogram([u64; HISTOGRAM_WORDS]);
+
+impl Histogram {
+    /// Powers of two in nanoseconds, from 4096, and how many times were shorter than each. What took
+    /// longer than the last is only in the [`count`](Self::count).
+    pub fn octaves(&self) -> impl Iterator<Item = (u64, u64)> {
+        // Four buckets to an octave; the last bucket has no end.
+        let octaves = self.0[..BUCKETS - 1].chunks_exact(4).enumerate();
+        octaves.scan(0u64, |sum, (index, counts)| {
+            *sum = counts.iter().fold(*sum, |sum, count| sum.saturating_add(*count));
+            Some((end_ns(4 * index + 3), *sum))
+        })
+    }
+
+    /// How many times there were.
+    pub fn count(&self) -> u64 {
+        self.0[..BUCKETS].iter().fold(0, |sum, count| sum.saturating_add(*count))
+    }
+
+    /// All of them together, nanoseconds.
+    pub fn sum_ns(&self) -> u64 {
+        self.0[SUM]
     }
 }
 
@@ -267,6 +301,13 @@ mod tests {
             assert!((exact..=exact + exact / 4).contains(&got), "{got} for {exact}");
         }
         assert_eq!(read.latency(Stage::Age), Latency::default());
+        let histogram = read.histogram(Stage::Inference);
+        assert_eq!((histogram.count(), histogram.sum_ns()), (100, 5_050_000_000));
+        for (end, shorter) in histogram.octaves() {
+            assert!(end.is_power_of_two());
+            // Times are whole milliseconds, and no power of two of nanoseconds is one.
+            assert_eq!(shorter, (end / 1_000_000).min(100), "{end}");
+        }
     }
 
     #[test]

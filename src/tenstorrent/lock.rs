@@ -77,7 +77,7 @@ impl DeviceLock {
     /// # Errors
     /// [`LockError::Busy`] names the holder.
     pub fn take(dir: &Path, node: u32, timeout: Duration) -> Result<Self, LockError> {
-        let path = dir.join(format!("pi0rt-tenstorrent-{node}.lock"));
+        let path = lock_path(dir, node);
         let io = |doing| {
             let path = path.clone();
             move |why| LockError::Io { path, doing, why }
@@ -106,6 +106,27 @@ impl DeviceLock {
         Ok(Self { file, path })
     }
 
+    /// Who has the lock, without taking it; `None` also when the holder has not given its name yet.
+    ///
+    /// # Errors
+    /// The lock file is there and can't be read.
+    pub fn holder(dir: &Path, node: u32) -> Result<Option<Holder>, LockError> {
+        let path = lock_path(dir, node);
+        let io = |doing, why| LockError::Io { path: path.clone(), doing, why };
+        let mut options = OpenOptions::new();
+        options.read(true).custom_flags(OFlags::NOFOLLOW.bits() as i32);
+        let mut file = match options.open(&path) {
+            Ok(file) => file,
+            Err(missing) if missing.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(why) => return Err(io("open", why)),
+        };
+        match flock(&file, FlockOperation::NonBlockingLockShared) {
+            Ok(()) => Ok(None),
+            Err(Errno::WOULDBLOCK) => Ok(holder(&mut file)),
+            Err(why) => Err(io("look at the lock", why.into())),
+        }
+    }
+
     /// The lock file.
     pub fn path(&self) -> &Path {
         &self.path
@@ -117,6 +138,10 @@ impl Drop for DeviceLock {
         // Closing the file gives the lock up. A name that stays would only be read while locked.
         let _ = self.file.set_len(0);
     }
+}
+
+fn lock_path(dir: &Path, node: u32) -> PathBuf {
+    dir.join(format!("pi0rt-tenstorrent-{node}.lock"))
 }
 
 /// Opens the file, or makes it, for every user. Making it comes second: in a sticky directory Linux

@@ -27,17 +27,17 @@ impl Root {
         Self(path.into())
     }
 
-    fn path(&self, path: impl AsRef<Path>) -> PathBuf {
+    pub(crate) fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         self.0.join(path)
     }
 
     /// The trimmed text of a file, if it can be read.
-    fn text(&self, path: impl AsRef<Path>) -> Option<String> {
+    pub(crate) fn text(&self, path: impl AsRef<Path>) -> Option<String> {
         fs::read_to_string(self.path(path)).ok().map(|text| text.trim().to_string())
     }
 
     /// The name that `etc/passwd` or `etc/group` gives a number.
-    fn named(&self, file: &str, id: u32) -> String {
+    pub(crate) fn named(&self, file: &str, id: u32) -> String {
         let text = self.text(file).unwrap_or_default();
         let entry = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
         let mut names = entry.filter(|e| e.get(2).and_then(|n| n.parse().ok()) == Some(id)).map(|e| e[0]);
@@ -58,6 +58,24 @@ pub struct Expect {
     pub cache: PathBuf,
     /// Whose rights count; `None`: this process's.
     pub user: Option<User>,
+    /// A process that may have the card open: the daemon that serves it.
+    pub served_by: Option<u32>,
+}
+
+impl Expect {
+    /// A card, for a process with this one's environment.
+    pub fn here(node: u32, architecture: Option<Architecture>) -> Self {
+        let path = |name| std::env::var_os(name).map(PathBuf::from);
+        let usual = || path("HOME").unwrap_or_else(|| "/tmp".into()).join(".cache/tt-metal-cache");
+        Self {
+            node,
+            architecture,
+            metal_home: path("TT_METAL_HOME"),
+            cache: path("TT_METAL_CACHE").unwrap_or_else(usual),
+            user: None,
+            served_by: None,
+        }
+    }
 }
 
 /// A user and groups, to ask for somebody else (a service's user).
@@ -67,6 +85,20 @@ pub struct User {
     pub uid: u32,
     /// Groups.
     pub gids: Vec<u32>,
+}
+
+impl User {
+    /// Whether all of these may be done with a file: 4 read, 2 write, 1 execute or search.
+    pub fn may(&self, file: &fs::Metadata, what: u32) -> bool {
+        let shift = if file.uid() == self.uid {
+            6
+        } else if self.gids.contains(&file.gid()) {
+            3
+        } else {
+            0
+        };
+        self.uid == 0 || file.mode() >> shift & what == what
+    }
 }
 
 /// How much a finding matters.
@@ -139,7 +171,7 @@ fn driver(root: &Root, findings: &mut Findings) -> bool {
 }
 
 /// PCI addresses of Tenstorrent's devices.
-fn cards(root: &Root) -> Vec<String> {
+pub(crate) fn cards(root: &Root) -> Vec<String> {
     let mut cards: Vec<String> = fs::read_dir(root.path("sys/bus/pci/devices"))
         .into_iter()
         .flatten()
@@ -197,16 +229,7 @@ fn node(root: &Root, expect: &Expect, findings: &mut Findings) -> bool {
     };
     let allowed = match &expect.user {
         None => access(&path, Access::READ_OK | Access::WRITE_OK).is_ok(),
-        Some(user) => {
-            let shift = if metadata.uid() == user.uid {
-                6
-            } else if user.gids.contains(&metadata.gid()) {
-                3
-            } else {
-                0
-            };
-            user.uid == 0 || metadata.mode() >> shift & 6 == 6
-        }
+        Some(user) => user.may(&metadata, 6),
     };
     if !allowed {
         let (owner, group) =
@@ -282,7 +305,7 @@ fn users(root: &Root, expect: &Expect, findings: &mut Findings) {
         let Some(pid) = name.to_str().and_then(|n| n.parse::<u32>().ok()) else { continue };
         let mut open = fs::read_dir(process.path().join("fd")).into_iter().flatten().flatten();
         let has = open.any(|fd| fs::read_link(fd.path()).is_ok_and(|target| target == node));
-        if has && pid != std::process::id() {
+        if has && pid != std::process::id() && Some(pid) != expect.served_by {
             let command =
                 root.text(format!("proc/{pid}/comm")).unwrap_or_default().escape_debug().to_string();
             let what = format!("{} is open in process {pid} ({command})", node.display());

@@ -1,4 +1,4 @@
-//! The options that say what a model runs on, the same in every command.
+//! The options that say what a model runs on, the same in every command. None has a default here.
 
 use std::path::{Path, PathBuf};
 
@@ -10,32 +10,34 @@ use pi0rt::policy::{DeviceName, DeviceSettings, PolicyOptions, PrecisionName};
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Device")]
 pub struct DeviceArgs {
-    /// What to run on
-    #[arg(long, value_enum, default_value_t = DeviceName::Cpu)]
-    device: DeviceName,
+    /// What to run on [default: cpu]
+    #[arg(long, value_enum)]
+    pub device: Option<DeviceName>,
     /// Precision of products: bf16 by default on the cpu, f32 on the reference
     #[arg(long, value_enum)]
-    precision: Option<PrecisionName>,
+    pub precision: Option<PrecisionName>,
     /// Option of the ttnn device, such as trace=off or language.weights=bfp8; may be repeated
     #[arg(long, value_name = "NAME=VALUE")]
-    ttnn: Vec<String>,
+    pub ttnn: Vec<String>,
     /// Threads of the cpu device [default: one for every core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    threads: Option<u16>,
+    pub threads: Option<u16>,
     /// Directory that keeps prepared weights from one start of the cpu device to the next
     #[arg(long, value_name = "DIR")]
-    weight_cache: Option<PathBuf>,
+    pub weight_cache: Option<PathBuf>,
     /// Denoising steps per chunk [default: the checkpoint's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
-    steps: Option<u16>,
+    pub steps: Option<u16>,
     /// Compute camera frames and prompts again that have not changed since the previous chunk
     #[arg(long)]
-    recompute: bool,
+    pub recompute: bool,
     /// Tokenizer file, tokenizer.json or a SentencePiece model [default: the checkpoint's]
     #[arg(long, value_name = "FILE")]
-    tokenizer: Option<PathBuf>,
+    pub tokenizer: Option<PathBuf>,
 }
 
+// The daemon's program needs what was said and not what it means: its configuration may say more.
+#[allow(dead_code)]
 impl DeviceArgs {
     /// Everything, as a policy takes it.
     ///
@@ -76,12 +78,12 @@ impl DeviceArgs {
 
     /// Whether everything is computed in f32.
     pub fn is_f32(&self) -> bool {
-        self.device == DeviceName::Reference || self.precision == Some(PrecisionName::F32)
+        self.device == Some(DeviceName::Reference) || self.precision == Some(PrecisionName::F32)
     }
 
     fn settings(&self) -> DeviceSettings {
         DeviceSettings {
-            name: self.device,
+            name: self.device.unwrap_or_default(),
             precision: self.precision,
             ttnn: self.ttnn.clone(),
             threads: self.threads,

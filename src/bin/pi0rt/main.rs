@@ -6,7 +6,9 @@ mod coverage;
 mod demo;
 mod device_args;
 mod distance;
+mod doctor;
 mod golden;
+mod health;
 mod infer;
 mod inspect;
 mod pcc;
@@ -46,6 +48,8 @@ enum Command {
     Plan(plan::Args),
     Serve(serve::Args),
     Status(status::Args),
+    Health(health::Args),
+    Doctor(doctor::Args),
     Demo(demo::Args),
     Bench(bench::Args),
 }
@@ -67,6 +71,8 @@ fn main() -> ExitCode {
         Command::Plan(args) => plan::run(&args),
         Command::Serve(args) => serve::run(&args, Inherited::default()).map(|()| ExitCode::SUCCESS),
         Command::Status(args) => status::run(&args),
+        Command::Health(args) => health::run(&args),
+        Command::Doctor(args) => doctor::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
     };

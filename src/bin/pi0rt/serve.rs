@@ -5,9 +5,10 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
-use pi0rt::policy::{DeviceName, PrecisionName};
 use pi0rt::service::config::{Override, Wake};
 use pi0rt::service::{Inherited, Source};
+
+use crate::device_args::DeviceArgs;
 
 /// Serve a PI0 policy to robot controllers
 ///
@@ -61,37 +62,7 @@ pub struct Args {
     #[arg(long, value_name = "S")]
     hang_after_s: Option<u32>,
     #[command(flatten)]
-    device: DeviceFlags,
-}
-
-/// The device options of other commands, here without defaults: the file may have said something.
-#[derive(clap::Args)]
-#[command(next_help_heading = "Device")]
-struct DeviceFlags {
-    /// What to run on [default: cpu]
-    #[arg(long, value_enum)]
-    device: Option<DeviceName>,
-    /// Precision of products: bf16 by default on the cpu, f32 on the reference
-    #[arg(long, value_enum)]
-    precision: Option<PrecisionName>,
-    /// Option of the ttnn device, such as trace=off or language.weights=bfp8; may be repeated
-    #[arg(long, value_name = "NAME=VALUE")]
-    ttnn: Vec<String>,
-    /// Threads of the cpu device [default: one for every core]
-    #[arg(long, value_name = "N")]
-    threads: Option<u32>,
-    /// Directory that keeps prepared weights from one start of the cpu device to the next
-    #[arg(long, value_name = "DIR")]
-    weight_cache: Option<PathBuf>,
-    /// Denoising steps per chunk [default: the checkpoint's]
-    #[arg(long, value_name = "N")]
-    steps: Option<u32>,
-    /// Compute camera frames and prompts again that have not changed since the previous chunk
-    #[arg(long)]
-    recompute: bool,
-    /// Tokenizer file, tokenizer.json or a SentencePiece model [default: the checkpoint's]
-    #[arg(long, value_name = "FILE")]
-    tokenizer: Option<PathBuf>,
+    device: DeviceArgs,
 }
 
 impl Args {
@@ -99,7 +70,9 @@ impl Args {
         fn name(value: &impl ValueEnum) -> Option<String> {
             value.to_possible_value().map(|value| value.get_name().to_owned())
         }
-        let number = |value: Option<u32>| value.map(|number| number.to_string());
+        fn number(value: Option<impl Into<u32>>) -> Option<String> {
+            value.map(|number| number.into().to_string())
+        }
         let flag = |value: bool| value.then(|| "true".to_owned());
         let path = |flag: &str, path: &Option<PathBuf>| match path {
             None => Ok(None),

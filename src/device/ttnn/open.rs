@@ -95,11 +95,7 @@ impl Ttnn {
 
 /// Refuses what would keep the card from opening; warns of the rest.
 fn look(root: PathBuf, options: &TtnnOptions) -> Result<(), String> {
-    let metal_home = std::env::var_os("TT_METAL_HOME").map(PathBuf::from);
-    let home = std::env::var_os("HOME").map_or_else(|| "/tmp".into(), PathBuf::from);
-    let cache = std::env::var_os("TT_METAL_CACHE").map_or(home.join(".cache/tt-metal-cache"), PathBuf::from);
-    let (node, architecture) = (options.device.into(), options.architecture);
-    let expect = Expect { node, architecture, metal_home, cache, user: None };
+    let expect = Expect::here(options.device.into(), options.architecture);
     let mut errors = Vec::new();
     for finding in preflight(&Root::at(root), &expect) {
         match finding.severity {

@@ -30,6 +30,9 @@ impl Server {
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("serve").arg("--checkpoint").arg(checkpoint);
         command.arg("--socket").arg(directory.join("pi0rt.sock")).args(options);
+        if std::env::var_os("PI0RTD_LOG_LEVEL").is_none() {
+            command.env("PI0RTD_LOG_LEVEL", "warn");
+        }
         // In a group of its own: Ctrl-C is for the controller, which then ends the daemon.
         command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
         match command.spawn() {

@@ -1,0 +1,80 @@
+//! The checkpoint, and the tokenizer beside it.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use super::{Findings, Scene};
+use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::policy::Tokenizer;
+use crate::shm::clock::now_ns;
+
+/// Bytes of the files of weights.
+pub(super) fn weights(dir: &Path) -> u64 {
+    files(dir).map(|(_, file)| file.len()).sum()
+}
+
+fn files(dir: &Path) -> impl Iterator<Item = (std::path::PathBuf, std::fs::Metadata)> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    entries
+        .filter(|path| path.extension() == Some("safetensors".as_ref()))
+        .filter_map(|path| std::fs::metadata(&path).ok().map(|file| (path, file)))
+}
+
+pub(super) fn look(scene: &Scene<'_>, findings: &mut Findings<'_>) {
+    let Some(dir) = &scene.config.policy.checkpoint else {
+        let remedy = "say in the configuration which directory to serve: checkpoint = \"DIR\" under [policy]";
+        return findings.error("policy.checkpoint is not set", remedy);
+    };
+    if let Err(error) = Checkpoint::open(dir) {
+        let user = "(try: sudo -u pi0rt pi0rt inspect DIR)";
+        let remedy = match &error {
+            CheckpointError::Io { why, .. } if why.kind() == std::io::ErrorKind::PermissionDenied => {
+                format!("let the daemon's user read it {user}")
+            }
+            CheckpointError::Io { .. } => "put the checkpoint there, or correct policy.checkpoint".into(),
+            CheckpointError::File { .. } | CheckpointError::Entry { .. } => {
+                format!("copy it again, and compare with the original: sha256sum {}/*", dir.display())
+            }
+            _ => format!("serve a PI0 checkpoint; pi0rt inspect {} shows what is in this one", dir.display()),
+        };
+        return findings.error(error.to_string(), remedy);
+    }
+    let Some(report) = scene.report() else { return };
+    let serving = Duration::from_nanos(now_ns().saturating_sub(report.ready_ns));
+    let Some(ready) = SystemTime::now().checked_sub(serving) else { return };
+    for (path, file) in files(dir) {
+        if file.modified().is_ok_and(|changed| changed > ready) {
+            let what = format!(
+                "{} was written {} after the daemon (process {}) had loaded it",
+                path.display(),
+                match file.modified().ok().and_then(|changed| changed.duration_since(ready).ok()) {
+                    Some(after) => format!("{} s", after.as_secs()),
+                    None => "some time".into(),
+                },
+                report.pid
+            );
+            findings.warn(
+                what,
+                "systemctl restart pi0rtd; put a new checkpoint beside the old one, then rename it",
+            );
+        }
+        if file.mode() & 0o002 != 0 {
+            let path = path.display();
+            findings.warn(format!("{path} may be written by every user"), format!("chmod o-w {path}"));
+        }
+    }
+}
+
+pub(super) fn look_at_tokenizer(scene: &Scene<'_>, findings: &mut Findings<'_>) {
+    let policy = &scene.config.policy;
+    let checkpoint = policy.checkpoint.as_deref();
+    let configured = policy.tokenizer.as_deref();
+    // Without either there is no place to look.
+    let Some(dir) = checkpoint.filter(|dir| dir.is_dir()).or(configured) else { return };
+    if let Err(error) = Tokenizer::find(dir, configured) {
+        let remedy = "put PaliGemma's tokenizer.json (or its SentencePiece model) into the checkpoint, or set \
+                      policy.tokenizer to a file the daemon can read";
+        findings.error(error.to_string(), remedy);
+    }
+}

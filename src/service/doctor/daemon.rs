@@ -1,0 +1,101 @@
+//! The daemon: whether there is one, one only, and whether it gets on.
+
+use std::time::{Duration, SystemTime};
+
+use super::{Findings, Scene, socket};
+use crate::daemon::ReportError;
+use crate::service::failure::LastFailure;
+use crate::service::health;
+use crate::shm::clock::now_ns;
+use crate::tenstorrent::preflight::Root;
+
+/// How long a chunk may take if nobody watches it.
+const LONG: u32 = 30;
+
+pub(super) fn look(scene: &Scene<'_>, findings: &mut Findings<'_>) {
+    let running = daemons(&scene.probe.root);
+    if running.len() > 1 {
+        let what = format!("there are several daemons, processes {}", running.join(", "));
+        let remedy = "systemctl status pi0rtd shows the service's; end the others (kill PID): they share cores and \
+                      memory, and one card can't be shared";
+        findings.warn(what, remedy);
+    }
+    match &scene.daemon {
+        Ok(report) => {
+            let long = match scene.config.supervision.hang_after_s.0 {
+                0 => LONG,
+                seconds => seconds,
+            };
+            if let Err(why) = health::judge(report, now_ns(), Duration::from_secs(long.into())) {
+                let remedy = format!(
+                    "cat /proc/{0}/stack and journalctl -u pi0rtd say what it is at; systemctl restart pi0rtd, kill \
+                     -9 {0} if that hangs",
+                    report.pid
+                );
+                findings.error(why, if report.stopping { "wait for its end".into() } else { remedy });
+            }
+        }
+        Err(ReportError::NoDaemon { .. }) if socket::is_listened_on(&scene.probe.root, &scene.socket) => {
+            let what = format!("no daemon runs; the first client of {} starts it", scene.socket.display());
+            findings.note(what, "");
+        }
+        Err(error @ ReportError::NoDaemon { .. }) => {
+            let remedy =
+                "systemctl start pi0rtd (journalctl -u pi0rtd says why one ended), or pi0rtd --config FILE";
+            findings.warn(error.to_string(), remedy);
+        }
+        Err(error @ ReportError::Format { .. }) => {
+            let remedy =
+                "if it is starting, wait; else use the pi0rt of the daemon's version (pi0rt --version)";
+            findings.warn(error.to_string(), remedy);
+        }
+        // Said of the socket already, to a user who may not look at it.
+        Err(ReportError::File { error, .. }) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
+        Err(error) => findings.warn(error.to_string(), "see why it can't be read"),
+    }
+    last_failure(scene, findings);
+}
+
+fn last_failure(scene: &Scene<'_>, findings: &mut Findings<'_>) {
+    let path = &scene.probe.last_failure;
+    match LastFailure::read(path) {
+        Ok(None) => {}
+        Ok(Some(LastFailure { at, pid, reason })) => {
+            let ago = SystemTime::now().duration_since(at).unwrap_or_default().as_secs();
+            let ago = match ago {
+                0..120 => format!("{ago} s"),
+                120..7200 => format!("{} minutes", ago / 60),
+                7200..172_800 => format!("{} hours", ago / 3600),
+                _ => format!("{} days", ago / 86400),
+            };
+            let what = format!("the last failure was {ago} ago, of process {pid}: {reason}");
+            findings.note(
+                what,
+                format!("journalctl -u pi0rtd has more; once it is understood: rm {}", path.display()),
+            );
+        }
+        Err(error) => findings.note(
+            format!("{}: {error}", path.display()),
+            "run pi0rt doctor as root or as the daemon's user to see the last failure",
+        ),
+    }
+}
+
+/// Processes that are daemons: `pi0rtd`, and `pi0rt serve`.
+fn daemons(root: &Root) -> Vec<String> {
+    let processes = std::fs::read_dir(root.path("proc")).into_iter().flatten().flatten();
+    let mut found: Vec<u32> = processes
+        .filter_map(|process| process.file_name().to_str()?.parse().ok())
+        .filter(|pid| {
+            let line = root.text(format!("proc/{pid}/cmdline")).unwrap_or_default();
+            let mut words = line.split('\0');
+            match words.next().and_then(|program| program.rsplit('/').next()) {
+                Some("pi0rtd") => true,
+                Some("pi0rt") => words.next() == Some("serve"),
+                _ => false,
+            }
+        })
+        .collect();
+    found.sort_unstable();
+    found.into_iter().map(|pid| pid.to_string()).collect()
+}

@@ -1,0 +1,33 @@
+//! The processor and its clock: what makes latencies worse than they need be.
+
+use std::collections::BTreeMap;
+
+use super::{Findings, Probe};
+
+/// Clocks that a program reads without a system call.
+const FAST: [&str; 5] =
+    ["tsc", "arch_sys_counter", "riscv_clocksource", "kvm-clock", "hyperv_clocksource_tsc_page"];
+const CLOCK: &str = "sys/devices/system/clocksource/clocksource0/current_clocksource";
+
+pub(super) fn look(probe: &Probe, findings: &mut Findings<'_>) {
+    let cpus = std::fs::read_dir(probe.root.path("sys/devices/system/cpu")).into_iter().flatten().flatten();
+    let mut others = BTreeMap::<String, usize>::new();
+    for cpu in cpus {
+        let governor = probe.root.text(cpu.path().join("cpufreq/scaling_governor"));
+        let name = cpu.file_name();
+        let is_cpu = name.to_str().and_then(|name| name.strip_prefix("cpu")?.parse::<u32>().ok()).is_some();
+        if let Some(governor) = governor.filter(|governor| is_cpu && governor != "performance") {
+            *others.entry(governor).or_default() += 1;
+        }
+    }
+    for (governor, count) in others {
+        let what = format!(
+            "{count} CPUs run under the frequency governor {governor}: chunks take longer after a pause"
+        );
+        findings.note(what, "cpupower frequency-set -g performance");
+    }
+    if let Some(clock) = probe.root.text(CLOCK).filter(|clock| !FAST.contains(&clock.as_str())) {
+        let what = format!("the clock source is {clock} (/{CLOCK}): each look at the clock is a system call");
+        findings.note(what, "boot with tsc=reliable if the machine's TSC is sound (dmesg | grep -i tsc says why it is not used)");
+    }
+}

@@ -1,0 +1,84 @@
+//! The daemon's figures, for as long as it serves: a file, and answers over HTTP.
+
+use std::path::Path;
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use super::config::MetricsSection;
+use super::metrics::{Answer, Server, TextFile, render};
+use crate::daemon::Report;
+use crate::shm::clock::now_ns;
+use crate::tenstorrent::Telemetry;
+use crate::tenstorrent::preflight::Root;
+
+/// What the configuration asks for. It ends when this is dropped.
+pub struct Measuring {
+    _server: Option<Server>,
+    /// Dropped to end the thread.
+    to: Option<Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Measuring {
+    /// # Errors
+    /// An address that can't be listened on, a file of a wrong name.
+    pub fn start(section: &MetricsSection, socket: &Path) -> Result<Measuring, String> {
+        let server = match section.listen {
+            Some(address) => {
+                let socket = socket.to_owned();
+                Some(Server::start(address, move |path| answer(path, &socket))?)
+            }
+            None => None,
+        };
+        let mut measuring = Measuring { _server: server, to: None, thread: None };
+        if let Some(path) = &section.file {
+            let file = TextFile::new(path.clone())?;
+            let (to, from) = channel::<()>();
+            let every = Duration::from_secs(section.every_s.0.into());
+            let socket = socket.to_owned();
+            let write =
+                move || write(file, &socket, || from.recv_timeout(every) == Err(RecvTimeoutError::Timeout));
+            let thread = std::thread::Builder::new().name("metrics file".into()).spawn(write);
+            measuring.thread = Some(thread.map_err(|error| format!("metrics.file: {error}"))?);
+            measuring.to = Some(to);
+        }
+        Ok(measuring)
+    }
+}
+
+impl Drop for Measuring {
+    fn drop(&mut self) {
+        self.to = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn page(socket: &Path) -> Result<String, String> {
+    let report = Report::read(socket).map_err(|error| error.to_string())?;
+    Ok(render(&report, &Telemetry::read_all(&Root::default()), now_ns()))
+}
+
+fn answer(path: &str, socket: &Path) -> Answer {
+    let found = match path {
+        "/metrics" => page(socket),
+        "/healthz" => super::health::check(socket),
+        _ => return Answer::NotFound,
+    };
+    found.map_or_else(Answer::Unavailable, Answer::Page)
+}
+
+/// Writes the file until waiting says that it is over.
+fn write(mut file: TextFile, socket: &Path, wait: impl Fn() -> bool) {
+    loop {
+        match page(socket) {
+            Ok(page) => file.write(&page),
+            Err(error) => log::warn!("metrics.file: {error}"),
+        }
+        if !wait() {
+            return;
+        }
+    }
+}

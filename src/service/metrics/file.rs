@@ -1,0 +1,78 @@
+//! A file for the node exporter's textfile collector.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Writes pages to one file, which goes when this is dropped: figures of a daemon that has ended are none.
+pub struct TextFile {
+    path: PathBuf,
+    /// Said once, not at every write.
+    failing: bool,
+}
+
+impl TextFile {
+    /// At a path whose name ends in `.prom`: the collector reads no other.
+    ///
+    /// # Errors
+    /// Another name.
+    pub fn new(path: PathBuf) -> Result<TextFile, String> {
+        if path.extension() != Some("prom".as_ref()) {
+            return Err(format!("metrics.file {}: expected a name that ends in .prom", path.display()));
+        }
+        Ok(TextFile { path, failing: false })
+    }
+
+    /// Puts a page in the place of the one before, so that nobody reads half of one. That it can't be
+    /// written, on a full disk for example, is logged once and no reason not to serve.
+    pub fn write(&mut self, page: &str) {
+        match self.replace(page) {
+            Ok(()) => self.failing = false,
+            Err(error) => {
+                if !std::mem::replace(&mut self.failing, true) {
+                    log::warn!("{}: {error}", self.path.display());
+                }
+            }
+        }
+    }
+
+    fn replace(&self, page: &str) -> io::Result<()> {
+        let draft = self.path.with_extension("new");
+        std::fs::write(&draft, page)?;
+        std::fs::rename(&draft, &self.path)
+    }
+}
+
+impl Drop for TextFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_is_replaced_whole_and_goes_with_the_daemon() {
+        let directory = std::env::temp_dir().join(format!("pi0rt-metrics-{}", std::process::id()));
+        let path = directory.join("pi0rt.prom");
+        let error = TextFile::new(directory.join("pi0rt.txt")).err().unwrap();
+        assert!(error.ends_with("pi0rt.txt: expected a name that ends in .prom"), "{error}");
+        let mut file = TextFile::new(path.clone()).unwrap();
+        file.write("lost: there is no directory");
+        assert!(file.failing);
+        std::fs::create_dir_all(&directory).unwrap();
+        file.write("one\n");
+        file.write("two\n");
+        assert!(!file.failing);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "two\n");
+        // On a full disk the page there is stays.
+        std::os::unix::fs::symlink("/dev/full", directory.join("pi0rt.new")).unwrap();
+        assert_eq!(file.replace("three\n").unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "two\n");
+        std::fs::remove_file(directory.join("pi0rt.new")).unwrap();
+        drop(file);
+        assert_eq!(std::fs::read_dir(&directory).unwrap().count(), 0);
+        std::fs::remove_dir_all(&directory).unwrap();
+    }
+}

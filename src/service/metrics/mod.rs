@@ -1,0 +1,202 @@
+//! A daemon's figures for a monitoring system: Prometheus' text format, version 0.0.4.
+//!
+//! They come from the statistics page, as `pi0rt status` does: a daemon that hangs is still measured.
+
+mod file;
+mod http;
+
+pub use file::TextFile;
+pub use http::{Answer, Server};
+
+use std::fmt::{Display, Write};
+
+use crate::daemon::Report;
+use crate::shm::{Count, Histogram, Stage};
+use crate::tenstorrent::Telemetry;
+
+/// What an HTTP answer says it is.
+const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+const COUNTERS: [(&str, &str, Count); 9] = [
+    ("observations", "Observations that were taken in.", Count::Submitted),
+    ("chunks", "Chunks that were published.", Count::Published),
+    ("superseded", "Observations that a newer one took the place of.", Count::Superseded),
+    ("stale", "Observations that were too old, or whose deadline had passed.", Count::Stale),
+    ("missed_deadlines", "Observations not answered with a chunk by their deadline.", Count::MissedDeadline),
+    ("bad_observations", "Observations that could not be used.", Count::BadObservation),
+    ("invalid_chunks", "Chunks with values that are not finite.", Count::InvalidChunk),
+    ("device_failures", "Failures of the device.", Count::DeviceLost),
+    ("stalls", "Times a session's heart was late by five beats or more.", Count::Stall),
+];
+
+const HISTOGRAMS: [(&str, &str, Stage); 3] = [
+    ("waiting", "From submission to the beginning of the work.", Stage::Waiting),
+    ("inference", "From the beginning of the work to the chunk.", Stage::Inference),
+    ("age", "From the observation to its chunk.", Stage::Age),
+];
+
+/// A page of metrics.
+struct Page(String);
+
+impl Page {
+    /// A metric's name, meaning and kind.
+    fn head(&mut self, name: &str, help: &str, kind: &str) {
+        let _ = writeln!(self.0, "# HELP pi0rt_{name} {help}\n# TYPE pi0rt_{name} {kind}");
+    }
+
+    /// One value of it, under labels.
+    fn value(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        let _ = write!(self.0, "pi0rt_{name}");
+        for (i, (label, text)) in labels.iter().enumerate() {
+            let text = text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let _ = write!(self.0, "{}{label}=\"{text}\"", if i == 0 { '{' } else { ',' });
+        }
+        let _ = writeln!(self.0, "{} {value}", if labels.is_empty() { "" } else { "}" });
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl Display) {
+        self.head(name, help, "gauge");
+        self.value(name, &[], value);
+    }
+
+    fn histogram(&mut self, name: &str, help: &str, histogram: &Histogram) {
+        let name = format!("{name}_seconds");
+        self.head(&name, help, "histogram");
+        let bucket = format!("{name}_bucket");
+        for (end_ns, count) in histogram.octaves() {
+            self.value(&bucket, &[("le", &seconds(end_ns).to_string())], count);
+        }
+        self.value(&bucket, &[("le", "+Inf")], histogram.count());
+        self.value(&format!("{name}_sum"), &[], seconds(histogram.sum_ns()));
+        self.value(&format!("{name}_count"), &[], histogram.count());
+    }
+
+    fn cards(&mut self, cards: &[Telemetry]) {
+        type Read = fn(&Telemetry) -> Option<f64>;
+        let figures: [(&str, &str, &str, Read); 8] = [
+            ("temperature_celsius", "Temperature of the chip.", "gauge", |card| card.temperature_c),
+            ("temperature_limit_celsius", "Temperature at which it is throttled.", "gauge", |card| {
+                card.temperature_limit_c
+            }),
+            ("power_watts", "Power.", "gauge", |card| card.power_w),
+            ("current_amperes", "Current.", "gauge", |card| card.current_a),
+            ("clock_hertz", "Clock of the Tensix cores.", "gauge", |card| {
+                card.aiclk_mhz.map(|mhz| mhz as f64 * 1e6)
+            }),
+            ("fan_rpm", "Turns of the fan a minute.", "gauge", |card| card.fan_rpm.map(|rpm| rpm as f64)),
+            ("heartbeats_total", "Heartbeats of the firmware.", "counter", |card| {
+                card.heartbeat.map(|beats| beats as f64)
+            }),
+            ("thermal_trips_total", "Shutdowns from heat since power came on.", "counter", |card| {
+                card.thermal_trips.map(|trips| trips as f64)
+            }),
+        ];
+        for (name, help, kind, read) in figures {
+            let name = format!("card_{name}");
+            let values: Vec<_> = cards.iter().filter_map(|card| Some((card, read(card)?))).collect();
+            if !values.is_empty() {
+                self.head(&name, help, kind);
+            }
+            for (card, value) in values {
+                let (node, kind) = (card.node.to_string(), card.card_type.as_deref().unwrap_or_default());
+                self.value(&name, &[("card", &node), ("type", kind)], value);
+            }
+        }
+    }
+}
+
+fn seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
+}
+
+/// What a report and the cards say at a moment of [`now_ns`](crate::shm::clock::now_ns).
+pub fn render(report: &Report, cards: &[Telemetry], now_ns: u64) -> String {
+    let mut page = Page(String::new());
+    let since = |ns: u64| seconds(now_ns.saturating_sub(ns));
+    page.head("info", "What is served, on what, by which version.", "gauge");
+    let info =
+        [("model", &*report.model), ("device", &*report.device), ("version", env!("CARGO_PKG_VERSION"))];
+    page.value("info", &info, 1);
+    page.gauge("uptime_seconds", "Time since the daemon began to serve.", since(report.ready_ns));
+    let busy = if report.busy_since_ns > 0 { since(report.busy_since_ns) } else { 0.0 };
+    page.gauge("busy_seconds", "How long the chunk under way has taken; 0: none is.", busy);
+    page.gauge(
+        "stopping",
+        "Whether the daemon answers what it has and then ends.",
+        u8::from(report.stopping),
+    );
+    page.gauge("clients", "Clients there are.", report.sessions.len());
+    page.gauge("clients_limit", "Most clients at a time.", report.max_clients);
+    page.gauge("shared_memory_bytes", "Shared memory of all clients.", report.memory);
+    page.gauge("shared_memory_limit_bytes", "Most shared memory of all clients.", report.max_memory);
+    for (name, help, count) in COUNTERS {
+        let name = format!("{name}_total");
+        page.head(&name, help, "counter");
+        page.value(&name, &[], report.stats.count(count));
+    }
+    for (name, help, stage) in HISTOGRAMS {
+        page.histogram(name, help, &report.stats.histogram(stage));
+    }
+    page.cards(cards);
+    page.0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::shm::{STATS_WORDS, StatsWriter, Words};
+
+    #[test]
+    fn the_page_says_what_the_report_says() {
+        let (words, _peer) = Words::private(STATS_WORDS);
+        let mut writer = StatsWriter::new(words);
+        for ms in [1, 1, 300] {
+            writer.record(Stage::Inference, ms * 1_000_000);
+            writer.count(Count::Published);
+        }
+        let report = Report {
+            model: "a \"model\"\\".into(),
+            device: "cpu".into(),
+            stats: writer.stats().clone(),
+            ready_ns: 2_000_000_000,
+            ..Report::default()
+        };
+        let card = Telemetry {
+            node: 1,
+            card_type: Some("n150".into()),
+            temperature_c: Some(51.5),
+            ..Telemetry::default()
+        };
+        let page = render(&report, &[card, Telemetry::default()], 5_500_000_000);
+        let version = env!("CARGO_PKG_VERSION");
+        for line in [
+            &format!(r#"pi0rt_info{{model="a \"model\"\\",device="cpu",version="{version}"}} 1"#)[..],
+            "pi0rt_uptime_seconds 3.5",
+            "pi0rt_busy_seconds 0",
+            "# TYPE pi0rt_chunks_total counter",
+            "pi0rt_chunks_total 3",
+            "# TYPE pi0rt_inference_seconds histogram",
+            r#"pi0rt_inference_seconds_bucket{le="0.000524288"} 0"#,
+            r#"pi0rt_inference_seconds_bucket{le="0.001048576"} 2"#,
+            r#"pi0rt_inference_seconds_bucket{le="0.268435456"} 2"#,
+            r#"pi0rt_inference_seconds_bucket{le="0.536870912"} 3"#,
+            r#"pi0rt_inference_seconds_bucket{le="+Inf"} 3"#,
+            "pi0rt_inference_seconds_sum 0.302",
+            "pi0rt_inference_seconds_count 3",
+            "pi0rt_age_seconds_count 0",
+            r#"pi0rt_card_temperature_celsius{card="1",type="n150"} 51.5"#,
+        ] {
+            assert!(page.lines().any(|shown| shown == line), "{line}\n{page}");
+        }
+        assert_eq!(page.matches("card_temperature_celsius{").count(), 1);
+        assert!(!page.contains("card_power"));
+        // Every value belongs to what was said right before it.
+        let mut family = "";
+        for line in page.lines() {
+            match line.strip_prefix("# HELP ").or(line.strip_prefix("# TYPE ")) {
+                Some(rest) => family = rest.split(' ').next().unwrap(),
+                None => assert!(line.starts_with(family), "{line}"),
+            }
+        }
+    }
+}
