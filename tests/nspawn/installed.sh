@@ -60,5 +60,4 @@ outsider() {
     grep -q 'Permission denied' <<<"$said"
 }
 check "one outside the group is refused" outsider
-# Somebody else opens the socket for it, and it still is what it is.
-check "pi0rt status works in the group" as arm pi0rt status
+check "pi0rt status, health and doctor work in the group" as arm sh -c 'pi0rt status && pi0rt health && pi0rt doctor'

@@ -73,6 +73,39 @@ check "started with the error it fails once, and says where" wrong_start
 set_key max_clients 16
 within systemctl reset-failed pi0rtd
 
+step "What the unit allows"
+realtime() {
+    set_key realtime_priority 50
+    set_key lock_memory true
+    within systemctl restart pi0rtd
+    local threads
+    threads=$(within ps -L -o cls=,rtprio=,comm= -p "$(pid)")
+    echo "$threads"
+    grep -q 'FF *50 inference' <<<"$threads" && grep -q 'FF *51 pi0rtd' <<<"$threads"
+    within awk '/^VmLck/ { print; exit !($2 > 0) }' "/proc/$(pid)/status"
+}
+check "SCHED_FIFO and locked memory, without a capability" realtime
+set_key realtime_priority 0
+set_key lock_memory false
+metrics() {
+    local page
+    within install -D -m 644 -t /run/systemd/system/pi0rtd.service.d /usr/share/doc/pi0rtd/examples/metrics.conf
+    within install -d -m 2775 -g pi0rt /var/lib/prometheus/node-exporter
+    set_key listen '"127.0.0.1:9464"'
+    set_key file '"/var/lib/prometheus/node-exporter/pi0rt.prom"'
+    set_key every_s 1
+    within systemctl daemon-reload
+    within systemctl restart pi0rtd
+    as guest bash -c 'exec 3<>/dev/tcp/127.0.0.1/9464; printf "GET /metrics HTTP/1.1\r\nHost: test\r\n\r\n" >&3; cat <&3' | grep '^pi0rt_'
+    sleep 2
+    as guest grep -q '^pi0rt_' /var/lib/prometheus/node-exporter/pi0rt.prom
+}
+check "metrics, with metrics.conf: over loopback and in a file that all can read" metrics
+within sed -i 's/^\(listen\|file\|every_s\) =/#&/' /etc/pi0rt/pi0rtd.toml
+within rm -r /run/systemd/system/pi0rtd.service.d /var/lib/prometheus
+within systemctl daemon-reload
+within systemctl stop pi0rtd
+
 step "Stopped"
 # Long enough to be met in the middle.
 set_key steps 1000
