@@ -83,7 +83,7 @@ impl Clock {
     fn reckon(&mut self, ticks: u64) -> Option<u64> {
         // A counter that was set back counts as one that ran on for long.
         let passed = ticks.wrapping_sub(self.anchor.0);
-        (passed < self.span).then(|| self.say(self.anchor.1 + (passed * self.rate >> SHIFT)))
+        (passed < self.span).then(|| self.say(self.anchor.1 + ((passed * self.rate) >> SHIFT)))
     }
 
     #[inline]
@@ -126,9 +126,7 @@ impl Clock {
             self.rate = if known { (rate * (1u64 << SHIFT) as f64) as u64 } else { 0 };
             self.origin = Some(self.anchor);
         }
-        if self.rate > 0 {
-            self.span = (TRUST_NS << SHIFT) / self.rate;
-        }
+        self.span = (TRUST_NS << SHIFT).checked_div(self.rate).unwrap_or(0);
     }
 }
 
