@@ -7,7 +7,8 @@ use super::error::ClientError;
 use crate::control::Status;
 use crate::shm::sync::Ordering;
 use crate::shm::{
-    Bell, Camera, Completion, Consumer, Layout, MAX_CAMERAS, Producer, RingError, Segment, Submission, Words,
+    Bell, Camera, Completion, Consumer, Layout, Listener, MAX_CAMERAS, Producer, RingError, Segment,
+    Submission, Words,
 };
 
 /// What goes with an acquired slot when it is submitted.
@@ -55,7 +56,7 @@ pub(super) struct Exchange {
     /// Completions that were met while another one was waited for.
     aside: VecDeque<Completion>,
     heads: Words,
-    want_event: Words,
+    listener: Listener,
     pub event_mode: bool,
     observation: Arc<Segment>,
     layout: Layout,
@@ -91,7 +92,7 @@ impl Exchange {
             outstanding: 0,
             aside: VecDeque::with_capacity(geometry.entries as usize),
             heads: Layout::words(observation, heads)?,
-            want_event: Layout::words(control, layout.want_event)?,
+            listener: Listener::new(Layout::words(control, layout.want_event)?),
             event_mode: false,
             observation: observation.clone(),
             layout,
@@ -103,8 +104,6 @@ impl Exchange {
     pub fn acquire(&mut self) -> Result<u32, ClientError> {
         let slot = self.slots.iter().position(|slot| *slot == Slot::Free).ok_or(ClientError::Busy)?;
         self.slots[slot] = Slot::Acquired;
-        // Written to by `push`, read by the daemon last time.
-        self.heads.prefetch_for_write(self.head(slot as u32));
         Ok(slot as u32)
     }
 
@@ -151,6 +150,7 @@ impl Exchange {
     /// Whether an observation can be submitted as it is.
     #[inline]
     pub fn check(&self, observation: &Observation) -> Result<(), ClientError> {
+        self.submissions.prefetch();
         self.check_acquired(observation.slot)?;
         let geometry = &self.layout.geometry;
         let cameras = geometry.cameras as usize;
@@ -180,7 +180,12 @@ impl Exchange {
         let slot = observation.slot;
         let head = self.head(slot);
         for (index, camera) in observation.cameras[..geometry.cameras as usize].iter().enumerate() {
-            self.heads.write(head + index * 2, &camera.to_words());
+            for (i, word) in (head + index * 2..).zip(camera.to_words()) {
+                // Mostly as last time: the line then stays where the daemon has it too.
+                if self.heads.load(i, Ordering::Relaxed) != word {
+                    self.heads.store(i, word, Ordering::Relaxed);
+                }
+            }
         }
         let ticket = self.next_ticket;
         let submission = Submission {
@@ -252,9 +257,16 @@ impl Exchange {
         self.slots.iter().any(|slot| slot.ticket() == Some(ticket))
     }
 
-    /// Asks to be woken by messages on the socket, or not.
-    pub fn want_events(&self, wanted: bool) {
-        self.want_event.store(0, wanted.into(), Ordering::Relaxed);
+    /// Asks to be woken by messages on the socket. Before going to sleep, look for completions.
+    pub fn listen(&self) {
+        self.listener.listen();
+    }
+
+    /// Nobody sleeps any more, unless in an event loop.
+    pub fn awake(&self) {
+        if !self.event_mode {
+            self.listener.ignore();
+        }
     }
 
     /// Takes the place of an exchange whose daemon is gone: tickets go on, answers that have come

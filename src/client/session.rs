@@ -11,8 +11,8 @@ use super::player::{self, ActionInfo};
 use crate::control::{
     MAX_TEXT, PolicyDescription, Received, Reply, Request, Welcome, is_event, receive, send,
 };
-use crate::shm::clock::now_ns;
-use crate::shm::sync::{Ordering, fence, spin_hint};
+use crate::shm::clock::{Clock, now_ns};
+use crate::shm::sync::spin_hint;
 use crate::shm::{
     Bell, ChunkHeader, Completion, LatestReader, Layout, LayoutError, Life, Pulse, ReadError, Stats, Words,
 };
@@ -28,6 +28,7 @@ const NAP_NS: u64 = 50_000_000;
 pub struct Client {
     // First: what the fast path touches lies together.
     exchange: Option<Exchange>,
+    clock: Clock,
     pulse: Pulse,
     latest: LatestReader,
     chunk: ChunkHeader,
@@ -78,6 +79,7 @@ impl Client {
         };
         Ok(Client {
             exchange,
+            clock: Clock::new(),
             pulse: Pulse::new(words(layout.liveness)?, or(options.gone_after_ns, GONE_AFTER_NS)),
             latest: LatestReader::new(
                 words(layout.latest)?,
@@ -240,7 +242,7 @@ impl Client {
     #[inline]
     pub fn submit(&mut self, observation: &Observation) -> Result<u64, ClientError> {
         self.writes("an observation")?.check(observation)?;
-        let now = now_ns();
+        let now = self.clock.now();
         self.check_life(now)?;
         self.writes("an observation")?.push(observation, now)
     }
@@ -296,7 +298,8 @@ impl Client {
         let life = self.pulse.feel_often();
         self.alive(life)?;
         if let Some(since) = due_since.filter(|_| self.options.stale_after_ns > 0) {
-            self.in_time(now_ns().saturating_sub(since))?;
+            let now = self.clock.now();
+            self.in_time(now.saturating_sub(since))?;
         }
         Err(ClientError::Empty)
     }
@@ -321,15 +324,13 @@ impl Client {
             let now = now_ns();
             let sleepy = now - start >= SPIN_NS;
             if sleepy {
-                self.writes("a completion")?.want_events(true);
-                // Either the daemon sees the flag, or the look at the ring sees the completion.
-                fence(Ordering::SeqCst);
+                self.writes("a completion")?.listen();
             }
             match self.next_completion() {
                 Ok(completion) if ticket.is_none_or(|ticket| completion.ticket == ticket) => {
                     let exchange = self.writes("a completion")?;
                     exchange.settle();
-                    exchange.want_events(exchange.event_mode);
+                    exchange.awake();
                     return Ok(completion);
                 }
                 Ok(other) => {
@@ -341,8 +342,7 @@ impl Client {
                 Err(error) => return Err(error),
             }
             if now >= deadline {
-                let exchange = self.writes("a completion")?;
-                exchange.want_events(exchange.event_mode);
+                self.writes("a completion")?.awake();
                 return Err(ClientError::Timeout { ns: timeout_ns });
             }
             if sleepy {
@@ -383,8 +383,7 @@ impl Client {
     pub fn fd(&mut self) -> BorrowedFd<'_> {
         if let Some(exchange) = &mut self.exchange {
             exchange.event_mode = true;
-            exchange.want_events(true);
-            fence(Ordering::SeqCst);
+            exchange.listen();
         }
         self.socket.as_fd()
     }
@@ -419,7 +418,7 @@ impl Client {
     #[inline]
     #[allow(clippy::type_complexity)]
     pub fn chunk_latest(&mut self) -> Result<(ChunkHeader, &[f32], Result<(), ClientError>), ClientError> {
-        let now = now_ns();
+        let now = self.clock.now();
         let life = self.check_life(now);
         match self.refresh() {
             Ok(()) => Ok((self.chunk, &self.actions, life.and_then(|()| self.fresh(now)))),
@@ -443,7 +442,8 @@ impl Client {
             return Err(ClientError::ActionLength { got: action.len(), expected });
         }
         let (rate_hz, interpolation) = (self.rate_hz, self.options.interpolation);
-        let life = self.check_life(now_ns());
+        let now = self.clock.now();
+        let life = self.check_life(now);
         if let Err(error) = self.refresh() {
             return Err(life.err().unwrap_or(error));
         }

@@ -13,7 +13,7 @@ use super::lane::{Buffers, LaneError};
 use super::table::{Job, Locked, Prompts, Session, Shared, Table};
 use super::{DaemonError, Wake};
 use crate::control::{Refusal, Reply, Status};
-use crate::shm::clock::now_ns;
+use crate::shm::clock::{Clock, now_ns};
 use crate::shm::sync::spin_hint;
 
 /// Prompts a session may register.
@@ -76,6 +76,7 @@ pub(super) struct Inference<E: Engine> {
     shared: Arc<Shared<E::Prompt>>,
     bells: Arc<Bells>,
     wake: Wake,
+    clock: Clock,
     buffers: Buffers,
     actions: Vec<f32>,
     cameras: usize,
@@ -91,6 +92,7 @@ impl<E: Engine> Inference<E> {
             shared,
             bells,
             wake,
+            clock: Clock::new(),
             buffers: Buffers::default(),
         }
     }
@@ -145,6 +147,7 @@ impl<E: Engine> Inference<E> {
             let mut table = shared.lock_politely();
             table.busy = false;
             table.busy_since_ns = 0;
+            let times = [begun.started_ns, self.clock.now()];
             let status = match &result {
                 Ok(Ok(())) => Ok(&self.actions[..]),
                 Ok(Err(error)) => Err(report(begun.session, error)),
@@ -152,7 +155,7 @@ impl<E: Engine> Inference<E> {
             };
             // The client may have left meanwhile.
             if let Some(session) = table.session(begun.session) {
-                let result = session.lane.finish(begun.started_ns, status);
+                let result = session.lane.finish(times, status);
                 session.heed(result);
             }
             if let Err(EngineError::Lost(why)) = result.map_err(|panic| failure(&*panic))? {
@@ -172,7 +175,7 @@ impl<E: Engine> Inference<E> {
             let max_age_ns = table.max_age_ns;
             let session = table.next()?;
             let submission = session.lane.begin()?;
-            let started_ns = now_ns();
+            let started_ns = self.clock.now();
             let age_ns = started_ns.saturating_sub(submission.observed_ns);
             let late = submission.deadline_ns != 0 && started_ns >= submission.deadline_ns;
             let checked = if late || (max_age_ns > 0 && age_ns > max_age_ns) {
@@ -189,7 +192,7 @@ impl<E: Engine> Inference<E> {
                     return Some(Begun { session: session.id, seed: submission.seed, prompt, started_ns });
                 }
                 Err(status) => {
-                    let result = session.lane.finish(started_ns, Err(status));
+                    let result = session.lane.finish([started_ns, self.clock.now()], Err(status));
                     session.heed(result);
                 }
             }
@@ -204,12 +207,7 @@ impl<E: Engine> Inference<E> {
             prompt: &*begun.prompt,
             seed: begun.seed,
         };
-        self.engine.infer(&observation, &mut self.actions)?;
-        if all_finite(&self.actions) {
-            return Ok(());
-        }
-        let index = self.actions.iter().position(|value| !value.is_finite()).unwrap_or(0);
-        Err(EngineError::InvalidChunk(format!("value {index} is {}", self.actions[index])))
+        self.engine.infer(&observation, &mut self.actions)
     }
 
     fn job(&mut self, id: u64, job: Job) {
@@ -254,13 +252,16 @@ impl<E: Engine> Inference<E> {
             Wake::Sleep => 0,
         };
         let start = now_ns();
-        while limit_ns > 0 && now_ns() - start < limit_ns {
-            for _ in 0..64 {
+        while limit_ns == u64::MAX || now_ns() - start < limit_ns {
+            for spin in 0..64 {
                 if self.shared.is_wanted() {
                     return None;
                 }
                 if table.has_work() {
                     return Some(table);
+                }
+                if spin % 16 == 8 {
+                    table.sessions.iter().for_each(|session| session.lane.foresee());
                 }
                 spin_hint();
             }
@@ -285,30 +286,6 @@ impl<E: Engine> Inference<E> {
             session.lane.sleeper.awake();
         }
     }
-}
-
-/// Whether every value is finite.
-fn all_finite(values: &[f32]) -> bool {
-    #[cfg(x86)]
-    if is_x86_feature_detected!("avx2") {
-        // SAFETY: the processor has the instructions.
-        return unsafe { all_finite_avx2(values) };
-    }
-    no_carry(values)
-}
-
-#[cfg(x86)]
-#[target_feature(enable = "avx2")]
-fn all_finite_avx2(values: &[f32]) -> bool {
-    no_carry(values)
-}
-
-/// Exponents of all ones, and no others, carry into the sign. No way out of the loop, so that it is
-/// done in vector lanes.
-#[inline(always)]
-fn no_carry(values: &[f32]) -> bool {
-    const EXPONENT: u32 = 0x7f80_0000;
-    values.iter().fold(0, |carry, value| carry | ((value.to_bits() & EXPONENT) + (1 << 23))) >> 31 == 0
 }
 
 fn next_job<P>(table: &mut Table<P>) -> Option<(u64, Job)> {
@@ -368,21 +345,4 @@ fn failure(panic: &(dyn std::any::Any + Send)) -> DaemonError {
     let text = panic.downcast_ref::<&str>().copied();
     let text = text.or(panic.downcast_ref::<String>().map(String::as_str));
     DaemonError::Inference(text.unwrap_or("unknown panic").to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::all_finite;
-
-    #[test]
-    fn one_value_that_is_not_finite_is_found_wherever_it_is() {
-        for other in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
-            for index in 0..70 {
-                let mut values = [f32::MAX, f32::MIN, 0.0, -0.0, 1e-40, -1.5, 3e38].repeat(10);
-                assert!(all_finite(&values));
-                values[index] = other;
-                assert!(!all_finite(&values), "{other} at {index}");
-            }
-        }
-    }
 }

@@ -10,10 +10,9 @@ use super::owed::Owed;
 use crate::control::{Status, WELCOME_FDS};
 use crate::policy::{Frame, PixelFormat};
 use crate::shm::clock::now_ns;
-use crate::shm::sync::{Ordering, fence};
 use crate::shm::{
     Camera, ChunkHeader, Completion, Consumer, Count, Geometry, Heart, LatestWriter, Layout, LayoutError,
-    MAX_CAMERAS, PixelLayout, Producer, Region, RingError, Segment, SegmentError, Sleeper, Stage,
+    MAX_CAMERAS, Notifier, PixelLayout, Producer, Region, RingError, Segment, SegmentError, Sleeper, Stage,
     StatsWriter, Submission, Words, Writer, copy_out, prefetch,
 };
 
@@ -77,7 +76,7 @@ pub(super) struct Lane {
     pub sleeper: Sleeper,
     pub heart: Heart,
     latest: LatestWriter,
-    want_event: Words,
+    notifier: Notifier,
     heads: Words,
     pub stats: StatsWriter,
     segments: [Arc<Segment>; 3],
@@ -88,6 +87,8 @@ pub(super) struct Lane {
     /// What the engine works on, until it is answered, and its number.
     in_flight: Option<(u64, Submission)>,
     owed: Owed,
+    /// The slot of the last answer.
+    freed: u32,
     /// When an observation was answered last; 0: none was.
     pub answered_ns: u64,
 }
@@ -166,7 +167,7 @@ impl Lane {
                 geometry.values(),
             ),
             owed: Owed::new(kept.then(|| words(&results, layout.notes()))),
-            want_event: words(&control, layout.want_event),
+            notifier: Notifier::new(words(&control, layout.want_event)),
             heads: words(&observation, heads),
             stats: StatsWriter::resume(words(&results, layout.stats)),
             segments: [control, observation, results],
@@ -174,6 +175,7 @@ impl Lane {
             pending: None,
             pending_number: 0,
             in_flight: None,
+            freed: 0,
             answered_ns: 0,
         })
     }
@@ -218,7 +220,7 @@ impl Lane {
             }
             let Some(words) = self.submissions.peek() else { break };
             let submission = Submission::from_words(&words);
-            self.prefetch(&submission);
+            self.prefetch(submission.slot);
             let number = self.submissions.taken();
             // In this order: a daemon that ends in between leaves nothing to be answered twice.
             events |= self.answer_pending(Status::Superseded)?;
@@ -233,12 +235,12 @@ impl Lane {
 
     /// Asks for what the copy of an observation begins with: all of it at once, and before the copy
     /// needs to know what is there.
-    fn prefetch(&self, submission: &Submission) {
+    fn prefetch(&self, number: u32) {
         let Layout { geometry, slot, state, frame, .. } = self.layout;
-        if submission.slot >= geometry.slots {
+        if number >= geometry.slots {
             return;
         }
-        let slot = submission.slot as usize * slot.len as usize;
+        let slot = number as usize * slot.len as usize;
         let observation = self.segments[1].as_ptr();
         let fetch =
             |offset: u32, len: u32| prefetch(observation.wrapping_add(slot + offset as usize), len as usize);
@@ -247,6 +249,13 @@ impl Lane {
         for camera in 0..geometry.cameras {
             fetch(frame.offset + camera * frame.len, geometry.frame_bytes.min(PREFETCH));
         }
+    }
+
+    /// Asks for what the next observation's copy will probably begin with: the slot that became free
+    /// last, which the client may have written to already.
+    #[inline]
+    pub fn foresee(&self) {
+        self.prefetch(self.freed);
     }
 
     /// Takes the pending submission to work on it.
@@ -266,12 +275,16 @@ impl Lane {
     ///
     /// # Errors
     /// A client that corrupted its ring.
-    pub fn finish(&mut self, started_ns: u64, result: Result<&[f32], Status>) -> Result<Events, RingError> {
+    pub fn finish(
+        &mut self,
+        [started_ns, finished_ns]: [u64; 2],
+        result: Result<&[f32], Status>,
+    ) -> Result<Events, RingError> {
         let Some((number, submission)) = self.in_flight.take() else {
             // The control thread has: see `lose`.
             return Ok(Events(false));
         };
-        let finished_ns = now_ns();
+        self.completions.prefetch();
         let (status, chunk) = match result {
             Ok(actions) => {
                 let header = ChunkHeader {
@@ -284,7 +297,13 @@ impl Lane {
                     horizon: self.layout.geometry.horizon,
                     action_dim: self.layout.geometry.action_dim,
                 };
-                (Status::Ok, self.latest.publish(header, actions))
+                match self.latest.publish(header, actions) {
+                    Some(chunk) => (Status::Ok, chunk),
+                    None => {
+                        log::warn!("ticket {}: its chunk has values that are not finite", submission.ticket);
+                        (Status::InvalidChunk, 0)
+                    }
+                }
             }
             Err(status) => (status, 0),
         };
@@ -314,12 +333,11 @@ impl Lane {
         self.completions.push(&completion.to_words())?;
         self.owed.answered(number);
         self.answered_ns = finished_ns;
+        self.freed = submission.slot;
         if status == Status::Ok {
             self.record(&completion);
         }
-        // Either the client sees the completion after it has set the flag, or we see the flag.
-        fence(Ordering::SeqCst);
-        Ok(Events(self.want_event.load(0, Ordering::Relaxed) != 0))
+        Ok(Events(self.notifier.is_wanted()))
     }
 
     /// Counts an answer.

@@ -153,7 +153,7 @@ mod tests {
 
     fn finish(lane: &mut Lane) {
         if lane.begin().is_some() {
-            let _ = lane.finish(1, Ok(&[0.0; 4])).unwrap();
+            let _ = lane.finish([1, 2], Ok(&[0.0; 4])).unwrap();
         }
     }
 
@@ -166,7 +166,7 @@ mod tests {
         let _ = lane.drain().unwrap();
         client.submit(5);
         let _ = lane.drain().unwrap();
-        let _ = lane.finish(1, Ok(&[0.0; 4])).unwrap();
+        let _ = lane.finish([1, 2], Ok(&[0.0; 4])).unwrap();
         finish(lane);
         client.submit(6);
         let _ = lane.drain().unwrap();

@@ -18,15 +18,62 @@ pub unsafe fn copy_out(from: *const u8, into: *mut u8, len: usize) {
     }
 }
 
-/// Copies `len` bytes from private memory to shared memory. A peer that reads at the same time gets
-/// some mixture: what comes before and after has to tell it so.
+/// Copies whole lines of values from private memory to shared memory, and says whether all are finite. A
+/// peer that reads at the same time gets some mixture: what comes before and after has to tell it so.
 ///
 /// # Safety
-/// As [`copy_out`]; `into` must be mapped writable.
+/// `into` must be mapped writable for as many bytes as `from` has, and not overlap it.
 #[inline]
-pub unsafe fn copy_in(from: *const u8, into: *mut u8, len: usize) {
-    // SAFETY: the caller's promise. Neither side's accesses are known to the compiler.
-    unsafe { copy_out(from, into, len) };
+pub unsafe fn copy_in_finite(from: &[f32], into: *mut u8) -> bool {
+    assert!(from.len().is_multiple_of(LINE / 4));
+    // SAFETY: the caller's promise; the processor has the instructions.
+    unsafe {
+        #[cfg(x86)]
+        if is_x86_feature_detected!("avx2") {
+            return copy_in_finite_avx2(from, into);
+        }
+        copy_lines(from.as_ptr().cast(), into, from.len() / (LINE / 4));
+    }
+    // No way out of the loop, so that it is done in vector lanes.
+    from.iter().fold(0, |carry, value| carry | ((value.to_bits() & EXPONENT) + CARRY)) >> 31 == 0
+}
+
+/// Exponents of all ones, and no others, [`CARRY`] into the sign.
+const EXPONENT: u32 = 0x7f80_0000;
+const CARRY: u32 = 1 << 23;
+
+/// As [`copy_in_finite`].
+///
+/// # Safety
+/// As [`copy_in_finite`].
+#[cfg(x86)]
+#[target_feature(enable = "avx2")]
+unsafe fn copy_in_finite_avx2(from: &[f32], into: *mut u8) -> bool {
+    use std::arch::x86_64::*;
+    let (exponent, one) = (_mm256_set1_epi32(EXPONENT as i32), _mm256_set1_epi32(CARRY as i32));
+    let mut carry = [_mm256_setzero_si256(); 2];
+    for (i, line) in from.chunks_exact(LINE / 4).enumerate() {
+        // SAFETY: a line of values, private memory.
+        let halves = unsafe {
+            let line = line.as_ptr().cast::<__m256i>();
+            [_mm256_loadu_si256(line), _mm256_loadu_si256(line.add(1))]
+        };
+        // SAFETY: the caller's promise. The compiler never sees the stores.
+        unsafe {
+            std::arch::asm!(
+                "vmovdqu [{into}], {a}",
+                "vmovdqu [{into} + 32], {b}",
+                into = in(reg) into.add(i * LINE),
+                a = in(ymm_reg) halves[0],
+                b = in(ymm_reg) halves[1],
+                options(nostack, preserves_flags)
+            );
+        }
+        for (carry, half) in carry.iter_mut().zip(halves) {
+            *carry = _mm256_or_si256(*carry, _mm256_add_epi32(_mm256_and_si256(half, exponent), one));
+        }
+    }
+    _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_or_si256(carry[0], carry[1]))) == 0
 }
 
 /// Asks for `len` bytes that will be read soon. Any address will do: nothing is read.
@@ -175,7 +222,7 @@ unsafe fn copy_lines(from: *const u8, into: *mut u8, lines: usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::{copy_in, copy_out};
+    use super::{copy_in_finite, copy_out};
 
     #[test]
     #[cfg(x86)]
@@ -191,6 +238,27 @@ mod tests {
     }
 
     #[test]
+    fn one_value_that_is_not_finite_is_found_wherever_it_is() {
+        let good = [f32::MAX, f32::MIN, 0.0, -0.0, 1e-40, -1.5, 3e38, 1.0].repeat(10);
+        let copied = |values: &[f32]| {
+            let mut into = vec![7.0f32; values.len() + 1];
+            // SAFETY: the vector is long enough.
+            let finite = unsafe { copy_in_finite(values, into.as_mut_ptr().cast()) };
+            let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+            assert_eq!((bits(&into[..values.len()]), into[values.len()]), (bits(values), 7.0));
+            finite
+        };
+        assert!(copied(&good) && copied(&[]));
+        for other in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            for index in 0..good.len() {
+                let mut values = good.clone();
+                values[index] = other;
+                assert!(!copied(&values), "{other} at {index}");
+            }
+        }
+    }
+
+    #[test]
     fn copies_every_length_and_alignment() {
         let from: Vec<u8> = (0..=255).collect();
         for start in 0..9 {
@@ -198,11 +266,6 @@ mod tests {
                 let mut into = vec![0xee; len + 1];
                 // SAFETY: both vectors are long enough.
                 unsafe { copy_out(from.as_ptr().add(start), into.as_mut_ptr(), len) };
-                assert_eq!(into[..len], from[start..start + len]);
-                assert_eq!(into[len], 0xee);
-                into.fill(0xee);
-                // SAFETY: as above.
-                unsafe { copy_in(from.as_ptr().add(start), into.as_mut_ptr(), len) };
                 assert_eq!(into[..len], from[start..start + len]);
                 assert_eq!(into[len], 0xee);
             }

@@ -1,8 +1,10 @@
-//! Waking a daemon that sleeps, by a system call only when it does.
+//! Waking a peer that sleeps, by a system call only when it does.
 //!
 //! The daemon says that it is going to sleep (NEED_WAKEUP), then looks once more for work; the
 //! client hands over work, then looks whether the daemon sleeps. A full fence on either side
-//! between the store and the load means that at least one of them sees the other.
+//! between the store and the load means that at least one of them sees the other. The same the other
+//! way about: the client says that it wants events, then looks once more for a completion; the daemon
+//! writes the completion, then looks whether the client wants to be told.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -75,6 +77,51 @@ impl Bell {
         // A full counter has woken the daemon already.
         let _ = rustix::io::write(&self.eventfd, &1u64.to_ne_bytes());
         true
+    }
+}
+
+/// The client's wish to be told of completions by a message on the socket.
+pub struct Listener {
+    want_event: Words,
+}
+
+impl Listener {
+    /// `want_event` is a word that only the client may write.
+    pub fn new(want_event: Words) -> Listener {
+        Listener { want_event }
+    }
+
+    /// Asks for events. A completion that was written before this returns is seen by a look at the
+    /// ring afterwards; for a later one there is a message.
+    #[inline]
+    pub fn listen(&self) {
+        self.want_event.store(0, 1, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+    }
+
+    /// Asks for no more events.
+    #[inline]
+    pub fn ignore(&self) {
+        self.want_event.store(0, 0, Ordering::Relaxed);
+    }
+}
+
+/// The daemon's end of that wish.
+pub struct Notifier {
+    want_event: Words,
+}
+
+impl Notifier {
+    /// Over the client's word.
+    pub fn new(want_event: Words) -> Notifier {
+        Notifier { want_event }
+    }
+
+    /// To be asked after a completion was written: whether a message has to be sent.
+    #[inline]
+    pub fn is_wanted(&self) -> bool {
+        fence(Ordering::SeqCst);
+        self.want_event.load(0, Ordering::Relaxed) != 0
     }
 }
 

@@ -101,8 +101,9 @@ impl LatestWriter {
         writer
     }
 
-    /// Publishes a chunk and returns its number. `header.chunk` is set here.
-    pub fn publish(&mut self, header: ChunkHeader, actions: &[f32]) -> u64 {
+    /// Publishes a chunk and returns its number, or None for one with a value that is not finite.
+    /// `header.chunk` is set here.
+    pub fn publish(&mut self, header: ChunkHeader, actions: &[f32]) -> Option<u64> {
         assert_eq!(actions.len(), self.values);
         let chunk = self.published + 1;
         let base = self.begin(chunk);
@@ -116,11 +117,14 @@ impl LatestWriter {
             u64::from(header.horizon) | u64::from(header.action_dim) << 32,
         ];
         self.slots.write(base + 1, &words);
-        self.slots.write_f32(base + HEADER_WORDS, actions);
+        // In one pass. The slot stays one that is being written: the next chunk will be.
+        if !self.slots.write_finite(base + HEADER_WORDS, actions) {
+            return None;
+        }
         self.slots.store(base, chunk * 2, Ordering::Release);
         self.published = chunk;
         self.latest.store(0, chunk, Ordering::Release);
-        chunk
+        Some(chunk)
     }
 
     /// From now on there is no chunk, until the next one is published.
@@ -217,7 +221,7 @@ mod tests {
         let mut actions = [0.0; VALUES];
         assert_eq!(reader.read(&mut actions), Err(ReadError::Empty));
         for n in 1..10u64 {
-            let number = writer.publish(header(n + 100), &[n as f32; VALUES]);
+            let number = writer.publish(header(n + 100), &[n as f32; VALUES]).unwrap();
             let got = reader.read(&mut actions).unwrap();
             assert_eq!((got.ticket, got.chunk, number), (n + 100, n, n));
             assert_eq!(actions, [n as f32; VALUES]);
@@ -227,7 +231,7 @@ mod tests {
     #[test]
     fn a_writer_that_died_in_the_middle_leaves_the_previous_chunk() {
         let (mut writer, reader) = pair();
-        writer.publish(header(1), &[1.0; VALUES]);
+        writer.publish(header(1), &[1.0; VALUES]).unwrap();
         let base = writer.begin(2);
         writer.slots.write(base + 1, &[u64::MAX; 10]);
         drop(writer);
@@ -236,11 +240,25 @@ mod tests {
         assert_eq!(actions, [1.0; VALUES]);
     }
 
+    #[test]
+    fn a_chunk_that_is_not_finite_leaves_the_previous_one() {
+        let (mut writer, reader) = pair();
+        writer.publish(header(1), &[1.0; VALUES]).unwrap();
+        for index in 0..VALUES {
+            let mut values = [2.0; VALUES];
+            values[index] = f32::NAN;
+            assert_eq!(writer.publish(header(2), &values), None);
+            let mut actions = [0.0; VALUES];
+            assert_eq!((reader.read(&mut actions).unwrap().chunk, actions), (1, [1.0; VALUES]));
+        }
+        assert_eq!(writer.publish(header(3), &[3.0; VALUES]), Some(2));
+    }
+
     /// As many values in rows of another length would be read across their ends.
     #[test]
     fn a_chunk_of_another_shape_is_an_error() {
         let (mut writer, reader) = pair();
-        writer.publish(ChunkHeader { horizon: 15, action_dim: 1, ..header(1) }, &[1.0; VALUES]);
+        writer.publish(ChunkHeader { horizon: 15, action_dim: 1, ..header(1) }, &[1.0; VALUES]).unwrap();
         let error = reader.read(&mut [0.0; VALUES]).unwrap_err();
         assert_eq!(error.to_string(), "chunk has 15 rows of 1, expected 5 of 3");
     }
@@ -250,7 +268,7 @@ mod tests {
         let (mut writer, reader) = pair();
         let thread = std::thread::spawn(move || {
             for n in 1..=50_000u64 {
-                writer.publish(header(n), &[n as f32; VALUES]);
+                writer.publish(header(n), &[n as f32; VALUES]).unwrap();
             }
         });
         let (mut actions, mut last) = ([0.0; VALUES], 0);

@@ -28,7 +28,7 @@ pub mod sync;
 mod words;
 
 pub use copy::{copy_out, prefetch};
-pub use doorbell::{Bell, Sleeper};
+pub use doorbell::{Bell, Listener, Notifier, Sleeper};
 pub use entry::{Camera, Completion, ENTRY_WORDS, MAX_CAMERAS, PixelLayout, Submission};
 pub use latest::{ChunkHeader, LatestReader, LatestWriter, ReadError};
 pub use layout::{Geometry, Layout, LayoutError, Region};

@@ -92,6 +92,13 @@ impl Producer {
         Ok(self.capacity - (self.tail - head))
     }
 
+    /// Asks for the line of the next entry, which the peer looks at again and again, before it is known
+    /// what to write.
+    #[inline]
+    pub fn prefetch(&self) {
+        self.entries.prefetch_for_write((self.tail & (self.capacity - 1)) as usize * ENTRY_WORDS);
+    }
+
     /// Writes an entry. Its first word is replaced by the sequence.
     ///
     /// # Errors

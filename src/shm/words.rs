@@ -98,11 +98,21 @@ impl Words {
         }
     }
 
-    /// Copies 32-bit floats out, two to a word, the first in its low half; one relaxed load a word.
+    /// Copies 32-bit floats out, two to a word, the first in its low half. In no order that a writer could
+    /// rely on.
     #[inline]
     pub fn read_f32(&self, start: usize, into: &mut [f32]) {
         assert!(start <= self.len && into.len().div_ceil(2) <= self.len - start);
-        for (i, pair) in into.chunks_mut(2).enumerate() {
+        // Whole lines as lines, and what is left as any other words: see `write_finite`.
+        let (lines, rest) = into.split_at_mut(into.len() / 16 * 16);
+        // SAFETY: within the words, which are as the floats are, little-endian, and mapped. The peer may
+        // write meanwhile.
+        unsafe {
+            let from = self.base.add(start).cast::<u8>();
+            super::copy::copy_out(from, lines.as_mut_ptr().cast(), size_of_val(lines));
+        }
+        let start = start + lines.len() / 2;
+        for (i, pair) in rest.chunks_mut(2).enumerate() {
             let word = self.word(start + i).load(Ordering::Relaxed);
             pair[0] = f32::from_bits(word as u32);
             if let Some(value) = pair.get_mut(1) {
@@ -111,25 +121,23 @@ impl Words {
         }
     }
 
-    /// Copies 32-bit floats in, two to a word, the first in its low half. In no order that a reader
-    /// could rely on.
+    /// Copies 32-bit floats in, two to a word, the first in its low half, and says whether all are
+    /// finite. In no order that a reader could rely on.
     #[inline]
-    pub fn write_f32(&self, start: usize, from: &[f32]) {
+    pub fn write_finite(&self, start: usize, from: &[f32]) -> bool {
         assert!(start <= self.len && from.len().div_ceil(2) <= self.len - start);
         // Whole lines as lines, and what is left as any other words: an access of another size to a
         // word that the peer loads atomically would be a race.
         let (lines, rest) = from.split_at(from.len() / 16 * 16);
         // SAFETY: within the words, which are as the floats are, little-endian, and mapped writable
         // as for `store`. The peer may read meanwhile.
-        unsafe {
-            let into = self.base.add(start).cast::<u8>();
-            super::copy::copy_in(lines.as_ptr().cast(), into, size_of_val(lines));
-        }
+        let finite = unsafe { super::copy::copy_in_finite(lines, self.base.add(start).cast()) };
         for (i, pair) in rest.chunks(2).enumerate() {
             let high = pair.get(1).map_or(0, |value| value.to_bits());
             let word = u64::from(pair[0].to_bits()) | u64::from(high) << 32;
             self.word(start + lines.len() / 2 + i).store(word, Ordering::Relaxed);
         }
+        finite && rest.iter().all(|value| value.is_finite())
     }
 
     /// Two views of the same private words, as two processes would have.

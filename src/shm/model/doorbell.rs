@@ -1,8 +1,11 @@
+use std::os::fd::OwnedFd;
+
 use loom::thread;
-use rustix::io::read;
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::{read, write};
 
 use super::check;
-use crate::shm::{Bell, Consumer, ENTRY_WORDS, Producer, Sleeper, Words};
+use crate::shm::{Bell, Consumer, ENTRY_WORDS, Listener, Notifier, Producer, Sleeper, Words};
 
 fn parts() -> (Producer, Bell, Consumer, Sleeper) {
     let (entries, peer_entries) = Words::private(2 * ENTRY_WORDS);
@@ -67,5 +70,90 @@ fn no_daemon_sleeps_over_the_second_piece_of_work() {
         if let Some(client) = client {
             client.join().unwrap();
         }
+    });
+}
+
+/// A client's ends and a daemon's, of completions and of the wish to be told of them.
+fn answers() -> (Consumer, Listener, Producer, Notifier) {
+    let (entries, peer_entries) = Words::private(2 * ENTRY_WORDS);
+    let (head, peer_head) = Words::private(1);
+    let (flag, peer_flag) = Words::private(1);
+    let consumer = Consumer::new(peer_entries, peer_head);
+    (consumer, Listener::new(peer_flag), Producer::new(entries, head), Notifier::new(flag))
+}
+
+/// Answers, and sends a message where one is wanted: the socket of the model is a counter.
+fn answer(completions: &mut Producer, notifier: &Notifier, socket: &OwnedFd) -> bool {
+    completions.push(&[7; ENTRY_WORDS]).unwrap();
+    let wanted = notifier.is_wanted();
+    if wanted {
+        write(socket, &1u64.to_ne_bytes()).unwrap();
+    }
+    wanted
+}
+
+fn socket() -> (OwnedFd, OwnedFd) {
+    let socket = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).unwrap();
+    (socket.try_clone().unwrap(), socket)
+}
+
+/// As `wait` does it, twice: listens, looks, sleeps, reads the messages away, looks, and listens no more.
+#[test]
+fn no_client_sleeps_over_an_answer() {
+    check(|| {
+        let (mut completions, listener, mut producer, notifier) = answers();
+        let (mine, theirs) = socket();
+        let daemon = thread::spawn(move || {
+            (0..2).for_each(|_| drop(answer(&mut producer, &notifier, &theirs)));
+        });
+        let mut daemon = Some(daemon);
+        for _ in 0..2 {
+            loop {
+                listener.listen();
+                if completions.pop().is_some() {
+                    break;
+                }
+                // The sleep: until there is a message, or nobody is left to send one.
+                while read(&mine, &mut [0; 8]).is_err() {
+                    let Some(daemon) = daemon.take() else { panic!("asleep, and not told") };
+                    daemon.join().unwrap();
+                }
+            }
+            listener.ignore();
+        }
+        if let Some(daemon) = daemon {
+            daemon.join().unwrap();
+        }
+    });
+}
+
+/// Both fall asleep if they can: the daemon before the request, the client before the answer.
+#[test]
+fn a_request_and_its_answer_wake_both() {
+    check(|| {
+        let (mut requests, bell, mut submissions, sleeper) = parts();
+        let (mut completions, listener, mut producer, notifier) = answers();
+        let (mine, theirs) = socket();
+        let client = thread::spawn(move || {
+            requests.push(&[7; ENTRY_WORDS]).unwrap();
+            let rang = bell.ring();
+            listener.listen();
+            (rang, completions.pop().is_none(), completions)
+        });
+        sleeper.announce();
+        let mut client = Some(client);
+        let mut ended = None;
+        if !submissions.is_ready() {
+            let end = client.take().unwrap().join().unwrap();
+            assert!(end.0, "the daemon is asleep, and not woken");
+            ended = Some(end);
+        }
+        sleeper.awake();
+        assert!(submissions.pop().is_some());
+        let told = answer(&mut producer, &notifier, &theirs);
+        let (_, asleep, mut completions) = ended.unwrap_or_else(|| client.take().unwrap().join().unwrap());
+        assert!(!asleep || told, "the client is asleep, and not told");
+        assert_eq!(read(&mine, &mut [0; 8]).is_ok(), told);
+        assert_eq!(completions.pop().is_some(), asleep);
     });
 }

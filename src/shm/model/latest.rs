@@ -18,7 +18,7 @@ fn chunks(writer: &Fuse) -> (LatestWriter, LatestReader) {
 fn publish(writer: &mut LatestWriter, n: u64) {
     let header =
         ChunkHeader { ticket: n + 10, observed_ns: n, horizon: 1, action_dim: 1, ..Default::default() };
-    assert_eq!(writer.publish(header, &[n as f32; VALUES]), n);
+    assert_eq!(writer.publish(header, &[n as f32; VALUES]), Some(n));
 }
 
 /// The number of the chunk that is read, which has to be whole.
@@ -62,6 +62,21 @@ fn a_writer_that_stops_after_any_store_leaves_a_whole_chunk() {
             assert!(fuse.has_blown());
         });
     }
+}
+
+#[test]
+fn a_chunk_that_is_not_finite_is_never_seen() {
+    check(|| {
+        let (mut writer, reader) = chunks(&Fuse::new(usize::MAX));
+        (1..=2).for_each(|n| publish(&mut writer, n));
+        let thread = thread::spawn(move || {
+            assert_eq!(writer.publish(ChunkHeader::default(), &[f32::NAN; VALUES]), None);
+            publish(&mut writer, 3);
+        });
+        assert!(matches!(read(&reader), Ok(2 | 3)));
+        thread.join().unwrap();
+        assert_eq!(read(&reader), Ok(3));
+    });
 }
 
 #[test]

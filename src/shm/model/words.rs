@@ -104,12 +104,13 @@ impl Words {
         }
     }
 
-    pub fn write_f32(&self, start: usize, from: &[f32]) {
+    pub fn write_finite(&self, start: usize, from: &[f32]) -> bool {
         for (i, pair) in from.chunks(2).enumerate() {
             let high = pair.get(1).map_or(0, |value| value.to_bits());
             let word = u64::from(pair[0].to_bits()) | u64::from(high) << 32;
             self.store(start + i, word, Ordering::Relaxed);
         }
+        from.iter().all(|value| value.is_finite())
     }
 
     pub fn read_f32(&self, start: usize, into: &mut [f32]) {

@@ -1,0 +1,59 @@
+//! Controllers of earlier releases, with the library of then, and today's daemon.
+
+mod ipc_support;
+mod native;
+
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::symlink;
+use std::process::Stdio;
+
+use ipc_support::*;
+use native::{compile, execute, root, run};
+
+/// Run by other tests in a process of its own.
+#[test]
+fn child_daemon() {
+    serve_as_child();
+}
+
+fn daemon(directory: &Directory) -> Process {
+    Process::start("child_daemon", "PI0RT_TEST_SERVE", &directory.socket(), "serving")
+}
+
+/// `tests/abi/release.sh` keeps a release's header and library for the processors it was built on.
+#[test]
+fn controllers_of_earlier_releases_are_served() {
+    let mut tried = 0;
+    for release in std::fs::read_dir(root().join("tests/abi/releases")).unwrap() {
+        let release = release.unwrap().path();
+        let library = release.join(format!("libpi0rt-{}.so", std::env::consts::ARCH));
+        if !library.exists() {
+            println!("{} is not kept for this processor: left out", release.display());
+            continue;
+        }
+        let directory = Directory::new();
+        // What the loader looks for.
+        symlink(&library, directory.0.join("libpi0rt.so.0")).unwrap();
+        let program = directory.0.join("release");
+        run(compile("cc", "c99", &release.join("include"), "tests/capi/release.c", &program).arg(&library));
+        let mut served = daemon(&directory);
+        let child = execute(&program).arg(directory.socket()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Process(child);
+        let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
+        let mut next = || lines.next().expect("a line").unwrap();
+        assert_eq!(next(), "submitted");
+        let maps = std::fs::read_to_string(format!("/proc/{}/maps", child.0.id())).unwrap();
+        let loaded = maps.lines().filter(|line| line.contains("libpi0rt"));
+        assert!(
+            loaded.clone().count() > 0
+                && loaded.clone().all(|line| line.ends_with(library.to_str().unwrap()))
+        );
+        served.kill();
+        assert_eq!(next(), "gone");
+        let _served = daemon(&directory);
+        assert_eq!(next(), "release: done");
+        assert!(child.0.wait().unwrap().success());
+        tried += 1;
+    }
+    assert!(tried > 0 || !cfg!(target_arch = "x86_64"), "no release is kept");
+}
