@@ -104,7 +104,9 @@ fn no_client_sleeps_over_an_answer() {
         let (mut completions, listener, mut producer, notifier) = answers();
         let (mine, theirs) = socket();
         let daemon = thread::spawn(move || {
-            (0..2).for_each(|_| drop(answer(&mut producer, &notifier, &theirs)));
+            for _ in 0..2 {
+                answer(&mut producer, &notifier, &theirs);
+            }
         });
         let mut daemon = Some(daemon);
         for _ in 0..2 {
