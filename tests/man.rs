@@ -1,10 +1,13 @@
-//! The manual pages are what `include/pi0rt.h` says: one of each function, and an overview.
+//! The manual pages are what `include/pi0rt.h` says: one of each function, and an overview; what the programs'
+//! `--help` says; and what the installed configuration says.
 //! `PI0RT_WRITE_MAN=1 cargo test --test man` writes them anew.
 
 #[path = "man/header.rs"]
 mod header;
 #[path = "man/page.rs"]
 mod page;
+#[path = "man/programs.rs"]
+mod programs;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -30,12 +33,13 @@ fn writing() -> bool {
 }
 
 #[test]
-fn the_pages_are_those_generated_from_the_header() {
+fn the_pages_are_those_generated() {
     let header = header();
     let mut expected = BTreeMap::from([("pi0rt.3".to_owned(), page::overview(&header))]);
     for function in &header.functions {
         expected.insert(format!("{}.3", function.name), page::function(&header, function));
     }
+    expected.extend(programs::pages());
     if writing() {
         for entry in std::fs::read_dir(pages()).unwrap() {
             std::fs::remove_file(entry.unwrap().path()).unwrap();
@@ -56,7 +60,7 @@ fn the_pages_are_those_generated_from_the_header() {
     for (name, text) in &expected {
         assert!(
             committed[name] == *text,
-            "{name} is not what the header says: run once with PI0RT_WRITE_MAN=1"
+            "{name} is not what it is generated from: run once with PI0RT_WRITE_MAN=1"
         );
     }
 }
@@ -115,9 +119,9 @@ fn mandoc_and_groff_have_nothing_to_say() {
         // The pages that ours refer to are ours, and not installed here.
         let ours = |line: &&str| {
             let named = line.split_once("referenced manual not found: Xr ");
-            named
-                .and_then(|(_, rest)| rest.split(' ').next())
-                .is_some_and(|name| pages().join(name).with_extension("3").exists())
+            named.and_then(|(_, rest)| rest.split(' ').next()).is_some_and(|name| {
+                ["1", "3", "5", "8"].iter().any(|n| pages().join(format!("{name}.{n}")).exists())
+            })
         };
         let said: Vec<_> = said.lines().filter(|line| !ours(line)).collect();
         assert!(said.is_empty(), "{tool}: {said:#?}");

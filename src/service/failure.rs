@@ -24,6 +24,18 @@ impl LastFailure {
         Self { at: SystemTime::now(), pid, reason: reason.lines().collect::<Vec<_>>().join("; ") }
     }
 
+    /// One line about it.
+    pub fn line(&self) -> String {
+        let ago = SystemTime::now().duration_since(self.at).unwrap_or_default().as_secs();
+        let ago = match ago {
+            0..120 => format!("{ago} s"),
+            120..7200 => format!("{} minutes", ago / 60),
+            7200..172_800 => format!("{} hours", ago / 3600),
+            _ => format!("{} days", ago / 86400),
+        };
+        format!("{ago} ago, of process {}: {}", self.pid, self.reason)
+    }
+
     /// Where this daemon keeps it: in the state directory that the service manager has made. `None`: nowhere.
     pub fn path() -> Option<PathBuf> {
         let directories = std::env::var_os("STATE_DIRECTORY")?;

@@ -6,7 +6,7 @@ use std::fmt::Write;
 use crate::header::{Function, Header};
 
 /// The day of the last change to what the pages say.
-const DATE: &str = "November 24, 2026";
+pub const DATE: &str = "November 24, 2026";
 
 /// The page of one function.
 pub fn function(header: &Header, function: &Function) -> String {
@@ -165,7 +165,7 @@ fn types<'a>(header: &'a Header, parameters: &[String]) -> Vec<&'a str> {
 }
 
 /// Code.
-fn literal(text: &str) -> String {
+pub fn literal(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace("/**", "/*");
     text.lines()
         .map(|line| if line.starts_with(['.', '\'']) { format!("\\&{line}") } else { line.into() })
@@ -236,7 +236,7 @@ impl Text<'_> {
 }
 
 /// Breaks a line that is too long.
-fn wrap(text: &str, lines: &mut Vec<String>) {
+pub fn wrap(text: &str, lines: &mut Vec<String>) {
     let mut line = String::new();
     for word in text.split(' ') {
         if !line.is_empty() && line.len() + word.len() > 78 {

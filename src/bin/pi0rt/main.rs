@@ -1,6 +1,7 @@
 //! The `pi0rt` command.
 
 mod bench;
+mod completions;
 mod convert;
 mod coverage;
 mod demo;
@@ -20,6 +21,8 @@ mod serve;
 mod status;
 mod synth;
 mod synthetic;
+mod top;
+mod view;
 
 use std::process::ExitCode;
 
@@ -48,10 +51,12 @@ enum Command {
     Plan(plan::Args),
     Serve(serve::Args),
     Status(status::Args),
+    Top(top::Args),
     Health(health::Args),
     Doctor(doctor::Args),
     Demo(demo::Args),
     Bench(bench::Args),
+    Completions(completions::Args),
 }
 
 fn main() -> ExitCode {
@@ -71,10 +76,12 @@ fn main() -> ExitCode {
         Command::Plan(args) => plan::run(&args),
         Command::Serve(args) => serve::run(&args, Inherited::default()).map(|()| ExitCode::SUCCESS),
         Command::Status(args) => status::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Health(args) => health::run(&args),
         Command::Doctor(args) => doctor::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Bench(args) => bench::run(&args),
+        Command::Completions(args) => completions::run(&args),
     };
     result.unwrap_or_else(|error| {
         eprintln!("pi0rt: {error}");

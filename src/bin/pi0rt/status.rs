@@ -2,14 +2,19 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::UNIX_EPOCH;
 
 use pi0rt::control::default_socket;
-use pi0rt::daemon::{Report, SessionReport};
+use pi0rt::daemon::Report;
+use pi0rt::service::failure::LastFailure;
+use pi0rt::shm::Latency;
 use pi0rt::shm::clock::now_ns;
-use pi0rt::shm::{Count, Latency, Stage};
+use pi0rt::tenstorrent::Telemetry;
+use pi0rt::tenstorrent::preflight::Root;
 use serde_json::{Value, json};
 
 use crate::CommandResult;
+use crate::view::{self, COUNTS, STAGES, ms};
 
 /// Show what a daemon does
 ///
@@ -25,21 +30,6 @@ pub struct Args {
     json: bool,
 }
 
-const COUNTS: [(&str, &str, Count); 9] = [
-    ("submitted", "observations taken in", Count::Submitted),
-    ("published", "chunks published", Count::Published),
-    ("superseded", "superseded by a newer observation", Count::Superseded),
-    ("stale", "too old, or past their deadline", Count::Stale),
-    ("missed_deadlines", "deadlines missed", Count::MissedDeadline),
-    ("bad_observations", "observations that could not be used", Count::BadObservation),
-    ("invalid_chunks", "chunks with values that are not finite", Count::InvalidChunk),
-    ("device_failures", "failures of the device", Count::DeviceLost),
-    ("stalls", "stalls of the daemon, over all sessions", Count::Stall),
-];
-
-const STAGES: [(&str, Stage); 3] =
-    [("waiting", Stage::Waiting), ("inference", Stage::Inference), ("age", Stage::Age)];
-
 pub fn run(args: &Args) -> CommandResult {
     let socket = args.socket.clone().unwrap_or_else(default_socket);
     let report = Report::read(&socket)?;
@@ -52,54 +42,15 @@ pub fn run(args: &Args) -> CommandResult {
     Ok(ExitCode::SUCCESS)
 }
 
-fn ms(ns: u64) -> f64 {
-    ns as f64 / 1e6
-}
-
 fn print(report: &Report, now: u64) {
-    println!("daemon      process {}, model {} on {}", report.pid, report.model, report.device);
-    let since = |ns: u64| now.saturating_sub(ns);
-    let state = match (report.stopping, report.busy_since_ns) {
-        (true, _) => "stopping".to_owned(),
-        (false, 0) => "idle".to_owned(),
-        (false, begun) => format!("computing a chunk for {:.0} ms", ms(since(begun))),
-    };
-    println!("state       {state}, serving for {:.0} s", ms(since(report.ready_ns)) / 1e3);
-    println!(
-        "clients     {} of {}, {:.1} of {:.1} MB of shared memory",
-        report.sessions.len(),
-        report.max_clients,
-        report.memory as f64 / 1e6,
-        report.max_memory as f64 / 1e6
-    );
-    println!();
+    println!("{}{}", view::head(report, now), view::beside());
     for (_, what, count) in COUNTS {
         println!("{:>10}  {what}", report.stats.count(count));
     }
-    println!("\n{:<12}{:>10}{:>12}{:>12}{:>12}{:>12}  ms", "", "mean", "p50", "p90", "p99", "most");
-    for (name, stage) in STAGES {
-        let Latency { mean_ns, p50_ns, p90_ns, p99_ns, max_ns, .. } = report.stats.latency(stage);
-        print!("{name:<12}{:>10.3}", ms(mean_ns));
-        for ns in [p50_ns, p90_ns, p99_ns, max_ns] {
-            print!("{:>12.3}", ms(ns));
-        }
-        println!();
-    }
-    if report.sessions.is_empty() {
-        return;
-    }
-    println!(
-        "\n{:<10}{:>10}{:>8}{:>12}{:>12}{:>10}{:>14}",
-        "session", "process", "user", "submitted", "published", "missed", "last answer"
-    );
-    for session in &report.sessions {
-        let SessionReport { id, pid, uid, submitted, published, missed_deadlines, answered_ns, .. } =
-            *session;
-        let last = match answered_ns {
-            0 => "none".to_owned(),
-            at => format!("{:.0} ms ago", ms(since(at))),
-        };
-        println!("{id:<10}{pid:>10}{uid:>8}{submitted:>12}{published:>12}{missed_deadlines:>10}{last:>14}");
+    print!("\n{}", view::latencies(&report.stats));
+    let sessions = view::sessions(report, now);
+    if !sessions.is_empty() {
+        print!("\n{sessions}");
     }
 }
 
@@ -128,9 +79,25 @@ fn as_json(report: &Report, now: u64) -> Value {
         "serving_ms": since(report.ready_ns),
         "computing_ms": (report.busy_since_ns > 0).then(|| since(report.busy_since_ns)),
         "max_clients": report.max_clients, "memory": report.memory, "max_memory": report.max_memory,
+        "cards": Telemetry::read_all(&Root::default()).iter().map(card_as_json).collect::<Vec<_>>(),
+        "last_failure": view::last_failure().map(|failure| failure_as_json(&failure)),
         "heartbeat_ms": ms(report.heartbeat_ns), "max_age_ms": ms(report.max_age_ns),
         "counts": Value::Object(counts.into_iter().collect()),
         "latency_ms": Value::Object(latencies.into_iter().collect()),
         "sessions": sessions.collect::<Vec<_>>(),
     })
+}
+
+fn card_as_json(card: &Telemetry) -> Value {
+    json!({
+        "node": card.node, "type": card.card_type, "serial": card.serial, "firmware": card.firmware,
+        "aiclk_mhz": card.aiclk_mhz, "heartbeat": card.heartbeat, "thermal_trips": card.thermal_trips,
+        "temperature_c": card.temperature_c, "temperature_limit_c": card.temperature_limit_c,
+        "power_w": card.power_w, "current_a": card.current_a, "fan_rpm": card.fan_rpm,
+    })
+}
+
+fn failure_as_json(failure: &LastFailure) -> Value {
+    let at = failure.at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    json!({ "unix_s": at, "pid": failure.pid, "reason": failure.reason })
 }

@@ -1,7 +1,8 @@
 //! The checkpoint, and the tokenizer beside it.
 
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::{Findings, Scene};
@@ -9,12 +10,13 @@ use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::policy::Tokenizer;
 use crate::shm::clock::now_ns;
 
-/// Bytes of the files of weights.
+/// Bytes of the files of weights: `model.safetensors`, or its shards.
 pub(super) fn weights(dir: &Path) -> u64 {
-    files(dir).map(|(_, file)| file.len()).sum()
+    let is_model = |path: &Path| path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"model"));
+    files(dir).filter(|(path, _)| is_model(path)).map(|(_, file)| file.len()).sum()
 }
 
-fn files(dir: &Path) -> impl Iterator<Item = (std::path::PathBuf, std::fs::Metadata)> {
+fn files(dir: &Path) -> impl Iterator<Item = (PathBuf, std::fs::Metadata)> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
     entries
         .filter(|path| path.extension() == Some("safetensors".as_ref()))

@@ -1,6 +1,6 @@
 //! The daemon: whether there is one, one only, and whether it gets on.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use super::{Findings, Scene, socket};
 use crate::daemon::ReportError;
@@ -60,15 +60,8 @@ fn last_failure(scene: &Scene<'_>, findings: &mut Findings<'_>) {
     let path = &scene.probe.last_failure;
     match LastFailure::read(path) {
         Ok(None) => {}
-        Ok(Some(LastFailure { at, pid, reason })) => {
-            let ago = SystemTime::now().duration_since(at).unwrap_or_default().as_secs();
-            let ago = match ago {
-                0..120 => format!("{ago} s"),
-                120..7200 => format!("{} minutes", ago / 60),
-                7200..172_800 => format!("{} hours", ago / 3600),
-                _ => format!("{} days", ago / 86400),
-            };
-            let what = format!("the last failure was {ago} ago, of process {pid}: {reason}");
+        Ok(Some(failure)) => {
+            let what = format!("the last failure was {}", failure.line());
             findings.note(
                 what,
                 format!("journalctl -u pi0rtd has more; once it is understood: rm {}", path.display()),

@@ -1,0 +1,106 @@
+//! A report as text: what `status` and `top` show alike.
+
+use std::fmt::Write;
+
+use pi0rt::daemon::{Report, SessionReport};
+use pi0rt::service::failure::{DEFAULT_PATH, LastFailure};
+use pi0rt::shm::{Count, Latency, Stage, Stats};
+use pi0rt::tenstorrent::Telemetry;
+use pi0rt::tenstorrent::preflight::Root;
+
+pub const COUNTS: [(&str, &str, Count); 9] = [
+    ("submitted", "observations taken in", Count::Submitted),
+    ("published", "chunks published", Count::Published),
+    ("superseded", "superseded by a newer observation", Count::Superseded),
+    ("stale", "too old, or past their deadline", Count::Stale),
+    ("missed_deadlines", "deadlines missed", Count::MissedDeadline),
+    ("bad_observations", "observations that could not be used", Count::BadObservation),
+    ("invalid_chunks", "chunks with values that are not finite", Count::InvalidChunk),
+    ("device_failures", "failures of the device", Count::DeviceLost),
+    ("stalls", "stalls of the daemon, over all sessions", Count::Stall),
+];
+
+pub const STAGES: [(&str, Stage); 3] =
+    [("waiting", Stage::Waiting), ("inference", Stage::Inference), ("age", Stage::Age)];
+
+pub fn ms(ns: u64) -> f64 {
+    ns as f64 / 1e6
+}
+
+/// Who serves what, and what it is at.
+pub fn head(report: &Report, now: u64) -> String {
+    let since = |ns: u64| now.saturating_sub(ns);
+    let state = match (report.stopping, report.busy_since_ns) {
+        (true, _) => "stopping".to_owned(),
+        (false, 0) => "idle".to_owned(),
+        (false, begun) => format!("computing a chunk for {:.0} ms", ms(since(begun))),
+    };
+    format!(
+        "daemon      process {}, model {} on {}\nstate       {state}, serving for {:.0} s\nclients     {} of {}, \
+         {:.1} of {:.1} MB of shared memory\n",
+        report.pid,
+        report.model,
+        report.device,
+        ms(since(report.ready_ns)) / 1e3,
+        report.sessions.len(),
+        report.max_clients,
+        report.memory as f64 / 1e6,
+        report.max_memory as f64 / 1e6
+    )
+}
+
+/// The installed service's last failure, if it had one and the user may know.
+pub fn last_failure() -> Option<LastFailure> {
+    LastFailure::read(DEFAULT_PATH.as_ref()).ok().flatten()
+}
+
+/// What is known beside the daemon's page: the cards, and its last failure.
+pub fn beside() -> String {
+    let mut text = String::new();
+    for card in Telemetry::read_all(&Root::default()) {
+        let _ = writeln!(text, "card {:<7}{}", card.node, card.line());
+    }
+    if let Some(failure) = last_failure() {
+        let _ = writeln!(text, "failed      {}", failure.line());
+    }
+    text
+}
+
+/// Where the times of each stage lie.
+pub fn latencies(stats: &Stats) -> String {
+    let mut text =
+        format!("{:<12}{:>10}{:>12}{:>12}{:>12}{:>12}  ms\n", "", "mean", "p50", "p90", "p99", "most");
+    for (name, stage) in STAGES {
+        let Latency { mean_ns, p50_ns, p90_ns, p99_ns, max_ns, .. } = stats.latency(stage);
+        let _ = write!(text, "{name:<12}{:>10.3}", ms(mean_ns));
+        for ns in [p50_ns, p90_ns, p99_ns, max_ns] {
+            let _ = write!(text, "{:>12.3}", ms(ns));
+        }
+        text.push('\n');
+    }
+    text
+}
+
+/// The sessions, one a line; nothing if there are none.
+pub fn sessions(report: &Report, now: u64) -> String {
+    if report.sessions.is_empty() {
+        return String::new();
+    }
+    let mut text = format!(
+        "{:<10}{:>10}{:>8}{:>12}{:>12}{:>10}{:>14}\n",
+        "session", "process", "user", "submitted", "published", "missed", "last answer"
+    );
+    for session in &report.sessions {
+        let SessionReport { id, pid, uid, submitted, published, missed_deadlines, answered_ns, .. } =
+            *session;
+        let last = match answered_ns {
+            0 => "none".to_owned(),
+            at => format!("{:.0} ms ago", ms(now.saturating_sub(at))),
+        };
+        let _ = writeln!(
+            text,
+            "{id:<10}{pid:>10}{uid:>8}{submitted:>12}{published:>12}{missed_deadlines:>10}{last:>14}"
+        );
+    }
+    text
+}
