@@ -406,7 +406,7 @@ fn a_daemon_that_is_kept_from_running() {
     let process = Process::start("the_child_serves", "PI0RT_TEST_SERVE", &socket, "serving");
     eventually("it serves", || Report::read(&socket).is_ok());
     let client = open(&socket);
-    assert!(health::check(&socket).unwrap().contains("to 1 client, "));
+    eventually("its page says so", || health::check(&socket).unwrap().contains("to 1 client, "));
     kill_process(Pid::from_child(&process.0), Signal::STOP).unwrap();
     eventually("its page is old", || health::check(&socket).is_err());
     let why = health::check(&socket).unwrap_err();
