@@ -8,7 +8,7 @@
 //! - the **engine** half ([`checkpoint`], [`device`], [`model`], [`policy`], [`daemon`]) maps the
 //!   weights, owns the device and turns observations into chunks of actions.
 //!
-//! Each layer knows only those below it: `daemon → policy → model → device → checkpoint`, and
+//! Each layer knows only those below it: `service → daemon → policy → model → device → checkpoint`, and
 //! `capi → client → control, shm`. [`plan`] stands beside the policy: it holds the model's operations
 //! against the boards that [`tenstorrent`] knows. PI0's forward pass is written once, in [`model`], over the
 //! [`Device`](device::Device) trait.

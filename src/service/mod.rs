@@ -1,8 +1,9 @@
-//! What makes the daemon a service: its configuration, what the service manager is told, logs, signals.
+//! What makes the daemon a service: its configuration, what the service manager is told, logs, signals, figures
+//! for monitoring, and [`doctor`], which says what is wrong with an installation.
 //!
 //! [`run`] is the whole of `pi0rtd`. Beside the daemon's two threads there are three that sleep most of the
-//! time: one for signals, one that passes the daemon's signs of life on ([`attend`]), and, while the policy is
-//! loaded, one that says where that is ([`starting`]).
+//! time: one for signals, one that passes the daemon's signs of life on (`attend`), and, while the policy is
+//! loaded, one that says where that is (`starting`).
 
 mod attend;
 pub mod config;
