@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds target/pi0rt-VERSION-MACHINE-linux.tar.xz: the programs, the library, and install.sh.
+# Builds target/pi0rt-VERSION-MACHINE-linux.tar.gz: the programs, the library, and install.sh.
 #
 #   packaging/tarball.sh [--features LIST]
 #
@@ -9,7 +9,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . packaging/build.sh
-needs tar xz strip
+needs tar gzip strip
 
 name=pi0rt-$version-$(uname -m)-linux
 work=$(mktemp -d)
@@ -21,5 +21,5 @@ cp "$build"/{pi0rt,pi0rtd,libpi0rt.so,libpi0rt.a} "$work/$name/build"
 strip "$work/$name/build"/{pi0rt,pi0rtd}
 strip --strip-unneeded "$work/$name/build/libpi0rt.so"
 strip --strip-debug "$work/$name/build/libpi0rt.a"
-tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" -C "$work" -cJf "$out/$name.tar.xz" "$name"
-ls "$out/$name.tar.xz"
+tar --sort=name --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" -C "$work" -czf "$out/$name.tar.gz" "$name"
+ls "$out/$name.tar.gz"
