@@ -71,6 +71,17 @@ for program in pi0rt pi0rtd; do
         [ ! -f "$page" ] || install -D -m 644 "$page" "$root/share/man/man${page##*.}/${page##*/}"
     done
 done
+# A program for another machine can't say them.
+if "$build/pi0rt" completions bash >/dev/null 2>&1; then
+    completions() {
+        install -d "$root/share/${2%/*}"
+        "$build/pi0rt" completions "$1" >"$root/share/$2"
+        chmod 644 "$root/share/$2"
+    }
+    completions bash bash-completion/completions/pi0rt
+    completions fish fish/vendor_completions.d/pi0rt.fish
+    completions zsh zsh/site-functions/_pi0rt
+fi
 if [ -n "$service" ]; then
     units=$root/lib/systemd/system
     install -d "$units"

@@ -170,7 +170,10 @@ fn a_service_is_installed_for_its_prefix_and_an_edited_configuration_stays() {
     let expected = format!("install.sh: {}/pi0rtd is missing, which --service is for\n", build.display());
     assert_eq!(String::from_utf8_lossy(&output.stderr), expected);
 
-    std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_pi0rtd"), build.join("pi0rtd")).unwrap();
+    for (program, built) in [("pi0rt", env!("CARGO_BIN_EXE_pi0rt")), ("pi0rtd", env!("CARGO_BIN_EXE_pi0rtd"))]
+    {
+        std::os::unix::fs::symlink(built, build.join(program)).unwrap();
+    }
     run(&mut install());
     let prefix = destdir.join("opt/pi0rt");
     let unit = std::fs::read_to_string(prefix.join("lib/systemd/system/pi0rtd.service")).unwrap();
@@ -181,7 +184,20 @@ fn a_service_is_installed_for_its_prefix_and_an_edited_configuration_stays() {
     for file in ["systemd/system/pi0rtd.socket", "sysusers.d/pi0rtd.conf", "tmpfiles.d/pi0rtd.conf"] {
         assert!(prefix.join("lib").join(file).is_file(), "{file}");
     }
-    assert!(prefix.join("share/doc/pi0rtd/examples/ttnn.conf").is_file());
+    for file in [
+        "doc/pi0rtd/examples/ttnn.conf",
+        "man/man1/pi0rt.1",
+        "man/man5/pi0rtd.toml.5",
+        "man/man8/pi0rtd.8",
+        "bash-completion/completions/pi0rt",
+        "fish/vendor_completions.d/pi0rt.fish",
+        "zsh/site-functions/_pi0rt",
+    ] {
+        assert!(
+            std::fs::metadata(prefix.join("share").join(file)).is_ok_and(|file| file.len() > 100),
+            "{file}"
+        );
+    }
 
     // As installed it is what the daemon itself takes, once it says what to serve.
     let configuration = destdir.join("etc/pi0rt/pi0rtd.toml");
