@@ -84,7 +84,7 @@ impl Product {
             let operand = buffer(&mut device, Role::Operand, rows, inputs);
             let role = if self.then == Then::Add { Role::Stream } else { Role::Operand };
             let out = buffer(&mut device, role, rows, self.outputs);
-            device.seal().expect("a device");
+            device.seal(&|_, _| {}).expect("a device");
             device.write(&x, operand).expect("inputs");
             group.bench_function("pi0rt", |b| {
                 b.iter(|| {
