@@ -64,9 +64,9 @@ pub unsafe extern "C" fn pi0rt_last_error(buffer: *mut c_char, size: usize) -> u
 /// Not real-time safe: connects, maps memory. Thread safe.
 ///
 /// Returns OK; NO_DAEMON when nothing listens on the socket; VERSION when the daemon speaks another
-/// version; REFUSED with the daemon's reason, or when this process has 64 sessions open; PROTOCOL
-/// when what the daemon says makes no sense; GONE when it ends meanwhile; TIMEOUT when it doesn't
-/// answer; SYSTEM when a system call failed; STRUCT_SIZE; INVALID_ARGUMENT.
+/// version; REFUSED with the daemon's reason, when this user may not connect, or when this process has
+/// 64 sessions open; PROTOCOL when what the daemon says makes no sense; GONE when it ends meanwhile;
+/// TIMEOUT when it doesn't answer; SYSTEM when a system call failed; STRUCT_SIZE; INVALID_ARGUMENT.
 ///
 /// # Safety
 /// options is NULL or points to a struct of its struct_size; its socket_path and session_name are NULL or

@@ -160,6 +160,8 @@ impl ClientError {
             ClientError::Stale => Status::Stale,
             ClientError::Observer { .. } => Status::Observer,
             ClientError::Changed { .. } => Status::Refused,
+            // There may be one or not: this user is not to know.
+            ClientError::Connect(error) if error.errno == Errno::ACCESS => Status::Refused,
             ClientError::Connect(_) => Status::NoDaemon,
             ClientError::Refused(refusal) => refusal.status,
             ClientError::Malformed(malformed) => malformed.status(),
@@ -175,6 +177,20 @@ impl ClientError {
             | ClientError::Camera { .. }
             | ClientError::ActionLength { .. }
             | ClientError::TextLength { .. } => Status::InvalidArgument,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_who_may_not_connect_is_refused_and_does_not_wait_for_a_daemon() {
+        let error = |errno| ClientError::Connect(ConnectError { path: "/s".into(), errno });
+        assert_eq!(error(Errno::ACCESS).status(), Status::Refused);
+        for errno in [Errno::NOENT, Errno::CONNREFUSED] {
+            assert_eq!(error(errno).status(), Status::NoDaemon);
         }
     }
 }
