@@ -67,7 +67,7 @@ fn a_client_without_the_library_works_by_the_protocol_alone() {
     }
 }
 
-/// `tests/abi/include` has the header of the last release: programs that were compiled with it, for
+/// `tests/abi/include` has a header from before the first release: programs that were compiled with it, for
 /// its struct sizes and its numbers, work with today's library and today's daemon.
 #[test]
 fn a_program_compiled_for_the_last_release_works() {

@@ -403,7 +403,7 @@ fn a_chunk_that_does_not_get_done() {
 fn a_daemon_that_is_kept_from_running() {
     let directory = Directory::new();
     let socket = directory.socket();
-    let process = Process::start("the_child_serves", "PI0RT_TEST_SERVE", &socket, "serving");
+    let process = Process::serving(&directory);
     eventually("it serves", || Report::read(&socket).is_ok());
     let client = open(&socket);
     eventually("its page says so", || health::check(&socket).unwrap().contains("to 1 client, "));
@@ -419,7 +419,7 @@ fn a_daemon_that_is_kept_from_running() {
 }
 
 #[test]
-fn the_child_serves() {
+fn child_daemon() {
     serve_as_child();
 }
 

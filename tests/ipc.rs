@@ -20,7 +20,7 @@ fn child_daemon() {
 #[test]
 fn a_killed_daemon_is_noticed_and_its_socket_taken_over() {
     let directory = Directory::new();
-    let mut daemon = Process::start("child_daemon", "PI0RT_TEST_SERVE", &directory.socket(), "serving");
+    let mut daemon = Process::serving(&directory);
     let mut options = patient(&directory.socket());
     options.gone_after_ns = 300_000_000;
     let mut client = Client::open(&options).unwrap();
@@ -43,7 +43,7 @@ fn a_killed_daemon_is_noticed_and_its_socket_taken_over() {
     assert!(matches!(client.set_prompt("stack the cups"), Err(ClientError::Gone)));
 
     assert!(directory.socket().exists());
-    let _next = Process::start("child_daemon", "PI0RT_TEST_SERVE", &directory.socket(), "serving");
+    let _next = Process::serving(&directory);
     let mut client = open(&directory.socket());
     client.set_prompt("stack the cups").unwrap();
     let ticket = submit(&mut client, 0, [1.0; 3], None);
@@ -145,7 +145,7 @@ fn vandalise(raw: &Raw, random: &mut Random, rounds: usize) {
 #[test]
 fn a_hostile_client_only_hurts_itself() {
     let directory = Directory::new();
-    let daemon = Process::start("child_daemon", "PI0RT_TEST_SERVE", &directory.socket(), "serving");
+    let daemon = Process::serving(&directory);
     let mut client = open(&directory.socket());
     client.set_prompt("stack the cups").unwrap();
     let before = daemon.resources();
@@ -176,7 +176,7 @@ fn a_hostile_client_only_hurts_itself() {
 #[test]
 fn random_packets_are_answered_or_end_the_connection() {
     let directory = Directory::new();
-    let daemon = Process::start("child_daemon", "PI0RT_TEST_SERVE", &directory.socket(), "serving");
+    let daemon = Process::serving(&directory);
     let mut client = open(&directory.socket());
     let before = daemon.resources();
     let mut random = Random(77);

@@ -40,7 +40,7 @@ fn alone() -> MutexGuard<'static, ()> {
 fn kill_clients(times: u64) {
     let _alone = alone();
     let directory = Directory::new();
-    let daemon = Process::start("child_daemon", "PI0RT_TEST_SERVE", &directory.socket(), "serving");
+    let daemon = Process::serving(&directory);
     let mut client = open(&directory.socket());
     client.set_prompt("stack the cups").unwrap();
     let before = daemon.resources();
@@ -89,7 +89,7 @@ fn kill_daemons(times: u64) {
         (fds, maps.lines().filter(|line| line.contains("memfd:pi0rt-")).count())
     };
     for _ in 0..times {
-        let mut daemon = Process::start("child_daemon", "PI0RT_TEST_SERVE", &directory.socket(), "serving");
+        let mut daemon = Process::serving(&directory);
         let mut options = patient(&directory.socket());
         options.gone_after_ns = 100_000_000;
         let mut client = Client::open(&options).unwrap();

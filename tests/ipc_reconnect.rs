@@ -19,16 +19,12 @@ fn child_daemon() {
     serve_as_child();
 }
 
-fn daemon(directory: &Directory) -> Process {
-    Process::start("child_daemon", "PI0RT_TEST_SERVE", &directory.socket(), "serving")
-}
-
 /// Every ticket is answered once, whenever the daemon dies: by the one that took it, or with GONE.
 #[test]
 fn every_ticket_is_answered_once_over_many_daemons() {
     let directory = Directory::new();
     let mut random = Random(77);
-    let mut served = daemon(&directory);
+    let mut served = Process::serving(&directory);
     let mut client = open(&directory.socket());
     let prompts = ["sleep 1", "stack the cups", "sleep 3"];
     let ids = prompts.map(|prompt| client.set_prompt(prompt).unwrap());
@@ -44,7 +40,7 @@ fn every_ticket_is_answered_once_over_many_daemons() {
         }
         std::thread::sleep(Duration::from_micros(random.next() % 5000));
         served.kill();
-        served = daemon(&directory);
+        served = Process::serving(&directory);
         client.reconnect().unwrap();
         // Known to the new one by the number it had, and not only by the library.
         assert_eq!(prompts.map(|prompt| client.set_prompt(prompt).unwrap()), ids);
@@ -68,7 +64,7 @@ fn every_ticket_is_answered_once_over_many_daemons() {
 #[test]
 fn a_policy_of_other_sizes_is_refused_and_the_client_stays_as_it_was() {
     let directory = Directory::new();
-    let mut served = daemon(&directory);
+    let mut served = Process::serving(&directory);
     let mut client = open(&directory.socket());
     client.set_prompt("stack the cups").unwrap();
     let ticket = submit(&mut client, 0, [1.0; 3], None);
@@ -83,7 +79,7 @@ fn a_policy_of_other_sizes_is_refused_and_the_client_stays_as_it_was() {
         "{error}"
     );
     other.kill();
-    let _served = daemon(&directory);
+    let _served = Process::serving(&directory);
     // What the daemon of before has given is still there, and a third attempt works.
     assert_eq!(client.chunk_latest().unwrap().0.chunk, 1);
     client.reconnect().unwrap();
@@ -124,7 +120,7 @@ fn a_daemon_that_is_late_is_told_apart_from_one_that_is_gone() {
 fn a_c_program_goes_on_with_the_next_daemon() {
     for compiler in compilers(&["cc", "clang"]) {
         let directory = Directory::new();
-        let mut served = daemon(&directory);
+        let mut served = Process::serving(&directory);
         let program = build(&directory.0, compiler, "c99", "tests/capi/reconnect.c");
         let child = execute(&program).arg(directory.socket()).stdout(Stdio::piped()).spawn().unwrap();
         let mut child = Process(child);
@@ -133,7 +129,7 @@ fn a_c_program_goes_on_with_the_next_daemon() {
         assert_eq!(next(), "submitted");
         served.kill();
         assert_eq!(next(), "gone");
-        let _served = daemon(&directory);
+        let _served = Process::serving(&directory);
         assert_eq!(next(), "reconnect: done");
         assert!(child.0.wait().unwrap().success());
     }

@@ -16,10 +16,6 @@ fn child_daemon() {
     serve_as_child();
 }
 
-fn daemon(directory: &Directory) -> Process {
-    Process::start("child_daemon", "PI0RT_TEST_SERVE", &directory.socket(), "serving")
-}
-
 /// `tests/abi/release.sh` keeps a release's header and library for the processors it was built on.
 #[test]
 fn controllers_of_earlier_releases_are_served() {
@@ -36,7 +32,7 @@ fn controllers_of_earlier_releases_are_served() {
         symlink(&library, directory.0.join("libpi0rt.so.0")).unwrap();
         let program = directory.0.join("release");
         run(compile("cc", "c99", &release.join("include"), "tests/capi/release.c", &program).arg(&library));
-        let mut served = daemon(&directory);
+        let mut served = Process::serving(&directory);
         let child = execute(&program).arg(directory.socket()).stdout(Stdio::piped()).spawn().unwrap();
         let mut child = Process(child);
         let mut lines = BufReader::new(child.0.stdout.take().unwrap()).lines();
@@ -50,7 +46,7 @@ fn controllers_of_earlier_releases_are_served() {
         );
         served.kill();
         assert_eq!(next(), "gone");
-        let _served = daemon(&directory);
+        let _served = Process::serving(&directory);
         assert_eq!(next(), "release: done");
         assert!(child.0.wait().unwrap().success());
         tried += 1;

@@ -1,6 +1,8 @@
 //! The safetensors files of one checkpoint: a single one, or shards with an index.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+#[cfg(feature = "daemon")]
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
 use super::error::{CheckpointError, clip};
@@ -10,6 +12,14 @@ use super::tensor::Tensor;
 
 pub(super) const MODEL: &str = "model.safetensors";
 pub(super) const INDEX: &str = "model.safetensors.index.json";
+
+/// The safetensors files in a directory, with what the system says of them; none if it can't be read.
+#[cfg(feature = "daemon")]
+pub(crate) fn weight_files(dir: &Path) -> impl Iterator<Item = (PathBuf, Metadata)> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let weights = entries.filter(|path| path.extension() == Some("safetensors".as_ref()));
+    weights.filter_map(|path| std::fs::metadata(&path).ok().map(|file| (path, file)))
+}
 
 /// All tensors of a checkpoint, by name.
 pub(super) struct Files {

@@ -26,6 +26,8 @@ mod write;
 pub use arch::Arch;
 pub use convert::Conversion;
 pub use error::CheckpointError;
+#[cfg(feature = "daemon")]
+pub(crate) use files::weight_files;
 pub use open::{Checkpoint, Layout};
 pub use processing::{NormMode, Normalization, Processing, Statistics};
 pub use safetensors::SafeTensors;

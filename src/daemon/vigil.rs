@@ -13,7 +13,7 @@ pub struct Pulse {
     pub sessions: usize,
     /// Chunks published.
     pub chunks: u64,
-    /// How long the last one took; 0: there was none.
+    /// Half of them took no longer; 0: there was none.
     pub chunk_ns: u64,
 }
 

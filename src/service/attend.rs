@@ -1,6 +1,7 @@
 //! While the daemon serves: its signs of life to the service manager, and an eye on the checkpoint and the cards.
 
 use std::collections::BTreeMap;
+use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::manager;
+use crate::checkpoint::weight_files;
 use crate::daemon::{Daemon, Engine, Pulse};
 use crate::tenstorrent::Telemetry;
 use crate::tenstorrent::preflight::Root;
@@ -93,14 +95,8 @@ impl Files {
 }
 
 fn stamps(directory: &Path) -> BTreeMap<PathBuf, Stamp> {
-    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
-    let weights =
-        entries.map(|entry| entry.path()).filter(|path| path.extension() == Some("safetensors".as_ref()));
-    let stamp = |path: PathBuf| {
-        let kind = std::fs::metadata(&path).ok()?;
-        Some((path, (kind.dev(), kind.ino(), kind.len(), (kind.mtime(), kind.mtime_nsec()))))
-    };
-    weights.filter_map(stamp).collect()
+    let stamp = |file: Metadata| (file.dev(), file.ino(), file.len(), (file.mtime(), file.mtime_nsec()));
+    weight_files(directory).map(|(path, file)| (path, stamp(file))).collect()
 }
 
 /// The cards there are, as they were at the last look.

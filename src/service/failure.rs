@@ -50,9 +50,8 @@ impl LastFailure {
     /// The file can't be written; the one before is still there.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         let seconds = self.at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let draft = path.with_extension("new");
-        std::fs::write(&draft, format!("time={seconds}\nprocess={}\nreason={}\n", self.pid, self.reason))?;
-        std::fs::rename(&draft, path)
+        let text = format!("time={seconds}\nprocess={}\nreason={}\n", self.pid, self.reason);
+        super::replace(path, &text)
     }
 
     /// The one that is kept, if there is one.

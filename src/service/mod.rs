@@ -173,6 +173,13 @@ fn keep(path: &Path, failure: &LastFailure) {
     }
 }
 
+/// Puts a text in the place of a file, so that nobody reads half of one; what was there stays if it can't be.
+fn replace(path: &Path, text: &str) -> std::io::Result<()> {
+    let draft = path.with_extension("new");
+    std::fs::write(&draft, text)?;
+    std::fs::rename(&draft, path)
+}
+
 /// An error with its causes, in one line.
 fn whole(error: &dyn Error) -> String {
     let mut text = error.to_string();

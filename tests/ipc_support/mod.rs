@@ -235,6 +235,11 @@ impl Process {
         process
     }
 
+    /// A daemon in a process of its own, for a test file whose test `child_daemon` is [`serve_as_child`].
+    pub fn serving(directory: &Directory) -> Process {
+        Process::start("child_daemon", "PI0RT_TEST_SERVE", &directory.socket(), "serving")
+    }
+
     pub fn kill(&mut self) {
         self.0.kill().unwrap();
         self.0.wait().unwrap();

@@ -2,25 +2,18 @@
 
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use super::{Findings, Scene};
-use crate::checkpoint::{Checkpoint, CheckpointError};
+use crate::checkpoint::{Checkpoint, CheckpointError, weight_files};
 use crate::policy::Tokenizer;
 use crate::shm::clock::now_ns;
 
 /// Bytes of the files of weights: `model.safetensors`, or its shards.
 pub(super) fn weights(dir: &Path) -> u64 {
     let is_model = |path: &Path| path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"model"));
-    files(dir).filter(|(path, _)| is_model(path)).map(|(_, file)| file.len()).sum()
-}
-
-fn files(dir: &Path) -> impl Iterator<Item = (PathBuf, std::fs::Metadata)> {
-    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
-    entries
-        .filter(|path| path.extension() == Some("safetensors".as_ref()))
-        .filter_map(|path| std::fs::metadata(&path).ok().map(|file| (path, file)))
+    weight_files(dir).filter(|(path, _)| is_model(path)).map(|(_, file)| file.len()).sum()
 }
 
 pub(super) fn look(scene: &Scene<'_>, findings: &mut Findings<'_>) {
@@ -45,7 +38,7 @@ pub(super) fn look(scene: &Scene<'_>, findings: &mut Findings<'_>) {
     let Some(report) = scene.report() else { return };
     let serving = Duration::from_nanos(now_ns().saturating_sub(report.ready_ns));
     let Some(ready) = SystemTime::now().checked_sub(serving) else { return };
-    for (path, file) in files(dir) {
+    for (path, file) in weight_files(dir) {
         if file.modified().is_ok_and(|changed| changed > ready) {
             let what = format!(
                 "{} was written {} after the daemon (process {}) had loaded it",

@@ -1,7 +1,8 @@
 //! A file for the node exporter's textfile collector.
 
-use std::io;
 use std::path::PathBuf;
+
+use crate::service::replace;
 
 /// Writes pages to one file, which goes when this is dropped: figures of a daemon that has ended are none.
 pub struct TextFile {
@@ -25,7 +26,7 @@ impl TextFile {
     /// Puts a page in the place of the one before, so that nobody reads half of one. That it can't be
     /// written, on a full disk for example, is logged once and no reason not to serve.
     pub fn write(&mut self, page: &str) {
-        match self.replace(page) {
+        match replace(&self.path, page) {
             Ok(()) => self.failing = false,
             Err(error) => {
                 if !std::mem::replace(&mut self.failing, true) {
@@ -33,12 +34,6 @@ impl TextFile {
                 }
             }
         }
-    }
-
-    fn replace(&self, page: &str) -> io::Result<()> {
-        let draft = self.path.with_extension("new");
-        std::fs::write(&draft, page)?;
-        std::fs::rename(&draft, &self.path)
     }
 }
 
@@ -51,6 +46,7 @@ impl Drop for TextFile {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io;
 
     #[test]
     fn the_file_is_replaced_whole_and_goes_with_the_daemon() {
@@ -68,7 +64,7 @@ mod tests {
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "two\n");
         // On a full disk the page there is stays.
         std::os::unix::fs::symlink("/dev/full", directory.join("pi0rt.new")).unwrap();
-        assert_eq!(file.replace("three\n").unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!(replace(&path, "three\n").unwrap_err().kind(), io::ErrorKind::StorageFull);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "two\n");
         std::fs::remove_file(directory.join("pi0rt.new")).unwrap();
         drop(file);
