@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pi0rt::control::{Received, receive_with_fds};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
@@ -97,8 +97,10 @@ impl Manager {
     /// What comes up to and with the first message that is so.
     pub fn until(&self, is: impl Fn(&str) -> bool) -> Vec<String> {
         let mut seen = Vec::new();
+        // For all of them together: others may come for ever.
+        let end = Instant::now() + Duration::from_secs(60);
         loop {
-            let message = self.messages.recv_timeout(Duration::from_secs(60));
+            let message = self.messages.recv_timeout(end.saturating_duration_since(Instant::now()));
             seen.push(message.unwrap_or_else(|_| panic!("it never came; what came: {seen:?}")));
             if is(seen.last().unwrap()) {
                 return seen;
