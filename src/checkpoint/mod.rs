@@ -6,6 +6,7 @@
 
 mod arch;
 mod blank;
+mod contract;
 mod convert;
 mod error;
 mod files;
@@ -24,6 +25,7 @@ mod weights;
 mod write;
 
 pub use arch::Arch;
+pub use contract::{Dimension, Limits, Quantity, Rate, RateSource};
 pub use convert::Conversion;
 pub use error::CheckpointError;
 #[cfg(feature = "daemon")]
