@@ -1,0 +1,82 @@
+//! What a client may have.
+
+use super::super::lane::Lane;
+use super::super::server::Options;
+use super::Control;
+use crate::control::{FEATURES, Hello, MAX_NAME, PolicyDescription, Refusal, Status};
+use crate::shm::{Geometry, Layout};
+
+const DEFAULT_SLOTS: u32 = 4;
+const MAX_SLOTS: u32 = 16;
+const DEFAULT_ENTRIES: u32 = 64;
+const MAX_ENTRIES: u32 = 1024;
+
+impl<P> Control<P> {
+    pub(super) fn prepare(&self, hello: &Hello) -> Result<Lane, Refusal> {
+        check_features(hello)?;
+        if hello.name.len() > MAX_NAME {
+            let got = hello.name.len();
+            return refused(format!("session name has {got} bytes, at most {MAX_NAME} are allowed"));
+        }
+        let table = self.shared.lock();
+        let sessions = &table.sessions;
+        if let Some(writer) = sessions.iter().find(|s| !s.name.is_empty() && s.name == hello.name) {
+            return refused(format!("session {:?} has a writer, process {}", writer.name, writer.peer.pid));
+        }
+        let max = self.options.limits.max_clients;
+        if sessions.len() >= max {
+            return refused(format!("{max} clients are connected, the most allowed"));
+        }
+        let limits = [
+            ("bytes per frame", hello.frame_bytes, self.options.max_frame_bytes),
+            ("observation slots", hello.slots, MAX_SLOTS),
+            ("ring entries", hello.entries, MAX_ENTRIES),
+        ];
+        for (what, asked, most) in limits {
+            if asked > most {
+                return refused(format!("{asked} {what} asked for, at most {most} are allowed"));
+            }
+        }
+        let geometry = geometry(&self.policy, &self.options, hello);
+        // Before it is allocated.
+        let bytes = Layout::plan(geometry).or_else(|error| refused(error.to_string()))?.bytes();
+        let taken: u64 = sessions.iter().map(|session| session.lane.bytes()).sum();
+        let most = self.options.limits.max_memory;
+        if taken.saturating_add(bytes) > most {
+            return refused(format!(
+                "{bytes} bytes of shared memory asked for, clients have {taken}, at most {most} are allowed"
+            ));
+        }
+        drop(table);
+        Lane::new(geometry, self.epoch, self.keeper.is_some()).or_else(|error| refused(error.to_string()))
+    }
+}
+
+pub(super) fn check_features(hello: &Hello) -> Result<(), Refusal> {
+    let unknown = hello.features & !FEATURES;
+    if unknown == 0 {
+        return Ok(());
+    }
+    Err(Refusal {
+        status: Status::Version,
+        reason: format!("features {unknown:#x} are unknown to this daemon"),
+    })
+}
+
+/// What a client gets: what it asks for, the policy's sizes, defaults for the rest.
+pub(in super::super) fn geometry(policy: &PolicyDescription, options: &Options, hello: &Hello) -> Geometry {
+    let or = |value, default| if value == 0 { default } else { value };
+    Geometry {
+        cameras: policy.cameras.len() as u32,
+        frame_bytes: or(hello.frame_bytes, options.frame_bytes),
+        state_dim: policy.state_dim,
+        horizon: policy.horizon,
+        action_dim: policy.action_dim,
+        slots: or(hello.slots, DEFAULT_SLOTS),
+        entries: or(hello.entries, DEFAULT_ENTRIES),
+    }
+}
+
+pub(super) fn refused<T>(reason: String) -> Result<T, Refusal> {
+    Err(Refusal { status: Status::Refused, reason })
+}

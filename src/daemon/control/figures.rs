@@ -1,0 +1,36 @@
+//! The statistics page.
+
+use super::super::page::SessionReport;
+use super::Control;
+use crate::shm::Count;
+use crate::shm::clock::now_ns;
+
+impl<P> Control<P> {
+    /// Writes the statistics page.
+    pub(super) fn write_page(&mut self) {
+        let report = &mut self.report;
+        let table = self.shared.lock();
+        report.stats = table.ended.clone();
+        report.memory = 0;
+        report.sessions.clear();
+        for session in &table.sessions {
+            let counted = session.lane.stats.stats();
+            report.stats.add(counted);
+            report.memory += session.lane.bytes();
+            report.sessions.push(SessionReport {
+                id: session.id,
+                pid: session.peer.pid,
+                uid: session.peer.uid,
+                opened_ns: session.opened_ns,
+                submitted: counted.count(Count::Submitted),
+                published: counted.count(Count::Published),
+                missed_deadlines: counted.count(Count::MissedDeadline),
+                answered_ns: session.lane.answered_ns,
+            });
+        }
+        (report.stopping, report.busy_since_ns) = (table.stopping, table.busy_since_ns);
+        drop(table);
+        report.written_ns = now_ns();
+        self.page.write(report);
+    }
+}

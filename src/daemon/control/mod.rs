@@ -1,0 +1,302 @@
+//! The control thread: connections, heartbeats, the statistics page.
+
+mod admission;
+mod figures;
+mod observers;
+mod reception;
+mod sessions;
+
+use std::collections::HashMap;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, Event, EventData, EventFlags};
+use rustix::io::Errno;
+
+pub(super) use self::admission::geometry;
+use self::observers::Observer;
+use self::reception::{Stranger, refuse};
+use self::sessions::told;
+use super::DaemonError;
+use super::handover::{Identity, Keeper, Parts};
+use super::inference::Bells;
+use super::lane::Lane;
+use super::page::{Page, Report};
+use super::server::Options;
+use super::table::{Prompts, Session, Shared};
+use super::vigil::{Pulse, Pulses, Vigil};
+use super::{Handle, Limits};
+use crate::control::{MAX_MESSAGE, PolicyDescription, Received, Status, receive};
+use crate::device::lost;
+use crate::shm::clock::now_ns;
+use crate::shm::{Count, Stage};
+
+/// Time between two writes of the statistics page.
+const PAGE_EVERY_NS: u64 = 100_000_000;
+/// Heartbeats that may be late together before that counts as a stall.
+const STALL_BEATS: u32 = 5;
+
+const LISTENER: u64 = 0;
+const ORDERS: u64 = 1;
+const FIRST_CONNECTION: u64 = 2;
+
+pub(super) struct Control<P> {
+    pub options: Options,
+    policy: PolicyDescription,
+    epoch: u64,
+    pub shared: Arc<Shared<P>>,
+    pub bells: Arc<Bells>,
+    epoll: OwnedFd,
+    listener: OwnedFd,
+    handle: Handle,
+    strangers: HashMap<u64, Stranger>,
+    observers: HashMap<u64, Observer>,
+    next_id: u64,
+    page: Page,
+    pub keeper: Option<Box<dyn Keeper>>,
+    /// What was written to it last.
+    report: Report,
+    /// When the hearts beat last; 0: they need not, there was no session.
+    beaten_ns: u64,
+    pub pulses: Option<Pulses>,
+    vigil: Vigil,
+    /// Why the device counts as lost, if it is this thread that found out.
+    hung: Option<String>,
+}
+
+impl<P> Control<P> {
+    /// Begins to listen.
+    pub fn new(
+        options: Options,
+        policy: PolicyDescription,
+        listener: OwnedFd,
+        handle: Handle,
+        page: Page,
+    ) -> Result<Self, DaemonError> {
+        let system = |call| move |errno| DaemonError::System { call, errno };
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(system("epoll_create1"))?;
+        for (fd, id) in [(listener.as_fd(), LISTENER), (handle.bell(), ORDERS)] {
+            epoll::add(&epoll, fd, EventData::new_u64(id), EventFlags::IN).map_err(system("epoll_ctl"))?;
+        }
+        // Never 0, and another one for each life of a daemon.
+        let epoch = now_ns().max(1);
+        let report = Report {
+            pid: std::process::id(),
+            epoch,
+            max_clients: options.limits.max_clients as u64,
+            heartbeat_ns: options.heartbeat.as_nanos() as u64,
+            max_age_ns: options.limits.max_age_ns,
+            max_memory: options.limits.max_memory,
+            model: policy.model.clone(),
+            device: policy.device.clone(),
+            // As many as there can be: nothing is allocated while the daemon serves.
+            sessions: Vec::with_capacity(options.limits.max_clients),
+            ..Report::default()
+        };
+        let shared = Shared::new();
+        shared.lock().max_age_ns = options.limits.max_age_ns;
+        Ok(Control {
+            options,
+            policy,
+            epoch,
+            shared: Arc::new(shared),
+            bells: Arc::new(Bells::new()?),
+            epoll,
+            listener,
+            handle,
+            strangers: HashMap::new(),
+            observers: HashMap::new(),
+            next_id: FIRST_CONNECTION,
+            page,
+            keeper: None,
+            report,
+            beaten_ns: 0,
+            pulses: None,
+            vigil: Vigil::default(),
+            hung: None,
+        })
+    }
+
+    /// Goes on with a session that another daemon has served. `restore`: makes its instructions again.
+    pub fn resume(
+        &mut self,
+        parts: Parts,
+        restore: impl FnOnce(Vec<String>) -> Result<Prompts<P>, String>,
+    ) -> Result<u64, String> {
+        let Parts { identity, record, prompts, segments, eventfd, socket } = parts;
+        let Identity { id, name, peer, opened_ns, geometry, policy } = identity;
+        let now = told(&self.policy);
+        if policy != now {
+            return Err(format!("its client knows the policy {policy}, this one is {now}"));
+        }
+        let prompts = restore(prompts)?;
+        // From here on its client sees this daemon.
+        let lane =
+            Lane::resume(geometry, self.epoch, segments, eventfd).map_err(|error| error.to_string())?;
+        let mut session = Session::new(id, name, peer, opened_ns, socket, lane);
+        (session.prompts, session.record) = (prompts, Some(record));
+        let failed = |errno: Errno| {
+            session.lane.heart.stop();
+            format!("epoll_ctl: {errno}")
+        };
+        epoll::add(&self.epoll, &*session.socket, EventData::new_u64(id), EventFlags::IN).map_err(failed)?;
+        self.bells.add(&session).map_err(|error| error.to_string())?;
+        self.next_id = self.next_id.max(id + 1);
+        self.shared.lock().sessions.push(session);
+        Ok(id)
+    }
+
+    /// Serves until it is told to stop or the device is lost.
+    ///
+    /// # Errors
+    /// A system call that must not fail.
+    pub fn serve(&mut self) -> Result<(), DaemonError> {
+        self.report.ready_ns = now_ns();
+        self.write_page();
+        let mut events = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; 16];
+        let mut buffer = vec![0; MAX_MESSAGE];
+        loop {
+            let quiet = self.strangers.is_empty() && !self.shared.lock().is_used();
+            let timeout = match (quiet, &self.pulses) {
+                (false, _) => Some(self.options.heartbeat),
+                (true, Some(pulses)) => Some(pulses.every / 2),
+                (true, None) => None,
+            };
+            if quiet {
+                self.beaten_ns = 0;
+            }
+            let timeout = timeout.map(|timeout| Timespec {
+                tv_sec: timeout.as_secs() as i64,
+                tv_nsec: timeout.subsec_nanos().into(),
+            });
+            let count = match epoll::wait(self.epoll.as_fd(), &mut events[..], timeout.as_ref()) {
+                Ok(count) => count,
+                Err(Errno::INTR) => 0,
+                Err(errno) => return Err(DaemonError::System { call: "epoll_wait", errno }),
+            };
+            for event in &events[..count] {
+                match event.data.u64() {
+                    LISTENER => self.accept(),
+                    ORDERS => match self.handle.take() {
+                        (true, _) => return Ok(()),
+                        (false, limits) => limits.into_iter().for_each(|limits| self.limit(limits)),
+                    },
+                    id => self.hear(id, &mut buffer),
+                }
+            }
+            self.beat();
+            if self.lost().is_some() {
+                return Ok(());
+            }
+            self.forget_silent_strangers();
+        }
+    }
+
+    /// No new work is to be begun.
+    pub fn stop(&mut self) {
+        self.shared.lock().stopping = true;
+        self.write_page();
+        self.bells.kick();
+    }
+
+    /// Answers everything: the device is lost, and the inference thread with it.
+    pub fn lose(&mut self) {
+        let mut table = self.shared.lock();
+        for session in &mut table.sessions {
+            let result = session.lane.lose();
+            session.heed(result);
+            session.lane.heart.stop();
+        }
+    }
+
+    /// Why nothing more will come from the device, if that is so.
+    pub fn lost(&self) -> Option<String> {
+        lost().map(str::to_owned).or_else(|| self.hung.clone())
+    }
+
+    /// Other limits from now on.
+    fn limit(&mut self, limits: Limits) {
+        let report = &mut self.report;
+        report.max_clients = limits.max_clients as u64;
+        (report.max_age_ns, report.max_memory) = (limits.max_age_ns, limits.max_memory);
+        report.sessions.reserve(limits.max_clients.saturating_sub(report.sessions.len()));
+        self.options.limits = limits;
+        self.shared.lock().max_age_ns = limits.max_age_ns;
+        self.write_page();
+    }
+
+    /// One heartbeat for all sessions. While the inference thread is with the engine, older
+    /// submissions are answered here, so that clients get their slots back.
+    pub fn beat(&mut self) {
+        let mut table = self.shared.lock();
+        let now = now_ns();
+        let stall = (self.options.heartbeat * STALL_BEATS).as_nanos() as u64;
+        let stalled = self.beaten_ns > 0 && now.saturating_sub(self.beaten_ns) > stall;
+        self.beaten_ns = now;
+        for session in &mut table.sessions {
+            session.lane.heart.beat(now);
+            if stalled {
+                session.lane.stats.count(Count::Stall);
+            }
+        }
+        if table.busy {
+            table.drain();
+        }
+        let (busy, turns, count) = (table.busy, table.turns, table.sessions.len());
+        let faulty: Vec<_> = table.sessions.iter().filter(|s| s.fault.is_some()).map(|s| s.id).collect();
+        drop(table);
+        for id in faulty {
+            self.end(id);
+        }
+        if now.saturating_sub(self.report.written_ns) >= PAGE_EVERY_NS {
+            self.write_page();
+        }
+        match self.vigil.look(now, busy, turns, stall) {
+            Ok(()) => {}
+            Err(still_ns) => {
+                let hangs = |limit: &Duration| u128::from(still_ns) >= limit.as_nanos();
+                if let Some(limit) = self.options.limits.hang_after.filter(hangs) {
+                    self.hung = Some(format!("no progress within {} s", limit.as_secs_f64()));
+                }
+                // Not a sign of life.
+                return;
+            }
+        }
+        if let Some(pulses) = &mut self.pulses {
+            pulses.send(now, || Pulse {
+                sessions: count,
+                chunks: self.report.stats.count(Count::Published),
+                chunk_ns: self.report.stats.latency(Stage::Inference).p50_ns,
+            });
+        }
+    }
+
+    /// Something came over a connection.
+    fn hear(&mut self, id: u64, buffer: &mut [u8]) {
+        if let Some(stranger) = self.strangers.remove(&id) {
+            return self.hear_stranger(id, stranger, buffer);
+        }
+        if let Some(observer) = self.observers.remove(&id) {
+            return self.hear_observer(id, observer, buffer);
+        }
+        let Some(socket) = self.shared.lock().session(id).map(|session| session.socket.clone()) else {
+            return;
+        };
+        match receive(socket.as_fd(), buffer) {
+            Ok(Received::Nothing) => {}
+            Ok(Received::Packet(len)) => self.request(id, socket.as_fd(), &buffer[..len]),
+            Ok(Received::Closed) => self.end(id),
+            Ok(Received::TooLong) => {
+                let reason = format!("message is longer than {MAX_MESSAGE} bytes");
+                refuse(socket.as_fd(), Status::Protocol, reason);
+                self.end(id);
+            }
+            Err(errno) => {
+                log::warn!(session = id; "recvmsg: {errno}");
+                self.end(id);
+            }
+        }
+    }
+}
