@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 
 use half::f16;
-use pi0rt::checkpoint::{Checkpoint, Conversion, Dtype, Layout, NormMode, SafeTensors};
+use pi0rt::checkpoint::{Checkpoint, Conversion, Dtype, Layout, NormMode, Rate, RateSource, SafeTensors};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use support::{Model, TempDir, edit_json, golden, lerobot, messages, openpi, synth};
@@ -27,7 +27,7 @@ fn the_golden_checkpoint_opens() {
     let p = c.processing();
     assert_eq!(p.cameras, ["base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb"]);
     assert!(p.missing_camera_last && !p.antialias && !p.clean_prompt && !p.truncate_prompt);
-    assert_eq!((p.max_tokens, p.control_rate_hz), (48, None));
+    assert_eq!((p.max_tokens, p.rate), (48, None));
     let state = p.state.as_ref().unwrap();
     assert_eq!((state.mode, state.epsilon, state.epsilon_on_inverse), (NormMode::MeanStd, 1e-8, false));
     assert_eq!((state.statistics.mean.len(), state.statistics.std.len()), (14, 14));
@@ -85,7 +85,7 @@ fn cameras_keep_the_order_of_the_config() {
     fs::write(dir.join("config.json"), config).unwrap();
     let c = Checkpoint::open(&dir).unwrap();
     assert_eq!(c.processing().cameras, ["wrist", "base"]);
-    assert_eq!(c.processing().control_rate_hz, Some(30.0));
+    assert_eq!(c.processing().rate, Some(Rate { hz: 30.0, source: RateSource::Checkpoint }));
 }
 
 #[test]

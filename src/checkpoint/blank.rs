@@ -12,7 +12,7 @@ use super::open::{Checkpoint, Layout};
 use super::safetensors::SafeTensors;
 use super::tensor::Mapped;
 use super::weights::{EMBED_TOKENS, Spec, weights};
-use super::{Arch, Dtype, Processing, Tensor};
+use super::{Arch, Dimension, Dtype, Processing, Tensor};
 
 impl Checkpoint {
     /// A model of these sizes whose weights are all zero, for `cameras` cameras. Every tensor shows
@@ -47,14 +47,19 @@ impl Checkpoint {
         let files = Files::new(path, vec![SafeTensors::of(path, tensors)])?;
         let processing = Processing {
             cameras: (0..cameras).map(|i| format!("camera_{i}")).collect(),
+            state_steps: Vec::new(),
             state: None,
             action: None,
+            action_steps: Vec::new(),
+            robot_state: vec![Dimension::default(); arch.state_dim],
+            robot_action: vec![Dimension::default(); arch.action_dim],
             missing_camera_last: true,
             antialias: false,
             clean_prompt: false,
             max_tokens: arch.tokenizer_max_length,
             truncate_prompt: false,
-            control_rate_hz: None,
+            rate: None,
+            execution_horizon: None,
         };
         Ok(Self { files, layout: Layout::Lerobot, arch: arch.clone(), processing, used })
     }

@@ -103,6 +103,12 @@ impl Object {
         self.get(key, "a string", |v| v.as_str().map(String::from))
     }
 
+    pub fn texts(&self, key: &str) -> Result<Option<Vec<String>>, CheckpointError> {
+        self.get(key, "a list of strings", |v| {
+            v.as_array()?.iter().map(|v| v.as_str().map(String::from)).collect()
+        })
+    }
+
     pub fn sizes(&self, key: &str) -> Result<Option<Vec<usize>>, CheckpointError> {
         self.get(key, "a list of whole numbers", |v| v.as_array()?.iter().map(whole).collect())
     }

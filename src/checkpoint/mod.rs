@@ -21,6 +21,7 @@ mod safetensors;
 mod sizes;
 pub mod synth;
 mod tensor;
+mod transform;
 mod weights;
 mod write;
 
@@ -36,4 +37,5 @@ pub use safetensors::SafeTensors;
 #[cfg(test)]
 pub(crate) use tensor::Mapped;
 pub use tensor::{Dtype, Tensor};
+pub use transform::{Curve, Linkage, Transform};
 pub use write::Progress;

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::arch::Arch;
+use super::contract::{Dimension, Rate, RateSource};
 use super::error::CheckpointError;
 use super::files::Files;
 use super::json::Object;
@@ -243,13 +244,43 @@ fn processing(
     }
     Ok(Processing {
         cameras: declared.cameras,
+        state_steps: Vec::new(),
         state: declared.state.map(|f| f.check(arch.state_dim)).transpose()?,
         action: declared.action.map(|f| f.check(arch.action_dim)).transpose()?,
+        action_steps: Vec::new(),
+        robot_state: vec![Dimension::default(); arch.state_dim],
+        robot_action: match config {
+            Some(config) => named(config, "action_feature_names", arch.action_dim)?,
+            None => vec![Dimension::default(); arch.action_dim],
+        },
         missing_camera_last: !openpi,
         antialias: openpi,
         clean_prompt: openpi,
         max_tokens: arch.tokenizer_max_length,
         truncate_prompt: config_flag("truncate_prompt")?.unwrap_or(false),
-        control_rate_hz: rate.map(|r| r as f32),
+        rate: rate.map(|hz| Rate { hz: hz as f32, source: RateSource::Checkpoint }),
+        execution_horizon: config.map_or(Ok(None), |c| execution_horizon(c, arch))?,
     })
+}
+
+/// `n_action_steps`: rows of a chunk that are executed before the next.
+fn execution_horizon(config: &Object, arch: &Arch) -> Result<Option<usize>, CheckpointError> {
+    let key = "n_action_steps";
+    match config.size(key)? {
+        Some(rows) if !(1..=arch.chunk_size).contains(&rows) => {
+            let why = format!("{key} is {rows}, but a chunk has {} rows", arch.chunk_size);
+            Err(CheckpointError::file(config.path(), why))
+        }
+        rows => Ok(rows),
+    }
+}
+
+/// `width` dimensions with the names that a list in config.json gives them.
+fn named(config: &Object, key: &str, width: usize) -> Result<Vec<Dimension>, CheckpointError> {
+    let Some(names) = config.texts(key)? else { return Ok(vec![Dimension::default(); width]) };
+    if names.len() != width {
+        let why = format!("{key} has {} names, but the robot has {width} dimensions", names.len());
+        return Err(CheckpointError::file(config.path(), why));
+    }
+    Ok(names.into_iter().map(|name| Dimension { name, ..Dimension::default() }).collect())
 }

@@ -2,17 +2,35 @@
 
 use std::path::PathBuf;
 
+use super::contract::{Dimension, Rate};
 use super::error::CheckpointError;
+use super::transform::Transform;
 
 /// How raw observations become model inputs, and actions robot actions, as the checkpoint declares it.
+///
+/// A state goes from the robot through `state_steps`, is normalized and padded. An action is cut to the width of
+/// its statistics, unnormalized, and goes through `action_steps` to the robot. [`Arch::state_dim`] and
+/// [`Arch::action_dim`] are the widths as normalization sees them; the robot's are the lengths of `robot_state`
+/// and `robot_action`.
+///
+/// [`Arch::state_dim`]: super::Arch::state_dim
+/// [`Arch::action_dim`]: super::Arch::action_dim
 #[derive(Clone, Debug, PartialEq)]
 pub struct Processing {
     /// Short names of the cameras in the model's order, e.g. `base_0_rgb`.
     pub cameras: Vec<String>,
+    /// Steps of the state before its normalization.
+    pub state_steps: Vec<Transform>,
     /// Of the state; `None`: taken as it is.
     pub state: Option<Normalization>,
     /// Of actions; `None`: taken as they are.
     pub action: Option<Normalization>,
+    /// Steps of the actions after their normalization is undone.
+    pub action_steps: Vec<Transform>,
+    /// What the robot's state consists of.
+    pub robot_state: Vec<Dimension>,
+    /// What the robot's actions consist of.
+    pub robot_action: Vec<Dimension>,
     /// Absent cameras move behind the present ones (lerobot) instead of keeping their slot (openpi).
     pub missing_camera_last: bool,
     /// Images are resized with antialiasing (openpi) or without (lerobot).
@@ -24,8 +42,10 @@ pub struct Processing {
     /// Whether a longer prompt is cut instead of refused: `truncate_prompt` in config.json. (The
     /// `truncation` that lerobot writes into every checkpoint is nobody's choice, and is not taken for one.)
     pub truncate_prompt: bool,
-    /// Rate at which the robot consumes actions, Hz: `control_rate_hz` in config.json.
-    pub control_rate_hz: Option<f32>,
+    /// Rate at which the robot consumes actions, if it is declared.
+    pub rate: Option<Rate>,
+    /// How many rows of a chunk are meant to be executed before the next: `n_action_steps` in config.json.
+    pub execution_horizon: Option<usize>,
 }
 
 /// How one feature is normalised.

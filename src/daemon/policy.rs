@@ -48,7 +48,7 @@ impl Engine for PolicyEngine {
             steps: size(info.steps),
             max_tokens: size(info.max_tokens),
             image_size: size(info.image_size),
-            control_rate_hz: info.control_rate_hz.unwrap_or(0.0),
+            control_rate_hz: info.rate.map_or(0.0, |rate| rate.hz),
         }
     }
 

@@ -97,6 +97,20 @@ pub enum BadObservation {
         /// Its raw value.
         value: f32,
     },
+    /// A state beyond the limits of the robot's profile.
+    #[error("state[{index}]{name} is {value:?}, expected {low:?} to {high:?}")]
+    StateLimits {
+        /// Which.
+        index: usize,
+        /// Its name in parentheses, empty if it has none.
+        name: String,
+        /// Its raw value.
+        value: f32,
+        /// The least it may be.
+        low: f32,
+        /// The greatest it may be.
+        high: f32,
+    },
     /// The prompt is not of this policy.
     #[error(transparent)]
     Prompt(#[from] PromptError),
@@ -191,6 +205,28 @@ pub enum PolicyError {
         what: &'static str,
         /// The reason.
         why: String,
+    },
+    /// A step between the robot's vectors and the normalized ones can't be applied.
+    #[error("{what}: step {step} ({name}) {why}")]
+    Transform {
+        /// State or action.
+        what: &'static str,
+        /// Number of the step, from 0.
+        step: usize,
+        /// Its name.
+        name: &'static str,
+        /// What doesn't fit.
+        why: String,
+    },
+    /// The steps lead to another width than what comes behind them takes.
+    #[error("{what}: the steps give {got} values, expected {expected}")]
+    Width {
+        /// State or action.
+        what: &'static str,
+        /// Values they give.
+        got: usize,
+        /// Values that are needed.
+        expected: usize,
     },
     /// The device can't be opened.
     #[error(transparent)]

@@ -11,6 +11,7 @@ mod policy;
 mod prompt;
 mod settings;
 mod tokenizer;
+mod transform;
 
 pub use error::{BadObservation, FrameError, PolicyError, PromptError};
 pub use frame::{Frame, PixelFormat};
@@ -20,3 +21,4 @@ pub use policy::{Chunk, DeviceChoice, Noise, Observation, Policy, PolicyInfo, Po
 pub use prompt::{Prompt, PromptRule, Prompter};
 pub use settings::{DeviceName, DeviceSettings, PrecisionName};
 pub use tokenizer::Tokenizer;
+pub use transform::Steps;

@@ -8,7 +8,8 @@ use super::frame::{Frame, PixelFormat};
 use super::image::{ImageProcessor, MAX_FRAME};
 use super::normalize::Normalizer;
 use super::prompt::{Prompt, Prompter};
-use crate::checkpoint::Checkpoint;
+use super::transform::Steps;
+use crate::checkpoint::{Checkpoint, Dimension, Rate, RateSource};
 use crate::device::Device;
 use crate::device::cpu::{Cpu, CpuOptions, Precision};
 use crate::device::reference::Reference;
@@ -72,6 +73,8 @@ pub struct PolicyOptions {
     pub steps: Option<usize>,
     /// Tokenizer file, or a directory with one, if not the checkpoint's.
     pub tokenizer: Option<PathBuf>,
+    /// Actions per second, if not the checkpoint's.
+    pub control_rate_hz: Option<f32>,
     /// Compute every chunk as if there had been none before: see [`Pi0::recompute`].
     pub recompute: bool,
     /// Bound on the guidance weight of the guided chunks to come, if there will be any: a device that
@@ -88,12 +91,18 @@ pub struct PolicyInfo {
     pub device: String,
     /// Names of the cameras, in the order of [`Observation::frames`].
     pub cameras: Vec<String>,
+    /// Whether each of `cameras` is one the policy needs; the others may be absent.
+    pub required_cameras: Vec<bool>,
     /// Side of the image the model sees, pixels.
     pub image_size: usize,
     /// Width of the robot's state.
     pub state_dim: usize,
     /// Width of the robot's actions.
     pub action_dim: usize,
+    /// What the robot's state consists of, `[state_dim]`.
+    pub state: Vec<Dimension>,
+    /// What the robot's actions consist of, `[action_dim]`.
+    pub action: Vec<Dimension>,
     /// Width of the model's actions.
     pub max_action_dim: usize,
     /// Actions in a chunk.
@@ -102,8 +111,10 @@ pub struct PolicyInfo {
     pub steps: usize,
     /// Longest prompt, tokens.
     pub max_tokens: usize,
-    /// Actions per second, if the checkpoint says.
-    pub control_rate_hz: Option<f32>,
+    /// Actions per second, if that is declared.
+    pub rate: Option<Rate>,
+    /// How many actions of a chunk are meant to be executed before the next, if that is declared.
+    pub execution_horizon: Option<usize>,
     /// Largest frame (width, height) that is processed without allocating.
     pub max_frame: (usize, usize),
 }
@@ -160,13 +171,20 @@ pub struct Policy {
     info: PolicyInfo,
     prompter: Prompter,
     model: Pi0,
+    state_steps: Steps,
     state_normalizer: Normalizer,
     action_normalizer: Normalizer,
+    action_steps: Steps,
     /// One per camera, as their frames may differ in size.
     processors: Vec<ImageProcessor>,
     /// `[cameras, 3, size, size]`, present cameras first.
     images: Vec<f32>,
+    /// The state before its normalization, `[arch.state_dim]`: what actions are relative to.
+    reference: Vec<f32>,
+    /// `[max_state_dim]`, normalized and padded.
     state: Vec<f32>,
+    /// An action before its steps, `[arch.action_dim]`.
+    action: Vec<f32>,
     noise: Vec<f32>,
     guidance: Option<f32>,
 }
@@ -207,6 +225,10 @@ impl Policy {
         let (arch, processing) = (checkpoint.arch(), checkpoint.processing());
         let state_normalizer = Normalizer::new("state", processing.state.as_ref(), arch.state_dim)?;
         let action_normalizer = Normalizer::new("action", processing.action.as_ref(), arch.action_dim)?;
+        let state_steps = Steps::new("state", &processing.state_steps, processing.robot_state.len(), 0)?;
+        let action_steps = Steps::new("action", &processing.action_steps, arch.action_dim, arch.state_dim)?;
+        check_width("state", state_steps.output(), arch.state_dim)?;
+        check_width("action", action_steps.output(), processing.robot_action.len())?;
         let steps = options.steps.unwrap_or(arch.num_inference_steps);
         // Parsing Gemma's vocabulary takes about as long as mapping and allocating the rest.
         let (prompter, model) = std::thread::scope(|scope| {
@@ -230,27 +252,36 @@ impl Policy {
         Ok(Self {
             processors: cameras.iter().map(|_| processor()).collect(),
             images: vec![0.0; cameras.len() * image],
+            reference: vec![0.0; arch.state_dim],
             state: vec![0.0; arch.max_state_dim],
+            action: vec![0.0; arch.action_dim],
             noise: vec![0.0; arch.chunk_size * arch.max_action_dim],
             guidance: options.guidance,
             info: PolicyInfo {
                 model: name_of(dir),
                 device: model.device().describe(),
+                // An empty camera is one that had no frame in training either.
+                required_cameras: cameras.iter().map(|name| !name.starts_with("empty_camera")).collect(),
                 cameras,
                 image_size: arch.image_size,
-                state_dim: arch.state_dim,
-                action_dim: arch.action_dim,
+                state_dim: processing.robot_state.len(),
+                action_dim: processing.robot_action.len(),
+                state: processing.robot_state.clone(),
+                action: processing.robot_action.clone(),
                 max_action_dim: arch.max_action_dim,
                 horizon: arch.chunk_size,
                 steps,
                 max_tokens: prompter.rule().max_tokens,
-                control_rate_hz: processing.control_rate_hz,
+                rate: rate(processing.rate, options.control_rate_hz),
+                execution_horizon: processing.execution_horizon,
                 max_frame: MAX_FRAME,
             },
             prompter,
             model,
+            state_steps,
             state_normalizer,
             action_normalizer,
+            action_steps,
         })
     }
 
@@ -291,7 +322,9 @@ impl Policy {
         let data: Vec<u8> = (0..width * height).map(|i| (i % 251) as u8).collect();
         let frame = Frame { data: &data, width, height, stride: width, format: PixelFormat::Gray8 };
         let cameras = self.info.cameras.len();
-        let state = self.state_normalizer.middle();
+        // Not through the state's steps: they need not be invertible.
+        self.reference = self.state_normalizer.middle();
+        self.state_normalizer.normalize(&self.reference, &mut self.state)?;
         let vocab_size = self.prompter.rule().vocab_size;
         let tokens: Vec<u32> = (0..self.info.max_tokens).map(|i| (i % vocab_size) as u32).collect();
         let (shapes, rounds) = self.model.warm_up();
@@ -306,7 +339,7 @@ impl Policy {
         let mut chunk = Chunk::new(&self.info);
         let all: Vec<_> = (0..cameras).map(|_| Some(frame)).collect();
         let prompt = self.prompter.tokens(&tokens)?;
-        self.preprocess(&Observation { frames: &all, state: &state, prompt: &prompt, rtc: None })?;
+        self.preprocess(&Observation { frames: &all, state: &[], prompt: &prompt, rtc: None })?;
         // Every shape once before any a second time: only then does a device record.
         let kinds = &[guided, None][usize::from(guided.is_none())..];
         let (mut done, of) = (0, rounds * kinds.len() * shapes.len());
@@ -317,8 +350,8 @@ impl Policy {
                 done += 1;
                 let frames: Vec<_> = (0..cameras).map(|camera| (camera < present).then_some(frame)).collect();
                 let prompt = self.prompter.tokens(&tokens[..length.min(tokens.len())])?;
-                let observation = Observation { frames: &frames, state: &state, prompt: &prompt, rtc: *rtc };
-                self.infer(&observation, Noise::Seed(0), &mut chunk)?;
+                let observation = Observation { frames: &frames, state: &[], prompt: &prompt, rtc: *rtc };
+                self.compute(&observation, Noise::Seed(0), &mut chunk, Instant::now())?;
             }
         }
         Ok(chunk.timings)
@@ -338,6 +371,18 @@ impl Policy {
         chunk: &mut Chunk,
     ) -> Result<(), PolicyError> {
         let start = Instant::now();
+        self.read_state(observation.state)?;
+        self.compute(observation, noise, chunk, start)
+    }
+
+    /// [`infer`](Self::infer) of a state that has been read.
+    fn compute(
+        &mut self,
+        observation: &Observation<'_>,
+        noise: Noise<'_>,
+        chunk: &mut Chunk,
+        start: Instant,
+    ) -> Result<(), PolicyError> {
         let cameras = self.preprocess(observation)?;
         let noise = match noise {
             Noise::Seed(seed) => {
@@ -364,11 +409,50 @@ impl Policy {
         };
         chunk.timings = self.model.sample(&inputs, &mut chunk.normalized)?;
         check_chunk(&chunk.normalized, width)?;
-        self.action_normalizer.denormalize(&chunk.normalized, width, &mut chunk.actions);
+        self.unnormalize(&chunk.normalized, width, &mut chunk.actions);
         check_chunk(&chunk.actions, self.info.action_dim)
     }
 
-    /// Checks everything, then fills `images` and `state`. Returns how many cameras are present.
+    /// The model's actions `[horizon, width]` to the robot's `[horizon, action_dim]`.
+    fn unnormalize(&mut self, normalized: &[f32], width: usize, actions: &mut [f32]) {
+        if self.action_steps.is_empty() {
+            return self.action_normalizer.denormalize(normalized, width, actions);
+        }
+        let rows = actions.chunks_exact_mut(self.info.action_dim);
+        for (row, action) in normalized.chunks_exact(width).zip(rows) {
+            self.action_normalizer.denormalize(row, width, &mut self.action);
+            self.action_steps.apply(&self.action, &self.reference, action);
+        }
+    }
+
+    /// Checks the robot's state, and brings it into the form that is normalized.
+    fn read_state(&mut self, state: &[f32]) -> Result<(), BadObservation> {
+        let expected = self.info.state_dim;
+        if state.len() != expected {
+            return Err(BadObservation::StateLength { got: state.len(), expected });
+        }
+        for (index, (&value, dimension)) in state.iter().zip(&self.info.state).enumerate() {
+            if !value.is_finite() {
+                return Err(BadObservation::StateValue { index, value });
+            }
+            if let Some([low, high]) = dimension.limits.position.filter(|[l, h]| !(*l..=*h).contains(&value))
+            {
+                let name = &dimension.name;
+                let name = if name.is_empty() { String::new() } else { format!(" ({name})") };
+                return Err(BadObservation::StateLimits { index, name, value, low, high });
+            }
+        }
+        self.state_steps.apply(state, &[], &mut self.reference);
+        self.state_normalizer.normalize(&self.reference, &mut self.state).map_err(|error| match error {
+            BadObservation::StateValue { index, .. } => {
+                let index = self.state_steps.origin(index);
+                BadObservation::StateValue { index, value: state[index] }
+            }
+            error => error,
+        })
+    }
+
+    /// Checks everything else, then fills `images`. Returns how many cameras are present.
     fn preprocess(&mut self, observation: &Observation<'_>) -> Result<usize, BadObservation> {
         let cameras = &self.info.cameras;
         if observation.frames.len() != cameras.len() {
@@ -379,7 +463,6 @@ impl Policy {
         if let Some(rtc) = &observation.rtc {
             check_guidance(rtc, self.info.horizon, self.info.max_action_dim)?;
         }
-        self.state_normalizer.normalize(observation.state, &mut self.state)?;
         let image = 3 * self.info.image_size * self.info.image_size;
         let mut present = 0;
         for ((frame, camera), processor) in observation.frames.iter().zip(cameras).zip(&mut self.processors) {
@@ -400,6 +483,19 @@ impl Policy {
 fn name_of(dir: &Path) -> String {
     let path = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// The rate chosen by the caller, else the declared one.
+fn rate(declared: Option<Rate>, chosen: Option<f32>) -> Option<Rate> {
+    chosen.map(|hz| Rate { hz, source: RateSource::Configuration }).or(declared)
+}
+
+/// Steps must lead to the width that is expected behind them.
+fn check_width(what: &'static str, got: usize, expected: usize) -> Result<(), PolicyError> {
+    match got == expected {
+        true => Ok(()),
+        false => Err(PolicyError::Width { what, got, expected }),
+    }
 }
 
 fn check_values(what: &'static str, values: &[f32], expected: usize) -> Result<(), BadObservation> {

@@ -208,7 +208,7 @@ fn report(checkpoint: &Checkpoint) -> Value {
         "clean_prompt": processing.clean_prompt,
         "max_tokens": processing.max_tokens,
         "truncate_prompt": processing.truncate_prompt,
-        "control_rate_hz": processing.control_rate_hz.map(shortest),
+        "control_rate_hz": processing.rate.map(|rate| shortest(rate.hz)),
         "tokenizer": checkpoint.tokenizer(),
         "unused": unused_tensors,
     })
@@ -321,8 +321,8 @@ fn describe(checkpoint: &Checkpoint) -> String {
             yes(processing.truncate_prompt, "cut", "refused")
         ),
     );
-    if let Some(rate) = processing.control_rate_hz {
-        page.line("rate", format!("{rate} Hz"));
+    if let Some(rate) = processing.rate {
+        page.line("rate", format!("{} Hz ({})", rate.hz, rate.source));
     }
     describe_normalization(&mut page, "state", processing.state.as_ref());
     describe_normalization(&mut page, "action", processing.action.as_ref());
