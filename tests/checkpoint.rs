@@ -7,7 +7,9 @@ use std::fs;
 use std::path::Path;
 
 use half::f16;
-use pi0rt::checkpoint::{Checkpoint, Conversion, Dtype, Layout, NormMode, Rate, RateSource, SafeTensors};
+use pi0rt::checkpoint::{
+    Camera, Checkpoint, Conversion, Dtype, Layout, NormMode, Rate, RateSource, SafeTensors,
+};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 use support::{Model, TempDir, edit_json, golden, lerobot, messages, openpi, synth};
@@ -25,7 +27,7 @@ fn the_golden_checkpoint_opens() {
     let a = c.arch();
     assert_eq!((a.vision_heads, a.heads, a.kv_heads, a.head_dim, a.depth, a.state_dim), (4, 8, 1, 32, 2, 14));
     let p = c.processing();
-    assert_eq!(p.cameras, ["base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb"]);
+    assert_eq!(Camera::names(&p.cameras), "base_0_rgb, left_wrist_0_rgb, right_wrist_0_rgb");
     assert!(p.missing_camera_last && !p.antialias && !p.clean_prompt && !p.truncate_prompt);
     assert_eq!((p.max_tokens, p.rate), (48, None));
     let state = p.state.as_ref().unwrap();
@@ -84,7 +86,7 @@ fn cameras_keep_the_order_of_the_config() {
     let config = format!(r#"{{"type": "pi0", "control_rate_hz": 30, "input_features": {features}}}"#);
     fs::write(dir.join("config.json"), config).unwrap();
     let c = Checkpoint::open(&dir).unwrap();
-    assert_eq!(c.processing().cameras, ["wrist", "base"]);
+    assert_eq!(Camera::names(&c.processing().cameras), "wrist, base");
     assert_eq!(c.processing().rate, Some(Rate { hz: 30.0, source: RateSource::Checkpoint }));
 }
 

@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use pi0rt::checkpoint::{Checkpoint, SafeTensors, Tensor};
+use pi0rt::checkpoint::{Camera, Checkpoint, SafeTensors, Tensor};
 use pi0rt::device::cpu::{CpuOptions, Precision};
 use pi0rt::model::{Inputs, Pi0, Rtc, RtcSchedule};
 use pi0rt::policy::{
@@ -65,7 +65,7 @@ fn compare(policy: &mut Policy, file: &str) {
             .cameras
             .iter()
             .map(|camera| {
-                let tensor = golden.tensor(&format!("frame.{camera}"))?;
+                let tensor = golden.tensor(&format!("frame.{}", camera.key))?;
                 let &[_, height, width, 3] = tensor.shape() else { panic!("{tensor:?}") };
                 let data = &tensor.bytes()[b * tensor.cols()..(b + 1) * tensor.cols()];
                 Some(Frame { data, width, height, stride: width * 3, format: PixelFormat::Rgb8 })
@@ -114,7 +114,7 @@ fn info_describes_the_checkpoint() {
     let info = policy.info();
     assert_eq!(info.model, "golden");
     assert!(info.device.contains("reference"), "{}", info.device);
-    assert_eq!(info.cameras, ["base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb"]);
+    assert_eq!(Camera::names(&info.cameras), "base_0_rgb, left_wrist_0_rgb, right_wrist_0_rgb");
     assert_eq!((info.image_size, info.state_dim, info.action_dim, info.max_action_dim), (56, 14, 14, 32));
     assert_eq!((info.horizon, info.steps, info.max_tokens), (50, 3, 48));
 }

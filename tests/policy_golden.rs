@@ -46,7 +46,7 @@ fn frames_become_the_images_lerobot_makes() {
     for golden in goldens() {
         let batch = golden.tensor("noise").unwrap().rows();
         let frames = checkpoint.processing().cameras.iter();
-        let frames = frames.filter_map(|camera| golden.tensor(&format!("frame.{camera}")));
+        let frames = frames.filter_map(|camera| golden.tensor(&format!("frame.{}", camera.key)));
         for (i, frame) in frames.enumerate() {
             let &[_, height, width, 3] = frame.shape() else { panic!("{frame:?}") };
             let mut processor = ImageProcessor::new(size, checkpoint.processing().antialias);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use memmap2::MmapOptions;
 
+use super::camera::Camera;
 use super::error::CheckpointError;
 use super::files::Files;
 use super::open::{Checkpoint, Layout};
@@ -46,7 +47,7 @@ impl Checkpoint {
             .collect();
         let files = Files::new(path, vec![SafeTensors::of(path, tensors)])?;
         let processing = Processing {
-            cameras: (0..cameras).map(|i| format!("camera_{i}")).collect(),
+            cameras: (0..cameras).map(|i| Camera::new(format!("camera_{i}"))).collect(),
             state_steps: Vec::new(),
             state: None,
             action: None,

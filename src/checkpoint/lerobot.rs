@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 
 use super::Dtype;
+use super::camera::Camera;
 use super::error::CheckpointError;
 use super::json::{Object, is_plain, read_text};
 use super::processing::{Declared, Found, NormMode, Normalization, Statistics, pi0_cameras};
@@ -147,7 +148,7 @@ fn statistics(file: &SafeTensors, key: &str) -> Result<Statistics, CheckpointErr
 }
 
 /// The visual input features of config.json, in its order, without `observation.images.`.
-fn cameras(path: &Path) -> Result<Option<Vec<String>>, CheckpointError> {
+fn cameras(path: &Path) -> Result<Option<Vec<Camera>>, CheckpointError> {
     #[derive(Deserialize)]
     struct Features {
         input_features: Option<InOrder>,
@@ -193,5 +194,5 @@ fn cameras(path: &Path) -> Result<Option<Vec<String>>, CheckpointError> {
     if let Some(twice) = cameras.iter().enumerate().find_map(|(i, c)| cameras[..i].contains(c).then_some(c)) {
         return Err(CheckpointError::file(path, format!("input_features: camera {twice:?} is there twice")));
     }
-    Ok((!cameras.is_empty()).then_some(cameras))
+    Ok((!cameras.is_empty()).then(|| cameras.into_iter().map(Camera::new).collect()))
 }

@@ -6,6 +6,7 @@
 
 mod arch;
 mod blank;
+mod camera;
 mod contract;
 mod convert;
 mod error;
@@ -26,6 +27,7 @@ mod weights;
 mod write;
 
 pub use arch::Arch;
+pub use camera::Camera;
 pub use contract::{Dimension, Limits, Quantity, Rate, RateSource};
 pub use convert::Conversion;
 pub use error::CheckpointError;

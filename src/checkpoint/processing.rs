@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::camera::Camera;
 use super::contract::{Dimension, Rate};
 use super::error::CheckpointError;
 use super::transform::Transform;
@@ -17,8 +18,8 @@ use super::transform::Transform;
 /// [`Arch::action_dim`]: super::Arch::action_dim
 #[derive(Clone, Debug, PartialEq)]
 pub struct Processing {
-    /// Short names of the cameras in the model's order, e.g. `base_0_rgb`.
-    pub cameras: Vec<String>,
+    /// The cameras, in the model's order.
+    pub cameras: Vec<Camera>,
     /// Steps of the state before its normalization.
     pub state_steps: Vec<Transform>,
     /// Of the state; `None`: taken as it is.
@@ -206,7 +207,7 @@ impl Found {
 
 /// What the files beside the tensors declare, before the model's sizes are known.
 pub(super) struct Declared {
-    pub cameras: Vec<String>,
+    pub cameras: Vec<Camera>,
     pub state: Option<Found>,
     pub action: Option<Found>,
     /// Prompt length the preprocessor pads to.
@@ -214,6 +215,6 @@ pub(super) struct Declared {
 }
 
 /// PI0's cameras, where a checkpoint names none.
-pub(super) fn pi0_cameras() -> Vec<String> {
-    ["base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb"].map(String::from).to_vec()
+pub(super) fn pi0_cameras() -> Vec<Camera> {
+    ["base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb"].map(Camera::new).to_vec()
 }

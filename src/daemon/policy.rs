@@ -41,7 +41,7 @@ impl Engine for PolicyEngine {
         PolicyDescription {
             model: info.model.clone(),
             device: info.device.clone(),
-            cameras: info.cameras.clone(),
+            cameras: info.cameras.iter().map(|camera| camera.name.clone()).collect(),
             state_dim: size(info.state_dim),
             action_dim: size(info.action_dim),
             horizon: size(info.horizon),

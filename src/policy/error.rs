@@ -60,18 +60,18 @@ pub enum FrameError {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum BadObservation {
     /// As many frames as the policy has cameras are needed, `None` for absent ones.
-    #[error("{got} frames, expected one for each of {}", cameras.join(", "))]
+    #[error("{got} frames, expected one for each of {cameras}")]
     Frames {
         /// Frames there are.
         got: usize,
-        /// The policy's cameras.
-        cameras: Vec<String>,
+        /// The policy's cameras, by the robot's names.
+        cameras: String,
     },
     /// Every camera is absent.
-    #[error("no camera has a frame, expected one at least of {}", cameras.join(", "))]
+    #[error("no camera has a frame, expected one at least of {cameras}")]
     NoCamera {
-        /// The policy's cameras.
-        cameras: Vec<String>,
+        /// The policy's cameras, by the robot's names.
+        cameras: String,
     },
     /// A camera's frame can't be used.
     #[error("camera {camera}: {error}")]

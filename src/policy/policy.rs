@@ -9,7 +9,7 @@ use super::image::{ImageProcessor, MAX_FRAME};
 use super::normalize::Normalizer;
 use super::prompt::{Prompt, Prompter};
 use super::transform::Steps;
-use crate::checkpoint::{Checkpoint, Dimension, Rate, RateSource};
+use crate::checkpoint::{Camera, Checkpoint, Dimension, Rate, RateSource};
 use crate::device::Device;
 use crate::device::cpu::{Cpu, CpuOptions, Precision};
 use crate::device::reference::Reference;
@@ -89,10 +89,8 @@ pub struct PolicyInfo {
     pub model: String,
     /// One line about the device.
     pub device: String,
-    /// Names of the cameras, in the order of [`Observation::frames`].
-    pub cameras: Vec<String>,
-    /// Whether each of `cameras` is one the policy needs; the others may be absent.
-    pub required_cameras: Vec<bool>,
+    /// The cameras, in the order of [`Observation::frames`].
+    pub cameras: Vec<Camera>,
     /// Side of the image the model sees, pixels.
     pub image_size: usize,
     /// Width of the robot's state.
@@ -260,8 +258,6 @@ impl Policy {
             info: PolicyInfo {
                 model: name_of(dir),
                 device: model.device().describe(),
-                // An empty camera is one that had no frame in training either.
-                required_cameras: cameras.iter().map(|name| !name.starts_with("empty_camera")).collect(),
                 cameras,
                 image_size: arch.image_size,
                 state_dim: processing.robot_state.len(),
@@ -457,7 +453,7 @@ impl Policy {
         let cameras = &self.info.cameras;
         if observation.frames.len() != cameras.len() {
             let got = observation.frames.len();
-            return Err(BadObservation::Frames { got, cameras: cameras.clone() });
+            return Err(BadObservation::Frames { got, cameras: Camera::names(cameras) });
         }
         self.prompter.check(observation.prompt)?;
         if let Some(rtc) = &observation.rtc {
@@ -469,11 +465,11 @@ impl Policy {
             let Some(frame) = frame else { continue };
             processor
                 .process(frame, &mut self.images[present * image..][..image])
-                .map_err(|error| BadObservation::Frame { camera: camera.clone(), error })?;
+                .map_err(|error| BadObservation::Frame { camera: camera.name.clone(), error })?;
             present += 1;
         }
         if present == 0 {
-            return Err(BadObservation::NoCamera { cameras: cameras.clone() });
+            return Err(BadObservation::NoCamera { cameras: Camera::names(cameras) });
         }
         Ok(present)
     }

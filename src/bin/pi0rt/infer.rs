@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
+use pi0rt::checkpoint::Camera;
 use pi0rt::policy::{Chunk, Frame, Noise, Observation, PixelFormat, Policy};
 
 use crate::CommandResult;
@@ -65,17 +66,24 @@ pub fn run(args: &Args) -> CommandResult {
     let mut policy = Policy::load(&args.checkpoint, &args.device.options()?)?;
     let load = start.elapsed();
     let cameras = policy.info().cameras.clone();
-    if let Some((name, _)) = pictures.iter().find(|(name, _)| !cameras.iter().any(|camera| camera == name)) {
-        return Err(format!("camera {name}: unknown, the policy has {}", cameras.join(", ")).into());
+    let mut given = vec![None; cameras.len()];
+    for (name, picture) in &pictures {
+        let Some(camera) = Camera::find(&cameras, name) else {
+            let known = Camera::names(&cameras);
+            return Err(format!("camera {name}: unknown, the policy has {known}").into());
+        };
+        if given[camera].replace(picture).is_some() {
+            return Err(format!("camera {}: given twice", cameras[camera]).into());
+        }
     }
     let frames: Vec<Option<Frame<'_>>> = cameras
         .iter()
-        .map(|camera| {
-            let picture = pictures.iter().find(|(name, _)| name == camera);
+        .zip(&given)
+        .map(|(camera, picture)| {
             if picture.is_none() {
                 log::warn!("camera {camera}: no image given, treated as absent");
             }
-            picture.map(|(_, picture)| frame(picture))
+            picture.map(frame)
         })
         .collect();
 
@@ -90,7 +98,7 @@ pub fn run(args: &Args) -> CommandResult {
         chunk: &chunk,
         prompt: &args.prompt,
         truncated: prompt.truncated(),
-        absent: absent.map(String::as_str).collect(),
+        absent: absent.map(|camera| camera.name.as_str()).collect(),
         seed: args.seed,
         load,
     };

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use pi0rt::checkpoint::{Checkpoint, Normalization, Tensor};
+use pi0rt::checkpoint::{Camera, Checkpoint, Normalization, Tensor};
 use pi0rt::device::DeviceError;
 use pi0rt::plan::{Config, Plan, plan};
 use pi0rt::tenstorrent::Board;
@@ -200,7 +200,7 @@ fn report(checkpoint: &Checkpoint) -> Value {
         "bytes": all.bytes,
         "bytes_used": all.bytes - unused.bytes,
         "embedding": checkpoint.embedding().name(),
-        "cameras": processing.cameras,
+        "cameras": processing.cameras.iter().map(|camera| &camera.name).collect::<Vec<_>>(),
         "state": normalization(&processing.state),
         "action": normalization(&processing.action),
         "missing_camera_last": processing.missing_camera_last,
@@ -306,7 +306,8 @@ fn describe(checkpoint: &Checkpoint) -> String {
     }
 
     page.text.push('\n');
-    page.line("cameras", processing.cameras.join(", "));
+    let cameras: Vec<_> = processing.cameras.iter().map(Camera::to_string).collect();
+    page.line("cameras", cameras.join(", "));
     let yes = |flag, yes, no| if flag { yes } else { no };
     page.line(
         "",

@@ -7,7 +7,7 @@ mod stages;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use pi0rt::checkpoint::{Checkpoint, Processing};
+use pi0rt::checkpoint::{Camera, Checkpoint, Processing};
 use pi0rt::model::{Inputs, Pi0, Rtc, RtcSchedule};
 use pi0rt::policy::{Frame, ImageProcessor, Normalizer, PixelFormat, PromptRule, Prompter};
 
@@ -197,8 +197,8 @@ impl Runner<'_> {
         let len = 3 * arch.image_size * arch.image_size;
         let mut processor = ImageProcessor::new(arch.image_size, processing.antialias);
         let mut images = Vec::new();
-        for name in &processing.cameras {
-            let key = format!("frame.{name}");
+        for camera in &processing.cameras {
+            let key = format!("frame.{}", camera.key);
             let (Some(data), Some(&[height, width, 3])) = (element.bytes(&key), element.shape(&key)) else {
                 continue;
             };
@@ -216,7 +216,7 @@ impl Runner<'_> {
                 "golden file has {} real images, but frames of {} of the checkpoint's cameras ({})",
                 element.cameras(),
                 images.len() / len,
-                processing.cameras.join(", ")
+                Camera::names(&processing.cameras)
             )
             .into());
         }

@@ -68,7 +68,7 @@ impl Inferred<'_> {
         let fields = [
             ("model", json!(self.info.model)),
             ("device", json!(self.info.device)),
-            ("cameras", json!(self.info.cameras)),
+            ("cameras", json!(self.info.cameras.iter().map(|camera| &camera.name).collect::<Vec<_>>())),
             ("absent_cameras", json!(self.absent)),
             ("prompt", json!(self.prompt)),
             ("prompt_truncated", json!(self.truncated)),
@@ -109,7 +109,7 @@ impl Inferred<'_> {
         writeln!(out, "prompt   {:?}{}", self.prompt, if self.truncated { ", cut" } else { "" })?;
         write!(out, "cameras  ")?;
         for (i, camera) in info.cameras.iter().enumerate() {
-            let absent = if self.absent.contains(&camera.as_str()) { " (absent)" } else { "" };
+            let absent = if self.absent.contains(&camera.name.as_str()) { " (absent)" } else { "" };
             write!(out, "{}{camera}{absent}", if i > 0 { ", " } else { "" })?;
         }
         let (horizon, width, steps, seed) = (info.horizon, info.action_dim, info.steps, self.seed);

@@ -1,0 +1,41 @@
+//! The cameras a policy looks through.
+
+/// A camera, as the robot and the model call it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Camera {
+    /// The robot's name, which clients use and reports show, such as `front`.
+    pub name: String,
+    /// Name of the model's input, such as `base_0_rgb`; the same as `name` unless the checkpoint renames it.
+    pub key: String,
+    /// Whether the policy was trained with it in every observation.
+    pub required: bool,
+}
+
+impl Camera {
+    /// A required camera that robot and model call the same.
+    pub fn new(name: impl Into<String>) -> Self {
+        let name = name.into();
+        Self { key: name.clone(), name, required: true }
+    }
+
+    /// Index of the camera that a client means by `name`: the robot's name or, where no camera has it,
+    /// the model's.
+    pub fn find(cameras: &[Self], name: &str) -> Option<usize> {
+        let by_name = cameras.iter().position(|camera| camera.name == name);
+        by_name.or_else(|| cameras.iter().position(|camera| camera.key == name))
+    }
+
+    /// The robot's names, for messages.
+    pub fn names(cameras: &[Self]) -> String {
+        cameras.iter().map(|camera| camera.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl std::fmt::Display for Camera {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.name == self.key {
+            true => f.write_str(&self.name),
+            false => write!(f, "{} -> {}", self.name, self.key),
+        }
+    }
+}
