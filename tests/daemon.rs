@@ -295,32 +295,3 @@ fn a_lost_device_is_answered_and_ends_the_daemon_with_an_error() {
     let error = served.end().unwrap_err();
     assert_eq!(error.to_string(), "device lost: it fell off the bus");
 }
-
-/// The answer to a request that was given up is not taken for that of the next one.
-#[test]
-fn an_answer_that_comes_too_late_is_passed_over() {
-    let served = serve();
-    let options = pi0rt::client::Options { reply_timeout_ns: 20_000_000, ..patient(&served.socket()) };
-    let mut client = Client::open(&options).unwrap();
-    // A busy machine may need more than one attempt for this first one.
-    let slow = loop {
-        match client.set_prompt("sleep 400") {
-            Ok(id) => break id,
-            Err(ClientError::Timeout { .. }) => {}
-            Err(error) => panic!("{error}"),
-        }
-    };
-    let ticket = submit(&mut client, slow, [1.0; 3], None);
-    eventually("it runs", || served.engine.begun.load(std::sync::atomic::Ordering::SeqCst) == 1);
-    // Instructions are looked at between two chunks: this one later than the client waits.
-    assert!(matches!(client.set_prompt("stack the cups"), Err(ClientError::Timeout { .. })));
-    client.wait(Some(ticket), LONG).unwrap();
-    let next = loop {
-        match client.set_prompt("drop them") {
-            Ok(id) => break id,
-            Err(ClientError::Timeout { .. }) => {}
-            Err(error) => panic!("{error}"),
-        }
-    };
-    assert_eq!(next, slow + 2);
-}

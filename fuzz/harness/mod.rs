@@ -9,7 +9,7 @@ pub mod messages;
 use std::path::PathBuf;
 
 use pi0rt::control::PolicyDescription;
-use pi0rt::daemon::{Engine, EngineError, Observation};
+use pi0rt::daemon::{Engine, EngineError, Observation, Prompter};
 use pi0rt::shm::Segment;
 
 /// The input, read from its start. Zeroes follow its end.
@@ -104,11 +104,11 @@ impl Engine for Sums {
         policy()
     }
 
-    fn prompt(&mut self, text: &str) -> Result<((), bool), EngineError> {
-        match text.len() {
+    fn prompter(&self) -> Prompter<()> {
+        Box::new(|text| match text.len() {
             0 => Err(EngineError::BadPrompt("prompt is empty, expected an instruction".into())),
             len => Ok(((), len > 48)),
-        }
+        })
     }
 
     fn infer(&mut self, given: &Observation<'_, ()>, actions: &mut [f32]) -> Result<(), EngineError> {

@@ -37,8 +37,7 @@ pub struct Options {
     /// Age of the latest chunk's observation, and time without an answer that is due, beyond which
     /// the daemon is said to be late; 0: never.
     pub stale_after_ns: u64,
-    /// Longest wait for an answer over the socket; 0: 60 s. An instruction is looked at between
-    /// two chunks, so this has to be longer than a chunk takes.
+    /// Longest wait for an answer over the socket; 0: 60 s.
     pub reply_timeout_ns: u64,
     /// Actions per second at which chunks are played; 0: the policy's, or 50.
     pub control_rate_hz: f32,

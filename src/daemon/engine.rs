@@ -1,6 +1,6 @@
 //! What the daemon needs of a policy.
 
-use crate::control::PolicyDescription;
+use crate::control::{PolicyDescription, Status};
 use crate::policy::Frame;
 
 /// One observation, in private memory: shapes are right, the state is finite.
@@ -35,7 +35,23 @@ pub enum EngineError {
     Lost(String),
 }
 
-/// A policy that is loaded and warm. Only the inference thread calls it.
+impl EngineError {
+    /// What a client is told.
+    pub fn status(&self) -> Status {
+        match self {
+            EngineError::BadObservation(_) => Status::BadObservation,
+            EngineError::BadPrompt(_) => Status::BadPrompt,
+            EngineError::InvalidChunk(_) => Status::InvalidChunk,
+            EngineError::Device(_) | EngineError::Lost(_) => Status::DeviceLost,
+        }
+    }
+}
+
+/// Makes instructions into prompts, and says whether their end was cut off. An error: an instruction that
+/// can't be used.
+pub type Prompter<P> = Box<dyn FnMut(&str) -> Result<(P, bool), EngineError> + Send>;
+
+/// A policy that is loaded and warm. Only the inference thread calls it once the daemon serves.
 pub trait Engine: Send {
     /// An instruction as the policy wants it.
     type Prompt: Send + Sync + 'static;
@@ -43,11 +59,8 @@ pub trait Engine: Send {
     /// What clients are told.
     fn describe(&self) -> PolicyDescription;
 
-    /// Makes an instruction into a prompt; and whether its end was cut off.
-    ///
-    /// # Errors
-    /// An instruction that can't be used.
-    fn prompt(&mut self, text: &str) -> Result<(Self::Prompt, bool), EngineError>;
+    /// What makes prompts, on another thread and while chunks are made.
+    fn prompter(&self) -> Prompter<Self::Prompt>;
 
     /// Makes a chunk, `[horizon, action_dim]` row-major in robot units. Allocates nothing.
     ///

@@ -1,10 +1,25 @@
 //! Why a daemon can't start or go on.
 
+use std::any::Any;
 use std::path::PathBuf;
 
 use rustix::io::Errno;
 
 use crate::shm::LayoutError;
+
+/// What a panic says.
+pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or(panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("unknown panic")
+}
+
+impl DaemonError {
+    /// A thread that can't be started.
+    pub(super) fn thread(error: &std::io::Error) -> DaemonError {
+        let errno = Errno::from_io_error(error).unwrap_or(Errno::AGAIN);
+        DaemonError::System { call: "start a thread", errno }
+    }
+}
 
 /// Why a daemon can't start or go on.
 #[derive(Debug, thiserror::Error)]

@@ -9,15 +9,13 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
 
 use super::engine::{Engine, EngineError, Observation};
+use super::error::panic_text;
 use super::lane::{Buffers, LaneError};
-use super::table::{Job, Locked, Prompts, Session, Shared, Table};
+use super::table::{Locked, Session, Shared, Table};
 use super::{DaemonError, Wake};
-use crate::control::{Refusal, Reply, Status};
+use crate::control::Status;
 use crate::shm::clock::{Clock, now_ns};
 use crate::shm::sync::spin_hint;
-
-/// Prompts a session may register.
-const MAX_PROMPTS: usize = 256;
 
 /// Where the inference thread sleeps: the doorbells of all sessions, and one of the control
 /// thread.
@@ -97,18 +95,6 @@ impl<E: Engine> Inference<E> {
         }
     }
 
-    /// Instructions of a session that another daemon has served, in their order.
-    ///
-    /// # Errors
-    /// The first that this policy doesn't take.
-    pub fn restore(&mut self, texts: Vec<String>) -> Result<Prompts<E::Prompt>, EngineError> {
-        let restore = |text: String| {
-            let (prompt, _) = self.engine.prompt(&text)?;
-            Ok((text, Arc::new(prompt)))
-        };
-        texts.into_iter().map(restore).collect()
-    }
-
     /// Serves until the table says to stop; then everything that was submitted is answered.
     ///
     /// # Errors
@@ -124,14 +110,6 @@ impl<E: Engine> Inference<E> {
                     session.heed(result);
                 }
                 return Ok(());
-            }
-            if let Some((id, job)) = next_job(&mut table) {
-                table.busy = true;
-                drop(table);
-                let result = catch_unwind(AssertUnwindSafe(|| self.job(id, job)));
-                shared.lock_politely().busy = false;
-                result.map_err(|panic| failure(&*panic))?;
-                continue;
             }
             table.drain();
             let Some(begun) = self.begin(&mut table) else {
@@ -210,38 +188,6 @@ impl<E: Engine> Inference<E> {
         self.engine.infer(&observation, &mut self.actions)
     }
 
-    fn job(&mut self, id: u64, job: Job) {
-        match job {
-            Job::Prompt(text) => {
-                let made = self.engine.prompt(&text);
-                let mut table = self.shared.lock_politely();
-                let Some(session) = table.session(id) else { return };
-                let reply = match made {
-                    Ok((prompt, truncated)) => {
-                        if let Some(Err(error)) =
-                            session.record.as_mut().map(|record| record.add_prompt(&text))
-                        {
-                            session.fault = Some(format!("its record can't be written to: {error}"));
-                        }
-                        session.prompts.push((text, Arc::new(prompt)));
-                        Reply::PromptReady { prompt_id: session.prompts.len() as u32, truncated }
-                    }
-                    Err(error) => {
-                        Reply::Refused(Refusal { status: status(&error), reason: error.to_string() })
-                    }
-                };
-                session.reply(&reply);
-            }
-            Job::Reset => {
-                let mut table = self.shared.lock_politely();
-                let Some(session) = table.session(id) else { return };
-                let result = session.lane.reset();
-                session.heed(result);
-                session.reply(&Reply::ResetDone);
-            }
-        }
-    }
-
     /// Nothing to do: polls, then sleeps. Gives the lock back when there is work and nobody else
     /// wants it.
     fn idle<'a>(&self, table: Locked<'a, E::Prompt>) -> Option<Locked<'a, E::Prompt>> {
@@ -288,45 +234,13 @@ impl<E: Engine> Inference<E> {
     }
 }
 
-fn next_job<P>(table: &mut Table<P>) -> Option<(u64, Job)> {
-    for session in &mut table.sessions {
-        if session.fault.is_some() {
-            continue;
-        }
-        while let Some(job) = session.jobs.pop_front() {
-            let Job::Prompt(text) = &job else { return Some((session.id, job)) };
-            // The same instruction again, in every episode: no need to ask the engine.
-            if let Some(known) = session.prompts.iter().position(|(known, _)| known == text) {
-                let prompt_id = known as u32 + 1;
-                session.reply(&Reply::PromptReady { prompt_id, truncated: false });
-            } else if session.prompts.len() >= MAX_PROMPTS {
-                let reason =
-                    format!("this session has registered {MAX_PROMPTS} instructions, the most allowed");
-                session.reply(&Reply::Refused(Refusal { status: Status::Refused, reason }));
-            } else {
-                return Some((session.id, job));
-            }
-        }
-    }
-    None
-}
-
 /// The prompt of a submission; 0 stands for the one registered last.
 fn prompt<P>(session: &Session<P>, id: u32) -> Result<Arc<P>, EngineError> {
     let known = session.prompts.len();
     let id = if id == 0 { known } else { id as usize };
     match id.checked_sub(1).and_then(|index| session.prompts.get(index)) {
-        Some((_, prompt)) => Ok(prompt.clone()),
+        Some(prompt) => Ok(prompt.clone()),
         None => Err(EngineError::BadObservation(format!("prompt {id} is none of the {known} registered"))),
-    }
-}
-
-fn status(error: &EngineError) -> Status {
-    match error {
-        EngineError::BadObservation(_) => Status::BadObservation,
-        EngineError::BadPrompt(_) => Status::BadPrompt,
-        EngineError::InvalidChunk(_) => Status::InvalidChunk,
-        EngineError::Device(_) | EngineError::Lost(_) => Status::DeviceLost,
     }
 }
 
@@ -338,11 +252,9 @@ fn report(session: u64, error: &EngineError) -> Status {
         EngineError::InvalidChunk(_) => log::warn!(session; "{error}"),
         EngineError::Device(_) | EngineError::Lost(_) => log::error!(session; "{error}"),
     }
-    status(error)
+    error.status()
 }
 
 fn failure(panic: &(dyn std::any::Any + Send)) -> DaemonError {
-    let text = panic.downcast_ref::<&str>().copied();
-    let text = text.or(panic.downcast_ref::<String>().map(String::as_str));
-    DaemonError::Inference(text.unwrap_or("unknown panic").to_owned())
+    DaemonError::Inference(panic_text(panic).to_owned())
 }

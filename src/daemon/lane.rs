@@ -86,6 +86,8 @@ pub(super) struct Lane {
     pending_number: u64,
     /// What the engine works on, until it is answered, and its number.
     in_flight: Option<(u64, Submission)>,
+    /// How what is in flight will be answered, whatever comes of it: its chunk is not wanted any more.
+    dismissed: Option<Status>,
     owed: Owed,
     /// The slot of the last answer.
     freed: u32,
@@ -175,6 +177,7 @@ impl Lane {
             pending: None,
             pending_number: 0,
             in_flight: None,
+            dismissed: None,
             freed: 0,
             answered_ns: 0,
         })
@@ -285,6 +288,10 @@ impl Lane {
             return Ok(Events(false));
         };
         self.completions.prefetch();
+        let result = match self.dismissed.take() {
+            Some(status) => result.and(Err(status)),
+            None => result,
+        };
         let (status, chunk) = match result {
             Ok(actions) => {
                 let header = ChunkHeader {
@@ -394,13 +401,14 @@ impl Lane {
         Ok(events)
     }
 
-    /// A new episode: no chunk is shown, what is pending is superseded.
+    /// A new episode: no chunk is shown, what is pending or in flight is superseded.
     ///
     /// # Errors
     /// A client that corrupted its ring.
     pub fn reset(&mut self) -> Result<Events, RingError> {
         let mut events = self.drain()?;
         events |= self.answer_pending(Status::Superseded)?;
+        self.dismissed = self.in_flight.map(|_| Status::Superseded);
         self.latest.clear();
         Ok(events)
     }

@@ -3,7 +3,8 @@
 //! Two threads. *Control* ([`Daemon::run`]'s caller) owns the sockets, beats the hearts and never
 //! waits for inference. *Inference* is woken by the clients' doorbells, takes turns among the
 //! sessions and is the only one that touches the [`Engine`]. They share a table of sessions whose
-//! lock is held only to look for work, to copy an observation out, and to publish a chunk.
+//! lock is held only to look for work, to copy an observation out, and to publish a chunk. A third,
+//! *instructions*, makes prompts for the control thread.
 
 mod claim;
 mod control;
@@ -20,9 +21,10 @@ mod policy;
 mod server;
 mod table;
 mod vigil;
+mod worker;
 
 pub use claim::Claim;
-pub use engine::{Engine, EngineError, Observation};
+pub use engine::{Engine, EngineError, Observation, Prompter};
 pub use error::DaemonError;
 pub use handle::{Handle, Limits};
 pub use handover::{Keeper, KeptSession};

@@ -1,6 +1,6 @@
 //! The policy as the daemon's engine.
 
-use super::engine::{Engine, EngineError, Observation};
+use super::engine::{Engine, EngineError, Observation, Prompter};
 use crate::control::PolicyDescription;
 use crate::device::DeviceError;
 use crate::model::ModelError;
@@ -52,10 +52,13 @@ impl Engine for PolicyEngine {
         }
     }
 
-    fn prompt(&mut self, text: &str) -> Result<(Prompt, bool), EngineError> {
-        let prompt = self.policy.prompt(text)?;
-        let truncated = prompt.truncated();
-        Ok((prompt, truncated))
+    fn prompter(&self) -> Prompter<Prompt> {
+        let prompter = self.policy.prompter().clone();
+        Box::new(move |text| {
+            let prompt = prompter.prompt(text).map_err(PolicyError::from)?;
+            let truncated = prompt.truncated();
+            Ok((prompt, truncated))
+        })
     }
 
     fn infer(

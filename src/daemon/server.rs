@@ -3,8 +3,6 @@
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
 
-use rustix::io::Errno;
-
 use super::control::{Control, geometry};
 use super::engine::Engine;
 use super::handover::{Keeper, KeptSession, Parts};
@@ -65,7 +63,7 @@ impl<E: Engine + 'static> Daemon<E> {
         let page = Page::create(claim.path(), options.group)?;
         let listener = claim.listen(0o660, options.group)?;
         let wake = options.wake;
-        let control = Control::new(options, policy, listener, handle.clone(), page)?;
+        let control = Control::new(options, policy, engine.prompter(), listener, handle.clone(), page)?;
         let (shared, bells) = (control.shared.clone(), control.bells.clone());
         Ok(Daemon {
             control,
@@ -96,12 +94,7 @@ impl<E: Engine + 'static> Daemon<E> {
     /// client can open another.
     pub fn adopt(&mut self, kept: Vec<KeptSession>) {
         for KeptSession { name, fds } in kept {
-            let parts = Parts::of(fds);
-            let resumed = parts.and_then(|parts| {
-                self.control
-                    .resume(parts, |texts| self.inference.restore(texts).map_err(|error| error.to_string()))
-            });
-            match resumed {
+            match Parts::of(fds).and_then(|parts| self.control.resume(parts)) {
                 Ok(id) => log::info!(session = id; "session goes on"),
                 Err(reason) => {
                     log::warn!("kept session {name}: {reason}");
@@ -129,10 +122,7 @@ impl<E: Engine + 'static> Daemon<E> {
             handle.stop();
             result
         });
-        let thread = thread.map_err(|error| DaemonError::System {
-            call: "spawn inference thread",
-            errno: Errno::from_io_error(&error).unwrap_or(Errno::AGAIN),
-        })?;
+        let thread = thread.map_err(|error| DaemonError::thread(&error))?;
         let served = control.serve();
         control.stop();
         // In flight may be seconds of inference: the hearts go on beating meanwhile.

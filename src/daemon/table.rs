@@ -1,6 +1,5 @@
 //! The sessions, shared by the two threads.
 
-use std::collections::VecDeque;
 use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,18 +11,6 @@ use super::peer::Peer;
 use crate::control::{Reply, send};
 use crate::shm::{RingError, Stats};
 
-/// Requests of the control connection that need the engine.
-pub(super) enum Job {
-    Prompt(String),
-    Reset,
-}
-
-/// Requests that one session may have waiting.
-pub(super) const MAX_JOBS: usize = 16;
-
-/// Instructions as they were said and as the policy wants them: number `id` is at `id - 1`.
-pub(super) type Prompts<P> = Vec<(String, Arc<P>)>;
-
 pub(super) struct Session<P> {
     pub id: u64,
     pub socket: Arc<OwnedFd>,
@@ -32,8 +19,10 @@ pub(super) struct Session<P> {
     pub peer: Peer,
     pub opened_ns: u64,
     pub lane: Lane,
-    pub prompts: Prompts<P>,
-    pub jobs: VecDeque<Job>,
+    /// Instructions as the policy wants them: number `id` is at `id - 1`.
+    pub prompts: Vec<Arc<P>>,
+    /// Instructions that its client has registered with another daemon are still to be made into prompts.
+    pub restoring: bool,
     /// The number of its last turn.
     pub begun: u64,
     /// The number of the turn, of any session, that came before what is pending now.
@@ -54,7 +43,7 @@ impl<P> Session<P> {
             opened_ns,
             lane,
             prompts: Vec::new(),
-            jobs: VecDeque::new(),
+            restoring: false,
             begun: 0,
             waiting_since: 0,
             record: None,
@@ -62,11 +51,9 @@ impl<P> Session<P> {
         }
     }
 
-    /// Sends a reply; a client that doesn't read its socket has its session ended.
-    pub fn reply(&mut self, reply: &Reply) {
-        if let Err(errno) = send(self.socket.as_fd(), &reply.encode()) {
-            self.fault = Some(format!("its socket can't be written to: {errno}"));
-        }
+    /// Whether its observations are taken in and worked on.
+    fn is_served(&self) -> bool {
+        self.fault.is_none() && !self.restoring
     }
 
     /// Passes on what writing to the rings came to.
@@ -116,7 +103,7 @@ impl<P> Table<P> {
     /// Takes in what clients have submitted.
     pub fn drain(&mut self) {
         for session in &mut self.sessions {
-            if session.fault.is_none() {
+            if session.is_served() {
                 session.drain(self.turns);
             }
         }
@@ -127,7 +114,7 @@ impl<P> Table<P> {
     /// session has one turn at most: whoever claims to be in a hurry takes nobody's turn away.
     pub fn next(&mut self) -> Option<&mut Session<P>> {
         let count = self.sessions.len();
-        let pending = |session: &Session<P>| session.fault.is_none() && session.lane.pending.is_some();
+        let pending = |session: &Session<P>| session.is_served() && session.lane.pending.is_some();
         let waiting = self.sessions.iter().filter(|session| pending(session));
         let longest = waiting.map(|session| session.waiting_since).min()?;
         // One that has waited longest has had no turn since: there always is somebody.
@@ -150,8 +137,7 @@ impl<P> Table<P> {
     }
 
     pub fn has_work(&self) -> bool {
-        let wants = |session: &Session<P>| !session.jobs.is_empty() || session.lane.has_work();
-        self.sessions.iter().any(|session| session.fault.is_none() && wants(session))
+        self.sessions.iter().any(|session| session.is_served() && session.lane.has_work())
     }
 }
 

@@ -12,7 +12,9 @@ use std::time::Duration;
 
 use pi0rt::client::{Client, Observation, Options};
 use pi0rt::control::PolicyDescription;
-use pi0rt::daemon::{Claim, Daemon, DaemonError, Engine, EngineError, Handle, Observation as Given};
+use pi0rt::daemon::{
+    Claim, Daemon, DaemonError, Engine, EngineError, Handle, Observation as Given, Prompter,
+};
 use pi0rt::shm::Camera;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -49,14 +51,14 @@ impl Engine for Sums {
         }
     }
 
-    fn prompt(&mut self, text: &str) -> Result<(String, bool), EngineError> {
-        match text.split_whitespace().count() {
+    fn prompter(&self) -> Prompter<String> {
+        Box::new(|text| match text.split_whitespace().count() {
             0 => Err(EngineError::BadPrompt("prompt is empty, expected an instruction".into())),
             words @ 49.. => {
                 Err(EngineError::BadPrompt(format!("prompt has {words} tokens, expected at most 48")))
             }
             _ => Ok((text.to_owned(), false)),
-        }
+        })
     }
 
     fn infer(&mut self, given: &Given<'_, String>, actions: &mut [f32]) -> Result<(), EngineError> {

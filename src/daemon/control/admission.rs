@@ -11,7 +11,7 @@ const MAX_SLOTS: u32 = 16;
 const DEFAULT_ENTRIES: u32 = 64;
 const MAX_ENTRIES: u32 = 1024;
 
-impl<P> Control<P> {
+impl<P: Send + Sync + 'static> Control<P> {
     pub(super) fn prepare(&self, hello: &Hello) -> Result<Lane, Refusal> {
         check_features(hello)?;
         if hello.name.len() > MAX_NAME {

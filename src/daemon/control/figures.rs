@@ -5,7 +5,7 @@ use super::Control;
 use crate::shm::Count;
 use crate::shm::clock::now_ns;
 
-impl<P> Control<P> {
+impl<P: Send + Sync + 'static> Control<P> {
     /// Writes the statistics page.
     pub(super) fn write_page(&mut self) {
         let report = &mut self.report;

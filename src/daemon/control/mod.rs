@@ -4,6 +4,7 @@ mod admission;
 mod figures;
 mod observers;
 mod reception;
+mod requests;
 mod sessions;
 
 use std::collections::HashMap;
@@ -11,22 +12,25 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::event::Timespec;
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
 pub(super) use self::admission::geometry;
 use self::observers::Observer;
 use self::reception::{Stranger, refuse};
+use self::requests::{Instructions, Requests};
 use self::sessions::told;
 use super::DaemonError;
+use super::engine::Prompter;
 use super::handover::{Identity, Keeper, Parts};
 use super::inference::Bells;
 use super::lane::Lane;
 use super::page::{Page, Report};
 use super::server::Options;
-use super::table::{Prompts, Session, Shared};
+use super::table::{Session, Shared};
 use super::vigil::{Pulse, Pulses, Vigil};
+use super::worker::Worker;
 use super::{Handle, Limits};
 use crate::control::{MAX_MESSAGE, PolicyDescription, Received, Status, receive};
 use crate::device::lost;
@@ -40,7 +44,8 @@ const STALL_BEATS: u32 = 5;
 
 const LISTENER: u64 = 0;
 const ORDERS: u64 = 1;
-const FIRST_CONNECTION: u64 = 2;
+const DONE: u64 = 2;
+const FIRST_CONNECTION: u64 = 3;
 
 pub(super) struct Control<P> {
     pub options: Options,
@@ -53,6 +58,10 @@ pub(super) struct Control<P> {
     handle: Handle,
     strangers: HashMap<u64, Stranger>,
     observers: HashMap<u64, Observer>,
+    requests: Requests,
+    instructions: Instructions<P>,
+    /// Rung by workers that are done with something.
+    done: Arc<OwnedFd>,
     next_id: u64,
     page: Page,
     pub keeper: Option<Box<dyn Keeper>>,
@@ -66,20 +75,25 @@ pub(super) struct Control<P> {
     hung: Option<String>,
 }
 
-impl<P> Control<P> {
+impl<P: Send + Sync + 'static> Control<P> {
     /// Begins to listen.
     pub fn new(
         options: Options,
         policy: PolicyDescription,
+        prompter: Prompter<P>,
         listener: OwnedFd,
         handle: Handle,
         page: Page,
     ) -> Result<Self, DaemonError> {
         let system = |call| move |errno| DaemonError::System { call, errno };
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(system("epoll_create1"))?;
-        for (fd, id) in [(listener.as_fd(), LISTENER), (handle.bell(), ORDERS)] {
+        let done = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(system("eventfd"))?;
+        let done = Arc::new(done);
+        for (fd, id) in [(listener.as_fd(), LISTENER), (handle.bell(), ORDERS), (done.as_fd(), DONE)] {
             epoll::add(&epoll, fd, EventData::new_u64(id), EventFlags::IN).map_err(system("epoll_ctl"))?;
         }
+        let instructions = Worker::start("instructions", done.clone(), requests::make(prompter));
+        let instructions = instructions.map_err(|error| DaemonError::thread(&error))?;
         // Never 0, and another one for each life of a daemon.
         let epoch = now_ns().max(1);
         let report = Report {
@@ -108,6 +122,9 @@ impl<P> Control<P> {
             handle,
             strangers: HashMap::new(),
             observers: HashMap::new(),
+            requests: Requests::default(),
+            instructions,
+            done,
             next_id: FIRST_CONNECTION,
             page,
             keeper: None,
@@ -119,24 +136,20 @@ impl<P> Control<P> {
         })
     }
 
-    /// Goes on with a session that another daemon has served. `restore`: makes its instructions again.
-    pub fn resume(
-        &mut self,
-        parts: Parts,
-        restore: impl FnOnce(Vec<String>) -> Result<Prompts<P>, String>,
-    ) -> Result<u64, String> {
+    /// Goes on with a session that another daemon has served. Its instructions are made into prompts again
+    /// once this one serves; until then no observation of it is taken in.
+    pub fn resume(&mut self, parts: Parts) -> Result<u64, String> {
         let Parts { identity, record, prompts, segments, eventfd, socket } = parts;
         let Identity { id, name, peer, opened_ns, geometry, policy } = identity;
         let now = told(&self.policy);
         if policy != now {
             return Err(format!("its client knows the policy {policy}, this one is {now}"));
         }
-        let prompts = restore(prompts)?;
         // From here on its client sees this daemon.
         let lane =
             Lane::resume(geometry, self.epoch, segments, eventfd).map_err(|error| error.to_string())?;
         let mut session = Session::new(id, name, peer, opened_ns, socket, lane);
-        (session.prompts, session.record) = (prompts, Some(record));
+        (session.restoring, session.record) = (!prompts.is_empty(), Some(record));
         let failed = |errno: Errno| {
             session.lane.heart.stop();
             format!("epoll_ctl: {errno}")
@@ -144,6 +157,7 @@ impl<P> Control<P> {
         epoll::add(&self.epoll, &*session.socket, EventData::new_u64(id), EventFlags::IN).map_err(failed)?;
         self.bells.add(&session).map_err(|error| error.to_string())?;
         self.next_id = self.next_id.max(id + 1);
+        self.requests.begin(id, prompts);
         self.shared.lock().sessions.push(session);
         Ok(id)
     }
@@ -167,6 +181,7 @@ impl<P> Control<P> {
             if quiet {
                 self.beaten_ns = 0;
             }
+            let timeout = if self.requests.is_ready() { Some(Duration::ZERO) } else { timeout };
             let timeout = timeout.map(|timeout| Timespec {
                 tv_sec: timeout.as_secs() as i64,
                 tv_nsec: timeout.subsec_nanos().into(),
@@ -183,9 +198,11 @@ impl<P> Control<P> {
                         (true, _) => return Ok(()),
                         (false, limits) => limits.into_iter().for_each(|limits| self.limit(limits)),
                     },
+                    DONE => drop(rustix::io::read(&*self.done, &mut [0; 8])),
                     id => self.hear(id, &mut buffer),
                 }
             }
+            self.serve_requests();
             self.beat();
             if self.lost().is_some() {
                 return Ok(());

@@ -17,7 +17,7 @@ pub(super) struct Observer {
     pub session: u64,
 }
 
-impl<P> Control<P> {
+impl<P: Send + Sync + 'static> Control<P> {
     /// An observer has nothing to say but good-bye.
     pub(super) fn hear_observer(&mut self, id: u64, observer: Observer, buffer: &mut [u8]) {
         match receive(observer.socket.as_fd(), buffer) {

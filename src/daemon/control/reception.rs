@@ -24,7 +24,7 @@ pub(super) struct Stranger {
     since_ns: u64,
 }
 
-impl<P> Control<P> {
+impl<P: Send + Sync + 'static> Control<P> {
     pub(super) fn accept(&mut self) {
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
         let socket = match accept_with(&self.listener, flags) {

@@ -6,15 +6,16 @@ use rustix::event::epoll;
 
 use super::super::handover::{Identity, Record};
 use super::super::lane::Lane;
-use super::super::table::{Job, MAX_JOBS, Session};
+use super::super::table::Session;
 use super::Control;
 use super::reception::{Stranger, refuse, refuse_with};
 use crate::control::{
-    ABI_VERSION, FEATURES, Hello, PolicyDescription, Refusal, Reply, Request, Status, Welcome, send_with_fds,
+    ABI_VERSION, FEATURES, Hello, PolicyDescription, Refusal, Reply, Request, Status, Welcome, send,
+    send_with_fds,
 };
 use crate::shm::clock::now_ns;
 
-impl<P> Control<P> {
+impl<P: Send + Sync + 'static> Control<P> {
     /// Opens a session.
     pub(super) fn open(&mut self, id: u64, stranger: Stranger, hello: &Hello) -> Result<(), Refusal> {
         let Stranger { socket, peer, .. } = stranger;
@@ -36,6 +37,7 @@ impl<P> Control<P> {
         }
         log::info!(session = id, process = peer.pid, user = peer.uid; "session opened");
         self.shared.lock().sessions.push(session);
+        self.requests.begin(id, Vec::new());
         // A sleeping inference thread has not announced itself to this session.
         self.bells.kick();
         self.write_page();
@@ -73,28 +75,37 @@ impl<P> Control<P> {
 
     /// A message of a client that has a session.
     pub(super) fn request(&mut self, id: u64, socket: BorrowedFd<'_>, packet: &[u8]) {
-        let job = match Request::decode(packet) {
-            Ok(Request::Prompt(text)) => Job::Prompt(text),
-            Ok(Request::Reset) => Job::Reset,
-            Ok(Request::Close) => return self.end(id),
+        match Request::decode(packet) {
+            Ok(Request::Prompt(text)) => self.ask_for_prompt(id, text),
+            Ok(Request::Reset) => self.ask_for_reset(id),
+            Ok(Request::Close) => self.end(id),
             Ok(Request::Hello(_)) => {
                 refuse(socket, Status::Protocol, "the session is open already".into());
-                return self.end(id);
+                self.end(id);
             }
             Err(malformed) => {
                 refuse(socket, malformed.status(), malformed.to_string());
-                return self.end(id);
+                self.end(id);
             }
-        };
-        let mut table = self.shared.lock();
-        let Some(session) = table.session(id) else { return };
-        if session.jobs.len() >= MAX_JOBS {
-            session.fault = Some(format!("it has {MAX_JOBS} requests waiting"));
-            return;
         }
-        session.jobs.push_back(job);
-        drop(table);
-        self.bells.kick();
+    }
+
+    /// Answers a request; a client that doesn't read its socket has its session ended.
+    pub(super) fn answer(&mut self, id: u64, reply: &Reply) {
+        let Some(socket) = self.shared.lock().session(id).map(|session| session.socket.clone()) else {
+            return;
+        };
+        if let Err(errno) = send(socket.as_fd(), &reply.encode()) {
+            self.fail(id, format!("its socket can't be written to: {errno}"));
+        }
+    }
+
+    /// Ends a session for a reason.
+    pub(super) fn fail(&mut self, id: u64, fault: String) {
+        if let Some(session) = self.shared.lock().session(id) {
+            session.fault.get_or_insert(fault);
+        }
+        self.end(id);
     }
 
     /// Ends a session: its segments and descriptors go.
@@ -108,6 +119,7 @@ impl<P> Control<P> {
         }
         table.ended.add(session.lane.stats.stats());
         drop(table);
+        self.requests.end(id);
         session.lane.heart.stop();
         self.bells.remove(&session);
         self.release(&session);

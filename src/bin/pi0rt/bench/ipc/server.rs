@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use pi0rt::control::PolicyDescription;
-use pi0rt::daemon::{Claim, Daemon, Engine, EngineError, Handle, Observation, Options, Wake};
+use pi0rt::daemon::{Claim, Daemon, Engine, EngineError, Handle, Observation, Options, Prompter, Wake};
 use pi0rt::shm::sync::{Ordering, spin_hint};
 use pi0rt::shm::{Access, Words};
 
@@ -31,8 +31,8 @@ impl Engine for Nothing {
         }
     }
 
-    fn prompt(&mut self, _text: &str) -> Result<((), bool), EngineError> {
-        Ok(((), false))
+    fn prompter(&self) -> Prompter<()> {
+        Box::new(|_| Ok(((), false)))
     }
 
     fn infer(&mut self, _given: &Observation<'_, ()>, _actions: &mut [f32]) -> Result<(), EngineError> {

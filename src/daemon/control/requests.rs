@@ -1,0 +1,322 @@
+//! What sessions ask for over their sockets: instructions and resets.
+//!
+//! A session has one request served and then waits until every other session that has any had one,
+//! whatever became of it. Instructions are made into prompts by a thread of their own; no chunk waits for
+//! them. The answers of one session come in the order of its requests.
+
+use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use super::super::engine::{EngineError, Prompter};
+use super::super::error::panic_text;
+use super::super::worker::Worker;
+use super::Control;
+use crate::control::{Refusal, Reply, Status};
+
+/// Requests that one session may have waiting.
+const MAX_WAITING: usize = 16;
+/// Instructions that a session may register.
+const MAX_PROMPTS: usize = 256;
+
+/// A request that waits.
+enum Job {
+    Prompt(String),
+    /// An instruction that another daemon has answered: its client waits for nothing.
+    Restore(String),
+    Reset,
+}
+
+/// A request whose turn it is.
+#[derive(Debug, PartialEq, Eq)]
+enum Turn {
+    /// An instruction that the session has registered before: its number, and whether its end was cut off.
+    Known(u32, bool),
+    /// One too many.
+    TooMany,
+    /// To be made into a prompt.
+    Make(String),
+    Reset,
+}
+
+/// A session's requests.
+struct Line {
+    session: u64,
+    /// Instructions as they were said, and whether their end was cut off: number `id` is at `id - 1`.
+    texts: Vec<(String, bool)>,
+    jobs: VecDeque<Job>,
+}
+
+impl Line {
+    fn restores(&self) -> bool {
+        matches!(self.jobs.front(), Some(Job::Restore(_)))
+    }
+
+    /// What its next request comes to.
+    fn look(&self) -> Option<Turn> {
+        Some(match self.jobs.front()? {
+            Job::Reset => Turn::Reset,
+            Job::Restore(text) => Turn::Make(text.clone()),
+            // The same instruction again, in every episode.
+            Job::Prompt(text) => match self.texts.iter().position(|(known, _)| known == text) {
+                Some(index) => Turn::Known(index as u32 + 1, self.texts[index].1),
+                None if self.texts.len() >= MAX_PROMPTS => Turn::TooMany,
+                None => Turn::Make(text.clone()),
+            },
+        })
+    }
+}
+
+/// All sessions' requests.
+#[derive(Default)]
+pub(super) struct Requests {
+    /// The session whose turn comes next first.
+    lines: VecDeque<Line>,
+    /// The session whose instruction is being made into a prompt, and whether its client asked for it.
+    at_work: Option<u64>,
+}
+
+impl Requests {
+    /// Takes in a session, with the instructions that another daemon has registered.
+    pub fn begin(&mut self, session: u64, restore: Vec<String>) {
+        let jobs = restore.into_iter().map(Job::Restore).collect();
+        self.lines.push_back(Line { session, texts: Vec::new(), jobs });
+    }
+
+    /// Forgets a session.
+    pub fn end(&mut self, session: u64) {
+        self.lines.retain(|line| line.session != session);
+    }
+
+    fn line(&mut self, session: u64) -> Option<&mut Line> {
+        self.lines.iter_mut().find(|line| line.session == session)
+    }
+
+    /// Whether it has room for one more.
+    fn add(&mut self, session: u64, job: Job) -> bool {
+        let Some(line) = self.line(session) else { return true };
+        let asked = line.jobs.iter().filter(|job| !matches!(job, Job::Restore(_))).count();
+        if asked < MAX_WAITING {
+            line.jobs.push_back(job);
+        }
+        asked < MAX_WAITING
+    }
+
+    /// Where the next request is that can be served now, and what it comes to.
+    fn find(&self) -> Option<(usize, Turn)> {
+        // Its next one waits for the answer of the one before.
+        let free = self.lines.iter().enumerate().filter(|(_, line)| self.at_work != Some(line.session));
+        let mut turns = free.filter_map(|(index, line)| Some((index, line.look()?)));
+        turns.find(|(_, turn)| !matches!(turn, Turn::Make(_)) || self.at_work.is_none())
+    }
+
+    /// Whether there is a request that can be served now.
+    pub fn is_ready(&self) -> bool {
+        self.find().is_some()
+    }
+
+    /// Takes the next request; its session goes behind all others.
+    fn next(&mut self) -> Option<(u64, Turn)> {
+        let (index, turn) = self.find()?;
+        let mut line = self.lines.remove(index)?;
+        let session = line.session;
+        // What is being made stays, for the session to be seen to restore or not until it is done.
+        if matches!(turn, Turn::Make(_)) {
+            self.at_work = Some(session);
+        } else {
+            line.jobs.pop_front();
+        }
+        self.lines.push_back(line);
+        Some((session, turn))
+    }
+
+    /// Ends the making of a prompt. The job, if its session is still there.
+    fn made(&mut self) -> Option<Job> {
+        let session = self.at_work.take()?;
+        self.line(session)?.jobs.pop_front()
+    }
+}
+
+/// What became of an instruction.
+pub(super) struct Made<P> {
+    session: u64,
+    prompt: Result<(P, bool), Refusal>,
+}
+
+/// The thread that makes prompts.
+pub(super) type Instructions<P> = Worker<(u64, String), Made<P>>;
+
+/// What [`Instructions`] does.
+pub(super) fn make<P>(mut prompter: Prompter<P>) -> impl FnMut((u64, String)) -> Option<Made<P>> {
+    move |(session, text)| {
+        let refused = |error: EngineError| Refusal { status: error.status(), reason: error.to_string() };
+        let prompt = match catch_unwind(AssertUnwindSafe(|| prompter(&text))) {
+            Ok(made) => made.map_err(refused),
+            Err(panic) => {
+                log::error!(session; "an instruction could not be made into a prompt: {}", panic_text(&*panic));
+                let reason = "the instruction could not be made into a prompt".into();
+                Err(Refusal { status: Status::Internal, reason })
+            }
+        };
+        Some(Made { session, prompt })
+    }
+}
+
+impl<P: Send + Sync + 'static> Control<P> {
+    /// A client asks for a prompt.
+    pub(super) fn ask_for_prompt(&mut self, id: u64, text: String) {
+        self.ask(id, Job::Prompt(text));
+    }
+
+    /// A client begins a new episode.
+    pub(super) fn ask_for_reset(&mut self, id: u64) {
+        self.ask(id, Job::Reset);
+    }
+
+    fn ask(&mut self, id: u64, job: Job) {
+        if !self.requests.add(id, job) {
+            self.fail(id, format!("it has {MAX_WAITING} requests waiting"));
+        }
+    }
+
+    /// Serves one request of each session that has any.
+    pub(super) fn serve_requests(&mut self) {
+        while let Some(made) = self.instructions.take() {
+            self.made(made);
+        }
+        for _ in 0..self.requests.lines.len() {
+            let Some((id, turn)) = self.requests.next() else { return };
+            match turn {
+                Turn::Known(prompt_id, truncated) => {
+                    self.answer(id, &Reply::PromptReady { prompt_id, truncated });
+                }
+                Turn::TooMany => {
+                    let reason =
+                        format!("this session has registered {MAX_PROMPTS} instructions, the most allowed");
+                    self.answer(id, &Reply::Refused(Refusal { status: Status::Refused, reason }));
+                }
+                Turn::Make(text) => self.instructions.give((id, text)),
+                Turn::Reset => self.reset(id),
+            }
+        }
+    }
+
+    fn reset(&mut self, id: u64) {
+        let mut table = self.shared.lock();
+        let Some(session) = table.session(id) else { return };
+        let result = session.lane.reset();
+        session.heed(result);
+        drop(table);
+        self.answer(id, &Reply::ResetDone);
+    }
+
+    /// An instruction has become a prompt, or can't.
+    fn made(&mut self, Made { session: id, prompt }: Made<P>) {
+        // Its session may have ended meanwhile.
+        let Some(job) = self.requests.made() else { return };
+        let (text, asked) = match job {
+            Job::Prompt(text) => (text, true),
+            Job::Restore(text) => (text, false),
+            Job::Reset => return,
+        };
+        let (prompt, truncated) = match prompt {
+            Ok(made) => made,
+            Err(refusal) if asked => return self.answer(id, &Reply::Refused(refusal)),
+            Err(refusal) => {
+                return self
+                    .fail(id, format!("its instruction {text:?} can't be taken over: {}", refusal.reason));
+            }
+        };
+        let Some(line) = self.requests.line(id) else { return };
+        line.texts.push((text, truncated));
+        let (prompt_id, restores) = (line.texts.len() as u32, line.restores());
+        let text = line.texts.last().map_or("", |(text, _)| text);
+        let mut table = self.shared.lock();
+        let Some(session) = table.session(id) else { return };
+        session.prompts.push(Arc::new(prompt));
+        let was_restoring = std::mem::replace(&mut session.restoring, restores);
+        let record = session.record.as_mut().filter(|_| asked);
+        let kept = record.map_or(Ok(()), |record| record.add_prompt(text));
+        drop(table);
+        if let Err(error) = kept {
+            return self.fail(id, format!("its record can't be written to: {error}"));
+        }
+        if asked {
+            self.answer(id, &Reply::PromptReady { prompt_id, truncated });
+        } else if was_restoring && !restores {
+            self.bells.kick();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn prompt(text: &str) -> Job {
+        Job::Prompt(text.into())
+    }
+
+    fn make(text: &str) -> Turn {
+        Turn::Make(text.into())
+    }
+
+    /// A session that asks without end has one request served between two of another.
+    #[test]
+    fn sessions_take_turns_whatever_becomes_of_their_requests() {
+        let mut requests = Requests::default();
+        (1..=3).for_each(|session| requests.begin(session, vec![]));
+        for n in 0..MAX_WAITING {
+            assert!(requests.add(1, prompt(&format!("flood {n}"))));
+            assert!(requests.add(2, Job::Reset));
+        }
+        assert!(requests.add(3, prompt("honest")));
+        assert_eq!(requests.next(), Some((1, make("flood 0"))));
+        // While that is made, what needs no making goes on, and no other request of the same session.
+        assert_eq!(requests.next(), Some((2, Turn::Reset)));
+        assert_eq!(requests.next(), Some((2, Turn::Reset)));
+        assert!(requests.made().is_some());
+        assert_eq!(requests.next(), Some((3, make("honest"))));
+        assert!(requests.made().is_some());
+        assert_eq!(requests.next(), Some((1, make("flood 1"))));
+    }
+
+    #[test]
+    fn sixteen_requests_wait_and_256_instructions_are_kept() {
+        let mut requests = Requests::default();
+        requests.begin(1, (0..MAX_PROMPTS as u32).map(|n| n.to_string()).collect());
+        // What the daemon before has promised is not counted.
+        for _ in 0..MAX_WAITING - 1 {
+            assert!(requests.add(1, prompt("7")));
+        }
+        assert!(requests.add(1, prompt("one more")));
+        assert!(!requests.add(1, prompt("too many")));
+        for n in 0..MAX_PROMPTS {
+            let Some((1, Turn::Make(text))) = requests.next() else { panic!("{n}") };
+            assert!(requests.line(1).unwrap().restores());
+            assert!(requests.made().is_some());
+            requests.line(1).unwrap().texts.push((text, n == 7));
+        }
+        for _ in 0..MAX_WAITING - 1 {
+            assert_eq!(requests.next(), Some((1, Turn::Known(8, true))));
+        }
+        assert_eq!(requests.next(), Some((1, Turn::TooMany)));
+        assert_eq!(requests.next(), None);
+        assert!(requests.add(1, prompt("7")));
+    }
+
+    #[test]
+    fn a_session_that_ends_takes_its_requests_with_it() {
+        let mut requests = Requests::default();
+        requests.begin(1, vec![]);
+        requests.begin(2, vec![]);
+        requests.add(1, prompt("a"));
+        requests.add(1, prompt("b"));
+        requests.add(2, prompt("c"));
+        assert_eq!(requests.next(), Some((1, make("a"))));
+        requests.end(1);
+        assert!(!requests.is_ready());
+        assert!(requests.made().is_none());
+        assert_eq!(requests.next(), Some((2, make("c"))));
+    }
+}

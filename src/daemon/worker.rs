@@ -1,0 +1,102 @@
+//! A thread for work that may take long, so that the control thread doesn't wait for it.
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+/// How long the end of a worker is waited for. One that hangs in a system call is left to the end of the
+/// process.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// A thread that does one job after the other.
+pub(super) struct Worker<Job, Done> {
+    desk: Arc<Desk<Job, Done>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Desk<Job, Done> {
+    jobs: Mutex<Jobs<Job>>,
+    comes: Condvar,
+    done: Mutex<VecDeque<Done>>,
+}
+
+struct Jobs<Job> {
+    waiting: VecDeque<Job>,
+    over: bool,
+}
+
+/// Held for a push or a pop, never while a job is done.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<Job: Send + 'static, Done: Send + 'static> Worker<Job, Done> {
+    /// Starts the thread. `bell`, an eventfd, is rung after each job that has a result.
+    ///
+    /// # Errors
+    /// If the system has no thread to give.
+    pub fn start(
+        name: &str,
+        bell: Arc<OwnedFd>,
+        mut work: impl FnMut(Job) -> Option<Done> + Send + 'static,
+    ) -> io::Result<Self> {
+        let jobs = Mutex::new(Jobs { waiting: VecDeque::new(), over: false });
+        let desk = Arc::new(Desk { jobs, comes: Condvar::new(), done: Mutex::default() });
+        let own = desk.clone();
+        let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
+            while let Some(job) = own.next() {
+                if let Some(done) = work(job) {
+                    lock(&own.done).push_back(done);
+                    let _ = rustix::io::write(&bell, &1u64.to_ne_bytes());
+                }
+            }
+        })?;
+        Ok(Worker { desk, thread: Some(thread) })
+    }
+
+    /// Gives it a job, to be done after those it has.
+    pub fn give(&self, job: Job) {
+        lock(&self.desk.jobs).waiting.push_back(job);
+        self.desk.comes.notify_one();
+    }
+
+    /// A result, in the order of the jobs.
+    pub fn take(&self) -> Option<Done> {
+        lock(&self.desk.done).pop_front()
+    }
+}
+
+impl<Job, Done> Desk<Job, Done> {
+    /// Waits for a job. None: there won't be any.
+    fn next(&self) -> Option<Job> {
+        let mut jobs = lock(&self.jobs);
+        loop {
+            if let Some(job) = jobs.waiting.pop_front() {
+                return Some(job);
+            }
+            if jobs.over {
+                return None;
+            }
+            jobs = self.comes.wait(jobs).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl<Job, Done> Drop for Worker<Job, Done> {
+    fn drop(&mut self) {
+        lock(&self.desk.jobs).over = true;
+        self.desk.comes.notify_one();
+        let Some(thread) = self.thread.take() else { return };
+        let end = Instant::now() + PATIENCE;
+        while !thread.is_finished() {
+            if Instant::now() >= end {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        let _ = thread.join();
+    }
+}

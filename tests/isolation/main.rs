@@ -1,0 +1,12 @@
+//! No client harms another, nor the daemon: what a hostile one does, and what the others see of it.
+//!
+//! Where a daemon has to be caught in the middle of something, its engine stops at a [`Gate`](rig::Gate) until
+//! the test opens it: nothing here depends on how fast the machine is.
+
+#[path = "../ipc_support/mod.rs"]
+mod ipc_support;
+#[allow(dead_code)]
+mod raw;
+mod requests;
+#[allow(dead_code)]
+mod rig;

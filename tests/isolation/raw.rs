@@ -1,0 +1,130 @@
+//! A client of the protocol without the library: it can do what a client must not.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use pi0rt::control::{self, Hello, Received, Reply, Request, Welcome};
+use pi0rt::shm::sync::Ordering;
+use pi0rt::shm::{Access, Completion, ENTRY_WORDS, Layout, Region, Segment, Submission, Words};
+
+use crate::ipc_support::eventually;
+
+/// A connection.
+pub struct Connection(pub OwnedFd);
+
+impl Connection {
+    pub fn new(socket: &Path) -> Connection {
+        Connection(control::connect(socket).unwrap())
+    }
+
+    pub fn say(&self, request: &Request) {
+        control::send(self.0.as_fd(), &request.encode()).unwrap();
+    }
+
+    /// The next message but for events. None: the daemon has closed the connection.
+    pub fn hear(&self) -> Option<Reply> {
+        self.hear_with_fds().map(|(reply, _)| reply)
+    }
+
+    pub fn hear_with_fds(&self) -> Option<(Reply, Vec<OwnedFd>)> {
+        let mut buffer = vec![0; control::MAX_MESSAGE];
+        let mut heard = None;
+        eventually("the daemon says something", || {
+            let (received, fds) = control::receive_with_fds(self.0.as_fd(), &mut buffer).unwrap();
+            heard = match received {
+                Received::Nothing => return false,
+                Received::Packet(len) => Some((Reply::decode(&buffer[..len]).unwrap(), fds)),
+                Received::Closed => None,
+                Received::TooLong => panic!("a message is longer than any"),
+            };
+            !matches!(heard, Some((Reply::Event, _)))
+        });
+        heard
+    }
+}
+
+/// A session.
+pub struct Raw {
+    pub connection: Connection,
+    pub welcome: Welcome,
+    pub fds: Vec<OwnedFd>,
+    submissions: Words,
+    completion_head: Words,
+    completions: Words,
+    submission_head: Words,
+    submitted: u64,
+    taken: u64,
+}
+
+impl Raw {
+    pub fn open(socket: &Path, hello: Hello) -> Raw {
+        let connection = Connection::new(socket);
+        connection.say(&Request::Hello(hello));
+        match connection.hear_with_fds() {
+            Some((Reply::Welcome(welcome), fds)) => Raw::over(connection, *welcome, fds),
+            other => panic!("{:?}", other.map(|(reply, _)| reply)),
+        }
+    }
+
+    fn over(connection: Connection, welcome: Welcome, fds: Vec<OwnedFd>) -> Raw {
+        let layout = &welcome.layout;
+        let map = |index: usize, len: u32, access| {
+            Arc::new(Segment::map("raw", &fds[index], len as usize, access).unwrap())
+        };
+        let control = map(0, layout.control_bytes, Access::Write);
+        let results = map(2, layout.results_bytes, Access::Read);
+        let words = |segment: &Arc<Segment>, region: Region| Layout::words(segment, region).unwrap();
+        Raw {
+            submissions: words(&control, layout.submissions),
+            completion_head: words(&control, layout.completion_head),
+            completions: words(&results, layout.completions),
+            submission_head: words(&results, layout.submission_head),
+            submitted: 0,
+            taken: 0,
+            connection,
+            welcome,
+            fds,
+        }
+    }
+
+    fn entries(&self) -> u64 {
+        self.welcome.layout.geometry.entries.into()
+    }
+
+    /// Submits whatever it is, without looking whether there is room.
+    pub fn submit(&mut self, submission: Submission) {
+        let at = (self.submitted % self.entries()) as usize * ENTRY_WORDS;
+        self.submissions.write(at + 1, &submission.to_words()[1..]);
+        self.submitted += 1;
+        self.submissions.store(at, self.submitted, Ordering::Release);
+        self.ring();
+    }
+
+    /// Wakes the daemon, asleep or not.
+    pub fn ring(&self) {
+        let _ = rustix::io::write(&self.fds[3], &1u64.to_ne_bytes());
+    }
+
+    /// Submissions that the daemon hasn't taken yet.
+    pub fn in_ring(&self) -> u64 {
+        self.submitted - self.submission_head.load(0, Ordering::Acquire)
+    }
+
+    /// Takes a completion, if there is one.
+    pub fn poll(&mut self) -> Option<Completion> {
+        let at = (self.taken % self.entries()) as usize * ENTRY_WORDS;
+        if self.completions.load(at, Ordering::Acquire) != self.taken + 1 {
+            return None;
+        }
+        let mut words = [0; ENTRY_WORDS];
+        self.completions.read(at, &mut words);
+        self.taken += 1;
+        self.completion_head.store(0, self.taken, Ordering::Release);
+        Some(Completion::from_words(&words))
+    }
+}
+
+pub fn prompt(text: impl Into<String>) -> Request {
+    Request::Prompt(text.into())
+}

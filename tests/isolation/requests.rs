@@ -1,0 +1,230 @@
+//! Instructions and resets: nobody's chunk waits for them, and nobody's for long for another's.
+
+use std::time::Duration;
+
+use pi0rt::client::{Client, ClientError, Options as ClientOptions};
+use pi0rt::control::{Hello, Reply, Status};
+use pi0rt::daemon::{Limits, Options};
+use pi0rt::shm::Submission;
+
+use crate::ipc_support::*;
+use crate::raw::{Raw, prompt};
+use crate::rig::{Rig, rigged, rigged_with};
+
+/// Too long for the engine of these tests, and refused.
+fn refused(n: usize) -> String {
+    format!("{n} {}", "x ".repeat(60))
+}
+
+/// An instruction that takes for ever keeps neither chunks nor resets waiting, and doesn't count as a device
+/// that hangs.
+#[test]
+fn no_chunk_waits_for_an_instruction() {
+    let limits = Limits { hang_after: Some(Duration::from_millis(300)), ..Limits::default() };
+    let served = rigged_with(Options { limits, ..Options::default() });
+    let mut honest = served.open();
+    honest.set_prompt("stack the cups").unwrap();
+    served.rig.prompts.shut();
+    let floods: Vec<_> = (0..3).map(|_| Raw::open(&served.socket(), Hello::default())).collect();
+    for flood in &floods {
+        (0..16).for_each(|n| flood.connection.say(&prompt(refused(n))));
+    }
+    served.rig.prompts.wait_for(2);
+    let before = std::time::Instant::now();
+    while before.elapsed() < Duration::from_millis(900) {
+        let ticket = submit(&mut honest, 0, [1.0; 3], None);
+        assert_eq!(honest.wait(Some(ticket), LONG).unwrap().status, 0);
+    }
+    honest.reset().unwrap();
+    // One it knows needs no making.
+    honest.set_prompt("stack the cups").unwrap();
+    served.rig.prompts.open();
+    for flood in &floods {
+        for _ in 0..16 {
+            let Some(Reply::Refused(refusal)) = flood.connection.hear() else { panic!("no refusal") };
+            assert_eq!(refusal.status, Status::BadPrompt);
+        }
+    }
+}
+
+/// Beside a flood of instructions that are refused, an honest one waits for one of each session's.
+#[test]
+fn an_instruction_waits_for_one_of_each_other_session() {
+    let served = rigged();
+    let honest = Raw::open(&served.socket(), Hello::default());
+    served.rig.prompts.shut();
+    let floods: Vec<_> = (0..3).map(|_| Raw::open(&served.socket(), Hello::default())).collect();
+    for flood in &floods {
+        (0..16).for_each(|n| flood.connection.say(&prompt(refused(n))));
+    }
+    served.rig.prompts.wait_for(1);
+    honest.connection.say(&prompt("stack the cups"));
+    // All of them have been heard once a later one has: packets are taken in the order they came in.
+    let mut last = served.open();
+    last.reset().unwrap();
+    served.rig.prompts.open();
+    assert_eq!(honest.connection.hear(), Some(Reply::PromptReady { prompt_id: 1, truncated: false }));
+    let made = served.rig.made.lock().unwrap();
+    let before = made.iter().position(|text| text == "stack the cups").unwrap();
+    assert!(before <= 3, "{before} others went first");
+}
+
+#[test]
+fn answers_come_in_the_order_of_the_requests() {
+    let served = rigged();
+    let raw = Raw::open(&served.socket(), Hello::default());
+    let requests =
+        [prompt("a"), prompt(refused(0)), prompt("a"), pi0rt::control::Request::Reset, prompt("b")];
+    requests.iter().for_each(|request| raw.connection.say(request));
+    let ready = |prompt_id| Some(Reply::PromptReady { prompt_id, truncated: false });
+    assert_eq!(raw.connection.hear(), ready(1));
+    assert!(matches!(raw.connection.hear(), Some(Reply::Refused(_))));
+    assert_eq!(raw.connection.hear(), ready(1));
+    assert_eq!(raw.connection.hear(), Some(Reply::ResetDone));
+    assert_eq!(raw.connection.hear(), ready(2));
+}
+
+#[test]
+fn more_than_sixteen_waiting_requests_end_the_session() {
+    let served = rigged();
+    let mut honest = served.open();
+    served.rig.prompts.shut();
+    let raw = Raw::open(&served.socket(), Hello::default());
+    (0..16).for_each(|n| raw.connection.say(&prompt(n.to_string())));
+    served.rig.prompts.wait_for(1);
+    served.rig.prompts.open();
+    (1..=16).for_each(|prompt_id| {
+        assert_eq!(raw.connection.hear(), Some(Reply::PromptReady { prompt_id, truncated: false }));
+    });
+    served.rig.prompts.shut();
+    (0..17).for_each(|n| raw.connection.say(&prompt(format!("more {n}"))));
+    assert_eq!(raw.connection.hear(), None);
+    served.rig.prompts.open();
+    honest.set_prompt("stack the cups").unwrap();
+}
+
+#[test]
+fn a_session_registers_256_instructions_and_no_more() {
+    let served = rigged();
+    let mut client = served.open();
+    for n in 1..=256 {
+        assert_eq!(client.set_prompt(&n.to_string()).unwrap(), n);
+    }
+    let error = client.set_prompt("one more").unwrap_err();
+    assert_eq!(error.status(), Status::Refused);
+    let expected = "daemon refused: this session has registered 256 instructions, the most allowed";
+    assert_eq!(error.to_string(), expected);
+    assert_eq!(client.set_prompt("7").unwrap(), 7);
+    assert_eq!(served.open().set_prompt("one more").unwrap(), 1);
+}
+
+/// A reset doesn't wait for the chunk that is being made, and that chunk is never shown.
+#[test]
+fn a_reset_dismisses_the_chunk_that_is_being_made() {
+    let served = rigged();
+    let mut client = served.open();
+    client.set_prompt("stack the cups").unwrap();
+    served.rig.chunks.shut();
+    let old = submit(&mut client, 0, [1.0; 3], None);
+    served.rig.chunks.wait_for(1);
+    client.reset().unwrap();
+    assert!(matches!(client.chunk_latest(), Err(ClientError::Empty)));
+    let new = submit(&mut client, 0, [2.0; 3], None);
+    served.rig.chunks.let_one_pass();
+    assert_eq!(client.wait(Some(old), LONG).unwrap().status, Status::Superseded as i32);
+    served.rig.chunks.wait_for(2);
+    assert!(matches!(client.chunk_latest(), Err(ClientError::Empty)));
+    served.rig.chunks.open();
+    assert_eq!(client.wait(Some(new), LONG).unwrap().status, 0);
+    assert_eq!(client.chunk_latest().unwrap().0.ticket, new);
+}
+
+/// A client that has given its request up passes over the answer when it comes.
+#[test]
+fn an_answer_that_comes_too_late_is_passed_over() {
+    let served = rigged();
+    let options = ClientOptions { reply_timeout_ns: 20_000_000, ..patient(&served.socket()) };
+    let mut client = Client::open(&options).unwrap();
+    served.rig.prompts.shut();
+    assert!(matches!(client.set_prompt("stack the cups"), Err(ClientError::Timeout { .. })));
+    served.rig.prompts.open();
+    // A busy machine may need more than one attempt.
+    let next = loop {
+        match client.set_prompt("drop them") {
+            Ok(id) => break id,
+            Err(ClientError::Timeout { .. }) => {}
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!(next, 2);
+}
+
+/// Kept sessions' instructions are made into prompts while the next daemon serves, one session's beside
+/// the other's.
+#[test]
+fn a_daemon_that_goes_on_with_sessions_serves_at_once() {
+    let served = rigged();
+    let mut kept = served.open();
+    let ids: Vec<_> = (0..20).map(|n| kept.set_prompt(&format!("step {n}")).unwrap()).collect();
+    let rig = Rig::default();
+    rig.prompts.shut();
+    let served = served.next(rig);
+    // Nobody's instructions are made: the daemon is there all the same.
+    let mut other = served.open();
+    served.rig.prompts.wait_for(1);
+    let waiting = loop {
+        let slot = kept.acquire().unwrap();
+        let observation = fill(&kept, slot, ids[7], [3.0; 3], None);
+        match kept.submit(&observation) {
+            Ok(ticket) => break ticket,
+            Err(ClientError::Restarted | ClientError::Gone) => kept.release(slot).unwrap(),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    other.reset().unwrap();
+    assert!(matches!(kept.poll(), Err(ClientError::Empty)));
+    assert_eq!(served.rig.sums.begun.load(std::sync::atomic::Ordering::SeqCst), 0);
+    served.rig.prompts.open();
+    assert_eq!(kept.wait(Some(waiting), LONG).unwrap().status, 0);
+    assert_eq!(kept.set_prompt("step 7").unwrap(), ids[7]);
+    assert_eq!(kept.set_prompt("another").unwrap(), 21);
+    let made = served.rig.made.lock().unwrap();
+    assert_eq!(made.iter().filter(|text| *text == "step 7").count(), 1);
+}
+
+/// What another tokenizer doesn't take ends the session, and nothing else.
+#[test]
+fn an_instruction_that_can_not_be_taken_over_ends_its_session() {
+    let served = rigged();
+    let (mut kept, mut other) = (served.open(), served.open());
+    kept.set_prompt("only here").unwrap();
+    other.set_prompt("stack the cups").unwrap();
+    let _served = served.next(Rig { refuses: Some("only here".into()), ..Rig::default() });
+    eventually("its client is told", || matches!(kept.set_prompt("anything"), Err(ClientError::Gone)));
+    while let Err(error) = other.set_prompt("stack the cups") {
+        assert!(matches!(error, ClientError::Restarted | ClientError::LostRequest), "{error}");
+    }
+}
+
+/// A prompter that panics is a defect, which ends no daemon.
+#[test]
+fn an_instruction_that_makes_the_tokenizer_panic_is_refused() {
+    let served = rigged();
+    let mut client = served.open();
+    let error = client.set_prompt("panic in the tokenizer").unwrap_err();
+    assert_eq!(error.status(), Status::Internal);
+    client.set_prompt("stack the cups").unwrap();
+}
+
+#[test]
+fn a_submission_that_names_no_prompt_is_answered() {
+    let served = rigged();
+    let mut raw = Raw::open(&served.socket(), Hello::default());
+    raw.submit(Submission { ticket: 5, prompt_id: 1, ..Default::default() });
+    let mut answer = None;
+    eventually("it is answered", || {
+        answer = raw.poll();
+        answer.is_some()
+    });
+    assert_eq!(answer.unwrap().status, Status::BadObservation as i32);
+}

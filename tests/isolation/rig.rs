@@ -1,0 +1,218 @@
+//! A daemon whose engine does what the test lets it do.
+
+use std::io;
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, Mutex};
+use std::thread::JoinHandle;
+
+use pi0rt::client::{Client, Options as ClientOptions};
+use pi0rt::control::PolicyDescription;
+use pi0rt::daemon::{
+    Claim, Daemon, DaemonError, Engine, EngineError, Handle, Keeper, KeptSession, Observation, Options,
+    Prompter,
+};
+
+use crate::ipc_support::{Directory, Sums, eventually, open, patient};
+
+/// Something that is passed one by one, or not at all while it is shut.
+#[derive(Clone, Default)]
+pub struct Gate(Arc<(Mutex<GateState>, Condvar)>);
+
+#[derive(Default)]
+struct GateState {
+    shut: bool,
+    arrived: usize,
+    /// That may pass though it is shut.
+    passes: usize,
+}
+
+impl Gate {
+    /// Nobody passes any more.
+    pub fn shut(&self) {
+        self.0.0.lock().unwrap().shut = true;
+    }
+
+    /// Everybody passes.
+    pub fn open(&self) {
+        self.0.0.lock().unwrap().shut = false;
+        self.0.1.notify_all();
+    }
+
+    /// One passes.
+    pub fn let_one_pass(&self) {
+        self.0.0.lock().unwrap().passes += 1;
+        self.0.1.notify_all();
+    }
+
+    /// How many have come to it.
+    pub fn arrived(&self) -> usize {
+        self.0.0.lock().unwrap().arrived
+    }
+
+    pub fn wait_for(&self, arrived: usize) {
+        eventually("somebody comes to the gate", || self.arrived() >= arrived);
+    }
+
+    pub fn pass(&self) {
+        let mut state = self.0.0.lock().unwrap();
+        state.arrived += 1;
+        while state.shut {
+            if state.passes > 0 {
+                state.passes -= 1;
+                return;
+            }
+            state = self.0.1.wait(state).unwrap();
+        }
+    }
+}
+
+/// [`Sums`] behind gates.
+#[derive(Clone, Default)]
+pub struct Rig {
+    pub sums: Sums,
+    /// Each instruction passes it on its way to become a prompt.
+    pub prompts: Gate,
+    /// Instructions in the order in which they were made into prompts.
+    pub made: Arc<Mutex<Vec<String>>>,
+    /// An instruction that this one doesn't take.
+    pub refuses: Option<String>,
+    /// Each observation passes it on its way to become a chunk.
+    pub chunks: Gate,
+}
+
+impl Engine for Rig {
+    type Prompt = String;
+
+    fn describe(&self) -> PolicyDescription {
+        self.sums.describe()
+    }
+
+    fn prompter(&self) -> Prompter<String> {
+        let (mut prompter, rig) = (self.sums.prompter(), self.clone());
+        Box::new(move |text| {
+            rig.made.lock().unwrap().push(text.to_owned());
+            rig.prompts.pass();
+            assert!(text != "panic in the tokenizer", "as it was told");
+            if rig.refuses.as_deref() == Some(text) {
+                return Err(EngineError::BadPrompt("not here".into()));
+            }
+            prompter(text)
+        })
+    }
+
+    fn infer(&mut self, given: &Observation<'_, String>, actions: &mut [f32]) -> Result<(), EngineError> {
+        self.chunks.pass();
+        self.sums.infer(given, actions)
+    }
+}
+
+type Kept = Arc<Mutex<Vec<(String, Vec<OwnedFd>)>>>;
+
+/// A keeper in this process.
+#[derive(Clone, Default)]
+pub struct Store {
+    pub kept: Kept,
+    /// Each session passes it on its way in.
+    pub gate: Gate,
+}
+
+impl Store {
+    /// All there is, for the next daemon.
+    pub fn copies(&self) -> Vec<KeptSession> {
+        let kept = self.kept.lock().unwrap();
+        let copy = |fds: &[OwnedFd]| fds.iter().map(|fd| fd.try_clone().unwrap()).collect();
+        kept.iter().map(|(name, fds)| KeptSession { name: name.clone(), fds: copy(fds) }).collect()
+    }
+}
+
+impl Keeper for Store {
+    fn keep(&mut self, name: &str, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
+        self.gate.pass();
+        let fds = fds.iter().map(|fd| fd.try_clone_to_owned()).collect::<io::Result<_>>()?;
+        self.kept.lock().unwrap().push((name.to_owned(), fds));
+        Ok(())
+    }
+
+    fn release(&mut self, name: &str) {
+        self.kept.lock().unwrap().retain(|(kept, _)| kept != name);
+    }
+}
+
+/// A daemon in this process; stopped, with all gates open, when dropped.
+pub struct Rigged {
+    pub directory: Directory,
+    pub rig: Rig,
+    pub store: Store,
+    pub handle: Handle,
+    thread: Option<JoinHandle<Result<(), DaemonError>>>,
+}
+
+pub fn rigged() -> Rigged {
+    rigged_with(Options::default())
+}
+
+pub fn rigged_with(options: Options) -> Rigged {
+    rigged_as(options, |_| ())
+}
+
+/// With more to be said to the daemon before it serves.
+pub fn rigged_as(options: Options, say: impl FnOnce(&mut Daemon<Rig>)) -> Rigged {
+    Rigged::serving(Directory::new(), Rig::default(), Store::default(), options, say)
+}
+
+impl Rigged {
+    fn serving(
+        directory: Directory,
+        rig: Rig,
+        store: Store,
+        options: Options,
+        say: impl FnOnce(&mut Daemon<Rig>),
+    ) -> Rigged {
+        let handle = Handle::new().unwrap();
+        let claim = Claim::take(&directory.socket()).unwrap();
+        let mut daemon = Daemon::new(rig.clone(), claim, options, handle.clone()).unwrap();
+        daemon.keep_with(Box::new(store.clone()));
+        daemon.adopt(store.copies());
+        say(&mut daemon);
+        let thread = Some(std::thread::spawn(move || daemon.run()));
+        Rigged { directory, rig, store, handle, thread }
+    }
+
+    /// Ends this daemon and starts another one, which goes on with its sessions, by an engine of its own.
+    pub fn next(mut self, rig: Rig) -> Rigged {
+        self.end().unwrap();
+        let directory = std::mem::replace(&mut self.directory, Directory::new());
+        Rigged::serving(directory, rig, self.store.clone(), Options::default(), |_| ())
+    }
+
+    pub fn socket(&self) -> PathBuf {
+        self.directory.socket()
+    }
+
+    pub fn open(&self) -> Client {
+        open(&self.socket())
+    }
+
+    /// A client with a name.
+    pub fn named(&self, name: &str) -> Client {
+        Client::open(&ClientOptions { name: name.into(), ..patient(&self.socket()) }).unwrap()
+    }
+
+    /// Ends it and returns what it returned.
+    pub fn end(&mut self) -> Result<(), DaemonError> {
+        self.rig.prompts.open();
+        self.rig.chunks.open();
+        self.store.gate.open();
+        self.handle.stop();
+        self.thread.take().unwrap().join().unwrap()
+    }
+}
+
+impl Drop for Rigged {
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            let _ = self.end();
+        }
+    }
+}
