@@ -5,7 +5,8 @@
  *
  *   ./controller --prompt "pick up the red block" --image base_0_rgb=base.ppm --seconds 5
  *
- * Cameras without an image get a synthetic one. Images are binary PPM (P6).
+ * Cameras without an image get a synthetic one. Images are binary PPM (P6). --rate says at how many rows
+ * a second chunks are played, where neither the daemon's configuration nor its checkpoint does.
  */
 #define _POSIX_C_SOURCE 200809L
 
@@ -143,7 +144,7 @@ int main(int argc, char **argv)
     const char *socket_path = NULL, *prompt = "pick up the red block";
     const char *image_options[PI0RT_MAX_CAMERAS];
     int image_count = 0;
-    double seconds = 5;
+    double seconds = 5, rate_hz = 0;
     for (int i = 1; i < argc; i += 2) {
         const char *value = i + 1 < argc ? argv[i + 1] : NULL;
         if (value && strcmp(argv[i], "--socket") == 0)
@@ -152,10 +153,12 @@ int main(int argc, char **argv)
             prompt = value;
         else if (value && strcmp(argv[i], "--seconds") == 0)
             seconds = atof(value);
+        else if (value && strcmp(argv[i], "--rate") == 0)
+            rate_hz = atof(value);
         else if (value && strcmp(argv[i], "--image") == 0 && image_count < PI0RT_MAX_CAMERAS)
             image_options[image_count++] = value;
         else {
-            fprintf(stderr, "usage: controller [--socket PATH] [--prompt TEXT] [--seconds N] [--image CAMERA=FILE.ppm]...\n");
+            fprintf(stderr, "usage: controller [--socket PATH] [--prompt TEXT] [--seconds N] [--rate HZ] [--image CAMERA=FILE.ppm]...\n");
             return EXIT_FAILURE;
         }
     }
@@ -174,6 +177,7 @@ int main(int argc, char **argv)
         .struct_size = sizeof options,
         .socket_path = socket_path,
         .interpolation = PI0RT_INTERPOLATION_LINEAR,
+        .control_rate_hz = (float)rate_hz,
     };
     pi0rt_client *client;
     pi0rt_status status = pi0rt_client_open(&options, &client);
@@ -184,6 +188,11 @@ int main(int argc, char **argv)
         fail("describe", status);
     printf("model %s on %s: %u cameras, state %u, chunks of %u actions of %u\n", info.model, info.device,
            info.cameras, info.state_dim, info.horizon, info.action_dim);
+    if (info.rate_source == PI0RT_RATE_SOURCE_NONE) {
+        fprintf(stderr, "controller: nothing declares a control rate: give --rate, or set it in the daemon's configuration\n");
+        return EXIT_FAILURE;
+    }
+    printf("control rate %g Hz\n", info.rate_hz);
     uint32_t prompt_id;
     if ((status = pi0rt_client_set_prompt(client, prompt, &prompt_id)) != PI0RT_STATUS_OK)
         fail("prompt", status);
@@ -222,6 +231,7 @@ int main(int argc, char **argv)
     pi0rt_completion completion = {.struct_size = sizeof completion};
     pi0rt_action_info about = {.struct_size = sizeof about};
     uint64_t missed = 0, held = 0, failed = 0;
+    char why[512] = "";
     int under_way = 0;
 
     struct timespec next;
@@ -244,10 +254,12 @@ int main(int argc, char **argv)
         add(&poll, pi0rt_now_ns() - before);
         if (status == PI0RT_STATUS_OK) {
             under_way = 0;
-            if (completion.status == PI0RT_STATUS_OK)
+            if (completion.status == PI0RT_STATUS_OK) {
                 add(&latency, completion.finished_ns - completion.submitted_ns);
-            else
+            } else {
                 failed++;
+                pi0rt_last_error(why, sizeof why);
+            }
         } else if (status < 0) {
             fail("poll", status);
         }
@@ -296,6 +308,8 @@ int main(int argc, char **argv)
     size_t chunks = latency.count, played = age.count;
     printf("chunks %zu, failed %llu, actions %zu of which past their chunk's end %llu, missed ticks %llu\n",
            chunks, (unsigned long long)failed, played, (unsigned long long)held, (unsigned long long)missed);
+    if (failed > 0)
+        printf("last failure   %s\n", why);
     print_durations("chunk latency", &latency, 1e6, "ms");
     print_durations("action age", &age, 1e6, "ms");
     print_durations("submit", &submit, 1e3, "us");

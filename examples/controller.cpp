@@ -3,7 +3,7 @@
 // The loop of controller.c with the C++ header: 500 ticks a second, an observation submitted
 // whenever none is under way, an action in each tick.
 //
-//   ./controller_cpp [SOCKET [SECONDS [PROMPT]]]
+//   ./controller_cpp [SOCKET [SECONDS [PROMPT [RATE_HZ]]]]
 
 #include <algorithm>
 #include <cmath>
@@ -48,14 +48,15 @@ void print(const char *name, std::vector<std::uint64_t> &ns)
                 1e-3 * double(ns[ns.size() - 1 - ns.size() / 100]), 1e-3 * double(ns.back()), ns.size());
 }
 
-int control(const std::string &socket, double seconds, const std::string &prompt)
+int control(const std::string &socket, double seconds, const std::string &prompt, float rate_hz)
 {
     pi0rt::Options options;
     options.socket_path = socket.empty() ? nullptr : socket.c_str();
     options.interpolation = PI0RT_INTERPOLATION_LINEAR;
+    options.control_rate_hz = rate_hz; // 0: as the daemon says
     pi0rt::Client client(options);
     const auto &info = client.info();
-    std::printf("model %s on %s\n", info.model, info.device);
+    std::printf("model %s on %s, control rate %g Hz\n", info.model, info.device, double(info.rate_hz));
 
     pi0rt::Observation observation;
     observation.prompt_id = client.set_prompt(prompt);
@@ -126,7 +127,7 @@ int control(const std::string &socket, double seconds, const std::string &prompt
 int main(int argc, char **argv)
 try {
     return control(argc > 1 ? argv[1] : "", argc > 2 ? std::atof(argv[2]) : 5,
-                   argc > 3 ? argv[3] : "pick up the red block");
+                   argc > 3 ? argv[3] : "pick up the red block", argc > 4 ? std::strtof(argv[4], nullptr) : 0);
 } catch (const std::exception &error) {
     std::fprintf(stderr, "controller: %s\n", error.what());
     return EXIT_FAILURE;

@@ -3,7 +3,7 @@
  * An event loop: one descriptor ticks, the other becomes readable when a request was answered.
  * Between the two the thread sleeps.
  *
- *   ./epoll [SOCKET [SECONDS [PROMPT]]]
+ *   ./epoll [SOCKET [SECONDS [PROMPT [RATE_HZ]]]]
  */
 #define _GNU_SOURCE
 
@@ -69,6 +69,7 @@ int main(int argc, char **argv)
         .struct_size = sizeof options,
         .socket_path = argc > 1 ? argv[1] : NULL,
         .frame_bytes = WIDTH * HEIGHT * 3,
+        .control_rate_hz = argc > 4 ? (float)atof(argv[4]) : 0, /* 0: as the daemon says */
     };
     pi0rt_status status = pi0rt_client_open(&options, &client);
     if (status != PI0RT_STATUS_OK)

@@ -4,7 +4,7 @@
  * done before the thread starts. Where that is not permitted (ulimit -r, ulimit -l, or
  * CAP_SYS_NICE and CAP_IPC_LOCK), it says so and runs all the same.
  *
- *   ./realtime [SOCKET [SECONDS [PROMPT]]]
+ *   ./realtime [SOCKET [SECONDS [PROMPT [RATE_HZ]]]]
  *
  * The thread sleeps between its ticks. One that polls without a pause takes the whole core, and
  * the kernel stops it for 50 ms of each second unless the core is isolated.
@@ -168,6 +168,7 @@ int main(int argc, char **argv)
         .socket_path = argc > 1 ? argv[1] : NULL,
         .interpolation = PI0RT_INTERPOLATION_LINEAR,
         .frame_bytes = WIDTH * HEIGHT * 3,
+        .control_rate_hz = argc > 4 ? (float)atof(argv[4]) : 0, /* 0: as the daemon says */
     };
     struct loop loop = {.ticks = (uint64_t)(seconds * 1e9 / PERIOD_NS)};
     check("open", pi0rt_client_open(&options, &loop.client));

@@ -41,6 +41,9 @@
 /** Room for a name, with its terminating NUL. */
 #define PI0RT_NAME_BYTES 64
 
+/** Room for a unit, with its terminating NUL. */
+#define PI0RT_UNIT_BYTES 16
+
 /**
  * What a call or a request came to: 0 is success, positive values mean "nothing yet", negative
  * values are errors; those from -32 down are misuse that the library has found. New values may be
@@ -85,8 +88,8 @@ typedef enum pi0rt_status {
      */
     PI0RT_STATUS_STALE = -10,
     /**
-     * The observation can't be used: frame size or format, unknown prompt, values that are
-     * not finite.
+     * The observation can't be used: its time, a frame, the state, its instruction. The completion
+     * says why.
      */
     PI0RT_STATUS_BAD_OBSERVATION = -11,
     /** The policy produced values that are not finite; no chunk was published. */
@@ -116,7 +119,95 @@ typedef enum pi0rt_status {
     PI0RT_STATUS_UNKNOWN_TICKET = -37,
     /** The client observes somebody else's session: it can't submit, and has nothing to poll for. */
     PI0RT_STATUS_OBSERVER = -38,
+    /** Nothing says at what rate chunks are played: neither the options nor the daemon. */
+    PI0RT_STATUS_NO_RATE = -39,
+    /** A time is not of CLOCK_MONOTONIC, the clock of pi0rt_now_ns. */
+    PI0RT_STATUS_OTHER_CLOCK = -40,
 } pi0rt_status;
+
+/** Where the rate at which chunks are played is declared. */
+typedef enum pi0rt_rate_source {
+    /** Nowhere. */
+    PI0RT_RATE_SOURCE_NONE = 0,
+    /** control_rate_hz in the checkpoint's config.json. */
+    PI0RT_RATE_SOURCE_CHECKPOINT = 1,
+    /** The robot's profile. */
+    PI0RT_RATE_SOURCE_PROFILE = 2,
+    /** The daemon's configuration or command line. */
+    PI0RT_RATE_SOURCE_CONFIGURATION = 3,
+    /** This session's options. */
+    PI0RT_RATE_SOURCE_SESSION = 4,
+} pi0rt_rate_source;
+
+/** The physical quantity of one value. New ones may be added. */
+typedef enum pi0rt_quantity {
+    /** Nothing declares it. */
+    PI0RT_QUANTITY_UNKNOWN = 0,
+    /** Position: of a joint, of an end effector along an axis, of a gripper. */
+    PI0RT_QUANTITY_POSITION = 1,
+    /** Change of position by one control step. */
+    PI0RT_QUANTITY_POSITION_DELTA = 2,
+    /** Velocity. */
+    PI0RT_QUANTITY_VELOCITY = 3,
+    /** Force or torque. */
+    PI0RT_QUANTITY_EFFORT = 4,
+} pi0rt_quantity;
+
+/**
+ * Why there is no chunk: with BAD_OBSERVATION any but the last two, which come with STALE. New ones may
+ * be added.
+ */
+typedef enum pi0rt_completion_reason {
+    /** There is a chunk, or the status says all there is to say. */
+    PI0RT_COMPLETION_REASON_NONE = 0,
+    /** One that only the daemon's log has. */
+    PI0RT_COMPLETION_REASON_OTHER = 1,
+    /**
+     * A time lies more than 1 ms ahead of the submission, by value milliseconds: is it another clock's? index: the
+     * camera whose time it is, -1 for observed_ns.
+     */
+    PI0RT_COMPLETION_REASON_FUTURE = 2,
+    /**
+     * A time was more than 10 s old when it was submitted, by value milliseconds: is it another clock's? index: as
+     * for FUTURE.
+     */
+    PI0RT_COMPLETION_REASON_TOO_OLD = 3,
+    /**
+     * The deadline lies more than a day ahead or passed more than 10 min ago: is it another clock's, or a
+     * duration?
+     */
+    PI0RT_COMPLETION_REASON_DEADLINE = 4,
+    /** No instruction has the number prompt_id, or none is registered. value: the number. */
+    PI0RT_COMPLETION_REASON_PROMPT = 5,
+    /** Camera index has no frame. */
+    PI0RT_COMPLETION_REASON_MISSING_CAMERA = 6,
+    /** The frame of camera index has an unknown format. value: the format. */
+    PI0RT_COMPLETION_REASON_FRAME_FORMAT = 7,
+    /** The frame of camera index has sizes that can't be, or that the policy can't use. */
+    PI0RT_COMPLETION_REASON_FRAME_SIZE = 8,
+    /** The frame of camera index was not written since its slot was acquired. */
+    PI0RT_COMPLETION_REASON_OLD_FRAME = 9,
+    /** Value index of the state was not written since its slot was acquired. */
+    PI0RT_COMPLETION_REASON_OLD_STATE = 10,
+    /** Value index of the state is infinite or not a number. value: what is there. */
+    PI0RT_COMPLETION_REASON_NOT_FINITE = 11,
+    /**
+     * Value index of the state lies outside of its limits, or far from all the policy was trained with. value:
+     * what is there.
+     */
+    PI0RT_COMPLETION_REASON_OUT_OF_LIMITS = 12,
+    /** The state has value values, not state_dim. */
+    PI0RT_COMPLETION_REASON_STATE_COUNT = 13,
+    /** No slot has this number. value: the number. */
+    PI0RT_COMPLETION_REASON_SLOT = 14,
+    /**
+     * The observation, or the frame of camera index (-1: observed_ns), was value milliseconds old when its turn
+     * came: older than max_age_ns, or than 10 min where there is no such limit.
+     */
+    PI0RT_COMPLETION_REASON_AGE = 15,
+    /** The deadline had passed when its turn came. */
+    PI0RT_COMPLETION_REASON_DEADLINE_PASSED = 16,
+} pi0rt_completion_reason;
 
 /** How the action for a moment came about. */
 typedef enum pi0rt_reason {
@@ -158,6 +249,14 @@ typedef enum pi0rt_interpolation {
     PI0RT_INTERPOLATION_LINEAR = 1,
 } pi0rt_interpolation;
 
+/** The state or an action: what a pi0rt_dimension is of. */
+typedef enum pi0rt_vector {
+    /** The state. */
+    PI0RT_VECTOR_STATE = 0,
+    /** An action. */
+    PI0RT_VECTOR_ACTION = 1,
+} pi0rt_vector;
+
 /**
  * A session with the daemon. Opaque: a number that looks like a pointer. Used by one thread at a
  * time.
@@ -178,7 +277,10 @@ typedef struct pi0rt_client_options {
     uint32_t slots;
     /** Requests that can be under way, a power of two; default: the daemon's choice. */
     uint32_t ring_entries;
-    /** Actions per second at which chunks are played; default: the policy's, or 50. */
+    /**
+     * Actions per second at which chunks are played; default: what the daemon's configuration, the robot's
+     * profile or the checkpoint declares. Where nothing does, pi0rt_action_at answers with NO_RATE.
+     */
     float control_rate_hz;
     /** Age of the daemon's heartbeat beyond which it is taken for gone; default: 500 ms. */
     uint64_t gone_after_ns;
@@ -199,8 +301,11 @@ typedef struct pi0rt_client_options {
     const char *session_name;
     /** A pi0rt_role. */
     uint32_t role;
-    /** Zero. */
-    uint32_t reserved;
+    /**
+     * 1: observations may lack frames of cameras that the policy needs; it then sees what it sees of a camera that
+     * was absent in training. Default: such an observation is answered with BAD_OBSERVATION.
+     */
+    uint32_t allow_missing_cameras;
 } pi0rt_client_options;
 
 /** The policy that is served, and the session's sizes. */
@@ -221,7 +326,7 @@ typedef struct pi0rt_policy_info {
     uint32_t max_tokens;
     /** Side of the images the model sees, pixels. Frames may have any size. */
     uint32_t image_size;
-    /** Actions per second the policy was trained for; 0: unknown. */
+    /** Actions per second the daemon declares; 0: none. What this session plays is in rate_hz. */
     float control_rate_hz;
     /** Bytes of each camera's frame. */
     uint32_t frame_bytes;
@@ -243,7 +348,42 @@ typedef struct pi0rt_policy_info {
     char device[PI0RT_NAME_BYTES];
     /** The cameras' names, in the order of an observation's frames. */
     char camera_names[PI0RT_MAX_CAMERAS][PI0RT_NAME_BYTES];
+    /**
+     * Actions per second at which this session plays chunks: row i is meant for i / rate_hz seconds after its
+     * observation. 0: nothing declares it, and pi0rt_action_at answers with NO_RATE.
+     */
+    float rate_hz;
+    /** Where rate_hz is declared. */
+    pi0rt_rate_source rate_source;
+    /** Actions of a chunk that are meant to be executed before the next; 0: not declared. */
+    uint32_t execution_horizon;
+    /** Cameras that an observation may lack, whatever the options say: bit i for camera i. */
+    uint32_t optional_cameras;
 } pi0rt_policy_info;
+
+/** One value of the state or of an action. */
+typedef struct pi0rt_dimension {
+    /** sizeof(pi0rt_dimension), set by the caller. */
+    uint32_t struct_size;
+    /** The physical quantity. */
+    pi0rt_quantity quantity;
+    /** 1: it opens and closes a gripper; else 0. */
+    uint32_t gripper;
+    /** Zero. */
+    uint32_t reserved;
+    /** Least value; -INFINITY where nothing declares one. */
+    float position_min;
+    /** Greatest value; INFINITY where nothing declares one. */
+    float position_max;
+    /** Greatest absolute rate of change, units per second; INFINITY where nothing declares one. */
+    float velocity_max;
+    /** Greatest absolute change of that rate, units per second squared; INFINITY where nothing declares one. */
+    float acceleration_max;
+    /** Name, such as "left_waist"; empty where nothing declares one. */
+    char name[PI0RT_NAME_BYTES];
+    /** Unit, such as "rad" or "m/s"; empty where nothing declares one. */
+    char unit[PI0RT_UNIT_BYTES];
+} pi0rt_dimension;
 
 /** One camera's frame in an observation slot. */
 typedef struct pi0rt_frame {
@@ -271,13 +411,19 @@ typedef struct pi0rt_observation {
     uint32_t cameras;
     /** The instruction, from pi0rt_client_set_prompt; 0: the one set last. */
     uint32_t prompt_id;
-    /** When frames and state were taken, CLOCK_MONOTONIC; 0: when it is submitted. */
+    /**
+     * When the state and, unless frame_observed_ns says otherwise, the frames were taken, CLOCK_MONOTONIC; 0: when
+     * it is submitted. Row 0 of the chunk is meant for this moment.
+     */
     uint64_t observed_ns;
     /** Seed of the noise; 0: made from the ticket. */
     uint64_t seed;
     /** Where the state goes: shared memory. Set by pi0rt_observation_acquire. */
     float *state;
-    /** Values there. Set by pi0rt_observation_acquire. */
+    /**
+     * Values there. Set by pi0rt_observation_acquire; a controller that has another number says so here and is
+     * answered with BAD_OBSERVATION.
+     */
     size_t state_dim;
     /** The cameras' frames, in the order of pi0rt_policy_info.camera_names. */
     pi0rt_frame frames[PI0RT_MAX_CAMERAS];
@@ -286,6 +432,11 @@ typedef struct pi0rt_observation {
      * earliest goes first; one that has passed before the work begins is answered with STALE.
      */
     uint64_t deadline_ns;
+    /**
+     * When each camera's frame was taken, CLOCK_MONOTONIC; 0: at observed_ns. The observation is as old as the
+     * oldest of its parts.
+     */
+    uint64_t frame_observed_ns[PI0RT_MAX_CAMERAS];
 } pi0rt_observation;
 
 /** The daemon's answer to one submission. */
@@ -306,6 +457,12 @@ typedef struct pi0rt_completion {
     uint64_t started_ns;
     /** When the daemon had finished with it. */
     uint64_t finished_ns;
+    /** Why there is no chunk. pi0rt_last_error has it in words. */
+    pi0rt_completion_reason reason;
+    /** Which camera, or which value of the state, the reason is about; -1: none. */
+    int32_t index;
+    /** What was there, as the reason says. */
+    double value;
 } pi0rt_completion;
 
 /** A chunk of actions. */
@@ -425,7 +582,8 @@ const char *pi0rt_status_string(int status);
 /**
  * Copies what the last error in this thread was, in words and with its particulars, to buffer:
  * as much as fits, always terminated if size is not 0. A call that succeeds or returns a "nothing
- * yet" status leaves it as it was.
+ * yet" status leaves it as it was; but a completion without a chunk says here why, unless a newer observation
+ * took its place.
  *
  * Real-time safe. Thread safe: each thread has its own.
  *
@@ -486,7 +644,26 @@ pi0rt_status pi0rt_client_close(pi0rt_client *client);
 pi0rt_status pi0rt_client_describe(pi0rt_client *client, pi0rt_policy_info *info);
 
 /**
- * Finds a camera's place among an observation's frames by its name.
+ * Says what one value of the state or of an action is: its name, quantity, unit and limits. which is a
+ * pi0rt_vector; index counts from 0 to state_dim or action_dim. Where nothing is declared the name and the unit
+ * are empty, the quantity is UNKNOWN and the limits are infinite.
+ *
+ * Real-time safe. One thread at a time.
+ *
+ * Returns OK; INVALID_ARGUMENT, also for an index that is too large; STRUCT_SIZE; BAD_HANDLE, CLOSED, FORKED or
+ * IN_USE for a misused client.
+ *
+ * Requires:
+ * dimension is NULL or points to a struct of its struct_size.
+ */
+pi0rt_status pi0rt_client_dimension(pi0rt_client *client,
+                                    uint32_t which,
+                                    uint32_t index,
+                                    pi0rt_dimension *dimension);
+
+/**
+ * Finds a camera's place among an observation's frames by its name: that in pi0rt_policy_info.camera_names or, where
+ * no camera has it, the one the model has for it.
  *
  * Real-time safe when the camera exists. One thread at a time.
  *
@@ -574,6 +751,10 @@ uint64_t pi0rt_now_ns(void);
  * capacity. Write the frames and the state there, in place; set each frame's width, height,
  * stride and format; then submit. What was set in these fields before is left as it was.
  *
+ * What was written to the slot for an earlier observation counts as not written: all of the state, and each
+ * frame that has a format (of 16 bytes or more, to be exact), has to be written before it is submitted.
+ * Else it is answered with BAD_OBSERVATION.
+ *
  * Real-time safe: no system call, no lock, no allocation. One thread at a time.
  *
  * Returns OK; BUSY when all slots are in use (poll to get them back); STRUCT_SIZE;
@@ -582,7 +763,8 @@ uint64_t pi0rt_now_ns(void);
  * Requires:
  * observation is NULL or points to a struct of its struct_size.
  */
-pi0rt_status pi0rt_observation_acquire(pi0rt_client *client, pi0rt_observation *observation);
+pi0rt_status pi0rt_observation_acquire(pi0rt_client *client,
+                                       pi0rt_observation *observation);
 
 /**
  * Gives an acquired slot back without submitting it.
@@ -622,7 +804,8 @@ pi0rt_status pi0rt_submit(pi0rt_client *client,
 
 /**
  * Takes one completion. Each ticket gets exactly one, and its slot is free again. Whether a chunk
- * came of it is in completion->status.
+ * came of it is in completion->status, and why not in completion->reason and, unless a newer observation took
+ * its place, in words in pi0rt_last_error.
  *
  * Real-time safe: no lock, no allocation; no system call (one or two once pi0rt_client_fd was
  * called). One thread at a time.
@@ -645,7 +828,7 @@ pi0rt_status pi0rt_poll(pi0rt_client *client,
  * Real-time safe: wait-free, no system call, no lock, no allocation. One thread at a time.
  *
  * Returns OK; EMPTY before the first chunk; STALE when its observation is older than the options'
- * stale_after_ns, with everything set as for OK; GONE or RESTARTED when no newer one will come, with
+ * stale_after_ns, with everything set as for OK; OTHER_CLOCK likewise when its observation lies in the future; GONE or RESTARTED when no newer one will come, with
  * the last chunk filled in if there was one (else chunk->chunk is 0); BUSY when chunks come faster
  * than they can be copied; PROTOCOL when a chunk is not as announced; STRUCT_SIZE;
  * INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
@@ -659,12 +842,13 @@ pi0rt_status pi0rt_chunk_latest(pi0rt_client *client,
 /**
  * Stores the action for moment t_ns (CLOCK_MONOTONIC) from the latest chunk: row
  * (t_ns - observed_ns) * rate, held or interpolated as the client's options say. count is the
- * policy's action_dim. info may be NULL.
+ * policy's action_dim. info may be NULL. The rate is pi0rt_policy_info.rate_hz.
  *
  * Real-time safe: wait-free, no system call, no lock, no allocation. One thread at a time.
  *
- * Returns OK; EMPTY before the first chunk; STALE when its observation is older at t_ns than the
- * options' stale_after_ns, with everything set as for OK; GONE or RESTARTED when no newer chunk will come, with
+ * Returns OK; NO_RATE when neither the options nor the daemon say at what rate chunks are played; EMPTY before
+ * the first chunk; OTHER_CLOCK, with nothing stored, for a t_ns of another clock, more than 1 s before the
+ * chunk's observation or more than 10 min from now, and for a chunk whose observation lies in the future; STALE when its observation is older at t_ns than the options' stale_after_ns, with everything set as for OK; GONE or RESTARTED when no newer chunk will come, with
  * action and info filled in if there was a chunk (else info->chunk is 0); BUSY and PROTOCOL as
  * pi0rt_chunk_latest; STRUCT_SIZE; INVALID_ARGUMENT, also for a count that is not action_dim;
  * BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.

@@ -126,6 +126,7 @@ using PolicyInfo = detail::Sized<pi0rt_policy_info>;
 using Completion = detail::Sized<pi0rt_completion>;
 using ActionInfo = detail::Sized<pi0rt_action_info>;
 using Statistics = detail::Sized<pi0rt_statistics>;
+using Dimension = detail::Sized<pi0rt_dimension>;
 
 /** A chunk of actions. What it shows is valid until the next call with its client. */
 struct Chunk : detail::Sized<pi0rt_chunk> {
@@ -250,6 +251,24 @@ public:
         return info_;
     }
 
+    /** What one value of the state or of an action is. */
+    pi0rt_status dimension(pi0rt_vector which, std::uint32_t index, Dimension &dimension) const noexcept
+    {
+        return pi0rt_client_dimension(handle_, static_cast<std::uint32_t>(which), index, &dimension);
+    }
+
+    /** What each value of the state is. */
+    std::vector<Dimension> state() const
+    {
+        return dimensions(PI0RT_VECTOR_STATE, info_.state_dim);
+    }
+
+    /** What each value of an action is. */
+    std::vector<Dimension> action() const
+    {
+        return dimensions(PI0RT_VECTOR_ACTION, info_.action_dim);
+    }
+
     /** The cameras' names, in the order of an observation's frames. */
     std::vector<std::string> cameras() const
     {
@@ -348,6 +367,14 @@ public:
     }
 
 private:
+    std::vector<Dimension> dimensions(pi0rt_vector which, std::uint32_t count) const
+    {
+        std::vector<Dimension> dimensions(count);
+        for (std::uint32_t i = 0; i < count; i++)
+            dimension(which, i, dimensions[i]);
+        return dimensions;
+    }
+
     static Options on(const std::string &socket_path) noexcept
     {
         Options options;

@@ -8,6 +8,7 @@ use std::process::Command;
 
 use ipc_support::*;
 use native::*;
+use pi0rt::control::{Rate, RateSource};
 
 #[test]
 fn the_round_trip_in_c() {
@@ -26,6 +27,45 @@ fn deadlines_and_statistics_in_c() {
         let program = build(&served.directory.0, compiler, "c99", "tests/capi/statistics.c");
         let output = run(execute(&program).arg(served.socket()));
         assert_eq!(stdout(&output), "statistics: done\n");
+    }
+}
+
+#[test]
+fn what_the_numbers_are_in_c() {
+    let rates =
+        [None, Some(RateSource::Checkpoint), Some(RateSource::Profile), Some(RateSource::Configuration)];
+    for (rate, compiler) in rates.into_iter().zip(compilers(&["cc", "clang"]).into_iter().cycle()) {
+        let served = serve_as(|policy| {
+            declare(policy);
+            policy.rate = rate.and_then(|source| Rate::new(30.0, source));
+        });
+        let program = build(&served.directory.0, compiler, "c99", "tests/capi/contract.c");
+        let (hz, source) = rate.map_or(("0", 0), |source| ("30", source as u32));
+        let output = run(execute(&program).arg(served.socket()).args([hz, &source.to_string()]));
+        assert_eq!(stdout(&output), "contract: done\n");
+    }
+}
+
+#[test]
+fn observations_that_can_not_be_used_in_c() {
+    for compiler in compilers(&["cc", "clang"]) {
+        let served = serve_as(|policy| {
+            declare(policy);
+            policy.optional_cameras = 0;
+        });
+        let program = build(&served.directory.0, compiler, "c99", "tests/capi/reasons.c");
+        let output = run(execute(&program).arg(served.socket()));
+        assert_eq!(stdout(&output), "reasons: done\n");
+    }
+}
+
+#[test]
+fn times_of_other_clocks_in_c() {
+    for compiler in compilers(&["cc", "clang"]) {
+        let served = serve();
+        let program = build(&served.directory.0, compiler, "c99", "tests/capi/clocks.c");
+        let output = run(execute(&program).arg(served.socket()));
+        assert_eq!(stdout(&output), "clocks: done\n");
     }
 }
 

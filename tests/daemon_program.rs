@@ -47,10 +47,7 @@ fn either_signal_ends_it_after_the_answer_and_nothing_is_left() {
         let mut daemon = started(&directory.socket());
         let mut client = open(&directory.socket());
         ask(&mut client);
-        let slot = client.acquire().unwrap();
-        let mut observation = pi0rt::client::Observation { slot, ..Default::default() };
-        observation.cameras[0] = pi0rt::shm::Camera { width: 8, height: 6, stride: 24, format: 1 };
-        let ticket = client.submit(&observation).unwrap();
+        let ticket = look(&mut client, 0);
         assert_eq!(signal(&mut daemon, stop), 0);
         // Computed if its turn had come, else answered with the daemon's end.
         let status = client.wait(Some(ticket), LONG).unwrap().status;

@@ -8,7 +8,6 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use ipc_support::*;
-use pi0rt::client::{Client, Observation};
 use pi0rt::control::Status;
 use pi0rt::policy::{
     Chunk, DeviceChoice, Frame, Noise, Observation as Seen, PixelFormat, Policy, PolicyOptions,
@@ -81,14 +80,7 @@ fn fails(emulation: &str, message: &str) {
     let mut daemon = ready(command);
     let mut client = open(&directory.socket());
     ask(&mut client);
-    let submit = |client: &mut Client| {
-        let slot = client.acquire().unwrap();
-        let mut observation = Observation { slot, ..Default::default() };
-        observation.cameras = [pi0rt::shm::Camera { width: 8, height: 6, stride: 24, format: 1 }; 4];
-        observation.cameras[3] = Default::default();
-        client.submit(&observation).unwrap()
-    };
-    let ticket = submit(&mut client);
+    let ticket = look(&mut client, 0);
     assert_eq!(client.wait(Some(ticket), LONG).unwrap().status, Status::DeviceLost as i32);
     let errors = rest(&mut daemon.0);
     let code = daemon.0.wait().unwrap().code();

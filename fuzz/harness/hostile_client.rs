@@ -215,6 +215,8 @@ pub fn run(data: &[u8]) {
                     entries: input.choose(&[0, 2, 4, 8, 3]),
                     observes: named && input.choose(&[false, true]),
                     name: if named { input.choose(&["", "hostile", "honest"]) } else { "" }.into(),
+                    understands: u64::MAX,
+                    missing_cameras: named,
                 };
                 let taken = hello.name == "honest" && !hello.observes;
                 hostile.open(hello, &mut buffer);

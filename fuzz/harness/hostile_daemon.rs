@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pi0rt::client::{Client, ClientError, Observation, Options};
-use pi0rt::control::{self, Reply, Welcome};
+use pi0rt::control::{self, Dimension, FEATURES, Rate, RateSource, Reply, Welcome};
 use pi0rt::shm::clock::now_ns;
 use pi0rt::shm::{Camera, Geometry, Layout, MAX_CAMERAS, Segment, Writer};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -70,11 +70,15 @@ fn welcome(input: &mut Input<'_>) -> Vec<u8> {
     };
     let mut policy = policy();
     policy.cameras = (0..geometry.cameras).map(|i| format!("camera{i}")).collect();
-    policy.control_rate_hz =
-        input.choose(&[50.0, 0.0, -1.0, f32::NAN, f32::INFINITY, f32::MIN_POSITIVE, f32::MAX]);
+    let hz = input.choose(&[50.0, 0.0, -1.0, f32::NAN, f32::INFINITY, f32::MIN_POSITIVE, f32::MAX]);
+    policy.rate = Some(Rate { hz, source: RateSource::Checkpoint });
+    (policy.state_dim, policy.action_dim) = (geometry.state_dim, geometry.action_dim);
+    if geometry.state_dim == 3 {
+        policy.state = vec![Dimension::default(); 3];
+    }
     let welcome = Welcome {
         abi: 1,
-        features: 0,
+        features: FEATURES,
         session: 1,
         epoch: 1,
         heartbeat_ns: 1,
@@ -89,8 +93,8 @@ fn welcome(input: &mut Input<'_>) -> Vec<u8> {
         let (at, bytes) = match input.u8() % 4 {
             0 => (at, vec![input.u8()]),
             1 => (at / 4 * 4, (u32::from(input.u16()) * 8).to_le_bytes().to_vec()),
-            2 => (68 + at % 36 * 4, (u32::from(input.u16()) * 8).to_le_bytes().to_vec()),
-            _ => (68 + at % 36 * 4, (input.u64() as u32).to_le_bytes().to_vec()),
+            2 => (68 + at % 38 * 4, (u32::from(input.u16()) * 8).to_le_bytes().to_vec()),
+            _ => (68 + at % 38 * 4, (input.u64() as u32).to_le_bytes().to_vec()),
         };
         for (to, from) in packet.iter_mut().skip(at).zip(bytes) {
             *to = from;
@@ -240,7 +244,11 @@ fn use_it(
                     Err(_) => client.release(slot).unwrap(),
                 }
             }
-            9 => drop(client.poll()),
+            9 => {
+                if let Ok(completion) = client.poll() {
+                    assert!(!client.explain(&completion).to_string().is_empty());
+                }
+            }
             10 => drop(client.wait(input.choose(&[None, Some(1), Some(submitted)]), 0)),
             11 => drop(client.chunk_latest()),
             12 => drop(client.action_at(input.choose(&[0, now_ns(), u64::MAX]), &mut action)),

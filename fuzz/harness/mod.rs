@@ -8,7 +8,7 @@ pub mod messages;
 
 use std::path::PathBuf;
 
-use pi0rt::control::PolicyDescription;
+use pi0rt::control::{PolicyDescription, Rate, RateSource};
 use pi0rt::daemon::{Engine, EngineError, Observation, Prompter};
 use pi0rt::shm::Segment;
 
@@ -93,7 +93,9 @@ pub fn policy() -> PolicyDescription {
         steps: 10,
         max_tokens: 48,
         image_size: 224,
-        control_rate_hz: 50.0,
+        rate: Rate::new(50.0, RateSource::Checkpoint),
+        optional_cameras: 0b11,
+        ..PolicyDescription::default()
     }
 }
 

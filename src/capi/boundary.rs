@@ -39,6 +39,8 @@ pub(super) enum Failure {
     StructSize { what: &'static str, got: u32, least: usize, most: usize },
     #[error("{what} has {got} bytes, {expected} are known and those beyond are not zero")]
     Newer { what: &'static str, got: u32, expected: usize },
+    #[error("index is {index}, there are {count} values")]
+    Index { index: u32, count: u32 },
     #[error("no camera is called {0:?}")]
     Camera(String),
     #[error(transparent)]

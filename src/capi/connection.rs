@@ -8,6 +8,7 @@ use super::handle::{close, enter, keep};
 use super::last_error;
 use super::types::*;
 use crate::client::{Client, Interpolation, Options};
+use crate::control::Dimension;
 use crate::shm::clock::now_ns;
 
 /// Version of the library's ABI: PI0RT_ABI_VERSION of the header it was built with. A program that
@@ -33,7 +34,8 @@ pub extern "C" fn pi0rt_status_string(status: c_int) -> *const c_char {
 
 /// Copies what the last error in this thread was, in words and with its particulars, to buffer:
 /// as much as fits, always terminated if size is not 0. A call that succeeds or returns a "nothing
-/// yet" status leaves it as it was.
+/// yet" status leaves it as it was; but a completion without a chunk says here why, unless a newer observation
+/// took its place.
 ///
 /// Real-time safe. Thread safe: each thread has its own.
 ///
@@ -96,6 +98,14 @@ pub unsafe extern "C" fn pi0rt_client_open(
                 stale_after_ns: options.stale_after_ns,
                 reply_timeout_ns: options.reply_timeout_ns,
                 control_rate_hz: options.control_rate_hz,
+                allow_missing_cameras: match options.allow_missing_cameras {
+                    0 => false,
+                    1 => true,
+                    got => {
+                        let what = "options.allow_missing_cameras";
+                        return Err(Failure::Value { what, got: got.into(), expected: "0 or 1" });
+                    }
+                },
                 name: if options.session_name.is_null() {
                     String::new()
                 } else {
@@ -184,7 +194,7 @@ pub unsafe extern "C" fn pi0rt_client_describe(
             steps: policy.steps,
             max_tokens: policy.max_tokens,
             image_size: policy.image_size,
-            control_rate_hz: policy.control_rate_hz,
+            control_rate_hz: policy.rate.map_or(0.0, |rate| rate.hz),
             frame_bytes: geometry.frame_bytes,
             slots: geometry.slots,
             ring_entries: geometry.entries,
@@ -195,6 +205,10 @@ pub unsafe extern "C" fn pi0rt_client_describe(
             model: c_name(&policy.model),
             device: c_name(&policy.device),
             camera_names,
+            rate_hz: client.rate().map_or(0.0, |rate| rate.hz),
+            rate_source: client.rate().map(|rate| rate.source).into(),
+            execution_horizon: policy.execution_horizon,
+            optional_cameras: policy.optional_cameras,
         };
         // SAFETY: the size was checked.
         unsafe { output(info, &known) };
@@ -202,20 +216,74 @@ pub unsafe extern "C" fn pi0rt_client_describe(
     })
 }
 
+/// Says what one value of the state or of an action is: its name, quantity, unit and limits. which is a
+/// pi0rt_vector; index counts from 0 to state_dim or action_dim. Where nothing is declared the name and the unit
+/// are empty, the quantity is UNKNOWN and the limits are infinite.
+///
+/// Real-time safe. One thread at a time.
+///
+/// Returns OK; INVALID_ARGUMENT, also for an index that is too large; STRUCT_SIZE; BAD_HANDLE, CLOSED, FORKED or
+/// IN_USE for a misused client.
+///
+/// # Safety
+/// dimension is NULL or points to a struct of its struct_size.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pi0rt_client_dimension(
+    client: *mut pi0rt_client,
+    which: u32,
+    index: u32,
+    dimension: *mut pi0rt_dimension,
+) -> Status {
+    guard(|| {
+        let client = enter(client)?;
+        // SAFETY: the caller's promise.
+        unsafe { check_size("dimension", dimension) }?;
+        let (policy, geometry) = (client.policy(), client.welcome().layout.geometry);
+        let (dimensions, count) = match which {
+            0 => (&policy.state, geometry.state_dim),
+            1 => (&policy.action, geometry.action_dim),
+            got => return Err(Failure::Value { what: "which", got: got.into(), expected: "a pi0rt_vector" }),
+        };
+        if index >= count {
+            return Err(Failure::Index { index, count });
+        }
+        let unknown = Dimension::default();
+        let Dimension { name, quantity, unit, gripper, limits } =
+            dimensions.get(index as usize).unwrap_or(&unknown);
+        let [position_min, position_max] = limits.position.unwrap_or([f32::NEG_INFINITY, f32::INFINITY]);
+        let known = pi0rt_dimension {
+            struct_size: 0,
+            quantity: (*quantity).into(),
+            gripper: (*gripper).into(),
+            reserved: 0,
+            position_min,
+            position_max,
+            velocity_max: limits.velocity.unwrap_or(f32::INFINITY),
+            acceleration_max: limits.acceleration.unwrap_or(f32::INFINITY),
+            name: c_name(name),
+            unit: c_name(unit),
+        };
+        // SAFETY: the size was checked.
+        unsafe { output(dimension, &known) };
+        Ok(())
+    })
+}
+
 /// As much of a name as fits, terminated.
-fn c_name(name: &str) -> [c_char; PI0RT_NAME_BYTES] {
-    let mut len = name.len().min(PI0RT_NAME_BYTES - 1);
+fn c_name<const BYTES: usize>(name: &str) -> [c_char; BYTES] {
+    let mut len = name.len().min(BYTES - 1);
     while !name.is_char_boundary(len) {
         len -= 1;
     }
-    let mut to = [0; PI0RT_NAME_BYTES];
+    let mut to = [0; BYTES];
     for (to, byte) in to.iter_mut().zip(&name.as_bytes()[..len]) {
         *to = *byte as c_char;
     }
     to
 }
 
-/// Finds a camera's place among an observation's frames by its name.
+/// Finds a camera's place among an observation's frames by its name: that in pi0rt_policy_info.camera_names or, where
+/// no camera has it, the one the model has for it.
 ///
 /// Real-time safe when the camera exists. One thread at a time.
 ///
@@ -237,8 +305,7 @@ pub unsafe extern "C" fn pi0rt_client_camera(
         if index.is_null() {
             return Err(Failure::Null("index"));
         }
-        let found = client.policy().cameras.iter().position(|camera| camera == name);
-        let found = found.ok_or_else(|| Failure::Camera(name.into()))?;
+        let found = client.policy().camera(name).ok_or_else(|| Failure::Camera(name.into()))?;
         // SAFETY: the caller's promise.
         unsafe { index.write(found as u32) };
         Ok(())

@@ -2,8 +2,10 @@
 
 use super::boundary::{Failure, check_size, guard, input, known, output};
 use super::handle::enter;
+use super::last_error;
 use super::types::*;
-use crate::client::{self as inner, ClientError, Observation, Reason};
+use crate::client::{self as inner, Client, ClientError, Observation, Reason};
+use crate::control::Fault;
 use crate::shm::{self, Camera, Count, PixelLayout, Stage};
 
 /// The clock of all times here.
@@ -19,6 +21,10 @@ pub extern "C" fn pi0rt_now_ns() -> u64 {
 /// Takes a free observation slot: sets slot, cameras, state, state_dim and each frame's data and
 /// capacity. Write the frames and the state there, in place; set each frame's width, height,
 /// stride and format; then submit. What was set in these fields before is left as it was.
+///
+/// What was written to the slot for an earlier observation counts as not written: all of the state, and each
+/// frame that has a format (of 16 bytes or more, to be exact), has to be written before it is submitted.
+/// Else it is answered with BAD_OBSERVATION.
 ///
 /// Real-time safe: no system call, no lock, no allocation. One thread at a time.
 ///
@@ -120,6 +126,9 @@ pub unsafe extern "C" fn pi0rt_submit(
             observed_ns: observation.observed_ns,
             seed: observation.seed,
             deadline_ns: observation.deadline_ns,
+            frames_observed_ns: observation.frame_observed_ns,
+            // More than fits into its word is another number than the policy's, too.
+            state_values: observation.state_dim.try_into().unwrap_or(u32::MAX),
             cameras,
         })?;
         if !ticket.is_null() {
@@ -131,7 +140,8 @@ pub unsafe extern "C" fn pi0rt_submit(
 }
 
 /// Takes one completion. Each ticket gets exactly one, and its slot is free again. Whether a chunk
-/// came of it is in completion->status.
+/// came of it is in completion->status, and why not in completion->reason and, unless a newer observation took
+/// its place, in words in pi0rt_last_error.
 ///
 /// Real-time safe: no lock, no allocation; no system call (one or two once pi0rt_client_fd was
 /// called). One thread at a time.
@@ -152,12 +162,17 @@ pub unsafe extern "C" fn pi0rt_poll(client: *mut pi0rt_client, completion: *mut 
         unsafe { check_size("completion", completion) }?;
         let taken = client.poll()?;
         // SAFETY: the size was checked.
-        unsafe { output(completion, &completion_of(&taken)) };
+        unsafe { output(completion, &completion_of(&client, &taken)) };
         Ok(())
     })
 }
 
-fn completion_of(completion: &shm::Completion) -> pi0rt_completion {
+fn completion_of(client: &Client, completion: &shm::Completion) -> pi0rt_completion {
+    let fault = Fault::from_word(completion.detail);
+    // A newer observation in its place is what was asked for.
+    if completion.status < 0 && completion.status != Status::Superseded as i32 {
+        last_error::set(&client.explain(completion));
+    }
     pi0rt_completion {
         struct_size: 0,
         status: Status::from_number(completion.status).unwrap_or(Status::Internal),
@@ -167,6 +182,9 @@ fn completion_of(completion: &shm::Completion) -> pi0rt_completion {
         submitted_ns: completion.submitted_ns,
         started_ns: completion.started_ns,
         finished_ns: completion.finished_ns,
+        reason: fault.into(),
+        index: fault.and_then(|fault| fault.index()).map_or(-1, i32::from),
+        value: fault.map_or(0.0, |fault| fault.value()),
     }
 }
 
@@ -175,7 +193,7 @@ fn completion_of(completion: &shm::Completion) -> pi0rt_completion {
 /// Real-time safe: wait-free, no system call, no lock, no allocation. One thread at a time.
 ///
 /// Returns OK; EMPTY before the first chunk; STALE when its observation is older than the options'
-/// stale_after_ns, with everything set as for OK; GONE or RESTARTED when no newer one will come, with
+/// stale_after_ns, with everything set as for OK; OTHER_CLOCK likewise when its observation lies in the future; GONE or RESTARTED when no newer one will come, with
 /// the last chunk filled in if there was one (else chunk->chunk is 0); BUSY when chunks come faster
 /// than they can be copied; PROTOCOL when a chunk is not as announced; STRUCT_SIZE;
 /// INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
@@ -215,12 +233,13 @@ pub unsafe extern "C" fn pi0rt_chunk_latest(client: *mut pi0rt_client, chunk: *m
 
 /// Stores the action for moment t_ns (CLOCK_MONOTONIC) from the latest chunk: row
 /// (t_ns - observed_ns) * rate, held or interpolated as the client's options say. count is the
-/// policy's action_dim. info may be NULL.
+/// policy's action_dim. info may be NULL. The rate is pi0rt_policy_info.rate_hz.
 ///
 /// Real-time safe: wait-free, no system call, no lock, no allocation. One thread at a time.
 ///
-/// Returns OK; EMPTY before the first chunk; STALE when its observation is older at t_ns than the
-/// options' stale_after_ns, with everything set as for OK; GONE or RESTARTED when no newer chunk will come, with
+/// Returns OK; NO_RATE when neither the options nor the daemon say at what rate chunks are played; EMPTY before
+/// the first chunk; OTHER_CLOCK, with nothing stored, for a t_ns of another clock, more than 1 s before the
+/// chunk's observation or more than 10 min from now, and for a chunk whose observation lies in the future; STALE when its observation is older at t_ns than the options' stale_after_ns, with everything set as for OK; GONE or RESTARTED when no newer chunk will come, with
 /// action and info filled in if there was a chunk (else info->chunk is 0); BUSY and PROTOCOL as
 /// pi0rt_chunk_latest; STRUCT_SIZE; INVALID_ARGUMENT, also for a count that is not action_dim;
 /// BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
@@ -345,7 +364,7 @@ pub unsafe extern "C" fn pi0rt_wait(
         unsafe { check_size("completion", completion) }?;
         let taken = client.wait((ticket != 0).then_some(ticket), timeout_ns)?;
         // SAFETY: the size was checked.
-        unsafe { output(completion, &completion_of(&taken)) };
+        unsafe { output(completion, &completion_of(&client, &taken)) };
         Ok(())
     })
 }

@@ -2,6 +2,8 @@
 
 use std::ffi::c_char;
 
+use crate::control::{Fault, Quantity, RateSource};
+
 pub use crate::control::Status;
 
 /// Version of this header. A library with the same number can be used.
@@ -10,6 +12,8 @@ pub const PI0RT_ABI_VERSION: u32 = 1;
 pub const PI0RT_MAX_CAMERAS: usize = 4;
 /// Room for a name, with its terminating NUL.
 pub const PI0RT_NAME_BYTES: usize = 64;
+/// Room for a unit, with its terminating NUL.
+pub const PI0RT_UNIT_BYTES: usize = 16;
 
 const _: () = assert!(PI0RT_ABI_VERSION == crate::control::ABI_VERSION);
 const _: () = assert!(PI0RT_MAX_CAMERAS == crate::shm::MAX_CAMERAS);
@@ -73,6 +77,98 @@ pub enum pi0rt_reason {
     PastEnd = 2,
 }
 
+/// The state or an action: what a pi0rt_dimension is of.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub enum pi0rt_vector {
+    /// The state.
+    State = 0,
+    /// An action.
+    Action = 1,
+}
+
+/// The physical quantity of one value. New ones may be added.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub enum pi0rt_quantity {
+    /// Nothing declares it.
+    Unknown = 0,
+    /// Position: of a joint, of an end effector along an axis, of a gripper.
+    Position = 1,
+    /// Change of position by one control step.
+    PositionDelta = 2,
+    /// Velocity.
+    Velocity = 3,
+    /// Force or torque.
+    Effort = 4,
+}
+
+/// Where the rate at which chunks are played is declared.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub enum pi0rt_rate_source {
+    /// Nowhere.
+    None = 0,
+    /// control_rate_hz in the checkpoint's config.json.
+    Checkpoint = 1,
+    /// The robot's profile.
+    Profile = 2,
+    /// The daemon's configuration or command line.
+    Configuration = 3,
+    /// This session's options.
+    Session = 4,
+}
+
+/// Why there is no chunk: with BAD_OBSERVATION any but the last two, which come with STALE. New ones may
+/// be added.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub enum pi0rt_completion_reason {
+    /// There is a chunk, or the status says all there is to say.
+    None = 0,
+    /// One that only the daemon's log has.
+    Other = 1,
+    /// A time lies more than 1 ms ahead of the submission, by value milliseconds: is it another clock's? index: the
+    /// camera whose time it is, -1 for observed_ns.
+    Future = 2,
+    /// A time was more than 10 s old when it was submitted, by value milliseconds: is it another clock's? index: as
+    /// for FUTURE.
+    TooOld = 3,
+    /// The deadline lies more than a day ahead or passed more than 10 min ago: is it another clock's, or a
+    /// duration?
+    Deadline = 4,
+    /// No instruction has the number prompt_id, or none is registered. value: the number.
+    Prompt = 5,
+    /// Camera index has no frame.
+    MissingCamera = 6,
+    /// The frame of camera index has an unknown format. value: the format.
+    FrameFormat = 7,
+    /// The frame of camera index has sizes that can't be, or that the policy can't use.
+    FrameSize = 8,
+    /// The frame of camera index was not written since its slot was acquired.
+    OldFrame = 9,
+    /// Value index of the state was not written since its slot was acquired.
+    OldState = 10,
+    /// Value index of the state is infinite or not a number. value: what is there.
+    NotFinite = 11,
+    /// Value index of the state lies outside of its limits, or far from all the policy was trained with. value:
+    /// what is there.
+    OutOfLimits = 12,
+    /// The state has value values, not state_dim.
+    StateCount = 13,
+    /// No slot has this number. value: the number.
+    Slot = 14,
+    /// The observation, or the frame of camera index (-1: observed_ns), was value milliseconds old when its turn
+    /// came: older than max_age_ns, or than 10 min where there is no such limit.
+    Age = 15,
+    /// The deadline had passed when its turn came.
+    DeadlinePassed = 16,
+}
+
 /// How a session is to be. Zero, in any field but the first, means the default.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy)]
@@ -90,7 +186,8 @@ pub struct pi0rt_client_options {
     pub slots: u32,
     /// Requests that can be under way, a power of two; default: the daemon's choice.
     pub ring_entries: u32,
-    /// Actions per second at which chunks are played; default: the policy's, or 50.
+    /// Actions per second at which chunks are played; default: what the daemon's configuration, the robot's
+    /// profile or the checkpoint declares. Where nothing does, pi0rt_action_at answers with NO_RATE.
     pub control_rate_hz: f32,
     /// Age of the daemon's heartbeat beyond which it is taken for gone; default: 500 ms.
     pub gone_after_ns: u64,
@@ -105,8 +202,9 @@ pub struct pi0rt_client_options {
     pub session_name: *const c_char,
     /// A pi0rt_role.
     pub role: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// 1: observations may lack frames of cameras that the policy needs; it then sees what it sees of a camera that
+    /// was absent in training. Default: such an observation is answered with BAD_OBSERVATION.
+    pub allow_missing_cameras: u32,
 }
 
 /// The policy that is served, and the session's sizes.
@@ -130,7 +228,7 @@ pub struct pi0rt_policy_info {
     pub max_tokens: u32,
     /// Side of the images the model sees, pixels. Frames may have any size.
     pub image_size: u32,
-    /// Actions per second the policy was trained for; 0: unknown.
+    /// Actions per second the daemon declares; 0: none. What this session plays is in rate_hz.
     pub control_rate_hz: f32,
     /// Bytes of each camera's frame.
     pub frame_bytes: u32,
@@ -152,6 +250,42 @@ pub struct pi0rt_policy_info {
     pub device: [c_char; PI0RT_NAME_BYTES],
     /// The cameras' names, in the order of an observation's frames.
     pub camera_names: [[c_char; PI0RT_NAME_BYTES]; PI0RT_MAX_CAMERAS],
+    /// Actions per second at which this session plays chunks: row i is meant for i / rate_hz seconds after its
+    /// observation. 0: nothing declares it, and pi0rt_action_at answers with NO_RATE.
+    pub rate_hz: f32,
+    /// Where rate_hz is declared.
+    pub rate_source: pi0rt_rate_source,
+    /// Actions of a chunk that are meant to be executed before the next; 0: not declared.
+    pub execution_horizon: u32,
+    /// Cameras that an observation may lack, whatever the options say: bit i for camera i.
+    pub optional_cameras: u32,
+}
+
+/// One value of the state or of an action.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct pi0rt_dimension {
+    /// sizeof(pi0rt_dimension), set by the caller.
+    pub struct_size: u32,
+    /// The physical quantity.
+    pub quantity: pi0rt_quantity,
+    /// 1: it opens and closes a gripper; else 0.
+    pub gripper: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Least value; -INFINITY where nothing declares one.
+    pub position_min: f32,
+    /// Greatest value; INFINITY where nothing declares one.
+    pub position_max: f32,
+    /// Greatest absolute rate of change, units per second; INFINITY where nothing declares one.
+    pub velocity_max: f32,
+    /// Greatest absolute change of that rate, units per second squared; INFINITY where nothing declares one.
+    pub acceleration_max: f32,
+    /// Name, such as "left_waist"; empty where nothing declares one.
+    pub name: [c_char; PI0RT_NAME_BYTES],
+    /// Unit, such as "rad" or "m/s"; empty where nothing declares one.
+    pub unit: [c_char; PI0RT_UNIT_BYTES],
 }
 
 /// One camera's frame in an observation slot.
@@ -186,19 +320,24 @@ pub struct pi0rt_observation {
     pub cameras: u32,
     /// The instruction, from pi0rt_client_set_prompt; 0: the one set last.
     pub prompt_id: u32,
-    /// When frames and state were taken, CLOCK_MONOTONIC; 0: when it is submitted.
+    /// When the state and, unless frame_observed_ns says otherwise, the frames were taken, CLOCK_MONOTONIC; 0: when
+    /// it is submitted. Row 0 of the chunk is meant for this moment.
     pub observed_ns: u64,
     /// Seed of the noise; 0: made from the ticket.
     pub seed: u64,
     /// Where the state goes: shared memory. Set by pi0rt_observation_acquire.
     pub state: *mut f32,
-    /// Values there. Set by pi0rt_observation_acquire.
+    /// Values there. Set by pi0rt_observation_acquire; a controller that has another number says so here and is
+    /// answered with BAD_OBSERVATION.
     pub state_dim: usize,
     /// The cameras' frames, in the order of pi0rt_policy_info.camera_names.
     pub frames: [pi0rt_frame; PI0RT_MAX_CAMERAS],
     /// When its chunk is needed at the latest, CLOCK_MONOTONIC; 0: no such moment. Among clients, the
     /// earliest goes first; one that has passed before the work begins is answered with STALE.
     pub deadline_ns: u64,
+    /// When each camera's frame was taken, CLOCK_MONOTONIC; 0: at observed_ns. The observation is as old as the
+    /// oldest of its parts.
+    pub frame_observed_ns: [u64; PI0RT_MAX_CAMERAS],
 }
 
 /// The daemon's answer to one submission.
@@ -222,6 +361,12 @@ pub struct pi0rt_completion {
     pub started_ns: u64,
     /// When the daemon had finished with it.
     pub finished_ns: u64,
+    /// Why there is no chunk. pi0rt_last_error has it in words.
+    pub reason: pi0rt_completion_reason,
+    /// Which camera, or which value of the state, the reason is about; -1: none.
+    pub index: i32,
+    /// What was there, as the reason says.
+    pub value: f64,
 }
 
 /// A chunk of actions.
@@ -340,9 +485,13 @@ pub(super) unsafe trait Versioned: Copy {
 unsafe impl Versioned for pi0rt_client_options {
     const FIRST: usize = 48;
 }
-// SAFETY: as the trait says.
+// SAFETY: as the trait says; its enum is only written by the library.
 unsafe impl Versioned for pi0rt_policy_info {
     const FIRST: usize = 464;
+}
+// SAFETY: as the trait says; its enum is only written by the library.
+unsafe impl Versioned for pi0rt_dimension {
+    const FIRST: usize = 112;
 }
 // SAFETY: as the trait says.
 unsafe impl Versioned for pi0rt_observation {
@@ -371,6 +520,7 @@ const _: () = {
     assert!(usize::BITS == 64);
     assert!(size_of::<pi0rt_client_options>() >= pi0rt_client_options::FIRST);
     assert!(size_of::<pi0rt_policy_info>() >= pi0rt_policy_info::FIRST);
+    assert!(size_of::<pi0rt_dimension>() >= pi0rt_dimension::FIRST);
     assert!(size_of::<pi0rt_observation>() >= pi0rt_observation::FIRST);
     assert!(size_of::<pi0rt_completion>() >= pi0rt_completion::FIRST);
     assert!(size_of::<pi0rt_chunk>() >= pi0rt_chunk::FIRST);
@@ -381,3 +531,71 @@ const _: () = {
     assert!(offset_of!(pi0rt_observation, frames) == 48);
     assert!(offset_of!(pi0rt_completion, ticket) == 8);
 };
+
+impl From<Quantity> for pi0rt_quantity {
+    fn from(quantity: Quantity) -> Self {
+        match quantity {
+            Quantity::Unknown => Self::Unknown,
+            Quantity::Position => Self::Position,
+            Quantity::PositionDelta => Self::PositionDelta,
+            Quantity::Velocity => Self::Velocity,
+            Quantity::Effort => Self::Effort,
+        }
+    }
+}
+
+impl From<Option<RateSource>> for pi0rt_rate_source {
+    fn from(source: Option<RateSource>) -> Self {
+        match source {
+            None => Self::None,
+            Some(RateSource::Checkpoint) => Self::Checkpoint,
+            Some(RateSource::Profile) => Self::Profile,
+            Some(RateSource::Configuration) => Self::Configuration,
+            Some(RateSource::Session) => Self::Session,
+        }
+    }
+}
+
+impl From<Option<Fault>> for pi0rt_completion_reason {
+    fn from(fault: Option<Fault>) -> Self {
+        match fault {
+            None => Self::None,
+            Some(Fault::Other) => Self::Other,
+            Some(Fault::Future { .. }) => Self::Future,
+            Some(Fault::TooOld { .. }) => Self::TooOld,
+            Some(Fault::Deadline) => Self::Deadline,
+            Some(Fault::Prompt { .. }) => Self::Prompt,
+            Some(Fault::MissingCamera { .. }) => Self::MissingCamera,
+            Some(Fault::FrameFormat { .. }) => Self::FrameFormat,
+            Some(Fault::FrameSize { .. }) => Self::FrameSize,
+            Some(Fault::OldFrame { .. }) => Self::OldFrame,
+            Some(Fault::OldState { .. }) => Self::OldState,
+            Some(Fault::NotFinite { .. }) => Self::NotFinite,
+            Some(Fault::OutOfLimits { .. }) => Self::OutOfLimits,
+            Some(Fault::StateCount { .. }) => Self::StateCount,
+            Some(Fault::Slot { .. }) => Self::Slot,
+            Some(Fault::Age { .. }) => Self::Age,
+            Some(Fault::DeadlinePassed) => Self::DeadlinePassed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_those_of_the_protocol() {
+        for number in 0..=16 {
+            let fault = Fault::from_word(number);
+            assert_eq!(pi0rt_completion_reason::from(fault) as u64, number);
+            assert_eq!(u64::from(fault.map_or(0, |fault| fault.number())), number);
+        }
+        for source in 1..=4 {
+            assert_eq!(pi0rt_rate_source::from(RateSource::from_number(source)) as u32, source);
+        }
+        for quantity in 0..=4 {
+            assert_eq!(pi0rt_quantity::from(Quantity::from_number(quantity)) as u32, quantity);
+        }
+    }
+}

@@ -10,8 +10,8 @@ use rustix::io::Errno;
 use super::error::ClientError;
 use super::player::Interpolation;
 use crate::control::{
-    Hello, MAX_MESSAGE, Received, Reply, Request, WELCOME_FDS, Welcome, connect, default_socket,
-    receive_with_fds, send,
+    FEATURE_CONTRACT, FEATURE_FAULTS, Hello, MAX_MESSAGE, Received, Reply, Request, WELCOME_FDS, Welcome,
+    connect, default_socket, receive_with_fds, send,
 };
 use crate::shm::clock::now_ns;
 use crate::shm::{Access, Segment};
@@ -39,10 +39,13 @@ pub struct Options {
     pub stale_after_ns: u64,
     /// Longest wait for an answer over the socket; 0: 60 s.
     pub reply_timeout_ns: u64,
-    /// Actions per second at which chunks are played; 0: the policy's, or 50.
+    /// Actions per second at which chunks are played; 0: what the daemon says.
     pub control_rate_hz: f32,
     /// Actions between two rows.
     pub interpolation: Interpolation,
+    /// Whether observations may lack frames of cameras that the policy needs: it then sees what it sees of a
+    /// camera that was absent in training.
+    pub allow_missing_cameras: bool,
 }
 
 /// What the handshake gives.
@@ -68,11 +71,13 @@ pub(super) fn open(options: &Options) -> Result<Opened, ClientError> {
     let mut hello = Hello {
         abi: crate::control::ABI_VERSION,
         features: 0,
+        understands: FEATURE_CONTRACT | FEATURE_FAULTS,
         frame_bytes: options.frame_bytes,
         slots: options.slots,
         entries: options.entries,
         observes: options.observe,
         name: options.name.clone(),
+        missing_cameras: options.allow_missing_cameras,
     };
     hello.features = hello.needs();
     match send(socket.as_fd(), &Request::Hello(hello).encode()) {

@@ -1,5 +1,7 @@
 //! What can go wrong on the client's side.
 
+use std::fmt;
+
 use rustix::io::Errno;
 
 use crate::control::{ConnectError, Malformed, Refusal, Status};
@@ -122,6 +124,29 @@ pub enum ClientError {
         /// How many there are.
         cameras: usize,
     },
+    /// Nothing says at what rate chunks are played.
+    #[error(
+        "no control rate: set options.control_rate_hz, or policy.control_rate_hz in the daemon's configuration"
+    )]
+    NoRate,
+    /// A moment that is not of the clock that chunks are stamped by.
+    #[error("t_ns is {}; all times are CLOCK_MONOTONIC, pi0rt_now_ns(): is it another clock's?", Apart(*t_ns, *of_ns, of))]
+    Moment {
+        /// The moment.
+        t_ns: u64,
+        /// What it is compared with.
+        of_ns: u64,
+        /// What that is.
+        of: &'static str,
+    },
+    /// A chunk whose observation is stamped later than now.
+    #[error("chunk's observation is {}: the daemon has let another clock's time pass", Apart(*observed_ns, *now_ns, "now"))]
+    FutureChunk {
+        /// When its observation was taken.
+        observed_ns: u64,
+        /// Now.
+        now_ns: u64,
+    },
     /// An action buffer of the wrong length.
     #[error("action has room for {got} values, the policy's actions have {expected}")]
     ActionLength {
@@ -146,6 +171,17 @@ pub enum ClientError {
         /// Its error.
         errno: Errno,
     },
+}
+
+/// How far a moment lies from another, in words.
+struct Apart(u64, u64, &'static str);
+
+impl fmt::Display for Apart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seconds = self.0.abs_diff(self.1) as f64 / 1e9;
+        let side = if self.0 > self.1 { "after" } else { "before" };
+        write!(f, "{seconds:.3} s {side} {}", self.2)
+    }
 }
 
 impl ClientError {
@@ -173,6 +209,8 @@ impl ClientError {
             ClientError::Segment(_) | ClientError::System { .. } => Status::System,
             ClientError::Frame { .. } => Status::FrameSize,
             ClientError::Ticket { .. } => Status::UnknownTicket,
+            ClientError::NoRate => Status::NoRate,
+            ClientError::Moment { .. } | ClientError::FutureChunk { .. } => Status::OtherClock,
             ClientError::Slot { .. }
             | ClientError::Camera { .. }
             | ClientError::ActionLength { .. }

@@ -7,8 +7,8 @@ use super::error::ClientError;
 use crate::control::Status;
 use crate::shm::sync::Ordering;
 use crate::shm::{
-    Bell, Camera, Completion, Consumer, Layout, Listener, MAX_CAMERAS, Producer, RingError, Segment,
-    Submission, Words,
+    Bell, Camera, Completion, Consumer, Geometry, Layout, Listener, MAX_CAMERAS, Producer, RingError,
+    Segment, Submission, UNWRITTEN_FRAME, UNWRITTEN_STATE, Words,
 };
 
 /// What goes with an acquired slot when it is submitted.
@@ -18,8 +18,12 @@ pub struct Observation {
     pub slot: u32,
     /// From [`Client::set_prompt`](super::Client::set_prompt).
     pub prompt_id: u32,
-    /// When frames and state were taken, CLOCK_MONOTONIC; 0: now.
+    /// When the state and, unless they say otherwise, the frames were taken, CLOCK_MONOTONIC; 0: now.
     pub observed_ns: u64,
+    /// When each camera's frame was taken, CLOCK_MONOTONIC; 0: when the state was.
+    pub frames_observed_ns: [u64; MAX_CAMERAS],
+    /// How many values of the state were written; 0: all.
+    pub state_values: u32,
     /// Seed of the noise; 0: made from the ticket.
     pub seed: u64,
     /// When its chunk is needed at the latest, CLOCK_MONOTONIC; 0: no such moment.
@@ -104,7 +108,28 @@ impl Exchange {
     pub fn acquire(&mut self) -> Result<u32, ClientError> {
         let slot = self.slots.iter().position(|slot| *slot == Slot::Free).ok_or(ClientError::Busy)?;
         self.slots[slot] = Slot::Acquired;
+        self.mark_unwritten(slot as u32);
         Ok(slot as u32)
+    }
+
+    /// What a slot was used for before must not pass for a new observation.
+    #[inline]
+    fn mark_unwritten(&self, slot: u32) {
+        let Geometry { cameras, frame_bytes, state_dim, .. } = self.layout.geometry;
+        if let Some(state) = self.state(slot) {
+            for i in 0..state_dim as usize {
+                // SAFETY: the layout was checked: state_dim values lie there, in memory that is mapped
+                // writable.
+                unsafe { state.add(i).cast::<u32>().write_unaligned(UNWRITTEN_STATE) };
+            }
+        }
+        for camera in 0..cameras as usize {
+            let frame = self.frame(slot, camera).filter(|_| frame_bytes as usize >= UNWRITTEN_FRAME.len());
+            if let Some(frame) = frame {
+                // SAFETY: as above, frame_bytes bytes.
+                unsafe { frame.cast::<[u8; UNWRITTEN_FRAME.len()]>().write_unaligned(UNWRITTEN_FRAME) };
+            }
+        }
     }
 
     pub fn release(&mut self, slot: u32) -> Result<(), ClientError> {
@@ -187,15 +212,30 @@ impl Exchange {
                 }
             }
         }
+        let mut observed_ns = if observation.observed_ns == 0 { now } else { observation.observed_ns };
+        let times = &observation.frames_observed_ns[..geometry.cameras as usize];
+        if self.layout.frame_times.len > 0 {
+            let first = head + self.layout.frame_times.offset as usize / 8;
+            for (i, time) in (first..).zip(times) {
+                if self.heads.load(i, Ordering::Relaxed) != *time {
+                    self.heads.store(i, *time, Ordering::Relaxed);
+                }
+            }
+        } else {
+            // A daemon that asks for one time gets the oldest.
+            let taken = times.iter().filter(|time| **time != 0);
+            observed_ns = taken.fold(observed_ns, |oldest, time| oldest.min(*time));
+        }
         let ticket = self.next_ticket;
         let submission = Submission {
             ticket,
             slot,
             prompt_id: observation.prompt_id,
-            observed_ns: if observation.observed_ns == 0 { now } else { observation.observed_ns },
+            observed_ns,
             submitted_ns: now,
             seed: if observation.seed == 0 { ticket } else { observation.seed },
             deadline_ns: observation.deadline_ns,
+            state_values: observation.state_values,
         };
         self.submissions.push(&submission.to_words()).map_err(|error| match error {
             RingError::Full => ClientError::Busy,
@@ -302,7 +342,7 @@ mod tests {
     use rustix::event::{EventfdFlags, eventfd};
 
     use super::*;
-    use crate::shm::{Geometry, Writer};
+    use crate::shm::Writer;
 
     /// An exchange of 8 slots, and the daemon's end of its completions.
     fn exchange(entries: u32) -> (Exchange, Producer) {

@@ -1,5 +1,6 @@
 //! A session: submitting observations, reading completions and chunks.
 
+use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::process::{Pid, getpid};
@@ -9,7 +10,8 @@ use super::error::ClientError;
 use super::exchange::{Exchange, Observation};
 use super::player::{self, ActionInfo};
 use crate::control::{
-    MAX_TEXT, PolicyDescription, Received, Reply, Request, Welcome, is_event, receive, send,
+    Dimension, Fault, MAX_TEXT, PolicyDescription, Rate, RateSource, Received, Reply, Request, Status,
+    Welcome, is_event, receive, send, times,
 };
 use crate::shm::clock::{Clock, now_ns};
 use crate::shm::sync::spin_hint;
@@ -18,7 +20,6 @@ use crate::shm::{
 };
 
 const GONE_AFTER_NS: u64 = 500_000_000;
-const CONTROL_RATE_HZ: f32 = 50.0;
 /// How long `wait` polls before it sleeps.
 const SPIN_NS: u64 = 20_000;
 /// How long `wait` sleeps at most before it feels the daemon's pulse again.
@@ -35,7 +36,7 @@ pub struct Client {
     actions: Vec<f32>,
     /// The chunk is of the daemon of before.
     carried: bool,
-    rate_hz: f64,
+    rate: Option<Rate>,
     stats: Words,
     closed: bool,
     /// Requests that were given up and may be answered yet.
@@ -67,8 +68,7 @@ impl Client {
             ClientError::Layout(LayoutError::Size { what: "offset", got: 0, min: 0, max })
         };
         let words = |region| Layout::words(&results, region).ok_or_else(outside);
-        let policy_rate = welcome.policy.control_rate_hz;
-        let rate = [options.control_rate_hz, policy_rate].into_iter().find(|r| r.is_finite() && *r > 0.0);
+        let rate = Rate::new(options.control_rate_hz, RateSource::Session).or(welcome.policy.rate);
         let or = |value, default| if value == 0 { default } else { value };
         let exchange = match writing {
             Some(Writing { control, observation, eventfd }) => {
@@ -90,7 +90,7 @@ impl Client {
             chunk: ChunkHeader::default(),
             actions: vec![0.0; geometry.values()],
             carried: false,
-            rate_hz: rate.unwrap_or(CONTROL_RATE_HZ).into(),
+            rate,
             stats: words(layout.stats)?,
             closed: false,
             late_replies: 0,
@@ -126,9 +126,9 @@ impl Client {
         Stats::read(&self.stats)
     }
 
-    /// Actions per second at which chunks are played.
-    pub fn rate_hz(&self) -> f64 {
-        self.rate_hz
+    /// Actions per second at which chunks are played, and who says so.
+    pub fn rate(&self) -> Option<Rate> {
+        self.rate
     }
 
     /// Registers an instruction and returns its number. Not real time: waits for the daemon.
@@ -304,6 +304,11 @@ impl Client {
         Err(ClientError::Empty)
     }
 
+    /// Why a completion has no chunk, in words that name cameras and joints. Allocates nothing.
+    pub fn explain<'a>(&'a self, completion: &Completion) -> impl fmt::Display + 'a {
+        Answer { completion: *completion, policy: &self.welcome.policy }
+    }
+
     /// Waits for the completion of a ticket, or for any. Completions of other tickets that come
     /// first are kept for [`poll`](Self::poll). May sleep.
     ///
@@ -426,11 +431,18 @@ impl Client {
         }
     }
 
+    /// How many rows of a chunk are played in a second.
+    fn rate_hz(&self) -> Result<f64, ClientError> {
+        self.rate.map(|rate| rate.hz.into()).ok_or(ClientError::NoRate)
+    }
+
     /// The action for moment `t_ns` (CLOCK_MONOTONIC) from the latest chunk: where it comes from,
     /// and whether the daemon still lives. Real-time safe: no system call, no lock, no allocation.
     ///
     /// # Errors
-    /// Empty before the first chunk; an `action` of another length than the policy's actions.
+    /// NoRate where nothing says how fast chunks are played; Empty before the first chunk; a moment of
+    /// another clock: more than 1 s before the chunk's observation, or more than 10 min from now; an `action`
+    /// of another length than the policy's actions.
     #[inline]
     pub fn action_at(
         &mut self,
@@ -441,21 +453,44 @@ impl Client {
         if action.len() != expected {
             return Err(ClientError::ActionLength { got: action.len(), expected });
         }
-        let (rate_hz, interpolation) = (self.rate_hz, self.options.interpolation);
+        let (rate_hz, interpolation) = (self.rate_hz()?, self.options.interpolation);
         let now = self.clock.now();
         let life = self.check_life(now);
         if let Err(error) = self.refresh() {
             return Err(life.err().unwrap_or(error));
         }
+        self.check_moment(t_ns, now)?;
         let info = player::action_at(&self.chunk, &self.actions, rate_hz, interpolation, t_ns, action);
         Ok((info, life.and_then(|()| self.fresh(t_ns))))
+    }
+
+    /// Whether a moment can be of the clock that the chunk is stamped by.
+    #[inline]
+    fn check_moment(&self, t_ns: u64, now: u64) -> Result<(), ClientError> {
+        let observed_ns = self.chunk.observed_ns;
+        let apart = |of_ns, of| Err(ClientError::Moment { t_ns, of_ns, of });
+        if observed_ns > now.saturating_add(times::AHEAD_NS) {
+            Err(ClientError::FutureChunk { observed_ns, now_ns: now })
+        } else if t_ns.abs_diff(now) > times::MOMENT_WITHIN_NS {
+            apart(now, "now")
+        } else if t_ns < observed_ns.saturating_sub(times::MOMENT_BEFORE_NS) {
+            apart(observed_ns, "the chunk's observation")
+        } else {
+            Ok(())
+        }
     }
 
     /// Whether the chunk's observation is young enough at `t_ns`.
     #[inline]
     fn fresh(&self, t_ns: u64) -> Result<(), ClientError> {
-        let age_ns = t_ns.saturating_sub(self.chunk.observed_ns);
-        self.in_time(age_ns)
+        let observed_ns = self.chunk.observed_ns;
+        match t_ns.checked_sub(observed_ns) {
+            Some(age_ns) => self.in_time(age_ns),
+            None if observed_ns - t_ns > times::AHEAD_NS => {
+                Err(ClientError::FutureChunk { observed_ns, now_ns: t_ns })
+            }
+            None => Ok(()),
+        }
     }
 
     /// Whether the daemon is not late yet.
@@ -478,15 +513,7 @@ impl Client {
     /// client is then as it was.
     pub fn reconnect(&mut self) -> Result<(), ClientError> {
         let mut fresh = Client::open(&self.options)?;
-        let size = |client: &Client| {
-            let PolicyDescription { state_dim, action_dim, horizon, cameras, .. } = client.policy();
-            format!(
-                "{state_dim} state values, {horizon} actions of {action_dim}, cameras {}",
-                cameras.join(", ")
-            )
-        };
-        let (was, is) = (size(self), size(&fresh));
-        if was != is {
+        if let Some((was, is)) = change(self, &fresh) {
             return Err(ClientError::Changed { was, is });
         }
         for (index, text) in self.prompts.iter().enumerate() {
@@ -507,6 +534,51 @@ impl Client {
         }
         Ok(())
     }
+}
+
+struct Answer<'a> {
+    completion: Completion,
+    policy: &'a PolicyDescription,
+}
+
+impl fmt::Display for Answer<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Completion { ticket, status, detail, .. } = self.completion;
+        write!(f, "ticket {ticket}: ")?;
+        match (Fault::from_word(detail), Status::from_number(status)) {
+            (Some(fault), _) => fault.words(self.policy).fmt(f),
+            (None, Some(status)) => f.write_str(status.text().to_str().unwrap_or_default()),
+            (None, None) => write!(f, "answered with {status}"),
+        }
+    }
+}
+
+/// What is not as it was with the daemon of before, of all that a controller relies on.
+fn change(was: &Client, is: &Client) -> Option<(String, String)> {
+    let sizes = |client: &Client| {
+        let PolicyDescription { state_dim, action_dim, horizon, cameras, .. } = client.policy();
+        format!("{state_dim} state values, {horizon} actions of {action_dim}, cameras {}", cameras.join(", "))
+    };
+    let rate = |client: &Client| match client.rate() {
+        Some(Rate { hz, .. }) => format!("{hz} actions per second"),
+        None => "no control rate".to_owned(),
+    };
+    let differ = |was: String, is: String| (was != is).then_some((was, is));
+    // What was not known before was not relied on.
+    let rated = was.rate().and_then(|_| differ(rate(was), rate(is)));
+    let dimensions = |what: &str, of: fn(&PolicyDescription) -> &[Dimension]| {
+        let (was, is) = (of(was.policy()), of(is.policy()));
+        let unknown = Dimension::default();
+        let (index, was, is) = (0..)
+            .zip(was)
+            .map(|(index, dimension)| (index, dimension, is.get(index).unwrap_or(&unknown)))
+            .find(|(_, was, is)| was.is_declared() && was != is)?;
+        Some((format!("{what}[{index}] {was}"), format!("{what}[{index}] {is}")))
+    };
+    differ(sizes(was), sizes(is))
+        .or(rated)
+        .or_else(|| dimensions("state", |policy| &policy.state))
+        .or_else(|| dimensions("action", |policy| &policy.action))
 }
 
 impl Drop for Client {

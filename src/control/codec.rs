@@ -99,9 +99,12 @@ impl Writer {
         self
     }
 
-    pub fn text(&mut self, text: &str) -> &mut Self {
-        self.u32(text.len() as u32);
-        self.bytes.extend(text.as_bytes());
+    pub fn raw(&mut self, bytes: &[u8]) -> &mut Self {
+        self.bytes.extend(bytes);
         self
+    }
+
+    pub fn text(&mut self, text: &str) -> &mut Self {
+        self.u32(text.len() as u32).raw(text.as_bytes())
     }
 }

@@ -2,6 +2,7 @@
 
 use super::Status;
 use super::codec::{Malformed, Reader, Writer};
+use super::contract::{Dimension, Rate, RateSource, get_dimensions, put_dimensions};
 use crate::shm::{Geometry, Layout, MAX_CAMERAS, Region};
 
 /// Version of messages and segments. Another number is another, incompatible protocol; what is
@@ -32,6 +33,8 @@ pub struct Hello {
     pub abi: u32,
     /// Features the client can't do without.
     pub features: u64,
+    /// Further features the client makes use of where the daemon has them.
+    pub understands: u64,
     /// Bytes to keep for each camera's frame; 0: the daemon's choice.
     pub frame_bytes: u32,
     /// Observation slots; 0: the daemon's choice.
@@ -43,6 +46,8 @@ pub struct Hello {
     /// Name of the session; empty: it has none, or, for an observer, the only one there is. Said with
     /// [`FEATURE_NAMES`].
     pub name: String,
+    /// Whether observations may lack cameras that the policy was trained with.
+    pub missing_cameras: bool,
 }
 
 impl Hello {
@@ -54,8 +59,12 @@ impl Hello {
 
 /// Sessions have names, one writer and any number of observers.
 pub const FEATURE_NAMES: u64 = 1;
+/// The welcome says what the numbers mean, see [`Dimension`].
+pub const FEATURE_CONTRACT: u64 = 1 << 1;
+/// Completions without a chunk say why, see [`Fault`](super::Fault).
+pub const FEATURE_FAULTS: u64 = 1 << 2;
 /// All features of this version.
-pub const FEATURES: u64 = FEATURE_NAMES;
+pub const FEATURES: u64 = FEATURE_NAMES | FEATURE_CONTRACT | FEATURE_FAULTS;
 /// Longest name of a session, bytes.
 pub const MAX_NAME: usize = 63;
 
@@ -93,8 +102,18 @@ pub struct PolicyDescription {
     pub max_tokens: u32,
     /// Side of the images the model sees, pixels.
     pub image_size: u32,
-    /// Actions per second the policy was trained for; 0: unknown.
-    pub control_rate_hz: f32,
+    /// Rows of a chunk per second, if anything declares them.
+    pub rate: Option<Rate>,
+    /// Rows of a chunk that are meant to be executed before the next; 0: not declared.
+    pub execution_horizon: u32,
+    /// What the model calls each camera; empty: as `cameras` does.
+    pub camera_keys: Vec<String>,
+    /// Cameras that an observation may lack: bit `i` for camera `i`.
+    pub optional_cameras: u32,
+    /// The state's values: one for each, or none where nothing is known of them.
+    pub state: Vec<Dimension>,
+    /// An action's values, likewise.
+    pub action: Vec<Dimension>,
 }
 
 /// The answer to a [`Hello`]. The segments' descriptors come with it.
@@ -198,6 +217,7 @@ impl Request {
                 if hello.features & FEATURE_NAMES != 0 {
                     w.u32(hello.observes.into()).text(&hello.name);
                 }
+                w.u64(hello.understands).u32(hello.missing_cameras.into());
             }),
             Request::Prompt(text) => frame(PROMPT, |w| {
                 w.text(text);
@@ -226,7 +246,23 @@ impl Request {
                 } else {
                     (false, String::new())
                 };
-                Ok(Request::Hello(Hello { abi, features, frame_bytes, slots, entries, observes, name }))
+                // Not there in the first version.
+                let (understands, missing_cameras) = if r.left() >= 12 {
+                    (r.u64("further features")?, r.u32("flags")? & 1 != 0)
+                } else {
+                    (0, false)
+                };
+                Ok(Request::Hello(Hello {
+                    abi,
+                    features,
+                    understands,
+                    frame_bytes,
+                    slots,
+                    entries,
+                    observes,
+                    name,
+                    missing_cameras,
+                }))
             }
             PROMPT => Ok(Request::Prompt(r.text("instruction")?)),
             RESET => Ok(Request::Reset),
@@ -290,8 +326,11 @@ impl Reply {
     }
 }
 
+/// Numbers of a layout in the first version.
+const FIRST_NUMBERS: usize = 36;
+
 /// The numbers of a layout, in the order of the message.
-fn numbers(layout: &mut Layout) -> [&mut u32; 36] {
+fn numbers(layout: &mut Layout) -> [&mut u32; 38] {
     let Layout {
         geometry: Geometry { cameras, frame_bytes, state_dim, horizon, action_dim, slots, entries },
         control_bytes,
@@ -310,6 +349,7 @@ fn numbers(layout: &mut Layout) -> [&mut u32; 36] {
         slot,
         state,
         frame,
+        frame_times,
     } = layout;
     [
         control_bytes,
@@ -348,6 +388,8 @@ fn numbers(layout: &mut Layout) -> [&mut u32; 36] {
         &mut state.len,
         &mut frame.offset,
         &mut frame.len,
+        &mut frame_times.offset,
+        &mut frame_times.len,
     ]
 }
 
@@ -379,6 +421,15 @@ fn empty_layout() -> Layout {
         slot: none,
         state: none,
         frame: none,
+        frame_times: none,
+    }
+}
+
+impl PolicyDescription {
+    /// Index of the camera that is called so, by the robot or else by the model.
+    pub fn camera(&self, name: &str) -> Option<usize> {
+        let find = |names: &[String]| names.iter().position(|known| known == name);
+        find(&self.cameras).or_else(|| find(&self.camera_keys))
     }
 }
 
@@ -394,10 +445,20 @@ impl Welcome {
         }
         let p = &self.policy;
         w.u32(p.state_dim).u32(p.action_dim).u32(p.horizon).u32(p.steps);
-        w.u32(p.max_tokens).u32(p.image_size).u32(p.control_rate_hz.to_bits());
+        w.u32(p.max_tokens).u32(p.image_size).u32(p.rate.map_or(0.0, |rate| rate.hz).to_bits());
         w.text(&p.model).text(&p.device).u32(p.cameras.len() as u32);
         for camera in &p.cameras {
             w.text(camera);
+        }
+        if self.features & FEATURE_CONTRACT != 0 {
+            w.u32(p.rate.map_or(0, |rate| rate.source as u32))
+                .u32(p.execution_horizon)
+                .u32(p.optional_cameras);
+            for (index, camera) in p.cameras.iter().enumerate() {
+                w.text(p.camera_keys.get(index).unwrap_or(camera));
+            }
+            put_dimensions(w, &p.state);
+            put_dimensions(w, &p.action);
         }
     }
 
@@ -410,12 +471,12 @@ impl Welcome {
         let count = r.u32("number of offsets")?;
         let mut layout = empty_layout();
         let numbers = numbers(&mut layout);
-        if (count as usize) < numbers.len() {
+        if (count as usize) < FIRST_NUMBERS {
             let (what, expected) = ("number of offsets", "36 or more");
             return Err(Malformed::Value { what, got: count.into(), expected });
         }
-        let extra = count as usize - numbers.len();
-        for number in numbers {
+        let extra = (count as usize).saturating_sub(numbers.len());
+        for number in numbers.into_iter().take(count as usize) {
             *number = r.u32("offset")?;
         }
         r.bytes("further offsets", extra.saturating_mul(4))?;
@@ -426,10 +487,11 @@ impl Welcome {
             steps: r.u32("number of steps")?,
             max_tokens: r.u32("prompt length")?,
             image_size: r.u32("image size")?,
-            control_rate_hz: f32::from_bits(r.u32("control rate")?),
+            // Daemons without a contract take it from nowhere else.
+            rate: Rate::new(f32::from_bits(r.u32("control rate")?), RateSource::Checkpoint),
             model: r.text("model name")?,
             device: r.text("device name")?,
-            cameras: Vec::new(),
+            ..PolicyDescription::default()
         };
         let cameras = r.u32("number of cameras")?;
         if cameras as usize > MAX_CAMERAS || cameras != layout.geometry.cameras {
@@ -439,12 +501,27 @@ impl Welcome {
         for _ in 0..cameras {
             policy.cameras.push(r.text("camera name")?);
         }
+        if features & FEATURE_CONTRACT != 0 {
+            if let (Some(rate), Some(source)) =
+                (&mut policy.rate, RateSource::from_number(r.u32("source of the rate")?))
+            {
+                rate.source = source;
+            }
+            policy.execution_horizon = r.u32("execution horizon")?;
+            policy.optional_cameras = r.u32("optional cameras")?;
+            for _ in 0..cameras {
+                policy.camera_keys.push(r.text("model's name of a camera")?);
+            }
+            policy.state = get_dimensions(r, policy.state_dim)?;
+            policy.action = get_dimensions(r, policy.action_dim)?;
+        }
         Ok(Welcome { abi, features, session, epoch, heartbeat_ns, max_age_ns, layout, policy })
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::contract::{Limits, Quantity};
     use super::*;
     use proptest::prelude::*;
 
@@ -460,7 +537,7 @@ mod tests {
         };
         Welcome {
             abi: 3,
-            features: 1 << 40,
+            features: 1 << 40 | FEATURE_CONTRACT,
             session: 9,
             epoch: 77,
             heartbeat_ns: 10_000_000,
@@ -476,9 +553,24 @@ mod tests {
                 steps: 10,
                 max_tokens: 48,
                 image_size: 224,
-                control_rate_hz: 50.0,
+                rate: Rate::new(50.0, RateSource::Profile),
+                execution_horizon: 25,
+                camera_keys: vec!["base_0_rgb".into(), "right_wrist_0_rgb".into()],
+                optional_cameras: 2,
+                state: (0..7).map(dimension).collect(),
+                action: vec![],
             },
         }
+    }
+
+    fn dimension(index: usize) -> Dimension {
+        let limits = match index {
+            0 => Limits::default(),
+            1 => Limits { velocity: Some(2.0), ..Limits::default() },
+            _ => Limits { position: Some([-1.5, f32::INFINITY]), acceleration: Some(9.0), velocity: None },
+        };
+        let (name, unit) = (format!("joint_{index}"), "rad".into());
+        Dimension { name, quantity: Quantity::Velocity, unit, gripper: index == 6, limits }
     }
 
     fn replies() -> Vec<Reply> {
@@ -493,7 +585,17 @@ mod tests {
 
     fn requests() -> Vec<Request> {
         let name = "arm".to_owned();
-        let hello = Hello { abi: 1, features: 3, frame_bytes: 3, slots: 4, entries: 8, observes: true, name };
+        let hello = Hello {
+            abi: 1,
+            features: 3,
+            understands: 4,
+            frame_bytes: 3,
+            slots: 4,
+            entries: 8,
+            observes: true,
+            name,
+            missing_cameras: true,
+        };
         let text = "pick up the red block";
         vec![Request::Hello(hello), Request::Prompt(text.into()), Request::Reset, Request::Close]
     }
@@ -506,6 +608,46 @@ mod tests {
         for request in requests() {
             assert_eq!(Request::decode(&request.encode()), Ok(request));
         }
+    }
+
+    #[test]
+    fn peers_of_the_first_version_are_understood() {
+        // A client that knows no further features, and what it left away.
+        let mut hello = Request::Hello(Hello { abi: 1, slots: 4, ..Hello::default() }).encode();
+        hello.truncate(HEADER + 24);
+        hello[8] = hello.len() as u8;
+        let Ok(Request::Hello(hello)) = Request::decode(&hello) else { panic!("no hello") };
+        assert_eq!((hello.slots, hello.understands, hello.missing_cameras), (4, 0, false));
+        // A daemon without a contract.
+        let told = Welcome { features: FEATURE_NAMES, ..welcome() };
+        let Ok(Reply::Welcome(heard)) = Reply::decode(&Reply::Welcome(Box::new(told)).encode()) else {
+            panic!("no welcome")
+        };
+        assert_eq!(heard.policy.rate, Rate::new(50.0, RateSource::Checkpoint));
+        assert_eq!((heard.policy.execution_horizon, heard.policy.state.len()), (0, 0));
+    }
+
+    #[test]
+    fn a_full_contract_fits_into_a_message() {
+        let name = "n".repeat(MAX_NAME);
+        let dimensions =
+            vec![Dimension { name: name.clone(), unit: "unit_of_15_char".into(), ..dimension(2) }; 32];
+        let mut welcome = welcome();
+        welcome.policy.cameras = vec![name.clone(); 2];
+        welcome.policy.camera_keys = vec![name; 2];
+        (welcome.policy.state_dim, welcome.policy.action_dim) = (32, 32);
+        (welcome.policy.state, welcome.policy.action) = (dimensions.clone(), dimensions);
+        let packet = Reply::Welcome(Box::new(welcome.clone())).encode();
+        assert!(packet.len() < MAX_MESSAGE / 2, "{}", packet.len());
+        assert_eq!(Reply::decode(&packet), Ok(Reply::Welcome(Box::new(welcome))));
+    }
+
+    #[test]
+    fn dimensions_that_are_not_as_many_as_values_are_refused() {
+        let mut welcome = welcome();
+        welcome.policy.state.pop();
+        let error = Reply::decode(&Reply::Welcome(Box::new(welcome)).encode()).unwrap_err();
+        assert_eq!(error.to_string(), "number of dimensions is 0x6, expected 0 or the number of values");
     }
 
     #[test]

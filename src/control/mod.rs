@@ -2,16 +2,21 @@
 //! and beside the shared memory. Not real time.
 
 pub(crate) mod codec;
+mod contract;
+mod fault;
 mod message;
 mod socket;
 mod status;
+pub mod times;
 
 use std::path::PathBuf;
 
 pub use codec::Malformed;
+pub use contract::{Dimension, Limits, Quantity, Rate, RateSource};
+pub use fault::{Fault, ms};
 pub use message::{
-    FEATURES, Hello, MAX_MESSAGE, MAX_NAME, MAX_TEXT, PROTOCOL_VERSION, PolicyDescription, Refusal, Reply,
-    Request, Welcome, is_event,
+    FEATURE_CONTRACT, FEATURE_FAULTS, FEATURE_NAMES, FEATURES, Hello, MAX_MESSAGE, MAX_NAME, MAX_TEXT,
+    PROTOCOL_VERSION, PolicyDescription, Refusal, Reply, Request, Welcome, is_event,
 };
 pub use socket::{ConnectError, Received, connect, receive, receive_with_fds, send, send_with_fds};
 pub use status::Status;

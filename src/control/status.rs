@@ -37,8 +37,8 @@ pub enum Status {
     /// As an answer: the observation was older than the daemon accepts, or its deadline had passed,
     /// when its turn came. Of a call: the daemon lives but is late, by what the options allow.
     Stale = -10,
-    /// The observation can't be used: frame size or format, unknown prompt, values that are
-    /// not finite.
+    /// The observation can't be used: its time, a frame, the state, its instruction. The completion
+    /// says why.
     BadObservation = -11,
     /// The policy produced values that are not finite; no chunk was published.
     InvalidChunk = -12,
@@ -65,11 +65,15 @@ pub enum Status {
     UnknownTicket = -37,
     /// The client observes somebody else's session: it can't submit, and has nothing to poll for.
     Observer = -38,
+    /// Nothing says at what rate chunks are played: neither the options nor the daemon.
+    NoRate = -39,
+    /// A time is not of CLOCK_MONOTONIC, the clock of pi0rt_now_ns.
+    OtherClock = -40,
 }
 
 impl Status {
     /// All of them.
-    const ALL: [Status; 27] = [
+    const ALL: [Status; 29] = [
         Status::Ok,
         Status::Empty,
         Status::Busy,
@@ -97,6 +101,8 @@ impl Status {
         Status::FrameSize,
         Status::UnknownTicket,
         Status::Observer,
+        Status::NoRate,
+        Status::OtherClock,
     ];
 
     /// From its number; None for a number that names none.
@@ -134,6 +140,8 @@ impl Status {
             Status::FrameSize => c"frame doesn't fit",
             Status::UnknownTicket => c"no request under way has this ticket",
             Status::Observer => c"client only observes",
+            Status::NoRate => c"no control rate is known",
+            Status::OtherClock => c"time is not of CLOCK_MONOTONIC",
         }
     }
 }

@@ -1,6 +1,6 @@
 //! What the daemon needs of a policy.
 
-use crate::control::{PolicyDescription, Status};
+use crate::control::{Fault, PolicyDescription, Status};
 use crate::policy::Frame;
 
 /// One observation, in private memory: shapes are right, the state is finite.
@@ -16,11 +16,16 @@ pub struct Observation<'a, P> {
 }
 
 /// Why there is no chunk or no prompt.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum EngineError {
     /// The observation can't be used: the client's fault.
-    #[error("bad observation: {0}")]
-    BadObservation(String),
+    #[error("bad observation: {why}")]
+    BadObservation {
+        /// What the client is told.
+        fault: Fault,
+        /// In words, for the log.
+        why: String,
+    },
     /// The instruction can't be made into a prompt: the client's fault.
     #[error("{0}")]
     BadPrompt(String),
@@ -39,7 +44,7 @@ impl EngineError {
     /// What a client is told.
     pub fn status(&self) -> Status {
         match self {
-            EngineError::BadObservation(_) => Status::BadObservation,
+            EngineError::BadObservation { fault, .. } => fault.status(),
             EngineError::BadPrompt(_) => Status::BadPrompt,
             EngineError::InvalidChunk(_) => Status::InvalidChunk,
             EngineError::Device(_) | EngineError::Lost(_) => Status::DeviceLost,

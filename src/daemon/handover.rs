@@ -47,6 +47,17 @@ pub(super) struct Identity {
     pub geometry: Geometry,
     /// What the client was told of the policy.
     pub policy: String,
+    /// What the client has said of itself.
+    pub manners: Manners,
+}
+
+/// What a client has said of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Manners {
+    /// Features it makes use of.
+    pub understands: u64,
+    /// Its observations may lack cameras.
+    pub missing_cameras: bool,
 }
 
 impl Identity {
@@ -61,7 +72,7 @@ impl Identity {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let Identity { id, name, peer, opened_ns, geometry, policy } = self;
+        let Identity { id, name, peer, opened_ns, geometry, policy, manners } = self;
         let Geometry { cameras, frame_bytes, state_dim, horizon, action_dim, slots, entries } = *geometry;
         let mut to = Writer::default();
         to.u32(VERSION).u32(peer.pid).u32(peer.uid);
@@ -69,6 +80,7 @@ impl Identity {
             to.u32(size);
         }
         to.u64(*id).u64(*opened_ns).text(name).text(policy);
+        to.u64(manners.understands).u32(manners.missing_cameras.into());
         to.bytes
     }
 
@@ -90,7 +102,14 @@ impl Identity {
             entries: size()?,
         };
         let (id, opened_ns) = (r.u64("session number")?, r.u64("time of opening")?);
-        Ok(Identity { id, name: r.text("name")?, peer, opened_ns, geometry, policy: r.text("policy")? })
+        let (name, policy) = (r.text("name")?, r.text("policy")?);
+        let mut manners = Manners::default();
+        // Not there in the first version.
+        if r.left() > 0 {
+            manners.understands = r.u64("features")?;
+            manners.missing_cameras = r.u32("flags")? & 1 != 0;
+        }
+        Ok(Identity { id, name, peer, opened_ns, geometry, policy, manners })
     }
 }
 
@@ -249,6 +268,7 @@ mod tests {
             opened_ns: u64::MAX - 1,
             geometry,
             policy,
+            manners: Manners { understands: 5, missing_cameras: true },
         }
     }
 

@@ -10,10 +10,10 @@ use rustix::io::Errno;
 
 use super::engine::{Engine, EngineError, Observation};
 use super::error::panic_text;
-use super::lane::{Buffers, LaneError};
+use super::lane::{Buffers, LaneError, NoChunk};
 use super::table::{Locked, Session, Shared, Table};
 use super::{DaemonError, Wake};
-use crate::control::Status;
+use crate::control::{Fault, PolicyDescription, Status};
 use crate::shm::clock::{Clock, now_ns};
 use crate::shm::sync::spin_hint;
 
@@ -77,7 +77,7 @@ pub(super) struct Inference<E: Engine> {
     clock: Clock,
     buffers: Buffers,
     actions: Vec<f32>,
-    cameras: usize,
+    policy: PolicyDescription,
 }
 
 impl<E: Engine> Inference<E> {
@@ -85,7 +85,7 @@ impl<E: Engine> Inference<E> {
         let policy = engine.describe();
         Inference {
             actions: vec![0.0; policy.horizon as usize * policy.action_dim as usize],
-            cameras: policy.cameras.len(),
+            policy,
             engine,
             shared,
             bells,
@@ -126,14 +126,14 @@ impl<E: Engine> Inference<E> {
             table.busy = false;
             table.busy_since_ns = 0;
             let times = [begun.started_ns, self.clock.now()];
-            let status = match &result {
-                Ok(Ok(())) => Ok(&self.actions[..]),
-                Ok(Err(error)) => Err(report(begun.session, error)),
-                Err(_) => Err(Status::Internal),
-            };
             // The client may have left meanwhile.
             if let Some(session) = table.session(begun.session) {
-                let result = session.lane.finish(times, status);
+                let outcome = match &result {
+                    Ok(Ok(())) => Ok(&self.actions[..]),
+                    Ok(Err(error)) => Err(report(session, error, times[1])),
+                    Err(_) => Err(Status::Internal.into()),
+                };
+                let result = session.lane.finish(times, outcome);
                 session.heed(result);
             }
             if let Err(EngineError::Lost(why)) = result.map_err(|panic| failure(&*panic))? {
@@ -154,23 +154,18 @@ impl<E: Engine> Inference<E> {
             let session = table.next()?;
             let submission = session.lane.begin()?;
             let started_ns = self.clock.now();
-            let age_ns = started_ns.saturating_sub(submission.observed_ns);
-            let late = submission.deadline_ns != 0 && started_ns >= submission.deadline_ns;
-            let checked = if late || (max_age_ns > 0 && age_ns > max_age_ns) {
-                Err(Status::Stale)
-            } else {
-                session
-                    .lane
-                    .copy_observation(&submission, &mut self.buffers)
-                    .and_then(|()| prompt(session, submission.prompt_id))
-                    .map_err(|error| report(session.id, &error))
-            };
+            let checked = session
+                .lane
+                .copy_observation(&submission, [started_ns, max_age_ns], &mut self.buffers)
+                .and_then(|()| prompt(session, submission.prompt_id));
             match checked {
                 Ok(prompt) => {
                     return Some(Begun { session: session.id, seed: submission.seed, prompt, started_ns });
                 }
-                Err(status) => {
-                    let result = session.lane.finish([started_ns, self.clock.now()], Err(status));
+                Err(fault) => {
+                    session.complain(&fault, &fault.words(&self.policy), started_ns);
+                    let times = [started_ns, self.clock.now()];
+                    let result = session.lane.finish(times, Err(fault.into()));
                     session.heed(result);
                 }
             }
@@ -180,7 +175,7 @@ impl<E: Engine> Inference<E> {
     fn infer(&mut self, begun: &Begun<E::Prompt>) -> Result<(), EngineError> {
         let frames = self.buffers.frames();
         let observation = Observation {
-            frames: &frames[..self.cameras],
+            frames: &frames[..self.policy.cameras.len()],
             state: &self.buffers.state,
             prompt: &*begun.prompt,
             seed: begun.seed,
@@ -235,24 +230,24 @@ impl<E: Engine> Inference<E> {
 }
 
 /// The prompt of a submission; 0 stands for the one registered last.
-fn prompt<P>(session: &Session<P>, id: u32) -> Result<Arc<P>, EngineError> {
-    let known = session.prompts.len();
-    let id = if id == 0 { known } else { id as usize };
-    match id.checked_sub(1).and_then(|index| session.prompts.get(index)) {
-        Some(prompt) => Ok(prompt.clone()),
-        None => Err(EngineError::BadObservation(format!("prompt {id} is none of the {known} registered"))),
-    }
+fn prompt<P>(session: &Session<P>, id: u32) -> Result<Arc<P>, Fault> {
+    let index = if id == 0 { session.prompts.len() } else { id as usize }.checked_sub(1);
+    let prompt = index.and_then(|index| session.prompts.get(index));
+    prompt.cloned().ok_or(Fault::Prompt { id })
 }
 
-fn report(session: u64, error: &EngineError) -> Status {
-    match error {
-        EngineError::BadObservation(_) | EngineError::BadPrompt(_) => {
-            log::debug!(session; "{error}")
-        }
-        EngineError::InvalidChunk(_) => log::warn!(session; "{error}"),
-        EngineError::Device(_) | EngineError::Lost(_) => log::error!(session; "{error}"),
+/// What the client is told of an error, after the log was.
+fn report<P>(session: &mut Session<P>, error: &EngineError, now_ns: u64) -> NoChunk {
+    if let EngineError::BadObservation { fault, why } = error {
+        session.complain(fault, why, now_ns);
+        return (*fault).into();
     }
-    error.status()
+    let id = session.id;
+    match error {
+        EngineError::Device(_) | EngineError::Lost(_) => log::error!(session = id; "{error}"),
+        _ => log::warn!(session = id; "{error}"),
+    }
+    error.status().into()
 }
 
 fn failure(panic: &(dyn std::any::Any + Send)) -> DaemonError {

@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::engine::EngineError;
+use super::admit::admit;
 use super::owed::Owed;
-use crate::control::{Status, WELCOME_FDS};
+use crate::control::{Fault, Status, WELCOME_FDS, times};
 use crate::policy::{Frame, PixelFormat};
 use crate::shm::clock::now_ns;
 use crate::shm::{
     Camera, ChunkHeader, Completion, Consumer, Count, Geometry, Heart, LatestWriter, Layout, LayoutError,
     MAX_CAMERAS, Notifier, PixelLayout, Producer, Region, RingError, Segment, SegmentError, Sleeper, Stage,
-    StatsWriter, Submission, Words, Writer, copy_out, prefetch,
+    StatsWriter, Submission, UNWRITTEN_FRAME, UNWRITTEN_STATE, Words, Writer, copy_out, prefetch,
 };
 
 /// Bytes of state and of each frame that are asked for ahead; the processor sees by itself where a
@@ -69,8 +69,37 @@ impl Buffers {
     }
 }
 
+/// What a client has said of itself that decides how its observations are answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Terms {
+    /// It reads why there is no chunk.
+    pub faults: bool,
+    /// It may leave cameras away: bit `i` for camera `i`.
+    pub optional_cameras: u32,
+}
+
+/// Why there is no chunk.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NoChunk {
+    pub status: Status,
+    pub fault: Option<Fault>,
+}
+
+impl From<Status> for NoChunk {
+    fn from(status: Status) -> Self {
+        NoChunk { status, fault: None }
+    }
+}
+
+impl From<Fault> for NoChunk {
+    fn from(fault: Fault) -> Self {
+        NoChunk { status: fault.status(), fault: Some(fault) }
+    }
+}
+
 pub(super) struct Lane {
     pub layout: Layout,
+    terms: Terms,
     submissions: Consumer,
     completions: Producer,
     pub sleeper: Sleeper,
@@ -97,14 +126,14 @@ pub(super) struct Lane {
 
 impl Lane {
     /// Makes a session's segments. `kept`: a daemon that comes after may go on with them.
-    pub fn new(geometry: Geometry, epoch: u64, kept: bool) -> Result<Lane, LaneError> {
+    pub fn new(geometry: Geometry, terms: Terms, epoch: u64, kept: bool) -> Result<Lane, LaneError> {
         let layout = Layout::plan(geometry)?;
         let create = |name, len: u32, writer| Segment::create(name, len as usize, writer).map(Arc::new);
         let writer = if kept { Writer::Daemons } else { Writer::Daemon };
         let control = create("pi0rt-control", layout.control_bytes, Writer::Client)?;
         let observation = create("pi0rt-observation", layout.observation_bytes, Writer::Client)?;
         let results = create("pi0rt-results", layout.results_bytes, writer)?;
-        Self::over(layout, epoch, [control, observation, results], kept, None)
+        Self::over(layout, terms, epoch, [control, observation, results], kept, None)
     }
 
     /// Goes on with segments and doorbell of a daemon of before. What that has taken and not answered is
@@ -114,6 +143,7 @@ impl Lane {
     /// Segments of other sizes, a client that corrupted its ring.
     pub fn resume(
         geometry: Geometry,
+        terms: Terms,
         epoch: u64,
         [control, observation, results]: [OwnedFd; 3],
         eventfd: OwnedFd,
@@ -126,17 +156,18 @@ impl Lane {
             resume("pi0rt-observation", observation, layout.observation_bytes, Writer::Client)?,
             resume("pi0rt-results", results, layout.results_bytes, Writer::Daemons)?,
         ];
-        let mut lane = Self::over(layout, epoch, segments, true, Some(eventfd))?;
+        let mut lane = Self::over(layout, terms, epoch, segments, true, Some(eventfd))?;
         let left = lane.owed.left(lane.submissions.taken(), lane.completions.tail());
         for (number, submission) in left {
             // The client polls by itself: it has been told that the daemon is another one.
-            let _ = lane.answer(&submission, number, Status::Restarted, [0, now_ns()], 0)?;
+            let _ = lane.answer(&submission, number, Err(Status::Restarted.into()), [0, now_ns()])?;
         }
         Ok(lane)
     }
 
     fn over(
         layout: Layout,
+        terms: Terms,
         epoch: u64,
         [control, observation, results]: [Arc<Segment>; 3],
         kept: bool,
@@ -174,6 +205,7 @@ impl Lane {
             stats: StatsWriter::resume(words(&results, layout.stats)),
             segments: [control, observation, results],
             layout,
+            terms,
             pending: None,
             pending_number: 0,
             in_flight: None,
@@ -239,7 +271,7 @@ impl Lane {
     /// Asks for what the copy of an observation begins with: all of it at once, and before the copy
     /// needs to know what is there.
     fn prefetch(&self, number: u32) {
-        let Layout { geometry, slot, state, frame, .. } = self.layout;
+        let Layout { geometry, slot, state, frame, frame_times, .. } = self.layout;
         if number >= geometry.slots {
             return;
         }
@@ -249,6 +281,7 @@ impl Lane {
             |offset: u32, len: u32| prefetch(observation.wrapping_add(slot + offset as usize), len as usize);
         fetch(0, MAX_CAMERAS as u32 * 16);
         fetch(state.offset, state.len.min(PREFETCH));
+        fetch(frame_times.offset, frame_times.len);
         for camera in 0..geometry.cameras {
             fetch(frame.offset + camera * frame.len, geometry.frame_bytes.min(PREFETCH));
         }
@@ -271,7 +304,7 @@ impl Lane {
 
     fn answer_pending(&mut self, status: Status) -> Result<Events, RingError> {
         let Some(submission) = self.pending.take() else { return Ok(Events(false)) };
-        self.answer(&submission, self.pending_number, status, [0, now_ns()], 0)
+        self.answer(&submission, self.pending_number, Err(status.into()), [0, now_ns()])
     }
 
     /// Answers the submission that was begun: publishes its chunk, or says why there is none.
@@ -281,7 +314,7 @@ impl Lane {
     pub fn finish(
         &mut self,
         [started_ns, finished_ns]: [u64; 2],
-        result: Result<&[f32], Status>,
+        result: Result<&[f32], NoChunk>,
     ) -> Result<Events, RingError> {
         let Some((number, submission)) = self.in_flight.take() else {
             // The control thread has: see `lose`.
@@ -289,10 +322,10 @@ impl Lane {
         };
         self.completions.prefetch();
         let result = match self.dismissed.take() {
-            Some(status) => result.and(Err(status)),
+            Some(status) => result.and(Err(status.into())),
             None => result,
         };
-        let (status, chunk) = match result {
+        let outcome = match result {
             Ok(actions) => {
                 let header = ChunkHeader {
                     ticket: submission.ticket,
@@ -305,31 +338,35 @@ impl Lane {
                     action_dim: self.layout.geometry.action_dim,
                 };
                 match self.latest.publish(header, actions) {
-                    Some(chunk) => (Status::Ok, chunk),
+                    Some(chunk) => Ok(chunk),
                     None => {
                         log::warn!("ticket {}: its chunk has values that are not finite", submission.ticket);
-                        (Status::InvalidChunk, 0)
+                        Err(Status::InvalidChunk.into())
                     }
                 }
             }
-            Err(status) => (status, 0),
+            Err(none) => Err(none),
         };
-        self.answer(&submission, number, status, [started_ns, finished_ns], chunk)
+        self.answer(&submission, number, outcome, [started_ns, finished_ns])
     }
 
     fn answer(
         &mut self,
         submission: &Submission,
         number: u64,
-        status: Status,
+        outcome: Result<u64, NoChunk>,
         [started_ns, finished_ns]: [u64; 2],
-        chunk: u64,
     ) -> Result<Events, RingError> {
+        let (status, chunk, fault) = match outcome {
+            Ok(chunk) => (Status::Ok, chunk, None),
+            Err(NoChunk { status, fault }) => (status, 0, fault.filter(|_| self.terms.faults)),
+        };
         let completion = Completion {
             ticket: submission.ticket,
             status: status as i32,
             slot: submission.slot,
             chunk,
+            detail: fault.map_or(0, Fault::to_word),
             observed_ns: submission.observed_ns,
             submitted_ns: submission.submitted_ns,
             started_ns,
@@ -362,8 +399,10 @@ impl Lane {
             self.stats.count(count);
         }
         let deadline = submission.deadline_ns;
-        // One that a newer observation took the place of was not late.
-        if deadline != 0 && status != Status::Superseded && (status != Status::Ok || finished_ns > deadline) {
+        // One that a newer observation took the place of was not late, and what another clock says is no
+        // deadline.
+        let is_deadline = deadline != 0 && times::is_deadline(deadline, finished_ns);
+        if is_deadline && status != Status::Superseded && (status != Status::Ok || finished_ns > deadline) {
             self.stats.count(Count::MissedDeadline);
         }
     }
@@ -385,7 +424,7 @@ impl Lane {
     pub fn lose(&mut self) -> Result<Events, RingError> {
         let mut events = self.drain()?;
         if let Some((number, submission)) = self.in_flight.take() {
-            events |= self.answer(&submission, number, Status::DeviceLost, [0, now_ns()], 0)?;
+            events |= self.answer(&submission, number, Err(Status::DeviceLost.into()), [0, now_ns()])?;
         }
         events |= self.answer_pending(Status::DeviceLost)?;
         Ok(events)
@@ -413,61 +452,94 @@ impl Lane {
         Ok(events)
     }
 
-    /// Copies an observation out and checks the copy.
+    /// Copies an observation out, if its times let it be worked on, and checks the copy.
     ///
     /// # Errors
-    /// What can't be used.
-    pub fn copy_observation(&self, submission: &Submission, to: &mut Buffers) -> Result<(), EngineError> {
-        let bad = |why: String| EngineError::BadObservation(why);
-        let Geometry { cameras, frame_bytes, state_dim, slots, .. } = self.layout.geometry;
+    /// Why it can't be used.
+    pub fn copy_observation(
+        &self,
+        submission: &Submission,
+        [now_ns, max_age_ns]: [u64; 2],
+        to: &mut Buffers,
+    ) -> Result<(), Fault> {
+        let Geometry { cameras, state_dim, slots, .. } = self.layout.geometry;
         if submission.slot >= slots {
-            return Err(bad(format!("slot is {}, there are {slots}", submission.slot)));
+            return Err(Fault::Slot { slot: submission.slot });
         }
         let slot = submission.slot as usize * self.layout.slot.len as usize;
-        let state = (slot + self.layout.state.offset as usize) / 8;
-        to.state.resize(state_dim as usize, 0.0);
-        self.heads.read_f32(state, &mut to.state);
-        if let Some(i) = to.state.iter().position(|value| !value.is_finite()) {
-            return Err(bad(format!("state[{i}] is {}, expected a finite value", to.state[i])));
-        }
-        for i in 0..cameras as usize {
-            to.shapes[i].bytes = 0;
-            let mut words = [0; 2];
-            self.heads.read(slot / 8 + i * 2, &mut words);
-            let camera = Camera::from_words(words);
-            if camera.format == 0 {
-                continue;
+        let (heads, mut times) = (self.heads_of(slot), [0; MAX_CAMERAS]);
+        self.heads.read((slot + self.layout.frame_times.offset as usize) / 8, &mut times);
+        for (time, head) in times.iter_mut().zip(&heads) {
+            // What was not taken has no time.
+            if head.format == 0 {
+                *time = 0;
             }
-            let Some((format, bytes)) = camera.bytes(frame_bytes as usize) else {
-                let Camera { width, height, stride, format } = camera;
-                return Err(bad(format!(
-                    "camera {i}: {width}x{height} pixels of format {format}, {stride} bytes apart, \
-                     don't fit the {frame_bytes} bytes of a frame"
-                )));
+        }
+        admit(submission, &times, now_ns, max_age_ns)?;
+
+        if ![0, state_dim].contains(&submission.state_values) {
+            return Err(Fault::StateCount { got: submission.state_values });
+        }
+        to.state.resize(state_dim as usize, 0.0);
+        self.heads.read_f32((slot + self.layout.state.offset as usize) / 8, &mut to.state);
+        if let Some(index) = to.state.iter().position(|value| !value.is_finite()) {
+            let (value, index) = (to.state[index], index as u16);
+            return Err(match value.to_bits() {
+                UNWRITTEN_STATE => Fault::OldState { index },
+                _ => Fault::NotFinite { index, value },
+            });
+        }
+        for (camera, head) in (0..cameras as u16).zip(heads) {
+            self.copy_frame(slot, camera, head, to)?;
+        }
+        Ok(())
+    }
+
+    /// What a slot says of its frames.
+    fn heads_of(&self, slot: usize) -> [Camera; MAX_CAMERAS] {
+        let mut words = [0; MAX_CAMERAS * 2];
+        let known = self.layout.geometry.cameras as usize * 2;
+        self.heads.read(slot / 8, &mut words[..known]);
+        std::array::from_fn(|i| Camera::from_words([words[i * 2], words[i * 2 + 1]]))
+    }
+
+    fn copy_frame(&self, slot: usize, camera: u16, head: Camera, to: &mut Buffers) -> Result<(), Fault> {
+        let (i, frame) = (camera as usize, self.layout.frame);
+        to.shapes[i].bytes = 0;
+        if head.format == 0 {
+            return match self.terms.optional_cameras >> camera & 1 {
+                0 => Err(Fault::MissingCamera { camera }),
+                _ => Ok(()),
             };
-            let format = match format {
+        }
+        let Some(layout) = PixelLayout::from_number(head.format) else {
+            return Err(Fault::FrameFormat { camera, format: head.format });
+        };
+        let frame_bytes = self.layout.geometry.frame_bytes as usize;
+        let (_, bytes) = head.bytes(frame_bytes).ok_or(Fault::FrameSize { camera })?;
+        let offset = slot + frame.offset as usize + i * frame.len as usize;
+        let buffer = &mut to.frames[i];
+        if buffer.len() < bytes {
+            buffer.resize(frame_bytes, 0);
+        }
+        // SAFETY: the planned layout has frame_bytes (>= bytes) of the segment there; the
+        // buffer is private and long enough.
+        unsafe { copy_out(self.segments[1].as_ptr().add(offset), buffer.as_mut_ptr(), bytes) };
+        if buffer[..bytes].starts_with(&UNWRITTEN_FRAME) {
+            return Err(Fault::OldFrame { camera });
+        }
+        to.shapes[i] = Shape {
+            bytes,
+            width: head.width as usize,
+            height: head.height as usize,
+            stride: head.stride as usize,
+            format: match layout {
                 PixelLayout::Rgb8 => PixelFormat::Rgb8,
                 PixelLayout::Bgr8 => PixelFormat::Bgr8,
                 PixelLayout::Rgba8 => PixelFormat::Rgba8,
                 PixelLayout::Gray8 => PixelFormat::Gray8,
-            };
-            let frame = self.layout.frame;
-            let offset = slot + frame.offset as usize + i * frame.len as usize;
-            let buffer = &mut to.frames[i];
-            if buffer.len() < bytes {
-                buffer.resize(frame_bytes as usize, 0);
-            }
-            // SAFETY: the planned layout has frame_bytes (>= bytes) of the segment there; the
-            // buffer is private and long enough.
-            unsafe { copy_out(self.segments[1].as_ptr().add(offset), buffer.as_mut_ptr(), bytes) };
-            to.shapes[i] = Shape {
-                bytes,
-                width: camera.width as usize,
-                height: camera.height as usize,
-                stride: camera.stride as usize,
-                format,
-            };
-        }
+            },
+        };
         Ok(())
     }
 }

@@ -6,6 +6,7 @@
 //! lock is held only to look for work, to copy an observation out, and to publish a chunk. A third,
 //! *instructions*, makes prompts for the control thread.
 
+mod admit;
 mod claim;
 mod control;
 mod engine;

@@ -94,7 +94,7 @@ mod tests {
     use std::os::fd::OwnedFd;
     use std::sync::Arc;
 
-    use super::super::lane::Lane;
+    use super::super::lane::{Lane, Terms};
     use crate::control::Status;
     use crate::shm::{
         Access, Completion, Consumer, Geometry, Layout, Producer, Region, Segment, Submission, killed,
@@ -178,7 +178,7 @@ mod tests {
     fn every_ticket_is_answered_once_wherever_a_daemon_is_killed() {
         let mut restarted = 0;
         for stores in 0.. {
-            let mut lane = Lane::new(GEOMETRY, 1, true).unwrap();
+            let mut lane = Lane::new(GEOMETRY, Terms::default(), 1, true).unwrap();
             let mut client = Client::of(&lane);
             killed::after(stores);
             work(&mut lane, &mut client);
@@ -186,7 +186,9 @@ mod tests {
             killed::after(u64::MAX);
             let [control, observation, results, eventfd] = fds(&lane);
             drop(lane);
-            let mut next = Lane::resume(GEOMETRY, 2, [control, observation, results], eventfd).unwrap();
+            let mut next =
+                Lane::resume(GEOMETRY, Terms::default(), 2, [control, observation, results], eventfd)
+                    .unwrap();
             client.submit(7);
             while next.has_work() {
                 let _ = next.drain().unwrap();

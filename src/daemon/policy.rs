@@ -1,10 +1,11 @@
 //! The policy as the daemon's engine.
 
 use super::engine::{Engine, EngineError, Observation, Prompter};
-use crate::control::PolicyDescription;
+use crate::checkpoint::{self, Camera};
+use crate::control::{Dimension, Fault, Limits, PolicyDescription, Quantity, Rate, RateSource};
 use crate::device::DeviceError;
 use crate::model::ModelError;
-use crate::policy::{self, Chunk, Noise, Policy, PolicyError, Prompt};
+use crate::policy::{self, BadObservation, Chunk, Noise, Policy, PolicyError, Prompt};
 
 /// A policy, and the chunk it writes to.
 pub struct PolicyEngine {
@@ -22,7 +23,9 @@ impl PolicyEngine {
 impl From<PolicyError> for EngineError {
     fn from(error: PolicyError) -> Self {
         match error {
-            PolicyError::BadObservation(bad) => EngineError::BadObservation(bad.to_string()),
+            PolicyError::BadObservation(bad) => {
+                EngineError::BadObservation { fault: Fault::Other, why: bad.to_string() }
+            }
             PolicyError::Prompt(bad) => EngineError::BadPrompt(bad.to_string()),
             PolicyError::InvalidChunk { .. } => EngineError::InvalidChunk(error.to_string()),
             PolicyError::Model(ModelError::Device(DeviceError::Lost(why))) => EngineError::Lost(why),
@@ -48,7 +51,12 @@ impl Engine for PolicyEngine {
             steps: size(info.steps),
             max_tokens: size(info.max_tokens),
             image_size: size(info.image_size),
-            control_rate_hz: info.rate.map_or(0.0, |rate| rate.hz),
+            rate: info.rate.and_then(rate),
+            execution_horizon: info.execution_horizon.map_or(0, size),
+            optional_cameras: optional(&info.cameras),
+            camera_keys: info.cameras.iter().map(|camera| camera.key.clone()).collect(),
+            state: info.state.iter().map(dimension).collect(),
+            action: info.action.iter().map(dimension).collect(),
         }
     }
 
@@ -72,8 +80,77 @@ impl Engine for PolicyEngine {
             prompt: observation.prompt,
             rtc: None,
         };
-        self.policy.infer(&given, Noise::Seed(observation.seed), &mut self.chunk)?;
+        let infer = self.policy.infer(&given, Noise::Seed(observation.seed), &mut self.chunk);
+        infer.map_err(|error| match error {
+            PolicyError::BadObservation(bad) => EngineError::BadObservation {
+                fault: fault(&bad, &self.policy.info().cameras),
+                why: bad.to_string(),
+            },
+            error => error.into(),
+        })?;
         actions.copy_from_slice(&self.chunk.actions);
         Ok(())
+    }
+}
+
+/// As clients are told.
+fn dimension(of: &checkpoint::Dimension) -> Dimension {
+    let checkpoint::Dimension { name, quantity, unit, gripper, limits } = of;
+    let checkpoint::Limits { position, velocity, acceleration } = *limits;
+    Dimension {
+        name: name.clone(),
+        quantity: match quantity {
+            checkpoint::Quantity::Unknown => Quantity::Unknown,
+            checkpoint::Quantity::Position => Quantity::Position,
+            checkpoint::Quantity::PositionDelta => Quantity::PositionDelta,
+            checkpoint::Quantity::Velocity => Quantity::Velocity,
+            checkpoint::Quantity::Effort => Quantity::Effort,
+        },
+        unit: unit.clone(),
+        gripper: *gripper,
+        limits: Limits { position, velocity, acceleration },
+    }
+}
+
+/// As clients are told.
+fn rate(of: checkpoint::Rate) -> Option<Rate> {
+    let source = match of.source {
+        checkpoint::RateSource::Checkpoint => RateSource::Checkpoint,
+        checkpoint::RateSource::Profile => RateSource::Profile,
+        checkpoint::RateSource::Configuration => RateSource::Configuration,
+        checkpoint::RateSource::Session => RateSource::Session,
+    };
+    Rate::new(of.hz, source)
+}
+
+/// Bit `i` for camera `i` that is not required.
+fn optional(cameras: &[Camera]) -> u32 {
+    (0..).zip(cameras).filter(|(_, camera)| !camera.required).fold(0, |bits, (i, _)| bits | 1 << i)
+}
+
+/// What a client is told of an observation that the policy can't use.
+fn fault(bad: &BadObservation, cameras: &[Camera]) -> Fault {
+    let index = |index: usize| u16::try_from(index).unwrap_or(u16::MAX);
+    match bad {
+        BadObservation::NoCamera { .. } => Fault::MissingCamera { camera: 0 },
+        BadObservation::Frame { camera, .. } => {
+            let found = cameras.iter().position(|known| known.name == *camera);
+            found.map_or(Fault::Other, |found| Fault::FrameSize { camera: index(found) })
+        }
+        BadObservation::StateLength { got, .. } => {
+            Fault::StateCount { got: u32::try_from(*got).unwrap_or(u32::MAX) }
+        }
+        BadObservation::StateValue { index: at, value } if value.is_finite() => {
+            Fault::OutOfLimits { index: index(*at), value: *value }
+        }
+        BadObservation::StateLimits { index: at, value, .. } => {
+            Fault::OutOfLimits { index: index(*at), value: *value }
+        }
+        BadObservation::StateValue { index: at, value } => {
+            Fault::NotFinite { index: index(*at), value: *value }
+        }
+        BadObservation::Frames { .. } | BadObservation::Prompt(_) | BadObservation::Input { .. } => {
+            Fault::Other
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::handover::Record;
 use super::lane::{Events, Lane};
 use super::peer::Peer;
-use crate::control::{Reply, send};
+use crate::control::{Fault, Reply, Status, send};
 use crate::shm::{RingError, Stats};
 
 pub(super) struct Session<P> {
@@ -31,6 +31,35 @@ pub(super) struct Session<P> {
     pub record: Option<Record>,
     /// Why the control thread is to end this session.
     pub fault: Option<String>,
+    complaints: Complaints,
+}
+
+/// How often the log is told of one session's bad observations: a controller makes the same mistake in each tick,
+/// and must not hide what others do.
+#[derive(Default)]
+struct Complaints {
+    /// When the first one of now was made.
+    since_ns: u64,
+    made: u32,
+    left_out: u64,
+}
+
+impl Complaints {
+    const MOST: u32 = 3;
+    const WITHIN_NS: u64 = 10_000_000_000;
+
+    /// Whether one may be made now; then how many were not since the last.
+    fn next(&mut self, now_ns: u64) -> Option<u64> {
+        if now_ns.saturating_sub(self.since_ns) >= Self::WITHIN_NS {
+            (self.since_ns, self.made) = (now_ns, 0);
+        }
+        if self.made == Self::MOST {
+            self.left_out += 1;
+            return None;
+        }
+        self.made += 1;
+        Some(std::mem::take(&mut self.left_out))
+    }
 }
 
 impl<P> Session<P> {
@@ -48,6 +77,20 @@ impl<P> Session<P> {
             waiting_since: 0,
             record: None,
             fault: None,
+            complaints: Complaints::default(),
+        }
+    }
+
+    /// Tells the log of an observation that can't be used. One that is late is no news.
+    pub fn complain(&mut self, fault: &Fault, why: &dyn std::fmt::Display, now_ns: u64) {
+        if fault.status() != Status::BadObservation {
+            return;
+        }
+        let session = self.id;
+        match self.complaints.next(now_ns) {
+            None => {}
+            Some(0) => log::warn!(session; "bad observation: {why}"),
+            Some(more) => log::warn!(session; "bad observation: {why} ({more} before it were left out here)"),
         }
     }
 
@@ -198,5 +241,19 @@ impl<P> Deref for Locked<'_, P> {
 impl<P> DerefMut for Locked<'_, P> {
     fn deref_mut(&mut self) -> &mut Table<P> {
         &mut self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_that_complains_in_every_tick_is_heard_three_times() {
+        let (mut complaints, start) = (Complaints::default(), 77 * Complaints::WITHIN_NS);
+        let heard: Vec<_> = (0..1000).map(|tick| complaints.next(start + tick)).collect();
+        assert_eq!(heard.iter().filter(|heard| heard.is_some()).count(), 3);
+        assert_eq!(complaints.next(start + Complaints::WITHIN_NS), Some(997));
+        assert_eq!(complaints.next(start + Complaints::WITHIN_NS), Some(0));
     }
 }

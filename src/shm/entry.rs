@@ -7,6 +7,11 @@ pub const ENTRY_WORDS: usize = 8;
 /// Most cameras of an observation.
 pub const MAX_CAMERAS: usize = 4;
 
+/// What a value of the state is, bit for bit, until it is written: no number.
+pub const UNWRITTEN_STATE: u32 = 0x7fe5_ca1e;
+/// What a frame begins with until it is written: unlikely for a picture. Frames that are shorter have no mark.
+pub const UNWRITTEN_FRAME: [u8; 16] = *b"\xd7\x1e\xa9UNWRITTEN\x8f\x02\xe3\x5c";
+
 /// An observation handed over by the client.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Submission {
@@ -24,20 +29,32 @@ pub struct Submission {
     pub seed: u64,
     /// When its chunk is needed at the latest; 0: no such moment.
     pub deadline_ns: u64,
+    /// How many values of the state were written; 0: all.
+    pub state_values: u32,
 }
 
 impl Submission {
     /// As a ring entry.
     pub fn to_words(self) -> [u64; ENTRY_WORDS] {
         let slot_and_prompt = halves(self.slot, self.prompt_id);
-        [0, self.ticket, slot_and_prompt, self.observed_ns, self.submitted_ns, self.seed, self.deadline_ns, 0]
+        [
+            0,
+            self.ticket,
+            slot_and_prompt,
+            self.observed_ns,
+            self.submitted_ns,
+            self.seed,
+            self.deadline_ns,
+            halves(self.state_values, 0),
+        ]
     }
 
     /// From a ring entry. Nothing is checked: every value is representable.
     pub fn from_words(words: &[u64; ENTRY_WORDS]) -> Submission {
-        let [_, ticket, slot_and_prompt, observed_ns, submitted_ns, seed, deadline_ns, _] = *words;
+        let [_, ticket, slot_and_prompt, observed_ns, submitted_ns, seed, deadline_ns, state] = *words;
         let (slot, prompt_id) = split(slot_and_prompt);
-        Submission { ticket, slot, prompt_id, observed_ns, submitted_ns, seed, deadline_ns }
+        let (state_values, _) = split(state);
+        Submission { ticket, slot, prompt_id, observed_ns, submitted_ns, seed, deadline_ns, state_values }
     }
 }
 
@@ -52,6 +69,8 @@ pub struct Completion {
     pub slot: u32,
     /// Number of the chunk that was published, from 1; 0: none was.
     pub chunk: u64,
+    /// Why there is no chunk, in the place of its number; 0: not said.
+    pub detail: u64,
     /// The submission's times.
     pub observed_ns: u64,
     /// The submission's times.
@@ -70,7 +89,7 @@ impl Completion {
             0,
             self.ticket,
             status_and_slot,
-            self.chunk,
+            if self.status == 0 { self.chunk } else { self.detail },
             self.observed_ns,
             self.submitted_ns,
             self.started_ns,
@@ -80,13 +99,16 @@ impl Completion {
 
     /// From a ring entry. Nothing is checked: every value is representable.
     pub fn from_words(words: &[u64; ENTRY_WORDS]) -> Completion {
-        let [_, ticket, status_and_slot, chunk, observed_ns, submitted_ns, started_ns, finished_ns] = *words;
+        let [_, ticket, status_and_slot, outcome, observed_ns, submitted_ns, started_ns, finished_ns] =
+            *words;
         let (status, slot) = split(status_and_slot);
+        let (chunk, detail) = if status == 0 { (outcome, 0) } else { (0, outcome) };
         Completion {
             ticket,
             status: status as i32,
             slot,
             chunk,
+            detail,
             observed_ns,
             submitted_ns,
             started_ns,

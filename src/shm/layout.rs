@@ -78,6 +78,8 @@ pub struct Layout {
     pub state: Region,
     /// Within a slot: the first camera's frame; the next ones follow at `frame.len`.
     pub frame: Region,
+    /// Within a slot: when each camera's frame was taken, a word for each. Empty: this daemon doesn't ask.
+    pub frame_times: Region,
 }
 
 /// A layout that can't be.
@@ -190,6 +192,9 @@ impl Layout {
 
         let mut slot = Planner { end: MAX_CAMERAS * 16 };
         let state = slot.place(geometry.state_dim as usize * 4, 64);
+        // Behind what the first version has: a daemon of another version that takes the session over finds
+        // the rest in its place.
+        let frame_times = slot.place(MAX_CAMERAS * 8, 64);
         let mut frame = Region { offset: slot.total(), len: 0 };
         if geometry.cameras > 0 {
             // Frames start at pages of their own, so that drivers can be given them.
@@ -215,6 +220,7 @@ impl Layout {
             slot: Region { offset: 0, len: slot_bytes },
             state,
             frame,
+            frame_times,
         })
     }
 
@@ -259,6 +265,9 @@ impl Layout {
                 frames,
                 self.slot.len,
             )?;
+        }
+        if self.frame_times.len > 0 {
+            check("times of the frames", self.frame_times, u64::from(g.cameras) * 8, self.slot.len)?;
         }
         check(
             "camera heads",

@@ -29,7 +29,9 @@ mod words;
 
 pub use copy::{copy_out, prefetch};
 pub use doorbell::{Bell, Listener, Notifier, Sleeper};
-pub use entry::{Camera, Completion, ENTRY_WORDS, MAX_CAMERAS, PixelLayout, Submission};
+pub use entry::{
+    Camera, Completion, ENTRY_WORDS, MAX_CAMERAS, PixelLayout, Submission, UNWRITTEN_FRAME, UNWRITTEN_STATE,
+};
 pub use latest::{ChunkHeader, LatestReader, LatestWriter, ReadError};
 pub use layout::{Geometry, Layout, LayoutError, Region};
 pub use liveness::{Heart, Life, Pulse};

@@ -26,6 +26,8 @@ static void all_answer(pi0rt_client *client, pi0rt_status expected)
     float action[5];
     CHECK(pi0rt_client_describe(client, &info) == expected);
     CHECK(pi0rt_client_camera(client, "base", &number) == expected);
+    pi0rt_dimension dimension = {.struct_size = sizeof dimension};
+    CHECK(pi0rt_client_dimension(client, PI0RT_VECTOR_STATE, 0, &dimension) == expected);
     CHECK(pi0rt_client_set_prompt(client, "stack the cups", &number) == expected);
     CHECK(pi0rt_client_reset(client) == expected);
     CHECK(pi0rt_client_fd(client) == -1);
@@ -294,6 +296,8 @@ static void wrong_thread(void)
     CHECK(pthread_create(&thread, NULL, waits_again_and_again, &shared) == 0);
     MEETS(pi0rt_client_describe(client, &info));
     MEETS(pi0rt_client_camera(client, "base", &number));
+    pi0rt_dimension dimension = {.struct_size = sizeof dimension};
+    MEETS(pi0rt_client_dimension(client, PI0RT_VECTOR_STATE, 0, &dimension));
     MEETS(pi0rt_client_set_prompt(client, "stack the cups", &number));
     MEETS(pi0rt_client_reset(client));
     MEETS(pi0rt_observation_acquire(client, &observation));

@@ -11,7 +11,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use pi0rt::client::{Client, Observation, Options};
-use pi0rt::control::PolicyDescription;
+use pi0rt::control::{Dimension, Fault, Limits, PolicyDescription, Quantity, Rate, RateSource};
 use pi0rt::daemon::{
     Claim, Daemon, DaemonError, Engine, EngineError, Handle, Observation as Given, Prompter,
 };
@@ -25,19 +25,17 @@ pub const RATE_HZ: f32 = 50.0;
 
 /// Value `c` of action `r`: `r + state[c % 3] + first byte of each frame there is / 256`, so that
 /// an answer to another observation, or to another client, is recognised.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Sums {
     /// How many observations it has begun to work on.
     pub begun: Arc<AtomicU32>,
+    /// What clients are told.
+    pub policy: PolicyDescription,
 }
 
-/// The instruction says what is to happen: "sleep 20" takes 20 ms, "nan" gives a NaN, "fail" a
-/// device that fails, "lose" one that is lost, "panic" a panic, anything else an answer.
-impl Engine for Sums {
-    type Prompt = String;
-
-    fn describe(&self) -> PolicyDescription {
-        PolicyDescription {
+impl Default for Sums {
+    fn default() -> Self {
+        let policy = PolicyDescription {
             model: "sums".into(),
             device: "none".into(),
             cameras: vec!["base".into(), "wrist".into()],
@@ -47,8 +45,21 @@ impl Engine for Sums {
             steps: 10,
             max_tokens: 48,
             image_size: 224,
-            control_rate_hz: RATE_HZ,
-        }
+            rate: Rate::new(RATE_HZ, RateSource::Checkpoint),
+            optional_cameras: 0b11,
+            ..PolicyDescription::default()
+        };
+        Sums { begun: Arc::default(), policy }
+    }
+}
+
+/// The instruction says what is to happen: "sleep 20" takes 20 ms, "nan" gives a NaN, "fail" a
+/// device that fails, "lose" one that is lost, "panic" a panic, anything else an answer.
+impl Engine for Sums {
+    type Prompt = String;
+
+    fn describe(&self) -> PolicyDescription {
+        self.policy.clone()
     }
 
     fn prompter(&self) -> Prompter<String> {
@@ -73,6 +84,12 @@ impl Engine for Sums {
             return Err(EngineError::Lost("it fell off the bus".into()));
         }
         assert!(given.prompt != "panic", "as the prompt asked");
+        for (index, (value, of)) in (0..).zip(given.state.iter().zip(&self.policy.state)) {
+            if of.limits.position.is_some_and(|[low, high]| !(low..=high).contains(value)) {
+                let fault = Fault::OutOfLimits { index, value: *value };
+                return Err(EngineError::BadObservation { fault, why: "out of limits".into() });
+            }
+        }
         let frames: f32 = given.frames.iter().flatten().map(|frame| f32::from(frame.data[0]) / 256.0).sum();
         for (i, action) in actions.iter_mut().enumerate() {
             let (row, column) = (i / ACTION_DIM, i % ACTION_DIM);
@@ -126,10 +143,42 @@ pub fn serve() -> Served {
 }
 
 pub fn serve_with(options: pi0rt::daemon::Options) -> Served {
+    serve_engine(Sums::default(), options)
+}
+
+/// A policy that says what its numbers mean: of each value of the state, and of an action's first.
+pub fn declare(policy: &mut PolicyDescription) {
+    let dimension = |name: &str, quantity, unit: &str, gripper, limits| Dimension {
+        name: name.into(),
+        quantity,
+        unit: unit.into(),
+        gripper,
+        limits,
+    };
+    let open = Limits { position: Some([0.0, 0.08]), ..Limits::default() };
+    let speed = Limits { velocity: Some(1.5), acceleration: Some(20.0), ..Limits::default() };
+    policy.state = vec![
+        dimension("waist", Quantity::Position, "rad", false, Limits::default()),
+        dimension("shoulder", Quantity::Position, "rad", false, Limits::default()),
+        dimension("left_gripper", Quantity::Position, "m", true, open),
+    ];
+    policy.action = vec![Dimension::default(); ACTION_DIM];
+    policy.action[0] = dimension("waist", Quantity::Velocity, "rad/s", false, speed);
+    policy.execution_horizon = 8;
+    policy.camera_keys = vec!["base_0_rgb".into(), "right_wrist_0_rgb".into()];
+}
+
+/// With an engine that is described in another way.
+pub fn serve_as(describe: impl FnOnce(&mut PolicyDescription)) -> Served {
+    let mut engine = Sums::default();
+    describe(&mut engine.policy);
+    serve_engine(engine, Default::default())
+}
+
+fn serve_engine(engine: Sums, options: pi0rt::daemon::Options) -> Served {
     let directory = Directory::new();
     let handle = Handle::new().unwrap();
     let claim = Claim::take(&directory.socket()).unwrap();
-    let engine = Sums::default();
     let daemon = Daemon::new(engine.clone(), claim, options, handle.clone()).unwrap();
     let thread = std::thread::spawn(move || daemon.run());
     Served { directory, handle, engine, thread: Some(thread) }
@@ -289,6 +338,14 @@ pub fn started(socket: &Path) -> Process {
 /// One 8x6 frame per camera, a state, an instruction, a seed.
 pub fn ask(client: &mut Client) -> Vec<f32> {
     let prompt_id = client.set_prompt("pick up the red block").unwrap();
+    let ticket = look(client, prompt_id);
+    let completion = client.wait(Some(ticket), LONG).unwrap();
+    assert_eq!(completion.status, 0);
+    client.chunk_latest().unwrap().1.to_vec()
+}
+
+/// The observation of [`ask`], submitted.
+pub fn look(client: &mut Client, prompt_id: u32) -> u64 {
     let slot = client.acquire().unwrap();
     let mut observation = Observation { slot, prompt_id, seed: 11, ..Default::default() };
     for (camera, frame) in observation.cameras.iter_mut().take(3).enumerate() {
@@ -300,10 +357,7 @@ pub fn ask(client: &mut Client) -> Vec<f32> {
         // SAFETY: the slot was acquired; the state has 14 values.
         unsafe { client.state(slot).unwrap().add(i).write(*value) };
     }
-    let ticket = client.submit(&observation).unwrap();
-    let completion = client.wait(Some(ticket), LONG).unwrap();
-    assert_eq!(completion.status, 0);
-    client.chunk_latest().unwrap().1.to_vec()
+    client.submit(&observation).unwrap()
 }
 
 pub fn pixels(camera: usize) -> Vec<u8> {

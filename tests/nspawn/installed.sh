@@ -52,7 +52,7 @@ compile() {
 }
 check "a controller compiles against the installed library" compile
 check "one in the group moves" as arm controller --seconds 2
-printf '      %s\n' "$(as arm controller --seconds 2 | sed -n '2p')"
+printf '      %s\n' "$(as arm controller --seconds 2 | sed -n '3p')"
 outsider() {
     local said
     ! said=$(as guest controller --seconds 1 2>&1) || { echo "it was served"; return 1; }

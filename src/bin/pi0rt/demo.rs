@@ -33,6 +33,9 @@ pub struct Args {
     /// Ticks of the controller per second
     #[arg(long, value_name = "HZ", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=5000))]
     rate: u32,
+    /// Rows of a chunk that are played in a second [default: what the checkpoint or the daemon declares, else 50]
+    #[arg(long, value_name = "HZ", value_parser = crate::synth::rate)]
+    control_rate: Option<f32>,
     /// What the robot is to do
     #[arg(long, value_name = "TEXT", default_value = "put the red block into the bowl")]
     prompt: String,
@@ -66,15 +69,17 @@ pub fn run(args: &Args) -> CommandResult {
     };
     println!("checkpoint     {}", checkpoint.display());
     let mut server = Server::start(&checkpoint, &daemon_options(&args.daemon))?;
-    let opened = controller::open(server.socket(), || {
+    let socket = server.socket();
+    let go_on = || {
         if interrupted.load(Ordering::Relaxed) {
             return Err("interrupted".into());
         }
         server.check()
-    });
-    let mut controller: Controller = opened?;
+    };
+    let mut controller: Controller = controller::open(socket, args.control_rate, go_on)?;
     println!("model          {}", controller.model());
     println!("device         {}", controller.device());
+    println!("control rate   {}", controller.rate());
 
     let cameras = controller.cameras();
     let pictures: Vec<Picture> = (0..cameras.len())

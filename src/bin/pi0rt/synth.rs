@@ -28,6 +28,9 @@ pub struct Args {
     /// Dtype of the weights
     #[arg(long, value_enum, default_value = "f32")]
     weights: Weights,
+    /// Control rate that config.json declares
+    #[arg(long, value_name = "HZ", default_value_t = 50.0, value_parser = rate)]
+    control_rate: f32,
     /// Directory to write
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
@@ -58,6 +61,12 @@ fn field(text: &str) -> Result<(String, usize), String> {
     Ok((name.trim().to_string(), value))
 }
 
+/// Rows of a chunk per second.
+pub fn rate(text: &str) -> Result<f32, String> {
+    let hz: f32 = text.parse().map_err(|e| format!("{e}"))?;
+    if hz > 0.0 && hz <= 10_000.0 { Ok(hz) } else { Err("expected above 0 and at most 10000".into()) }
+}
+
 pub fn run(args: &Args) -> CommandResult {
     let name = args.preset.to_possible_value().map_or(String::new(), |v| v.get_name().to_string());
     let mut arch = preset(&name).ok_or("no such preset")?;
@@ -75,7 +84,7 @@ pub fn run(args: &Args) -> CommandResult {
     let started = Instant::now();
     let bytes = synth.bytes()?;
     let bar = progress::bar(bytes);
-    synth.write(&args.out, &|done| bar.inc(done))?;
+    synth.write_with_rate(&args.out, Some(args.control_rate), &|done| bar.inc(done))?;
     bar.finish_and_clear();
     println!("{}: {bytes} bytes of weights in {:.1} s", args.out.display(), started.elapsed().as_secs_f64());
     Ok(ExitCode::SUCCESS)

@@ -92,6 +92,16 @@ impl Synth {
     /// Writes the checkpoint into `dir`, lerobot's layout: complete, or not at all. Without
     /// [`force`](Self::force) a directory that holds something is refused.
     pub fn write(&self, dir: &Path, progress: Progress<'_>) -> Result<(), CheckpointError> {
+        self.write_with_rate(dir, None, progress)
+    }
+
+    /// [`write`](Self::write), with a control rate in config.json: lerobot's has none.
+    pub fn write_with_rate(
+        &self,
+        dir: &Path,
+        control_rate_hz: Option<f32>,
+        progress: Progress<'_>,
+    ) -> Result<(), CheckpointError> {
         self.check()?;
         let plan = self.plan()?;
         let mut output = Output::create(dir, self.force)?;
@@ -108,7 +118,7 @@ impl Synth {
             Ok(())
         };
         plan.write(&mut output, MODEL, &fill, progress)?;
-        for (name, bytes) in self.small_files() {
+        for (name, bytes) in self.small_files(control_rate_hz) {
             output.write_file(name, &bytes)?;
         }
         for name in [lerobot::NORMALIZER_STATE, lerobot::UNNORMALIZER_STATE] {
@@ -150,9 +160,11 @@ impl Synth {
         Plan::new(tensors, &BTreeMap::new())
     }
 
-    fn small_files(&self) -> Vec<(&'static str, Vec<u8>)> {
+    fn small_files(&self, control_rate_hz: Option<f32>) -> Vec<(&'static str, Vec<u8>)> {
+        let rate =
+            control_rate_hz.map(|hz| format!(",\n    \"control_rate_hz\": {hz:?}")).unwrap_or_default();
         let fill = |template: &str| {
-            let mut text = template.to_string();
+            let mut text = template.replace("@control_rate@", &rate);
             for (name, value) in self.arch.fields() {
                 text = text.replace(&format!("@{name}@"), &value.to_string());
             }

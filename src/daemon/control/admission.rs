@@ -1,9 +1,10 @@
 //! What a client may have.
 
-use super::super::lane::Lane;
+use super::super::handover::Manners;
+use super::super::lane::{Lane, Terms};
 use super::super::server::Options;
 use super::Control;
-use crate::control::{FEATURES, Hello, MAX_NAME, PolicyDescription, Refusal, Status};
+use crate::control::{FEATURE_FAULTS, FEATURES, Hello, MAX_NAME, PolicyDescription, Refusal, Status};
 use crate::shm::{Geometry, Layout};
 
 const DEFAULT_SLOTS: u32 = 4;
@@ -48,8 +49,22 @@ impl<P: Send + Sync + 'static> Control<P> {
             ));
         }
         drop(table);
-        Lane::new(geometry, self.epoch, self.keeper.is_some()).or_else(|error| refused(error.to_string()))
+        let terms = self.terms(manners(hello));
+        Lane::new(geometry, terms, self.epoch, self.keeper.is_some())
+            .or_else(|error| refused(error.to_string()))
     }
+
+    /// How the observations of a client are answered.
+    pub(super) fn terms(&self, manners: Manners) -> Terms {
+        Terms {
+            faults: manners.understands & FEATURE_FAULTS != 0,
+            optional_cameras: if manners.missing_cameras { u32::MAX } else { self.policy.optional_cameras },
+        }
+    }
+}
+
+pub(super) fn manners(hello: &Hello) -> Manners {
+    Manners { understands: hello.features | hello.understands, missing_cameras: hello.missing_cameras }
 }
 
 pub(super) fn check_features(hello: &Hello) -> Result<(), Refusal> {

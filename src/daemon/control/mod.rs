@@ -140,14 +140,14 @@ impl<P: Send + Sync + 'static> Control<P> {
     /// once this one serves; until then no observation of it is taken in.
     pub fn resume(&mut self, parts: Parts) -> Result<u64, String> {
         let Parts { identity, record, prompts, segments, eventfd, socket } = parts;
-        let Identity { id, name, peer, opened_ns, geometry, policy } = identity;
+        let Identity { id, name, peer, opened_ns, geometry, policy, manners } = identity;
         let now = told(&self.policy);
         if policy != now {
             return Err(format!("its client knows the policy {policy}, this one is {now}"));
         }
         // From here on its client sees this daemon.
-        let lane =
-            Lane::resume(geometry, self.epoch, segments, eventfd).map_err(|error| error.to_string())?;
+        let lane = Lane::resume(geometry, self.terms(manners), self.epoch, segments, eventfd)
+            .map_err(|error| error.to_string())?;
         let mut session = Session::new(id, name, peer, opened_ns, socket, lane);
         (session.restoring, session.record) = (!prompts.is_empty(), Some(record));
         let failed = |errno: Errno| {

@@ -4,10 +4,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::event::epoll;
 
-use super::super::handover::{Identity, Record};
+use super::super::handover::{Identity, Manners, Record};
 use super::super::lane::Lane;
 use super::super::table::Session;
 use super::Control;
+use super::admission::manners;
 use super::reception::{Stranger, refuse, refuse_with};
 use crate::control::{
     ABI_VERSION, FEATURES, Hello, PolicyDescription, Refusal, Reply, Request, Status, Welcome, send,
@@ -27,7 +28,7 @@ impl<P: Send + Sync + 'static> Control<P> {
             reason: format!("{what}: {error}"),
         };
         self.bells.add(&session).map_err(|error| failed("doorbell", &error))?;
-        self.keep(&mut session);
+        self.keep(&mut session, manners(hello));
         let packet = Reply::Welcome(Box::new(welcome)).encode();
         let sent = send_with_fds(session.socket.as_fd(), &packet, &session.lane.fds());
         if let Err(errno) = sent {
@@ -45,7 +46,7 @@ impl<P: Send + Sync + 'static> Control<P> {
     }
 
     /// Has a session kept, where somebody keeps sessions.
-    pub(super) fn keep(&mut self, session: &mut Session<P>) {
+    pub(super) fn keep(&mut self, session: &mut Session<P>, manners: Manners) {
         let Some(keeper) = &mut self.keeper else { return };
         let identity = Identity {
             id: session.id,
@@ -54,6 +55,7 @@ impl<P: Send + Sync + 'static> Control<P> {
             opened_ns: session.opened_ns,
             geometry: session.lane.layout.geometry,
             policy: told(&self.policy),
+            manners,
         };
         let kept = Record::create(&identity).and_then(|record| {
             let [control, observation, results, eventfd] = session.lane.own_fds();
@@ -149,9 +151,20 @@ impl<P: Send + Sync + 'static> Control<P> {
 
 /// What clients are told of a policy that they rely on.
 pub(super) fn told(policy: &PolicyDescription) -> String {
-    let PolicyDescription { model, cameras, state_dim, action_dim, horizon, control_rate_hz, .. } = policy;
-    format!(
+    let PolicyDescription { model, cameras, state_dim, action_dim, horizon, .. } = policy;
+    let rate_hz = policy.rate.map_or(0.0, |rate| rate.hz);
+    let mut told = format!(
         "{model:?} with cameras {cameras:?}, {state_dim} state values, {horizon} actions of {action_dim} at \
-         {control_rate_hz} Hz"
-    )
+         {rate_hz} Hz"
+    );
+    for (what, dimensions) in [("state", &policy.state), ("action", &policy.action)] {
+        let declared = dimensions.iter().enumerate().filter(|(_, dimension)| dimension.is_declared());
+        for (index, dimension) in declared {
+            told.push_str(&format!(", {what}[{index}] {dimension}"));
+        }
+    }
+    if policy.execution_horizon > 0 {
+        told.push_str(&format!(", {} executed", policy.execution_horizon));
+    }
+    told
 }

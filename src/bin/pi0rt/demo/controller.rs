@@ -41,43 +41,55 @@ macro_rules! sized {
     }};
 }
 
+/// Played where neither the user nor the checkpoint says anything: no robot moves.
+const SHOWN_AT_HZ: f32 = 50.0;
+
 /// Connects; as long as nothing listens yet, tries again for as long as `go_on` agrees.
 ///
 /// # Errors
 /// What the library says, or `go_on`.
 pub fn open(
     socket: PathBuf,
+    control_rate_hz: Option<f32>,
     mut go_on: impl FnMut() -> Result<(), Box<dyn Error>>,
 ) -> Result<Controller, Box<dyn Error>> {
     let path = CString::new(socket.as_os_str().as_bytes())?;
     let mut options = sized!(pi0rt_client_options);
     options.socket_path = path.as_ptr();
-    let mut client = ptr::null_mut();
+    options.control_rate_hz = control_rate_hz.unwrap_or(0.0);
     loop {
         go_on()?;
+        let mut controller = Controller { client: ptr::null_mut(), info: sized!(pi0rt_policy_info) };
         // SAFETY: valid pointers; the path outlives the call.
-        match unsafe { pi0rt_client_open(&options, &mut client) } {
+        match unsafe { pi0rt_client_open(&options, &mut controller.client) } {
             Status::NoDaemon => std::thread::sleep(Duration::from_millis(10)),
-            status => break check("pi0rt_client_open", status)?,
+            status => {
+                check("pi0rt_client_open", status)?;
+                controller.describe()?;
+                if controller.info.rate_source != pi0rt_rate_source::None {
+                    return Ok(controller);
+                }
+                options.control_rate_hz = SHOWN_AT_HZ;
+            }
         }
     }
-    let mut controller = Controller { client, info: sized!(pi0rt_policy_info) };
-    // SAFETY: a live handle and a struct with its size.
-    check("pi0rt_client_describe", unsafe { pi0rt_client_describe(client, &mut controller.info) })?;
-    Ok(controller)
 }
 
 fn check(call: &str, status: Status) -> Result<(), Box<dyn Error>> {
     if status == Status::Ok {
         return Ok(());
     }
+    Err(format!("{call}: {}: {}", status.text().to_string_lossy(), last_error()).into())
+}
+
+fn last_error() -> String {
     let mut words = [0 as c_char; 512];
     // SAFETY: the buffer has the size that is said, and is terminated in any case.
     let words = unsafe {
         pi0rt_last_error(words.as_mut_ptr(), words.len());
         CStr::from_ptr(words.as_ptr())
     };
-    Err(format!("{call}: {}: {}", status.text().to_string_lossy(), words.to_string_lossy()).into())
+    words.to_string_lossy().into_owned()
 }
 
 fn text(name: &[c_char]) -> String {
@@ -86,6 +98,22 @@ fn text(name: &[c_char]) -> String {
 }
 
 impl Controller {
+    fn describe(&mut self) -> Result<(), Box<dyn Error>> {
+        // SAFETY: a live handle and a struct with its size.
+        check("pi0rt_client_describe", unsafe { pi0rt_client_describe(self.client, &mut self.info) })
+    }
+
+    /// How fast chunks are played, and who says so.
+    pub fn rate(&self) -> String {
+        let source = match self.info.rate_source {
+            pi0rt_rate_source::Checkpoint => "config.json",
+            pi0rt_rate_source::Profile => "profile",
+            pi0rt_rate_source::Configuration => "configuration",
+            pi0rt_rate_source::Session | pi0rt_rate_source::None => "this demo's choice",
+        };
+        format!("{} Hz ({source})", self.info.rate_hz)
+    }
+
     pub fn model(&self) -> String {
         let i = &self.info;
         let size = i.image_size;
@@ -160,7 +188,7 @@ impl Controller {
                         record.latency.add(completion.finished_ns - completion.submitted_ns);
                     } else {
                         record.failed += 1;
-                        record.last_failure = completion.status.text().to_string_lossy().into_owned();
+                        record.last_failure = last_error();
                     }
                 }
                 Status::Empty => {}

@@ -1,0 +1,210 @@
+//! What a policy's numbers mean to the robot, as clients are told.
+
+use std::fmt;
+
+use super::codec::{Malformed, Reader, Writer};
+
+/// One value of a state or an action.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Dimension {
+    /// Name, such as `left_waist`; empty if nothing declares one.
+    pub name: String,
+    /// The physical quantity.
+    pub quantity: Quantity,
+    /// Unit in ASCII, such as `rad` or `m/s`; empty if nothing declares one.
+    pub unit: String,
+    /// Whether it opens and closes a gripper.
+    pub gripper: bool,
+    /// Bounds the robot must keep.
+    pub limits: Limits,
+}
+
+impl Dimension {
+    /// Whether anything is known of it.
+    pub fn is_declared(&self) -> bool {
+        *self != Dimension::default()
+    }
+}
+
+/// The physical quantity of a [`Dimension`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Quantity {
+    /// Nothing declares it.
+    #[default]
+    Unknown = 0,
+    /// Position: of a joint, of an end effector along an axis, of a gripper.
+    Position = 1,
+    /// Change of position by one control step.
+    PositionDelta = 2,
+    /// Velocity.
+    Velocity = 3,
+    /// Force or torque.
+    Effort = 4,
+}
+
+impl Quantity {
+    /// From its number; unknown for one that a later version may know.
+    pub fn from_number(number: u32) -> Quantity {
+        let known = [Self::Position, Self::PositionDelta, Self::Velocity, Self::Effort];
+        known.into_iter().find(|quantity| *quantity as u32 == number).unwrap_or_default()
+    }
+
+    /// Name in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Position => "position",
+            Self::PositionDelta => "position_delta",
+            Self::Velocity => "velocity",
+            Self::Effort => "effort",
+        }
+    }
+}
+
+/// Bounds of one dimension, in its unit; `None` where nothing declares one.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Limits {
+    /// Least and greatest value.
+    pub position: Option<[f32; 2]>,
+    /// Greatest absolute rate of change, units per second.
+    pub velocity: Option<f32>,
+    /// Greatest absolute change of that rate, units per second squared.
+    pub acceleration: Option<f32>,
+}
+
+/// Rows of a chunk per second, and who declares it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rate {
+    /// Hz: finite and above 0.
+    pub hz: f32,
+    /// Where the figure stands.
+    pub source: RateSource,
+}
+
+impl Rate {
+    /// None for a figure that is no rate.
+    pub fn new(hz: f32, source: RateSource) -> Option<Rate> {
+        (hz.is_finite() && hz > 0.0).then_some(Rate { hz, source })
+    }
+}
+
+/// Where a control rate is declared. Later ones take precedence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u32)]
+pub enum RateSource {
+    /// `control_rate_hz` in the checkpoint's config.json.
+    Checkpoint = 1,
+    /// The robot's profile.
+    Profile = 2,
+    /// The daemon's configuration or command line.
+    Configuration = 3,
+    /// The session's options.
+    Session = 4,
+}
+
+impl RateSource {
+    /// From its number; None for one that a later version may know.
+    pub fn from_number(number: u32) -> Option<RateSource> {
+        let known = [Self::Checkpoint, Self::Profile, Self::Configuration, Self::Session];
+        known.into_iter().find(|source| *source as u32 == number)
+    }
+
+    /// Name in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Checkpoint => "config.json",
+            Self::Profile => "profile",
+            Self::Configuration => "configuration",
+            Self::Session => "session",
+        }
+    }
+}
+
+/// As in `left_waist: position, rad, -3.1 to 3.1, up to 2.0 per s`.
+impl fmt::Display for Dimension {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Dimension { name, quantity, unit, gripper, limits } = self;
+        let or =
+            |text: &'static str, name: &str| if name.is_empty() { text.to_owned() } else { name.to_owned() };
+        write!(f, "{}: {}, {}", or("unnamed", name), quantity.name(), or("unknown unit", unit))?;
+        if *gripper {
+            f.write_str(", gripper")?;
+        }
+        let Limits { position, velocity, acceleration } = limits;
+        if let Some([low, high]) = position {
+            write!(f, ", {low:?} to {high:?}")?;
+        }
+        if let Some(most) = velocity {
+            write!(f, ", up to {most:?} per s")?;
+        }
+        if let Some(most) = acceleration {
+            write!(f, ", up to {most:?} per s2")?;
+        }
+        Ok(())
+    }
+}
+
+const GRIPPER: u32 = 1 << 0;
+const POSITION: u32 = 1 << 1;
+const VELOCITY: u32 = 1 << 2;
+const ACCELERATION: u32 = 1 << 3;
+
+impl Dimension {
+    /// A record: its length, then its fields. Later versions add to the end.
+    fn encode(&self, w: &mut Writer) {
+        let Dimension { name, quantity, unit, gripper, limits } = self;
+        let Limits { position, velocity, acceleration } = *limits;
+        let flags = [
+            (GRIPPER, *gripper),
+            (POSITION, position.is_some()),
+            (VELOCITY, velocity.is_some()),
+            (ACCELERATION, acceleration.is_some()),
+        ];
+        let flags = flags.into_iter().filter(|(_, is)| *is).fold(0, |flags, (flag, _)| flags | flag);
+        let [low, high] = position.unwrap_or_default();
+        let mut record = Writer::default();
+        record.u32(*quantity as u32).u32(flags);
+        for value in [low, high, velocity.unwrap_or_default(), acceleration.unwrap_or_default()] {
+            record.u32(value.to_bits());
+        }
+        record.text(name).text(unit);
+        w.u32(record.bytes.len() as u32).raw(&record.bytes);
+    }
+
+    fn decode(r: &mut Reader<'_>) -> Result<Dimension, Malformed> {
+        let len = r.u32("length of a dimension")?;
+        let mut r = Reader::new(r.bytes("dimension", len as usize)?);
+        let quantity = Quantity::from_number(r.u32("quantity")?);
+        let flags = r.u32("flags of a dimension")?;
+        let mut limit = || r.u32("limit").map(f32::from_bits);
+        let (low, high, velocity, acceleration) = (limit()?, limit()?, limit()?, limit()?);
+        // A bound that is no number bounds nothing.
+        let declared = |flag, value: f32| (flags & flag != 0 && !value.is_nan()).then_some(value);
+        let limits = Limits {
+            position: declared(POSITION, low).zip(declared(POSITION, high)).map(|(low, high)| [low, high]),
+            velocity: declared(VELOCITY, velocity),
+            acceleration: declared(ACCELERATION, acceleration),
+        };
+        let (name, unit) = (r.text("name of a dimension")?, r.text("unit")?);
+        Ok(Dimension { name, quantity, unit, gripper: flags & GRIPPER != 0, limits })
+    }
+}
+
+/// Writes as many dimensions as there are.
+pub(super) fn put_dimensions(w: &mut Writer, dimensions: &[Dimension]) {
+    w.u32(dimensions.len() as u32);
+    for dimension in dimensions {
+        dimension.encode(w);
+    }
+}
+
+/// Reads dimensions: none, or one for each of `expected` values.
+pub(super) fn get_dimensions(r: &mut Reader<'_>, expected: u32) -> Result<Vec<Dimension>, Malformed> {
+    let count = r.u32("number of dimensions")?;
+    if count != 0 && count != expected {
+        let expected = "0 or the number of values";
+        return Err(Malformed::Value { what: "number of dimensions", got: count.into(), expected });
+    }
+    (0..count).map(|_| Dimension::decode(r)).collect()
+}

@@ -1,0 +1,365 @@
+//! Why an observation was answered without a chunk.
+
+use std::fmt;
+
+use super::{PolicyDescription, Status};
+
+/// Why an observation was answered without a chunk: what a completion says beside its status.
+///
+/// With BAD_OBSERVATION comes any but the last two, which come with STALE.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fault {
+    /// A reason that only the daemon's log has.
+    Other,
+    /// The observation, or a camera's frame, is stamped later than now.
+    Future {
+        /// Whose time it is; None: the observation's.
+        camera: Option<u16>,
+        /// How much later, milliseconds.
+        ms: u32,
+    },
+    /// The observation, or a camera's frame, was too old when it was submitted.
+    TooOld {
+        /// Whose time it is; None: the observation's.
+        camera: Option<u16>,
+        /// Its age then, milliseconds.
+        ms: u32,
+    },
+    /// The deadline is no moment near now.
+    Deadline,
+    /// No instruction has this number.
+    Prompt {
+        /// The number.
+        id: u32,
+    },
+    /// A camera that is needed has no frame.
+    MissingCamera {
+        /// Its index.
+        camera: u16,
+    },
+    /// The format of a camera's frame is unknown.
+    FrameFormat {
+        /// Its index.
+        camera: u16,
+        /// The format's number.
+        format: u32,
+    },
+    /// The sizes of a camera's frame can't be, or don't fit.
+    FrameSize {
+        /// Its index.
+        camera: u16,
+    },
+    /// A camera's frame was not written since its slot was acquired.
+    OldFrame {
+        /// Its index.
+        camera: u16,
+    },
+    /// A value of the state was not written since its slot was acquired.
+    OldState {
+        /// Its index.
+        index: u16,
+    },
+    /// A value of the state is infinite or not a number.
+    NotFinite {
+        /// Its index.
+        index: u16,
+        /// What is there.
+        value: f32,
+    },
+    /// A value of the state is outside of what the robot or the policy knows.
+    OutOfLimits {
+        /// Its index.
+        index: u16,
+        /// What is there.
+        value: f32,
+    },
+    /// The state has another number of values than the policy's.
+    StateCount {
+        /// How many were written.
+        got: u32,
+    },
+    /// No observation slot has this number.
+    Slot {
+        /// The number.
+        slot: u32,
+    },
+    /// The observation, or a camera's frame, was older than the daemon allows when its turn came.
+    Age {
+        /// Whose time it is; None: the observation's.
+        camera: Option<u16>,
+        /// Its age then, milliseconds.
+        ms: u32,
+    },
+    /// The deadline had passed when its turn came.
+    DeadlinePassed,
+}
+
+/// What stands for no camera in [`Fault::to_word`].
+const NONE: u16 = u16::MAX;
+
+impl Fault {
+    /// The status that comes with it.
+    pub fn status(&self) -> Status {
+        match self {
+            Fault::Age { .. } | Fault::DeadlinePassed => Status::Stale,
+            _ => Status::BadObservation,
+        }
+    }
+
+    /// Its number, in `pi0rt_completion_reason` and in completions. 0 is none.
+    pub fn number(&self) -> u16 {
+        self.parts().0
+    }
+
+    /// Which camera or which value of the state it is about.
+    pub fn index(&self) -> Option<u16> {
+        Some(self.parts().1).filter(|index| *index != NONE)
+    }
+
+    /// What was there: milliseconds, a state's value, a number. 0 where there is nothing to say.
+    pub fn value(&self) -> f64 {
+        match *self {
+            Fault::NotFinite { value, .. } | Fault::OutOfLimits { value, .. } => value.into(),
+            _ => self.parts().2.into(),
+        }
+    }
+
+    fn parts(&self) -> (u16, u16, u32) {
+        match *self {
+            Fault::Other => (1, NONE, 0),
+            Fault::Future { camera, ms } => (2, camera.unwrap_or(NONE), ms),
+            Fault::TooOld { camera, ms } => (3, camera.unwrap_or(NONE), ms),
+            Fault::Deadline => (4, NONE, 0),
+            Fault::Prompt { id } => (5, NONE, id),
+            Fault::MissingCamera { camera } => (6, camera, 0),
+            Fault::FrameFormat { camera, format } => (7, camera, format),
+            Fault::FrameSize { camera } => (8, camera, 0),
+            Fault::OldFrame { camera } => (9, camera, 0),
+            Fault::OldState { index } => (10, index, 0),
+            Fault::NotFinite { index, value } => (11, index, value.to_bits()),
+            Fault::OutOfLimits { index, value } => (12, index, value.to_bits()),
+            Fault::StateCount { got } => (13, NONE, got),
+            Fault::Slot { slot } => (14, NONE, slot),
+            Fault::Age { camera, ms } => (15, camera.unwrap_or(NONE), ms),
+            Fault::DeadlinePassed => (16, NONE, 0),
+        }
+    }
+
+    /// As a completion's word: number in bits 0 to 15, index in 16 to 31, value from 32 on.
+    pub fn to_word(self) -> u64 {
+        let (number, index, value) = self.parts();
+        u64::from(number) | u64::from(index) << 16 | u64::from(value) << 32
+    }
+
+    /// From a completion's word. A number of a later version is [`Fault::Other`]; None for 0.
+    pub fn from_word(word: u64) -> Option<Fault> {
+        let (index, value) = ((word >> 16) as u16, (word >> 32) as u32);
+        let camera = Some(index).filter(|index| *index != NONE);
+        Some(match word as u16 {
+            0 => return None,
+            2 => Fault::Future { camera, ms: value },
+            3 => Fault::TooOld { camera, ms: value },
+            4 => Fault::Deadline,
+            5 => Fault::Prompt { id: value },
+            6 => Fault::MissingCamera { camera: index },
+            7 => Fault::FrameFormat { camera: index, format: value },
+            8 => Fault::FrameSize { camera: index },
+            9 => Fault::OldFrame { camera: index },
+            10 => Fault::OldState { index },
+            11 => Fault::NotFinite { index, value: f32::from_bits(value) },
+            12 => Fault::OutOfLimits { index, value: f32::from_bits(value) },
+            13 => Fault::StateCount { got: value },
+            14 => Fault::Slot { slot: value },
+            15 => Fault::Age { camera, ms: value },
+            16 => Fault::DeadlinePassed,
+            _ => Fault::Other,
+        })
+    }
+
+    /// In words, with the names that the policy's description has. Allocates nothing.
+    pub fn words<'a>(&'a self, policy: &'a PolicyDescription) -> impl fmt::Display + 'a {
+        Words { fault: self, policy }
+    }
+}
+
+struct Words<'a> {
+    fault: &'a Fault,
+    policy: &'a PolicyDescription,
+}
+
+impl fmt::Display for Words<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const CLOCK: &str = "all times are CLOCK_MONOTONIC, pi0rt_now_ns(): is it another clock's?";
+        let camera = |index| Camera { index, policy: self.policy };
+        let whose = |index| Whose { index, policy: self.policy };
+        let state = |index| Value { index, policy: self.policy };
+        match *self.fault {
+            Fault::Other => f.write_str("observation can't be used: the daemon's log says why"),
+            Fault::Future { camera, ms } => {
+                write!(f, "{} is stamped {} ahead of now; {CLOCK}", whose(camera), Span(ms))
+            }
+            Fault::TooOld { camera, ms } => {
+                write!(f, "{} was {} old when it was submitted; {CLOCK}", whose(camera), Span(ms))
+            }
+            Fault::Deadline => write!(f, "deadline is no moment near now; {CLOCK}"),
+            Fault::Prompt { id: 0 } => f.write_str("no instruction is registered: pi0rt_client_set_prompt"),
+            Fault::Prompt { id } => write!(f, "no instruction has the number {id}"),
+            Fault::MissingCamera { camera: index } => write!(
+                f,
+                "{} has no frame, and may not be missing unless the options' allow_missing_cameras is set",
+                camera(index)
+            ),
+            Fault::FrameFormat { camera: index, format } => {
+                write!(f, "{}: format {format} is unknown", camera(index))
+            }
+            Fault::FrameSize { camera: index } => {
+                write!(f, "{}: width, height and stride of its frame can't be used", camera(index))
+            }
+            Fault::OldFrame { camera: index } => {
+                write!(f, "{}: its frame was not written since the slot was acquired", camera(index))
+            }
+            Fault::OldState { index } => {
+                write!(f, "{} was not written since the slot was acquired", state(index))
+            }
+            Fault::NotFinite { index, value } => {
+                write!(f, "{} is {value:?}, expected a finite number", state(index))
+            }
+            Fault::OutOfLimits { index, value } => {
+                write!(f, "{} is {value:?}, ", state(index))?;
+                match self.policy.state.get(index as usize).and_then(|dimension| dimension.limits.position) {
+                    Some([low, high]) => write!(f, "expected {low:?} to {high:?}"),
+                    None => f.write_str("far from all the policy was trained with"),
+                }
+            }
+            Fault::StateCount { got } => {
+                write!(f, "state has {got} values, the policy's has {}", self.policy.state_dim)
+            }
+            Fault::Slot { slot } => write!(f, "observation slot {slot} doesn't exist"),
+            Fault::Age { camera, ms } => {
+                write!(
+                    f,
+                    "{} was {} old when its turn came: older than the daemon allows",
+                    whose(camera),
+                    Span(ms)
+                )
+            }
+            Fault::DeadlinePassed => f.write_str("deadline had passed when its turn came"),
+        }
+    }
+}
+
+/// A camera by its name.
+struct Camera<'a> {
+    index: u16,
+    policy: &'a PolicyDescription,
+}
+
+impl fmt::Display for Camera<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.policy.cameras.get(self.index as usize) {
+            Some(name) => write!(f, "camera {name}"),
+            None => write!(f, "camera {}", self.index),
+        }
+    }
+}
+
+/// The observation, or a camera's frame.
+struct Whose<'a> {
+    index: Option<u16>,
+    policy: &'a PolicyDescription,
+}
+
+impl fmt::Display for Whose<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.index {
+            Some(index) => write!(f, "frame of {}", Camera { index, policy: self.policy }),
+            None => f.write_str("observation"),
+        }
+    }
+}
+
+/// A value of the state, by its name where it has one.
+struct Value<'a> {
+    index: u16,
+    policy: &'a PolicyDescription,
+}
+
+impl fmt::Display for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "state[{}]", self.index)?;
+        match self.policy.state.get(self.index as usize) {
+            Some(dimension) if !dimension.name.is_empty() => write!(f, " ({})", dimension.name),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Milliseconds, of which the most means that many or more.
+struct Span(u32);
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            u32::MAX => f.write_str("more than 49 days"),
+            ms @ 0..10_000 => write!(f, "{ms} ms"),
+            ms => write!(f, "{} s", ms / 1000),
+        }
+    }
+}
+
+/// Milliseconds of a span as a fault has them.
+pub fn ms(ns: u64) -> u32 {
+    u32::try_from(ns / 1_000_000).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Dimension, Limits};
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn words_and_back(word in any::<u64>()) {
+            let Some(fault) = Fault::from_word(word) else { return Ok(()) };
+            let _ = fault.words(&PolicyDescription::default()).to_string();
+            prop_assert_eq!(Fault::from_word(fault.to_word()).map(Fault::to_word), Some(fault.to_word()));
+        }
+
+        #[test]
+        fn known_numbers_lose_nothing(number in 2u16..17, index in any::<u16>(), value in any::<u32>()) {
+            let word = u64::from(number) | u64::from(index) << 16 | u64::from(value) << 32;
+            let fault = Fault::from_word(word).unwrap();
+            prop_assert_eq!(fault.number(), number);
+            prop_assert!(fault.index().is_none_or(|known| known == index));
+        }
+    }
+
+    #[test]
+    fn cameras_and_joints_are_called_by_their_names() {
+        let limits = Limits { position: Some([-1.0, 2.5]), ..Limits::default() };
+        let gripper = Dimension { name: "gripper".into(), limits, ..Dimension::default() };
+        let policy = PolicyDescription {
+            cameras: vec!["base".into(), "wrist".into()],
+            state_dim: 2,
+            state: vec![Dimension::default(), gripper],
+            ..PolicyDescription::default()
+        };
+        let is = |fault: Fault, expected: &str| assert_eq!(fault.words(&policy).to_string(), expected);
+        is(Fault::OutOfLimits { index: 1, value: 1e30 }, "state[1] (gripper) is 1e30, expected -1.0 to 2.5");
+        is(
+            Fault::OutOfLimits { index: 0, value: 7.0 },
+            "state[0] is 7.0, far from all the policy was trained with",
+        );
+        is(
+            Fault::OldFrame { camera: 1 },
+            "camera wrist: its frame was not written since the slot was acquired",
+        );
+        is(Fault::FrameSize { camera: 7 }, "camera 7: width, height and stride of its frame can't be used");
+        let clock = "all times are CLOCK_MONOTONIC, pi0rt_now_ns(): is it another clock's?";
+        let future = Fault::Future { camera: None, ms: ms(u64::MAX) };
+        is(future, &format!("observation is stamped more than 49 days ahead of now; {clock}"));
+        let old = Fault::TooOld { camera: Some(0), ms: ms(61_000_000_000) };
+        is(old, &format!("frame of camera base was 61 s old when it was submitted; {clock}"));
+    }
+}

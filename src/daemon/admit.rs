@@ -1,0 +1,127 @@
+//! Whether the times of an observation let it be worked on.
+
+use crate::control::{Fault, ms, times};
+use crate::shm::{MAX_CAMERAS, Submission};
+
+/// Looks at all times of a submission whose turn has come. `frames`: when each camera's frame was taken; 0: when
+/// the observation was. An observation is as old as the oldest of its parts.
+///
+/// What can't be of CLOCK_MONOTONIC is a bad observation; what is older than `max_age_ns` (0: no limit) or comes
+/// after its deadline is a stale one.
+///
+/// # Errors
+/// Why it may not be worked on.
+pub(super) fn admit(
+    submission: &Submission,
+    frames: &[u64; MAX_CAMERAS],
+    now_ns: u64,
+    max_age_ns: u64,
+) -> Result<(), Fault> {
+    let &Submission { observed_ns, submitted_ns, deadline_ns, .. } = submission;
+    let limit_ns = submitted_ns.min(now_ns);
+    let frames = (0..).zip(frames).filter(|(_, at)| **at != 0).map(|(camera, at)| (Some(camera), *at));
+    let mut oldest = (None, observed_ns);
+    for (camera, at) in std::iter::once(oldest).chain(frames) {
+        let ahead_ns = at.saturating_sub(limit_ns);
+        if ahead_ns > times::AHEAD_NS {
+            return Err(Fault::Future { camera, ms: ms(ahead_ns) });
+        }
+        let age_ns = limit_ns.saturating_sub(at);
+        if age_ns > times::SUBMITTED_WITHIN_NS {
+            return Err(Fault::TooOld { camera, ms: ms(age_ns) });
+        }
+        if at < oldest.1 {
+            oldest = (camera, at);
+        }
+    }
+    if deadline_ns != 0 {
+        if !times::is_deadline(deadline_ns, now_ns) {
+            return Err(Fault::Deadline);
+        }
+        if now_ns >= deadline_ns {
+            return Err(Fault::DeadlinePassed);
+        }
+    }
+    let (camera, at) = oldest;
+    let age_ns = now_ns.saturating_sub(at);
+    let most_ns = if max_age_ns > 0 { max_age_ns.min(times::WAITING_NS) } else { times::WAITING_NS };
+    if age_ns > most_ns {
+        return Err(Fault::Age { camera, ms: ms(age_ns) });
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: u64 = 3_000_000_000_000;
+    const SECOND: u64 = 1_000_000_000;
+
+    fn submission(observed_ns: u64) -> Submission {
+        Submission { observed_ns, submitted_ns: NOW - 5_000_000, ..Submission::default() }
+    }
+
+    fn looked_at(submission: &Submission, frames: [u64; MAX_CAMERAS]) -> Result<(), Fault> {
+        admit(submission, &frames, NOW, SECOND)
+    }
+
+    #[test]
+    fn a_time_of_another_clock_is_bad_in_either_direction() {
+        let realtime = 1_790_000_000 * SECOND;
+        let observed = |at| looked_at(&submission(at), [0; 4]);
+        let submitted = NOW - 5_000_000;
+        assert_eq!(observed(submitted + 1_000_000), Ok(()));
+        assert_eq!(observed(submitted + 1_000_001), Err(Fault::Future { camera: None, ms: 1 }));
+        // By the time its turn comes it would be in the past.
+        assert_eq!(observed(NOW - 1), Err(Fault::Future { camera: None, ms: 4 }));
+        assert_eq!(observed(realtime), Err(Fault::Future { camera: None, ms: u32::MAX }));
+        assert_eq!(observed(1), Err(Fault::TooOld { camera: None, ms: 2_999_994 }));
+        assert_eq!(observed(submitted - 10 * SECOND - 1), Err(Fault::TooOld { camera: None, ms: 10_000 }));
+        // Whatever else is said of it.
+        let both = Submission { submitted_ns: realtime, ..submission(realtime) };
+        assert_eq!(looked_at(&both, [0; 4]), Err(Fault::Future { camera: None, ms: u32::MAX }));
+        let frame = |at| looked_at(&submission(submitted), [0, 0, at, 0]);
+        assert_eq!(frame(submitted), Ok(()));
+        assert_eq!(frame(realtime), Err(Fault::Future { camera: Some(2), ms: u32::MAX }));
+        assert_eq!(frame(1), Err(Fault::TooOld { camera: Some(2), ms: 2_999_994 }));
+    }
+
+    #[test]
+    fn an_observation_is_as_old_as_its_oldest_part() {
+        let at = NOW - 6_000_000;
+        assert_eq!(looked_at(&submission(at), [0, NOW - SECOND, 0, 0]), Ok(()));
+        let stale = Err(Fault::Age { camera: Some(1), ms: 1000 });
+        assert_eq!(looked_at(&submission(at), [at, NOW - SECOND - 1, at, 0]), stale);
+        assert_eq!(
+            looked_at(&submission(NOW - SECOND - 1), [at; 4]),
+            Err(Fault::Age { camera: None, ms: 1000 })
+        );
+    }
+
+    #[test]
+    fn without_a_limit_a_submission_may_still_not_wait_for_ever() {
+        let waited = |ns| {
+            let at = NOW - ns;
+            let submission = Submission { observed_ns: at, submitted_ns: at, ..Submission::default() };
+            admit(&submission, &[0; 4], NOW, 0)
+        };
+        assert_eq!(waited(600 * SECOND), Ok(()));
+        assert_eq!(waited(600 * SECOND + 1), Err(Fault::Age { camera: None, ms: 600_000 }));
+        // All its times from a counter that began with the camera.
+        assert_eq!(waited(NOW - 5), Err(Fault::Age { camera: None, ms: 2_999_999 }));
+    }
+
+    #[test]
+    fn a_deadline_has_passed_or_is_none() {
+        let by = |deadline_ns| looked_at(&Submission { deadline_ns, ..submission(NOW - 6_000_000) }, [0; 4]);
+        assert_eq!(by(0), Ok(()));
+        assert_eq!(by(NOW + 1), Ok(()));
+        assert_eq!(by(NOW + 20_000 * SECOND), Ok(()));
+        assert_eq!(by(NOW), Err(Fault::DeadlinePassed));
+        assert_eq!(by(NOW - 60 * SECOND), Err(Fault::DeadlinePassed));
+        // A duration, and another clock's.
+        assert_eq!(by(50_000_000), Err(Fault::Deadline));
+        assert_eq!(by(1_790_000_000 * SECOND), Err(Fault::Deadline));
+    }
+}
