@@ -248,7 +248,7 @@ fn files_that_are_no_checkpoint_are_refused() {
 #[test]
 fn headers_that_lie_are_refused() {
     for (entries, data, says) in [
-        (r#""a":{"dtype":"F8_E4M3","shape":[2],"data_offsets":[0,2]}"#, 2, &["\"a\"", "F8_E4M3", "BF16"][..]),
+        (r#""a":{"dtype":"Q4_K","shape":[2],"data_offsets":[0,2]}"#, 2, &["\"a\"", "Q4_K", "BF16"][..]),
         (
             r#""a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,20]}"#,
             20,

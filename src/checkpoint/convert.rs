@@ -31,7 +31,7 @@ pub struct Conversion<'a> {
 impl<'a> Conversion<'a> {
     /// Plans the conversion to `dtype`: F32, BF16 or F16.
     pub fn new(checkpoint: &'a Checkpoint, dtype: Dtype) -> Result<Self, CheckpointError> {
-        if !dtype.is_float() {
+        if !dtype.is_weight() {
             return Err(CheckpointError::Arch(format!(
                 "weights of dtype {dtype}: expected F32, BF16 or F16"
             )));
@@ -44,7 +44,7 @@ impl<'a> Conversion<'a> {
         }
         let plan = sources.iter().map(|(name, tensor)| Planned {
             name: name.clone(),
-            dtype: if tensor.dtype().is_float() { dtype } else { tensor.dtype() },
+            dtype: if tensor.dtype().is_weight() { dtype } else { tensor.dtype() },
             shape: tensor.shape().to_vec(),
         });
         Ok(Self { checkpoint, plan: Plan::new(plan.collect(), &metadata)?, sources, dtype })
@@ -176,7 +176,7 @@ fn convert(
                 }
                 fits(tensor, values, dtype, f16::MAX.to_f32(), |v| f16::from_f32(v).is_infinite())?;
             }
-            Dtype::I64 | Dtype::U8 => unreachable!("conversions are planned between floating dtypes"),
+            _ => unreachable!("conversions are planned between dtypes of weights"),
         }
     }
     Ok(())

@@ -131,10 +131,8 @@ fn check(mut tensors: Vec<(String, RawEntry)>, start: usize, data_len: usize) ->
             return Err(fault(format!("its name has {} bytes, at most {MAX_NAME} are allowed", name.len())));
         }
         let Some(dtype) = Dtype::from_name(&raw.dtype) else {
-            return Err(fault(format!(
-                "unknown dtype {:?}, known are F32, BF16, F16, I64 and U8",
-                clip(&raw.dtype)
-            )));
+            let known = Dtype::ALL.map(Dtype::name).join(", ");
+            return Err(fault(format!("unknown dtype {:?}, known are {known}", clip(&raw.dtype))));
         };
         if raw.shape.len() > MAX_DIMENSIONS {
             return Err(fault(format!(

@@ -32,11 +32,9 @@ const KNOWN_STEPS: [&str; 5] = [
 /// What config.json calls a dtype.
 pub(super) fn dtype_name(dtype: Dtype) -> &'static str {
     match dtype {
-        Dtype::F32 => "float32",
         Dtype::Bf16 => "bfloat16",
         Dtype::F16 => "float16",
-        Dtype::I64 => "int64",
-        Dtype::U8 => "uint8",
+        _ => "float32",
     }
 }
 
@@ -126,7 +124,7 @@ fn normalization(
 fn statistics(file: &SafeTensors, key: &str) -> Result<Statistics, CheckpointError> {
     let get = |statistic: &str| match file.tensor(&format!("{key}.{statistic}")) {
         None => Ok(None),
-        Some(tensor) if tensor.dtype().is_float() && tensor.shape().len() == 1 => Ok(Some(tensor.to_f32())),
+        Some(tensor) if tensor.dtype().is_number() && tensor.shape().len() == 1 => Ok(Some(tensor.to_f32())),
         Some(tensor) => Err(CheckpointError::Statistics {
             path: file.path().to_path_buf(),
             statistic: format!("{key}.{statistic}"),

@@ -151,7 +151,7 @@ pub(super) fn embedding(files: &Files) -> Result<&Tensor, CheckpointError> {
 
 fn check_weights(files: &Files, arch: &Arch) -> Result<(), CheckpointError> {
     let dtype = |tensor: &Tensor| {
-        if tensor.dtype().is_float() {
+        if tensor.dtype().is_weight() {
             return Ok(());
         }
         Err(CheckpointError::WeightDtype {

@@ -6,7 +6,8 @@ use std::time::SystemTime;
 
 use memmap2::Mmap;
 
-/// Element type of a stored tensor.
+/// Element type of a stored tensor. PI0 computes with the first three; the others lie beside its weights or in
+/// statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dtype {
     /// IEEE 754 single precision.
@@ -15,41 +16,95 @@ pub enum Dtype {
     Bf16,
     /// IEEE 754 half precision.
     F16,
+    /// IEEE 754 double precision.
+    F64,
+    /// 8 bits, 4 of them exponent.
+    F8E4m3,
+    /// 8 bits, 5 of them exponent.
+    F8E5m2,
     /// Signed 64-bit integers (token ids and positions of golden files).
     I64,
+    /// Signed 32-bit integers.
+    I32,
+    /// Signed 16-bit integers.
+    I16,
+    /// Signed bytes.
+    I8,
+    /// Unsigned 64-bit integers.
+    U64,
+    /// Unsigned 32-bit integers.
+    U32,
+    /// Unsigned 16-bit integers.
+    U16,
     /// Bytes (frames and masks of golden files).
     U8,
+    /// A byte that is 0 or 1.
+    Bool,
 }
 
 impl Dtype {
+    /// All of them.
+    pub const ALL: [Self; 15] = [
+        Self::F32,
+        Self::Bf16,
+        Self::F16,
+        Self::F64,
+        Self::F8E4m3,
+        Self::F8E5m2,
+        Self::I64,
+        Self::I32,
+        Self::I16,
+        Self::I8,
+        Self::U64,
+        Self::U32,
+        Self::U16,
+        Self::U8,
+        Self::Bool,
+    ];
+
     /// Bytes per element.
     pub const fn size(self) -> usize {
         match self {
-            Dtype::F32 => 4,
-            Dtype::Bf16 | Dtype::F16 => 2,
-            Dtype::I64 => 8,
-            Dtype::U8 => 1,
+            Self::F64 | Self::I64 | Self::U64 => 8,
+            Self::F32 | Self::I32 | Self::U32 => 4,
+            Self::Bf16 | Self::F16 | Self::I16 | Self::U16 => 2,
+            Self::F8E4m3 | Self::F8E5m2 | Self::I8 | Self::U8 | Self::Bool => 1,
         }
     }
 
     /// The dtype of this name in a safetensors header.
     pub fn from_name(name: &str) -> Option<Self> {
-        [Dtype::F32, Dtype::Bf16, Dtype::F16, Dtype::I64, Dtype::U8].into_iter().find(|d| d.name() == name)
+        Self::ALL.into_iter().find(|d| d.name() == name)
     }
 
-    /// Whether it holds floating point numbers, as weights must.
-    pub const fn is_float(self) -> bool {
-        matches!(self, Dtype::F32 | Dtype::Bf16 | Dtype::F16)
+    /// Whether weights may be stored in it.
+    pub const fn is_weight(self) -> bool {
+        matches!(self, Self::F32 | Self::Bf16 | Self::F16)
+    }
+
+    /// Whether its elements are read as numbers: all but those of 8-bit floats and truth values.
+    pub const fn is_number(self) -> bool {
+        !matches!(self, Self::F8E4m3 | Self::F8E5m2 | Self::Bool)
     }
 
     /// The name safetensors headers use.
     pub const fn name(self) -> &'static str {
         match self {
-            Dtype::F32 => "F32",
-            Dtype::Bf16 => "BF16",
-            Dtype::F16 => "F16",
-            Dtype::I64 => "I64",
-            Dtype::U8 => "U8",
+            Self::F32 => "F32",
+            Self::Bf16 => "BF16",
+            Self::F16 => "F16",
+            Self::F64 => "F64",
+            Self::F8E4m3 => "F8_E4M3",
+            Self::F8E5m2 => "F8_E5M2",
+            Self::I64 => "I64",
+            Self::I32 => "I32",
+            Self::I16 => "I16",
+            Self::I8 => "I8",
+            Self::U64 => "U64",
+            Self::U32 => "U32",
+            Self::U16 => "U16",
+            Self::U8 => "U8",
+            Self::Bool => "BOOL",
         }
     }
 }
@@ -185,40 +240,28 @@ impl Tensor {
         Ok(())
     }
 
-    /// Elements `range` as f32 into `out` (exact for every floating dtype).
+    /// Elements `range` as f32 into `out`: exact for the dtypes of weights, else rounded to nearest.
     ///
     /// # Panics
-    /// If `range` lies outside the tensor or `out` has another length.
+    /// If `range` lies outside the tensor, `out` has another length, or the dtype is none of numbers.
     pub fn read_f32(&self, range: Range<usize>, out: &mut [f32]) {
         assert_eq!(range.len(), out.len());
         let size = self.dtype.size();
         let bytes = &self.bytes()[range.start * size..range.end * size];
         match self.dtype {
-            Dtype::F32 => {
-                for (o, b) in out.iter_mut().zip(bytes.chunks_exact(4)) {
-                    *o = f32::from_le_bytes([b[0], b[1], b[2], b[3]]);
-                }
-            }
-            Dtype::Bf16 => {
-                for (o, b) in out.iter_mut().zip(bytes.chunks_exact(2)) {
-                    *o = f32::from_bits(u32::from(u16::from_le_bytes([b[0], b[1]])) << 16);
-                }
-            }
-            Dtype::F16 => {
-                for (o, b) in out.iter_mut().zip(bytes.chunks_exact(2)) {
-                    *o = half::f16::from_le_bytes([b[0], b[1]]).to_f32();
-                }
-            }
-            Dtype::I64 => {
-                for (o, b) in out.iter_mut().zip(bytes.as_chunks::<8>().0) {
-                    *o = i64::from_le_bytes(*b) as f32;
-                }
-            }
-            Dtype::U8 => {
-                for (o, b) in out.iter_mut().zip(bytes) {
-                    *o = f32::from(*b);
-                }
-            }
+            Dtype::F32 => read(bytes, out, f32::from_le_bytes),
+            Dtype::Bf16 => read(bytes, out, |b| f32::from_bits(u32::from(u16::from_le_bytes(b)) << 16)),
+            Dtype::F16 => read(bytes, out, |b| half::f16::from_le_bytes(b).to_f32()),
+            Dtype::F64 => read(bytes, out, |b| f64::from_le_bytes(b) as f32),
+            Dtype::I64 => read(bytes, out, |b| i64::from_le_bytes(b) as f32),
+            Dtype::I32 => read(bytes, out, |b| i32::from_le_bytes(b) as f32),
+            Dtype::I16 => read(bytes, out, |b| f32::from(i16::from_le_bytes(b))),
+            Dtype::I8 => read(bytes, out, |b| f32::from(i8::from_le_bytes(b))),
+            Dtype::U64 => read(bytes, out, |b| u64::from_le_bytes(b) as f32),
+            Dtype::U32 => read(bytes, out, |b| u32::from_le_bytes(b) as f32),
+            Dtype::U16 => read(bytes, out, |b| f32::from(u16::from_le_bytes(b))),
+            Dtype::U8 => read(bytes, out, |[b]: [u8; 1]| f32::from(b)),
+            Dtype::F8E4m3 | Dtype::F8E5m2 | Dtype::Bool => panic!("{self:?} is read as numbers"),
         }
     }
 
@@ -227,6 +270,13 @@ impl Tensor {
         let mut out = vec![0.0; self.len()];
         self.read_f32(0..self.len(), &mut out);
         out
+    }
+}
+
+/// One number of `N` bytes after another.
+fn read<const N: usize>(bytes: &[u8], out: &mut [f32], number: impl Fn([u8; N]) -> f32) {
+    for (out, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
+        *out = number(*bytes);
     }
 }
 

@@ -170,11 +170,21 @@ impl Plan {
 /// The safetensors library sorts by this, the reverse of its dtypes' declaration.
 fn rank(dtype: Dtype) -> u8 {
     match dtype {
-        Dtype::I64 => 0,
-        Dtype::F32 => 1,
-        Dtype::Bf16 => 2,
-        Dtype::F16 => 3,
-        Dtype::U8 => 4,
+        Dtype::U64 => 0,
+        Dtype::I64 => 1,
+        Dtype::F64 => 2,
+        Dtype::F32 => 3,
+        Dtype::U32 => 4,
+        Dtype::I32 => 5,
+        Dtype::Bf16 => 6,
+        Dtype::F16 => 7,
+        Dtype::U16 => 8,
+        Dtype::I16 => 9,
+        Dtype::F8E4m3 => 10,
+        Dtype::F8E5m2 => 11,
+        Dtype::I8 => 12,
+        Dtype::U8 => 13,
+        Dtype::Bool => 14,
     }
 }
 

@@ -72,7 +72,7 @@ impl Ttnn {
                     format!("{part:?}"),
                 ));
             }
-            if !part.dtype().is_float() {
+            if !part.dtype().is_weight() {
                 return Err(refuse(part.name(), format!("dtype {} is not a floating type", part.dtype())));
             }
             let tensor = match as_bf16(part) {
