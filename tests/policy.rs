@@ -261,7 +261,8 @@ fn openpi_checkpoints_are_handled_as_openpi_does() {
     let sizes = std::fs::read_to_string(dir.join("arch.json")).unwrap();
     std::fs::write(dir.join("arch.json"), sizes.replace("_dim\": 14", "_dim\": 3")).unwrap();
 
-    let mut policy = Policy::load(&dir, &reference()).unwrap();
+    let options = PolicyOptions { profile: Some("plain".into()), ..reference() };
+    let mut policy = Policy::load(&dir, &options).unwrap();
     assert_eq!((policy.info().state_dim, policy.info().action_dim), (3, 3));
     let prompt = policy.prompt(" open the_top\ndrawer").unwrap();
     assert_eq!(prompt.tokens(), [2, 365, 284, 361, 372, 260]);

@@ -60,8 +60,9 @@ impl Checkpoint {
             max_tokens: arch.tokenizer_max_length,
             truncate_prompt: false,
             rate: None,
+            overruled_rate: None,
             execution_horizon: None,
         };
-        Ok(Self { files, layout: Layout::Lerobot, arch: arch.clone(), processing, used })
+        Ok(Self { files, layout: Layout::Lerobot, arch: arch.clone(), processing, profile: None, used })
     }
 }

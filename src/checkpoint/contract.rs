@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::Deserialize;
+
 /// One value of a state or an action.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Dimension {
@@ -18,7 +20,8 @@ pub struct Dimension {
 }
 
 /// The physical quantity of a [`Dimension`].
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Quantity {
     /// Nothing declares it.
     #[default]

@@ -102,6 +102,36 @@ pub enum CheckpointError {
         /// Why not, or what would be.
         why: String,
     },
+    /// Something in a profile.
+    #[error("{place}: {why}")]
+    Profile {
+        /// `FILE:line:column`.
+        place: String,
+        /// What is wrong, and what was expected.
+        why: String,
+    },
+    /// No profile has this name.
+    #[error("profile {name:?} is not built in (a file's name has a / or ends in .toml); those that are:\n{}", choices.trim_end())]
+    UnknownProfile {
+        /// The name.
+        name: String,
+        /// Those there are, one to a line.
+        choices: String,
+    },
+    /// A checkpoint that doesn't tell what a robot makes of it.
+    #[error(
+        "{}: an openpi checkpoint doesn't say what its actions are to the robot: choose a profile (--profile NAME, \
+         or profile = \"NAME\" under [policy] of the configuration), or write one into {}{hint}\n{}",
+        path.display(), path.join(super::PROFILE_FILE).display(), choices.trim_end()
+    )]
+    NoProfile {
+        /// The directory.
+        path: PathBuf,
+        /// What the statistics suggest, after a separator; empty: nothing.
+        hint: String,
+        /// The built-in profiles, one to a line.
+        choices: String,
+    },
     /// Output would overwrite something.
     #[error("{} already exists: {hint}", path.display())]
     Exists {

@@ -14,10 +14,12 @@ mod files;
 mod header;
 mod json;
 mod lerobot;
+mod offsets;
 mod open;
 mod openpi;
 mod output;
 mod processing;
+mod profile;
 mod safetensors;
 mod sizes;
 pub mod synth;
@@ -35,6 +37,9 @@ pub use error::CheckpointError;
 pub(crate) use files::weight_files;
 pub use open::{Checkpoint, Layout};
 pub use processing::{NormMode, Normalization, Processing, Statistics};
+#[cfg(feature = "daemon")]
+pub(crate) use profile::line_and_column;
+pub use profile::{PROFILE_FILE, Profile};
 pub use safetensors::SafeTensors;
 #[cfg(test)]
 pub(crate) use tensor::Mapped;

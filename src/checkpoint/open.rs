@@ -8,12 +8,13 @@ use super::contract::{Dimension, Rate, RateSource};
 use super::error::CheckpointError;
 use super::files::Files;
 use super::json::Object;
-use super::processing::{Declared, Processing};
+use super::processing::{Declared, Found, Processing};
+use super::profile::{Profile, Widths};
 use super::safetensors::SafeTensors;
 use super::sizes;
 use super::tensor::Tensor;
 use super::weights::weights;
-use super::{lerobot, openpi};
+use super::{lerobot, offsets, openpi};
 
 /// Whose files lie beside the weights, and so whose conventions they follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,14 +46,22 @@ pub struct Checkpoint {
     pub(super) layout: Layout,
     pub(super) arch: Arch,
     pub(super) processing: Processing,
+    pub(super) profile: Option<Profile>,
     pub(super) used: HashSet<String>,
 }
 
 impl Checkpoint {
     /// Maps the weights in `dir`, finds the layout, derives the sizes from the shapes (and
     /// `arch.json`, `config.json` for what shapes don't tell) and checks presence, dtype and shape of
-    /// every tensor PI0 needs. No weight is read.
+    /// every tensor PI0 needs. No weight is read. A profile that lies beside the weights, in
+    /// [`PROFILE_FILE`](super::PROFILE_FILE), is part of the checkpoint.
     pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
+        Self::open_with(dir, None)
+    }
+
+    /// [`open`](Self::open) with a profile that takes the place of the one beside the weights: a built-in one's
+    /// name or a file, as [`Profile::find`] takes them.
+    pub fn open_with(dir: &Path, profile: Option<&str>) -> Result<Self, CheckpointError> {
         let files = Files::open(dir)?;
         let config = Object::read(&dir.join("config.json"))?;
         let arch_json = Object::read(&dir.join("arch.json"))?;
@@ -60,31 +69,44 @@ impl Checkpoint {
             refuse_others(config)?;
         }
         let layout = layout(dir, config.as_ref(), &files)?;
+        let profile = match profile {
+            Some(wanted) => Some(Profile::find(wanted)?),
+            None => Profile::beside(dir)?,
+        };
         let declared = match layout {
             Layout::Lerobot => lerobot::declared(dir)?,
-            Layout::OpenPi => openpi::declared(dir, config.as_ref())?,
+            Layout::OpenPi => openpi::declared(dir, config.as_ref(), profile.as_ref())?,
         };
-        let width = |found: &Option<super::processing::Found>| {
+        let width = |found: &Option<Found>| {
             found.as_ref().map(|f| f.normalization.statistics.width()).filter(|&n| n > 0)
         };
+        let (mut state_width, mut action_width) = (width(&declared.state), width(&declared.action));
+        if let Some(profile) = profile.as_ref().filter(|_| layout == Layout::OpenPi) {
+            let (state, action) = profile.widths(state_width, action_width)?;
+            state_width = fit(profile, state, declared.state.as_ref())?.or(state_width);
+            action_width = fit(profile, action, declared.action.as_ref())?.or(action_width);
+        }
         let arch = sizes::derive(
             &files,
             &sizes::Declared {
                 arch: arch_json.as_ref(),
                 config: config.as_ref(),
                 max_tokens: declared.max_tokens,
-                state_width: width(&declared.state),
-                action_width: width(&declared.action),
+                state_width,
+                action_width,
             },
         )?;
-        let processing = processing(layout, declared, config.as_ref(), &arch)?;
+        let mut processing = processing(layout, declared, config.as_ref(), &arch)?;
+        if let Some(profile) = &profile {
+            profile.apply(&mut processing, layout, &arch)?;
+        }
         let mut used: HashSet<String> = weights(&arch)
             .iter()
             .filter_map(|spec| files.find(&spec.name))
             .map(|t| t.name().to_string())
             .collect();
         used.insert(sizes::embedding(&files)?.name().to_string());
-        Ok(Self { files, layout, arch, processing, used })
+        Ok(Self { files, layout, arch, processing, profile, used })
     }
 
     /// The directory.
@@ -115,6 +137,35 @@ impl Checkpoint {
     /// How observations become inputs and outputs actions.
     pub fn processing(&self) -> &Processing {
         &self.processing
+    }
+
+    /// The profile in use.
+    pub fn profile(&self) -> Option<&Profile> {
+        self.profile.as_ref()
+    }
+
+    /// Whether it is known what the actions are to the robot: lerobot's processors tell, a directory of openpi's
+    /// needs a profile. What moves a robot must ask; what stays with the model's numbers need not.
+    ///
+    /// # Errors
+    /// [`CheckpointError::NoProfile`] with the profiles to choose from.
+    pub fn check_commands(&self) -> Result<(), CheckpointError> {
+        if self.layout == Layout::Lerobot || self.profile.is_some() {
+            return Ok(());
+        }
+        Err(CheckpointError::NoProfile {
+            path: self.dir().to_path_buf(),
+            hint: offsets::hint(&self.processing).unwrap_or_default(),
+            choices: Profile::choices(),
+        })
+    }
+
+    /// Whether the statistics of the actions rule out that actions are offsets from the state: at least three
+    /// dimensions, and at least half of those that move at all (a standard deviation above 0), have a mean that is a
+    /// quarter of their standard deviation or more away from 0. Offsets over a chunk go either way: their mean is
+    /// near 0, but for the few dimensions, grippers, that openpi leaves absolute.
+    pub fn rules_out_offsets(&self) -> bool {
+        offsets::ruled_out(&self.processing)
     }
 
     /// Every tensor, used or not, file by file in the order of their bytes.
@@ -258,6 +309,7 @@ fn processing(
         clean_prompt: openpi,
         max_tokens: arch.tokenizer_max_length,
         truncate_prompt: config_flag("truncate_prompt")?.unwrap_or(false),
+        overruled_rate: None,
         rate: rate.map(|hz| Rate { hz: hz as f32, source: RateSource::Checkpoint }),
         execution_horizon: config.map_or(Ok(None), |c| execution_horizon(c, arch))?,
     })
@@ -283,4 +335,25 @@ fn named(config: &Object, key: &str, width: usize) -> Result<Vec<Dimension>, Che
         return Err(CheckpointError::file(config.path(), why));
     }
     Ok(names.into_iter().map(|name| Dimension { name, ..Dimension::default() }).collect())
+}
+
+/// The width that a profile takes of a feature's statistics, which must have that many columns.
+fn fit(
+    profile: &Profile,
+    widths: Option<Widths>,
+    found: Option<&Found>,
+) -> Result<Option<usize>, CheckpointError> {
+    let Some(Widths { model, .. }) = widths else { return Ok(None) };
+    match found.filter(|found| found.normalization.statistics.width() < model) {
+        Some(found) => Err(CheckpointError::Statistics {
+            path: found.path.clone(),
+            statistic: found.key.to_owned(),
+            why: format!(
+                "has {} dimensions, but profile {} needs {model}",
+                found.normalization.statistics.width(),
+                profile.name()
+            ),
+        }),
+        None => Ok(Some(model)),
+    }
 }

@@ -5,12 +5,29 @@ use std::path::{Path, PathBuf};
 use super::error::CheckpointError;
 use super::json::Object;
 use super::processing::{Declared, Found, NormMode, Normalization, Statistics, pi0_cameras};
+use super::profile::Profile;
 
 const STATISTICS: &str = "norm_stats.json";
 
-pub(super) fn declared(dir: &Path, config: Option<&Object>) -> Result<Declared, CheckpointError> {
-    let chosen = config.map_or(Ok(None), |c| c.text("asset_id"))?;
+pub(super) fn declared(
+    dir: &Path,
+    config: Option<&Object>,
+    profile: Option<&Profile>,
+) -> Result<Declared, CheckpointError> {
     let found = assets(dir)?;
+    let mut chosen = config.map_or(Ok(None), |c| c.text("asset_id"))?;
+    if let Some(asset) = profile.and_then(Profile::asset) {
+        if let Some(other) = chosen.filter(|other| *other != asset.value) {
+            let asset_id = &asset.value;
+            return Err(asset.wrong(format!("asset is {asset_id:?}, but config.json asks for {other:?}")));
+        }
+        let wanted = dir.join("assets").join(&asset.value).join(STATISTICS);
+        if !found.contains(&wanted) {
+            let there = list(dir, &found);
+            return Err(asset.wrong(format!("asset {:?}: the checkpoint has {there}", asset.value)));
+        }
+        chosen = Some(asset.value.clone());
+    }
     let path = match (&found[..], chosen) {
         (_, Some(asset)) => {
             let wanted = dir.join("assets").join(&asset).join(STATISTICS);
@@ -28,7 +45,7 @@ pub(super) fn declared(dir: &Path, config: Option<&Object>) -> Result<Declared, 
             return Err(CheckpointError::file(
                 dir,
                 format!(
-                    "statistics of several assets: {}; put one as \"asset_id\" into config.json",
+                    "statistics of several assets: {}; name one as asset in a profile, or as \"asset_id\" in config.json",
                     list(dir, several)
                 ),
             ));

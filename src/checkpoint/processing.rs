@@ -45,6 +45,8 @@ pub struct Processing {
     pub truncate_prompt: bool,
     /// Rate at which the robot consumes actions, if it is declared.
     pub rate: Option<Rate>,
+    /// Another rate that is declared with less precedence, if the two differ.
+    pub overruled_rate: Option<Rate>,
     /// How many rows of a chunk are meant to be executed before the next: `n_action_steps` in config.json.
     pub execution_horizon: Option<usize>,
 }

@@ -4,6 +4,8 @@
 //! its processors and, up to 0.3, in flags of its configuration. Here they are data: a profile or a checkpoint's
 //! processors declare them, [`crate::policy`] applies them.
 
+use std::fmt;
+
 /// One step. Vectors are rows of numbers; a chunk's rows are transformed one by one.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Transform {
@@ -249,6 +251,65 @@ impl Transform {
     }
 }
 
+impl fmt::Display for Transform {
+    /// One line for reports: what is done to which dimensions.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.name();
+        let masked = |mask: &[bool]| ranges((0..mask.len()).filter(|&i| mask[i]));
+        match self {
+            Self::Select { width, indices } => {
+                write!(f, "{name} {} of {width}", ranges(indices.iter().copied()))
+            }
+            Self::Affine { scale, offset } => {
+                let changed = |i: &usize| (scale[*i], offset[*i]) != (1.0, 0.0);
+                let mut kinds: Vec<(f32, f32)> = Vec::new();
+                for i in (0..scale.len()).filter(changed) {
+                    if !kinds.contains(&(scale[i], offset[i])) {
+                        kinds.push((scale[i], offset[i]));
+                    }
+                }
+                let parts = kinds.iter().map(|&(factor, add)| {
+                    let dimensions =
+                        ranges((0..scale.len()).filter(|&i| (scale[i], offset[i]) == (factor, add)));
+                    match (factor, add) {
+                        (-1.0, 0.0) => format!("flip {dimensions}"),
+                        (factor, 0.0) => format!("{dimensions} times {factor}"),
+                        (factor, add) => format!("{dimensions} times {factor} plus {add}"),
+                    }
+                });
+                f.write_str(&parts.collect::<Vec<_>>().join("; "))
+            }
+            Self::Curve { dimensions, .. } => write!(f, "{name} {}", ranges(dimensions.iter().copied())),
+            Self::AddState { mask } | Self::SubtractState { mask } => write!(f, "{name} {}", masked(mask)),
+            Self::Clip { low, high } => {
+                let all: Vec<usize> = (0..low.len()).collect();
+                let bound = |i: &&usize| low[**i].is_finite() || high[**i].is_finite();
+                let bounds = all.iter().filter(bound).map(|&i| format!("{i}: {} to {}", low[i], high[i]));
+                write!(f, "{name} {}", bounds.collect::<Vec<_>>().join(", "))
+            }
+            Self::Threshold { dimensions, at, below, above } => {
+                write!(f, "{above} above {at}, else {below}: {}", ranges(dimensions.iter().copied()))
+            }
+        }
+    }
+}
+
+/// Numbers with those that follow each other drawn together: `0..6, 13`.
+fn ranges(numbers: impl Iterator<Item = usize>) -> String {
+    let mut runs: Vec<std::ops::Range<usize>> = Vec::new();
+    for i in numbers {
+        match runs.last_mut().filter(|run| run.end == i) {
+            Some(run) => run.end = i + 1,
+            None => runs.push(i..i + 1),
+        }
+    }
+    let text = |run: &std::ops::Range<usize>| match run.len() {
+        1 => run.start.to_string(),
+        _ => format!("{}..{}", run.start, run.end),
+    };
+    runs.iter().map(text).collect::<Vec<_>>().join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -275,6 +336,20 @@ mod tests {
                 assert!((back - opening).abs() < 1e-6, "{opening}: {back} after the way back");
             }
         }
+    }
+
+    #[test]
+    fn a_step_says_what_it_does() {
+        let says = |step: Transform, text: &str| assert_eq!(step.to_string(), text);
+        says(Transform::Select { width: 9, indices: vec![0, 1, 2, 8, 4] }, "select 0..3, 8, 4 of 9");
+        says(Transform::signs(&[1.0, -1.0, -1.0, 1.0, -1.0]), "flip 1..3, 4");
+        let affine = Transform::Affine { scale: vec![2.0, 1.0, -1.0], offset: vec![0.0, 0.0, 1.0] };
+        says(affine, "0 times 2; 2 times -1 plus 1");
+        says(Transform::AddState { mask: vec![true, true, false, true] }, "add state 0..2, 3");
+        let inf = f32::INFINITY;
+        says(Transform::Clip { low: vec![-inf, -1.0], high: vec![inf, 1.0] }, "clip 1: -1 to 1");
+        let threshold = Transform::Threshold { dimensions: vec![7], at: 0.5, below: 0.0, above: 1.0 };
+        says(threshold, "1 above 0.5, else 0: 7");
     }
 
     #[test]

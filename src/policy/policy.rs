@@ -71,6 +71,9 @@ pub struct PolicyOptions {
     pub device: DeviceChoice,
     /// Euler steps per chunk, if not the checkpoint's.
     pub steps: Option<usize>,
+    /// Profile, as [`Profile::find`](crate::checkpoint::Profile::find) takes it, if not the one beside the
+    /// checkpoint's weights.
+    pub profile: Option<String>,
     /// Tokenizer file, or a directory with one, if not the checkpoint's.
     pub tokenizer: Option<PathBuf>,
     /// Actions per second, if not the checkpoint's.
@@ -191,7 +194,7 @@ impl Policy {
     /// Maps the checkpoint in `dir`, puts it on the device and allocates everything a chunk needs.
     ///
     /// # Errors
-    /// Whatever is wrong with checkpoint, statistics, tokenizer or device. A missing tokenizer is
+    /// Whatever is wrong with checkpoint, profile, statistics, tokenizer or device. A missing tokenizer is
     /// reported when [`prompt`](Self::prompt) needs it.
     pub fn load(dir: &Path, options: &PolicyOptions) -> Result<Self, PolicyError> {
         Self::load_with(dir, options, None)
@@ -215,7 +218,19 @@ impl Policy {
         options: &PolicyOptions,
         progress: Option<Progress<'_>>,
     ) -> Result<Self, PolicyError> {
-        let checkpoint = Checkpoint::open(dir)?;
+        let checkpoint = Checkpoint::open_with(dir, options.profile.as_deref())?;
+        checkpoint.check_commands()?;
+        let processing = checkpoint.processing();
+        if let (Some(rate), Some(other)) = (processing.rate, processing.overruled_rate) {
+            log::warn!(
+                "{}: {} Hz by {}, not {} Hz by {}",
+                dir.display(),
+                rate.hz,
+                rate.source,
+                other.hz,
+                other.source
+            );
+        }
         if let Some(progress) = progress.filter(|_| options.device.is_in_place()) {
             checkpoint.populate(&|done, of| progress(Loading::Reading { done, of }))?;
         }

@@ -30,8 +30,9 @@ use self::failure::LastFailure;
 use self::measure::Measuring;
 use self::signals::Signals;
 use self::starting::Starting;
+use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::daemon::{Claim, Daemon, Handle, Limits, Options, PolicyEngine, Wake};
-use crate::policy::{Policy, PolicyOptions};
+use crate::policy::{Policy, PolicyError, PolicyOptions};
 
 pub use manager::Inherited;
 
@@ -87,6 +88,17 @@ impl Config {
         })
     }
 
+    /// Whether the checkpoint can be served, as far as headers, processors and profile tell; no weight is read.
+    ///
+    /// # Errors
+    /// What keeps it from being served.
+    pub fn check_checkpoint(&self) -> Result<(), ConfigError> {
+        let Some(dir) = &self.policy.checkpoint else { return Ok(()) };
+        Checkpoint::open_with(dir, self.policy.profile.as_deref())
+            .and_then(|checkpoint| checkpoint.check_commands())
+            .map_err(|error| ConfigError::Whole(error.to_string()))
+    }
+
     fn limits(&self) -> Limits {
         let hang_after = self.supervision.hang_after_s.0;
         Limits {
@@ -118,6 +130,8 @@ impl Config {
         Ok(PolicyOptions {
             device: self.device().choice()?,
             steps: self.policy.steps.map(|steps| steps.0 as usize),
+            profile: self.policy.profile.clone(),
+            control_rate_hz: self.policy.control_rate_hz.map(|rate| rate.0),
             tokenizer: self.policy.tokenizer.clone(),
             recompute: self.policy.recompute,
             ..PolicyOptions::default()
@@ -269,7 +283,13 @@ fn load(config: &Config, checkpoint: &Path, socket: &Path) -> Result<(Policy, St
     let start = Instant::now();
     let options = config.policy_options()?;
     let starting = Starting::begin()?;
-    let mut policy = Policy::load_whole(checkpoint, &options, &|at| starting.at(at))?;
+    let mut policy = Policy::load_whole(checkpoint, &options, &|at| starting.at(at)).map_err(of_profile)?;
+    if policy.info().rate.is_none() {
+        ::log::warn!(
+            "no control rate is declared: set policy.control_rate_hz, or rate_hz in a profile; until then clients have \
+             to choose one themselves"
+        );
+    }
     if config.scheduling.lock_memory {
         realtime::lock_memory()?;
     }
@@ -287,6 +307,17 @@ fn load(config: &Config, checkpoint: &Path, socket: &Path) -> Result<(Policy, St
         socket.display()
     );
     Ok((policy, line))
+}
+
+/// A profile that is missing or wrong is a matter of configuration: starting again doesn't help.
+fn of_profile(error: PolicyError) -> Box<dyn Error> {
+    use CheckpointError as Fault;
+    match error {
+        PolicyError::Checkpoint(
+            fault @ (Fault::NoProfile { .. } | Fault::UnknownProfile { .. } | Fault::Profile { .. }),
+        ) => ConfigError::Whole(fault.to_string()).into(),
+        error => error.into(),
+    }
 }
 
 /// Reads the configuration again; what is wrong leaves everything as it was.

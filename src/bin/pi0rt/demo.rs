@@ -27,6 +27,9 @@ pub struct Args {
     /// Directory of the checkpoint [default: a small one, made for the purpose]
     #[arg(long, value_name = "DIR")]
     checkpoint: Option<PathBuf>,
+    /// Profile: a built-in one (see `pi0rt profile list`) or a file [default: pi0rt.toml beside the weights]
+    #[arg(long, value_name = "NAME|FILE", requires = "checkpoint")]
+    profile: Option<String>,
     /// How long the controller runs
     #[arg(long, value_name = "S", default_value_t = 5.0, value_parser = seconds)]
     seconds: f64,
@@ -68,7 +71,9 @@ pub fn run(args: &Args) -> CommandResult {
         None => small_checkpoint()?,
     };
     println!("checkpoint     {}", checkpoint.display());
-    let mut server = Server::start(&checkpoint, &daemon_options(&args.daemon))?;
+    let mut options = daemon_options(&args.daemon);
+    options.extend(args.profile.iter().map(|profile| format!("--profile={profile}")));
+    let mut server = Server::start(&checkpoint, &options)?;
     let socket = server.socket();
     let go_on = || {
         if interrupted.load(Ordering::Relaxed) {

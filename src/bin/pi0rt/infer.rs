@@ -8,12 +8,13 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use pi0rt::checkpoint::Camera;
-use pi0rt::policy::{Chunk, Frame, Noise, Observation, PixelFormat, Policy};
+use pi0rt::checkpoint::{Camera, Checkpoint, CheckpointError};
+use pi0rt::policy::{Chunk, Frame, Noise, Observation, PixelFormat, Policy, PolicyOptions};
 
 use crate::CommandResult;
 use crate::device_args::DeviceArgs;
 use crate::picture::{self, Picture};
+use crate::profile_args::ProfileArgs;
 use output::{Format, Inferred};
 
 /// Run one chunk from image files
@@ -25,6 +26,8 @@ pub struct Args {
     /// Directory of the checkpoint
     #[arg(long, value_name = "DIR")]
     checkpoint: PathBuf,
+    #[command(flatten)]
+    profile: ProfileArgs,
     /// PNG or JPEG file of a camera; once for every camera
     #[arg(long = "image", value_name = "NAME=FILE", required = true, value_parser = parse_image)]
     images: Vec<(String, PathBuf)>,
@@ -62,8 +65,13 @@ pub fn run(args: &Args) -> CommandResult {
         pictures.push((name, picture::load(file)?));
     }
 
+    let options = PolicyOptions {
+        profile: profile(args)?,
+        control_rate_hz: args.profile.rate,
+        ..args.device.options()?
+    };
     let start = Instant::now();
-    let mut policy = Policy::load(&args.checkpoint, &args.device.options()?)?;
+    let mut policy = Policy::load(&args.checkpoint, &options)?;
     let load = start.elapsed();
     let cameras = policy.info().cameras.clone();
     let mut given = vec![None; cameras.len()];
@@ -104,6 +112,23 @@ pub fn run(args: &Args) -> CommandResult {
     };
     write(args.out.as_deref(), |out| inferred.write(args.format, out))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The profile asked for; or `plain`, where there is none and the statistics leave no doubt: nothing moves here.
+fn profile(args: &Args) -> Result<Option<String>, CheckpointError> {
+    let wanted = args.profile.profile.clone();
+    let checkpoint = Checkpoint::open_with(&args.checkpoint, wanted.as_deref())?;
+    match checkpoint.check_commands() {
+        Err(CheckpointError::NoProfile { .. }) if checkpoint.rules_out_offsets() => {
+            eprintln!(
+                "pi0rt: {}: no profile: taken as plain, since its statistics rule out that actions are offsets from \
+                 the state; a daemon will ask for one",
+                args.checkpoint.display()
+            );
+            Ok(Some("plain".into()))
+        }
+        checked => checked.map(|()| wanted),
+    }
 }
 
 fn frame(picture: &Picture) -> Frame<'_> {

@@ -1,17 +1,18 @@
 //! `pi0rt inspect`: sizes, dtypes, statistics of a checkpoint.
 
 use std::collections::BTreeMap;
-use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use pi0rt::checkpoint::{Camera, Checkpoint, Normalization, Tensor};
+use pi0rt::checkpoint::{Checkpoint, Dimension, Normalization, Tensor};
 use pi0rt::device::DeviceError;
 use pi0rt::plan::{Config, Plan, plan};
 use pi0rt::tenstorrent::Board;
 use serde_json::{Value, json};
 
 use crate::CommandResult;
+use crate::contract;
+use crate::page::Page;
 use crate::plan::FormatArgs;
 
 /// Show what a checkpoint holds
@@ -22,6 +23,9 @@ pub struct Args {
     /// Checkpoint directory, lerobot's layout or openpi's
     #[arg(value_name = "DIR")]
     checkpoint: PathBuf,
+    /// Profile: a built-in one (see `pi0rt profile list`) or a file [default: pi0rt.toml beside the weights]
+    #[arg(long, value_name = "NAME|FILE")]
+    profile: Option<String>,
     /// Also show what the model needs of a device's memory, and on which boards it fits
     #[arg(long, value_enum)]
     device: Option<Device>,
@@ -39,7 +43,7 @@ enum Device {
 }
 
 pub fn run(args: &Args) -> CommandResult {
-    let checkpoint = Checkpoint::open(&args.checkpoint)?;
+    let checkpoint = Checkpoint::open_with(&args.checkpoint, args.profile.as_deref())?;
     let plans = match args.device {
         Some(Device::Ttnn) => Some(board_plans(&checkpoint, args.formats.config()?)?),
         None => None,
@@ -92,7 +96,8 @@ fn report_memory(plans: &[Plan]) -> Value {
 
 fn describe_memory(plans: &[Plan]) -> String {
     let memory = &plans[0].memory;
-    let mut page = Page { text: String::from("\n") };
+    let mut page = Page::default();
+    page.blank();
     let built_with = built_with().unwrap_or("not in this program: build with ttnn or ttnn-emulated".into());
     page.line("ttnn", format!("device ttnn: {built_with}"));
     page.line("", "DRAM, weights as stored (tiles of 32×32, heads padded to tiles)");
@@ -208,27 +213,23 @@ fn report(checkpoint: &Checkpoint) -> Value {
         "clean_prompt": processing.clean_prompt,
         "max_tokens": processing.max_tokens,
         "truncate_prompt": processing.truncate_prompt,
+        "profile": checkpoint.profile().map(|profile| profile.name()),
         "control_rate_hz": processing.rate.map(|rate| shortest(rate.hz)),
+        "control_rate_source": processing.rate.map(|rate| rate.source.name()),
+        "execution_horizon": processing.execution_horizon,
+        "state_steps": processing.state_steps.iter().map(|step| step.to_string()).collect::<Vec<_>>(),
+        "action_steps": processing.action_steps.iter().map(|step| step.to_string()).collect::<Vec<_>>(),
+        "robot_state": dimensions(&processing.robot_state),
+        "robot_action": dimensions(&processing.robot_action),
         "tokenizer": checkpoint.tokenizer(),
         "unused": unused_tensors,
     })
 }
 
-/// Lines of `label  text`; further lines of one label leave it out.
-struct Page {
-    text: String,
-}
-
-impl Page {
-    fn line(&mut self, label: &str, text: impl std::fmt::Display) {
-        let _ = writeln!(self.text, "{label:<12}{text}");
-    }
-}
-
 fn describe(checkpoint: &Checkpoint) -> String {
     let a = checkpoint.arch();
     let processing = checkpoint.processing();
-    let mut page = Page { text: String::new() };
+    let mut page = Page::default();
     page.line("checkpoint", checkpoint.dir().display());
     page.line("layout", checkpoint.layout());
     for (i, file) in checkpoint.files().iter().enumerate() {
@@ -241,7 +242,7 @@ fn describe(checkpoint: &Checkpoint) -> String {
         None => page.line("tokenizer", "none here (tokenizer.json or tokenizer.model)"),
     }
 
-    page.text.push('\n');
+    page.blank();
     page.line(
         "vision",
         format!(
@@ -275,7 +276,7 @@ fn describe(checkpoint: &Checkpoint) -> String {
     );
     page.line("chunk", format!("{} actions in {} denoise steps", a.chunk_size, a.num_inference_steps));
 
-    page.text.push('\n');
+    page.blank();
     let (all, unused) = (Total::of(checkpoint.tensors()), Total::of(checkpoint.unused()));
     page.line(
         "parameters",
@@ -305,42 +306,25 @@ fn describe(checkpoint: &Checkpoint) -> String {
         );
     }
 
-    page.text.push('\n');
-    let cameras: Vec<_> = processing.cameras.iter().map(Camera::to_string).collect();
-    page.line("cameras", cameras.join(", "));
-    let yes = |flag, yes, no| if flag { yes } else { no };
-    page.line(
-        "",
-        yes(processing.missing_camera_last, "an absent one moves last", "an absent one keeps its slot"),
-    );
-    page.line("", yes(processing.antialias, "resized with antialiasing", "resized without antialiasing"));
-    page.line(
-        "prompt",
-        format!(
-            "{}, {} if too long",
-            yes(processing.clean_prompt, "cleaned", "as it is"),
-            yes(processing.truncate_prompt, "cut", "refused")
-        ),
-    );
-    if let Some(rate) = processing.rate {
-        page.line("rate", format!("{} Hz ({})", rate.hz, rate.source));
-    }
-    describe_normalization(&mut page, "state", processing.state.as_ref());
-    describe_normalization(&mut page, "action", processing.action.as_ref());
+    page.blank();
+    contract::describe(&mut page, checkpoint);
     page.text
 }
 
-fn describe_normalization(page: &mut Page, label: &str, normalization: Option<&Normalization>) {
-    let Some(n) = normalization else {
-        page.line(label, "not normalised (no statistics)");
-        return;
+fn dimensions(dimensions: &[Dimension]) -> Vec<Value> {
+    let limit = |limit: Option<f32>| limit.map(shortest);
+    let dimension = |d: &Dimension| {
+        json!({
+            "name": d.name,
+            "quantity": d.quantity.name(),
+            "unit": d.unit,
+            "gripper": d.gripper,
+            "position": d.limits.position.map(|bounds| bounds.map(shortest)),
+            "velocity": limit(d.limits.velocity),
+            "acceleration": limit(d.limits.acceleration),
+        })
     };
-    let inverse = if n.epsilon_on_inverse { " both ways" } else { "" };
-    page.line(label, format!("{}, ε {:e}{inverse}", n.mode.name(), n.epsilon));
-    for (name, values) in n.statistics.named() {
-        let values: Vec<String> = values.iter().map(|v| format!("{v:.4}")).collect();
-        page.line("", format!("{name:<5}{}", values.join(" ")));
-    }
+    dimensions.iter().map(dimension).collect()
 }
 
 /// The f64 with the fewest digits that is `value` in f32.

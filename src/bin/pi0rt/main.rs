@@ -2,6 +2,7 @@
 
 mod bench;
 mod completions;
+mod contract;
 mod convert;
 mod coverage;
 mod demo;
@@ -12,9 +13,12 @@ mod golden;
 mod health;
 mod infer;
 mod inspect;
+mod page;
 mod pcc;
 mod picture;
 mod plan;
+mod profile;
+mod profile_args;
 mod progress;
 mod recorder;
 mod serve;
@@ -44,6 +48,7 @@ enum Command {
     Inspect(inspect::Args),
     Convert(convert::Args),
     Synth(synth::Args),
+    Profile(profile::Args),
     Infer(infer::Args),
     Golden(golden::Args),
     Coverage(coverage::Args),
@@ -69,6 +74,7 @@ fn main() -> ExitCode {
         Command::Inspect(args) => inspect::run(&args),
         Command::Convert(args) => convert::run(&args),
         Command::Synth(args) => synth::run(&args),
+        Command::Profile(args) => profile::run(&args),
         Command::Infer(args) => infer::run(&args),
         Command::Golden(args) => golden::run(&args),
         Command::Coverage(args) => coverage::run(&args),

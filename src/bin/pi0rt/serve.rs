@@ -9,6 +9,7 @@ use pi0rt::service::config::{Override, Wake};
 use pi0rt::service::{Inherited, Source};
 
 use crate::device_args::DeviceArgs;
+use crate::profile_args::ProfileArgs;
 
 /// Serve a PI0 policy to robot controllers
 ///
@@ -22,7 +23,7 @@ pub struct Args {
     /// Configuration file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Say whether the configuration is right, and do nothing else
+    /// Say whether the configuration is right and the checkpoint can be served, and do nothing else
     #[arg(long, conflicts_with = "print_config")]
     check_config: bool,
     /// Print the configuration in effect, every key explained, and do nothing else
@@ -31,6 +32,8 @@ pub struct Args {
     /// Directory of the checkpoint
     #[arg(long, value_name = "DIR")]
     checkpoint: Option<PathBuf>,
+    #[command(flatten)]
+    profile: ProfileArgs,
     /// Socket to listen on [default: $PI0RT_SOCKET, else /run/pi0rt/pi0rt.sock]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
@@ -86,6 +89,8 @@ impl Args {
         let ttnn = (!ttnn.is_empty()).then(|| format!("[{}]", ttnn.join(", ")));
         let given = [
             ("--checkpoint", "policy", "checkpoint", path("--checkpoint", &self.checkpoint)?),
+            ("--profile", "policy", "profile", self.profile.profile.clone()),
+            ("--rate", "policy", "control_rate_hz", self.profile.rate.map(|hz| hz.to_string())),
             ("--tokenizer", "policy", "tokenizer", path("--tokenizer", &device.tokenizer)?),
             ("--steps", "policy", "steps", number(device.steps)),
             ("--recompute", "policy", "recompute", flag(device.recompute)),
@@ -122,6 +127,9 @@ pub fn run(args: &Args, inherited: Inherited) -> Result<(), Box<dyn Error>> {
         return pi0rt::service::run(&source, inherited);
     }
     let config = source.load()?;
+    if args.check_config {
+        config.check_checkpoint()?;
+    }
     let page = match (args.print_config, &source.file) {
         (true, _) => config.page(),
         (false, Some(file)) => format!("{}: right\n", file.display()),

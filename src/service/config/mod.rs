@@ -14,8 +14,9 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
-pub use types::{Group, LogTarget, Wake, Within};
+pub use types::{Group, Hertz, LogTarget, Wake, Within};
 
+use crate::checkpoint::line_and_column;
 use crate::control::default_socket;
 use crate::policy::{DeviceName, DeviceSettings, PrecisionName};
 
@@ -52,6 +53,10 @@ pub struct Config {
 pub struct PolicySection {
     /// Directory of the checkpoint.
     pub checkpoint: Option<PathBuf>,
+    /// Profile, a built-in one's name or a file; `None`: the one beside the checkpoint's weights.
+    pub profile: Option<String>,
+    /// Actions per second; `None`: the profile's, else the checkpoint's.
+    pub control_rate_hz: Option<Hertz>,
     /// Tokenizer file; `None`: the checkpoint's.
     pub tokenizer: Option<PathBuf>,
     /// Denoising steps per chunk; `None`: the checkpoint's.
@@ -253,7 +258,7 @@ impl Config {
         if let Some(path) = path {
             let text = read(path)?;
             let wrong = |error: toml::de::Error| {
-                let (line, column) = place(&text, error.span().map_or(0, |span| span.start));
+                let (line, column) = line_and_column(&text, error.span().map_or(0, |span| span.start));
                 let message = error.message().to_owned();
                 ConfigError::Content { path: path.into(), line, column, message }
             };
@@ -334,14 +339,6 @@ fn read(path: &Path) -> Result<String, ConfigError> {
         return Err(error(std::io::Error::new(ErrorKind::FileTooLarge, message)));
     }
     std::fs::read_to_string(path).map_err(error)
-}
-
-/// Line and column of a byte, from 1.
-fn place(text: &str, at: usize) -> (usize, usize) {
-    let before = &text.as_bytes()[..at.min(text.len())];
-    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
-    let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
-    (line, String::from_utf8_lossy(&before[start..]).chars().count() + 1)
 }
 
 #[cfg(test)]

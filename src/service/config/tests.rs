@@ -38,6 +38,8 @@ fn keys() -> BTreeSet<String> {
     let some = Config {
         policy: PolicySection {
             checkpoint: Some("/c".into()),
+            profile: Some("p".into()),
+            control_rate_hz: Some(Hertz(12.5)),
             tokenizer: Some("/t".into()),
             steps: Some(Within(5)),
             recompute: true,

@@ -24,6 +24,29 @@ impl<const LEAST: u32, const MOST: u32> From<Within<LEAST, MOST>> for i64 {
     }
 }
 
+/// A rate, above 0.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "f64", into = "f64")]
+pub struct Hertz(pub f32);
+
+impl TryFrom<f64> for Hertz {
+    type Error = String;
+
+    fn try_from(hz: f64) -> Result<Self, String> {
+        match hz > 0.0 && hz <= 1e5 {
+            true => Ok(Self(hz as f32)),
+            false => Err(format!("{hz} is out of range, expected more than 0 and at most 100000")),
+        }
+    }
+}
+
+impl From<Hertz> for f64 {
+    /// The number with the fewest digits that is this one in f32: 0.1 and not 0.10000000149011612.
+    fn from(Hertz(hz): Hertz) -> f64 {
+        hz.to_string().parse().unwrap_or(hz.into())
+    }
+}
+
 /// What the daemon does when there is nothing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]

@@ -21,7 +21,8 @@ pub(super) fn look(scene: &Scene<'_>, findings: &mut Findings<'_>) {
         let remedy = "say in the configuration which directory to serve: checkpoint = \"DIR\" under [policy]";
         return findings.error("policy.checkpoint is not set", remedy);
     };
-    if let Err(error) = Checkpoint::open(dir) {
+    let opened = Checkpoint::open_with(dir, scene.config.policy.profile.as_deref());
+    if let Err(error) = opened.and_then(|checkpoint| checkpoint.check_commands()) {
         let user = "(try: sudo -u pi0rt pi0rt inspect DIR)";
         let remedy = match &error {
             CheckpointError::Io { why, .. } if why.kind() == std::io::ErrorKind::PermissionDenied => {
@@ -31,6 +32,10 @@ pub(super) fn look(scene: &Scene<'_>, findings: &mut Findings<'_>) {
             CheckpointError::File { .. } | CheckpointError::Entry { .. } => {
                 format!("copy it again, and compare with the original: sha256sum {}/*", dir.display())
             }
+            CheckpointError::NoProfile { .. } | CheckpointError::UnknownProfile { .. } => {
+                "choose the robot's: profile = \"NAME\" under [policy]; docs/profiles.md says how to write one".into()
+            }
+            CheckpointError::Profile { .. } => "mend the profile there; docs/profiles.md has every key".into(),
             _ => format!("serve a PI0 checkpoint; pi0rt inspect {} shows what is in this one", dir.display()),
         };
         return findings.error(error.to_string(), remedy);

@@ -3,6 +3,7 @@
 use std::io::{Result, Write};
 use std::time::Duration;
 
+use pi0rt::checkpoint::Dimension;
 use pi0rt::policy::{Chunk, PolicyInfo};
 use serde_json::json;
 
@@ -45,7 +46,11 @@ impl Inferred<'_> {
     }
 
     fn names(&self) -> Vec<String> {
-        (0..self.info.action_dim).map(|i| format!("action_{i}")).collect()
+        let name = |(i, d): (usize, &Dimension)| match d.name.is_empty() {
+            true => format!("action_{i}"),
+            false => d.name.clone(),
+        };
+        self.info.action.iter().enumerate().map(name).collect()
     }
 
     /// Milliseconds by phase.

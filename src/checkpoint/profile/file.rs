@@ -1,0 +1,144 @@
+//! A profile as a file: TOML, every key known, every fault with its place.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::step::Step;
+use crate::checkpoint::contract::Quantity;
+use crate::checkpoint::error::CheckpointError;
+
+/// What a profile's file says.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct File {
+    /// The built-in profile that stands under this one.
+    pub base: Option<Spanned<String>>,
+    /// One line for lists.
+    pub summary: Option<String>,
+    pub asset: Option<Spanned<String>>,
+    pub rate_hz: Option<Spanned<f64>>,
+    pub execution_horizon: Option<Spanned<usize>>,
+    pub prompt: Option<Spanned<PromptRule>>,
+    pub resize: Option<Spanned<Resize>>,
+    pub cameras: Option<Vec<Spanned<CameraTable>>>,
+    pub state: Side,
+    pub action: Side,
+}
+
+/// The state or the action.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct Side {
+    pub width: Option<Spanned<usize>>,
+    pub model_width: Option<Spanned<usize>>,
+    pub steps: Option<Vec<Spanned<Step>>>,
+    pub dimensions: Option<Vec<Spanned<Group>>>,
+    pub limits: BTreeMap<String, Spanned<LimitsTable>>,
+}
+
+/// Dimensions that follow each other and are alike.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Group {
+    pub names: Vec<String>,
+    #[serde(default)]
+    pub quantity: Quantity,
+    #[serde(default)]
+    pub unit: String,
+    #[serde(default)]
+    pub gripper: bool,
+    pub position: Option<[f32; 2]>,
+    pub velocity: Option<f32>,
+    pub acceleration: Option<f32>,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub(super) struct LimitsTable {
+    pub position: Option<[f32; 2]>,
+    pub velocity: Option<f32>,
+    pub acceleration: Option<f32>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct CameraTable {
+    pub name: String,
+    pub slot: Option<String>,
+    #[serde(default = "yes")]
+    pub required: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// What happens to a prompt before it is tokenized.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum PromptRule {
+    /// Stripped, `_` and line feeds become spaces: openpi.
+    Clean,
+    /// As it is, with a line feed behind: lerobot.
+    Verbatim,
+}
+
+/// How frames are brought to the model's size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Resize {
+    /// With antialiasing: openpi.
+    Antialiased,
+    /// Four neighbours of each pixel: lerobot.
+    Bilinear,
+}
+
+/// A value, and where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::checkpoint) struct At<T> {
+    pub value: T,
+    /// `FILE:line:column`.
+    pub place: String,
+}
+
+impl<T> At<T> {
+    /// The error that something is wrong here.
+    pub fn wrong(&self, why: impl Into<String>) -> CheckpointError {
+        CheckpointError::Profile { place: self.place.clone(), why: why.into() }
+    }
+}
+
+/// A text and its name in messages.
+pub(super) struct Text<'a> {
+    pub name: &'a str,
+    pub text: &'a str,
+}
+
+impl Text<'_> {
+    pub fn parse(&self) -> Result<File, CheckpointError> {
+        toml::from_str(self.text).map_err(|error| CheckpointError::Profile {
+            place: self.place(error.span().map_or(0, |span| span.start)),
+            why: error.message().to_owned(),
+        })
+    }
+
+    pub fn at<T>(&self, value: Spanned<T>) -> At<T> {
+        let place = self.place(value.span().start);
+        At { value: value.into_inner(), place }
+    }
+
+    fn place(&self, at: usize) -> String {
+        let (line, column) = line_and_column(self.text, at);
+        format!("{}:{line}:{column}", self.name)
+    }
+}
+
+/// Line and column of a byte, from 1.
+pub(crate) fn line_and_column(text: &str, at: usize) -> (usize, usize) {
+    let before = &text.as_bytes()[..at.min(text.len())];
+    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |newline| newline + 1);
+    (line, String::from_utf8_lossy(&before[start..]).chars().count() + 1)
+}
