@@ -64,7 +64,7 @@ pub struct Report {
 pub struct SessionReport {
     /// Its number.
     pub id: u64,
-    /// The client's process.
+    /// The client's process; 0: unknown, in a pid namespace that the daemon doesn't see.
     pub pid: u32,
     /// The client's user.
     pub uid: u32,

@@ -328,7 +328,12 @@ pub fn pi0rtd(socket: &Path) -> Command {
 
 /// One that is ready.
 pub fn started(socket: &Path) -> Process {
-    let mut process = Process(pi0rtd(socket).spawn().unwrap());
+    ready(pi0rtd(socket))
+}
+
+/// Starts a daemon and waits until it is ready.
+pub fn ready(mut command: Command) -> Process {
+    let mut process = Process(command.stdout(Stdio::piped()).spawn().unwrap());
     let mut line = String::new();
     BufReader::new(process.0.stdout.take().unwrap()).read_line(&mut line).unwrap();
     assert!(line.starts_with("pi0rtd: ready: model golden on cpu"), "{line}");

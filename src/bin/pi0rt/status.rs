@@ -67,7 +67,7 @@ fn as_json(report: &Report, now: u64) -> Value {
     });
     let sessions = report.sessions.iter().map(|session| {
         json!({
-            "session": session.id, "pid": session.pid, "uid": session.uid,
+            "session": session.id, "pid": (session.pid > 0).then_some(session.pid), "uid": session.uid,
             "open_ms": since(session.opened_ns), "submitted": session.submitted,
             "published": session.published, "missed_deadlines": session.missed_deadlines,
             "answered_ms_ago": (session.answered_ns > 0).then(|| since(session.answered_ns)),

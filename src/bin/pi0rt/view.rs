@@ -93,13 +93,14 @@ pub fn sessions(report: &Report, now: u64) -> String {
     for session in &report.sessions {
         let SessionReport { id, pid, uid, submitted, published, missed_deadlines, answered_ns, .. } =
             *session;
+        let process = if pid == 0 { "unknown".into() } else { pid.to_string() };
         let last = match answered_ns {
             0 => "none".to_owned(),
             at => format!("{:.0} ms ago", ms(now.saturating_sub(at))),
         };
         let _ = writeln!(
             text,
-            "{id:<10}{pid:>10}{uid:>8}{submitted:>12}{published:>12}{missed_deadlines:>10}{last:>14}"
+            "{id:<10}{process:>10}{uid:>8}{submitted:>12}{published:>12}{missed_deadlines:>10}{last:>14}"
         );
     }
     text

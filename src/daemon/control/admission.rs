@@ -22,7 +22,11 @@ impl<P: Send + Sync + 'static> Control<P> {
         let table = self.shared.lock();
         let sessions = &table.sessions;
         if let Some(writer) = sessions.iter().find(|s| !s.name.is_empty() && s.name == hello.name) {
-            return refused(format!("session {:?} has a writer, process {}", writer.name, writer.peer.pid));
+            return refused(format!(
+                "session {:?} has a writer, process {}",
+                writer.name,
+                writer.peer.process()
+            ));
         }
         let max = self.options.limits.max_clients;
         if sessions.len() >= max {

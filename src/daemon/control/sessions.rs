@@ -36,7 +36,7 @@ impl<P: Send + Sync + 'static> Control<P> {
             self.release(&session);
             return Err(failed("welcome", &errno));
         }
-        log::info!(session = id, process = peer.pid, user = peer.uid; "session opened");
+        log::info!(session = id, process:% = peer.process(), user = peer.uid; "session opened");
         self.shared.lock().sessions.push(session);
         self.requests.begin(id, Vec::new());
         // A sleeping inference thread has not announced itself to this session.
