@@ -8,7 +8,7 @@ use std::path::Path;
 
 use half::f16;
 use pi0rt::checkpoint::{
-    Camera, Checkpoint, Conversion, Dtype, Layout, NormMode, Rate, RateSource, SafeTensors,
+    Camera, Checkpoint, Conversion, Dtype, Formula, Layout, NormMode, Rate, RateSource, SafeTensors,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -31,8 +31,8 @@ fn the_golden_checkpoint_opens() {
     assert!(p.missing_camera_last && !p.antialias && !p.clean_prompt && !p.truncate_prompt);
     assert_eq!((p.max_tokens, p.rate), (48, None));
     let state = p.state.as_ref().unwrap();
-    assert_eq!((state.mode, state.epsilon, state.epsilon_on_inverse), (NormMode::MeanStd, 1e-8, false));
-    assert_eq!((state.statistics.mean.len(), state.statistics.std.len()), (14, 14));
+    assert_eq!((state.mode, state.formula, state.epsilon), (NormMode::MeanStd, Formula::Lerobot, 1e-8));
+    assert_eq!((state.width(), c.faults().len()), (14, 0));
     assert_eq!((c.embedding().shape(), c.embedding().dtype()), (&[512, 64][..], Dtype::F32));
     assert_eq!(c.tokenizer(), Some(golden().join("tokenizer.json")));
     let unused: Vec<_> = c.unused().iter().map(|t| t.name().to_string()).collect();
@@ -60,7 +60,9 @@ fn weights_alone_open_with_pi0s_values() {
     let (full, bare) = (Checkpoint::open(&dir).unwrap(), Checkpoint::open(&bare).unwrap());
     assert_eq!(bare.layout(), Layout::Lerobot);
     assert_eq!(bare.processing().cameras, full.processing().cameras);
-    assert_eq!((&bare.processing().state, &bare.processing().action), (&None, &None));
+    let faults: Vec<_> = bare.faults().iter().map(ToString::to_string).collect();
+    messages(&faults[0], &["observation.state", "MEAN_STD", "policy_preprocessor.json", "normalize_inputs."]);
+    messages(&faults[1], &["action", "MEAN_STD", "policy_postprocessor.json", "unnormalize_outputs."]);
     let mut expected = full.arch().clone();
     (expected.state_dim, expected.action_dim) = (32, 32);
     assert_eq!(*bare.arch(), expected);
@@ -71,10 +73,9 @@ fn weights_alone_open_with_pi0s_values() {
 fn optional_keys_may_be_absent() {
     let dir = lerobot();
     fs::write(dir.join("config.json"), r#"{"type": "pi0", "chunk_size": null}"#).unwrap();
-    fs::remove_file(dir.join("policy_postprocessor.json")).unwrap();
-    let c = Checkpoint::open(&dir).unwrap();
+    let c = Checkpoint::open(&dir).unwrap().check_commands().unwrap();
     assert_eq!((c.arch().chunk_size, c.processing().cameras.len()), (50, 3));
-    assert!(c.processing().state.is_some() && c.processing().action.is_none());
+    assert!(c.processing().state.is_some() && c.processing().action.is_some());
 }
 
 #[test]
@@ -98,9 +99,8 @@ fn openpis_layout_opens() {
     let p = c.processing();
     assert!(!p.missing_camera_last && p.antialias && p.clean_prompt);
     let state = p.state.as_ref().unwrap();
-    assert_eq!((state.mode, state.epsilon, state.epsilon_on_inverse), (NormMode::MeanStd, 1e-6, true));
-    assert_eq!(state.statistics.mean.len(), 14, "the padding is not the robot's");
-    assert_eq!(state.statistics.q99.as_ref().unwrap()[3], 3.0);
+    assert_eq!((state.mode, state.formula, state.epsilon), (NormMode::MeanStd, Formula::OpenPi, 1e-6));
+    assert_eq!((state.width(), state.statistics[0][3]), (14, -2.5));
     assert_eq!((c.arch().state_dim, c.arch().action_dim), (14, 7));
     let same = Checkpoint::open(&golden()).unwrap();
     assert_eq!(c.embedding().bytes(), same.embedding().bytes());
@@ -179,39 +179,6 @@ fn old_names_of_the_time_mlp_are_understood() {
     let c = Checkpoint::open(&dir).unwrap();
     assert_eq!(c.tensor("action_time_mlp_in.weight").unwrap().shape(), [48, 96]);
     assert_eq!(c.unused().len(), 2);
-}
-
-#[test]
-fn every_normalisation_mode_is_read() {
-    for (mode, expected) in
-        [("QUANTILES", NormMode::Quantiles), ("MIN_MAX", NormMode::MinMax), ("MEAN_STD", NormMode::MeanStd)]
-    {
-        let dir = lerobot();
-        norm_map(&dir, mode);
-        let numbers =
-            |first: f32| (0..14).flat_map(|i| (first + i as f32).to_le_bytes()).collect::<Vec<u8>>();
-        let mut m = Model::read_file(&dir.join(NORMALIZER));
-        for (name, first) in [("q01", -1.0), ("q99", 1.0), ("min", -2.0), ("max", 2.0)] {
-            m.push(&format!("observation.state.{name}"), "F32", &[14], numbers(first));
-        }
-        m.write_file(&dir.join(NORMALIZER));
-        let state = Checkpoint::open(&dir).unwrap().processing().state.clone().unwrap();
-        assert_eq!(state.mode, expected);
-        assert_eq!((state.statistics.q99.unwrap()[1], state.statistics.min.unwrap()[0]), (2.0, -2.0));
-    }
-    let dir = lerobot();
-    norm_map(&dir, "IDENTITY");
-    assert_eq!(Checkpoint::open(&dir).unwrap().processing().state, None);
-    norm_map(&dir, "QUANTILES");
-    refused(&dir, &["observation.state.q01", "missing", "QUANTILES"]);
-    norm_map(&dir, "QUANTILE10");
-    refused(&dir, &["policy_preprocessor.json", "QUANTILE10", "not supported"]);
-}
-
-fn norm_map(dir: &Path, mode: &str) {
-    edit_json(&dir.join("policy_preprocessor.json"), |v| {
-        v["steps"][6]["config"]["norm_map"]["STATE"] = json!(mode)
-    });
 }
 
 // ---- bad files
@@ -363,7 +330,7 @@ fn models_that_are_not_pi0_are_refused() {
 
 #[test]
 fn files_that_disagree_are_refused() {
-    let cases: [(&str, &str, Value, &[&str]); 21] = [
+    let cases: [(&str, &str, Value, &[&str]); 19] = [
         (
             "config.json",
             "/chunk_size",
@@ -388,7 +355,6 @@ fn files_that_disagree_are_refused() {
             &["config.json", "chunk_size", "whole number", "fifty"],
         ),
         ("config.json", "/type", json!("act"), &["config.json", "\"act\"", "\"pi0\""]),
-        ("config.json", "/use_relative_actions", json!(true), &["use_relative_actions", "not supported"]),
         ("config.json", "/max_period", json!(8.0), &["max_period 8", "4"]),
         ("config.json", "/input_features", json!([]), &["config.json", "input_features"]),
         ("arch.json", "/width", json!(128), &["width", "arch.json says 128", "shapes says 64"]),
@@ -403,7 +369,6 @@ fn files_that_disagree_are_refused() {
             json!(64),
             &["tokenizer_max_length", "48", "64"],
         ),
-        ("policy_preprocessor.json", "/steps/5/config/enabled", json!(true), &["relative_actions_processor"]),
         ("policy_preprocessor.json", "/steps", json!(3), &["policy_preprocessor.json", "steps", "3"]),
     ];
     for (file, pointer, value, says) in cases {
@@ -485,7 +450,7 @@ fn statistics_that_can_not_normalise_are_refused() {
     edit_json(&dir.join("assets/trossen/norm_stats.json"), |v| {
         v["norm_stats"]["state"]["std"] = json!([1.0, 2.0])
     });
-    refused(&dir, &["norm_stats.json", "state.std", "2", "32"]);
+    refused(&dir, &["norm_stats.json", "state.std", "2", "14"]);
     edit_json(&dir.join("assets/trossen/norm_stats.json"), |v| v["norm_stats"]["state"]["std"] = json!("x"));
     refused(&dir, &["norm_stats.json", "norm_stats.state.std", "list of numbers"]);
 }
@@ -664,7 +629,8 @@ fn a_checkpoint_inside_its_source_does_not_copy_itself() {
 // ---- helpers of these tests
 
 fn refused(dir: &Path, says: &[&str]) {
-    messages(&Checkpoint::open(dir).expect_err("must be refused").to_string(), says);
+    let error = Checkpoint::open(dir).and_then(Checkpoint::check_commands).expect_err("must be refused");
+    messages(&error.to_string(), says);
 }
 
 fn edit_model(dir: &Path, edit: impl FnOnce(&mut Model)) {

@@ -156,8 +156,8 @@ fn openpis_layout_passes() {
 
     let checkpoint = pi0rt::checkpoint::Checkpoint::open(&golden).unwrap();
     let statistics = |n: &Option<pi0rt::checkpoint::Normalization>| {
-        let s = &n.as_ref().unwrap().statistics;
-        serde_json::json!({"mean": s.mean, "std": s.std})
+        let [mean, std] = &n.as_ref().unwrap().statistics;
+        serde_json::json!({"mean": mean, "std": std})
     };
     let processing = checkpoint.processing();
     let stats = serde_json::json!({"norm_stats": {"state": statistics(&processing.state), "actions": statistics(&processing.action)}});

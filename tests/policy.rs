@@ -277,7 +277,7 @@ fn openpi_checkpoints_are_handled_as_openpi_does() {
     for (row, normalized) in chunk.actions.chunks_exact(3).zip(chunk.normalized.chunks_exact(32)) {
         for ((got, x), (mean, std)) in row.iter().zip(normalized).zip([(0.5, 2.0), (-1.0, 0.0), (2.0, 0.25)])
         {
-            assert_eq!(*got, x * (std + 1e-6) + mean);
+            assert_eq!(*got, (f64::from(*x) * (std + 1e-6) + mean) as f32);
         }
     }
 
@@ -287,9 +287,9 @@ fn openpi_checkpoints_are_handled_as_openpi_does() {
     ImageProcessor::new(56, true).process(&frame, &mut image).unwrap();
     let mut normalized = [0.0; 32];
     for ((out, x), (mean, std)) in
-        normalized.iter_mut().zip(state).zip([(0.5f32, 2.0f32), (-1.0, 0.0), (2.0, 0.25)])
+        normalized.iter_mut().zip(state).zip([(0.5, 2.0), (-1.0, 0.0), (2.0, 0.25)])
     {
-        *out = (x - mean) / (std + 1e-6);
+        *out = ((f64::from(x) - mean) / (std + 1e-6)) as f32;
     }
     let inputs =
         Inputs { images: &image, tokens: prompt.tokens(), state: &normalized, noise: &noise, rtc: None };

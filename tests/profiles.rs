@@ -149,7 +149,7 @@ fn profiles_say_what_state_and_action_consist_of() {
         let dir = checkpoint(state, action);
         Checkpoint::open_with(&dir, Some(profile)).unwrap().processing().clone()
     };
-    let camera = |name: &str, key: &str, required| Camera { name: name.into(), key: key.into(), required };
+    let camera = |name: &str, key: &str, required| Camera { key: key.into(), required, ..Camera::new(name) };
     let rate = |hz| Some(Rate { hz, source: RateSource::Profile });
 
     let aloha = open("aloha", [14, 14]);
@@ -379,9 +379,9 @@ fn what_statistics_tell_of_offsets() {
             stats["norm_stats"]["actions"]["std"] = json!(std);
         });
         let checkpoint = Checkpoint::open(&dir).unwrap();
-        let hint =
-            checkpoint.check_commands().unwrap_err().to_string().contains("look like those of offsets");
-        (checkpoint.rules_out_offsets(), hint)
+        let ruled_out = checkpoint.rules_out_offsets();
+        let refusal = checkpoint.check_commands().unwrap_err().to_string();
+        (ruled_out, refusal.contains("look like those of offsets"))
     };
     // Joints as offsets, grippers as they are.
     let mut offsets = [0.002f32; 14];

@@ -39,7 +39,7 @@ fn every_preset_and_size_opens() {
     sizes.iter().for_each(|(field, value)| assert!(arch.set(field, *value)));
     assert_eq!(*c.arch(), arch);
     assert!(c.tensors().all(|t| t.dtype() == Dtype::Bf16));
-    assert_eq!(c.processing().state.as_ref().unwrap().statistics.mean.len(), 7);
+    assert_eq!(c.processing().state.as_ref().unwrap().width(), 7);
     let names: Vec<_> = c.tensors().map(|t| t.name()).collect();
     assert!(names.is_sorted(), "files are in the order of names");
 }

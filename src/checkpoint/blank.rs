@@ -8,6 +8,7 @@ use memmap2::MmapOptions;
 
 use super::camera::Camera;
 use super::error::CheckpointError;
+use super::faults::Faults;
 use super::files::Files;
 use super::open::{Checkpoint, Layout};
 use super::safetensors::SafeTensors;
@@ -56,13 +57,23 @@ impl Checkpoint {
             robot_action: vec![Dimension::default(); arch.action_dim],
             missing_camera_last: true,
             antialias: false,
+            pad_before: false,
             clean_prompt: false,
+            tokenizer: None,
             max_tokens: arch.tokenizer_max_length,
             truncate_prompt: false,
             rate: None,
             overruled_rate: None,
             execution_horizon: None,
         };
-        Ok(Self { files, layout: Layout::Lerobot, arch: arch.clone(), processing, profile: None, used })
+        Ok(Self {
+            files,
+            layout: Layout::Lerobot,
+            arch: arch.clone(),
+            processing,
+            profile: None,
+            faults: Faults::default(),
+            used,
+        })
     }
 }

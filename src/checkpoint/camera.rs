@@ -1,5 +1,7 @@
 //! The cameras a policy looks through.
 
+use super::normalization::Normalization;
+
 /// A camera, as the robot and the model call it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Camera {
@@ -9,13 +11,15 @@ pub struct Camera {
     pub key: String,
     /// Whether the policy was trained with it in every observation.
     pub required: bool,
+    /// How its images are normalized, three channels with values of 0 to 1, before they are resized.
+    pub normalization: Option<Normalization>,
 }
 
 impl Camera {
     /// A required camera that robot and model call the same.
     pub fn new(name: impl Into<String>) -> Self {
         let name = name.into();
-        Self { key: name.clone(), name, required: true }
+        Self { key: name.clone(), name, required: true, normalization: None }
     }
 
     /// Index of the camera that a client means by `name`: the robot's name or, where no camera has it,

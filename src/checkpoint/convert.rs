@@ -18,7 +18,8 @@ const CONFIG: &str = "config.json";
 
 /// A checkpoint about to be written in another dtype.
 ///
-/// Every floating tensor is converted, rounded to the nearest value (ties to even); integers stay.
+/// Every weight is converted, rounded to the nearest value (ties to even). Integers stay, and statistics that lie
+/// among the weights: rounded ones would move joints.
 /// Shards become one file, names stay, and whatever else lies in the directory goes along: JSON,
 /// tokenizer, statistics, assets. Only the dtype that `config.json` names is changed.
 pub struct Conversion<'a> {
@@ -44,7 +45,10 @@ impl<'a> Conversion<'a> {
         }
         let plan = sources.iter().map(|(name, tensor)| Planned {
             name: name.clone(),
-            dtype: if tensor.dtype().is_weight() { dtype } else { tensor.dtype() },
+            dtype: match tensor.dtype().is_weight() && !lerobot::is_statistic(tensor.name()) {
+                true => dtype,
+                false => tensor.dtype(),
+            },
             shape: tensor.shape().to_vec(),
         });
         Ok(Self { checkpoint, plan: Plan::new(plan.collect(), &metadata)?, sources, dtype })

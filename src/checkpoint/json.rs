@@ -41,6 +41,12 @@ pub(super) fn is_plain(name: &str) -> bool {
     matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None))
 }
 
+/// Whether `name` leads to something below the folder it is taken from.
+pub(super) fn is_below(name: &str) -> bool {
+    let mut parts = Path::new(name).components().peekable();
+    parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
+}
+
 impl Object {
     /// Reads a file that holds an object, `None` if there is no such file.
     pub fn read(path: &Path) -> Result<Option<Self>, CheckpointError> {
@@ -70,8 +76,30 @@ impl Object {
 
     /// The error that `key` holds something else than `expected`.
     pub fn wrong(&self, key: &str, expected: &str) -> CheckpointError {
-        let got = self.map.get(key).map_or("nothing".into(), kind);
+        let got = self.shown(key);
         CheckpointError::file(&self.path, format!("{}{key}: expected {expected}, got {got}", self.at))
+    }
+
+    /// The error that what `key` holds is not supported.
+    pub fn unsupported(&self, key: &str, why: &str) -> CheckpointError {
+        let what = format!("{}{key} {}", self.at, self.shown(key));
+        CheckpointError::Unsupported { path: self.path.clone(), what, why: why.into() }
+    }
+
+    /// What `key` holds, in a word.
+    pub fn shown(&self, key: &str) -> String {
+        self.map.get(key).map_or("nothing".into(), kind)
+    }
+
+    /// Whether `key` holds null, false or something empty: a default if ever there was one.
+    pub fn is_nothing(&self, key: &str) -> bool {
+        match self.map.get(key) {
+            None | Some(Value::Null | Value::Bool(false)) => true,
+            Some(Value::Array(list)) => list.is_empty(),
+            Some(Value::Object(map)) => map.is_empty(),
+            Some(Value::String(text)) => text.is_empty(),
+            Some(Value::Bool(true) | Value::Number(_)) => false,
+        }
     }
 
     /// `convert(value of key)`; `None` where the key is absent or null.
@@ -113,14 +141,17 @@ impl Object {
         self.get(key, "a list of whole numbers", |v| v.as_array()?.iter().map(whole).collect())
     }
 
-    pub fn numbers(&self, key: &str) -> Result<Option<Vec<f32>>, CheckpointError> {
-        self.get(key, "a list of numbers", |v| {
-            v.as_array()?.iter().map(|n| n.as_f64().map(|n| n as f32)).collect()
-        })
+    pub fn numbers(&self, key: &str) -> Result<Option<Vec<f64>>, CheckpointError> {
+        self.get(key, "a list of numbers", |v| v.as_array()?.iter().map(Value::as_f64).collect())
     }
 
     pub fn object(&self, key: &str) -> Result<Option<Self>, CheckpointError> {
         self.get(key, "an object", |v| v.as_object().map(|map| self.inner(key, map)))
+    }
+
+    /// The object under `key`, an empty one if there is none.
+    pub fn object_or_empty(&self, key: &str) -> Result<Self, CheckpointError> {
+        Ok(self.object(key)?.unwrap_or_else(|| self.inner(key, &Map::new())))
     }
 
     pub fn objects(&self, key: &str) -> Result<Option<Vec<Self>>, CheckpointError> {

@@ -10,10 +10,12 @@ mod camera;
 mod contract;
 mod convert;
 mod error;
+mod faults;
 mod files;
 mod header;
 mod json;
 mod lerobot;
+mod normalization;
 mod offsets;
 mod open;
 mod openpi;
@@ -24,6 +26,7 @@ mod safetensors;
 mod sizes;
 pub mod synth;
 mod tensor;
+mod tokenizer;
 mod transform;
 mod weights;
 mod write;
@@ -35,8 +38,9 @@ pub use convert::Conversion;
 pub use error::CheckpointError;
 #[cfg(feature = "daemon")]
 pub(crate) use files::weight_files;
+pub use normalization::{Formula, NormMode, Normalization};
 pub use open::{Checkpoint, Layout};
-pub use processing::{NormMode, Normalization, Processing, Statistics};
+pub use processing::Processing;
 #[cfg(feature = "daemon")]
 pub(crate) use profile::line_and_column;
 pub use profile::{PROFILE_FILE, Profile};
@@ -44,5 +48,6 @@ pub use safetensors::SafeTensors;
 #[cfg(test)]
 pub(crate) use tensor::Mapped;
 pub use tensor::{Dtype, Tensor};
+pub use tokenizer::TokenizerSource;
 pub use transform::{Curve, Linkage, Transform};
 pub use write::Progress;

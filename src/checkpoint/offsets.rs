@@ -3,24 +3,27 @@
 //! openpi trains on offsets where `DeltaActions` is part of a robot's transforms, and its statistics are those of
 //! the offsets. Nothing else in its directory tells.
 
-use super::processing::{Processing, Statistics};
+use super::normalization::{NormMode, Normalization};
+use super::processing::Processing;
 
 /// Standard deviations from 0 at which a mean is not an offset's.
-const FAR: f32 = 0.25;
+const FAR: f64 = 0.25;
 
-/// How far each dimension's mean is from 0, in standard deviations. Dimensions that never moved are left out.
-fn distances(statistics: &Statistics) -> impl Iterator<Item = f32> {
-    let pairs = statistics.mean.iter().zip(&statistics.std);
-    pairs.filter(|&(_, std)| *std > 0.0).map(|(mean, std)| mean.abs() / std)
+/// Mean and standard deviation of each dimension; none where the statistics are others.
+fn means(normalization: &Normalization) -> impl Iterator<Item = (f64, f64)> {
+    let [mean, std] = &normalization.statistics;
+    let pairs = mean.iter().copied().zip(std.iter().copied());
+    pairs.filter(|_| normalization.mode == NormMode::MeanStd)
 }
 
 /// See [`Checkpoint::rules_out_offsets`](super::Checkpoint::rules_out_offsets).
 pub(super) fn ruled_out(processing: &Processing) -> bool {
     let Some(action) = &processing.action else { return false };
     let (mut moving, mut far) = (0, 0);
-    for distance in distances(&action.statistics) {
+    // Dimensions that never moved tell nothing.
+    for (mean, std) in means(action).filter(|(_, std)| *std > 0.0) {
         moving += 1;
-        far += usize::from(distance >= FAR);
+        far += usize::from(mean.abs() >= FAR * std);
     }
     far >= 3 && 2 * far >= moving
 }
@@ -28,14 +31,13 @@ pub(super) fn ruled_out(processing: &Processing) -> bool {
 /// A suggestion for a message, if the statistics look like those of offsets.
 pub(super) fn hint(processing: &Processing) -> Option<String> {
     let (state, action) = (processing.state.as_ref()?, processing.action.as_ref()?);
-    let (state, action) = (&state.statistics, &action.statistics);
     // Most of the joints stand somewhere else than at 0, and the actions' means are all but 0.
-    let dimensions = state.mean.iter().zip(&state.std).zip(action.mean.iter().zip(&action.std));
+    let dimensions = means(state).zip(means(action));
     let mut moving = 0;
     let offsets = dimensions
-        .filter(|((_, state), (_, action))| **state > 0.0 && **action > 0.0)
+        .filter(|((_, state), (_, action))| *state > 0.0 && *action > 0.0)
         .inspect(|_| moving += 1)
-        .filter(|((mean, std), (offset, spread))| mean.abs() >= FAR * **std && offset.abs() < 0.1 * **spread);
+        .filter(|((mean, std), (offset, spread))| mean.abs() >= FAR * std && offset.abs() < 0.1 * spread);
     let offsets = offsets.count();
     (offsets >= 3 && 2 * offsets > moving).then(|| {
         format!(

@@ -4,15 +4,19 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 use super::arch::Arch;
+use super::camera::Camera;
 use super::contract::{Dimension, Rate, RateSource};
 use super::error::CheckpointError;
+use super::faults::Faults;
 use super::files::Files;
 use super::json::Object;
-use super::processing::{Declared, Found, Processing};
+use super::normalization::Found;
+use super::processing::{Declared, Processing};
 use super::profile::{Profile, Widths};
 use super::safetensors::SafeTensors;
 use super::sizes;
 use super::tensor::Tensor;
+use super::transform::Transform;
 use super::weights::weights;
 use super::{lerobot, offsets, openpi};
 
@@ -47,6 +51,7 @@ pub struct Checkpoint {
     pub(super) arch: Arch,
     pub(super) processing: Processing,
     pub(super) profile: Option<Profile>,
+    pub(super) faults: Faults,
     pub(super) used: HashSet<String>,
 }
 
@@ -55,6 +60,8 @@ impl Checkpoint {
     /// `arch.json`, `config.json` for what shapes don't tell) and checks presence, dtype and shape of
     /// every tensor PI0 needs. No weight is read. A profile that lies beside the weights, in
     /// [`PROFILE_FILE`](super::PROFILE_FILE), is part of the checkpoint.
+    ///
+    /// What is wrong with the processing alone is kept: see [`check_commands`](Self::check_commands).
     pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
         Self::open_with(dir, None)
     }
@@ -74,12 +81,11 @@ impl Checkpoint {
             None => Profile::beside(dir)?,
         };
         let declared = match layout {
-            Layout::Lerobot => lerobot::declared(dir)?,
-            Layout::OpenPi => openpi::declared(dir, config.as_ref(), profile.as_ref())?,
+            Layout::Lerobot => lerobot::declared(&files, config.as_ref())?,
+            Layout::OpenPi => openpi::declared(dir, config.as_ref(), profile.as_ref()),
         };
-        let width = |found: &Option<Found>| {
-            found.as_ref().map(|f| f.normalization.statistics.width()).filter(|&n| n > 0)
-        };
+        let width =
+            |found: &Option<Found>| found.as_ref().map(|f| f.normalization.width()).filter(|&n| n > 0);
         let (mut state_width, mut action_width) = (width(&declared.state), width(&declared.action));
         if let Some(profile) = profile.as_ref().filter(|_| layout == Layout::OpenPi) {
             let (state, action) = profile.widths(state_width, action_width)?;
@@ -96,9 +102,19 @@ impl Checkpoint {
                 action_width,
             },
         )?;
-        let mut processing = processing(layout, declared, config.as_ref(), &arch)?;
-        if let Some(profile) = &profile {
-            profile.apply(&mut processing, layout, &arch)?;
+        let (mut processing, mut faults) = processing(layout, declared, config.as_ref(), &arch)?;
+        match &profile {
+            Some(profile) => match profile.apply(&mut processing, layout, &arch) {
+                // Without statistics it may well not fit; that they are missing is what has to be said first.
+                Err(error) if !faults.list().is_empty() => faults.add(error),
+                applied => applied?,
+            },
+            None if layout == Layout::OpenPi => faults.add(CheckpointError::NoProfile {
+                path: dir.to_path_buf(),
+                hint: offsets::hint(&processing).unwrap_or_default(),
+                choices: Profile::choices(),
+            }),
+            None => {}
         }
         let mut used: HashSet<String> = weights(&arch)
             .iter()
@@ -106,7 +122,7 @@ impl Checkpoint {
             .map(|t| t.name().to_string())
             .collect();
         used.insert(sizes::embedding(&files)?.name().to_string());
-        Ok(Self { files, layout, arch, processing, profile, used })
+        Ok(Self { files, layout, arch, processing, profile, faults, used })
     }
 
     /// The directory.
@@ -144,28 +160,31 @@ impl Checkpoint {
         self.profile.as_ref()
     }
 
-    /// Whether it is known what the actions are to the robot: lerobot's processors tell, a directory of openpi's
-    /// needs a profile. What moves a robot must ask; what stays with the model's numbers need not.
-    ///
-    /// # Errors
-    /// [`CheckpointError::NoProfile`] with the profiles to choose from.
-    pub fn check_commands(&self) -> Result<(), CheckpointError> {
-        if self.layout == Layout::Lerobot || self.profile.is_some() {
-            return Ok(());
-        }
-        Err(CheckpointError::NoProfile {
-            path: self.dir().to_path_buf(),
-            hint: offsets::hint(&self.processing).unwrap_or_default(),
-            choices: Profile::choices(),
-        })
-    }
-
     /// Whether the statistics of the actions rule out that actions are offsets from the state: at least three
     /// dimensions, and at least half of those that move at all (a standard deviation above 0), have a mean that is a
     /// quarter of their standard deviation or more away from 0. Offsets over a chunk go either way: their mean is
     /// near 0, but for the few dimensions, grippers, that openpi leaves absolute.
     pub fn rules_out_offsets(&self) -> bool {
         offsets::ruled_out(&self.processing)
+    }
+
+    /// Whether observations and actions are processed as the checkpoint wants, and it is known what actions are to
+    /// the robot: lerobot's processors tell, a directory of openpi's needs a profile. What moves a robot must ask;
+    /// what stays with the model's numbers need not.
+    ///
+    /// # Errors
+    /// The first of [`faults`](Self::faults).
+    pub fn check_commands(mut self) -> Result<Self, CheckpointError> {
+        match self.faults.take() {
+            Some(fault) => Err(fault),
+            None => Ok(self),
+        }
+    }
+
+    /// What the checkpoint asks for and lacks, or what isn't understood of it: without that the numbers that go to
+    /// the robot would be wrong. [`processing`](Self::processing) leaves it out.
+    pub fn faults(&self) -> &[CheckpointError] {
+        self.faults.list()
     }
 
     /// Every tensor, used or not, file by file in the order of their bytes.
@@ -205,12 +224,14 @@ impl Checkpoint {
         self.files.files()
     }
 
-    /// The tokenizer that lies beside the weights, if one does: `tokenizer.json` or `tokenizer.model`.
+    /// The tokenizer that comes with the checkpoint, if one does.
     pub fn tokenizer(&self) -> Option<PathBuf> {
-        ["tokenizer.json", "tokenizer.model"]
-            .map(|name| self.dir().join(name))
-            .into_iter()
-            .find(|p| p.is_file())
+        self.tokenizer_places().into_iter().find(|path| path.is_file())
+    }
+
+    /// Files that a tokenizer which comes with the checkpoint could be.
+    pub fn tokenizer_places(&self) -> Vec<PathBuf> {
+        self.processing.tokenizer.clone().unwrap_or_default().places(self.dir())
     }
 
     /// Asks the system to read the weights that are used into the page cache, without waiting for it.
@@ -243,12 +264,6 @@ fn refuse_others(config: &Object) -> Result<(), CheckpointError> {
     if config.flag("pi05")? == Some(true) {
         return Err(unsupported("pi05".into(), "only π0 runs here"));
     }
-    if config.flag("use_relative_actions")? == Some(true) {
-        return Err(unsupported(
-            "use_relative_actions".into(),
-            "actions relative to the state would have to be added to it",
-        ));
-    }
     for (key, pi0) in [("min_period", 4e-3), ("max_period", 4.0)] {
         if let Some(value) = config.number(key)?.filter(|&v| v != pi0) {
             return Err(unsupported(format!("{key} {value}"), &format!("PI0's time embedding has {pi0}")));
@@ -277,28 +292,35 @@ fn processing(
     mut declared: Declared,
     config: Option<&Object>,
     arch: &Arch,
-) -> Result<Processing, CheckpointError> {
+) -> Result<(Processing, Faults), CheckpointError> {
     let openpi = layout == Layout::OpenPi;
+    let mut faults = std::mem::take(&mut declared.faults);
     if openpi {
         // openpi reads as many columns of its statistics as the robot has.
         for (found, width) in [(&mut declared.state, arch.state_dim), (&mut declared.action, arch.action_dim)]
         {
             if let Some(found) = found {
-                found.normalization.statistics.truncate(width);
+                found.normalization.truncate(width);
             }
         }
     }
+    let (state_steps, action_steps) = faults.keep(steps(&declared, arch));
+    let mut check = |found: Option<Found>, width| faults.keep(found.map(|f| f.check(width)).transpose());
+    let cameras = declared.cameras.into_iter();
+    let cameras =
+        cameras.map(|(camera, found)| Camera { normalization: check(found, 3), ..camera }).collect();
+    let (state, action) = (check(declared.state, arch.state_dim), check(declared.action, arch.action_dim));
     let config_flag = |key| config.map_or(Ok(None), |c| c.flag(key));
     let rate = config.map_or(Ok(None), |c| c.number("control_rate_hz"))?;
     if let Some((config, rate)) = config.zip(rate).filter(|&(_, r)| !(r > 0.0 && r <= 1e5)) {
         return Err(CheckpointError::file(config.path(), format!("control_rate_hz: {rate} is not a rate")));
     }
-    Ok(Processing {
-        cameras: declared.cameras,
-        state_steps: Vec::new(),
-        state: declared.state.map(|f| f.check(arch.state_dim)).transpose()?,
-        action: declared.action.map(|f| f.check(arch.action_dim)).transpose()?,
-        action_steps: Vec::new(),
+    let processing = Processing {
+        cameras,
+        state_steps,
+        state,
+        action,
+        action_steps,
         robot_state: vec![Dimension::default(); arch.state_dim],
         robot_action: match config {
             Some(config) => named(config, "action_feature_names", arch.action_dim)?,
@@ -306,13 +328,31 @@ fn processing(
         },
         missing_camera_last: !openpi,
         antialias: openpi,
+        pad_before: declared.pad_before,
         clean_prompt: openpi,
+        tokenizer: declared.tokenizer,
         max_tokens: arch.tokenizer_max_length,
         truncate_prompt: config_flag("truncate_prompt")?.unwrap_or(false),
         overruled_rate: None,
         rate: rate.map(|hz| Rate { hz: hz as f32, source: RateSource::Checkpoint }),
         execution_horizon: config.map_or(Ok(None), |c| execution_horizon(c, arch))?,
-    })
+    };
+    Ok((processing, faults))
+}
+
+/// What the flags and processors of lerobot do to the state before it is normalized, and to actions after.
+fn steps(declared: &Declared, arch: &Arch) -> Result<(Vec<Transform>, Vec<Transform>), CheckpointError> {
+    if declared.aloha {
+        return lerobot::aloha(arch.state_dim, arch.action_dim).map_err(CheckpointError::Arch);
+    }
+    let Some(relative) = &declared.relative else { return Ok((Vec::new(), Vec::new())) };
+    if arch.state_dim < arch.action_dim {
+        let (state, action) = (arch.state_dim, arch.action_dim);
+        return Err(CheckpointError::Arch(format!(
+            "actions are relative to the state: {action} dimensions, but the state has {state}"
+        )));
+    }
+    Ok((Vec::new(), vec![Transform::AddState { mask: relative.mask(arch.action_dim) }]))
 }
 
 /// `n_action_steps`: rows of a chunk that are executed before the next.
@@ -344,13 +384,13 @@ fn fit(
     found: Option<&Found>,
 ) -> Result<Option<usize>, CheckpointError> {
     let Some(Widths { model, .. }) = widths else { return Ok(None) };
-    match found.filter(|found| found.normalization.statistics.width() < model) {
+    match found.filter(|found| found.normalization.width() < model) {
         Some(found) => Err(CheckpointError::Statistics {
             path: found.path.clone(),
-            statistic: found.key.to_owned(),
+            statistic: found.key.clone(),
             why: format!(
                 "has {} dimensions, but profile {} needs {model}",
-                found.normalization.statistics.width(),
+                found.normalization.width(),
                 profile.name()
             ),
         }),

@@ -3,17 +3,56 @@
 use std::path::{Path, PathBuf};
 
 use super::error::CheckpointError;
+use super::faults::Faults;
 use super::json::Object;
-use super::processing::{Declared, Found, NormMode, Normalization, Statistics, pi0_cameras};
+use super::normalization::{Formula, Found, NormMode, Normalization};
+use super::processing::{Declared, pi0_cameras};
 use super::profile::Profile;
 
 const STATISTICS: &str = "norm_stats.json";
 
-pub(super) fn declared(
+/// Fields of config.json, as `examples/convert_jax_model_to_pytorch.py` writes them, openpi's names of the same
+/// sizes, and pi0rt's own.
+const KNOWN: [&str; 15] = [
+    "action_dim",
+    "action_horizon",
+    "max_token_len",
+    "chunk_size",
+    "num_steps",
+    "num_inference_steps",
+    "tokenizer_max_length",
+    "paligemma_variant",
+    "action_expert_variant",
+    "precision",
+    "dtype",
+    "pi05",
+    "asset_id",
+    "control_rate_hz",
+    "truncate_prompt",
+];
+
+pub(super) fn declared(dir: &Path, config: Option<&Object>, profile: Option<&Profile>) -> Declared {
+    let mut faults = Faults::default();
+    if let Some(config) = config {
+        for key in config.keys().filter(|key| !KNOWN.contains(key) && !config.is_nothing(key)) {
+            let why = "it is no field of openpi's, and could change what the policy computes";
+            faults.add(config.unsupported(key, why));
+        }
+    }
+    let file = faults.keep(statistics(dir, config, profile).map(Some));
+    let feature = |file: &Object, key| feature(file, key).map(Some);
+    let found = |key| file.as_ref().map_or(Ok(None), |file| feature(file, key));
+    let (state, action) = (faults.keep(found("state")), faults.keep(found("actions")));
+    let cameras = pi0_cameras().into_iter().map(|camera| (camera, None)).collect();
+    Declared { cameras, state, action, faults, ..Declared::default() }
+}
+
+/// `norm_stats` of the asset that profile or config.json choose, or of the only one there is.
+fn statistics(
     dir: &Path,
     config: Option<&Object>,
     profile: Option<&Profile>,
-) -> Result<Declared, CheckpointError> {
+) -> Result<Object, CheckpointError> {
     let found = assets(dir)?;
     let mut chosen = config.map_or(Ok(None), |c| c.text("asset_id"))?;
     if let Some(asset) = profile.and_then(Profile::asset) {
@@ -37,10 +76,21 @@ pub(super) fn declared(
                     format!("config.json asks for asset {asset:?}, but there is only {}", list(dir, &found)),
                 ));
             }
-            Some(wanted)
+            wanted
         }
-        ([], None) => None,
-        ([one], None) => Some(one.clone()),
+        ([], None) => {
+            let place = Path::new("assets/ASSET").join(STATISTICS);
+            let elsewhere = [STATISTICS.into(), Path::new("assets").join(STATISTICS)];
+            let found = elsewhere.into_iter().find(|place: &PathBuf| dir.join(place).is_file());
+            let found =
+                found.map_or(String::new(), |found| format!(" (there is {}: move it)", found.display()));
+            let why = format!(
+                "no statistics: openpi keeps them in {}{found}; without them normalized numbers would go to the robot",
+                place.display()
+            );
+            return Err(CheckpointError::file(dir, why));
+        }
+        ([one], None) => one.clone(),
         (several, None) => {
             return Err(CheckpointError::file(
                 dir,
@@ -51,14 +101,8 @@ pub(super) fn declared(
             ));
         }
     };
-    let (mut state, mut action) = (None, None);
-    if let Some(path) = path {
-        let file = Object::read(&path)?.ok_or_else(|| CheckpointError::file(&path, "no such file"))?;
-        let norm_stats = file.object("norm_stats")?.ok_or_else(|| file.wrong("norm_stats", "an object"))?;
-        state = feature(&norm_stats, "state")?;
-        action = feature(&norm_stats, "actions")?;
-    }
-    Ok(Declared { cameras: pi0_cameras(), state, action, max_tokens: None })
+    let file = Object::read(&path)?.ok_or_else(|| CheckpointError::file(&path, "no such file"))?;
+    file.object("norm_stats")?.ok_or_else(|| file.wrong("norm_stats", "an object"))
 }
 
 /// Every `norm_stats.json` below `assets`; an asset's id may have a slash in it.
@@ -90,25 +134,15 @@ fn list(dir: &Path, found: &[PathBuf]) -> String {
     if ids.is_empty() { "none".into() } else { ids.join(", ") }
 }
 
-fn feature(norm_stats: &Object, key: &'static str) -> Result<Option<Found>, CheckpointError> {
-    let Some(object) = norm_stats.object(key)? else { return Ok(None) };
-    let mut statistics = Statistics {
-        mean: object.numbers("mean")?.ok_or_else(|| object.wrong("mean", "a list of numbers"))?,
-        std: object.numbers("std")?.ok_or_else(|| object.wrong("std", "a list of numbers"))?,
-        q01: object.numbers("q01")?,
-        q99: object.numbers("q99")?,
-        min: None,
-        max: None,
-    };
-    // Statistics taken after padding: columns of zeros at the end are not the robot's.
-    let padding =
-        statistics.mean.iter().zip(&statistics.std).rev().take_while(|&(&m, &s)| m == 0.0 && s == 0.0);
-    let width = statistics.mean.len().min(statistics.std.len()) - padding.count();
-    if statistics.mean.len() == statistics.std.len() && width > 0 {
-        statistics.truncate(width);
+/// π0 normalizes with mean and standard deviation; quantiles are π0.5's. All columns are the robot's: one that never
+/// changed has mean and deviation 0.
+fn feature(norm_stats: &Object, key: &'static str) -> Result<Found, CheckpointError> {
+    let object = norm_stats.object(key)?.ok_or_else(|| norm_stats.wrong(key, "an object with statistics"))?;
+    let mode = NormMode::MeanStd;
+    let mut statistics = [const { Vec::new() }; 2];
+    for (name, values) in mode.statistics().into_iter().zip(&mut statistics) {
+        *values = object.numbers(name)?.ok_or_else(|| object.wrong(name, "a list of numbers"))?;
     }
-    // π0 normalises with mean and standard deviation; quantiles are π0.5's.
-    let normalization =
-        Normalization { mode: NormMode::MeanStd, epsilon: 1e-6, epsilon_on_inverse: true, statistics };
-    Ok(Some(Found { path: norm_stats.path().to_path_buf(), key, normalization }))
+    let normalization = Normalization { mode, formula: Formula::OpenPi, epsilon: 1e-6, statistics };
+    Ok(Found { path: norm_stats.path().to_path_buf(), key: key.into(), normalization })
 }

@@ -1,10 +1,10 @@
 //! What a checkpoint declares of the way from observations to inputs, and from actions to commands.
 
-use std::path::PathBuf;
-
 use super::camera::Camera;
 use super::contract::{Dimension, Rate};
-use super::error::CheckpointError;
+use super::faults::Faults;
+use super::normalization::{Found, Normalization};
+use super::tokenizer::TokenizerSource;
 use super::transform::Transform;
 
 /// How raw observations become model inputs, and actions robot actions, as the checkpoint declares it.
@@ -36,8 +36,13 @@ pub struct Processing {
     pub missing_camera_last: bool,
     /// Images are resized with antialiasing (openpi) or without (lerobot).
     pub antialias: bool,
+    /// A frame that isn't square gets its black bars at the left and the top (lerobot up to 0.3) instead of both
+    /// sides.
+    pub pad_before: bool,
     /// Prompts are stripped and their `_` and newlines become spaces (openpi).
     pub clean_prompt: bool,
+    /// Where the tokenizer comes from, if that is declared.
+    pub tokenizer: Option<TokenizerSource>,
     /// Longest prompt, tokens.
     pub max_tokens: usize,
     /// Whether a longer prompt is cut instead of refused: `truncate_prompt` in config.json. (The
@@ -51,169 +56,44 @@ pub struct Processing {
     pub execution_horizon: Option<usize>,
 }
 
-/// How one feature is normalised.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Normalization {
-    /// The formula.
-    pub mode: NormMode,
-    /// Keeps denominators from zero: 1e-8 in lerobot, 1e-6 in openpi.
-    pub epsilon: f32,
-    /// openpi: ε is added to every denominator, and to the factor of the inverse. lerobot: mean/std adds it
-    /// to the denominator only, quantiles and min/max put it in place of a denominator of 0.
-    pub epsilon_on_inverse: bool,
-    /// The numbers.
-    pub statistics: Statistics,
+/// Actions that are relative to the state: lerobot's `RelativeActionsProcessorStep`.
+pub(super) struct Relative {
+    /// Parts of names of joints whose actions are not.
+    pub exclude: Vec<String>,
+    /// Names of the actions' dimensions. Without them all are relative.
+    pub names: Option<Vec<String>>,
 }
 
-/// The formula of a normalisation.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NormMode {
-    /// `(x - mean)/std`.
-    MeanStd,
-    /// `(x - q01)/(q99 - q01)·2 - 1`.
-    Quantiles,
-    /// `(x - min)/(max - min)·2 - 1`.
-    MinMax,
-    /// `x`.
-    Identity,
-}
-
-impl NormMode {
-    /// lerobot's name of the mode.
-    pub const fn name(self) -> &'static str {
-        match self {
-            NormMode::MeanStd => "MEAN_STD",
-            NormMode::Quantiles => "QUANTILES",
-            NormMode::MinMax => "MIN_MAX",
-            NormMode::Identity => "IDENTITY",
-        }
-    }
-
-    pub(super) fn from_name(name: &str) -> Option<Self> {
-        [NormMode::MeanStd, NormMode::Quantiles, NormMode::MinMax, NormMode::Identity]
-            .into_iter()
-            .find(|mode| mode.name() == name)
-    }
-}
-
-/// Statistics of one feature in robot units, one number per dimension. Those the mode needs are there
-/// and finite; `mean` and `std` are empty where a checkpoint has none and needs none.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Statistics {
-    /// Mean.
-    pub mean: Vec<f32>,
-    /// Standard deviation.
-    pub std: Vec<f32>,
-    /// First percentile.
-    pub q01: Option<Vec<f32>>,
-    /// 99th percentile.
-    pub q99: Option<Vec<f32>>,
-    /// Smallest value.
-    pub min: Option<Vec<f32>>,
-    /// Largest value.
-    pub max: Option<Vec<f32>>,
-}
-
-impl Statistics {
-    /// Every statistic that is there, by name.
-    pub fn named(&self) -> impl Iterator<Item = (&'static str, &[f32])> {
-        let base = [("mean", &self.mean), ("std", &self.std)].into_iter().filter(|(_, v)| !v.is_empty());
-        let more = [("q01", &self.q01), ("q99", &self.q99), ("min", &self.min), ("max", &self.max)];
-        base.chain(more.into_iter().filter_map(|(name, v)| Some((name, v.as_ref()?))))
-            .map(|(name, v)| (name, v.as_slice()))
-    }
-
-    /// Dimensions, 0 if nothing is there.
-    pub(super) fn width(&self) -> usize {
-        self.named().next().map_or(0, |(_, values)| values.len())
-    }
-
-    /// Drops dimensions from `width` on.
-    pub(super) fn truncate(&mut self, width: usize) {
-        self.mean.truncate(width);
-        self.std.truncate(width);
-        for values in [&mut self.q01, &mut self.q99, &mut self.min, &mut self.max].into_iter().flatten() {
-            values.truncate(width);
-        }
-    }
-}
-
-/// A feature's normalisation together with the file and the key it comes from.
-pub(super) struct Found {
-    pub path: PathBuf,
-    pub key: &'static str,
-    pub normalization: Normalization,
-}
-
-impl Found {
-    /// Checks that the statistics fit the mode and a robot of `width` dimensions.
-    pub fn check(self, width: usize) -> Result<Normalization, CheckpointError> {
-        let Normalization { mode, statistics, .. } = &self.normalization;
-        let fault = |statistic: &str, why: String| CheckpointError::Statistics {
-            path: self.path.clone(),
-            statistic: format!("{}.{statistic}", self.key),
-            why,
-        };
-        let needs: &[&str] = match mode {
-            NormMode::MeanStd => &["mean", "std"],
-            NormMode::Quantiles => &["q01", "q99"],
-            NormMode::MinMax => &["min", "max"],
-            NormMode::Identity => &[],
-        };
-        for &need in needs {
-            if !statistics.named().any(|(name, _)| name == need) {
-                return Err(fault(need, format!("missing, but the mode is {}", mode.name())));
-            }
-        }
-        for (name, values) in statistics.named() {
-            if values.len() != width {
-                return Err(fault(
-                    name,
-                    format!("has {} values, but the robot has {width} dimensions", values.len()),
-                ));
-            }
-            if let Some(i) = values.iter().position(|v| !v.is_finite()) {
-                return Err(fault(name, format!("dimension {i} is {}, expected a finite number", values[i])));
-            }
-        }
-        let spread = |name: &str, i: usize, value: f32| -> Result<(), CheckpointError> {
-            if value < 0.0 {
-                return Err(fault(name, format!("dimension {i} is {value}, expected a positive number")));
-            }
-            if value == 0.0 {
-                // A joint that never moved in the training data; ε alone keeps it finite.
-                let (path, key) = (self.path.display(), self.key);
-                log::warn!("{path}: {key}.{name}: dimension {i} is 0, it never changed in the training data");
-            }
-            Ok(())
-        };
-        let between = |name: &str, low: &Option<Vec<f32>>, high: &Option<Vec<f32>>| {
-            let (Some(low), Some(high)) = (low, high) else { return Ok(()) };
-            // A spread of 0 is what both implementations guard against here.
-            (0..width).try_for_each(|i| match high[i] < low[i] {
-                true => Err(fault(name, format!("dimension {i} is from {} to {}", low[i], high[i]))),
-                false => Ok(()),
-            })
-        };
-        match mode {
-            NormMode::MeanStd => {
-                (0..width).try_for_each(|i| spread("std", i, statistics.std[i]))?;
-            }
-            NormMode::Quantiles => between("q01, q99", &statistics.q01, &statistics.q99)?,
-            NormMode::MinMax => between("min, max", &statistics.min, &statistics.max)?,
-            NormMode::Identity => {}
-        }
-        Ok(self.normalization)
+impl Relative {
+    /// Which of `width` dimensions the state is added to (`_build_mask`): all but those whose name contains an
+    /// excluded one, whatever the case.
+    pub fn mask(&self, width: usize) -> Vec<bool> {
+        let excluded: Vec<String> =
+            self.exclude.iter().filter(|name| !name.is_empty()).map(|name| name.to_lowercase()).collect();
+        let relative = |name: &String| !excluded.iter().any(|part| name.to_lowercase().contains(part));
+        let mut mask: Vec<bool> = self.names.iter().flatten().take(width).map(relative).collect();
+        mask.resize(width, true);
+        mask
     }
 }
 
 /// What the files beside the tensors declare, before the model's sizes are known.
+#[derive(Default)]
 pub(super) struct Declared {
-    pub cameras: Vec<Camera>,
+    /// The cameras, and how their images are normalized.
+    pub cameras: Vec<(Camera, Option<Found>)>,
     pub state: Option<Found>,
     pub action: Option<Found>,
+    pub relative: Option<Relative>,
+    /// Joints and grippers are ALOHA's, the policy's are those of π0's training: `adapt_to_pi_aloha`.
+    pub aloha: bool,
+    /// See [`Processing::pad_before`].
+    pub pad_before: bool,
+    pub tokenizer: Option<TokenizerSource>,
     /// Prompt length the preprocessor pads to.
     pub max_tokens: Option<usize>,
+    /// What is missing or not understood.
+    pub faults: Faults,
 }
 
 /// PI0's cameras, where a checkpoint names none.

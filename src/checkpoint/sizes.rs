@@ -45,10 +45,13 @@ pub(super) fn derive(files: &Files, declared: &Declared<'_>) -> Result<Arch, Che
     let image_size = side
         .checked_mul(patch_size)
         .ok_or_else(|| CheckpointError::Arch(format!("{side} patches of {patch_size} pixels: too large")))?;
-    let resolution = sources.config_sizes("image_resolution")?;
-    if let Some(resolution) = resolution.filter(|r| r[..] != [image_size, image_size]) {
-        let left = (CONFIG, format!("{resolution:?}"));
-        return Err(sources.disagree("image_resolution", left, (SHAPES, format!("{image_size}"))));
+    // lerobot's key, and that of its versions up to 0.3.
+    for key in ["image_resolution", "resize_imgs_with_padding"] {
+        let resolution = sources.config_sizes(key)?;
+        if let Some(resolution) = resolution.filter(|r| r[..] != [image_size, image_size]) {
+            let left = (CONFIG, format!("{resolution:?}"));
+            return Err(sources.disagree(key, left, (SHAPES, format!("{image_size}"))));
+        }
     }
 
     let vision_layers = layers(files, &format!("{VISION}encoder.layers."), "layer_norm1.weight")?;
@@ -123,19 +126,22 @@ pub(super) fn derive(files: &Files, declared: &Declared<'_>) -> Result<Arch, Che
         )?,
         tokenizer_max_length: sources.choose(
             "tokenizer_max_length",
-            &["tokenizer_max_length"],
+            &["tokenizer_max_length", "max_token_len"],
             declared.max_tokens,
             full.tokenizer_max_length,
         )?,
         state_dim: sources.robot_width(
             "state_dim",
             ("input_features", "observation.state"),
-            declared.state_width.unwrap_or(max_state_dim),
+            // A fine-tune keeps the state feature of its base, as wide as the model; its statistics are the robot's.
+            declared.state_width.map(|width| (width, max_state_dim)),
+            max_state_dim,
         )?,
         action_dim: sources.robot_width(
             "action_dim",
             ("output_features", "action"),
-            declared.action_width.unwrap_or(max_action_dim),
+            declared.action_width.map(|width| (width, width)),
+            max_action_dim,
         )?,
     };
     sources.agree_with_arch_json(&arch)?;
@@ -260,11 +266,13 @@ impl Sources<'_> {
         self.same(field, &told, default)
     }
 
-    /// A robot's width: arch.json, else the feature's shape in config.json, else `default`.
+    /// A robot's width: arch.json, else the feature's shape in config.json, else that of its statistics, else
+    /// `default`. Beside statistics (their width comes first) one width of the feature, the second, says nothing.
     fn robot_width(
         &self,
         field: &'static str,
         (features, feature): (&str, &str),
+        statistics: Option<(usize, usize)>,
         default: usize,
     ) -> Result<usize, CheckpointError> {
         let mut declared = None;
@@ -276,6 +284,8 @@ impl Sources<'_> {
                 Some(_) => return Err(feature.wrong("shape", "a list of one number")),
             };
         }
+        declared = declared.filter(|&width| statistics.is_none_or(|(_, says_nothing)| width != says_nothing));
+        let default = statistics.map_or(default, |(width, _)| width);
         self.same(field, &[(ARCH, self.arch_size(field)?), (CONFIG, declared)], default)
     }
 

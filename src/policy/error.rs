@@ -135,6 +135,14 @@ pub enum PromptError {
         /// Where.
         looked: Vec<PathBuf>,
     },
+    /// The checkpoint names a tokenizer that is not PaliGemma's, and doesn't bring it.
+    #[error(
+        "the checkpoint's tokenizer is {name:?}, which is not PaliGemma's and not in it: set the tokenizer"
+    )]
+    OtherTokenizer {
+        /// Its name.
+        name: String,
+    },
     /// The tokenizer file is there and can't be used.
     #[error("tokenizer {}: {why}", path.display())]
     Tokenizer {

@@ -6,12 +6,17 @@
 //!
 //! - [`bilinear`]: lerobot's `resize_with_pad_torch`, two by two pixels whatever the scale;
 //! - [`pillow`]: openpi's `image_tools.resize_with_pad`, Pillow's antialiased filter on bytes.
+//!
+//! Where a checkpoint normalizes images, lerobot does so before it resizes them ([`values`]).
 
 mod bilinear;
 mod pillow;
+mod values;
 
-use super::error::FrameError;
+use self::values::Values;
+use super::error::{FrameError, PolicyError};
 use super::frame::Frame;
+use crate::checkpoint::{Camera, Processing};
 
 /// Largest frame, width and height, for which an [`ImageProcessor`] holds memory from the start.
 pub const MAX_FRAME: (usize, usize) = (1920, 1080);
@@ -21,8 +26,9 @@ pub const MAX_FRAME: (usize, usize) = (1920, 1080);
 /// for larger ones.
 pub struct ImageProcessor {
     size: usize,
-    /// Values of the 256 bytes.
-    scale: [f32; 256],
+    values: Values,
+    /// Bars go to the left and the top of a frame that isn't square, instead of both sides.
+    pad_before: bool,
     /// Width and height the filter was prepared for.
     prepared: Option<(usize, usize)>,
     filter: Filter,
@@ -44,12 +50,13 @@ struct Placement {
 
 impl Placement {
     /// The arithmetic of both worlds: `ratio = max(w/size, h/size)`, sides `int(side/ratio)` in
-    /// f64, the odd pixel of padding behind.
-    fn new(width: usize, height: usize, size: usize) -> Option<Self> {
+    /// f64, the odd pixel of padding behind; all of it before if `pad_before`.
+    fn new(width: usize, height: usize, size: usize, pad_before: bool) -> Option<Self> {
         let ratio = (width as f64 / size as f64).max(height as f64 / size as f64);
         let side = |n: usize| (n as f64 / ratio) as usize;
         let (w, h) = (side(width).min(size), side(height).min(size));
-        (w > 0 && h > 0).then_some(Self { width: w, height: h, left: (size - w) / 2, top: (size - h) / 2 })
+        let before = |side: usize| if pad_before { size - side } else { (size - side) / 2 };
+        (w > 0 && h > 0).then_some(Self { width: w, height: h, left: before(w), top: before(h) })
     }
 }
 
@@ -61,8 +68,20 @@ impl ImageProcessor {
         } else {
             Filter::Bilinear(bilinear::Bilinear::new(size, MAX_FRAME))
         };
-        let scale = std::array::from_fn(|byte| byte as f32 / 255.0 * 2.0 - 1.0);
-        Self { size, scale, prepared: None, filter }
+        Self { size, values: Values::default(), pad_before: false, prepared: None, filter }
+    }
+
+    /// For the images of a checkpoint's camera, of `size` pixels.
+    ///
+    /// # Errors
+    /// [`PolicyError::Statistics`] if its images can't be normalized as the checkpoint wants.
+    pub fn for_camera(size: usize, processing: &Processing, camera: &Camera) -> Result<Self, PolicyError> {
+        let mut processor = Self::new(size, processing.antialias);
+        processor.pad_before = processing.pad_before;
+        if let Some(normalization) = &camera.normalization {
+            processor.values = Values::normalized(normalization)?;
+        }
+        Ok(processor)
     }
 
     /// Writes `frame` into `image`, `[3, size, size]`: red, green, blue, each row by row.
@@ -81,11 +100,8 @@ impl ImageProcessor {
             self.copy(frame, image);
             return Ok(());
         }
-        let place = Placement::new(frame.width, frame.height, size).ok_or(FrameError::AspectRatio {
-            width: frame.width,
-            height: frame.height,
-            size,
-        })?;
+        let place = Placement::new(frame.width, frame.height, size, self.pad_before)
+            .ok_or(FrameError::AspectRatio { width: frame.width, height: frame.height, size })?;
         let prepare = self.prepared.replace((frame.width, frame.height)) != Some((frame.width, frame.height));
         if (place.width, place.height) != (size, size) {
             image.fill(-1.0);
@@ -95,13 +111,13 @@ impl ImageProcessor {
                 if prepare {
                     filter.prepare(frame, place);
                 }
-                filter.run(frame, place, size, image);
+                filter.run(frame, place, size, &self.values, image);
             }
             Filter::Pillow(filter) => {
                 if prepare {
                     filter.prepare(frame, place);
                 }
-                filter.run(frame, place, size, &self.scale, image);
+                filter.run(frame, place, size, &self.values, image);
             }
         }
         Ok(())
@@ -109,10 +125,11 @@ impl ImageProcessor {
 
     fn copy(&self, frame: &Frame<'_>, image: &mut [f32]) {
         let bytes = frame.format.bytes();
-        for (plane, channel) in image.chunks_exact_mut(self.size * self.size).zip(frame.format.rgb()) {
+        let channels = frame.format.rgb().into_iter().zip(&self.values.of_bytes);
+        for (plane, (channel, values)) in image.chunks_exact_mut(self.size * self.size).zip(channels) {
             for (y, out) in plane.chunks_exact_mut(self.size).enumerate() {
                 for (out, pixel) in out.iter_mut().zip(frame.row(y).chunks_exact(bytes)) {
-                    *out = self.scale[usize::from(pixel[channel])];
+                    *out = values[usize::from(pixel[channel])];
                 }
             }
         }

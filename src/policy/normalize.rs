@@ -1,89 +1,112 @@
-//! Raw state to the model's numbers, the model's actions to the robot's.
+//! Raw state to the model's numbers, the model's actions to the robot's, in the arithmetic of the library the
+//! checkpoint comes from.
 //!
-//! Formulas: lerobot `normalize_processor.py`, openpi `transforms.py`. They differ only in where
-//! an epsilon enters, which [`Normalization`] declares:
+//! | formula | mean, std: in | out | low, high: in | out |
+//! |---|---|---|---|---|
+//! | lerobot | `(x - mean)/(std + ε)` | `x·std + mean` | `2(x - low)/w - 1` | `(x + 1)/2·w + low` |
+//! | lerobot up to 0.3 | the same | the same | `(x - low)/(w + ε)·2 - 1` | `(x + 1)/2·w + low` |
+//! | openpi | the same | `x·(std + ε) + mean` | `(x - low)/(w + ε)·2 - 1` | `(x + 1)/2·(w + ε) + low` |
 //!
-//! | mode | state in | action out |
-//! |---|---|---|
-//! | mean, std | `(x - mean)/(std + ε)` | `x·std + mean`; openpi `x·(std + ε) + mean` |
-//! | quantiles, min/max | `(x - low)/(high - low)·2 - 1` | `(x + 1)/2·(high - low) + low` |
-//!
-//! In the second row openpi adds ε to the width, lerobot only replaces a width of 0 by it.
+//! `w` is `high - low`, for which lerobot takes ε if it is 0. lerobot's operations are rounded to f32 one by one,
+//! openpi's numbers are f64 until the last. Sources: lerobot `normalize_processor.py` and, up to 0.3, `normalize.py`;
+//! openpi `transforms.py`.
 
 use super::error::{BadObservation, PolicyError};
-use crate::checkpoint::{NormMode, Normalization};
+use crate::checkpoint::{Formula, NormMode, Normalization};
 
-/// Normalization of one vector, state or action.
+/// Normalization of one vector, state or action, or of the channels of images.
 #[derive(Clone, Debug)]
 pub struct Normalizer {
     /// Subtracted first: mean or lower bound.
-    offset: Vec<f32>,
+    offset: Vec<f64>,
     /// Divisor on the way in.
-    divisor: Vec<f32>,
+    divisor: Vec<f64>,
     /// Factor on the way out.
-    factor: Vec<f32>,
+    factor: Vec<f64>,
     /// Whether the range is [-1, 1] rather than unit deviation.
     symmetric: bool,
+    rounding: Rounding,
+}
+
+/// After which operations a number is rounded to f32. An f32 operation is the f64 one, rounded: that is exact.
+#[derive(Clone, Copy, Debug)]
+enum Rounding {
+    Every,
+    Last,
+}
+
+impl Rounding {
+    fn of(formula: Formula) -> Self {
+        match formula {
+            Formula::Lerobot | Formula::LerobotModules => Self::Every,
+            Formula::OpenPi => Self::Last,
+        }
+    }
+
+    fn round(self, value: f64) -> f64 {
+        match self {
+            Self::Every => f64::from(value as f32),
+            Self::Last => value,
+        }
+    }
 }
 
 impl Normalizer {
-    /// For the first `dim` elements of `normalization` (`None`: identity), statistics of `what`.
+    /// For vectors of `dim` elements (`None`: identity), with statistics of `what`.
     ///
     /// # Errors
-    /// [`PolicyError::Statistics`] if the statistics the mode needs are missing, too short, not
-    /// finite, or would divide by 0.
+    /// [`PolicyError::Statistics`] if the statistics are of another size, not finite, or would divide by 0.
     pub fn new(
         what: &'static str,
         normalization: Option<&Normalization>,
         dim: usize,
     ) -> Result<Self, PolicyError> {
-        let Some(Normalization { mode, epsilon, epsilon_on_inverse, statistics }) = normalization else {
-            return Ok(Self::identity(dim));
-        };
+        let Some(normalization) = normalization else { return Ok(Self::identity(dim)) };
+        let &Normalization { mode, formula, epsilon, ref statistics } = normalization;
         let error = |why| PolicyError::Statistics { what, why };
-        let vector = |name: &str, values: Option<&Vec<f32>>| {
-            let values = values.ok_or_else(|| error(format!("no {name}, which its mode needs")))?;
-            let values = values
-                .get(..dim)
-                .ok_or_else(|| error(format!("{name} has {} values, expected {dim}", values.len())))?;
-            match values.iter().position(|value| !value.is_finite()) {
-                Some(i) => Err(error(format!("{name}[{i}] is {}, expected a finite number", values[i]))),
-                None => Ok(values.to_vec()),
+        for (name, values) in normalization.named() {
+            if values.len() != dim {
+                return Err(error(format!("{name} has {} values, expected {dim}", values.len())));
             }
-        };
-        let bounds = |low: (&str, _), high: (&str, _)| {
-            let (offset, high) = (vector(low.0, low.1)?, vector(high.0, high.1)?);
-            let widths = high.iter().zip(&offset).map(|(high, low)| match high - low {
-                width if *epsilon_on_inverse => width + epsilon,
-                0.0 => *epsilon,
-                width => width,
-            });
-            let divisor: Vec<f32> = widths.collect();
-            let factor = divisor.clone();
-            Ok::<_, PolicyError>(Self { offset, divisor, factor, symmetric: true })
-        };
-        let normalizer = match mode {
-            NormMode::Identity => return Ok(Self::identity(dim)),
-            NormMode::MeanStd => {
-                let std = vector("std", Some(&statistics.std))?;
-                let divisor: Vec<f32> = std.iter().map(|std| std + epsilon).collect();
-                let factor = if *epsilon_on_inverse { divisor.clone() } else { std };
-                let offset = vector("mean", Some(&statistics.mean))?;
-                Self { offset, divisor, factor, symmetric: false }
+            if let Some(i) = values.iter().position(|value| !value.is_finite()) {
+                return Err(error(format!("{name}[{i}] is {}, expected a finite number", values[i])));
             }
-            NormMode::Quantiles => {
-                bounds(("q01", statistics.q01.as_ref()), ("q99", statistics.q99.as_ref()))?
-            }
-            NormMode::MinMax => bounds(("min", statistics.min.as_ref()), ("max", statistics.max.as_ref()))?,
-        };
-        match normalizer.divisor.iter().position(|divisor| *divisor == 0.0) {
-            Some(i) => Err(error(format!("element {i} has no spread and epsilon is 0: division by 0"))),
-            None => Ok(normalizer),
         }
+        let [first, second] = statistics;
+        let rounding = Rounding::of(formula);
+        let epsilon = rounding.round(epsilon);
+        let more = |values: &[f64]| values.iter().map(|v| rounding.round(v + epsilon)).collect::<Vec<_>>();
+        let (divisor, factor) = if mode == NormMode::MeanStd {
+            let divisor = more(second);
+            (divisor.clone(), if formula == Formula::OpenPi { divisor } else { second.clone() })
+        } else {
+            let width = first.iter().zip(second).map(|(low, high)| rounding.round(high - low));
+            let width: Vec<f64> = width.collect();
+            match formula {
+                Formula::Lerobot => {
+                    let some = width.iter().map(|&w| if w == 0.0 { epsilon } else { w });
+                    let some: Vec<f64> = some.collect();
+                    (some.clone(), some)
+                }
+                Formula::LerobotModules => (more(&width), width),
+                Formula::OpenPi => (more(&width), more(&width)),
+            }
+        };
+        if let Some(i) = divisor.iter().position(|divisor| *divisor == 0.0) {
+            return Err(error(format!("element {i} has no spread and epsilon is 0: division by 0")));
+        }
+        let symmetric = mode != NormMode::MeanStd;
+        Ok(Self { offset: first.clone(), divisor, factor, symmetric, rounding })
     }
 
     fn identity(dim: usize) -> Self {
-        Self { offset: vec![0.0; dim], divisor: vec![1.0; dim], factor: vec![1.0; dim], symmetric: false }
+        Self {
+            offset: vec![0.0; dim],
+            divisor: vec![1.0; dim],
+            factor: vec![1.0; dim],
+            symmetric: false,
+            rounding: Rounding::Every,
+        }
     }
 
     /// Elements of the raw vector.
@@ -112,15 +135,22 @@ impl Normalizer {
         let (out, padding) = out.split_at_mut(self.dim());
         padding.fill(0.0);
         for (i, (out, value)) in out.iter_mut().zip(raw).enumerate() {
-            *out = (value - self.offset[i]) / self.divisor[i];
-            if self.symmetric {
-                *out = *out * 2.0 - 1.0;
-            }
+            *out = self.value(i, *value);
             if !out.is_finite() {
                 return Err(BadObservation::StateValue { index: i, value: *value });
             }
         }
         Ok(())
+    }
+
+    /// Element `i` of a raw vector as the model's.
+    ///
+    /// # Panics
+    /// If there is no such element.
+    pub fn value(&self, i: usize, raw: f32) -> f32 {
+        let round = |value| self.rounding.round(value);
+        let value = round(round(f64::from(raw) - self.offset[i]) / self.divisor[i]);
+        (if self.symmetric { round(value * 2.0) - 1.0 } else { value }) as f32
     }
 
     /// The model's actions `[rows, width]` to the robot's, `[rows, dim]`: the padding is left out.
@@ -132,8 +162,10 @@ impl Normalizer {
         assert_eq!(rows.len() * self.dim(), out.len(), "as many rows of actions as of model output");
         for (row, out) in rows.zip(out.chunks_exact_mut(self.dim())) {
             for (i, (out, value)) in out.iter_mut().zip(row).enumerate() {
-                let value = if self.symmetric { (value + 1.0) / 2.0 } else { *value };
-                *out = value * self.factor[i] + self.offset[i];
+                let round = |value| self.rounding.round(value);
+                let value = f64::from(*value);
+                let value = if self.symmetric { round(value + 1.0) / 2.0 } else { value };
+                *out = (round(value * self.factor[i]) + self.offset[i]) as f32;
             }
         }
     }
@@ -142,47 +174,74 @@ impl Normalizer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::checkpoint::Statistics;
 
-    fn normalization(mode: NormMode, epsilon: f32, epsilon_on_inverse: bool) -> Normalization {
-        let statistics = Statistics {
-            mean: vec![1.0, -2.0, 9.0],
-            std: vec![2.0, 0.0, 9.0],
-            q01: Some(vec![-1.0, 3.0]),
-            q99: Some(vec![3.0, 3.0]),
-            min: Some(vec![0.0, 5.0]),
-            max: Some(vec![8.0, 5.0]),
+    fn normalization(mode: NormMode, formula: Formula, epsilon: f64) -> Normalization {
+        let statistics = match mode {
+            NormMode::MeanStd => [vec![1.0, -2.0], vec![2.0, 0.0]],
+            NormMode::MinMax => [vec![0.0, 5.0], vec![8.0, 5.0]],
+            NormMode::Quantiles => [vec![-1.0, 3.0], vec![3.0, 3.0]],
+            NormMode::Quantile10 => [vec![-2.0, 1.0], vec![2.0, 3.0]],
         };
-        Normalization { mode, epsilon, epsilon_on_inverse, statistics }
+        Normalization { mode, formula, epsilon, statistics }
     }
 
     fn check(normalization: &Normalization, raw: [f32; 2], expected: [f32; 2], back: [f32; 2]) {
         let normalizer = Normalizer::new("state", Some(normalization), 2).unwrap();
         let mut state = [f32::NAN; 4];
         normalizer.normalize(&raw, &mut state).unwrap();
-        assert_eq!(state, [expected[0], expected[1], 0.0, 0.0]);
+        assert_eq!(state, [expected[0], expected[1], 0.0, 0.0], "{normalization:?}");
         let mut actions = [f32::NAN; 4];
         normalizer.denormalize(&[expected[0], expected[1], 7.0, 1.0, 1.0, 7.0], 3, &mut actions);
-        assert_eq!(actions[..2], back);
+        assert_eq!(actions[..2], back, "{normalization:?}");
     }
 
     #[test]
     fn epsilons_enter_where_each_library_puts_them() {
-        use NormMode::{Identity, MeanStd, MinMax, Quantiles};
-        // lerobot: ε in, none out, and for ranges only instead of 0.
-        check(&normalization(MeanStd, 0.5, false), [3.5, -2.0], [1.0, 0.0], [3.0, -2.0]);
-        check(&normalization(Quantiles, 0.5, false), [2.0, 3.5], [0.5, 1.0], [2.0, 3.5]);
-        check(&normalization(MinMax, 0.25, false), [2.0, 5.0], [-0.5, -1.0], [2.0, 5.0]);
-        // openpi: ε everywhere.
-        check(&normalization(MeanStd, 0.5, true), [3.5, -1.0], [1.0, 2.0], [3.5, -1.0]);
-        check(&normalization(Quantiles, 1.0, true), [1.5, 3.0], [0.0, -1.0], [1.5, 3.0]);
-        check(&normalization(Identity, 1.0, true), [1.5, 3.0], [1.5, 3.0], [1.5, 3.0]);
+        use Formula::{Lerobot, LerobotModules, OpenPi};
+        use NormMode::{MeanStd, MinMax, Quantile10, Quantiles};
+        check(&normalization(MeanStd, Lerobot, 0.5), [3.5, -2.0], [1.0, 0.0], [3.0, -2.0]);
+        check(&normalization(Quantiles, Lerobot, 0.5), [2.0, 3.5], [0.5, 1.0], [2.0, 3.5]);
+        check(&normalization(MinMax, Lerobot, 0.25), [2.0, 5.0], [-0.5, -1.0], [2.0, 5.0]);
+        check(&normalization(Quantile10, Lerobot, 0.25), [2.0, 1.5], [1.0, -0.5], [2.0, 1.5]);
+        check(&normalization(MeanStd, LerobotModules, 0.5), [3.5, -2.0], [1.0, 0.0], [3.0, -2.0]);
+        check(&normalization(MinMax, LerobotModules, 8.0), [4.0, 9.0], [-0.5, 0.0], [2.0, 5.0]);
+        check(&normalization(MeanStd, OpenPi, 0.5), [3.5, -1.0], [1.0, 2.0], [3.5, -1.0]);
+        check(&normalization(Quantiles, OpenPi, 1.0), [1.5, 3.0], [0.0, -1.0], [1.5, 3.0]);
+    }
+
+    /// Expected: every operation in IEEE single precision for lerobot; in double, and the result in single, for openpi.
+    #[test]
+    fn numbers_are_rounded_where_each_library_rounds_them() {
+        let (mean, std) = (0.123_456_789, 0.000_001_234);
+        for (formula, epsilon, expected) in [
+            (Formula::Lerobot, 1e-8, [0.16769795, 0.123457655]),
+            (Formula::OpenPi, 1e-6, [0.09429702, 0.123458356]),
+        ] {
+            let single = |v: f64| if formula == Formula::OpenPi { v } else { f64::from(v as f32) };
+            let statistics = [vec![single(mean)], vec![single(std)]];
+            let n = Normalization { mode: NormMode::MeanStd, formula, epsilon, statistics };
+            let n = Normalizer::new("state", Some(&n), 1).unwrap();
+            let mut back = [0.0];
+            n.denormalize(&[0.7], 1, &mut back);
+            assert_eq!([n.value(0, 0.123_457), back[0]], expected, "{formula:?}");
+        }
+    }
+
+    #[test]
+    fn a_number_that_is_not_normalized_stays_as_it_is() {
+        let normalizer = Normalizer::new("state", None, 2).unwrap();
+        let mut state = [f32::NAN; 3];
+        normalizer.normalize(&[0.1, f32::MAX], &mut state).unwrap();
+        assert_eq!(state, [0.1, f32::MAX, 0.0]);
+        let mut actions = [f32::NAN; 2];
+        normalizer.denormalize(&state, 3, &mut actions);
+        assert_eq!(actions, [0.1, f32::MAX]);
     }
 
     #[test]
     fn states_that_cannot_be_used_are_named() {
-        let normalizer =
-            Normalizer::new("state", Some(&normalization(NormMode::MeanStd, 1e-8, false)), 2).unwrap();
+        let normalization = normalization(NormMode::MeanStd, Formula::Lerobot, 1e-8);
+        let normalizer = Normalizer::new("state", Some(&normalization), 2).unwrap();
         let refuse = |raw: &[f32], message: &str| {
             assert_eq!(normalizer.normalize(raw, &mut [0.0; 4]).unwrap_err().to_string(), message);
         };
@@ -199,16 +258,13 @@ mod tests {
             let error = Normalizer::new("action", Some(&normalization), dim).unwrap_err();
             assert_eq!(error.to_string(), message);
         };
-        let quantiles = normalization(NormMode::Quantiles, 1e-8, false);
+        let quantiles = normalization(NormMode::Quantiles, Formula::Lerobot, 1e-8);
         refuse(quantiles.clone(), 3, "statistics of action: q01 has 2 values, expected 3");
-        let mut missing = quantiles.clone();
-        missing.statistics.q99 = None;
-        refuse(missing, 2, "statistics of action: no q99, which its mode needs");
         let mut infinite = quantiles;
-        infinite.statistics.q01 = Some(vec![0.0, f32::NAN]);
+        infinite.statistics[0] = vec![0.0, f64::NAN];
         refuse(infinite, 2, "statistics of action: q01[1] is NaN, expected a finite number");
         refuse(
-            normalization(NormMode::MeanStd, 0.0, false),
+            normalization(NormMode::MeanStd, Formula::Lerobot, 0.0),
             2,
             "statistics of action: element 1 has no spread and epsilon is 0: division by 0",
         );

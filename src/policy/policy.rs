@@ -218,8 +218,7 @@ impl Policy {
         options: &PolicyOptions,
         progress: Option<Progress<'_>>,
     ) -> Result<Self, PolicyError> {
-        let checkpoint = Checkpoint::open_with(dir, options.profile.as_deref())?;
-        checkpoint.check_commands()?;
+        let checkpoint = Checkpoint::open_with(dir, options.profile.as_deref())?.check_commands()?;
         let processing = checkpoint.processing();
         if let (Some(rate), Some(other)) = (processing.rate, processing.overruled_rate) {
             log::warn!(
@@ -261,9 +260,9 @@ impl Policy {
         })?;
         let cameras = processing.cameras.clone();
         let image = 3 * arch.image_size * arch.image_size;
-        let processor = || ImageProcessor::new(arch.image_size, processing.antialias);
+        let processor = |camera| ImageProcessor::for_camera(arch.image_size, processing, camera);
         Ok(Self {
-            processors: cameras.iter().map(|_| processor()).collect(),
+            processors: cameras.iter().map(processor).collect::<Result<_, _>>()?,
             images: vec![0.0; cameras.len() * image],
             reference: vec![0.0; arch.state_dim],
             state: vec![0.0; arch.max_state_dim],

@@ -59,14 +59,19 @@ impl Prompter {
     /// # Errors
     /// A tokenizer that is there and can't be used.
     pub fn load(rule: PromptRule, checkpoint: &Path, configured: Option<&Path>) -> Result<Self, PromptError> {
-        let tokenizer = Tokenizer::find(checkpoint, configured);
+        Self::new(rule, Tokenizer::find(checkpoint, configured))
+    }
+
+    fn new(rule: PromptRule, tokenizer: Result<Tokenizer, PromptError>) -> Result<Self, PromptError> {
         match tokenizer {
-            Err(error) if !matches!(error, PromptError::NoTokenizer { .. }) => Err(error),
-            tokenizer => Ok(Self { rule, tokenizer: Arc::new(tokenizer) }),
+            Err(PromptError::NoTokenizer { .. } | PromptError::OtherTokenizer { .. }) | Ok(_) => {
+                Ok(Self { rule, tokenizer: Arc::new(tokenizer) })
+            }
+            Err(error) => Err(error),
         }
     }
 
-    /// As a checkpoint declares it; `configured` as in [`Tokenizer::find`].
+    /// As a checkpoint declares it; `configured` as in [`Tokenizer::for_checkpoint`].
     ///
     /// # Errors
     /// As for [`load`](Self::load).
@@ -78,7 +83,7 @@ impl Prompter {
             truncate: processing.truncate_prompt,
             vocab_size: arch.vocab_size,
         };
-        Self::load(rule, checkpoint.dir(), configured)
+        Self::new(rule, Tokenizer::for_checkpoint(checkpoint, configured))
     }
 
     /// How prompts are made.

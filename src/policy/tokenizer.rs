@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use kitoken::{Definition, Kitoken};
 
 use super::error::PromptError;
+use crate::checkpoint::{Checkpoint, TokenizerSource};
 
-/// Names under which a tokenizer lies beside a checkpoint: lerobot's, SentencePiece's usual one,
-/// and what openpi downloads.
-const NAMES: [&str; 3] = ["tokenizer.json", "tokenizer.model", "paligemma_tokenizer.model"];
+/// Beside a `tokenizer.json`: what Hugging Face's class for it is to do.
+const CONFIG: &str = "tokenizer_config.json";
 /// Longest tokenizer file that is read (Gemma's `tokenizer.json` has 17 MB).
 const MAX_FILE: u64 = 256 << 20;
 
@@ -26,21 +26,37 @@ pub struct Tokenizer {
 
 impl Tokenizer {
     /// The file `configured` if given (or, if that is a directory, the tokenizer in it), else the
-    /// tokenizer in `checkpoint`.
+    /// tokenizer in the directory `checkpoint`.
     ///
     /// # Errors
     /// [`PromptError::NoTokenizer`] if there is none, [`PromptError::Tokenizer`] if it can't be
     /// used.
     pub fn find(checkpoint: &Path, configured: Option<&Path>) -> Result<Self, PromptError> {
-        let dir = match configured {
+        Self::first(configured, TokenizerSource::default().places(checkpoint))
+    }
+
+    /// [`find`](Self::find) where the checkpoint itself says that its tokenizer lies.
+    ///
+    /// # Errors
+    /// As for [`find`](Self::find), and [`PromptError::OtherTokenizer`] if the checkpoint names one that is not
+    /// PaliGemma's and doesn't bring it.
+    pub fn for_checkpoint(checkpoint: &Checkpoint, configured: Option<&Path>) -> Result<Self, PromptError> {
+        let source = checkpoint.processing().tokenizer.as_ref();
+        if let Some(source) = source.filter(|source| configured.is_none() && !source.is_known()) {
+            return Err(PromptError::OtherTokenizer { name: source.name.clone() });
+        }
+        Self::first(configured, checkpoint.tokenizer_places())
+    }
+
+    fn first(configured: Option<&Path>, places: Vec<PathBuf>) -> Result<Self, PromptError> {
+        let places = match configured {
             Some(path) if !path.is_dir() => return Self::open(path),
-            Some(dir) => dir,
-            None => checkpoint,
+            Some(dir) => TokenizerSource::files(dir).to_vec(),
+            None => places,
         };
-        let paths: Vec<PathBuf> = NAMES.iter().map(|name| dir.join(name)).collect();
-        match paths.iter().find(|path| path.exists()) {
+        match places.iter().find(|path| path.exists()) {
             Some(path) => Self::open(path),
-            None => Err(PromptError::NoTokenizer { looked: paths }),
+            None => Err(PromptError::NoTokenizer { looked: places }),
         }
     }
 
@@ -54,6 +70,9 @@ impl Tokenizer {
         let json = bytes.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{');
         if !json && !is_whole_sentencepiece(&bytes) {
             return Err(error("neither a tokenizer.json nor a whole SentencePiece model".into()));
+        }
+        if json {
+            check_config(&path.with_file_name(CONFIG)).map_err(error)?;
         }
         // The converters index into what they parse: damaged files must not take the process down.
         catch_unwind(|| {
@@ -133,6 +152,30 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
     let (varint, rest) = bytes.split_at(length);
     *bytes = rest;
     Some(varint.iter().rev().fold(0, |value, b| value << 7 | u64::from(b & 0x7f)))
+}
+
+/// Refuses what Hugging Face's configuration of a tokenizer asks for and PI0's prompts don't have: an end of sequence,
+/// or no beginning.
+fn check_config(path: &Path) -> Result<(), String> {
+    #[derive(serde::Deserialize)]
+    struct Config {
+        add_bos_token: Option<bool>,
+        add_eos_token: Option<bool>,
+    }
+    if !path.exists() {
+        return Ok(());
+    }
+    let Config { add_bos_token, add_eos_token } =
+        serde_json::from_slice(&read(path)?).map_err(|e| format!("{CONFIG}: {e}"))?;
+    match (add_bos_token, add_eos_token) {
+        (Some(false), _) => {
+            Err(format!("{CONFIG}: add_bos_token is false, but PI0's prompts begin with <bos>"))
+        }
+        (_, Some(true)) => {
+            Err(format!("{CONFIG}: add_eos_token is true, but PI0's prompts end with a line feed"))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {

@@ -95,7 +95,8 @@ impl Config {
     pub fn check_checkpoint(&self) -> Result<(), ConfigError> {
         let Some(dir) = &self.policy.checkpoint else { return Ok(()) };
         Checkpoint::open_with(dir, self.policy.profile.as_deref())
-            .and_then(|checkpoint| checkpoint.check_commands())
+            .and_then(Checkpoint::check_commands)
+            .map(|_| ())
             .map_err(|error| ConfigError::Whole(error.to_string()))
     }
 

@@ -120,20 +120,18 @@ pub fn lerobot() -> TempDir {
     dir
 }
 
-/// The golden weights as openpi lays them out: no `model.`, no `embed_tokens`, padded statistics.
+/// The golden weights as openpi lays them out: no `model.`, no `embed_tokens`.
 pub fn openpi() -> TempDir {
     let dir = TempDir::new();
     let mut model = Model::read(&golden());
     model.tensors.retain(|t| !t.name.ends_with("embed_tokens.weight"));
     model.tensors.iter_mut().for_each(|t| t.name = t.name.strip_prefix("model.").unwrap().into());
     model.write(&dir);
-    let padded = |width: usize, value: fn(usize) -> f32| -> Vec<f32> {
-        (0..32).map(|i| if i < width { value(i) } else { 0.0 }).collect()
-    };
-    let feature = |width| {
+    let feature = |width: usize| {
+        let values = |value: fn(usize) -> f32| (0..width).map(value).collect::<Vec<f32>>();
         json!({
-            "mean": padded(width, |i| i as f32 - 5.5), "std": padded(width, |i| 1.0 + i as f32),
-            "q01": padded(width, |i| -(i as f32)), "q99": padded(width, |i| i as f32),
+            "mean": values(|i| i as f32 - 5.5), "std": values(|i| 1.0 + i as f32),
+            "q01": values(|i| -(i as f32)), "q99": values(|i| i as f32),
         })
     };
     fs::create_dir_all(dir.join("assets/trossen")).unwrap();

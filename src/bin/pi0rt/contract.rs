@@ -7,12 +7,11 @@ use crate::page::Page;
 /// Cameras, prompt, rate, and state and action from the robot to the model.
 pub fn describe(page: &mut Page, checkpoint: &Checkpoint) {
     let (arch, processing) = (checkpoint.arch(), checkpoint.processing());
-    match (checkpoint.profile(), checkpoint.check_commands()) {
-        (Some(profile), _) => page.line("profile", profile.name()),
-        (None, Ok(())) => {}
-        (None, Err(_)) => {
-            page.line("profile", "none: no command is given to a robot without one (pi0rt profile list)")
-        }
+    if let Some(profile) = checkpoint.profile() {
+        page.line("profile", profile.name());
+    }
+    for (i, fault) in checkpoint.faults().iter().enumerate() {
+        page.line(if i == 0 { "refused" } else { "" }, fault);
     }
     describe_cameras(page, processing);
     let yes = |flag, yes, no| if flag { yes } else { no };
@@ -102,11 +101,10 @@ fn describe_dimensions(page: &mut Page, dimensions: &[Dimension]) {
 
 fn describe_normalization(page: &mut Page, normalization: Option<&Normalization>) {
     let Some(n) = normalization else {
-        return page.line("", "- not normalised (no statistics)");
+        return page.line("", "- not normalized");
     };
-    let inverse = if n.epsilon_on_inverse { " both ways" } else { "" };
-    page.line("", format!("- {}, ε {:e}{inverse}", n.mode.name(), n.epsilon));
-    for (name, values) in n.statistics.named() {
+    page.line("", format!("- {}, ε {:e} {}", n.mode, n.epsilon, n.formula.epsilon_rule(n.mode)));
+    for (name, values) in n.named() {
         let values: Vec<String> = values.iter().map(|v| format!("{v:.4}")).collect();
         page.line("", format!("  {name:<5}{}", values.join(" ")));
     }

@@ -118,8 +118,8 @@ pub fn run(args: &Args) -> CommandResult {
 fn profile(args: &Args) -> Result<Option<String>, CheckpointError> {
     let wanted = args.profile.profile.clone();
     let checkpoint = Checkpoint::open_with(&args.checkpoint, wanted.as_deref())?;
-    match checkpoint.check_commands() {
-        Err(CheckpointError::NoProfile { .. }) if checkpoint.rules_out_offsets() => {
+    match checkpoint.faults() {
+        [CheckpointError::NoProfile { .. }] if checkpoint.rules_out_offsets() => {
             eprintln!(
                 "pi0rt: {}: no profile: taken as plain, since its statistics rule out that actions are offsets from \
                  the state; a daemon will ask for one",
@@ -127,7 +127,7 @@ fn profile(args: &Args) -> Result<Option<String>, CheckpointError> {
             );
             Ok(Some("plain".into()))
         }
-        checked => checked.map(|()| wanted),
+        _ => checkpoint.check_commands().map(|_| wanted),
     }
 }
 

@@ -171,11 +171,11 @@ fn report(checkpoint: &Checkpoint) -> Value {
     let processing = checkpoint.processing();
     let normalization = |n: &Option<Normalization>| {
         n.as_ref().map(|n| {
-            let short = |values: &[f32]| values.iter().map(|&v| shortest(v)).collect::<Vec<f64>>();
-            let statistics: BTreeMap<_, _> = n.statistics.named().map(|(k, v)| (k, short(v))).collect();
+            let short = |values: &[f64]| values.iter().map(|&v| shortest(v as f32)).collect::<Vec<f64>>();
+            let statistics: BTreeMap<_, _> = n.named().map(|(k, v)| (k, short(v))).collect();
             json!({
-                "mode": n.mode.name(), "epsilon": shortest(n.epsilon), "epsilon_on_inverse": n.epsilon_on_inverse,
-                "statistics": statistics,
+                "mode": n.mode.name(), "epsilon": n.epsilon,
+                "epsilon_rule": n.formula.epsilon_rule(n.mode), "statistics": statistics,
             })
         })
     };
@@ -213,6 +213,7 @@ fn report(checkpoint: &Checkpoint) -> Value {
         "clean_prompt": processing.clean_prompt,
         "max_tokens": processing.max_tokens,
         "truncate_prompt": processing.truncate_prompt,
+        "refused": checkpoint.faults().iter().map(ToString::to_string).collect::<Vec<_>>(),
         "profile": checkpoint.profile().map(|profile| profile.name()),
         "control_rate_hz": processing.rate.map(|rate| shortest(rate.hz)),
         "control_rate_source": processing.rate.map(|rate| rate.source.name()),

@@ -181,7 +181,7 @@ fn openpi_cameras(cameras: &[At<CameraTable>], slots: &[Camera]) -> Result<Vec<C
     };
     let found = slots.iter().filter_map(|slot| {
         let CameraTable { name, required, .. } = in_slot(&slot.key)?;
-        Some(Camera { name: name.clone(), key: slot.key.clone(), required: *required })
+        Some(Camera { name: name.clone(), required: *required, ..slot.clone() })
     });
     Ok(found.collect())
 }

@@ -4,6 +4,7 @@
 //! blended linearly between the pixels at `⌊src⌋` and the next.
 
 use super::Placement;
+use super::values::Values;
 use crate::policy::frame::Frame;
 
 /// One output pixel of an axis: the two inputs it lies between and its distance from the first.
@@ -47,7 +48,15 @@ impl Bilinear {
 
     /// Rows are blended first, over their whole length: that loop is contiguous, and the
     /// scattered one over columns then reads two values per output instead of four.
-    pub(super) fn run(&mut self, frame: &Frame<'_>, place: Placement, size: usize, image: &mut [f32]) {
+    pub(super) fn run(
+        &mut self,
+        frame: &Frame<'_>,
+        place: Placement,
+        size: usize,
+        values: &Values,
+        image: &mut [f32],
+    ) {
+        let [least, greatest] = values.bounds;
         let bytes = frame.format.bytes();
         self.row.resize(frame.width * bytes, 0.0);
         for (y, tap) in self.rows.iter().enumerate() {
@@ -56,13 +65,14 @@ impl Bilinear {
             for (out, (near, far)) in self.row.iter_mut().zip(near.iter().zip(far)) {
                 *out = f32::from(*near) * weights.0 + f32::from(*far) * weights.1;
             }
-            for (plane, channel) in image.chunks_exact_mut(size * size).zip(frame.format.rgb()) {
+            let channels = frame.format.rgb().into_iter().zip(values.lines);
+            for (plane, (channel, [factor, offset])) in image.chunks_exact_mut(size * size).zip(channels) {
                 let out = &mut plane[(place.top + y) * size + place.left..][..place.width];
                 for (out, tap) in out.iter_mut().zip(&self.columns) {
                     let (near, far) =
                         (self.row[tap.near * bytes + channel], self.row[tap.far * bytes + channel]);
                     let value = near * (1.0 - tap.fraction) + far * tap.fraction;
-                    *out = (value * (2.0 / 255.0) - 1.0).clamp(-1.0, 1.0);
+                    *out = (value * factor + offset).clamp(least, greatest);
                 }
             }
         }

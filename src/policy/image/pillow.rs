@@ -6,6 +6,7 @@
 //! each pass rounded to a byte.
 
 use super::Placement;
+use super::values::Values;
 use crate::policy::frame::Frame;
 
 /// Fractional bits of a weight: 32, less the 8 of a byte and 2 of headroom.
@@ -132,7 +133,7 @@ impl Pillow {
         frame: &Frame<'_>,
         place: Placement,
         size: usize,
-        scale: &[f32; 256],
+        values: &Values,
         image: &mut [f32],
     ) {
         self.narrow(frame, place.width * 3);
@@ -145,10 +146,11 @@ impl Pillow {
                     *sum += weight * u32::from(*value);
                 }
             }
-            for (channel, plane) in image.chunks_exact_mut(size * size).enumerate() {
+            let planes = image.chunks_exact_mut(size * size).zip(&values.of_bytes);
+            for (channel, (plane, values)) in planes.enumerate() {
                 let out = &mut plane[(place.top + y) * size + place.left..][..place.width];
                 for (out, sum) in out.iter_mut().zip(self.sums.as_chunks::<3>().0) {
-                    *out = scale[usize::from(to_byte(sum[channel]))];
+                    *out = values[usize::from(to_byte(sum[channel]))];
                 }
             }
         }

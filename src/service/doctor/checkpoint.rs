@@ -22,7 +22,7 @@ pub(super) fn look(scene: &Scene<'_>, findings: &mut Findings<'_>) {
         return findings.error("policy.checkpoint is not set", remedy);
     };
     let opened = Checkpoint::open_with(dir, scene.config.policy.profile.as_deref());
-    if let Err(error) = opened.and_then(|checkpoint| checkpoint.check_commands()) {
+    if let Err(error) = opened.and_then(Checkpoint::check_commands) {
         let user = "(try: sudo -u pi0rt pi0rt inspect DIR)";
         let remedy = match &error {
             CheckpointError::Io { why, .. } if why.kind() == std::io::ErrorKind::PermissionDenied => {
@@ -72,7 +72,11 @@ pub(super) fn look_at_tokenizer(scene: &Scene<'_>, findings: &mut Findings<'_>) 
     let configured = policy.tokenizer.as_deref();
     // Without either there is no place to look.
     let Some(dir) = checkpoint.filter(|dir| dir.is_dir()).or(configured) else { return };
-    if let Err(error) = Tokenizer::find(dir, configured) {
+    let found = match Checkpoint::open(dir) {
+        Ok(checkpoint) => Tokenizer::for_checkpoint(&checkpoint, configured),
+        Err(_) => Tokenizer::find(dir, configured),
+    };
+    if let Err(error) = found {
         let remedy = "put PaliGemma's tokenizer.json (or its SentencePiece model) into the checkpoint, or set \
                       policy.tokenizer to a file the daemon can read";
         findings.error(error.to_string(), remedy);

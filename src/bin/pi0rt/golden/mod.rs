@@ -7,7 +7,7 @@ mod stages;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use pi0rt::checkpoint::{Camera, Checkpoint, Processing};
+use pi0rt::checkpoint::{Camera, Checkpoint, Formula, Processing};
 use pi0rt::model::{Inputs, Pi0, Rtc, RtcSchedule};
 use pi0rt::policy::{Frame, ImageProcessor, Normalizer, PixelFormat, PromptRule, Prompter};
 
@@ -135,8 +135,8 @@ impl Runner<'_> {
             processing.antialias = false;
             processing.clean_prompt = false;
             for normalization in [&mut processing.state, &mut processing.action].into_iter().flatten() {
-                if normalization.epsilon_on_inverse {
-                    (normalization.epsilon, normalization.epsilon_on_inverse) = (1e-8, false);
+                if normalization.formula == Formula::OpenPi {
+                    (normalization.epsilon, normalization.formula) = (1e-8, Formula::Lerobot);
                 }
             }
         }
@@ -195,9 +195,9 @@ impl Runner<'_> {
     ) -> Result<Vec<f32>, Box<dyn std::error::Error>> {
         let arch = self.checkpoint.arch();
         let len = 3 * arch.image_size * arch.image_size;
-        let mut processor = ImageProcessor::new(arch.image_size, processing.antialias);
         let mut images = Vec::new();
         for camera in &processing.cameras {
+            let mut processor = ImageProcessor::for_camera(arch.image_size, processing, camera)?;
             let key = format!("frame.{}", camera.key);
             let (Some(data), Some(&[height, width, 3])) = (element.bytes(&key), element.shape(&key)) else {
                 continue;

@@ -1,0 +1,351 @@
+//! lerobot's files: `config.json`, the processors' JSON, and the statistics that belong to them.
+//!
+//! Since 0.4 two processors say what is done to observations and actions, step by step; their files decide, and
+//! `config.json` only where they leave something open. Up to 0.3 there are no processors: `config.json` has the
+//! modes and flags, and the statistics are buffers among the weights.
+
+mod aloha;
+mod config;
+mod statistics;
+mod steps;
+
+use std::path::Path;
+
+use self::config::{Config, mode};
+use self::steps::{Kind, Step, Steps};
+use super::Dtype;
+use super::camera::Camera;
+use super::error::{CheckpointError, clip};
+use super::faults::Faults;
+use super::files::Files;
+use super::json::{Object, is_below};
+use super::normalization::{Found, NormMode};
+use super::processing::{Declared, Relative, pi0_cameras};
+use super::safetensors::SafeTensors;
+use super::tokenizer::TokenizerSource;
+
+pub(super) use aloha::steps as aloha;
+pub(super) use statistics::is_statistic;
+
+pub(super) const PREPROCESSOR: &str = "policy_preprocessor.json";
+pub(super) const POSTPROCESSOR: &str = "policy_postprocessor.json";
+/// Names lerobot gives the statistics; readers take the names from the steps.
+pub(super) const NORMALIZER_STATE: &str = "policy_preprocessor_step_6_normalizer_processor.safetensors";
+pub(super) const UNNORMALIZER_STATE: &str = "policy_postprocessor_step_0_unnormalizer_processor.safetensors";
+const STATE: &str = "observation.state";
+const ACTION: &str = "action";
+/// What the names of cameras begin with.
+const IMAGES: &str = "observation.images.";
+
+/// What config.json calls a dtype of weights.
+pub(super) fn dtype_name(dtype: Dtype) -> &'static str {
+    match dtype {
+        Dtype::Bf16 => "bfloat16",
+        Dtype::F16 => "float16",
+        _ => "float32",
+    }
+}
+
+/// What the files beside the weights, and buffers among them, declare.
+pub(super) fn declared(files: &Files, config: Option<&Object>) -> Result<Declared, CheckpointError> {
+    let dir = files.dir();
+    let config = Config::new(&dir.join("config.json"), config)?;
+    let mut faults = config.faults();
+    let aloha = faults.keep(config.flag("adapt_to_pi_aloha"));
+    let before = faults.list().len();
+    let [pre, post] = [&steps::PREPROCESSOR, &steps::POSTPROCESSOR].map(|p| faults.keep(Steps::read(dir, p)));
+    let readable = faults.list().len() == before;
+    let declared = match (pre, post) {
+        (Some(pre), Some(post)) => {
+            let relative = faults.keep(relative(&config, &pre, &post));
+            if let Some(step) = post.find(Kind::Absolute).filter(|_| aloha && relative.is_some()) {
+                let why = "adapt_to_pi_aloha in config.json was never meant to meet it";
+                faults.add(step.unsupported(why.into()));
+            }
+            let (tokenizer, max_tokens) = faults.keep(tokenizer(dir, &pre));
+            let normalization = |key: &str| observation(&config, &pre, key, "VISUAL");
+            Declared {
+                cameras: cameras(&config, Some(&pre), &mut faults, normalization)?,
+                state: faults.keep(observation(&config, &pre, STATE, "STATE")),
+                action: faults.keep(action(&config, &post)),
+                relative,
+                aloha,
+                tokenizer: Some(tokenizer),
+                max_tokens,
+                ..Declared::default()
+            }
+        }
+        (None, None) if readable => {
+            if faults.keep(config.flag("use_relative_actions")) {
+                let why = format!("{PREPROCESSOR} and {POSTPROCESSOR} would say how, but are not there");
+                faults.add(config.unsupported("use_relative_actions".into(), &why));
+            }
+            let found = |module: &str, key: &str, kind: &str| buffers(files, &config, module, key, kind);
+            let state = faults.keep(found("normalize_inputs", STATE, "STATE"));
+            let action = faults.keep(found("unnormalize_outputs", ACTION, "ACTION"));
+            let image = |key: &str| found("normalize_inputs", key, "VISUAL");
+            Declared {
+                cameras: cameras(&config, None, &mut faults, image)?,
+                // Lerobot up to 0.3 wrote it, and pads frames so.
+                pad_before: config.has("resize_imgs_with_padding") || state.is_some() || action.is_some(),
+                state,
+                action,
+                aloha,
+                ..Declared::default()
+            }
+        }
+        (pre, post) => {
+            match (&pre, &post) {
+                (Some(_), None) if readable => faults.add(one_processor(dir, POSTPROCESSOR, PREPROCESSOR)),
+                (None, Some(_)) if readable => faults.add(one_processor(dir, PREPROCESSOR, POSTPROCESSOR)),
+                _ => {}
+            }
+            Declared {
+                cameras: cameras(&config, pre.as_ref(), &mut faults, |_| Ok(None))?,
+                ..Declared::default()
+            }
+        }
+    };
+    Ok(Declared { faults, ..declared })
+}
+
+fn one_processor(dir: &Path, missing: &str, there: &str) -> CheckpointError {
+    let why = format!("no such file, but {there} is there: lerobot writes both, and a policy needs both");
+    CheckpointError::file(&dir.join(missing), why)
+}
+
+/// The cameras, by the names that the preprocessor gives to the robot's, with what `normalization` finds of each.
+fn cameras(
+    config: &Config<'_>,
+    pre: Option<&Steps>,
+    faults: &mut Faults,
+    normalization: impl Fn(&str) -> Result<Option<Found>, CheckpointError>,
+) -> Result<Vec<(Camera, Option<Found>)>, CheckpointError> {
+    let names = pre.and_then(|pre| pre.find(Kind::Rename)).map_or(Ok(Vec::new()), renamed);
+    let names = faults.keep(names);
+    let keys = config.cameras(|key| names.iter().any(|(_, to)| to == key))?;
+    if keys.is_empty() {
+        let found = |camera: Camera| {
+            let found = faults.keep(normalization(&format!("{IMAGES}{}", camera.key)));
+            (camera, found)
+        };
+        return Ok(pi0_cameras().into_iter().map(found).collect());
+    }
+    let mut cameras: Vec<(Camera, Option<Found>)> = Vec::new();
+    for key in keys {
+        let mut sources = names.iter().filter(|(_, to)| to == key).map(|(from, _)| from.as_str());
+        let own = (!names.iter().any(|(from, _)| from == key)).then_some(key);
+        let fault = |why: String| {
+            CheckpointError::file(pre.map_or(config.path(), Steps::path), format!("rename_map: {why}"))
+        };
+        let name = match (sources.next(), own) {
+            (Some(name), _) | (None, Some(name)) => short(name),
+            (None, None) => {
+                faults.add(fault(format!("{key:?} is renamed, and nothing takes its place")));
+                short(key)
+            }
+        };
+        if let Some(other) = sources.next() {
+            faults.add(fault(format!("{name:?} and {:?} both become {key:?}", short(other))));
+        }
+        if cameras.iter().any(|(camera, _)| camera.name == name) {
+            faults.add(fault(format!("two cameras of the robot's are called {name:?}")));
+        }
+        let camera = Camera { name: name.into(), ..Camera::new(short(key)) };
+        cameras.push((camera, faults.keep(normalization(key))));
+    }
+    Ok(cameras)
+}
+
+fn short(key: &str) -> &str {
+    key.strip_prefix(IMAGES).unwrap_or(key)
+}
+
+/// The pairs of a rename map: the robot's names, and the policy's.
+fn renamed(step: &Step) -> Result<Vec<(String, String)>, CheckpointError> {
+    let map = step.config.object_or_empty("rename_map")?;
+    let pair = |from: &str| match map.text(from)? {
+        Some(to) => Ok((from.to_string(), to)),
+        None => Err(map.wrong(from, "a name")),
+    };
+    let pairs: Vec<_> = map.keys().map(pair).collect::<Result<_, _>>()?;
+    let mut states = pairs.iter().filter(|(_, to)| to == STATE);
+    let state = states.next();
+    if let (Some((one, _)), Some((other, _))) = (state, states.next()) {
+        return Err(step.unsupported(format!("{one:?} and {other:?} both become {STATE:?}")));
+    }
+    if state.is_none() && pairs.iter().any(|(from, _)| from == STATE) {
+        return Err(step.unsupported(format!("it renames {STATE:?}, and nothing takes its place")));
+    }
+    Ok(pairs)
+}
+
+/// How the preprocessor normalizes the feature `key`.
+fn observation(
+    config: &Config<'_>,
+    pre: &Steps,
+    key: &str,
+    kind: &str,
+) -> Result<Option<Found>, CheckpointError> {
+    let Some(step) = pre.find(Kind::Normalizer) else {
+        return match config.mode(kind)? {
+            None => Ok(None),
+            Some(mode) => pre
+                .need(Kind::Normalizer, &format!("config.json wants {key:?} normalized by {mode}"))
+                .map(|_| None),
+        };
+    };
+    let only = step.config.texts("normalize_observation_keys")?;
+    if only.is_some_and(|keys| !keys.iter().any(|k| k == key)) {
+        return Ok(None);
+    }
+    let Some(mode) = declared_mode(config, step, key, kind)? else { return Ok(None) };
+    // lerobot takes the kind, and whether there is something to do, from the step's list of features.
+    let features = step.config.object_or_empty("features")?;
+    let Some(feature) = features.object(key)? else {
+        return Err(step.unsupported(format!(
+            "its norm_map asks for {mode} of {kind}, but its features don't list {key:?}, which would stay as it is"
+        )));
+    };
+    match feature.text("type")? {
+        Some(found) if found == kind => {}
+        _ => return Err(feature.wrong("type", &format!("{kind:?}"))),
+    }
+    statistics_of(step, key, mode).map(Some)
+}
+
+/// How the postprocessor undoes the normalization of actions. lerobot looks at the mode and the statistics alone
+/// here, never at the step's features.
+fn action(config: &Config<'_>, post: &Steps) -> Result<Option<Found>, CheckpointError> {
+    let Some(step) = post.find(Kind::Unnormalizer) else {
+        return match config.mode("ACTION")? {
+            None => Ok(None),
+            Some(mode) => {
+                let why = format!("config.json wants actions normalized by {mode}");
+                post.need(Kind::Unnormalizer, &why).map(|_| None)
+            }
+        };
+    };
+    match declared_mode(config, step, ACTION, "ACTION")? {
+        None => Ok(None),
+        Some(mode) => statistics_of(step, ACTION, mode).map(Some),
+    }
+}
+
+/// The mode a step's `norm_map` has for a kind of features. One it doesn't name stays as it is in lerobot; that
+/// is taken for a wish only if `config.json` has the same.
+fn declared_mode(
+    config: &Config<'_>,
+    step: &Step,
+    key: &str,
+    kind: &str,
+) -> Result<Option<NormMode>, CheckpointError> {
+    let map = step.config.object_or_empty("norm_map")?;
+    match (mode(&map, kind)?, config.mode(kind)?) {
+        (Some(mode), _) => Ok(mode),
+        (None, None) => Ok(None),
+        (None, Some(wanted)) => Err(step.unsupported(format!(
+            "its norm_map has no {kind}, so {key:?} would stay as it is, but config.json wants {wanted}"
+        ))),
+    }
+}
+
+fn statistics_of(step: &Step, key: &str, mode: NormMode) -> Result<Found, CheckpointError> {
+    let Some(path) = step.state_file()? else {
+        return Err(step.unsupported(format!(
+            "its norm_map asks for {mode} of {key:?}, but it has no state_file with statistics: a base model? \
+             Fine-tune it, or write IDENTITY where numbers are meant to stay as they are"
+        )));
+    };
+    let epsilon = step.config.number("eps")?.unwrap_or(1e-8);
+    if !(epsilon >= 0.0 && epsilon.is_finite()) {
+        return Err(step.config.wrong("eps", "a number of at least 0"));
+    }
+    statistics::from_state(&SafeTensors::open(&path)?, key, mode, epsilon)
+}
+
+/// How a module of a policy up to 0.3 normalizes the feature `key`.
+fn buffers(
+    files: &Files,
+    config: &Config<'_>,
+    module: &str,
+    key: &str,
+    kind: &str,
+) -> Result<Option<Found>, CheckpointError> {
+    let Some(mode) = config.mode(kind)? else { return Ok(None) };
+    if let Some(found) = statistics::from_weights(files, module, key, mode)? {
+        return Ok(Some(found));
+    }
+    let buffer = statistics::buffer(module, key);
+    Err(CheckpointError::Statistics {
+        path: config.path().to_path_buf(),
+        statistic: format!("normalization_mapping.{kind}"),
+        why: format!(
+            "is {mode}, but there are no statistics of {key:?}: neither {PREPROCESSOR} and {POSTPROCESSOR} nor \
+             {buffer}.{} in model.safetensors",
+            mode.statistics()[0]
+        ),
+    })
+}
+
+/// Which dimensions of the actions are relative to the state, if any are.
+fn relative(config: &Config<'_>, pre: &Steps, post: &Steps) -> Result<Option<Relative>, CheckpointError> {
+    let enabled = |step: Option<&Step>| step.map_or(Ok(None), |step| step.config.flag("enabled"));
+    let (relative, absolute) = (pre.find(Kind::Relative), post.find(Kind::Absolute));
+    let both = (enabled(relative)? == Some(true), enabled(absolute)? == Some(true));
+    let (step, other) = match (both, relative, absolute) {
+        ((true, true), Some(step), _) => {
+            return Ok(Some(Relative {
+                exclude: step.config.texts("exclude_joints")?.unwrap_or_default(),
+                names: step.config.texts("action_names")?,
+            }));
+        }
+        ((true, false), Some(step), _) => (step, POSTPROCESSOR),
+        ((false, true), _, Some(step)) => (step, PREPROCESSOR),
+        _ if config.flag("use_relative_actions")? => {
+            let why = format!("the steps for it are not enabled in {PREPROCESSOR} and {POSTPROCESSOR}");
+            return Err(config.unsupported("use_relative_actions".into(), &why));
+        }
+        _ => return Ok(None),
+    };
+    Err(step
+        .unsupported(format!("it is enabled, but its counterpart in {other} is not: are actions relative?")))
+}
+
+/// Where the preprocessor says that the tokenizer comes from, and the longest prompt.
+fn tokenizer(dir: &Path, pre: &Steps) -> Result<(TokenizerSource, Option<usize>), CheckpointError> {
+    pre.need(Kind::NewLine, "PI0 has learnt instructions that end with a line feed")?;
+    let step = pre.need(Kind::Tokenizer, "nothing makes tokens of instructions")?;
+    let config = &step.config;
+    if let Some(key) = config.text("task_key")?.filter(|key| key != "task") {
+        return Err(
+            step.unsupported(format!("its task_key is {key:?}, but the line feed is added to \"task\""))
+        );
+    }
+    // On either side padding is masked: its place changes no number.
+    if let Some(side) = config.text("padding_side")?.filter(|side| side != "right" && side != "left") {
+        return Err(step.unsupported(format!("its padding_side is {side:?}, expected \"right\" or \"left\"")));
+    }
+    if !config.is_nothing("padding") && !matches!(config.flag("padding"), Ok(Some(_))) {
+        let padding = config.text("padding")?.unwrap_or_default();
+        if !["max_length", "longest", "do_not_pad"].contains(&padding.as_str()) {
+            return Err(config.wrong("padding", "\"max_length\", \"longest\" or \"do_not_pad\""));
+        }
+    }
+    config.flag("truncation")?;
+    let artifacts = step.artifacts()?;
+    if let Some(other) = artifacts.keys().find(|key| *key != "tokenizer_name") {
+        return Err(step.unsupported(format!("its artifact {:?} is not understood", clip(other))));
+    }
+    let name = config.text("tokenizer_name")?;
+    let folder = match artifacts.text("tokenizer_name")? {
+        Some(folder) if is_below(&folder) => Some(folder.into()),
+        Some(_) => return Err(artifacts.wrong("tokenizer_name", "a folder within the checkpoint")),
+        // As for transformers, a folder of that name goes before a name on the hub.
+        None => name.as_deref().filter(|name| is_below(name) && dir.join(name).is_dir()).map(Into::into),
+    };
+    if name.is_none() && folder.is_none() {
+        return Err(config.wrong("tokenizer_name", "the name of a tokenizer"));
+    }
+    Ok((TokenizerSource { name: name.unwrap_or_default(), folder }, config.size("max_length")?))
+}

@@ -1,0 +1,87 @@
+//! Where lerobot keeps statistics: the state files of processors, since 0.4, and buffers among the weights before.
+
+use std::path::{Path, PathBuf};
+
+use crate::checkpoint::error::CheckpointError;
+use crate::checkpoint::files::{Files, MODEL};
+use crate::checkpoint::normalization::{Formula, Found, NormMode, Normalization};
+use crate::checkpoint::safetensors::SafeTensors;
+use crate::checkpoint::tensor::Tensor;
+
+/// Modules of lerobot's policies up to 0.3 that hold statistics among the weights.
+const MODULES: [&str; 3] = ["normalize_inputs.", "normalize_targets.", "unnormalize_outputs."];
+
+/// Whether a tensor among the weights holds statistics.
+pub(in crate::checkpoint) fn is_statistic(name: &str) -> bool {
+    MODULES.iter().any(|module| name.starts_with(module))
+}
+
+/// The statistics `mode` takes of the feature `key`, from the state file of a processor.
+pub(super) fn from_state(
+    file: &SafeTensors,
+    key: &str,
+    mode: NormMode,
+    epsilon: f64,
+) -> Result<Found, CheckpointError> {
+    let tensors = mode.statistics().map(|statistic| file.tensor(&format!("{key}.{statistic}")));
+    let hint = || {
+        let there: Vec<&str> = file.tensors().map(Tensor::name).take(12).collect();
+        format!("; it has {}", if there.is_empty() { "nothing".into() } else { there.join(", ") })
+    };
+    let formula = Formula::Lerobot;
+    found(file.path().to_path_buf(), key.into(), mode, formula, epsilon, tensors, hint)
+}
+
+/// The statistics `mode` takes of the feature `key`, from the buffers of a module among the weights; `None` if
+/// there are none of it.
+pub(super) fn from_weights(
+    files: &Files,
+    module: &str,
+    key: &str,
+    mode: NormMode,
+) -> Result<Option<Found>, CheckpointError> {
+    let key = buffer(module, key);
+    let tensors = mode.statistics().map(|statistic| files.find(&format!("{key}.{statistic}")));
+    if tensors.iter().all(Option::is_none) {
+        return Ok(None);
+    }
+    let (path, formula) = (files.dir().join(MODEL), Formula::LerobotModules);
+    found(path, key, mode, formula, 1e-8, tensors, String::new).map(Some)
+}
+
+/// What the buffers of a feature are called.
+pub(super) fn buffer(module: &str, key: &str) -> String {
+    format!("{module}.buffer_{}", key.replace('.', "_"))
+}
+
+fn found(
+    path: PathBuf,
+    key: String,
+    mode: NormMode,
+    formula: Formula,
+    epsilon: f64,
+    tensors: [Option<&Tensor>; 2],
+    hint: impl Fn() -> String,
+) -> Result<Found, CheckpointError> {
+    let mut statistics = [const { Vec::new() }; 2];
+    for ((statistic, tensor), values) in mode.statistics().iter().zip(tensors).zip(&mut statistics) {
+        let name = format!("{key}.{statistic}");
+        let Some(tensor) = tensor else {
+            let why = format!("missing, but the mode is {mode}{}", hint());
+            return Err(CheckpointError::Statistics { path, statistic: name, why });
+        };
+        *values = numbers(&path, name, tensor)?;
+    }
+    Ok(Found { path, key, normalization: Normalization { mode, formula, epsilon, statistics } })
+}
+
+/// A tensor of one dimension, or of more that are 1: `[n]`, `[1, n]`, and `[n, 1, 1]` for the channels of images.
+/// Numbers of any kind become f32, as lerobot reads them.
+fn numbers(path: &Path, name: String, tensor: &Tensor) -> Result<Vec<f64>, CheckpointError> {
+    let (dtype, shape) = (tensor.dtype(), tensor.shape());
+    if !dtype.is_number() || shape.is_empty() || shape.iter().filter(|&&n| n != 1).count() > 1 {
+        let why = format!("is {dtype} of shape {shape:?}, expected numbers of one dimension");
+        return Err(CheckpointError::Statistics { path: path.into(), statistic: name, why });
+    }
+    Ok(tensor.to_f32().into_iter().map(f64::from).collect())
+}
