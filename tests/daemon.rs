@@ -6,9 +6,9 @@ use std::sync::atomic::Ordering;
 
 use ipc_support::*;
 use pi0rt::client::{Client, ClientError, Reason};
-use pi0rt::control::Status;
+use pi0rt::control::{Fault, Status};
 use pi0rt::daemon::{Claim, DaemonError, Limits, Options, Wake};
-use pi0rt::shm::Camera;
+use pi0rt::shm::{Camera, Count};
 
 #[test]
 fn an_observation_comes_back_as_a_chunk() {
@@ -127,7 +127,26 @@ fn an_observation_that_is_too_old_is_stale() {
     let mut observation = fill(&client, slot, 0, [0.0; 3], None);
     observation.observed_ns = pi0rt::shm::clock::now_ns() - 1_500_000_000;
     let ticket = client.submit(&observation).unwrap();
-    assert_eq!(client.wait(Some(ticket), LONG).unwrap().status, Status::Stale as i32);
+    let completion = client.wait(Some(ticket), LONG).unwrap();
+    assert_eq!(completion.status, Status::Stale as i32);
+    assert!(matches!(Fault::from_word(completion.detail), Some(Fault::Age { camera: None, ms: 1500.. })));
+
+    // As old as its oldest part.
+    let slot = client.acquire().unwrap();
+    let mut observation = fill(&client, slot, 0, [0.0; 3], Some(1));
+    observation.frames_observed_ns[0] = pi0rt::shm::clock::now_ns() - 1_500_000_000;
+    let ticket = client.submit(&observation).unwrap();
+    let completion = client.wait(Some(ticket), LONG).unwrap();
+    assert_eq!(completion.status, Status::Stale as i32);
+    let words = client.explain(&completion).to_string();
+    assert!(words.starts_with(&format!("ticket {ticket}: frame of camera base was 15")), "{words}");
+    // The frame of a camera that has none has no age.
+    let slot = client.acquire().unwrap();
+    let mut observation = fill(&client, slot, 0, [0.0; 3], Some(1));
+    observation.frames_observed_ns[1] = 1;
+    let ticket = client.submit(&observation).unwrap();
+    assert_eq!(client.wait(Some(ticket), LONG).unwrap().status, 0);
+    assert_eq!(client.statistics().count(Count::Stale), 2);
 }
 
 #[test]

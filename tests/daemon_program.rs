@@ -2,11 +2,13 @@
 
 mod ipc_support;
 
+use std::io::Read;
 use std::process::Command;
 
 use ipc_support::*;
-use pi0rt::control::Status;
+use pi0rt::control::{Fault, Status};
 use pi0rt::policy::{Chunk, Frame, Noise, Observation, PixelFormat, Policy, PolicyOptions};
+use pi0rt::shm::clock::now_ns;
 use rustix::process::{Pid, Signal, kill_process};
 
 fn signal(process: &mut Process, signal: Signal) -> i32 {
@@ -106,16 +108,46 @@ fn a_wrong_configuration_is_told_from_other_failures() {
 #[test]
 fn what_a_real_policy_can_not_use_is_answered() {
     let directory = Directory::new();
-    let _daemon = started(&directory.socket());
+    let mut daemon = started(&directory.socket());
     let mut client = open(&directory.socket());
     let error = client.set_prompt(&"pick up the red block ".repeat(40)).err();
     // A checkpoint may also be declared to truncate.
     assert!(error.is_none_or(|error| error.status() == Status::BadPrompt));
     assert_eq!(client.set_prompt(" \n").unwrap_err().status(), Status::BadPrompt);
     client.set_prompt("pick up the red block").unwrap();
-    // No camera has a frame.
+    // No camera has a frame, in tick after tick.
+    for _ in 0..20 {
+        let slot = client.acquire().unwrap();
+        for (i, value) in state().iter().enumerate() {
+            // SAFETY: the slot was acquired; the state has 14 values.
+            unsafe { client.state(slot).unwrap().add(i).write(*value) };
+        }
+        let ticket = client.submit(&pi0rt::client::Observation { slot, ..Default::default() }).unwrap();
+        let completion = client.wait(Some(ticket), LONG).unwrap();
+        assert_eq!(completion.status, Status::BadObservation as i32);
+        assert_eq!(Fault::from_word(completion.detail), Some(Fault::MissingCamera { camera: 0 }));
+    }
+    // Nothing was said of its limits; but that is no joint.
     let slot = client.acquire().unwrap();
-    let ticket = client.submit(&pi0rt::client::Observation { slot, ..Default::default() }).unwrap();
-    assert_eq!(client.wait(Some(ticket), LONG).unwrap().status, Status::BadObservation as i32);
+    let observation = seen(&client, slot, 0);
+    // SAFETY: as above.
+    unsafe { client.state(slot).unwrap().add(3).write(1e30) };
+    let ticket = client.submit(&observation).unwrap();
+    let completion = client.wait(Some(ticket), LONG).unwrap();
+    assert_eq!(Fault::from_word(completion.detail), Some(Fault::OutOfLimits { index: 3, value: 1e30 }));
     ask(&mut client);
+    // Its checkpoint declares no rate, and there is none to guess.
+    let mut action = [0.0; 14];
+    let error = client.action_at(now_ns(), &mut action).unwrap_err();
+    assert_eq!(error.status(), Status::NoRate);
+    drop(client);
+    assert_eq!(signal(&mut daemon, Signal::TERM), 0);
+    let mut log = String::new();
+    daemon.0.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+    let complaints: Vec<_> = log.lines().filter(|line| line.contains("bad observation: ")).collect();
+    assert_eq!(complaints.len(), 3, "{log}");
+    assert!(
+        complaints[0].contains("WARN") && complaints[0].contains("camera base_0_rgb has no frame"),
+        "{log}"
+    );
 }

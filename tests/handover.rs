@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use ipc_support::*;
 use pi0rt::client::{Client, ClientError, Options};
-use pi0rt::control::{self, Received, Status};
+use pi0rt::control::{self, Fault, Received, Status};
 use pi0rt::daemon::{Claim, Daemon, Handle, Keeper, KeptSession};
 
 /// The daemon's way to the keeper: packets of a word, a name and descriptors.
@@ -49,7 +49,11 @@ fn child_daemon() {
         }
     }
     let claim = Claim::take(&socket).unwrap();
-    let mut daemon = Daemon::new(Sums::default(), claim, Default::default(), Handle::new().unwrap()).unwrap();
+    let mut engine = Sums::default();
+    if Path::new(&directory).join("needs-cameras").exists() {
+        engine.policy.optional_cameras = 0;
+    }
+    let mut daemon = Daemon::new(engine, claim, Default::default(), Handle::new().unwrap()).unwrap();
     daemon.keep_with(Box::new(Line(line)));
     daemon.adopt(kept);
     println!("\nserving");
@@ -102,6 +106,38 @@ fn next(client: &mut Client, restarts: &mut u32) -> Option<(u64, i32)> {
             Err(ClientError::Restarted) => *restarts += 1,
             Err(ClientError::Empty) => return None,
             Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+/// What a client has said of itself holds for the next daemon, too.
+#[test]
+fn missing_cameras_are_refused_and_allowed_as_before() {
+    let directory = Directory::new();
+    std::fs::write(directory.0.join("needs-cameras"), []).unwrap();
+    let _kept = keeper(&directory);
+    let mut served = daemon(&directory);
+    let open =
+        |allow| Client::open(&Options { allow_missing_cameras: allow, ..patient(&directory.socket()) });
+    let (mut strict, mut lenient) = (open(false).unwrap(), open(true).unwrap());
+    for daemons in 0..2 {
+        for (client, status) in [(&mut strict, Status::BadObservation), (&mut lenient, Status::Ok)] {
+            if daemons == 0 {
+                client.set_prompt("stack the cups").unwrap();
+            } else {
+                eventually("it knows the next daemon", || {
+                    matches!(client.poll(), Err(ClientError::Restarted))
+                });
+            }
+            let ticket = submit(client, 0, [1.0; 3], Some(1));
+            let completion = client.wait(Some(ticket), LONG).unwrap();
+            assert_eq!(completion.status, status as i32);
+            let fault = (status != Status::Ok).then_some(Fault::MissingCamera { camera: 1 });
+            assert_eq!(Fault::from_word(completion.detail), fault);
+        }
+        if daemons == 0 {
+            served.kill();
+            served = daemon(&directory);
         }
     }
 }

@@ -11,7 +11,8 @@ use std::time::Duration;
 use ipc_support::*;
 use native::{build, compilers, execute};
 use pi0rt::client::{Client, ClientError, Options};
-use pi0rt::control::Status;
+use pi0rt::control::{PolicyDescription, Quantity, Status};
+use pi0rt::daemon::{Claim, Daemon, Handle};
 
 /// Run by other tests in a process of its own.
 #[test]
@@ -85,6 +86,50 @@ fn a_policy_of_other_sizes_is_refused_and_the_client_stays_as_it_was() {
     client.reconnect().unwrap();
     let ticket = submit(&mut client, 1, [1.0; 3], None);
     assert_eq!(client.wait(Some(ticket), LONG).unwrap().status, 0);
+}
+
+/// The same sizes don't make it the same robot.
+#[test]
+fn a_policy_whose_numbers_mean_something_else_is_refused() {
+    let directory = Directory::new();
+    let serve = |describe: fn(&mut PolicyDescription)| {
+        let mut engine = Sums::default();
+        declare(&mut engine.policy);
+        describe(&mut engine.policy);
+        let handle = Handle::new().unwrap();
+        let claim = Claim::take(&directory.socket()).unwrap();
+        let daemon = Daemon::new(engine, claim, Default::default(), handle.clone()).unwrap();
+        (handle, std::thread::spawn(move || daemon.run()))
+    };
+    let others: [(fn(&mut PolicyDescription), &str); 3] = [
+        (
+            |policy| policy.state[1].unit = "deg".into(),
+            "it had state[1] shoulder: position, rad, now state[1] shoulder: position, deg",
+        ),
+        (
+            |policy| policy.action[0].quantity = Quantity::Position,
+            "it had action[0] waist: velocity, rad/s, up to 1.5 per s, up to 20.0 per s2, now action[0] waist: position, \
+             rad/s, up to 1.5 per s, up to 20.0 per s2",
+        ),
+        (|policy| policy.rate = None, "it had 50 actions per second, now no control rate"),
+    ];
+    for (other, words) in others {
+        let (handle, daemon) = serve(|_| ());
+        let mut client = open(&directory.socket());
+        handle.stop();
+        daemon.join().unwrap().unwrap();
+        let (handle, daemon) = serve(other);
+        let error = client.reconnect().unwrap_err();
+        assert_eq!(error.to_string(), format!("policy has changed: {words}"));
+        assert_eq!(error.status(), Status::Refused);
+        handle.stop();
+        daemon.join().unwrap().unwrap();
+        // What nothing was known of may be declared now.
+        let (handle, daemon) = serve(|policy| policy.action[4].name = "gripper".into());
+        client.reconnect().unwrap();
+        handle.stop();
+        daemon.join().unwrap().unwrap();
+    }
 }
 
 #[test]

@@ -169,6 +169,44 @@ fn clients_get_no_more_memory_than_there_is_for_all() {
     eventually("there is room again", || Client::open(&patient(&served.socket())).is_ok());
 }
 
+/// What controllers are told is also for those to read who look at the daemon.
+#[test]
+fn the_status_program_says_what_the_numbers_are() {
+    let served = serve_as(|policy| {
+        declare(policy);
+        policy.optional_cameras = 0b10;
+    });
+    let (good, text, error) = status(&served.socket(), &[]);
+    for line in [
+        "rate        50 Hz (config.json)",
+        "chunk       20 actions, 8 executed",
+        "cameras     base, wrist (may be missing)",
+        "state        0 waist: position, rad",
+        "             2 left_gripper: position, m, gripper, 0.0 to 0.08",
+        "action       0 waist: velocity, rad/s, up to 1.5 per s, up to 20.0 per s2",
+        "             4 unnamed: unknown, unknown unit",
+    ] {
+        assert!(good && text.lines().any(|printed| printed == line), "no {line:?} in\n{text}{error}");
+    }
+    let json: serde_json::Value = serde_json::from_str(&status(&served.socket(), &["--json"]).1).unwrap();
+    let policy = &json["policy"];
+    assert_eq!(
+        (&policy["control_rate_hz"], &policy["control_rate_source"]),
+        (&50.0.into(), &"config.json".into())
+    );
+    assert_eq!(policy["execution_horizon"], 8);
+    assert_eq!(
+        policy["cameras"][1],
+        serde_json::json!({ "name": "wrist", "model_name": "right_wrist_0_rgb", "required": false })
+    );
+    let gripper = &policy["state"][2];
+    assert_eq!((&gripper["name"], &gripper["unit"]), (&"left_gripper".into(), &"m".into()));
+    assert_eq!((&gripper["quantity"], &gripper["gripper"]), (&"position".into(), &true.into()));
+    assert_eq!(gripper["limits"]["position"][0], 0.0);
+    assert_eq!(policy["action"][0]["limits"]["velocity"], 1.5);
+    assert_eq!(policy["action"][4]["name"], serde_json::Value::Null);
+}
+
 fn status(socket: &std::path::Path, more: &[&str]) -> (bool, String, String) {
     let output = Command::new(env!("CARGO_BIN_EXE_pi0rt"))
         .arg("status")
@@ -192,10 +230,21 @@ fn the_status_program_reads_a_daemon_that_lives_and_knows_one_that_does_not() {
     let (good, text, error) = status(&socket, &[]);
     let first = format!("daemon      process {}, model golden on cpu", daemon.0.id());
     assert!(good && text.starts_with(&first) && text.contains("\nclients     0 of 16"), "{text}{error}");
+    assert!(
+        text.contains("\nrate        not declared: ") && text.contains("\ncameras     base_0_rgb, "),
+        "{text}"
+    );
     let _client = open(&socket);
-    let json: serde_json::Value = serde_json::from_str(&status(&socket, &["--json"]).1).unwrap();
-    assert_eq!(json["sessions"][0]["pid"], std::process::id());
+    let as_json = || serde_json::from_str::<serde_json::Value>(&status(&socket, &["--json"]).1).unwrap();
+    eventually("the session is on the page", || as_json()["sessions"][0]["pid"] == std::process::id());
+    let json = as_json();
     assert_eq!((&json["state"], &json["counts"]["submitted"]), (&"serving".into(), &0.into()));
+
+    assert_eq!(json["policy"]["control_rate_hz"], serde_json::Value::Null);
+    assert_eq!(
+        (&json["policy"]["cameras"][2]["required"], &json["policy"]["action_dim"]),
+        (&true.into(), &14.into())
+    );
 
     daemon.kill();
     let (good, _, error) = status(&socket, &[]);

@@ -1,8 +1,45 @@
-//! What a policy's numbers mean to the robot, as clients are told.
+//! The policy as clients are told of it: sizes, names, and what its numbers mean to the robot.
 
 use std::fmt;
 
 use super::codec::{Malformed, Reader, Writer};
+use super::features::FEATURE_CONTRACT;
+use crate::shm::MAX_CAMERAS;
+
+/// What a client needs to know of the policy that is served.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PolicyDescription {
+    /// The checkpoint's name.
+    pub model: String,
+    /// The device it runs on.
+    pub device: String,
+    /// Names of the cameras, in the order of the observation's frames.
+    pub cameras: Vec<String>,
+    /// Values of the state.
+    pub state_dim: u32,
+    /// Values of an action.
+    pub action_dim: u32,
+    /// Actions of a chunk.
+    pub horizon: u32,
+    /// Denoising steps.
+    pub steps: u32,
+    /// Longest prompt, tokens.
+    pub max_tokens: u32,
+    /// Side of the images the model sees, pixels.
+    pub image_size: u32,
+    /// Rows of a chunk per second, if anything declares them.
+    pub rate: Option<Rate>,
+    /// Rows of a chunk that are meant to be executed before the next; 0: not declared.
+    pub execution_horizon: u32,
+    /// What the model calls each camera; empty: as `cameras` does.
+    pub camera_keys: Vec<String>,
+    /// Cameras that an observation may lack: bit `i` for camera `i`.
+    pub optional_cameras: u32,
+    /// The state's values: one for each, or none where nothing is known of them.
+    pub state: Vec<Dimension>,
+    /// An action's values, likewise.
+    pub action: Vec<Dimension>,
+}
 
 /// One value of a state or an action.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -145,6 +182,82 @@ impl fmt::Display for Dimension {
     }
 }
 
+impl PolicyDescription {
+    /// As it stands in a welcome of a daemon with these features.
+    pub(crate) fn encode(&self, w: &mut Writer, features: u64) {
+        w.u32(self.state_dim).u32(self.action_dim).u32(self.horizon).u32(self.steps);
+        w.u32(self.max_tokens).u32(self.image_size).u32(self.rate.map_or(0.0, |rate| rate.hz).to_bits());
+        w.text(&self.model).text(&self.device).u32(self.cameras.len() as u32);
+        for camera in &self.cameras {
+            w.text(camera);
+        }
+        if features & FEATURE_CONTRACT != 0 {
+            w.u32(self.rate.map_or(0, |rate| rate.source as u32));
+            w.u32(self.execution_horizon).u32(self.optional_cameras);
+            for (index, camera) in self.cameras.iter().enumerate() {
+                w.text(self.camera_keys.get(index).unwrap_or(camera));
+            }
+            put_dimensions(w, &self.state);
+            put_dimensions(w, &self.action);
+        }
+    }
+
+    /// From a welcome of a daemon with these features.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub(crate) fn decode(r: &mut Reader<'_>, features: u64) -> Result<PolicyDescription, Malformed> {
+        let mut policy = PolicyDescription {
+            state_dim: r.u32("state dimension")?,
+            action_dim: r.u32("action dimension")?,
+            horizon: r.u32("horizon")?,
+            steps: r.u32("number of steps")?,
+            max_tokens: r.u32("prompt length")?,
+            image_size: r.u32("image size")?,
+            // Daemons without a contract take it from nowhere else.
+            rate: Rate::new(f32::from_bits(r.u32("control rate")?), RateSource::Checkpoint),
+            model: r.text("model name")?,
+            device: r.text("device name")?,
+            ..PolicyDescription::default()
+        };
+        let cameras = r.u32("number of cameras")?;
+        if cameras as usize > MAX_CAMERAS {
+            let (what, expected) = ("number of cameras", "at most 4");
+            return Err(Malformed::Value { what, got: cameras.into(), expected });
+        }
+        for _ in 0..cameras {
+            policy.cameras.push(r.text("camera name")?);
+        }
+        if features & FEATURE_CONTRACT != 0 {
+            let source = RateSource::from_number(r.u32("source of the rate")?);
+            if let (Some(rate), Some(source)) = (&mut policy.rate, source) {
+                rate.source = source;
+            }
+            policy.execution_horizon = r.u32("execution horizon")?;
+            policy.optional_cameras = r.u32("optional cameras")?;
+            for _ in 0..cameras {
+                policy.camera_keys.push(r.text("model's name of a camera")?);
+            }
+            policy.state = get_dimensions(r, policy.state_dim)?;
+            policy.action = get_dimensions(r, policy.action_dim)?;
+        }
+        Ok(policy)
+    }
+
+    /// Bytes of it in a welcome.
+    pub(crate) fn bytes(&self) -> usize {
+        let mut writer = Writer::default();
+        self.encode(&mut writer, FEATURE_CONTRACT);
+        writer.bytes.len()
+    }
+
+    /// Index of the camera that is called so, by the robot or else by the model.
+    pub fn camera(&self, name: &str) -> Option<usize> {
+        let find = |names: &[String]| names.iter().position(|known| known == name);
+        find(&self.cameras).or_else(|| find(&self.camera_keys))
+    }
+}
+
 const GRIPPER: u32 = 1 << 0;
 const POSITION: u32 = 1 << 1;
 const VELOCITY: u32 = 1 << 2;
@@ -191,8 +304,9 @@ impl Dimension {
     }
 }
 
-/// Writes as many dimensions as there are.
-pub(super) fn put_dimensions(w: &mut Writer, dimensions: &[Dimension]) {
+/// Writes all dimensions, or none where nothing is declared of any.
+fn put_dimensions(w: &mut Writer, dimensions: &[Dimension]) {
+    let dimensions = if dimensions.iter().any(Dimension::is_declared) { dimensions } else { &[] };
     w.u32(dimensions.len() as u32);
     for dimension in dimensions {
         dimension.encode(w);
@@ -200,7 +314,7 @@ pub(super) fn put_dimensions(w: &mut Writer, dimensions: &[Dimension]) {
 }
 
 /// Reads dimensions: none, or one for each of `expected` values.
-pub(super) fn get_dimensions(r: &mut Reader<'_>, expected: u32) -> Result<Vec<Dimension>, Malformed> {
+fn get_dimensions(r: &mut Reader<'_>, expected: u32) -> Result<Vec<Dimension>, Malformed> {
     let count = r.u32("number of dimensions")?;
     if count != 0 && count != expected {
         let expected = "0 or the number of values";

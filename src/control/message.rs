@@ -2,8 +2,9 @@
 
 use super::Status;
 use super::codec::{Malformed, Reader, Writer};
-use super::contract::{Dimension, Rate, RateSource, get_dimensions, put_dimensions};
-use crate::shm::{Geometry, Layout, MAX_CAMERAS, Region};
+use super::contract::PolicyDescription;
+use super::features::FEATURE_NAMES;
+use crate::shm::{Geometry, Layout, Region};
 
 /// Version of messages and segments. Another number is another, incompatible protocol; what is
 /// added compatibly gets a feature bit.
@@ -57,14 +58,6 @@ impl Hello {
     }
 }
 
-/// Sessions have names, one writer and any number of observers.
-pub const FEATURE_NAMES: u64 = 1;
-/// The welcome says what the numbers mean, see [`Dimension`].
-pub const FEATURE_CONTRACT: u64 = 1 << 1;
-/// Completions without a chunk say why, see [`Fault`](super::Fault).
-pub const FEATURE_FAULTS: u64 = 1 << 2;
-/// All features of this version.
-pub const FEATURES: u64 = FEATURE_NAMES | FEATURE_CONTRACT | FEATURE_FAULTS;
 /// Longest name of a session, bytes.
 pub const MAX_NAME: usize = 63;
 
@@ -79,41 +72,6 @@ pub enum Request {
     Reset,
     /// Ends the session.
     Close,
-}
-
-/// What a client needs to know of the policy that is served.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct PolicyDescription {
-    /// The checkpoint's name.
-    pub model: String,
-    /// The device it runs on.
-    pub device: String,
-    /// Names of the cameras, in the order of the observation's frames.
-    pub cameras: Vec<String>,
-    /// Values of the state.
-    pub state_dim: u32,
-    /// Values of an action.
-    pub action_dim: u32,
-    /// Actions of a chunk.
-    pub horizon: u32,
-    /// Denoising steps.
-    pub steps: u32,
-    /// Longest prompt, tokens.
-    pub max_tokens: u32,
-    /// Side of the images the model sees, pixels.
-    pub image_size: u32,
-    /// Rows of a chunk per second, if anything declares them.
-    pub rate: Option<Rate>,
-    /// Rows of a chunk that are meant to be executed before the next; 0: not declared.
-    pub execution_horizon: u32,
-    /// What the model calls each camera; empty: as `cameras` does.
-    pub camera_keys: Vec<String>,
-    /// Cameras that an observation may lack: bit `i` for camera `i`.
-    pub optional_cameras: u32,
-    /// The state's values: one for each, or none where nothing is known of them.
-    pub state: Vec<Dimension>,
-    /// An action's values, likewise.
-    pub action: Vec<Dimension>,
 }
 
 /// The answer to a [`Hello`]. The segments' descriptors come with it.
@@ -425,14 +383,6 @@ fn empty_layout() -> Layout {
     }
 }
 
-impl PolicyDescription {
-    /// Index of the camera that is called so, by the robot or else by the model.
-    pub fn camera(&self, name: &str) -> Option<usize> {
-        let find = |names: &[String]| names.iter().position(|known| known == name);
-        find(&self.cameras).or_else(|| find(&self.camera_keys))
-    }
-}
-
 impl Welcome {
     fn encode(&self, w: &mut Writer) {
         w.u32(self.abi).u32(0).u64(self.features).u64(self.session).u64(self.epoch);
@@ -443,23 +393,7 @@ impl Welcome {
         for number in numbers {
             w.u32(*number);
         }
-        let p = &self.policy;
-        w.u32(p.state_dim).u32(p.action_dim).u32(p.horizon).u32(p.steps);
-        w.u32(p.max_tokens).u32(p.image_size).u32(p.rate.map_or(0.0, |rate| rate.hz).to_bits());
-        w.text(&p.model).text(&p.device).u32(p.cameras.len() as u32);
-        for camera in &p.cameras {
-            w.text(camera);
-        }
-        if self.features & FEATURE_CONTRACT != 0 {
-            w.u32(p.rate.map_or(0, |rate| rate.source as u32))
-                .u32(p.execution_horizon)
-                .u32(p.optional_cameras);
-            for (index, camera) in p.cameras.iter().enumerate() {
-                w.text(p.camera_keys.get(index).unwrap_or(camera));
-            }
-            put_dimensions(w, &p.state);
-            put_dimensions(w, &p.action);
-        }
+        self.policy.encode(w, self.features);
     }
 
     fn decode(r: &mut Reader<'_>) -> Result<Welcome, Malformed> {
@@ -480,40 +414,11 @@ impl Welcome {
             *number = r.u32("offset")?;
         }
         r.bytes("further offsets", extra.saturating_mul(4))?;
-        let mut policy = PolicyDescription {
-            state_dim: r.u32("state dimension")?,
-            action_dim: r.u32("action dimension")?,
-            horizon: r.u32("horizon")?,
-            steps: r.u32("number of steps")?,
-            max_tokens: r.u32("prompt length")?,
-            image_size: r.u32("image size")?,
-            // Daemons without a contract take it from nowhere else.
-            rate: Rate::new(f32::from_bits(r.u32("control rate")?), RateSource::Checkpoint),
-            model: r.text("model name")?,
-            device: r.text("device name")?,
-            ..PolicyDescription::default()
-        };
-        let cameras = r.u32("number of cameras")?;
-        if cameras as usize > MAX_CAMERAS || cameras != layout.geometry.cameras {
-            let expected = "the layout's number, at most 4";
-            return Err(Malformed::Value { what: "number of cameras", got: cameras.into(), expected });
-        }
-        for _ in 0..cameras {
-            policy.cameras.push(r.text("camera name")?);
-        }
-        if features & FEATURE_CONTRACT != 0 {
-            if let (Some(rate), Some(source)) =
-                (&mut policy.rate, RateSource::from_number(r.u32("source of the rate")?))
-            {
-                rate.source = source;
-            }
-            policy.execution_horizon = r.u32("execution horizon")?;
-            policy.optional_cameras = r.u32("optional cameras")?;
-            for _ in 0..cameras {
-                policy.camera_keys.push(r.text("model's name of a camera")?);
-            }
-            policy.state = get_dimensions(r, policy.state_dim)?;
-            policy.action = get_dimensions(r, policy.action_dim)?;
+        let policy = PolicyDescription::decode(r, features)?;
+        let cameras = policy.cameras.len();
+        if cameras != layout.geometry.cameras as usize {
+            let (what, expected) = ("number of cameras", "the layout's number");
+            return Err(Malformed::Value { what, got: cameras as u64, expected });
         }
         Ok(Welcome { abi, features, session, epoch, heartbeat_ns, max_age_ns, layout, policy })
     }
@@ -521,7 +426,8 @@ impl Welcome {
 
 #[cfg(test)]
 mod tests {
-    use super::super::contract::{Limits, Quantity};
+    use super::super::contract::{Dimension, Limits, Quantity, Rate, RateSource};
+    use super::super::features::FEATURE_CONTRACT;
     use super::*;
     use proptest::prelude::*;
 

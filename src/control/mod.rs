@@ -4,6 +4,7 @@
 pub(crate) mod codec;
 mod contract;
 mod fault;
+mod features;
 mod message;
 mod socket;
 mod status;
@@ -12,11 +13,11 @@ pub mod times;
 use std::path::PathBuf;
 
 pub use codec::Malformed;
-pub use contract::{Dimension, Limits, Quantity, Rate, RateSource};
+pub use contract::{Dimension, Limits, PolicyDescription, Quantity, Rate, RateSource};
 pub use fault::{Fault, ms};
+pub use features::{FEATURE_CONTRACT, FEATURE_FAULTS, FEATURE_NAMES, FEATURES};
 pub use message::{
-    FEATURE_CONTRACT, FEATURE_FAULTS, FEATURE_NAMES, FEATURES, Hello, MAX_MESSAGE, MAX_NAME, MAX_TEXT,
-    PROTOCOL_VERSION, PolicyDescription, Refusal, Reply, Request, Welcome, is_event,
+    Hello, MAX_MESSAGE, MAX_NAME, MAX_TEXT, PROTOCOL_VERSION, Refusal, Reply, Request, Welcome, is_event,
 };
 pub use socket::{ConnectError, Received, connect, receive, receive_with_fds, send, send_with_fds};
 pub use status::Status;

@@ -64,6 +64,16 @@ pub enum DaemonError {
         /// Its error.
         errno: Errno,
     },
+    /// The policy has more to say than clients can be told in a message.
+    #[error(
+        "policy: what clients are told of it, names and units included, has {got} bytes, expected at most {most}"
+    )]
+    Description {
+        /// Its bytes.
+        got: usize,
+        /// Bytes there may be.
+        most: usize,
+    },
     /// The policy has sizes that segments can't have.
     #[error("policy: {0}")]
     Policy(#[from] LayoutError),

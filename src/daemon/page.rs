@@ -3,7 +3,7 @@
 //!
 //! 64-bit little-endian words. The daemon writes the whole of it at once, ten times a second while
 //! there is a session and after each change of the sessions; the same sequence number stands near the
-//! beginning and at the end, so that a reader can tell when it caught the middle of a write.
+//! beginning and at the end of each part, so that a reader can tell when it caught the middle of a write.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -13,11 +13,15 @@ use rustix::fs::{FlockOperation, Gid, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::DaemonError;
+use crate::control::codec::{Reader, Writer};
+use crate::control::{FEATURE_CONTRACT, PolicyDescription};
 use crate::shm::{STATS_WORDS, Stats};
 
 /// The bytes `PI0RSTAT`.
 const MAGIC: u64 = u64::from_le_bytes(*b"PI0RSTAT");
 const FORMAT: u64 = 1;
+/// The bytes `PI0RPLCY`: what follows the first version's page.
+const POLICY: u64 = u64::from_le_bytes(*b"PI0RPLCY");
 const NAME_WORDS: usize = 16;
 const HEAD_WORDS: usize = 16 + 2 * NAME_WORDS;
 const SESSION_WORDS: usize = 8;
@@ -53,6 +57,8 @@ pub struct Report {
     pub model: String,
     /// The device it runs on.
     pub device: String,
+    /// What clients are told of the policy; None: by a daemon of an earlier version.
+    pub policy: Option<PolicyDescription>,
     /// Sums over all sessions of its life.
     pub stats: Stats,
     /// The sessions there are.
@@ -120,6 +126,8 @@ pub(super) struct Page {
     file: File,
     path: PathBuf,
     sequence: u64,
+    /// What follows each report: it doesn't change while the daemon serves.
+    policy: Vec<u64>,
     words: Vec<u64>,
     bytes: Vec<u8>,
     /// Said once, not ten times a second.
@@ -129,7 +137,11 @@ pub(super) struct Page {
 impl Page {
     /// Makes the file, for the daemon's user and the group that may use it. A page that a crashed
     /// daemon left is taken away, not written over: whoever has it open sees the old one.
-    pub fn create(socket: &Path, group: Option<u32>) -> Result<Page, DaemonError> {
+    pub fn create(
+        socket: &Path,
+        group: Option<u32>,
+        policy: &PolicyDescription,
+    ) -> Result<Page, DaemonError> {
         let path = beside(socket, ".stats");
         let error = |call| {
             let path = path.clone();
@@ -146,6 +158,7 @@ impl Page {
             file: fd.into(),
             path: path.clone(),
             sequence: 0,
+            policy: policy_words(policy),
             words: Vec::new(),
             bytes: Vec::new(),
             failing: false,
@@ -162,6 +175,8 @@ impl Page {
     pub fn write(&mut self, report: &Report) {
         self.sequence += 1;
         report.encode(self.sequence, &mut self.words);
+        self.words.extend(&self.policy);
+        self.words.push(self.sequence);
         self.bytes.clear();
         self.bytes.extend(self.words.iter().flat_map(|word| word.to_le_bytes()));
         match self.file.write_all_at(&self.bytes, 0) {
@@ -173,6 +188,32 @@ impl Page {
             }
         }
     }
+}
+
+/// A policy's description behind its mark and its length in bytes.
+fn policy_words(policy: &PolicyDescription) -> Vec<u64> {
+    let mut writer = Writer::default();
+    policy.encode(&mut writer, FEATURE_CONTRACT);
+    let mut bytes = writer.bytes;
+    let mut words = vec![POLICY, bytes.len() as u64];
+    bytes.resize(bytes.len().next_multiple_of(8), 0);
+    words.extend(bytes.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes)));
+    words
+}
+
+/// What follows a report of this sequence. None: in the middle of a write; else the policy, if it is there.
+fn policy_of(words: &[u64], sequence: u64) -> Option<Result<Option<PolicyDescription>, String>> {
+    let [POLICY, len, rest @ ..] = words else {
+        // An earlier version's page, with or without what a longer one has left behind.
+        return Some(Ok(None));
+    };
+    let count = usize::try_from(*len).ok()?.div_ceil(8);
+    if rest.get(count) != Some(&sequence) {
+        return None;
+    }
+    let bytes: Vec<u8> = rest[..count].iter().flat_map(|word| word.to_le_bytes()).collect();
+    let policy = PolicyDescription::decode(&mut Reader::new(&bytes), FEATURE_CONTRACT);
+    Some(policy.map(Some).map_err(|malformed| format!("policy: {malformed}")))
 }
 
 impl Drop for Page {
@@ -189,6 +230,7 @@ impl Report {
     pub fn read(socket: &Path) -> Result<Report, ReportError> {
         let path = beside(socket, ".stats");
         let alive = is_locked(&beside(socket, ".lock"))?;
+        let mut without_policy = None;
         for _ in 0..TRIES {
             let bytes = match std::fs::read(&path) {
                 Ok(bytes) => bytes,
@@ -203,15 +245,19 @@ impl Report {
                 Err(error) => return Err(ReportError::File { path, error }),
             };
             match Report::decode(&bytes) {
-                Ok(Some(report)) if alive => return Ok(report),
-                Ok(Some(report)) => {
+                Ok(Some(report)) if !alive => {
                     return Err(ReportError::NoDaemon { socket: socket.to_owned(), last: Some(report.pid) });
                 }
-                Ok(None) => std::thread::sleep(std::time::Duration::from_millis(1)),
+                Ok(Some(report)) if report.policy.is_some() => return Ok(report),
+                // An earlier version's daemon, or a session came or went while this was written.
+                Ok(Some(report)) => without_policy = Some(report),
+                Ok(None) => {}
                 Err(what) => return Err(ReportError::Format { path, what }),
             }
+            std::thread::sleep(std::time::Duration::from_millis(1));
         }
-        Err(ReportError::Format { path, what: "it changes faster than it can be read".into() })
+        without_policy
+            .ok_or(ReportError::Format { path, what: "it changes faster than it can be read".into() })
     }
 
     fn encode(&self, sequence: u64, words: &mut Vec<u64>) {
@@ -281,6 +327,7 @@ impl Report {
         if rest.get(len) != Some(&head[2]) {
             return Ok(None);
         }
+        let Some(policy) = policy_of(&rest[len + 1..], head[2]) else { return Ok(None) };
         let name = |at: usize| {
             let bytes: Vec<u8> =
                 head[at..at + NAME_WORDS].iter().flat_map(|word| word.to_le_bytes()).collect();
@@ -310,6 +357,7 @@ impl Report {
             max_memory: head[14],
             model: name(16),
             device: name(16 + NAME_WORDS),
+            policy: policy?,
             stats: Stats::from_words(&rest[..stats]),
             sessions: rest[stats..len].as_chunks::<SESSION_WORDS>().0.iter().map(session).collect(),
         }))
@@ -334,6 +382,7 @@ fn is_locked(path: &Path) -> Result<bool, ReportError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::Dimension;
     use crate::shm::Count;
     use proptest::prelude::*;
 
@@ -351,9 +400,16 @@ mod tests {
         }
     }
 
+    fn policy() -> PolicyDescription {
+        let state = vec![Dimension { name: "waist".into(), ..Dimension::default() }; 2];
+        PolicyDescription { model: "golden".into(), state_dim: 2, state, ..PolicyDescription::default() }
+    }
+
     fn bytes(report: &Report, sequence: u64) -> Vec<u8> {
         let mut words = Vec::new();
         report.encode(sequence, &mut words);
+        words.extend(policy_words(&policy()));
+        words.push(sequence);
         words.iter().flat_map(|word| word.to_le_bytes()).collect()
     }
 
@@ -364,7 +420,7 @@ mod tests {
         assert_eq!((read.pid, read.epoch, read.device.as_str()), (42, 9, "cpu"));
         assert_eq!(read.model, "ü".repeat(63));
         assert_eq!(read.stats.count(Count::Published), 7);
-        assert_eq!(read.sessions, report().sessions);
+        assert_eq!((&read.sessions, &read.policy), (&report().sessions, &Some(policy())));
         let old = bytes(&report(), 1);
         for cut in (24..new.len() - 8).step_by(8) {
             let mut mixed = new[..cut].to_vec();
@@ -375,13 +431,21 @@ mod tests {
         // A shorter page leaves the end of a longer one behind.
         let mut shorter = bytes(&Report { sessions: vec![], ..report() }, 3);
         shorter.extend(&new[shorter.len()..]);
-        assert!(Report::decode(&shorter).unwrap().unwrap().sessions.is_empty());
+        let read = Report::decode(&shorter).unwrap().unwrap();
+        assert!(read.sessions.is_empty() && read.policy == Some(policy()));
+        // Of a daemon that says nothing of its policy, with or without what a longer page leaves behind.
+        let first = new.len() - (policy_words(&policy()).len() + 1) * 8;
+        for left in [&[][..], &[7; 64]] {
+            let read = Report::decode(&[&new[..first], left].concat()).unwrap().unwrap();
+            assert_eq!((read.pid, read.policy), (42, None));
+        }
     }
 
     proptest! {
         #[test]
-        fn any_bytes_are_an_error_or_a_report(at in 16usize..400, value in any::<u64>()) {
+        fn any_bytes_are_an_error_or_a_report(at in 16usize..5000, value in any::<u64>()) {
             let mut bytes = bytes(&report(), 1);
+            let at = at.min(bytes.len() - 8);
             bytes[at / 8 * 8..][..8].copy_from_slice(&value.to_le_bytes());
             let _ = Report::decode(&bytes);
         }

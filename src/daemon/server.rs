@@ -10,7 +10,10 @@ use super::inference::Inference;
 use super::page::Page;
 use super::vigil::{Pulse, Pulses};
 use super::{Claim, DaemonError, Handle, Limits, Wake};
-use crate::control::Hello;
+use crate::control::{Hello, MAX_MESSAGE};
+
+/// Room for what a welcome says beside the policy, bytes.
+const REST_OF_WELCOME: usize = 1024;
 
 /// How a daemon serves.
 #[derive(Clone, Debug)]
@@ -60,7 +63,11 @@ impl<E: Engine + 'static> Daemon<E> {
     pub fn new(engine: E, mut claim: Claim, options: Options, handle: Handle) -> Result<Self, DaemonError> {
         let policy = engine.describe();
         geometry(&policy, &options, &Hello::default()).check()?;
-        let page = Page::create(claim.path(), options.group)?;
+        let (got, most) = (policy.bytes(), MAX_MESSAGE - REST_OF_WELCOME);
+        if got > most {
+            return Err(DaemonError::Description { got, most });
+        }
+        let page = Page::create(claim.path(), options.group, &policy)?;
         let listener = claim.listen(0o660, options.group)?;
         let wake = options.wake;
         let control = Control::new(options, policy, engine.prompter(), listener, handle.clone(), page)?;

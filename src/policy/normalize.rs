@@ -14,6 +14,10 @@
 use super::error::{BadObservation, PolicyError};
 use crate::checkpoint::{Formula, NormMode, Normalization};
 
+/// No measurement lies further from what a policy was trained with: both in spreads of its data and in the
+/// robot's units. A joint that never moved has hardly any spread, and its noise many of them.
+const ABSURD: f32 = 1e6;
+
 /// Normalization of one vector, state or action, or of the channels of images.
 #[derive(Clone, Debug)]
 pub struct Normalizer {
@@ -124,7 +128,8 @@ impl Normalizer {
     /// A raw state `[dim]` into the model's, `[max_state_dim]`, padded with 0.
     ///
     /// # Errors
-    /// A state of another length, or with a value that is or becomes infinite or NaN.
+    /// A state of another length, or with a value that is or becomes infinite or NaN or is absurdly far from
+    /// the data's middle.
     ///
     /// # Panics
     /// If `out` is shorter than `dim`.
@@ -136,7 +141,8 @@ impl Normalizer {
         padding.fill(0.0);
         for (i, (out, value)) in out.iter_mut().zip(raw).enumerate() {
             *out = self.value(i, *value);
-            if !out.is_finite() {
+            let absurd = out.abs() > ABSURD && (f64::from(*value) - self.offset[i]).abs() > f64::from(ABSURD);
+            if absurd || !out.is_finite() {
                 return Err(BadObservation::StateValue { index: i, value: *value });
             }
         }
@@ -250,6 +256,10 @@ mod tests {
         refuse(&[1.0, f32::NAN], "state[1] is NaN, expected a number the policy can normalize");
         refuse(&[f32::NEG_INFINITY, 1.0], "state[0] is -inf, expected a number the policy can normalize");
         refuse(&[1.0, 1e38], "state[1] is 1e38, expected a number the policy can normalize");
+        refuse(&[1e30, 1.0], "state[0] is 1e30, expected a number the policy can normalize");
+        refuse(&[-2.1e6, 1.0], "state[0] is -2100000.0, expected a number the policy can normalize");
+        // Encoder ticks, and the noise of a joint that never moved.
+        normalizer.normalize(&[1.9e6, -1.9], &mut [0.0; 4]).unwrap();
     }
 
     #[test]

@@ -52,6 +52,11 @@ int main(int argc, char **argv)
     client = std::move(first);
     CHECK(client.cameras() == (std::vector<std::string>{"base", "wrist"}));
     CHECK(client.camera("wrist") == 1);
+    CHECK(client.info().rate_hz == 50 && client.info().rate_source == PI0RT_RATE_SOURCE_CHECKPOINT);
+    const std::vector<pi0rt::Dimension> state = client.state(), values = client.action();
+    CHECK(state.size() == 3 && values.size() == 5 && values[4].quantity == PI0RT_QUANTITY_UNKNOWN);
+    pi0rt::Dimension dimension;
+    CHECK(client.dimension(PI0RT_VECTOR_ACTION, 5, dimension) == PI0RT_STATUS_INVALID_ARGUMENT);
     try {
         client.set_prompt("");
         CHECK(false);

@@ -352,6 +352,12 @@ pub fn ask(client: &mut Client) -> Vec<f32> {
 /// The observation of [`ask`], submitted.
 pub fn look(client: &mut Client, prompt_id: u32) -> u64 {
     let slot = client.acquire().unwrap();
+    let observation = seen(client, slot, prompt_id);
+    client.submit(&observation).unwrap()
+}
+
+/// The observation of [`ask`], written to a slot.
+pub fn seen(client: &Client, slot: u32, prompt_id: u32) -> Observation {
     let mut observation = Observation { slot, prompt_id, seed: 11, ..Default::default() };
     for (camera, frame) in observation.cameras.iter_mut().take(3).enumerate() {
         *frame = Camera { width: 8, height: 6, stride: 24, format: 1 };
@@ -362,7 +368,7 @@ pub fn look(client: &mut Client, prompt_id: u32) -> u64 {
         // SAFETY: the slot was acquired; the state has 14 values.
         unsafe { client.state(slot).unwrap().add(i).write(*value) };
     }
-    client.submit(&observation).unwrap()
+    observation
 }
 
 pub fn pixels(camera: usize) -> Vec<u8> {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::UNIX_EPOCH;
 
-use pi0rt::control::default_socket;
+use pi0rt::control::{Dimension, PolicyDescription, default_socket};
 use pi0rt::daemon::Report;
 use pi0rt::service::failure::LastFailure;
 use pi0rt::shm::Latency;
@@ -44,6 +44,9 @@ pub fn run(args: &Args) -> CommandResult {
 
 fn print(report: &Report, now: u64) {
     println!("{}{}", view::head(report, now), view::beside());
+    if let Some(policy) = &report.policy {
+        println!("{}", view::policy(policy));
+    }
     for (_, what, count) in COUNTS {
         println!("{:>10}  {what}", report.stats.count(count));
     }
@@ -75,6 +78,7 @@ fn as_json(report: &Report, now: u64) -> Value {
     });
     json!({
         "pid": report.pid, "epoch": report.epoch, "model": report.model, "device": report.device,
+        "policy": report.policy.as_ref().map(policy_as_json),
         "state": if report.stopping { "stopping" } else { "serving" },
         "serving_ms": since(report.ready_ns),
         "computing_ms": (report.busy_since_ns > 0).then(|| since(report.busy_since_ns)),
@@ -85,6 +89,33 @@ fn as_json(report: &Report, now: u64) -> Value {
         "counts": Value::Object(counts.into_iter().collect()),
         "latency_ms": Value::Object(latencies.into_iter().collect()),
         "sessions": sessions.collect::<Vec<_>>(),
+    })
+}
+
+fn policy_as_json(policy: &PolicyDescription) -> Value {
+    let cameras = policy.cameras.iter().enumerate().map(|(i, name)| {
+        let required = policy.optional_cameras >> i & 1 == 0;
+        json!({ "name": name, "model_name": policy.camera_keys.get(i), "required": required })
+    });
+    let dimensions = |dimensions: &[Dimension]| dimensions.iter().map(dimension_as_json).collect::<Vec<_>>();
+    json!({
+        "control_rate_hz": policy.rate.map(|rate| rate.hz),
+        "control_rate_source": policy.rate.map(|rate| rate.source.name()),
+        "execution_horizon": (policy.execution_horizon > 0).then_some(policy.execution_horizon),
+        "horizon": policy.horizon, "state_dim": policy.state_dim, "action_dim": policy.action_dim,
+        "cameras": cameras.collect::<Vec<_>>(),
+        "state": dimensions(&policy.state), "action": dimensions(&policy.action),
+    })
+}
+
+fn dimension_as_json(dimension: &Dimension) -> Value {
+    let Dimension { name, quantity, unit, gripper, limits } = dimension;
+    let declared = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+    json!({
+        "name": declared(name), "quantity": quantity.name(), "unit": declared(unit), "gripper": gripper,
+        "limits": {
+            "position": limits.position, "velocity": limits.velocity, "acceleration": limits.acceleration,
+        },
     })
 }
 

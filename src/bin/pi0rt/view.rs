@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use pi0rt::control::{PolicyDescription, Rate};
 use pi0rt::daemon::{Report, SessionReport};
 use pi0rt::service::failure::{DEFAULT_PATH, LastFailure};
 use pi0rt::shm::{Count, Latency, Stage, Stats};
@@ -62,6 +63,40 @@ pub fn beside() -> String {
     }
     if let Some(failure) = last_failure() {
         let _ = writeln!(text, "failed      {}", failure.line());
+    }
+    text
+}
+
+/// What controllers are told of the policy.
+pub fn policy(policy: &PolicyDescription) -> String {
+    let rate = match policy.rate {
+        Some(Rate { hz, source }) => format!("{hz} Hz ({})", source.name()),
+        None => {
+            "not declared: sessions have to say it, or policy.control_rate_hz in the configuration".to_owned()
+        }
+    };
+    let executed = match policy.execution_horizon {
+        0 => "not declared how many are executed".to_owned(),
+        count => format!("{count} executed"),
+    };
+    let cameras = policy.cameras.iter().enumerate().map(|(i, name)| {
+        let optional = policy.optional_cameras >> i & 1 != 0;
+        format!("{name}{}", if optional { " (may be missing)" } else { "" })
+    });
+    let mut text = format!(
+        "rate        {rate}\nchunk       {} actions, {executed}\ncameras     {}\n",
+        policy.horizon,
+        cameras.collect::<Vec<_>>().join(", ")
+    );
+    let vectors = [("state", policy.state_dim, &policy.state), ("action", policy.action_dim, &policy.action)];
+    for (what, count, dimensions) in vectors {
+        if dimensions.is_empty() {
+            let _ = writeln!(text, "{what:<12}{count} values, nothing declared of them");
+        }
+        for (index, dimension) in dimensions.iter().enumerate() {
+            let head = if index == 0 { what } else { "" };
+            let _ = writeln!(text, "{head:<12}{index:>2} {dimension}");
+        }
     }
     text
 }

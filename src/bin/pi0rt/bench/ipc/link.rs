@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use pi0rt::client::{Client, ClientError, Observation, Options};
 use pi0rt::shm::sync::{Ordering, spin_hint};
-use pi0rt::shm::{Access, Camera, PixelLayout, Segment, Words, Writer};
+use pi0rt::shm::{Access, Camera, PixelLayout, Segment, UNWRITTEN_FRAME, Words, Writer};
 
 use super::sample::{Plan, Sample};
 use super::{Args, Mode, Peer};
@@ -105,9 +105,16 @@ impl Link {
         match &mut self.way {
             Way::Ours { client, slot, .. } => {
                 *slot = client.acquire().map_err(|e| e.to_string())?;
-                if let Some(frame) = client.frame(*slot, 0).filter(|_| touch) {
+                // An observation has to be written anew: untouched is what is left of the frame.
+                let bytes = if touch { self.payload } else { self.payload.min(UNWRITTEN_FRAME.len()) };
+                if let Some(frame) = client.frame(*slot, 0) {
                     // SAFETY: the slot was acquired and its frame has room for the payload.
-                    unsafe { frame.write_bytes(value, self.payload) };
+                    unsafe { frame.write_bytes(value, bytes) };
+                }
+                let values = client.policy().state_dim as usize;
+                if let Some(state) = client.state(*slot) {
+                    // SAFETY: as above, for the state.
+                    unsafe { state.write_bytes(0, values) };
                 }
             }
             Way::Floor { segment, .. } if touch => {

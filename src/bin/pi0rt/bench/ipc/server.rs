@@ -27,6 +27,7 @@ impl Engine for Nothing {
             state_dim: 14,
             action_dim: 14,
             horizon: 50,
+            optional_cameras: 1,
             ..PolicyDescription::default()
         }
     }
