@@ -1,4 +1,4 @@
-//! A checkpoint in another dtype.
+//! A checkpoint in another dtype, and with its adapter merged.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -7,51 +7,108 @@ use std::path::{Path, PathBuf};
 use half::{bf16, f16};
 use serde_json::Value;
 
+use super::adapter::{self, LORA_VARIANT, MergeOptions, Merged};
 use super::error::CheckpointError;
-use super::files::{INDEX, MODEL};
-use super::json::read_text;
+use super::files::{Files, INDEX, MODEL, is_directory};
+use super::json::{Object, read_text};
 use super::output::Output;
-use super::write::{Plan, Planned, Progress, bf16_bits};
-use super::{Checkpoint, Dtype, SafeTensors, Tensor, lerobot};
+use super::safetensors::SafeTensors;
+use super::write::{Plan, Planned, Progress, bf16_bits, put};
+use super::{Checkpoint, Dtype, lerobot};
 
 const CONFIG: &str = "config.json";
+/// Beginnings of the files that an adapter with a configuration of its own takes from its base.
+const OF_BASE: [&str; 5] =
+    ["tokenizer", "paligemma_tokenizer", "special_tokens_map", "added_tokens", "arch.json"];
 
 /// A checkpoint about to be written in another dtype.
 ///
 /// Every weight is converted, rounded to the nearest value (ties to even). Integers stay, and statistics that lie
 /// among the weights: rounded ones would move joints.
 /// Shards become one file, names stay, and whatever else lies in the directory goes along: JSON,
-/// tokenizer, statistics, assets. Only the dtype that `config.json` names is changed.
-pub struct Conversion<'a> {
-    checkpoint: &'a Checkpoint,
+/// tokenizer, statistics, assets. Only the dtype that `config.json` names is changed, and what it says of an
+/// adapter that is merged.
+pub struct Conversion {
+    /// Where files come from that go along; those of the later take precedence.
+    origins: Vec<Origin>,
+    /// Files that stay behind: the weights.
+    weights: Vec<PathBuf>,
     plan: Plan,
-    sources: HashMap<String, &'a Tensor>,
+    sources: HashMap<String, Merged>,
     dtype: Dtype,
+    merges: bool,
 }
 
-impl<'a> Conversion<'a> {
-    /// Plans the conversion to `dtype`: F32, BF16 or F16.
-    pub fn new(checkpoint: &'a Checkpoint, dtype: Dtype) -> Result<Self, CheckpointError> {
+/// A directory whose files go along.
+struct Origin {
+    dir: PathBuf,
+    /// All of them, or those that an adapter takes from its base.
+    all: bool,
+}
+
+impl Conversion {
+    /// Plans the conversion of the checkpoint in `dir` to `dtype`: F32, BF16 or F16. An adapter, among its weights or
+    /// beside them, is merged in f32; one without weights, into those of `options.base`. From there it takes the
+    /// tokenizer and, if it has no config.json of its own, everything else.
+    pub fn open(dir: &Path, dtype: Dtype, options: &MergeOptions) -> Result<Self, CheckpointError> {
+        is_directory(dir)?;
+        let Some(merge) = adapter::open(dir, options)? else {
+            return Self::new(&Checkpoint::open(dir)?, dtype);
+        };
+        let base = options.base.as_deref().unwrap_or(dir);
+        let own = base == dir || dir.join(CONFIG).is_file();
+        let configured = if own { dir } else { base };
+        let sizes = if dir.join("arch.json").is_file() { dir } else { base };
+        // Whether this makes a PI0 model, with the configuration that it gets.
+        let tensors = merge.tensors.values().map(|merged| merged.base().clone()).collect();
+        Checkpoint::of(Files::new(configured, vec![SafeTensors::of(configured, tensors)])?, sizes, None)?;
+        let mut origins = vec![Origin { dir: dir.to_path_buf(), all: true }];
+        if base != dir {
+            origins.insert(0, Origin { dir: base.to_path_buf(), all: !own });
+        }
+        Self::plan(origins, merge.sources, merge.tensors, &merge.metadata, dtype, true)
+    }
+
+    /// Plans the conversion of `checkpoint` to `dtype`.
+    pub fn new(checkpoint: &Checkpoint, dtype: Dtype) -> Result<Self, CheckpointError> {
+        let (mut metadata, mut sources) = (BTreeMap::new(), HashMap::new());
+        for file in checkpoint.files() {
+            metadata.extend(file.metadata().clone());
+            sources.extend(file.stored().map(|(name, t)| (name.to_string(), Merged::Plain(t.clone()))));
+        }
+        let weights = checkpoint.files().iter().map(|file| file.path().to_path_buf()).collect();
+        let origins = vec![Origin { dir: checkpoint.dir().to_path_buf(), all: true }];
+        Self::plan(origins, weights, sources, &metadata, dtype, false)
+    }
+
+    fn plan(
+        origins: Vec<Origin>,
+        weights: Vec<PathBuf>,
+        sources: HashMap<String, Merged>,
+        metadata: &BTreeMap<String, String>,
+        dtype: Dtype,
+        merges: bool,
+    ) -> Result<Self, CheckpointError> {
         if !dtype.is_weight() {
             return Err(CheckpointError::Arch(format!(
                 "weights of dtype {dtype}: expected F32, BF16 or F16"
             )));
         }
-        let mut metadata = BTreeMap::new();
-        let mut sources = HashMap::new();
-        for file in checkpoint.files() {
-            metadata.extend(file.metadata().clone());
-            sources.extend(file.stored().map(|(name, tensor)| (name.to_string(), tensor)));
-        }
-        let plan = sources.iter().map(|(name, tensor)| Planned {
-            name: name.clone(),
-            dtype: match tensor.dtype().is_weight() && !lerobot::is_statistic(tensor.name()) {
-                true => dtype,
-                false => tensor.dtype(),
-            },
-            shape: tensor.shape().to_vec(),
+        let planned = sources.iter().map(|(name, merged)| {
+            let tensor = merged.base();
+            let other = || (tensor.dtype_name().to_string(), tensor.bytes().len());
+            Planned {
+                name: name.clone(),
+                dtype: match tensor.dtype().is_weight() && !lerobot::is_statistic(tensor.name()) {
+                    true => dtype,
+                    false => tensor.dtype(),
+                },
+                shape: tensor.shape().to_vec(),
+                other: (tensor.dtype() == Dtype::Other).then(other),
+            }
         });
-        Ok(Self { checkpoint, plan: Plan::new(plan.collect(), &metadata)?, sources, dtype })
+        let plan = Plan::new(planned.collect(), metadata)?;
+        Ok(Self { origins, weights, plan, sources, dtype, merges })
     }
 
     /// Bytes `model.safetensors` will have.
@@ -59,47 +116,58 @@ impl<'a> Conversion<'a> {
         self.plan.bytes()
     }
 
+    /// How many tensors an adapter changes; `None` if there is no adapter.
+    pub fn merged(&self) -> Option<usize> {
+        let changed = || self.sources.values().filter(|merged| !matches!(merged, Merged::Plain(_))).count();
+        self.merges.then(changed)
+    }
+
     /// Writes the checkpoint into `dir`, complete or not at all. A directory that holds
     /// something is refused unless `force`d; the checkpoint's own always is.
     pub fn write(&self, dir: &Path, force: bool, progress: Progress<'_>) -> Result<(), CheckpointError> {
-        let source = self.checkpoint.dir();
         let same =
             |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
-        if same(source, dir) {
+        if self.origins.iter().any(|origin| same(&origin.dir, dir)) {
             let hint = "it is the checkpoint itself, choose another directory";
             return Err(CheckpointError::Exists { path: dir.to_path_buf(), hint });
         }
-        let others = self.others(dir)?;
+        let mut others = BTreeMap::new();
+        for origin in &self.origins {
+            others.extend(self.others(origin, dir)?);
+        }
         let mut output = Output::create(dir, force)?;
         let fill = |planned: &Planned, range: Range<usize>, out: &mut [u8]| {
-            convert(self.sources[&planned.name], range, planned.dtype, out)
+            convert(&self.sources[&planned.name], range, planned.dtype, out)
         };
         self.plan.write(&mut output, MODEL, &fill, progress)?;
-        for path in others {
-            let from = source.join(&path);
-            match path.to_str() {
-                Some(CONFIG) => output.write_file(CONFIG, &self.config(&from)?)?,
-                _ => output.copy_file(&path, &from)?,
+        for (name, path) in others {
+            match name.to_str() {
+                Some(CONFIG) => output.write_file(CONFIG, &self.config(&path)?)?,
+                _ => output.copy_file(&name, &path)?,
             }
         }
         output.finish()
     }
 
-    /// Every file of the checkpoint but its weights, relative to it. Hidden files stay behind.
-    fn others(&self, out: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
-        let source = self.checkpoint.dir();
-        let weights: Vec<&Path> = self.checkpoint.files().iter().map(SafeTensors::path).collect();
+    /// Every file of a directory but weights and what is merged: its name in it, and its path. Hidden files stay
+    /// behind.
+    fn others(&self, origin: &Origin, out: &Path) -> Result<Vec<(PathBuf, PathBuf)>, CheckpointError> {
+        let source = &origin.dir;
         let (index, out) = (source.join(INDEX), out.canonicalize().ok());
         let mut found = Vec::new();
-        let mut folders = vec![source.to_path_buf()];
+        let mut folders = vec![source.clone()];
         while let Some(folder) = folders.pop() {
             let list = |e| CheckpointError::io(&folder, "list", e);
             for entry in std::fs::read_dir(&folder).map_err(list)? {
                 let entry = entry.map_err(list)?;
-                let path = entry.path();
-                let skip = entry.file_name().as_encoded_bytes().starts_with(b".")
-                    || weights.contains(&path.as_path())
-                    || path == index;
+                let (path, name) = (entry.path(), entry.file_name());
+                let name = name.as_encoded_bytes();
+                let top = folder == *source;
+                let skip = name.starts_with(b".")
+                    || self.weights.contains(&path)
+                    || path == index
+                    || (top && self.merges && adapter::FILES.iter().any(|file| name == file.as_bytes()))
+                    || (top && !origin.all && !OF_BASE.iter().any(|of| name.starts_with(of.as_bytes())));
                 if skip {
                     continue;
                 }
@@ -109,85 +177,114 @@ impl<'a> Conversion<'a> {
                         folders.push(path);
                     }
                 } else if path.is_file() {
-                    found.extend(path.strip_prefix(source).map(Path::to_path_buf));
+                    found.extend(
+                        path.strip_prefix(source).ok().map(|name| (name.to_path_buf(), path.clone())),
+                    );
                 }
             }
         }
-        found.sort();
         Ok(found)
     }
 
-    /// config.json with its dtype replaced and every other byte as it was.
+    /// config.json with its dtype and what it says of adapters replaced, and every other byte as it was.
     fn config(&self, path: &Path) -> Result<Vec<u8>, CheckpointError> {
         let mut text = read_text(path)?.unwrap_or_default();
         // lerobot's key, and openpi's.
         for key in ["dtype", "precision"] {
-            text = replace_text(&text, key, lerobot::dtype_name(self.dtype)).unwrap_or(text);
+            text = replace(&text, key, lerobot::dtype_name(self.dtype).into()).unwrap_or(text);
+        }
+        if self.merges {
+            text = replace(&text, "use_peft", false.into()).unwrap_or(text);
+            for key in adapter::VARIANTS {
+                let variant = Object::parse(path, &text)?.text(key)?;
+                if let Some(plain) = variant.as_deref().and_then(|variant| variant.strip_suffix(LORA_VARIANT))
+                {
+                    text = replace(&text, key, plain.into()).unwrap_or(text);
+                }
+            }
         }
         Ok(text.into_bytes())
     }
 }
 
-/// The JSON object `text` with the string under its top-level `key` replaced; `None` if it has none.
-fn replace_text(text: &str, key: &str, value: &str) -> Option<String> {
+/// The JSON object `text` with what stands under its top-level `key`, of the type of `value`, replaced; `None` if
+/// there is no such thing.
+fn replace(text: &str, key: &str, value: Value) -> Option<String> {
     let object = |text: &str| serde_json::from_str::<serde_json::Map<String, Value>>(text).ok();
     let mut wanted = object(text)?;
-    let old = wanted.insert(key.into(), value.into())?;
-    let old = Value::from(old.as_str()?).to_string();
-    let quoted = format!("\"{key}\"");
+    let old = wanted.insert(key.into(), value.clone())?;
+    if std::mem::discriminant(&old) != std::mem::discriminant(&value) {
+        return None;
+    }
+    let (old, quoted) = (old.to_string(), format!("\"{key}\""));
     text.match_indices(&quoted).find_map(|(at, _)| {
         let start = at + quoted.len();
         let after = text[start..].trim_start().strip_prefix(':')?.trim_start();
         let rest = after.strip_prefix(&old)?;
         let start = text.len() - after.len();
-        let new = format!("{}{}{rest}", &text[..start], Value::from(value));
+        let new = format!("{}{value}{rest}", &text[..start]);
         (object(&new)? == wanted).then_some(new)
     })
 }
 
-/// Elements `range` of `tensor` as little-endian `dtype`.
+/// Elements `range` of a tensor as little-endian `dtype`.
 fn convert(
-    tensor: &Tensor,
+    source: &Merged,
     range: Range<usize>,
     dtype: Dtype,
     out: &mut [u8],
 ) -> Result<(), CheckpointError> {
-    if tensor.dtype() == dtype {
-        let size = dtype.size();
-        out.copy_from_slice(&tensor.bytes()[range.start * size..range.end * size]);
-        return Ok(());
-    }
-    let mut values = [0f32; 1024];
-    let values_out = out.chunks_mut(values.len() * dtype.size());
-    for (start, out) in range.clone().step_by(values.len()).zip(values_out) {
-        let values = &mut values[..out.len() / dtype.size()];
-        tensor.read_f32(start..start + values.len(), values);
-        match dtype {
-            Dtype::F32 => {
-                for (o, v) in out.as_chunks_mut().0.iter_mut().zip(values) {
-                    *o = v.to_le_bytes();
-                }
+    let size = dtype.size();
+    let name = source.base().name();
+    match source {
+        Merged::Plain(tensor) if tensor.dtype() == dtype => {
+            out.copy_from_slice(&tensor.bytes()[range.start * size..range.end * size]);
+        }
+        Merged::Plain(tensor) => {
+            let mut values = [0f32; PIECE];
+            for (start, out) in range.step_by(PIECE).zip(out.chunks_mut(PIECE * size)) {
+                let values = &mut values[..out.len() / size];
+                tensor.read_f32(start..start + values.len(), values);
+                encode(name, values, dtype, out)?;
             }
-            Dtype::Bf16 => {
-                for (o, v) in out.as_chunks_mut().0.iter_mut().zip(&*values) {
-                    *o = bf16_bits(*v).to_le_bytes();
-                }
-                fits(tensor, values, dtype, bf16::MAX.to_f32(), |v| bf16::from_f32(v).is_infinite())?;
+        }
+        merged => {
+            let mut values = vec![0f32; range.len()];
+            merged.read_f32(range, &mut values);
+            if let Some(value) = values.iter().find(|value| !value.is_finite()) {
+                let what = format!("tensor {name:?}: merging makes it {value}: the adapter is damaged");
+                return Err(CheckpointError::Arch(what));
             }
-            Dtype::F16 => {
-                for (o, v) in out.as_chunks_mut().0.iter_mut().zip(&*values) {
-                    *o = f16::from_f32(*v).to_le_bytes();
-                }
-                fits(tensor, values, dtype, f16::MAX.to_f32(), |v| f16::from_f32(v).is_infinite())?;
+            for (values, out) in values.chunks(PIECE).zip(out.chunks_mut(PIECE * size)) {
+                encode(name, values, dtype, out)?;
             }
-            _ => unreachable!("conversions are planned between dtypes of weights"),
         }
     }
     Ok(())
 }
 
+/// Elements that are converted at once.
+const PIECE: usize = 1024;
+
+/// `values` as little-endian `dtype`, rounded to nearest.
+fn encode(name: &str, values: &[f32], dtype: Dtype, out: &mut [u8]) -> Result<(), CheckpointError> {
+    match dtype {
+        Dtype::F32 => put(out, values.iter().map(|v| v.to_le_bytes())),
+        Dtype::Bf16 => {
+            put(out, values.iter().map(|v| bf16_bits(*v).to_le_bytes()));
+            fits(name, values, dtype, bf16::MAX.to_f32(), |v| bf16::from_f32(v).is_infinite())?;
+        }
+        Dtype::F16 => {
+            put(out, values.iter().map(|v| f16::from_f32(*v).to_le_bytes()));
+            fits(name, values, dtype, f16::MAX.to_f32(), |v| f16::from_f32(v).is_infinite())?;
+        }
+        _ => unreachable!("conversions are planned between dtypes of weights"),
+    }
+    Ok(())
+}
+
 fn fits(
-    tensor: &Tensor,
+    name: &str,
     values: &[f32],
     dtype: Dtype,
     max: f32,
@@ -198,23 +295,27 @@ fn fits(
         return Ok(());
     }
     match values.iter().find(|v| v.is_finite() && overflows(**v)) {
-        Some(&value) => Err(CheckpointError::Overflow { tensor: tensor.name().into(), value, dtype, max }),
+        Some(&value) => Err(CheckpointError::Overflow { tensor: name.into(), value, dtype, max }),
         None => Ok(()),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::replace_text;
+    use super::replace;
 
     #[test]
-    fn only_the_top_level_dtype_is_replaced() {
+    fn only_the_top_level_value_is_replaced() {
         let text =
             "{\n  \"a\": {\"dtype\": \"x\", \"dtype2\": 1},\n  \"dtype\" : \"x\",\n  \"b\": 1e-05\n}\n";
-        let new = replace_text(text, "dtype", "bfloat16").unwrap();
+        let new = replace(text, "dtype", "bfloat16".into()).unwrap();
         assert_eq!(new, text.replacen("\"dtype\" : \"x\"", "\"dtype\" : \"bfloat16\"", 1));
-        assert_eq!(replace_text("{\"dtype\": 3}", "dtype", "y"), None);
-        assert_eq!(replace_text("{}", "dtype", "y"), None);
-        assert_eq!(replace_text("not JSON", "dtype", "y"), None);
+        assert_eq!(replace("{\"dtype\": 3}", "dtype", "y".into()), None);
+        assert_eq!(
+            replace("{\"use_peft\": true}", "use_peft", false.into()).unwrap(),
+            "{\"use_peft\": false}"
+        );
+        assert_eq!(replace("{}", "dtype", "y".into()), None);
+        assert_eq!(replace("not JSON", "dtype", "y".into()), None);
     }
 }

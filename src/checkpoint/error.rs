@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Dtype;
+use super::{Dtype, recognize};
 
 /// What is wrong with a checkpoint. Each message names the file and the tensor or key, and both
 /// sides of a mismatch.
@@ -68,7 +68,7 @@ pub enum CheckpointError {
         /// The tensor.
         tensor: String,
         /// Dtype in the file.
-        got: Dtype,
+        got: String,
     },
     /// Two sources of one size disagree.
     #[error("{}: {what}: {left}, but {right}", path.display())]
@@ -132,6 +132,14 @@ pub enum CheckpointError {
         /// The built-in profiles, one to a line.
         choices: String,
     },
+    /// What was trained lies in an adapter that has not been merged into the weights.
+    #[error("{}: {what}", path.display())]
+    Adapter {
+        /// The file that shows it.
+        path: PathBuf,
+        /// What it is, and what to do.
+        what: String,
+    },
     /// Output would overwrite something.
     #[error("{} already exists: {hint}", path.display())]
     Exists {
@@ -160,6 +168,15 @@ pub enum CheckpointError {
 impl CheckpointError {
     pub(crate) fn io(path: &Path, doing: &'static str, why: std::io::Error) -> Self {
         Self::Io { path: path.to_path_buf(), doing, why }
+    }
+
+    /// What can't be opened: for what is missing, where the way to it ends.
+    pub(crate) fn open(path: &Path, why: std::io::Error) -> Self {
+        let lost = (why.kind() == std::io::ErrorKind::NotFound).then(|| recognize::dangling(path)).flatten();
+        match lost {
+            Some(why) => Self::file(path, why),
+            None => Self::io(path, "open", why),
+        }
     }
 
     pub(crate) fn file(path: &Path, why: impl Into<String>) -> Self {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::error::{CheckpointError, clip};
 use super::json::{Object, is_plain};
+use super::recognize;
 use super::safetensors::SafeTensors;
 use super::tensor::Tensor;
 
@@ -31,13 +32,16 @@ pub(super) struct Files {
 impl Files {
     /// `model.safetensors` of `dir`, or the shards that `model.safetensors.index.json` lists.
     pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
-        let found = std::fs::metadata(dir).map_err(|e| CheckpointError::io(dir, "open", e))?;
-        if !found.is_dir() {
-            return Err(CheckpointError::file(dir, "not a directory, expected one with model.safetensors"));
-        }
+        is_directory(dir)?;
         let single = dir.join(MODEL);
-        let listed = if single.exists() { None } else { Object::read(&dir.join(INDEX))? };
+        // A link that leads nowhere is no reason to look for shards.
+        let listed = if is_there(&single) { None } else { Object::read(&dir.join(INDEX))? };
         let Some(listed) = listed else {
+            if !is_there(&single)
+                && let Some(what) = recognize::directory(dir)
+            {
+                return Err(CheckpointError::file(dir, format!("no {MODEL} here: {what}")));
+            }
             return Self::new(dir, vec![SafeTensors::open(&single)?]);
         };
         let shards = shards(&listed)?;
@@ -113,6 +117,27 @@ impl Files {
             String::new()
         }
     }
+}
+
+/// Refuses what is not a directory, and says what it is.
+pub(super) fn is_directory(dir: &Path) -> Result<(), CheckpointError> {
+    let found = std::fs::metadata(dir).map_err(|e| CheckpointError::open(dir, e))?;
+    if found.is_dir() {
+        return Ok(());
+    }
+    let why = match (dir.extension(), dir.parent(), recognize::file(dir)) {
+        (_, _, Some(what)) => format!("not a directory but {what}"),
+        (Some(extension), Some(parent), None) if extension == "safetensors" => {
+            format!("not a directory: give {}, which it lies in", parent.display())
+        }
+        _ => format!("not a directory, expected one with {MODEL}"),
+    };
+    Err(CheckpointError::file(dir, why))
+}
+
+/// Whether something has this name, be it a link that leads nowhere.
+fn is_there(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok()
 }
 
 fn alias(name: &str) -> Option<&str> {

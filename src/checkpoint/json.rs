@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::error::{CheckpointError, clip};
+use super::recognize;
 
 /// A larger file is not configuration: a tokenizer's 30 MB are not read here.
 const MAX_JSON: u64 = 64 << 20;
@@ -20,8 +21,8 @@ pub(super) struct Object {
 /// The text of a JSON file, `None` if there is no such file.
 pub(super) fn read_text(path: &Path) -> Result<Option<String>, CheckpointError> {
     let found = match std::fs::metadata(path) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-        found => found.map_err(|e| CheckpointError::io(path, "open", e))?,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && !path.is_symlink() => return Ok(None),
+        found => found.map_err(|e| CheckpointError::open(path, e))?,
     };
     if !found.is_file() {
         return Err(CheckpointError::file(path, "not a file, expected JSON"));
@@ -32,7 +33,14 @@ pub(super) fn read_text(path: &Path) -> Result<Option<String>, CheckpointError> 
             format!("{} bytes of JSON, at most {MAX_JSON} are read", found.len()),
         ));
     }
-    std::fs::read_to_string(path).map(Some).map_err(|e| CheckpointError::io(path, "read", e))
+    let bytes = std::fs::read(path).map_err(|e| CheckpointError::io(path, "read", e))?;
+    if let Some(what) = recognize::bytes(&bytes) {
+        return Err(CheckpointError::file(path, format!("not JSON but {what}")));
+    }
+    if bytes.is_empty() {
+        return Err(CheckpointError::file(path, "the file is empty, expected JSON"));
+    }
+    String::from_utf8(bytes).map(Some).map_err(|_| CheckpointError::file(path, "not JSON: not text in UTF-8"))
 }
 
 /// Whether `name` names a file beside the one that mentions it, and can't lead elsewhere.

@@ -4,6 +4,7 @@
 //! shape and a range of a mapped file. [`Checkpoint::open`] understands lerobot's and openpi's
 //! directories, single files and shards, and checks everything before anything is computed.
 
+mod adapter;
 mod arch;
 mod blank;
 mod camera;
@@ -22,6 +23,7 @@ mod openpi;
 mod output;
 mod processing;
 mod profile;
+mod recognize;
 mod safetensors;
 mod sizes;
 pub mod synth;
@@ -31,6 +33,7 @@ mod transform;
 mod weights;
 mod write;
 
+pub use adapter::MergeOptions;
 pub use arch::Arch;
 pub use camera::Camera;
 pub use contract::{Dimension, Limits, Quantity, Rate, RateSource};
@@ -44,6 +47,7 @@ pub use processing::Processing;
 #[cfg(feature = "daemon")]
 pub(crate) use profile::line_and_column;
 pub use profile::{PROFILE_FILE, Profile};
+pub(crate) use recognize::file as recognize_file;
 pub use safetensors::SafeTensors;
 #[cfg(test)]
 pub(crate) use tensor::Mapped;

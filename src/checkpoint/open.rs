@@ -8,7 +8,7 @@ use super::camera::Camera;
 use super::contract::{Dimension, Rate, RateSource};
 use super::error::CheckpointError;
 use super::faults::Faults;
-use super::files::Files;
+use super::files::{Files, is_directory};
 use super::json::Object;
 use super::normalization::Found;
 use super::processing::{Declared, Processing};
@@ -18,7 +18,7 @@ use super::sizes;
 use super::tensor::Tensor;
 use super::transform::Transform;
 use super::weights::weights;
-use super::{lerobot, offsets, openpi};
+use super::{adapter, lerobot, offsets, openpi};
 
 /// Whose files lie beside the weights, and so whose conventions they follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,9 +69,18 @@ impl Checkpoint {
     /// [`open`](Self::open) with a profile that takes the place of the one beside the weights: a built-in one's
     /// name or a file, as [`Profile::find`] takes them.
     pub fn open_with(dir: &Path, profile: Option<&str>) -> Result<Self, CheckpointError> {
+        is_directory(dir)?;
+        adapter::refuse(dir)?;
         let files = Files::open(dir)?;
+        adapter::refuse_unmerged(&files, Object::read(&dir.join("config.json"))?.as_ref())?;
+        Self::of(files, dir, profile)
+    }
+
+    /// The checkpoint of these weights, with the configuration beside them. `arch.json` is in `sizes`.
+    pub(super) fn of(files: Files, sizes: &Path, profile: Option<&str>) -> Result<Self, CheckpointError> {
+        let dir = &files.dir().to_path_buf();
         let config = Object::read(&dir.join("config.json"))?;
-        let arch_json = Object::read(&dir.join("arch.json"))?;
+        let arch_json = Object::read(&sizes.join("arch.json"))?;
         if let Some(config) = &config {
             refuse_others(config)?;
         }

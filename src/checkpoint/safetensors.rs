@@ -9,6 +9,7 @@ use memmap2::Mmap;
 
 use super::error::CheckpointError;
 use super::header::{Fault, Header};
+use super::recognize;
 use super::tensor::{Mapped, Tensor};
 
 /// A safetensors file, mapped read-only and shared, its header fully checked. Only the header is on
@@ -31,7 +32,13 @@ impl SafeTensors {
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
         let map = Arc::new(map(path)?);
         let header = Header::parse(&map).map_err(|fault| match fault {
-            Fault::File(why) => CheckpointError::file(path, why),
+            Fault::File(why) => CheckpointError::file(
+                path,
+                match recognize::bytes(&map) {
+                    Some(what) => format!("not a safetensors file but {what}"),
+                    None => why,
+                },
+            ),
             Fault::Entry { tensor, why } => CheckpointError::Entry { path: path.to_path_buf(), tensor, why },
         })?;
         let mut tensors = Vec::with_capacity(header.entries.len());
@@ -46,7 +53,11 @@ impl SafeTensors {
                     why: "is there twice, with and without a leading \"model.\"".into(),
                 });
             }
-            tensors.push(Tensor::new(name, entry.dtype, entry.shape, map.clone(), entry.range));
+            let tensor = Tensor::new(name, entry.dtype, entry.shape, map.clone(), entry.range);
+            tensors.push(match &entry.other {
+                Some(dtype) => tensor.of_other_dtype(dtype),
+                None => tensor,
+            });
             stored_names.push(entry.name);
         }
         Ok(Self {
@@ -110,7 +121,7 @@ impl std::fmt::Debug for SafeTensors {
 }
 
 fn map(path: &Path) -> Result<Mapped, CheckpointError> {
-    let kind = std::fs::metadata(path).map_err(|e| CheckpointError::io(path, "open", e))?;
+    let kind = std::fs::metadata(path).map_err(|e| CheckpointError::open(path, e))?;
     // Opening a pipe would wait for its writer.
     if !kind.is_file() {
         return Err(CheckpointError::file(path, "not a file, expected safetensors"));

@@ -163,7 +163,7 @@ fn check_weights(files: &Files, arch: &Arch) -> Result<(), CheckpointError> {
         Err(CheckpointError::WeightDtype {
             path: files.dir().to_path_buf(),
             tensor: tensor.name().to_string(),
-            got: tensor.dtype(),
+            got: tensor.dtype_name().to_string(),
         })
     };
     dtype(embedding(files)?)?;

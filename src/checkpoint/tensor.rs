@@ -40,10 +40,12 @@ pub enum Dtype {
     U8,
     /// A byte that is 0 or 1.
     Bool,
+    /// Any other: bytes whose meaning is not known here.
+    Other,
 }
 
 impl Dtype {
-    /// All of them.
+    /// All that have a name.
     pub const ALL: [Self; 15] = [
         Self::F32,
         Self::Bf16,
@@ -62,13 +64,13 @@ impl Dtype {
         Self::Bool,
     ];
 
-    /// Bytes per element.
+    /// Bytes per element; 1 for [`Other`](Self::Other), whose elements may be smaller than a byte.
     pub const fn size(self) -> usize {
         match self {
             Self::F64 | Self::I64 | Self::U64 => 8,
             Self::F32 | Self::I32 | Self::U32 => 4,
             Self::Bf16 | Self::F16 | Self::I16 | Self::U16 => 2,
-            Self::F8E4m3 | Self::F8E5m2 | Self::I8 | Self::U8 | Self::Bool => 1,
+            Self::F8E4m3 | Self::F8E5m2 | Self::I8 | Self::U8 | Self::Bool | Self::Other => 1,
         }
     }
 
@@ -82,12 +84,12 @@ impl Dtype {
         matches!(self, Self::F32 | Self::Bf16 | Self::F16)
     }
 
-    /// Whether its elements are read as numbers: all but those of 8-bit floats and truth values.
+    /// Whether its elements are read as numbers: all but those of 8-bit floats, truth values and unknown dtypes.
     pub const fn is_number(self) -> bool {
-        !matches!(self, Self::F8E4m3 | Self::F8E5m2 | Self::Bool)
+        !matches!(self, Self::F8E4m3 | Self::F8E5m2 | Self::Bool | Self::Other)
     }
 
-    /// The name safetensors headers use.
+    /// The name safetensors headers use; [`Tensor::dtype_name`] has that of an unknown one.
     pub const fn name(self) -> &'static str {
         match self {
             Self::F32 => "F32",
@@ -105,6 +107,7 @@ impl Dtype {
             Self::U16 => "U16",
             Self::U8 => "U8",
             Self::Bool => "BOOL",
+            Self::Other => "other",
         }
     }
 }
@@ -141,6 +144,8 @@ impl Deref for Mapped {
 pub struct Tensor {
     name: String,
     dtype: Dtype,
+    /// Name of an unknown dtype.
+    other: Option<Arc<str>>,
     shape: Vec<usize>,
     map: Arc<Mapped>,
     range: Range<usize>,
@@ -151,7 +156,7 @@ impl Tensor {
     ///
     /// # Panics
     /// If the range lies outside the map or does not hold exactly `shape` elements: readers check
-    /// both against the file's header first.
+    /// both against the file's header first. How many bytes an unknown dtype takes can't be checked.
     pub(crate) fn new(
         name: String,
         dtype: Dtype,
@@ -160,8 +165,18 @@ impl Tensor {
         range: Range<usize>,
     ) -> Self {
         assert!(range.end <= map.len());
-        assert_eq!(shape.iter().product::<usize>() * dtype.size(), range.len());
-        Self { name, dtype, shape, map, range }
+        assert!(dtype == Dtype::Other || shape.iter().product::<usize>() * dtype.size() == range.len());
+        Self { name, dtype, other: None, shape, map, range }
+    }
+
+    /// The same tensor with the name of its unknown dtype.
+    pub(super) fn of_other_dtype(self, name: &str) -> Self {
+        Self { other: Some(name.into()), ..self }
+    }
+
+    /// The same tensor under another name.
+    pub(super) fn renamed(&self, name: String) -> Self {
+        Self { name, ..self.clone() }
     }
 
     /// Name in the file, without a leading `model.`.
@@ -174,12 +189,17 @@ impl Tensor {
         self.dtype
     }
 
+    /// Name of the element type in the file, of unknown ones too.
+    pub fn dtype_name(&self) -> &str {
+        self.other.as_deref().unwrap_or(self.dtype.name())
+    }
+
     /// Dimensions, outermost first.
     pub fn shape(&self) -> &[usize] {
         &self.shape
     }
 
-    /// Number of elements.
+    /// Number of elements; bytes of an unknown dtype.
     pub fn len(&self) -> usize {
         self.range.len() / self.dtype.size()
     }
@@ -261,7 +281,9 @@ impl Tensor {
             Dtype::U32 => read(bytes, out, |b| u32::from_le_bytes(b) as f32),
             Dtype::U16 => read(bytes, out, |b| f32::from(u16::from_le_bytes(b))),
             Dtype::U8 => read(bytes, out, |[b]: [u8; 1]| f32::from(b)),
-            Dtype::F8E4m3 | Dtype::F8E5m2 | Dtype::Bool => panic!("{self:?} is read as numbers"),
+            Dtype::F8E4m3 | Dtype::F8E5m2 | Dtype::Bool | Dtype::Other => {
+                panic!("{self:?} is read as numbers")
+            }
         }
     }
 
@@ -282,6 +304,6 @@ fn read<const N: usize>(bytes: &[u8], out: &mut [f32], number: impl Fn([u8; N]) 
 
 impl std::fmt::Debug for Tensor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {} {:?}", self.name, self.dtype, self.shape)
+        write!(f, "{} {} {:?}", self.name, self.dtype_name(), self.shape)
     }
 }

@@ -28,6 +28,14 @@ pub(super) struct Planned {
     pub name: String,
     pub dtype: Dtype,
     pub shape: Vec<usize>,
+    /// Of an unknown dtype: its name, and how many bytes there are.
+    pub other: Option<(String, usize)>,
+}
+
+impl Planned {
+    pub fn new(name: String, dtype: Dtype, shape: Vec<usize>) -> Self {
+        Self { name, dtype, shape, other: None }
+    }
 }
 
 /// A tensor's elements and where they start in the file.
@@ -69,7 +77,12 @@ impl Plan {
                 let what = format!("shape {:?} makes the file longer than a file can be", t.shape);
                 CheckpointError::Arch(format!("tensor {:?}: {what}", t.name))
             };
-            let len = t.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d)).ok_or_else(too_large)?;
+            let elements = || t.shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d));
+            let (dtype, len) = match &t.other {
+                Some((dtype, bytes)) => (dtype.as_str(), Some(*bytes)),
+                None => (t.dtype.name(), elements()),
+            };
+            let len = len.ok_or_else(too_large)?;
             let end = (len as u64)
                 .checked_mul(t.dtype.size() as u64)
                 .and_then(|bytes| at.checked_add(bytes))
@@ -77,9 +90,9 @@ impl Plan {
                 .ok_or_else(too_large)?;
             let shape: Vec<_> = t.shape.iter().map(usize::to_string).collect();
             entries.push(format!(
-                "{}:{{\"dtype\":\"{}\",\"shape\":[{}],\"data_offsets\":[{at},{end}]}}",
+                "{}:{{\"dtype\":{},\"shape\":[{}],\"data_offsets\":[{at},{end}]}}",
                 quoted(&t.name),
-                t.dtype,
+                quoted(dtype),
                 shape.join(",")
             ));
             places.push(Place { len, start: at });
@@ -185,6 +198,7 @@ fn rank(dtype: Dtype) -> u8 {
         Dtype::I8 => 12,
         Dtype::U8 => 13,
         Dtype::Bool => 14,
+        Dtype::Other => 15,
     }
 }
 
@@ -220,11 +234,7 @@ mod tests {
 
     #[test]
     fn files_too_long_to_exist_are_refused() {
-        let tensor = |n: usize| Planned {
-            name: format!("t{n}"),
-            dtype: Dtype::F32,
-            shape: vec![1 << 30, (1 << 30) - 1],
-        };
+        let tensor = |n: usize| Planned::new(format!("t{n}"), Dtype::F32, vec![1 << 30, (1 << 30) - 1]);
         assert!(Plan::new(vec![tensor(0)], &BTreeMap::new()).is_ok());
         let error = Plan::new(vec![tensor(0), tensor(1)], &BTreeMap::new()).err().unwrap().to_string();
         assert!(error.contains("tensor \"t1\"") && error.contains("longer than a file can be"), "{error}");

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use kitoken::{Definition, Kitoken};
 
 use super::error::PromptError;
-use crate::checkpoint::{Checkpoint, TokenizerSource};
+use crate::checkpoint::{Checkpoint, TokenizerSource, recognize_file};
 
 /// Beside a `tokenizer.json`: what Hugging Face's class for it is to do.
 const CONFIG: &str = "tokenizer_config.json";
@@ -69,7 +69,9 @@ impl Tokenizer {
         let bytes = read(path).map_err(error)?;
         let json = bytes.iter().find(|b| !b.is_ascii_whitespace()) == Some(&b'{');
         if !json && !is_whole_sentencepiece(&bytes) {
-            return Err(error("neither a tokenizer.json nor a whole SentencePiece model".into()));
+            let what =
+                recognize_file(path).unwrap_or("neither a tokenizer.json nor a whole SentencePiece model");
+            return Err(error(what.into()));
         }
         if json {
             check_config(&path.with_file_name(CONFIG)).map_err(error)?;

@@ -1,21 +1,25 @@
-//! `pi0rt convert`: a checkpoint in another dtype, streamed.
+//! `pi0rt convert`: a checkpoint in another dtype, with its adapter merged, streamed.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::ValueEnum;
-use pi0rt::checkpoint::{Checkpoint, Conversion, Dtype};
+use pi0rt::checkpoint::{Conversion, Dtype, MergeOptions};
 
 use crate::{CommandResult, progress};
 
-/// Write a checkpoint in another dtype
+/// Write a checkpoint in another dtype, and merge its LoRA adapter
 ///
 /// Converts every floating-point tensor and carries everything else in the directory along; only the
 /// dtype that config.json names changes. Shards become one file.
+///
+/// A LoRA adapter (PEFT's adapter_model.safetensors and adapter_config.json, or LoRA tensors among the
+/// weights) is merged: W + scaling·B·A in f32, rounded to the dtype. An adapter without weights needs
+/// --base.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Checkpoint to read
+    /// Checkpoint to read, or adapter to merge
     #[arg(value_name = "DIR")]
     checkpoint: PathBuf,
     /// Dtype to write
@@ -27,6 +31,15 @@ pub struct Args {
     /// Overwrite files that are there
     #[arg(long)]
     force: bool,
+    /// Checkpoint whose weights the adapter in DIR was trained on
+    #[arg(long, value_name = "DIR")]
+    base: Option<PathBuf>,
+    /// Alpha of LoRA tensors that have no adapter_config.json; their factor is alpha/r
+    #[arg(long, value_name = "ALPHA")]
+    lora_alpha: Option<f64>,
+    /// Rank-stabilized LoRA: the factor is alpha/√r
+    #[arg(long, requires = "lora_alpha")]
+    rslora: bool,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -37,18 +50,19 @@ enum To {
 }
 
 pub fn run(args: &Args) -> CommandResult {
-    let checkpoint = Checkpoint::open(&args.checkpoint)?;
     let dtype = match args.dtype {
         To::Bf16 => Dtype::Bf16,
         To::F32 => Dtype::F32,
         To::F16 => Dtype::F16,
     };
     let started = Instant::now();
-    let conversion = Conversion::new(&checkpoint, dtype)?;
+    let merge = MergeOptions { base: args.base.clone(), lora_alpha: args.lora_alpha, rslora: args.rslora };
+    let conversion = Conversion::open(&args.checkpoint, dtype, &merge)?;
     let bar = progress::bar(conversion.bytes());
     conversion.write(&args.out, args.force, &|done| bar.inc(done))?;
     bar.finish_and_clear();
     let (out, bytes, seconds) = (args.out.display(), conversion.bytes(), started.elapsed().as_secs_f64());
-    println!("{out}: {bytes} bytes of {dtype} weights in {seconds:.1} s");
+    let merged = conversion.merged().map_or(String::new(), |n| format!(", an adapter of {n} tensors merged"));
+    println!("{out}: {bytes} bytes of {dtype} weights in {seconds:.1} s{merged}");
     Ok(ExitCode::SUCCESS)
 }

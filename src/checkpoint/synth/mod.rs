@@ -151,11 +151,7 @@ impl Synth {
         let tensors = weights(a)
             .into_iter()
             .chain(more)
-            .map(|spec| Planned {
-                name: format!("model.{}", spec.name),
-                dtype: self.dtype,
-                shape: spec.shape,
-            })
+            .map(|spec| Planned::new(format!("model.{}", spec.name), self.dtype, spec.shape))
             .collect();
         Plan::new(tensors, &BTreeMap::new())
     }
@@ -194,7 +190,7 @@ impl Synth {
                 .collect::<BTreeMap<_, _>>();
         let tensors = statistics
             .iter()
-            .map(|(name, v)| Planned { name: name.clone(), dtype: Dtype::F32, shape: vec![v.len()] })
+            .map(|(name, v)| Planned::new(name.clone(), Dtype::F32, vec![v.len()]))
             .collect();
         let fill = |tensor: &Planned, range: std::ops::Range<usize>, out: &mut [u8]| {
             put(out, statistics[&tensor.name][range].iter().map(|v| v.to_le_bytes()));

@@ -1,0 +1,138 @@
+//! What an adapter adds to one tensor: the arithmetic of a merge, in f32.
+
+use std::ops::Range;
+use std::sync::OnceLock;
+
+use super::super::tensor::Tensor;
+
+/// A tensor of the merged model.
+pub(in super::super) enum Merged {
+    /// As it is.
+    Plain(Tensor),
+    /// Weights with a low-rank product added.
+    Weights(Tensor, Delta),
+    /// A bias with that of `lora_B`, times a factor, added.
+    Bias(Tensor, Tensor, f32),
+}
+
+impl Merged {
+    /// The tensor that is changed: name and shape are those of the merged one.
+    pub fn base(&self) -> &Tensor {
+        match self {
+            Self::Plain(base) | Self::Weights(base, _) | Self::Bias(base, ..) => base,
+        }
+    }
+
+    /// Elements `range` of the merged tensor.
+    pub fn read_f32(&self, range: Range<usize>, out: &mut [f32]) {
+        self.base().read_f32(range.clone(), out);
+        match self {
+            Self::Plain(_) => {}
+            Self::Weights(base, delta) => delta.apply(base, range.start, out),
+            Self::Bias(_, bias, scaling) => {
+                let mut more = vec![0.0; out.len()];
+                bias.read_f32(range, &mut more);
+                out.iter_mut().zip(&more).for_each(|(out, more)| *out += more * scaling);
+            }
+        }
+    }
+}
+
+/// A product of two matrices of low rank, `scaling·B·A`.
+///
+/// With a magnitude `m` the sum becomes DoRA's: row `i` of `W + scaling·B·A` is brought to the length `m[i]`
+/// (Liu et al., <https://arxiv.org/abs/2402.09353>, equation 5).
+pub(in super::super) struct Delta {
+    /// `[rank, cols]`; transposed: `[rank, rows]`.
+    pub a: Tensor,
+    /// `[rows, rank]`; transposed: `[cols, rank]`.
+    pub b: Tensor,
+    /// Whether the weights are stored as `[in, out]`, so that the product's transpose is added.
+    pub transposed: bool,
+    pub scaling: f32,
+    pub magnitude: Option<Magnitude>,
+}
+
+/// Lengths of the rows of merged weights.
+pub(in super::super) struct Magnitude {
+    lengths: Tensor,
+    /// Length of each row over that before.
+    factors: OnceLock<Vec<f32>>,
+}
+
+impl Magnitude {
+    pub fn new(lengths: Tensor) -> Self {
+        Self { lengths, factors: OnceLock::new() }
+    }
+}
+
+impl Delta {
+    fn rank(&self) -> usize {
+        self.a.rows()
+    }
+
+    /// Makes of elements `first..` of `base`, in `values`, those of the merged weights.
+    fn apply(&self, base: &Tensor, first: usize, values: &mut [f32]) {
+        self.add(base, first, values);
+        let Some(magnitude) = &self.magnitude else { return };
+        let factors = magnitude.factors.get_or_init(|| self.factors(base, &magnitude.lengths));
+        for (i, value) in (first..).zip(values) {
+            *value *= factors[i / base.cols()];
+        }
+    }
+
+    /// The factor of each row: one row after another is summed and measured, in f64.
+    fn factors(&self, base: &Tensor, lengths: &Tensor) -> Vec<f32> {
+        // Rows of about as many elements as are written at once.
+        let (rows, cols) = (base.rows(), base.cols());
+        let step = ((1 << 18) / cols.max(1)).max(1);
+        let mut factors = lengths.to_f32();
+        for start in (0..rows).step_by(step) {
+            let end = rows.min(start + step);
+            let mut values = vec![0.0; (end - start) * cols];
+            base.read_f32(start * cols..end * cols, &mut values);
+            self.add(base, start * cols, &mut values);
+            for (factor, row) in factors[start..end].iter_mut().zip(values.chunks_exact(cols)) {
+                let square: f64 = row.iter().map(|&v| f64::from(v) * f64::from(v)).sum();
+                *factor /= square.sqrt() as f32;
+            }
+        }
+        factors
+    }
+
+    /// Adds the product to elements `first..` of `base`, in `values`.
+    fn add(&self, base: &Tensor, first: usize, values: &mut [f32]) {
+        let (rows, cols, rank) = (base.rows(), base.cols(), self.rank());
+        let span = first / cols..(first + values.len()).div_ceil(cols);
+        let mut left = vec![0.0; span.len() * rank];
+        let mut right = vec![0.0; rank * cols];
+        if self.transposed {
+            // The product's transpose is Aᵀ·Bᵀ.
+            let mut column = vec![0.0; span.len()];
+            for k in 0..rank {
+                self.a.read_f32(k * rows + span.start..k * rows + span.end, &mut column);
+                left.iter_mut().skip(k).step_by(rank).zip(&column).for_each(|(to, &from)| *to = from);
+            }
+            let b = self.b.to_f32();
+            for (j, row) in b.chunks_exact(rank).enumerate() {
+                row.iter().enumerate().for_each(|(k, &value)| right[k * cols + j] = value);
+            }
+        } else {
+            self.b.read_f32(span.start * rank..span.end * rank, &mut left);
+            self.a.read_f32(0..rank * cols, &mut right);
+        }
+        let mut sum = vec![0.0; cols];
+        let mut rest = values;
+        let mut column = first % cols;
+        for left in left.chunks_exact(rank) {
+            let (row, after) = rest.split_at_mut(rest.len().min(cols - column));
+            let sum = &mut sum[..row.len()];
+            sum.fill(0.0);
+            for (&l, right) in left.iter().zip(right.chunks_exact(cols)) {
+                sum.iter_mut().zip(&right[column..]).for_each(|(sum, r)| *sum += l * r);
+            }
+            row.iter_mut().zip(&*sum).for_each(|(value, sum)| *value += sum * self.scaling);
+            (rest, column) = (after, 0);
+        }
+    }
+}
