@@ -10,7 +10,7 @@ pub(in super::super) enum Merged {
     /// As it is.
     Plain(Tensor),
     /// Weights with a low-rank product added.
-    Weights(Tensor, Delta),
+    Weights(Tensor, Box<Delta>),
     /// A bias with that of `lora_B`, times a factor, added.
     Bias(Tensor, Tensor, f32),
 }

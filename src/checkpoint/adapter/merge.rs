@@ -127,7 +127,7 @@ struct Merge<'a> {
 
 /// What is added to a tensor.
 enum Change {
-    Weights(Delta),
+    Weights(Box<Delta>),
     Bias(Tensor, f32),
 }
 
@@ -201,7 +201,7 @@ impl Merge<'_> {
             (None, true) => return Err(b.error("has no bias beside it, but lora_bias is set")),
             (None, false) => {}
         }
-        self.deltas.insert(target, Change::Weights(delta));
+        self.deltas.insert(target, Change::Weights(Box::new(delta)));
         Ok(())
     }
 
