@@ -191,7 +191,7 @@ fn files_that_are_no_checkpoint_are_refused() {
     let length = u64::from_le_bytes(good[..8].try_into().unwrap());
     refused(&dir.join("nowhere"), &["nowhere", "No such file"]);
     refused(&model, &["model.safetensors", "not a directory"]);
-    refused(&TempDir::new(), &["model.safetensors", "No such file"]);
+    refused(&TempDir::new(), &["no model.safetensors here", "the directory is empty"]);
     for (bytes, says) in [
         (Vec::new(), "empty"),
         (good[..5].to_vec(), "5 bytes"),
@@ -215,11 +215,10 @@ fn files_that_are_no_checkpoint_are_refused() {
 #[test]
 fn headers_that_lie_are_refused() {
     for (entries, data, says) in [
-        (r#""a":{"dtype":"Q4_K","shape":[2],"data_offsets":[0,2]}"#, 2, &["\"a\"", "Q4_K", "BF16"][..]),
         (
             r#""a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,20]}"#,
             20,
-            &["\"a\"", "[2, 3]", "24 bytes", "20"],
+            &["\"a\"", "[2, 3]", "24 bytes", "20"][..],
         ),
         (r#""a":{"dtype":"F32","shape":[1],"data_offsets":[4,0]}"#, 4, &["\"a\"", "[4, 0]", "end before"]),
         (r#""a":{"dtype":"F32","shape":[3],"data_offsets":[0,12]}"#, 8, &["\"a\"", "[0, 12]", "8 bytes"]),
@@ -385,7 +384,7 @@ fn files_that_disagree_are_refused() {
         for (bad, says) in [
             (&text[..text.len() / 2], "not valid JSON"),
             ("[1]", "expected a JSON object"),
-            ("", "not valid"),
+            ("", "the file is empty, expected JSON"),
         ] {
             fs::write(dir.join(file), bad).unwrap();
             refused(&dir, &[file, says]);

@@ -64,7 +64,7 @@ fn openpis_layout_is_told_apart() {
     assert_eq!((&report["layout"], &report["tokenizer"]), (&json!("openpi"), &Value::Null));
     assert_eq!(report["embedding"], "paligemma_with_expert.paligemma.lm_head.weight");
     assert_eq!(report["unused"].as_array().unwrap().len(), 1);
-    assert_eq!(report["state"]["epsilon_on_inverse"], true);
+    assert_eq!(report["state"]["epsilon_rule"], "both ways");
     messages(&shown(&dir, &[]), &["openpi", "resized with antialiasing"]);
 }
 

@@ -92,7 +92,8 @@ fn a_policy_of_other_sizes_is_refused_and_the_client_stays_as_it_was() {
 #[test]
 fn a_policy_whose_numbers_mean_something_else_is_refused() {
     let directory = Directory::new();
-    let serve = |describe: fn(&mut PolicyDescription)| {
+    type Describe = fn(&mut PolicyDescription);
+    let serve = |describe: Describe| {
         let mut engine = Sums::default();
         declare(&mut engine.policy);
         describe(&mut engine.policy);
@@ -101,7 +102,7 @@ fn a_policy_whose_numbers_mean_something_else_is_refused() {
         let daemon = Daemon::new(engine, claim, Default::default(), handle.clone()).unwrap();
         (handle, std::thread::spawn(move || daemon.run()))
     };
-    let others: [(fn(&mut PolicyDescription), &str); 3] = [
+    let others: [(Describe, &str); 3] = [
         (
             |policy| policy.state[1].unit = "deg".into(),
             "it had state[1] shoulder: position, rad, now state[1] shoulder: position, deg",

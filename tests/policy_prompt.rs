@@ -124,7 +124,8 @@ fn without_a_tokenizer_tokens_still_work() {
     assert_eq!(
         message,
         format!(
-            "no tokenizer: looked for {0}/tokenizer.json, {0}/tokenizer.model, {0}/paligemma_tokenizer.model",
+            "no tokenizer: looked for {0}/tokenizer.json, {0}/tokenizer.model, {0}/paligemma_tokenizer.model, \
+             {0}/tokenizer/tokenizer.json, {0}/tokenizer/tokenizer.model, {0}/tokenizer/paligemma_tokenizer.model",
             dir.display()
         )
     );

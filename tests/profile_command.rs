@@ -195,5 +195,5 @@ fn profiles_are_listed_shown_and_checked() {
     );
     // Without one, it says that nothing is commanded.
     let bare = stdout(&pi0rt(&["inspect", &path]));
-    assert!(bare.contains("none: no command is given to a robot without one"), "{bare}");
+    assert!(bare.contains("refused     ") && bare.contains("choose a profile"), "{bare}");
 }

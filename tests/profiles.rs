@@ -428,7 +428,8 @@ fn rates_have_an_order_and_say_where_they_come_from() {
 #[test]
 fn a_profile_that_does_not_fit_is_named_with_both_sides() {
     let refuse = |dir: &TempDir, profile: &str, says: &[&str]| {
-        messages(&Checkpoint::open_with(dir, Some(profile)).unwrap_err().to_string(), says);
+        let opened = Checkpoint::open_with(dir, Some(profile)).and_then(Checkpoint::check_commands);
+        messages(&opened.unwrap_err().to_string(), says);
     };
     let dir = checkpoint(7, 7);
     let stats = "assets/trossen/norm_stats.json: state: has 7 dimensions, but profile aloha needs 14";

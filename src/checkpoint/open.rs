@@ -111,6 +111,8 @@ impl Checkpoint {
                 action_width,
             },
         )?;
+        let statistics: Vec<String> =
+            declared.tensors().filter_map(|name| Some(files.find(&name)?.name().into())).collect();
         let (mut processing, mut faults) = processing(layout, declared, config.as_ref(), &arch)?;
         match &profile {
             Some(profile) => match profile.apply(&mut processing, layout, &arch) {
@@ -131,6 +133,7 @@ impl Checkpoint {
             .map(|t| t.name().to_string())
             .collect();
         used.insert(sizes::embedding(&files)?.name().to_string());
+        used.extend(statistics);
         Ok(Self { files, layout, arch, processing, profile, faults, used })
     }
 

@@ -3,7 +3,7 @@
 use super::camera::Camera;
 use super::contract::{Dimension, Rate};
 use super::faults::Faults;
-use super::normalization::{Found, Normalization};
+use super::normalization::{Formula, Found, Normalization};
 use super::tokenizer::TokenizerSource;
 use super::transform::Transform;
 
@@ -94,6 +94,18 @@ pub(super) struct Declared {
     pub max_tokens: Option<usize>,
     /// What is missing or not understood.
     pub faults: Faults,
+}
+
+impl Declared {
+    /// Names of the statistics that lie among the weights.
+    pub fn tensors(&self) -> impl Iterator<Item = String> {
+        let images = self.cameras.iter().filter_map(|(_, found)| found.as_ref());
+        let found = images.chain(&self.state).chain(&self.action);
+        let buffers = found.filter(|found| found.normalization.formula == Formula::LerobotModules);
+        buffers.flat_map(|found| {
+            found.normalization.mode.statistics().map(|statistic| format!("{}.{statistic}", found.key))
+        })
+    }
 }
 
 /// PI0's cameras, where a checkpoint names none.

@@ -112,6 +112,8 @@ pub struct PolicyInfo {
     pub steps: usize,
     /// Longest prompt, tokens.
     pub max_tokens: usize,
+    /// Name of the robot's profile, if one is in use.
+    pub profile: Option<String>,
     /// Actions per second, if that is declared.
     pub rate: Option<Rate>,
     /// How many actions of a chunk are meant to be executed before the next, if that is declared.
@@ -282,6 +284,7 @@ impl Policy {
                 horizon: arch.chunk_size,
                 steps,
                 max_tokens: prompter.rule().max_tokens,
+                profile: checkpoint.profile().map(|profile| profile.name().to_owned()),
                 rate: rate(processing.rate, options.control_rate_hz),
                 execution_horizon: processing.execution_horizon,
                 max_frame: MAX_FRAME,

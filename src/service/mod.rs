@@ -299,8 +299,9 @@ fn load(config: &Config, checkpoint: &Path, socket: &Path) -> Result<(Policy, St
     let warm = start.elapsed() - loaded;
     drop(starting);
     let info = policy.info();
+    let profile = info.profile.as_ref().map_or(String::new(), |name| format!(", profile {name}"));
     let line = format!(
-        "model {} on {}, loaded in {:.0} ms, warm in {:.0} ms, socket {}",
+        "model {} on {}{profile}, loaded in {:.0} ms, warm in {:.0} ms, socket {}",
         info.model,
         info.device,
         loaded.as_secs_f64() * 1e3,

@@ -328,7 +328,10 @@ pub fn pi0rtd(socket: &Path) -> Command {
 
 /// One that is ready.
 pub fn started(socket: &Path) -> Process {
-    ready(pi0rtd(socket))
+    let mut command = pi0rtd(socket);
+    // The golden checkpoint declares no rate.
+    command.args(["--rate", "50"]);
+    ready(command)
 }
 
 /// Starts a daemon and waits until it is ready.

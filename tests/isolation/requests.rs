@@ -6,6 +6,7 @@ use pi0rt::client::{Client, ClientError, Options as ClientOptions};
 use pi0rt::control::{Hello, Reply, Status};
 use pi0rt::daemon::{Limits, Options};
 use pi0rt::shm::Submission;
+use pi0rt::shm::clock::now_ns;
 
 use crate::ipc_support::*;
 use crate::raw::{Raw, prompt};
@@ -220,7 +221,7 @@ fn an_instruction_that_makes_the_tokenizer_panic_is_refused() {
 fn a_submission_that_names_no_prompt_is_answered() {
     let served = rigged();
     let mut raw = Raw::open(&served.socket(), Hello::default());
-    raw.submit(Submission { ticket: 5, prompt_id: 1, ..Default::default() });
+    raw.submit(Submission { ticket: 5, prompt_id: 1, observed_ns: now_ns(), ..Default::default() });
     let mut answer = None;
     eventually("it is answered", || {
         answer = raw.poll();

@@ -75,17 +75,28 @@ impl Side {
                 let (key, value) = (self.key, width.value);
                 Err(width.wrong(format!("{key}.width is {value}, but {key}.dimensions names {named}")))
             }
-            (Some(width), _) if !(1..=MOST).contains(&width.value) => {
-                Err(width.wrong(format!("{} numbers, expected 1 to {MOST}", width.value)))
-            }
-            (Some(width), _) => Ok(Some(width.value)),
+            (Some(width), _) => bounded(width).map(Some),
+            (None, Some(named)) if named > MOST => Err(CheckpointError::Profile {
+                place: self
+                    .dimensions
+                    .iter()
+                    .flatten()
+                    .next()
+                    .map_or(String::new(), |group| group.place.clone()),
+                why: format!("{}.dimensions names {named}, expected at most {MOST}", self.key),
+            }),
             (None, named) => Ok(named),
         }
     }
 
+    /// Columns of the statistics that are used, if that is declared.
+    fn declared_model_width(&self) -> Result<Option<usize>, CheckpointError> {
+        self.model_width.as_ref().map(bounded).transpose()
+    }
+
     /// Widths of a state, as far as they are known; `statistics`: how many numbers those have.
     pub fn state_widths(&self, statistics: Option<usize>) -> Result<Option<Widths>, CheckpointError> {
-        let declared = self.model_width.as_ref().map(|width| width.value);
+        let declared = self.declared_model_width()?;
         let robot = match self.robot_width()? {
             Some(robot) => robot,
             None => {
@@ -118,10 +129,7 @@ impl Side {
     ) -> Result<Option<Widths>, CheckpointError> {
         let declared = self.robot_width()?;
         let selects = self.steps().iter().any(|step| step.value.changes_width());
-        if let Some(width) = self.model_width.as_ref().filter(|width| width.value > MOST) {
-            return Err(width.wrong(format!("{} numbers, expected at most {MOST}", width.value)));
-        }
-        let model = self.model_width.as_ref().map(|width| width.value);
+        let model = self.declared_model_width()?;
         let Some(model) = model.or(declared.filter(|_| !selects)).or(statistics) else { return Ok(None) };
         let robot = self.transforms(model, state)?.1;
         if let Some(declared) = declared.filter(|declared| *declared != robot) {
@@ -226,6 +234,13 @@ impl Side {
             Some(width) => self.describe(&mut vec![Dimension::default(); width]),
             None => Ok(()),
         }
+    }
+}
+
+fn bounded(width: &At<usize>) -> Result<usize, CheckpointError> {
+    match (1..=MOST).contains(&width.value) {
+        true => Ok(width.value),
+        false => Err(width.wrong(format!("{} numbers, expected 1 to {MOST}", width.value))),
     }
 }
 

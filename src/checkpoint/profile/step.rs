@@ -110,6 +110,10 @@ impl Step {
     pub fn transform(&self, width: usize) -> Result<Transform, String> {
         let affine = |dimensions: &[Index], factor: f64, add: f64| {
             let (mut scale, mut offset) = (vec![1.0; width], vec![0.0; width]);
+            // Also what is too small for f32.
+            if factor as f32 == 0.0 {
+                return Err("scale is 0: nothing would be left of these dimensions".into());
+            }
             for i in distinct(dimensions, width)? {
                 (scale[i], offset[i]) = (factor as f32, add as f32);
             }
@@ -125,12 +129,7 @@ impl Step {
         match self {
             Self::Select(indices) => Ok(Transform::Select { width, indices: expand(indices, width)? }),
             Self::Flip(dimensions) => affine(dimensions, -1.0, 0.0),
-            Self::Affine(Affine { dimensions, scale, offset }) => {
-                if *scale == 0.0 {
-                    return Err("scale is 0: nothing would be left of these dimensions".into());
-                }
-                affine(dimensions, *scale, *offset)
-            }
+            Self::Affine(Affine { dimensions, scale, offset }) => affine(dimensions, *scale, *offset),
             Self::Range(Range { dimensions, from, to }) => {
                 if from[0] == from[1] || to[0] == to[1] {
                     return Err(format!("from {from:?} to {to:?}, expected two ends that differ in each"));
@@ -268,6 +267,8 @@ mod tests {
             ("{ add_state = [-2] }", "no dimension"),
             ("{ add_state = [9223372036854775807] }", "a mask of 9223372036854775807 dimensions for"),
             ("{ affine = { dimensions = [0], scale = 0 } }", "scale is 0"),
+            ("{ affine = { dimensions = [0], scale = 1e-60 } }", "scale is 0"),
+            ("{ range = { dimensions = [0], from = [0, 1e60], to = [0, 1] } }", "scale is 0"),
             ("{ affine = { dimensions = [0], factor = 2 } }", "unknown field `factor`, expected"),
             ("{ range = { dimensions = [0], from = [1, 1], to = [0, 1] } }", "expected two ends that differ"),
             ("{ turn = [1] }", "unknown variant `turn`, expected one of `select`, `flip`"),

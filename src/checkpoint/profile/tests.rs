@@ -1,3 +1,5 @@
+use proptest::prelude::*;
+
 use super::*;
 use crate::checkpoint::contract::{Dimension, Limits, Quantity};
 
@@ -73,6 +75,8 @@ fn widths_come_from_the_robot_or_from_the_statistics() {
 fn what_is_wrong_is_said_with_its_place() {
     let camera = |name: &str, slot: &str| format!("[[cameras]]\nname = \"{name}\"\nslot = \"{slot}\"\n");
     let group = |text: &str| format!("[[state.dimensions]]\nnames = [\"a\", \"b\"]\n{text}\n");
+    let many: Vec<String> = (0..129).map(|i| format!("\"j{i}\"")).collect();
+    let many = format!("[[state.dimensions]]\nnames = [{}]\n", many.join(", "));
     let mut wrong = String::new();
     for (text, expected) in [
         ("rate = 3", "FILE:1:1: unknown field `rate`, expected one of `base`, `summary`,".to_owned()),
@@ -97,7 +101,15 @@ fn what_is_wrong_is_said_with_its_place() {
         ("[state]\nwidth = 1000000000000", "FILE:2:9: 1000000000000 numbers, expected 1 to 128".into()),
         (
             "[action]\nmodel_width = 1000000000000\nsteps = [{ clip = { low = 0, high = 1 } }]",
-            "FILE:2:15: 1000000000000 numbers, expected at most 128".into(),
+            "FILE:2:15: 1000000000000 numbers, expected 1 to 128".into(),
+        ),
+        (
+            "[state]\nmodel_width = 1000000000000\nsteps = [{ flip = [0] }]",
+            "FILE:2:15: 1000000000000 numbers, expected 1 to 128".into(),
+        ),
+        (
+            "[action]\nwidth = 1\nsteps = [{ affine = { dimensions = [0], scale = 1e60 } }]",
+            "FILE:3:10: affine: has inf, expected finite numbers".into(),
         ),
         (
             "[state]\nsteps = [\n    { add_state = [6, -1] },\n]",
@@ -152,6 +164,7 @@ fn what_is_wrong_is_said_with_its_place() {
             "state.width = 2\n[state.limits]\n2 = { velocity = 1 }",
             "FILE:3:5: state.limits.2: no such dimension, expected a number below 2".into(),
         ),
+        (&many, "FILE:1:1: state.dimensions names 129, expected at most 128".into()),
         (&(camera("a", "s") + &camera("a", "t")), "FILE:4:1: camera \"a\" twice".into()),
         (&(camera("a", "s") + &camera("b", "s")), "FILE:4:1: slot \"s\" is taken by camera \"a\"".into()),
         (&camera("", "s"), "FILE:1:1: \"\" is no name".into()),
@@ -172,4 +185,23 @@ fn files_are_told_from_names() {
     assert_eq!(says("no/such"), "no/such: no such profile");
     assert_eq!(says("such.toml"), "such.toml: no such profile");
     assert_eq!(says("/"), "/: not a file, expected a profile");
+}
+
+proptest! {
+    /// Whatever happens to a file: it is read or refused, and what it needs of memory stays small.
+    #[test]
+    fn any_text_is_a_profile_or_refused(
+        which in 0..6usize,
+        cut in any::<prop::sample::Index>(),
+        length in 0..40usize,
+        put in prop::sample::select(vec![
+            "", "1e30", "-1", "99999999999", "[", "]", "\"0..99999999\"", "\n", "nan", "inf",
+        ]),
+    ) {
+        let (name, text) = Profile::built_in().nth(which).unwrap();
+        let (from, to) = (cut.index(text.len()), (cut.index(text.len()) + length).min(text.len()));
+        if let (Some(before), Some(after)) = (text.get(..from), text.get(to..)) {
+            let _ = Profile::parse(name, None, &format!("{before}{put}{after}"));
+        }
+    }
 }

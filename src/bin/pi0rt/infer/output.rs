@@ -79,6 +79,7 @@ impl Inferred<'_> {
             ("prompt_truncated", json!(self.truncated)),
             ("seed", json!(self.seed)),
             ("steps", json!(self.info.steps)),
+            ("profile", json!(self.info.profile)),
             ("control_rate_hz", json!(self.info.rate.map(|rate| rate.hz))),
             ("timings_ms", timings.into()),
             ("names", json!(self.names())),
