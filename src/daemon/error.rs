@@ -80,6 +80,9 @@ pub enum DaemonError {
     /// The device is lost: another process may find it again.
     #[error("device lost: {0}")]
     Lost(String),
+    /// A thread can't serve as it is meant to.
+    #[error("{0}")]
+    Thread(String),
     /// The inference thread has panicked: a defect.
     #[error("the inference thread has failed: {0}")]
     Inference(String),

@@ -12,6 +12,7 @@ use super::engine::{Engine, EngineError, Observation};
 use super::error::panic_text;
 use super::lane::{Buffers, LaneError, NoChunk};
 use super::table::{Locked, Session, Shared, Table};
+use super::vitals::Vitals;
 use super::{DaemonError, Wake};
 use crate::control::{Fault, PolicyDescription, Status};
 use crate::shm::clock::{Clock, now_ns};
@@ -73,6 +74,7 @@ pub(super) struct Inference<E: Engine> {
     engine: E,
     shared: Arc<Shared<E::Prompt>>,
     bells: Arc<Bells>,
+    vitals: Arc<Vitals>,
     wake: Wake,
     clock: Clock,
     buffers: Buffers,
@@ -81,7 +83,13 @@ pub(super) struct Inference<E: Engine> {
 }
 
 impl<E: Engine> Inference<E> {
-    pub fn new(engine: E, shared: Arc<Shared<E::Prompt>>, bells: Arc<Bells>, wake: Wake) -> Self {
+    pub fn new(
+        engine: E,
+        shared: Arc<Shared<E::Prompt>>,
+        bells: Arc<Bells>,
+        vitals: Arc<Vitals>,
+        wake: Wake,
+    ) -> Self {
         let policy = engine.describe();
         Inference {
             actions: vec![0.0; policy.horizon as usize * policy.action_dim as usize],
@@ -89,6 +97,7 @@ impl<E: Engine> Inference<E> {
             engine,
             shared,
             bells,
+            vitals,
             wake,
             clock: Clock::new(),
             buffers: Buffers::default(),
@@ -118,13 +127,11 @@ impl<E: Engine> Inference<E> {
                 }
                 continue;
             };
-            table.busy = true;
-            table.busy_since_ns = begun.started_ns;
+            self.vitals.begin(begun.started_ns);
             drop(table);
             let result = catch_unwind(AssertUnwindSafe(|| self.infer(&begun)));
             let mut table = shared.lock_politely();
-            table.busy = false;
-            table.busy_since_ns = 0;
+            self.vitals.finish();
             let times = [begun.started_ns, self.clock.now()];
             // The client may have left meanwhile.
             if let Some(session) = table.session(begun.session) {

@@ -11,9 +11,10 @@ use crate::control::{Fault, Status, WELCOME_FDS, times};
 use crate::policy::{Frame, PixelFormat};
 use crate::shm::clock::now_ns;
 use crate::shm::{
-    Camera, ChunkHeader, Completion, Consumer, Count, Geometry, Heart, LatestWriter, Layout, LayoutError,
-    MAX_CAMERAS, Notifier, PixelLayout, Producer, Region, RingError, Segment, SegmentError, Sleeper, Stage,
-    StatsWriter, Submission, UNWRITTEN_FRAME, UNWRITTEN_STATE, Words, Writer, copy_out, prefetch,
+    Beat, Camera, ChunkHeader, Completion, Consumer, Count, Geometry, Heart, LatestWriter, Layout,
+    LayoutError, MAX_CAMERAS, Notifier, PixelLayout, Producer, Region, RingError, Segment, SegmentError,
+    Sleeper, Stage, StatsWriter, Submission, UNWRITTEN_FRAME, UNWRITTEN_STATE, Words, Writer, copy_out,
+    prefetch,
 };
 
 /// Bytes of state and of each frame that are asked for ahead; the processor sees by itself where a
@@ -213,6 +214,12 @@ impl Lane {
             freed: 0,
             answered_ns: 0,
         })
+    }
+
+    /// What its heart is beaten with.
+    pub fn beat(&self) -> Beat {
+        let words = Layout::words(&self.segments[2], self.layout.liveness);
+        Beat::new(words.expect("a planned layout lies within its segments"))
     }
 
     /// What goes to the client with the welcome.
@@ -445,9 +452,22 @@ impl Lane {
     /// # Errors
     /// A client that corrupted its ring.
     pub fn reset(&mut self) -> Result<Events, RingError> {
+        self.dismiss(Status::Superseded)
+    }
+
+    /// The machine was suspended: no chunk of before is shown, and observations of before are stale, however
+    /// young they seem to be.
+    ///
+    /// # Errors
+    /// A client that corrupted its ring.
+    pub fn outdate(&mut self) -> Result<Events, RingError> {
+        self.dismiss(Status::Stale)
+    }
+
+    fn dismiss(&mut self, status: Status) -> Result<Events, RingError> {
         let mut events = self.drain()?;
-        events |= self.answer_pending(Status::Superseded)?;
-        self.dismissed = self.in_flight.map(|_| Status::Superseded);
+        events |= self.answer_pending(status)?;
+        self.dismissed = self.in_flight.map(|_| status);
         self.latest.clear();
         Ok(events)
     }

@@ -13,6 +13,7 @@ mod engine;
 mod error;
 mod handle;
 mod handover;
+mod heart;
 mod inference;
 mod lane;
 mod owed;
@@ -22,6 +23,7 @@ mod policy;
 mod server;
 mod table;
 mod vigil;
+mod vitals;
 mod worker;
 
 pub use claim::Claim;
@@ -29,10 +31,10 @@ pub use engine::{Engine, EngineError, Observation, Prompter};
 pub use error::DaemonError;
 pub use handle::{Handle, Limits};
 pub use handover::{Keeper, KeptSession};
+pub use heart::{Pulse, Watchdog};
 pub use page::{Report, ReportError, SessionReport};
 pub use policy::PolicyEngine;
-pub use server::{Daemon, Options};
-pub use vigil::Pulse;
+pub use server::{Beginning, Daemon, Options, Role};
 
 /// What the inference thread does when there is nothing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,14 +1,15 @@
 //! A daemon: its options, and the two threads it is made of.
 
-use std::sync::mpsc::SyncSender;
 use std::time::Duration;
+
+use rustix::thread::{Pid, gettid};
 
 use super::control::{Control, geometry};
 use super::engine::Engine;
 use super::handover::{Keeper, KeptSession, Parts};
+use super::heart::Watchdog;
 use super::inference::Inference;
 use super::page::Page;
-use super::vigil::{Pulse, Pulses};
 use super::{Claim, DaemonError, Handle, Limits, Wake};
 use crate::control::{Hello, MAX_MESSAGE};
 
@@ -45,11 +46,26 @@ impl Default for Options {
     }
 }
 
+/// What a thread of the daemon does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Beats the sessions' hearts.
+    Heart,
+    /// Serves connections.
+    Control,
+    /// Makes chunks.
+    Inference,
+}
+
+/// What is done for a thread before it serves.
+pub type Beginning = Box<dyn Fn(Role, Pid) -> Result<(), String> + Send + Sync>;
+
 /// A daemon that listens.
 pub struct Daemon<E: Engine> {
     control: Control<E::Prompt>,
     inference: Inference<E>,
-    first: Option<Box<dyn FnOnce() -> Result<(), String> + Send>>,
+    first: Option<Beginning>,
+    watchdog: Option<(Duration, Watchdog)>,
     handle: Handle,
     // Last: the socket is removed when everything else is gone.
     claim: Claim,
@@ -72,10 +88,12 @@ impl<E: Engine + 'static> Daemon<E> {
         let wake = options.wake;
         let control = Control::new(options, policy, engine.prompter(), listener, handle.clone(), page)?;
         let (shared, bells) = (control.shared.clone(), control.bells.clone());
+        let vitals = control.heartbeat.vitals.clone();
         Ok(Daemon {
             control,
-            inference: Inference::new(engine, shared, bells, wake),
+            inference: Inference::new(engine, shared, bells, vitals, wake),
             first: None,
+            watchdog: None,
             handle,
             claim,
         })
@@ -86,15 +104,22 @@ impl<E: Engine + 'static> Daemon<E> {
         self.control.keeper = Some(keeper);
     }
 
-    /// Has a sign of life sent at least `every` so often, from when it serves until it stops to, for as long
-    /// as both threads get on.
-    pub fn pulse_to(&mut self, to: SyncSender<Pulse>, every: Duration) {
-        self.control.pulses = Some(Pulses::new(to, every));
+    /// Has a watchdog given a sign of life at least `every` so often, from when it serves until it has
+    /// stopped, for as long as all threads get on.
+    pub fn feed(&mut self, every: Duration, watchdog: Watchdog) {
+        self.watchdog = Some((every, watchdog));
     }
 
-    /// Has the inference thread do this before anything else; an error ends the daemon.
-    pub fn begin_with(&mut self, first: Box<dyn FnOnce() -> Result<(), String> + Send>) {
+    /// Does this for each thread, by the system's number of the thread: at once for those there are, of which
+    /// the calling one is to be the control thread; for the inference thread before it serves.
+    ///
+    /// # Errors
+    /// The first. That of the inference thread ends the daemon.
+    pub fn begin_with(&mut self, first: Beginning) -> Result<(), String> {
+        first(Role::Heart, self.control.heartbeat.id())?;
+        first(Role::Control, gettid())?;
         self.first = Some(first);
+        Ok(())
     }
 
     /// Goes on with sessions that another daemon has served. One that can't be gone on with ends: its
@@ -119,27 +144,30 @@ impl<E: Engine + 'static> Daemon<E> {
     /// The inference thread has failed, or a system call that must not.
     pub fn run(self) -> Result<(), DaemonError> {
         // In the reverse of this order they end.
-        let Daemon { claim, mut control, inference, handle, first } = self;
+        let Daemon { claim, mut control, inference, handle, first, watchdog } = self;
         let thread = std::thread::Builder::new().name("inference".into()).spawn(move || {
-            let result = match first.map_or(Ok(()), |first| first()) {
-                Ok(()) => inference.run(),
-                Err(why) => Err(DaemonError::Inference(why)),
-            };
+            let begun = first.map_or(Ok(()), |first| first(Role::Inference, gettid()));
+            let result = begun.map_err(DaemonError::Thread).and_then(|()| inference.run());
             // The control thread need not be told that it is over when it has said so itself.
             handle.stop();
             result
         });
         let thread = thread.map_err(|error| DaemonError::thread(&error))?;
+        if let Some((every, watchdog)) = watchdog {
+            control.heartbeat.feed(every, watchdog);
+        }
         let served = control.serve();
         control.stop();
-        // In flight may be seconds of inference: the hearts go on beating meanwhile.
+        // In flight may be seconds of inference.
         while !thread.is_finished() {
             if let Some(why) = control.lost() {
                 // The thread waits for the device and always will.
                 control.lose();
                 return Err(DaemonError::Lost(why));
             }
-            control.beat();
+            control.begin_turn();
+            control.look();
+            control.heartbeat.vitals.end_turn();
             std::thread::sleep(control.options.heartbeat.min(Duration::from_millis(1)));
         }
         let inferred = thread.join().unwrap_or_else(|_| Err(DaemonError::Inference("it panicked".into())));

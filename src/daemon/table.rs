@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::handover::Record;
+use super::heart::Place;
 use super::lane::{Events, Lane};
 use super::peer::Peer;
 use crate::control::{Fault, Reply, Status, send};
@@ -19,6 +20,8 @@ pub(super) struct Session<P> {
     pub peer: Peer,
     pub opened_ns: u64,
     pub lane: Lane,
+    /// Where its heart is beaten; None: there was no place.
+    pub place: Option<Place>,
     /// Instructions as the policy wants them: number `id` is at `id - 1`.
     pub prompts: Vec<Arc<P>>,
     /// Instructions that its client has registered with another daemon are still to be made into prompts.
@@ -71,6 +74,7 @@ impl<P> Session<P> {
             peer,
             opened_ns,
             lane,
+            place: None,
             prompts: Vec::new(),
             restoring: false,
             begun: 0,
@@ -132,10 +136,6 @@ pub(super) struct Table<P> {
     pub max_age_ns: u64,
     /// No new work is to be begun.
     pub stopping: bool,
-    /// The inference thread is with the engine.
-    pub busy: bool,
-    /// When it began with an observation; 0: it has none.
-    pub busy_since_ns: u64,
 }
 
 impl<P> Table<P> {
@@ -149,6 +149,14 @@ impl<P> Table<P> {
             if session.is_served() {
                 session.drain(self.turns);
             }
+        }
+    }
+
+    /// Nothing that was observed before now is of use: see [`Lane::outdate`].
+    pub fn outdate(&mut self) {
+        for session in self.sessions.iter_mut().filter(|session| session.fault.is_none()) {
+            let result = session.lane.outdate();
+            session.heed(result);
         }
     }
 
@@ -174,11 +182,6 @@ impl<P> Table<P> {
         Some(&mut self.sessions[index])
     }
 
-    /// Whether there is anybody or anything to watch over.
-    pub fn is_used(&self) -> bool {
-        self.busy || !self.sessions.is_empty()
-    }
-
     pub fn has_work(&self) -> bool {
         self.sessions.iter().any(|session| session.is_served() && session.lane.has_work())
     }
@@ -200,8 +203,6 @@ impl<P> Shared<P> {
             ended: Stats::default(),
             max_age_ns: 0,
             stopping: false,
-            busy: false,
-            busy_since_ns: 0,
         };
         Shared { table: Mutex::new(table), waiting: AtomicUsize::new(0) }
     }

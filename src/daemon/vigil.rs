@@ -1,54 +1,14 @@
-//! Whether the inference thread gets on with its work, and who is told so.
+//! Whether a thread gets on with its work, and whether the machine was suspended.
 
-use std::sync::mpsc::SyncSender;
-use std::time::Duration;
-
-use crate::device::steps;
-
-/// A sign of life: the control thread has beaten its hearts, and the inference thread has nothing to do
-/// or has got on with what it does.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pulse {
-    /// Sessions there are.
-    pub sessions: usize,
-    /// Chunks published.
-    pub chunks: u64,
-    /// Half of them took no longer; 0: there was none.
-    pub chunk_ns: u64,
-}
-
-/// Where signs of life go.
-pub(super) struct Pulses {
-    to: SyncSender<Pulse>,
-    pub every: Duration,
-    sent_ns: u64,
-}
-
-impl Pulses {
-    /// At least `every` so often, as long as there is something to say. A receiver that doesn't keep up
-    /// misses some: nobody waits for it.
-    pub fn new(to: SyncSender<Pulse>, every: Duration) -> Self {
-        Self { to, every, sent_ns: 0 }
-    }
-
-    /// Sends one, if it is time.
-    pub fn send(&mut self, now_ns: u64, pulse: impl FnOnce() -> Pulse) {
-        if u128::from(now_ns.saturating_sub(self.sent_ns)) >= self.every.as_nanos() / 2 {
-            self.sent_ns = now_ns;
-            let _ = self.to.try_send(pulse());
-        }
-    }
-}
-
-/// What the inference thread was at when it was looked at.
+/// What a thread was at when it was looked at.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 struct At {
-    busy: bool,
-    turns: u64,
-    steps: u64,
+    /// What it works on; 0: nothing.
+    work: u64,
+    step: u64,
 }
 
-/// Watches the inference thread, from the control thread.
+/// Watches a thread, from another one.
 #[derive(Default)]
 pub(super) struct Vigil {
     at: At,
@@ -58,56 +18,101 @@ pub(super) struct Vigil {
 }
 
 impl Vigil {
-    /// Looks at it. Whether it gets on; else for how long it has not, nanoseconds.
+    /// How long the thread has been at the same step of the same work, nanoseconds; 0: it gets on, or has
+    /// nothing to do (`work` is 0).
     ///
-    /// `at_most_ns`: time since the last look beyond which this thread itself was kept from looking, a
-    /// stopped process for example, which says nothing of the other.
-    pub fn look(&mut self, now_ns: u64, busy: bool, turns: u64, at_most_ns: u64) -> Result<(), u64> {
-        let at = At { busy, turns, steps: steps() };
+    /// `at_most_ns`: time since the last look beyond which the watcher itself was kept from looking, a
+    /// stopped process for example, which says nothing of the other thread.
+    pub fn look(&mut self, now_ns: u64, work: u64, step: u64, at_most_ns: u64) -> u64 {
+        let at = At { work, step };
         let since_ns = now_ns.saturating_sub(std::mem::replace(&mut self.looked_ns, now_ns));
-        if !busy || at != self.at {
+        if work == 0 || at != self.at {
             (self.at, self.still_ns) = (at, 0);
-            return Ok(());
+        } else {
+            self.still_ns += since_ns.min(at_most_ns);
         }
-        self.still_ns += since_ns.min(at_most_ns);
-        Err(self.still_ns)
+        self.still_ns
+    }
+}
+
+/// Notices that the machine was suspended: CLOCK_MONOTONIC, which all times are of, stood still meanwhile,
+/// and CLOCK_BOOTTIME did not.
+#[derive(Default)]
+pub(super) struct Suspensions {
+    /// By how much CLOCK_BOOTTIME is ahead, at most; 0: not known yet.
+    ahead_ns: u64,
+}
+
+impl Suspensions {
+    /// A suspension that is too short to matter, or none.
+    const SHORT_NS: u64 = 100_000_000;
+
+    /// Whether the machine was suspended since the last call. `boot_ns` was read between the two other times:
+    /// the thread may have been kept from running between any two.
+    pub fn notice(&mut self, before_ns: u64, boot_ns: u64, after_ns: u64) -> bool {
+        let [most, least] = [before_ns, after_ns].map(|ns| boot_ns.saturating_sub(ns));
+        let suspended = self.ahead_ns > 0 && least > self.ahead_ns + Self::SHORT_NS;
+        if suspended || self.ahead_ns == 0 {
+            self.ahead_ns = most.max(1);
+        }
+        self.ahead_ns = self.ahead_ns.min(most.max(1));
+        suspended
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::mpsc::sync_channel;
 
     #[test]
     fn only_what_is_busy_and_stands_still_while_it_is_watched_counts() {
         let mut vigil = Vigil::default();
-        let mut look = |now, busy, turns| vigil.look(now, busy, turns, 10);
-        assert_eq!(look(100, false, 0), Ok(()));
-        assert_eq!(look(200, false, 0), Ok(()));
-        assert_eq!(look(205, true, 1), Ok(()));
-        assert_eq!(look(210, true, 1), Err(5));
+        let mut look = |now, work, step| vigil.look(now, work, step, 10);
+        assert_eq!(look(100, 0, 0), 0);
+        assert_eq!(look(200, 0, 0), 0);
+        assert_eq!(look(205, 7, 0), 0);
+        assert_eq!(look(210, 7, 0), 5);
         // The watcher itself was stopped for a while.
-        assert_eq!(look(1000, true, 1), Err(15));
-        assert_eq!(look(1005, true, 2), Ok(()));
-        assert_eq!(look(1010, true, 2), Err(5));
-        crate::device::step();
-        assert_eq!(look(1015, true, 2), Ok(()));
-        assert_eq!(look(1020, false, 2), Ok(()));
+        assert_eq!(look(1000, 7, 0), 15);
+        // Other work, another step of the same.
+        assert_eq!(look(1005, 8, 0), 0);
+        assert_eq!(look(1010, 8, 0), 5);
+        assert_eq!(look(1015, 8, 1), 0);
+        assert_eq!(look(1020, 8, 1), 5);
+        assert_eq!(look(1025, 0, 1), 0);
+        assert_eq!(look(1030, 0, 1), 0);
     }
 
     #[test]
-    fn pulses_come_in_time_and_wait_for_nobody() {
-        let (to, from) = sync_channel(1);
-        let mut pulses = Pulses::new(to, Duration::from_nanos(100));
-        let mut count = 0;
-        for now in (1000..1200).step_by(10) {
-            pulses.send(now, || {
-                count += 1;
-                Pulse { chunks: count, ..Pulse::default() }
-            });
+    fn a_suspension_is_told_from_a_thread_that_did_not_run() {
+        const SECOND: u64 = 1_000_000_000;
+        let mut suspensions = Suspensions::default();
+        // The machine has been suspended before this daemon: no news.
+        let (mut now, mut ahead) = (1000 * SECOND, 5000 * SECOND);
+        let mut notice = |now: u64, ahead: u64, gaps: [u64; 2]| {
+            suspensions.notice(now, now + gaps[0] + ahead, now + gaps[0] + gaps[1])
+        };
+        assert!(!notice(now, ahead, [0, 0]));
+        for gaps in [[0, 0], [3 * SECOND, 0], [0, 3 * SECOND], [SECOND, SECOND], [0, 0]] {
+            now += 10 * SECOND;
+            assert!(!notice(now, ahead, gaps), "{gaps:?}");
         }
-        assert_eq!((count, from.try_recv().unwrap().chunks), (4, 1));
-        assert!(from.try_recv().is_err());
+        ahead += SECOND / 2;
+        assert!(notice(now, ahead, [0, 1000]));
+        assert!(!notice(now, ahead, [0, 0]));
+        // Also if it was kept from running just before.
+        assert!(!notice(now, ahead, [3 * SECOND, 0]));
+        ahead += SECOND;
+        assert!(notice(now, ahead, [0, 0]));
+        // Clocks that come apart by a little are no suspension.
+        assert!(!notice(now, ahead + SECOND / 100, [0, 0]));
+    }
+
+    /// On a machine that never was.
+    #[test]
+    fn a_clock_that_is_never_ahead_is_no_suspension() {
+        let mut suspensions = Suspensions::default();
+        assert!((1..10).all(|now| !suspensions.notice(now, now, now)));
+        assert!(suspensions.notice(100, 100 + 2 * Suspensions::SHORT_NS, 100));
     }
 }

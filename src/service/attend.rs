@@ -1,64 +1,59 @@
-//! While the daemon serves: its signs of life to the service manager, and an eye on the checkpoint and the cards.
+//! While the daemon serves: an eye on the checkpoint and the cards.
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::time::Duration;
 
-use super::manager;
 use crate::checkpoint::weight_files;
-use crate::daemon::{Daemon, Engine, Pulse};
 use crate::tenstorrent::Telemetry;
 use crate::tenstorrent::preflight::Root;
 
-/// Time between two signs of life where the service manager doesn't ask for them.
-const PULSE: Duration = Duration::from_secs(5);
 /// Time between two looks at the checkpoint and the cards.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// The thread that attends. It ends with the daemon.
-pub struct Attendant(JoinHandle<()>);
+/// The thread that attends. Dropping this ends it, but waits for nothing: a look at a file of a server or a disk
+/// that is gone may take for ever.
+pub struct Attendant {
+    _to: Sender<()>,
+}
 
 impl Attendant {
     /// # Errors
     /// If the system has no thread to give.
-    pub fn start<E: Engine + 'static>(daemon: &mut Daemon<E>, checkpoint: &Path) -> io::Result<Attendant> {
-        let (to, from) = sync_channel(1);
-        daemon.pulse_to(to, manager::watchdog().map_or(PULSE, |within| within / 2));
-        let mut checkpoint = Files::of(checkpoint);
-        let thread = std::thread::Builder::new().name("attendant".into());
-        let thread = thread.spawn(move || attend(&from, &mut checkpoint))?;
-        Ok(Attendant(thread))
+    pub fn start(checkpoint: &Path) -> io::Result<Attendant> {
+        let checkpoint = checkpoint.to_owned();
+        Self::spawn(LOOK, move || {
+            let (mut files, mut cards) = (Files::of(&checkpoint), Cards::new(Root::default()));
+            move || {
+                if let Some(changed) = files.look() {
+                    log::warn!("{changed}");
+                }
+                for (node, what) in cards.look() {
+                    log::warn!(card = node; "{what}");
+                }
+            }
+        })
     }
 
-    /// Waits for its end.
-    pub fn end(self) {
-        let _ = self.0.join();
+    /// Has the thread begin with something, and then do what comes of it again and again.
+    fn spawn<Look: FnMut()>(
+        every: Duration,
+        begin: impl FnOnce() -> Look + Send + 'static,
+    ) -> io::Result<Self> {
+        let (to, from) = channel();
+        let thread = std::thread::Builder::new().name("attendant".into());
+        thread.spawn(move || attend(&from, every, begin()))?;
+        Ok(Attendant { _to: to })
     }
 }
 
-fn attend(pulses: &Receiver<Pulse>, checkpoint: &mut Files) {
-    let mut looked = Instant::now();
-    let mut cards = Cards::new(Root::default());
-    for Pulse { sessions, chunks, chunk_ns } in pulses {
-        let mut line = format!("serving: {sessions} clients, {chunks} chunks");
-        if chunk_ns > 0 {
-            line.push_str(&format!(", {:.1} ms each", chunk_ns as f64 / 1e6));
-        }
-        manager::alive(&line);
-        if looked.elapsed() >= LOOK {
-            looked = Instant::now();
-            if let Some(changed) = checkpoint.look() {
-                log::warn!("{changed}");
-            }
-            for (node, what) in cards.look() {
-                log::warn!(card = node; "{what}");
-            }
-        }
+fn attend(from: &Receiver<()>, every: Duration, mut look: impl FnMut()) {
+    while from.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
+        look();
     }
 }
 
@@ -168,6 +163,21 @@ mod tests {
         std::fs::remove_dir_all(&directory).unwrap();
         assert_eq!(cards.look(), [(0, "the card is gone from the bus".to_owned())]);
         assert_eq!(cards.look(), []);
+    }
+
+    /// A look at a server that is gone may take for ever: the daemon ends all the same.
+    #[test]
+    fn a_look_that_hangs_holds_nobody_up() {
+        let (to, from) = channel();
+        let look = move || {
+            let _ = to.send(());
+            loop {
+                std::thread::park();
+            }
+        };
+        let attendant = Attendant::spawn(Duration::from_millis(1), move || look).unwrap();
+        from.recv().unwrap();
+        drop(attendant);
     }
 
     #[test]

@@ -1,13 +1,19 @@
 //! What the service manager is told, and what it keeps: systemd's notify protocol.
 
-use std::io;
+use std::ffi::OsStr;
+use std::io::{self, Write};
 use std::os::fd::{BorrowedFd, FromRawFd, OwnedFd};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-use crate::daemon::{Keeper, KeptSession};
+use crate::daemon::{Keeper, KeptSession, Pulse};
 
+/// Time between two signs of life where the service manager doesn't ask for them: they say how things go.
+const STATUS_EVERY: Duration = Duration::from_secs(5);
 /// Names of kept sessions' descriptors begin with this, then comes a number.
 const SESSION: &str = "pi0rt-";
 
@@ -34,19 +40,61 @@ pub fn ready(line: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(line)]);
 }
 
-/// The daemon gets on with its work.
-pub fn alive(line: &str) {
-    tell(&[NotifyState::Watchdog, NotifyState::Status(line)]);
-}
-
 /// The daemon is about to end.
 pub fn stopping() {
     tell(&[NotifyState::Stopping, NotifyState::Status("stopping: answering what is in flight")]);
 }
 
-/// Within what time the manager wants signs of life.
-pub fn watchdog() -> Option<Duration> {
-    sd_notify::watchdog_enabled()
+/// The daemon's signs of life to the service manager. Nothing here is waited for: a manager that doesn't read
+/// its socket is told again soon.
+pub struct Watchdog {
+    socket: UnixDatagram,
+}
+
+impl Watchdog {
+    /// None: nobody listens.
+    pub fn new() -> Option<Watchdog> {
+        let path = std::env::var_os("NOTIFY_SOCKET")?;
+        match Self::connect(&path) {
+            Ok(socket) => Some(Watchdog { socket }),
+            Err(error) => {
+                log::warn!("the service manager can't be told of signs of life: {}: {error}", path.display());
+                None
+            }
+        }
+    }
+
+    fn connect(path: &OsStr) -> io::Result<UnixDatagram> {
+        let socket = UnixDatagram::unbound()?;
+        socket.set_nonblocking(true)?;
+        let address = match path.as_bytes() {
+            [b'@', name @ ..] => SocketAddr::from_abstract_name(name)?,
+            _ => SocketAddr::from_pathname(path)?,
+        };
+        socket.connect_addr(&address)?;
+        Ok(socket)
+    }
+
+    /// Within what time the manager wants a sign, halved.
+    pub fn every(&self) -> Duration {
+        sd_notify::watchdog_enabled().map_or(STATUS_EVERY, |within| within / 2)
+    }
+
+    /// What is given each sign.
+    pub fn dog(self) -> crate::daemon::Watchdog {
+        Box::new(move |pulse| {
+            // Nothing is allocated on the thread that calls this.
+            let mut text = io::Cursor::new([0; 128]);
+            let Pulse { sessions, chunks, chunk_ns } = *pulse;
+            let written = write!(text, "WATCHDOG=1\nSTATUS=serving: {sessions} clients, {chunks} chunks")
+                .and_then(|()| match chunk_ns {
+                    0 => Ok(()),
+                    ns => write!(text, ", {:.1} ms each", ns as f64 / 1e6),
+                });
+            let len = text.position() as usize;
+            written.and_then(|()| self.socket.send(&text.get_ref()[..len])).is_ok()
+        })
+    }
 }
 
 /// What the service manager has handed over.

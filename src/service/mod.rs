@@ -1,9 +1,9 @@
 //! What makes the daemon a service: its configuration, what the service manager is told, logs, signals, figures
 //! for monitoring, and [`doctor`], which says what is wrong with an installation.
 //!
-//! [`run`] is the whole of `pi0rtd`. Beside the daemon's two threads there are three that sleep most of the
-//! time: one for signals, one that passes the daemon's signs of life on (`attend`), and, while the policy is
-//! loaded, one that says where that is (`starting`).
+//! [`run`] is the whole of `pi0rtd`. Beside the daemon's own threads there are three that sleep most of the
+//! time: one for signals, one that looks after the checkpoint's files and the cards (`attend`), and, while the
+//! policy is loaded, one that says where that is (`starting`).
 
 mod attend;
 pub mod config;
@@ -31,7 +31,7 @@ use self::measure::Measuring;
 use self::signals::Signals;
 use self::starting::Starting;
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::daemon::{Claim, Daemon, Handle, Limits, Options, PolicyEngine, Wake};
+use crate::daemon::{Claim, Daemon, Handle, Limits, Options, PolicyEngine, Role, Wake};
 use crate::policy::{Policy, PolicyError, PolicyOptions};
 
 pub use manager::Inherited;
@@ -254,17 +254,22 @@ fn serve(source: &Source, inherited: Inherited) -> Result<(), Box<dyn Error>> {
     daemon.adopt(inherited.sessions);
     let priority = config.scheduling.realtime_priority.0;
     if priority > 0 {
-        realtime::raise(priority + 1)?;
-        daemon.begin_with(Box::new(move || realtime::raise(priority)));
+        daemon.begin_with(Box::new(move |role, thread| match role {
+            Role::Heart | Role::Control => realtime::raise(thread, priority + 1),
+            Role::Inference => realtime::raise(thread, priority),
+        }))?;
     }
-    let attendant = Attendant::start(&mut daemon, checkpoint)?;
+    if let Some(watchdog) = manager::Watchdog::new() {
+        daemon.feed(watchdog.every(), watchdog.dog());
+    }
+    let attendant = Attendant::start(checkpoint)?;
     let measuring = Measuring::start(&config.metrics, &socket)?;
     // Whoever reads this line may be gone by now: that is no reason not to serve.
     let _ = writeln!(std::io::stdout(), "pi0rtd: ready: {line}");
     manager::ready(&format!("ready: {line}"));
     let served = daemon.run();
     drop(measuring);
-    attendant.end();
+    drop(attendant);
     Ok(served?)
 }
 

@@ -1,17 +1,17 @@
 //! Real-time scheduling and locked memory, and what to say when the limits forbid them.
 
 use rustix::mm::{MlockAllFlags, mlockall};
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Pid, Resource, getrlimit};
 
-/// Puts the calling thread under `SCHED_FIFO`. Threads it starts later are not.
+/// Puts a thread of this process under `SCHED_FIFO`. Threads it starts later are not.
 ///
 /// # Errors
 /// What forbids it, and what would allow it.
-pub fn raise(priority: u32) -> Result<(), String> {
+pub fn raise(thread: Pid, priority: u32) -> Result<(), String> {
     let parameters = libc::sched_param { sched_priority: priority as libc::c_int };
     let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
-    // SAFETY: 0 is the calling thread, and the parameters are there.
-    if unsafe { libc::sched_setscheduler(0, policy, &parameters) } == 0 {
+    // SAFETY: the parameters are there.
+    if unsafe { libc::sched_setscheduler(thread.as_raw_pid(), policy, &parameters) } == 0 {
         return Ok(());
     }
     let error = std::io::Error::last_os_error();

@@ -11,6 +11,13 @@ pub fn now_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
+/// Nanoseconds of CLOCK_BOOTTIME, which also runs while the machine is suspended.
+#[inline]
+pub fn boot_ns() -> u64 {
+    let now = clock_gettime(ClockId::Boottime);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
 /// A counter that runs on evenly, in units of its own and not in step between processes: far cheaper
 /// than [`now_ns`], to tell that hardly any time has passed since the last look.
 #[inline]

@@ -16,9 +16,27 @@ const STILL_YOUNG: u64 = 4096;
 const SERVING: u64 = 1;
 const CLOSED: u64 = 2;
 
-/// The daemon's end.
+/// The daemon's end: begins and ends a life.
 pub struct Heart {
     words: Words,
+}
+
+/// The daemon's end: says that this life goes on. Another thread's than the [`Heart`]'s.
+pub struct Beat {
+    words: Words,
+}
+
+impl Beat {
+    /// Of a life that a [`Heart`] over the same words has begun.
+    pub fn new(words: Words) -> Beat {
+        Beat { words }
+    }
+
+    /// One beat.
+    #[inline]
+    pub fn beat(&self, now_ns: u64) {
+        self.words.store(BEAT, now_ns, Ordering::Release);
+    }
 }
 
 impl Heart {
@@ -29,11 +47,6 @@ impl Heart {
         words.store(BEAT, now_ns(), Ordering::Release);
         words.store(STATE, SERVING, Ordering::Release);
         Heart { words }
-    }
-
-    /// One beat.
-    pub fn beat(&self, now_ns: u64) {
-        self.words.store(BEAT, now_ns, Ordering::Release);
     }
 
     /// The session is over: the client need not wait for the beat to become old.
@@ -123,35 +136,36 @@ mod tests {
     #[test]
     fn old_beats_other_epochs_and_closed_sessions_are_told_apart() {
         let (words, peer) = Words::private(LIVENESS_WORDS);
-        let spare = words.alias();
-        let heart = Heart::new(words, 7);
+        let (spare, beat) = (words.alias(), Beat::new(words.alias()));
+        let _heart = Heart::new(words, 7);
         let pulse = Pulse::new(peer, 1000);
-        heart.beat(5000);
+        beat.beat(5000);
         assert_eq!(pulse.feel(5000), Life::Serving);
         assert_eq!(pulse.feel(4000), Life::Serving);
         assert_eq!(pulse.feel(6000), Life::Serving);
         assert_eq!(pulse.feel(6001), Life::Gone);
-        heart.beat(6000);
+        beat.beat(6000);
         assert_eq!(pulse.feel(6001), Life::Serving);
         let next = Heart::new(spare, 8);
-        next.beat(6000);
+        beat.beat(6000);
         assert_eq!(pulse.feel(6001), Life::Restarted);
         next.stop();
         assert_eq!(pulse.feel(6001), Life::Gone);
     }
+
     #[test]
     fn whoever_asks_often_learns_the_same() {
         let (words, peer) = Words::private(LIVENESS_WORDS);
-        let spare = words.alias();
-        let heart = Heart::new(words, 7);
+        let (spare, beat) = (words.alias(), Beat::new(words.alias()));
+        let _heart = Heart::new(words, 7);
         let mut pulse = Pulse::new(peer, 1_000_000_000);
-        heart.beat(now_ns());
+        beat.beat(now_ns());
         assert_eq!(pulse.feel_often(), Life::Serving);
         // A beat that has become old is noticed once the counter has run on.
-        heart.beat(now_ns() - 2_000_000_000);
+        beat.beat(now_ns() - 2_000_000_000);
         while pulse.feel_often() == Life::Serving {}
         assert_eq!(pulse.feel_often(), Life::Gone);
-        heart.beat(now_ns());
+        beat.beat(now_ns());
         assert_eq!(pulse.feel_often(), Life::Serving);
         // Another life, and the end, are noticed at once.
         let next = Heart::new(spare, 8);

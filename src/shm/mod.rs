@@ -34,7 +34,7 @@ pub use entry::{
 };
 pub use latest::{ChunkHeader, LatestReader, LatestWriter, ReadError};
 pub use layout::{Geometry, Layout, LayoutError, Region};
-pub use liveness::{Heart, Life, Pulse};
+pub use liveness::{Beat, Heart, Life, Pulse};
 pub use ring::{Consumer, Producer, RingError};
 pub use segment::{Access, Segment, SegmentError, Writer};
 pub use stats::{Count, Histogram, Latency, STATS_WORDS, Stage, Stats, StatsWriter};

@@ -5,6 +5,7 @@
 
 #[path = "../ipc_support/mod.rs"]
 mod ipc_support;
+mod life;
 #[allow(dead_code)]
 mod raw;
 mod requests;

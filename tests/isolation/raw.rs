@@ -53,6 +53,7 @@ pub struct Raw {
     completion_head: Words,
     completions: Words,
     submission_head: Words,
+    liveness: Words,
     submitted: u64,
     taken: u64,
 }
@@ -80,6 +81,7 @@ impl Raw {
             completion_head: words(&control, layout.completion_head),
             completions: words(&results, layout.completions),
             submission_head: words(&results, layout.submission_head),
+            liveness: words(&results, layout.liveness),
             submitted: 0,
             taken: 0,
             connection,
@@ -109,6 +111,11 @@ impl Raw {
     /// Submissions that the daemon hasn't taken yet.
     pub fn in_ring(&self) -> u64 {
         self.submitted - self.submission_head.load(0, Ordering::Acquire)
+    }
+
+    /// When the daemon's heart last beat.
+    pub fn beat(&self) -> u64 {
+        self.liveness.load(2, Ordering::Acquire)
     }
 
     /// Takes a completion, if there is one.

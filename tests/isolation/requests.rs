@@ -144,12 +144,17 @@ fn a_reset_dismisses_the_chunk_that_is_being_made() {
 #[test]
 fn an_answer_that_comes_too_late_is_passed_over() {
     let served = rigged();
-    let options = ClientOptions { reply_timeout_ns: 20_000_000, ..patient(&served.socket()) };
-    let mut client = Client::open(&options).unwrap();
+    let options = ClientOptions { reply_timeout_ns: 50_000_000, ..patient(&served.socket()) };
+    // A busy machine may need more than one attempt, here and below.
+    let mut client = loop {
+        match Client::open(&options) {
+            Ok(client) => break client,
+            Err(error) => assert!(matches!(error, ClientError::Timeout { .. }), "{error}"),
+        }
+    };
     served.rig.prompts.shut();
     assert!(matches!(client.set_prompt("stack the cups"), Err(ClientError::Timeout { .. })));
     served.rig.prompts.open();
-    // A busy machine may need more than one attempt.
     let next = loop {
         match client.set_prompt("drop them") {
             Ok(id) => break id,
@@ -157,7 +162,7 @@ fn an_answer_that_comes_too_late_is_passed_over() {
             Err(error) => panic!("{error}"),
         }
     };
-    assert_eq!(next, 2);
+    assert_eq!(next, 2, "the number of the first is 1");
 }
 
 /// Kept sessions' instructions are made into prompts while the next daemon serves, one session's beside

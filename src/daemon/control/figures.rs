@@ -2,8 +2,8 @@
 
 use super::super::page::SessionReport;
 use super::Control;
-use crate::shm::Count;
 use crate::shm::clock::now_ns;
+use crate::shm::{Count, Stage};
 
 impl<P: Send + Sync + 'static> Control<P> {
     /// Writes the statistics page.
@@ -28,8 +28,12 @@ impl<P: Send + Sync + 'static> Control<P> {
                 answered_ns: session.lane.answered_ns,
             });
         }
-        (report.stopping, report.busy_since_ns) = (table.stopping, table.busy_since_ns);
+        report.stopping = table.stopping;
         drop(table);
+        let vitals = &self.heartbeat.vitals;
+        report.busy_since_ns = vitals.busy_since_ns();
+        let chunk_ns = report.stats.latency(Stage::Inference).p50_ns;
+        vitals.set_chunks(report.stats.count(Count::Published), chunk_ns);
         report.written_ns = now_ns();
         self.page.write(report);
     }

@@ -1,4 +1,4 @@
-//! The control thread: connections, heartbeats, the statistics page.
+//! The control thread: connections, requests, the statistics page.
 
 mod admission;
 mod figures;
@@ -24,23 +24,21 @@ use self::sessions::told;
 use super::DaemonError;
 use super::engine::Prompter;
 use super::handover::{Identity, Keeper, Parts};
+use super::heart::{Heartbeat, MAX_SESSIONS};
 use super::inference::Bells;
 use super::lane::Lane;
 use super::page::{Page, Report};
 use super::server::Options;
 use super::table::{Session, Shared};
-use super::vigil::{Pulse, Pulses, Vigil};
 use super::worker::Worker;
 use super::{Handle, Limits};
 use crate::control::{MAX_MESSAGE, PolicyDescription, Received, Status, receive};
 use crate::device::lost;
+use crate::shm::Count;
 use crate::shm::clock::now_ns;
-use crate::shm::{Count, Stage};
 
 /// Time between two writes of the statistics page.
 const PAGE_EVERY_NS: u64 = 100_000_000;
-/// Heartbeats that may be late together before that counts as a stall.
-const STALL_BEATS: u32 = 5;
 
 const LISTENER: u64 = 0;
 const ORDERS: u64 = 1;
@@ -67,11 +65,13 @@ pub(super) struct Control<P> {
     pub keeper: Option<Box<dyn Keeper>>,
     /// What was written to it last.
     report: Report,
-    /// When the hearts beat last; 0: they need not, there was no session.
-    beaten_ns: u64,
-    pub pulses: Option<Pulses>,
-    vigil: Vigil,
-    /// Why the device counts as lost, if it is this thread that found out.
+    pub heartbeat: Heartbeat,
+    turn: u64,
+    /// Stalls of the heart that the sessions know of.
+    stalls: u64,
+    /// Suspensions of the machine that the sessions know of.
+    suspensions: u64,
+    /// Why the device counts as lost, if it is this daemon that found out.
     hung: Option<String>,
 }
 
@@ -94,6 +94,8 @@ impl<P: Send + Sync + 'static> Control<P> {
         }
         let instructions = Worker::start("instructions", done.clone(), requests::make(prompter));
         let instructions = instructions.map_err(|error| DaemonError::thread(&error))?;
+        let heartbeat = Heartbeat::start(options.heartbeat, done.clone());
+        let heartbeat = heartbeat.map_err(|error| DaemonError::thread(&error))?;
         // Never 0, and another one for each life of a daemon.
         let epoch = now_ns().max(1);
         let report = Report {
@@ -129,9 +131,10 @@ impl<P: Send + Sync + 'static> Control<P> {
             page,
             keeper: None,
             report,
-            beaten_ns: 0,
-            pulses: None,
-            vigil: Vigil::default(),
+            heartbeat,
+            turn: 0,
+            stalls: 0,
+            suspensions: 0,
             hung: None,
         })
     }
@@ -150,6 +153,11 @@ impl<P: Send + Sync + 'static> Control<P> {
             .map_err(|error| error.to_string())?;
         let mut session = Session::new(id, name, peer, opened_ns, socket, lane);
         (session.restoring, session.record) = (!prompts.is_empty(), Some(record));
+        session.place = self.heartbeat.hearts.add(session.lane.beat());
+        if session.place.is_none() {
+            session.lane.heart.stop();
+            return Err(format!("there are {MAX_SESSIONS} sessions"));
+        }
         let failed = |errno: Errno| {
             session.lane.heart.stop();
             format!("epoll_ctl: {errno}")
@@ -172,25 +180,19 @@ impl<P: Send + Sync + 'static> Control<P> {
         let mut events = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; 16];
         let mut buffer = vec![0; MAX_MESSAGE];
         loop {
-            let quiet = self.strangers.is_empty() && !self.shared.lock().is_used();
-            let timeout = match (quiet, &self.pulses) {
-                (false, _) => Some(self.options.heartbeat),
-                (true, Some(pulses)) => Some(pulses.every / 2),
-                (true, None) => None,
-            };
-            if quiet {
-                self.beaten_ns = 0;
-            }
+            let timeout = (!self.is_quiet()).then_some(self.options.heartbeat);
             let timeout = if self.requests.is_ready() { Some(Duration::ZERO) } else { timeout };
             let timeout = timeout.map(|timeout| Timespec {
                 tv_sec: timeout.as_secs() as i64,
                 tv_nsec: timeout.subsec_nanos().into(),
             });
+            self.heartbeat.vitals.end_turn();
             let count = match epoll::wait(self.epoll.as_fd(), &mut events[..], timeout.as_ref()) {
                 Ok(count) => count,
                 Err(Errno::INTR) => 0,
                 Err(errno) => return Err(DaemonError::System { call: "epoll_wait", errno }),
             };
+            self.begin_turn();
             for event in &events[..count] {
                 match event.data.u64() {
                     LISTENER => self.accept(),
@@ -203,7 +205,7 @@ impl<P: Send + Sync + 'static> Control<P> {
                 }
             }
             self.serve_requests();
-            self.beat();
+            self.look();
             if self.lost().is_some() {
                 return Ok(());
             }
@@ -244,49 +246,50 @@ impl<P: Send + Sync + 'static> Control<P> {
         self.write_page();
     }
 
-    /// One heartbeat for all sessions. While the inference thread is with the engine, older
-    /// submissions are answered here, so that clients get their slots back.
-    pub fn beat(&mut self) {
+    /// Whether there is nobody and nothing to watch over.
+    fn is_quiet(&self) -> bool {
+        self.strangers.is_empty()
+            && !self.heartbeat.vitals.is_busy()
+            && self.shared.lock().sessions.is_empty()
+    }
+
+    /// Tells who watches this thread that it gets on.
+    pub fn begin_turn(&mut self) {
+        self.turn += 1;
+        self.heartbeat.vitals.begin_turn(self.turn);
+    }
+
+    /// Looks after the sessions, at least as often as their hearts beat. While the inference thread is with the
+    /// engine, older submissions are answered here, so that clients get their slots back.
+    pub fn look(&mut self) {
+        let vitals = &self.heartbeat.vitals;
+        let stalls = vitals.stalls() - std::mem::replace(&mut self.stalls, vitals.stalls());
+        let suspensions = vitals.suspensions();
+        let suspended = std::mem::replace(&mut self.suspensions, suspensions) != suspensions;
         let mut table = self.shared.lock();
-        let now = now_ns();
-        let stall = (self.options.heartbeat * STALL_BEATS).as_nanos() as u64;
-        let stalled = self.beaten_ns > 0 && now.saturating_sub(self.beaten_ns) > stall;
-        self.beaten_ns = now;
-        for session in &mut table.sessions {
-            session.lane.heart.beat(now);
-            if stalled {
-                session.lane.stats.count(Count::Stall);
-            }
+        if suspended {
+            table.outdate();
         }
-        if table.busy {
+        for session in &mut table.sessions {
+            (0..stalls).for_each(|_| session.lane.stats.count(Count::Stall));
+        }
+        if vitals.is_busy() {
             table.drain();
         }
-        let (busy, turns, count) = (table.busy, table.turns, table.sessions.len());
         let faulty: Vec<_> = table.sessions.iter().filter(|s| s.fault.is_some()).map(|s| s.id).collect();
         drop(table);
+        if suspended {
+            log::warn!("the machine was suspended: observations and chunks of before are not used any more");
+        }
+        let still = Duration::from_nanos(vitals.still_ns());
+        if let Some(limit) = self.options.limits.hang_after.filter(|limit| still >= *limit) {
+            self.hung = Some(format!("no progress within {} s", limit.as_secs_f64()));
+        }
         for id in faulty {
             self.end(id);
         }
-        if now.saturating_sub(self.report.written_ns) >= PAGE_EVERY_NS {
+        if now_ns().saturating_sub(self.report.written_ns) >= PAGE_EVERY_NS {
             self.write_page();
-        }
-        match self.vigil.look(now, busy, turns, stall) {
-            Ok(()) => {}
-            Err(still_ns) => {
-                let hangs = |limit: &Duration| u128::from(still_ns) >= limit.as_nanos();
-                if let Some(limit) = self.options.limits.hang_after.filter(hangs) {
-                    self.hung = Some(format!("no progress within {} s", limit.as_secs_f64()));
-                }
-                // Not a sign of life.
-                return;
-            }
-        }
-        if let Some(pulses) = &mut self.pulses {
-            pulses.send(now, || Pulse {
-                sessions: count,
-                chunks: self.report.stats.count(Count::Published),
-                chunk_ns: self.report.stats.latency(Stage::Inference).p50_ns,
-            });
         }
     }
 

@@ -5,10 +5,11 @@ use std::os::fd::{AsFd, BorrowedFd};
 use rustix::event::epoll;
 
 use super::super::handover::{Identity, Manners, Record};
+use super::super::heart::MAX_SESSIONS;
 use super::super::lane::Lane;
 use super::super::table::Session;
 use super::Control;
-use super::admission::manners;
+use super::admission::{manners, refused};
 use super::reception::{Stranger, refuse, refuse_with};
 use crate::control::{
     ABI_VERSION, FEATURES, Hello, PolicyDescription, Refusal, Reply, Request, Status, Welcome, send,
@@ -27,6 +28,12 @@ impl<P: Send + Sync + 'static> Control<P> {
             status: Status::System,
             reason: format!("{what}: {error}"),
         };
+        session.place = self.heartbeat.hearts.add(session.lane.beat());
+        if session.place.is_none() {
+            let refusal =
+                refused::<()>(format!("{MAX_SESSIONS} clients are connected, the most there can be"));
+            return refusal.inspect_err(|refusal| refuse_with(session.socket.as_fd(), refusal));
+        }
         self.bells.add(&session).map_err(|error| failed("doorbell", &error))?;
         self.keep(&mut session, manners(hello));
         let packet = Reply::Welcome(Box::new(welcome)).encode();
