@@ -198,7 +198,10 @@ fn files_that_are_no_checkpoint_are_refused() {
         (good[..1000].to_vec(), "declared to have 13600 bytes, but only 992 follow: truncated?"),
         (good[..good.len() - 1].to_vec(), "lie beyond the 1822879 bytes of data the file holds: truncated?"),
         ([&good[..], b"x"].concat(), "end at byte 1822880 of the data, but the file holds 1822881"),
-        (b"\x80\x02}q\x00(X\x05\x00\x00\x00state, a pickle".to_vec(), "not a safetensors file"),
+        (
+            b"\x80\x02}q\x00(X\x05\x00\x00\x00state, a pickle".to_vec(),
+            "not a safetensors file but a Python pickle",
+        ),
         ([&[0xff; 8], &good[8..]].concat(), "header of 18446744073709551615 bytes"),
         ([&good[..8], b"[", &good[9..]].concat(), "does not start with '{'"),
         ([&good[..8], b"{}", &good[10..]].concat(), "the header is not valid"),
@@ -215,6 +218,11 @@ fn files_that_are_no_checkpoint_are_refused() {
 #[test]
 fn headers_that_lie_are_refused() {
     for (entries, data, says) in [
+        (
+            r#""a":{"dtype":"F4_F4_F4_F4_F4_F4_F4_F4_F4_F4_F4_F4_F4_F4_F4_F4_F4_F4_F4_F4_F4_F4","shape":[2],"data_offsets":[0,2]}"#,
+            2,
+            &["\"a\"", "F4_F4", "longer than 64 bytes"][..],
+        ),
         (
             r#""a":{"dtype":"F32","shape":[2,3],"data_offsets":[0,20]}"#,
             20,

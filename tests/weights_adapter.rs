@@ -307,7 +307,8 @@ fn lora_tensors_among_the_weights_are_merged() {
         Some(tensor @ ("weight" | "bias")) => format!("model.state_proj.base_layer.{tensor}"),
         _ => name.to_string(),
     };
-    let cases: [([&str; 2], &dyn Fn(&str) -> String); 5] = [
+    type Rename<'a> = &'a dyn Fn(&str) -> String;
+    let cases: [([&str; 2], Rename<'_>); 5] = [
         (["model.state_proj.lora_A.weight", "model.state_proj.lora_B.weight"], &|name| name.to_string()),
         (["model.state_proj.lora_A.default.weight", "model.state_proj.lora_B.default.weight"], &base_layer),
         (["model.state_proj.lora_A.x.weight", "model.state_proj.lora_B.x.weight"], &|name| {

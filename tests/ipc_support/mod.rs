@@ -328,10 +328,7 @@ pub fn pi0rtd(socket: &Path) -> Command {
 
 /// One that is ready.
 pub fn started(socket: &Path) -> Process {
-    let mut command = pi0rtd(socket);
-    // The golden checkpoint declares no rate.
-    command.args(["--rate", "50"]);
-    ready(command)
+    ready(pi0rtd(socket))
 }
 
 /// Starts a daemon and waits until it is ready.

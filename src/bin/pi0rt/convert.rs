@@ -37,7 +37,7 @@ pub struct Args {
     /// Alpha of LoRA tensors that have no adapter_config.json; their factor is alpha/r
     #[arg(long, value_name = "ALPHA")]
     lora_alpha: Option<f64>,
-    /// Rank-stabilized LoRA: the factor is alpha/√r
+    /// Rank-stabilized LoRA: the factor is alpha divided by the square root of r
     #[arg(long, requires = "lora_alpha")]
     rslora: bool,
 }

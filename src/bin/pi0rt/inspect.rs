@@ -157,10 +157,10 @@ impl Total {
     }
 }
 
-fn dtypes(checkpoint: &Checkpoint) -> BTreeMap<&'static str, Total> {
+fn dtypes(checkpoint: &Checkpoint) -> BTreeMap<&str, Total> {
     let mut dtypes = BTreeMap::<_, Total>::new();
     for tensor in checkpoint.tensors() {
-        dtypes.entry(tensor.dtype().name()).or_default().add(tensor);
+        dtypes.entry(tensor.dtype_name()).or_default().add(tensor);
     }
     dtypes
 }
@@ -191,7 +191,7 @@ fn report(checkpoint: &Checkpoint) -> Value {
     let unused_tensors: Vec<Value> = checkpoint
         .unused()
         .iter()
-        .map(|t| json!({"name": t.name(), "dtype": t.dtype().name(), "shape": t.shape(), "bytes": t.bytes().len()}))
+        .map(|t| json!({"name": t.name(), "dtype": t.dtype_name(), "shape": t.shape(), "bytes": t.bytes().len()}))
         .collect();
     json!({
         "dir": checkpoint.dir(),

@@ -136,3 +136,54 @@ impl Delta {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use memmap2::MmapMut;
+
+    use super::super::super::Dtype;
+    use super::super::super::tensor::Mapped;
+    use super::*;
+
+    fn tensor(shape: &[usize], seed: usize) -> Tensor {
+        let len: usize = shape.iter().product();
+        let mut map = MmapMut::map_anon(len * 4).unwrap();
+        for (i, bytes) in map.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            *bytes = (((i * 29 + seed * 13) % 61) as f32 / 60.0 - 0.4).to_le_bytes();
+        }
+        let map = Arc::new(Mapped::new(map.make_read_only().unwrap(), None));
+        Tensor::new("t".into(), Dtype::F32, shape.to_vec(), map, 0..len * 4)
+    }
+
+    #[test]
+    fn any_piece_is_that_of_the_whole() {
+        let (rows, cols, rank) = (7, 5, 3);
+        for (transposed, dora) in [(false, false), (true, false), (false, true)] {
+            let (a, b) = if transposed { (rows, cols) } else { (cols, rows) };
+            let delta = || Delta {
+                a: tensor(&[rank, a], 1),
+                b: tensor(&[b, rank], 2),
+                transposed,
+                scaling: 1.25,
+                magnitude: dora.then(|| Magnitude::new(tensor(&[rows], 3))),
+            };
+            let merged = |delta| Merged::Weights(tensor(&[rows, cols], 4), delta);
+            let mut whole = vec![0.0; rows * cols];
+            merged(delta()).read_f32(0..rows * cols, &mut whole);
+            let one = merged(delta());
+            for start in 0..rows * cols {
+                for end in start + 1..=rows * cols {
+                    let mut piece = vec![0.0; end - start];
+                    one.read_f32(start..end, &mut piece);
+                    assert_eq!(
+                        piece,
+                        whole[start..end],
+                        "{start}..{end}, transposed: {transposed}, dora: {dora}"
+                    );
+                }
+            }
+        }
+    }
+}
