@@ -54,9 +54,8 @@ pub(super) fn beside(
 
 /// `files`, among whose tensors the adapter is.
 pub(super) fn among(files: &Files, config: &Config) -> Result<Weights, CheckpointError> {
-    let (mut parts, mut base): (Vec<Named>, Vec<Named>) =
+    let (mut parts, base): (Vec<Named>, Vec<Named>) =
         stored(files).partition(|named| !matches!(named.key.part, Part::Plain | Part::Base | Part::Original));
-    base.iter_mut().for_each(|named| named.name = named.key.of.clone());
     parts.sort_by(|one, other| one.name.cmp(&other.name));
     merge(files, base, parts, config)
 }
@@ -292,7 +291,7 @@ impl Merge<'_> {
                 Some(Change::Weights(delta)) => Merged::Weights(base, delta),
                 Some(Change::Bias(bias, scaling)) => Merged::Bias(base, bias, scaling),
             };
-            (named.name, merged)
+            (named.key.of, merged)
         };
         self.tensors.into_iter().map(|(canonical, named)| merged(canonical, named)).collect()
     }
@@ -302,7 +301,7 @@ impl Merge<'_> {
 struct Named {
     /// The file it is in.
     path: PathBuf,
-    /// Its name there or, of base weights, in the file that is written.
+    /// Its name there.
     name: String,
     key: Key,
     tensor: Tensor,

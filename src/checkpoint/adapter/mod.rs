@@ -80,7 +80,7 @@ pub(super) fn refuse_unmerged(files: &Files, config: Option<&Object>) -> Result<
         if let Some(variant) = config.text(key)?.filter(|variant| variant.ends_with(LORA_VARIANT)) {
             let plain = variant.trim_end_matches(LORA_VARIANT);
             return error(format!(
-                "{key} is {variant:?}, but no LoRA tensors are here: these are the base weights without what was \
+                "{key} is {variant:?}, but no adapter is here: these are the base weights without what was \
                  trained (openpi's convert_jax_model_to_pytorch.py drops it); convert with a version that merges \
                  LoRA, then set {key} to {plain:?}"
             ));
