@@ -171,8 +171,8 @@ mod tests {
             };
             let merged = |delta| Merged::Weights(tensor(&[rows, cols], 4), delta);
             let mut whole = vec![0.0; rows * cols];
-            merged(delta()).read_f32(0..rows * cols, &mut whole);
-            let one = merged(delta());
+            merged(Box::new(delta())).read_f32(0..rows * cols, &mut whole);
+            let one = merged(Box::new(delta()));
             for start in 0..rows * cols {
                 for end in start + 1..=rows * cols {
                     let mut piece = vec![0.0; end - start];
