@@ -14,7 +14,10 @@ const POINTER: &str = "version https://git-lfs.github.com/spec/v1\n\
 
 #[track_caller]
 fn refused(dir: &Path, says: &[&str]) {
-    messages(&Checkpoint::open(dir).expect_err("must be refused").to_string(), says);
+    messages(
+        &Checkpoint::open(dir).and_then(Checkpoint::check_commands).expect_err("must be refused").to_string(),
+        says,
+    );
 }
 
 #[test]
