@@ -245,6 +245,7 @@ impl PolicyDescription {
     }
 
     /// Bytes of it in a welcome.
+    #[cfg(feature = "daemon")]
     pub(crate) fn bytes(&self) -> usize {
         let mut writer = Writer::default();
         self.encode(&mut writer, FEATURE_CONTRACT);
