@@ -29,7 +29,8 @@ fn the_golden_checkpoint_opens() {
     let p = c.processing();
     assert_eq!(Camera::names(&p.cameras), "base_0_rgb, left_wrist_0_rgb, right_wrist_0_rgb");
     assert!(p.missing_camera_last && !p.antialias && !p.clean_prompt && !p.truncate_prompt);
-    assert_eq!((p.max_tokens, p.rate), (48, None));
+    assert_eq!(p.max_tokens, 48);
+    assert_eq!(p.rate, Some(Rate { hz: 50.0, source: RateSource::Checkpoint }));
     let state = p.state.as_ref().unwrap();
     assert_eq!((state.mode, state.formula, state.epsilon), (NormMode::MeanStd, Formula::Lerobot, 1e-8));
     assert_eq!((state.width(), c.faults().len()), (14, 0));

@@ -108,7 +108,7 @@ fn a_wrong_configuration_is_told_from_other_failures() {
 #[test]
 fn what_a_real_policy_can_not_use_is_answered() {
     let directory = Directory::new();
-    let mut daemon = started(&directory.socket());
+    let mut daemon = ready(serving(&unrated(&directory.0), &directory.socket()));
     let mut client = open(&directory.socket());
     let error = client.set_prompt(&"pick up the red block ".repeat(40)).err();
     // A checkpoint may also be declared to truncate.

@@ -26,13 +26,6 @@ fn installed(directory: &Directory) -> PathBuf {
     prefix
 }
 
-/// A daemon whose chunks have a rate: the checkpoint declares none.
-fn at_50_hz(socket: &Path) -> Process {
-    let mut command = pi0rtd(socket);
-    command.args(["--rate", "50"]);
-    ready(command)
-}
-
 /// An example for a few moments, and the line in which it counts its chunks.
 fn control(program: &Path, socket: &Path, libraries: Option<&Path>) -> String {
     let mut command = Command::new(program);
@@ -64,7 +57,7 @@ fn examples() -> Vec<PathBuf> {
 fn each_example_is_built_by_its_first_line_and_controls() {
     let directory = Directory::new();
     let prefix = installed(&directory);
-    let _daemon = at_50_hz(&directory.socket());
+    let _daemon = started(&directory.socket());
     for source in examples() {
         let text = std::fs::read_to_string(&source).unwrap();
         let first = text.lines().next().unwrap();
@@ -97,7 +90,7 @@ fn each_example_is_built_by_cmake_and_controls() {
     let package = format!("-Dpi0rt_DIR={}/cmake/pi0rt", moved.join(LIBDIR).display());
     run(Command::new("cmake").arg("-S").arg(root().join("examples")).arg("-B").arg(&build).arg(&package));
     run(Command::new("cmake").arg("--build").arg(&build));
-    let _daemon = at_50_hz(&directory.socket());
+    let _daemon = started(&directory.socket());
     for name in ["controller", "controller_cpp", "epoll", "realtime"] {
         control(&build.join(name), &directory.socket(), None);
     }

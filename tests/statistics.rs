@@ -226,7 +226,7 @@ fn the_status_program_reads_a_daemon_that_lives_and_knows_one_that_does_not() {
     let (good, _, error) = status(&socket, &[]);
     assert!(!good && error == format!("pi0rt: no daemon serves {}\n", socket.display()), "{error}");
 
-    let mut daemon = started(&socket);
+    let mut daemon = ready(serving(&unrated(&directory.0), &socket));
     let (good, text, error) = status(&socket, &[]);
     let first = format!("daemon      process {}, model golden on cpu", daemon.0.id());
     assert!(good && text.starts_with(&first) && text.contains("\nclients     0 of 16"), "{text}{error}");

@@ -317,11 +317,32 @@ pub fn checkpoint() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
 
+/// The same checkpoint in a directory `golden` of `parent`, without a control rate.
+pub fn unrated(parent: &Path) -> PathBuf {
+    let dir = parent.join("golden");
+    std::fs::create_dir(&dir).unwrap();
+    for file in std::fs::read_dir(checkpoint()).unwrap().map(|entry| entry.unwrap()) {
+        std::os::unix::fs::symlink(file.path(), dir.join(file.file_name())).unwrap();
+    }
+    let config = dir.join("config.json");
+    let declared = std::fs::read_to_string(&config).unwrap();
+    let text = declared.replace(",\n    \"control_rate_hz\": 50.0", "");
+    assert_ne!(text, declared);
+    std::fs::remove_file(&config).unwrap();
+    std::fs::write(&config, text).unwrap();
+    dir
+}
+
 /// The daemon with that checkpoint.
 pub fn pi0rtd(socket: &Path) -> Command {
+    serving(&checkpoint(), socket)
+}
+
+/// The daemon with a checkpoint.
+pub fn serving(checkpoint: &Path, socket: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pi0rtd"));
     command.args(["--device", "cpu", "--precision", "f32", "--threads", "1", "--checkpoint"]);
-    command.arg(checkpoint()).arg("--socket").arg(socket);
+    command.arg(checkpoint).arg("--socket").arg(socket);
     command.stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }
