@@ -7,7 +7,7 @@ use std::fs;
 
 use pi0rt::checkpoint::synth::{Synth, preset};
 use pi0rt::checkpoint::{Checkpoint, CheckpointError, Dtype};
-use support::{Model, TempDir, golden, messages, synth, synth_bf16};
+use support::{Model, TempDir, golden, messages, synth_bf16};
 
 #[test]
 fn the_golden_checkpoint_is_made_again_byte_for_byte() {
