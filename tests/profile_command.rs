@@ -173,7 +173,7 @@ fn profiles_are_listed_shown_and_checked() {
     .unwrap();
     let contract = stdout(&pi0rt(&["profile", "check", name, "--checkpoint", &path]));
     for says in [
-        "front -> base_0_rgb\n",
+        "front -> base_0_rgb (required)\n",
         "20 Hz (profile)",
         "10 of the 50 actions of a chunk",
         "- add state 0..6\n",

@@ -53,6 +53,7 @@ impl Checkpoint {
             state: None,
             action: None,
             action_steps: Vec::new(),
+            steps_origin: String::new(),
             robot_state: vec![Dimension::default(); arch.state_dim],
             robot_action: vec![Dimension::default(); arch.action_dim],
             missing_camera_last: true,

@@ -16,6 +16,10 @@ pub struct Normalization {
     /// One number per dimension in the robot's units, in the order of [`NormMode::statistics`]. All are finite;
     /// lerobot's are rounded to f32.
     pub statistics: [Vec<f64>; 2],
+    /// File that the statistics are in, relative to the checkpoint's directory.
+    pub path: PathBuf,
+    /// The feature's name in that file, such as `observation.state`.
+    pub key: String,
 }
 
 impl Normalization {
@@ -32,6 +36,53 @@ impl Normalization {
     /// Dimensions.
     pub fn width(&self) -> usize {
         self.statistics[0].len()
+    }
+
+    /// Checks that the statistics fit each other and a robot of `width` dimensions.
+    pub(super) fn check(self, width: usize) -> Result<Self, CheckpointError> {
+        let mode = self.mode;
+        let fault = |statistic: &str, why: String| CheckpointError::Statistics {
+            path: self.path.clone(),
+            statistic: format!("{}.{statistic}", self.key),
+            why,
+        };
+        for (name, values) in self.named() {
+            if values.len() != width {
+                let (has, expected) = (values.len(), format!("the robot has {width} dimensions"));
+                return Err(fault(name, format!("has {has} values, but {expected}")));
+            }
+            if let Some(i) = values.iter().position(|v| !v.is_finite()) {
+                let filled = if values[i].is_infinite() { ": was it ever filled?" } else { "" };
+                let value = values[i];
+                return Err(fault(
+                    name,
+                    format!("dimension {i} is {value}, expected a finite number{filled}"),
+                ));
+            }
+        }
+        let [low_name, high_name] = mode.statistics();
+        let [low, high] = &self.statistics;
+        let still: Vec<String> = match mode {
+            NormMode::MeanStd => {
+                if let Some(i) = high.iter().position(|&std| std < 0.0) {
+                    let why = format!("dimension {i} is {}, expected a positive number", high[i]);
+                    return Err(fault(high_name, why));
+                }
+                (0..width).filter(|&i| high[i] == 0.0).map(|i| i.to_string()).collect()
+            }
+            NormMode::MinMax | NormMode::Quantiles | NormMode::Quantile10 => {
+                if let Some(i) = (0..width).find(|&i| high[i] < low[i]) {
+                    let why = format!("dimension {i} is from {} to {}", low[i], high[i]);
+                    return Err(fault(&format!("{low_name}, {high_name}"), why));
+                }
+                (0..width).filter(|&i| high[i] == low[i]).map(|i| i.to_string()).collect()
+            }
+        };
+        if !still.is_empty() {
+            let (path, key, still) = (self.path.display(), &self.key, still.join(", "));
+            log::info!("{path}: {key}: dimensions that never changed in the training data: {still}");
+        }
+        Ok(self)
     }
 }
 
@@ -100,61 +151,5 @@ impl Formula {
             (Self::Lerobot, _) => "in place of a range of 0",
             (Self::OpenPi, _) => "both ways",
         }
-    }
-}
-
-/// A feature's normalization together with the file and the key it comes from.
-pub(super) struct Found {
-    pub path: PathBuf,
-    pub key: String,
-    pub normalization: Normalization,
-}
-
-impl Found {
-    /// Checks that the statistics fit each other and a robot of `width` dimensions.
-    pub fn check(self, width: usize) -> Result<Normalization, CheckpointError> {
-        let mode = self.normalization.mode;
-        let fault = |statistic: &str, why: String| CheckpointError::Statistics {
-            path: self.path.clone(),
-            statistic: format!("{}.{statistic}", self.key),
-            why,
-        };
-        for (name, values) in self.normalization.named() {
-            if values.len() != width {
-                let (has, expected) = (values.len(), format!("the robot has {width} dimensions"));
-                return Err(fault(name, format!("has {has} values, but {expected}")));
-            }
-            if let Some(i) = values.iter().position(|v| !v.is_finite()) {
-                let filled = if values[i].is_infinite() { ": was it ever filled?" } else { "" };
-                let value = values[i];
-                return Err(fault(
-                    name,
-                    format!("dimension {i} is {value}, expected a finite number{filled}"),
-                ));
-            }
-        }
-        let [low_name, high_name] = mode.statistics();
-        let [low, high] = &self.normalization.statistics;
-        let still: Vec<String> = match mode {
-            NormMode::MeanStd => {
-                if let Some(i) = high.iter().position(|&std| std < 0.0) {
-                    let why = format!("dimension {i} is {}, expected a positive number", high[i]);
-                    return Err(fault(high_name, why));
-                }
-                (0..width).filter(|&i| high[i] == 0.0).map(|i| i.to_string()).collect()
-            }
-            NormMode::MinMax | NormMode::Quantiles | NormMode::Quantile10 => {
-                if let Some(i) = (0..width).find(|&i| high[i] < low[i]) {
-                    let why = format!("dimension {i} is from {} to {}", low[i], high[i]);
-                    return Err(fault(&format!("{low_name}, {high_name}"), why));
-                }
-                (0..width).filter(|&i| high[i] == low[i]).map(|i| i.to_string()).collect()
-            }
-        };
-        if !still.is_empty() {
-            let (path, key, still) = (self.path.display(), &self.key, still.join(", "));
-            log::info!("{path}: {key}: dimensions that never changed in the training data: {still}");
-        }
-        Ok(self.normalization)
     }
 }

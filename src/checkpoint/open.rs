@@ -10,7 +10,7 @@ use super::error::CheckpointError;
 use super::faults::Faults;
 use super::files::{Files, is_directory};
 use super::json::Object;
-use super::normalization::Found;
+use super::normalization::Normalization;
 use super::processing::{Declared, Processing};
 use super::profile::{Profile, Widths};
 use super::safetensors::SafeTensors;
@@ -93,8 +93,7 @@ impl Checkpoint {
             Layout::Lerobot => lerobot::declared(&files, config.as_ref())?,
             Layout::OpenPi => openpi::declared(dir, config.as_ref(), profile.as_ref()),
         };
-        let width =
-            |found: &Option<Found>| found.as_ref().map(|f| f.normalization.width()).filter(|&n| n > 0);
+        let width = |found: &Option<Normalization>| found.as_ref().map(|f| f.width()).filter(|&n| n > 0);
         let (mut state_width, mut action_width) = (width(&declared.state), width(&declared.action));
         if let Some(profile) = profile.as_ref().filter(|_| layout == Layout::OpenPi) {
             let (state, action) = profile.widths(state_width, action_width)?;
@@ -113,7 +112,7 @@ impl Checkpoint {
         )?;
         let statistics: Vec<String> =
             declared.tensors().filter_map(|name| Some(files.find(&name)?.name().into())).collect();
-        let (mut processing, mut faults) = processing(layout, declared, config.as_ref(), &arch)?;
+        let (mut processing, mut faults) = processing(dir, layout, declared, config.as_ref(), &arch)?;
         match &profile {
             Some(profile) => match profile.apply(&mut processing, layout, &arch) {
                 // Without statistics it may well not fit; that they are missing is what has to be said first.
@@ -300,6 +299,7 @@ fn layout(dir: &Path, config: Option<&Object>, files: &Files) -> Result<Layout, 
 }
 
 fn processing(
+    dir: &Path,
     layout: Layout,
     mut declared: Declared,
     config: Option<&Object>,
@@ -312,12 +312,21 @@ fn processing(
         for (found, width) in [(&mut declared.state, arch.state_dim), (&mut declared.action, arch.action_dim)]
         {
             if let Some(found) = found {
-                found.normalization.truncate(width);
+                found.truncate(width);
             }
         }
     }
     let (state_steps, action_steps) = faults.keep(steps(&declared, arch));
-    let mut check = |found: Option<Found>, width| faults.keep(found.map(|f| f.check(width)).transpose());
+    let steps_origin = match (state_steps.is_empty() && action_steps.is_empty(), declared.aloha) {
+        (true, _) => String::new(),
+        (false, true) => "adapt_to_pi_aloha in config.json".into(),
+        (false, false) => lerobot::POSTPROCESSOR.into(),
+    };
+    let mut check = |found: Option<Normalization>, width| {
+        let checked = faults.keep(found.map(|f| f.check(width)).transpose())?;
+        let path = checked.path.strip_prefix(dir).unwrap_or(&checked.path).to_path_buf();
+        Some(Normalization { path, ..checked })
+    };
     let cameras = declared.cameras.into_iter();
     let cameras =
         cameras.map(|(camera, found)| Camera { normalization: check(found, 3), ..camera }).collect();
@@ -333,6 +342,7 @@ fn processing(
         state,
         action,
         action_steps,
+        steps_origin,
         robot_state: vec![Dimension::default(); arch.state_dim],
         robot_action: match config {
             Some(config) => named(config, "action_feature_names", arch.action_dim)?,
@@ -393,18 +403,14 @@ fn named(config: &Object, key: &str, width: usize) -> Result<Vec<Dimension>, Che
 fn fit(
     profile: &Profile,
     widths: Option<Widths>,
-    found: Option<&Found>,
+    found: Option<&Normalization>,
 ) -> Result<Option<usize>, CheckpointError> {
     let Some(Widths { model, .. }) = widths else { return Ok(None) };
-    match found.filter(|found| found.normalization.width() < model) {
+    match found.filter(|found| found.width() < model) {
         Some(found) => Err(CheckpointError::Statistics {
             path: found.path.clone(),
             statistic: found.key.clone(),
-            why: format!(
-                "has {} dimensions, but profile {} needs {model}",
-                found.normalization.width(),
-                profile.name()
-            ),
+            why: format!("has {} dimensions, but profile {} needs {model}", found.width(), profile.name()),
         }),
         None => Ok(Some(model)),
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::error::CheckpointError;
 use super::faults::Faults;
 use super::json::Object;
-use super::normalization::{Formula, Found, NormMode, Normalization};
+use super::normalization::{Formula, NormMode, Normalization};
 use super::processing::{Declared, pi0_cameras};
 use super::profile::Profile;
 
@@ -136,13 +136,13 @@ fn list(dir: &Path, found: &[PathBuf]) -> String {
 
 /// π0 normalizes with mean and standard deviation; quantiles are π0.5's. All columns are the robot's: one that never
 /// changed has mean and deviation 0.
-fn feature(norm_stats: &Object, key: &'static str) -> Result<Found, CheckpointError> {
+fn feature(norm_stats: &Object, key: &'static str) -> Result<Normalization, CheckpointError> {
     let object = norm_stats.object(key)?.ok_or_else(|| norm_stats.wrong(key, "an object with statistics"))?;
     let mode = NormMode::MeanStd;
     let mut statistics = [const { Vec::new() }; 2];
     for (name, values) in mode.statistics().into_iter().zip(&mut statistics) {
         *values = object.numbers(name)?.ok_or_else(|| object.wrong(name, "a list of numbers"))?;
     }
-    let normalization = Normalization { mode, formula: Formula::OpenPi, epsilon: 1e-6, statistics };
-    Ok(Found { path: norm_stats.path().to_path_buf(), key: key.into(), normalization })
+    let (path, key) = (norm_stats.path().to_path_buf(), key.into());
+    Ok(Normalization { mode, formula: Formula::OpenPi, epsilon: 1e-6, statistics, path, key })
 }

@@ -3,7 +3,7 @@
 use super::camera::Camera;
 use super::contract::{Dimension, Rate};
 use super::faults::Faults;
-use super::normalization::{Formula, Found, Normalization};
+use super::normalization::{Formula, Normalization};
 use super::tokenizer::TokenizerSource;
 use super::transform::Transform;
 
@@ -28,6 +28,8 @@ pub struct Processing {
     pub action: Option<Normalization>,
     /// Steps of the actions after their normalization is undone.
     pub action_steps: Vec<Transform>,
+    /// Who declares the steps of state and actions: a profile, or a file beside the weights; empty if there are none.
+    pub steps_origin: String,
     /// What the robot's state consists of.
     pub robot_state: Vec<Dimension>,
     /// What the robot's actions consist of.
@@ -81,9 +83,9 @@ impl Relative {
 #[derive(Default)]
 pub(super) struct Declared {
     /// The cameras, and how their images are normalized.
-    pub cameras: Vec<(Camera, Option<Found>)>,
-    pub state: Option<Found>,
-    pub action: Option<Found>,
+    pub cameras: Vec<(Camera, Option<Normalization>)>,
+    pub state: Option<Normalization>,
+    pub action: Option<Normalization>,
     pub relative: Option<Relative>,
     /// Joints and grippers are ALOHA's, the policy's are those of π0's training: `adapt_to_pi_aloha`.
     pub aloha: bool,
@@ -101,10 +103,9 @@ impl Declared {
     pub fn tensors(&self) -> impl Iterator<Item = String> {
         let images = self.cameras.iter().filter_map(|(_, found)| found.as_ref());
         let found = images.chain(&self.state).chain(&self.action);
-        let buffers = found.filter(|found| found.normalization.formula == Formula::LerobotModules);
-        buffers.flat_map(|found| {
-            found.normalization.mode.statistics().map(|statistic| format!("{}.{statistic}", found.key))
-        })
+        let buffers = found.filter(|found| found.formula == Formula::LerobotModules);
+        buffers
+            .flat_map(|found| found.mode.statistics().map(|statistic| format!("{}.{statistic}", found.key)))
     }
 }
 

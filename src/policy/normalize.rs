@@ -66,7 +66,7 @@ impl Normalizer {
         dim: usize,
     ) -> Result<Self, PolicyError> {
         let Some(normalization) = normalization else { return Ok(Self::identity(dim)) };
-        let &Normalization { mode, formula, epsilon, ref statistics } = normalization;
+        let &Normalization { mode, formula, epsilon, ref statistics, .. } = normalization;
         let error = |why| PolicyError::Statistics { what, why };
         for (name, values) in normalization.named() {
             if values.len() != dim {
@@ -188,7 +188,7 @@ mod tests {
             NormMode::Quantiles => [vec![-1.0, 3.0], vec![3.0, 3.0]],
             NormMode::Quantile10 => [vec![-2.0, 1.0], vec![2.0, 3.0]],
         };
-        Normalization { mode, formula, epsilon, statistics }
+        Normalization { mode, formula, epsilon, statistics, path: "statistics".into(), key: "state".into() }
     }
 
     fn check(normalization: &Normalization, raw: [f32; 2], expected: [f32; 2], back: [f32; 2]) {
@@ -225,7 +225,8 @@ mod tests {
         ] {
             let single = |v: f64| if formula == Formula::OpenPi { v } else { f64::from(v as f32) };
             let statistics = [vec![single(mean)], vec![single(std)]];
-            let n = Normalization { mode: NormMode::MeanStd, formula, epsilon, statistics };
+            let (path, key) = ("statistics".into(), "state".into());
+            let n = Normalization { mode: NormMode::MeanStd, formula, epsilon, statistics, path, key };
             let n = Normalizer::new("state", Some(&n), 1).unwrap();
             let mut back = [0.0];
             n.denormalize(&[0.7], 1, &mut back);

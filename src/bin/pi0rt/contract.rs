@@ -1,6 +1,6 @@
 //! What a policy takes and gives, as text: what `inspect` and `profile check` show alike.
 
-use pi0rt::checkpoint::{Camera, Checkpoint, Dimension, Limits, Normalization, Processing, Quantity};
+use pi0rt::checkpoint::{Checkpoint, Dimension, Limits, Normalization, Processing, Quantity, Transform};
 
 use crate::page::Page;
 
@@ -14,12 +14,14 @@ pub fn describe(page: &mut Page, checkpoint: &Checkpoint) {
         page.line(if i == 0 { "refused" } else { "" }, fault);
     }
     describe_cameras(page, processing);
+    page.line("tokenizer", tokenizer(checkpoint));
     let yes = |flag, yes, no| if flag { yes } else { no };
     page.line(
         "prompt",
         format!(
-            "{}, {} if too long",
-            yes(processing.clean_prompt, "cleaned", "as it is"),
+            "{}; at most {} tokens, longer ones are {}",
+            yes(processing.clean_prompt, "stripped, _ and line feeds become spaces", "as it is"),
+            processing.max_tokens,
             yes(processing.truncate_prompt, "cut", "refused")
         ),
     );
@@ -39,13 +41,13 @@ pub fn describe(page: &mut Page, checkpoint: &Checkpoint) {
             format!("{rows} of the {} actions of a chunk before the next", arch.chunk_size),
         );
     }
-    page.line("state", vector(&processing.robot_state));
+    page.line("state", vector(&processing.robot_state, &processing.state_steps, &processing.steps_origin));
     describe_dimensions(page, &processing.robot_state);
     for step in &processing.state_steps {
         page.line("", format!("- {step}"));
     }
     describe_normalization(page, processing.state.as_ref());
-    page.line("action", vector(&processing.robot_action));
+    page.line("action", vector(&processing.robot_action, &processing.action_steps, &processing.steps_origin));
     describe_normalization(page, processing.action.as_ref());
     for step in &processing.action_steps {
         page.line("", format!("- {step}"));
@@ -53,21 +55,41 @@ pub fn describe(page: &mut Page, checkpoint: &Checkpoint) {
     describe_dimensions(page, &processing.robot_action);
 }
 
+/// Each camera with the model's input it becomes, whether it may be absent, and how its images are normalized.
 fn describe_cameras(page: &mut Page, processing: &Processing) {
-    let camera =
-        |camera: &Camera| format!("{camera}{}", if camera.required { "" } else { " (may be absent)" });
-    let cameras: Vec<_> = processing.cameras.iter().map(camera).collect();
-    page.line("cameras", cameras.join(", "));
+    for (i, camera) in processing.cameras.iter().enumerate() {
+        let required = if camera.required { "required" } else { "may be absent" };
+        page.line(if i == 0 { "cameras" } else { "" }, format!("{camera} ({required})"));
+        if let Some(normalization) = &camera.normalization {
+            describe_normalization(page, Some(normalization));
+        }
+    }
     let yes = |flag, yes, no| if flag { yes } else { no };
+    if processing.cameras.iter().all(|camera| camera.normalization.is_none()) {
+        page.line("", "- scaled to -1 to 1, not normalized otherwise");
+    }
     page.line(
         "",
-        yes(processing.missing_camera_last, "an absent one moves last", "an absent one keeps its slot"),
+        format!(
+            "- resized {} antialiasing; {}",
+            yes(processing.antialias, "with", "without"),
+            yes(processing.pad_before, "black bars at the left and the top", "black bars at both sides")
+        ),
     );
-    page.line("", yes(processing.antialias, "resized with antialiasing", "resized without antialiasing"));
+    page.line(
+        "",
+        yes(
+            processing.missing_camera_last,
+            "- the slot of an absent one goes behind the others",
+            "- the slot of an absent one stays empty",
+        ),
+    );
 }
 
-fn vector(dimensions: &[Dimension]) -> String {
-    format!("{} numbers of the robot", dimensions.len())
+/// How many numbers, and who declares the steps they go through.
+fn vector(dimensions: &[Dimension], steps: &[Transform], origin: &str) -> String {
+    let numbers = format!("{} numbers of the robot", dimensions.len());
+    if steps.is_empty() { numbers } else { format!("{numbers}; steps by {origin}") }
 }
 
 /// Those of which anything is known, a line each.
@@ -99,13 +121,26 @@ fn describe_dimensions(page: &mut Page, dimensions: &[Dimension]) {
     }
 }
 
+/// Mode, ε, statistics, and the file and key they come from.
 fn describe_normalization(page: &mut Page, normalization: Option<&Normalization>) {
     let Some(n) = normalization else {
         return page.line("", "- not normalized");
     };
-    page.line("", format!("- {}, ε {:e} {}", n.mode, n.epsilon, n.formula.epsilon_rule(n.mode)));
+    let (file, rule) = (n.path.display(), n.formula.epsilon_rule(n.mode));
+    page.line("", format!("- {}, ε {:e} {rule}; {} in {file}", n.mode, n.epsilon, n.key));
     for (name, values) in n.named() {
         let values: Vec<String> = values.iter().map(|v| format!("{v:.4}")).collect();
         page.line("", format!("  {name:<5}{}", values.join(" ")));
+    }
+}
+
+/// The tokenizer's file, or what the checkpoint says of it.
+fn tokenizer(checkpoint: &Checkpoint) -> String {
+    let source = checkpoint.processing().tokenizer.as_ref();
+    let declared = source.map(|source| source.name.as_str()).filter(|name| !name.is_empty());
+    let declared = declared.map_or(String::new(), |name| format!("; the checkpoint asks for {name}"));
+    match checkpoint.tokenizer() {
+        Some(path) => format!("{}{declared}", path.strip_prefix(checkpoint.dir()).unwrap_or(&path).display()),
+        None => format!("none here (tokenizer.json or tokenizer.model){declared}"),
     }
 }

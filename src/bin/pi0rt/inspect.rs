@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use pi0rt::checkpoint::{Checkpoint, Dimension, Normalization, Tensor};
+use pi0rt::checkpoint::{Camera, Checkpoint, Dimension, Normalization, Tensor};
 use pi0rt::device::DeviceError;
 use pi0rt::plan::{Config, Plan, plan};
 use pi0rt::tenstorrent::Board;
@@ -169,16 +169,6 @@ fn report(checkpoint: &Checkpoint) -> Value {
     let all = Total::of(checkpoint.tensors());
     let unused = Total::of(checkpoint.unused());
     let processing = checkpoint.processing();
-    let normalization = |n: &Option<Normalization>| {
-        n.as_ref().map(|n| {
-            let short = |values: &[f64]| values.iter().map(|&v| shortest(v as f32)).collect::<Vec<f64>>();
-            let statistics: BTreeMap<_, _> = n.named().map(|(k, v)| (k, short(v))).collect();
-            json!({
-                "mode": n.mode.name(), "epsilon": n.epsilon,
-                "epsilon_rule": n.formula.epsilon_rule(n.mode), "statistics": statistics,
-            })
-        })
-    };
     let files: Vec<Value> = checkpoint
         .files()
         .iter()
@@ -205,11 +195,12 @@ fn report(checkpoint: &Checkpoint) -> Value {
         "bytes": all.bytes,
         "bytes_used": all.bytes - unused.bytes,
         "embedding": checkpoint.embedding().name(),
-        "cameras": processing.cameras.iter().map(|camera| &camera.name).collect::<Vec<_>>(),
+        "cameras": processing.cameras.iter().map(camera).collect::<Vec<_>>(),
         "state": normalization(&processing.state),
         "action": normalization(&processing.action),
         "missing_camera_last": processing.missing_camera_last,
         "antialias": processing.antialias,
+        "pad_before": processing.pad_before,
         "clean_prompt": processing.clean_prompt,
         "max_tokens": processing.max_tokens,
         "truncate_prompt": processing.truncate_prompt,
@@ -217,19 +208,40 @@ fn report(checkpoint: &Checkpoint) -> Value {
         "profile": checkpoint.profile().map(|profile| profile.name()),
         "control_rate_hz": processing.rate.map(|rate| shortest(rate.hz)),
         "control_rate_source": processing.rate.map(|rate| rate.source.name()),
+        "overruled_rate_hz": processing.overruled_rate.map(|rate| shortest(rate.hz)),
         "execution_horizon": processing.execution_horizon,
         "state_steps": processing.state_steps.iter().map(|step| step.to_string()).collect::<Vec<_>>(),
         "action_steps": processing.action_steps.iter().map(|step| step.to_string()).collect::<Vec<_>>(),
+        "steps_origin": processing.steps_origin,
         "robot_state": dimensions(&processing.robot_state),
         "robot_action": dimensions(&processing.robot_action),
         "tokenizer": checkpoint.tokenizer(),
+        "tokenizer_name": processing.tokenizer.as_ref().map(|source| &source.name),
         "unused": unused_tensors,
+    })
+}
+
+fn camera(camera: &Camera) -> Value {
+    json!({
+        "name": camera.name,
+        "key": camera.key,
+        "required": camera.required,
+        "normalization": normalization(&camera.normalization),
+    })
+}
+
+fn normalization(normalization: &Option<Normalization>) -> Value {
+    let Some(n) = normalization else { return Value::Null };
+    let short = |values: &[f64]| values.iter().map(|&v| shortest(v as f32)).collect::<Vec<f64>>();
+    let statistics: BTreeMap<_, _> = n.named().map(|(name, values)| (name, short(values))).collect();
+    json!({
+        "mode": n.mode.name(), "epsilon": n.epsilon, "epsilon_rule": n.formula.epsilon_rule(n.mode),
+        "statistics": statistics, "file": n.path, "key": n.key,
     })
 }
 
 fn describe(checkpoint: &Checkpoint) -> String {
     let a = checkpoint.arch();
-    let processing = checkpoint.processing();
     let mut page = Page::default();
     page.line("checkpoint", checkpoint.dir().display());
     page.line("layout", checkpoint.layout());
@@ -237,10 +249,6 @@ fn describe(checkpoint: &Checkpoint) -> String {
         let name = file.path().file_name().unwrap_or_default().to_string_lossy();
         let label = if i == 0 { "files" } else { "" };
         page.line(label, format!("{name}  {} tensors, {}", file.tensors().count(), bytes(file.bytes())));
-    }
-    match checkpoint.tokenizer().as_deref().and_then(std::path::Path::file_name) {
-        Some(name) => page.line("tokenizer", name.to_string_lossy()),
-        None => page.line("tokenizer", "none here (tokenizer.json or tokenizer.model)"),
     }
 
     page.blank();
@@ -264,10 +272,7 @@ fn describe(checkpoint: &Checkpoint) -> String {
         "expert",
         format!("{} layers, width {}, {heads}, MLP {}", a.depth, a.expert_width, a.expert_mlp),
     );
-    page.line(
-        "vocabulary",
-        format!("{} ids, prompts of at most {} tokens", a.vocab_size, processing.max_tokens),
-    );
+    page.line("vocabulary", format!("{} ids", a.vocab_size));
     page.line(
         "robot",
         format!(

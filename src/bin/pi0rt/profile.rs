@@ -43,6 +43,7 @@ enum Command {
 }
 
 pub fn run(args: &Args) -> CommandResult {
+    let mut refused = false;
     let page = match &args.command {
         Command::List => Profile::choices(),
         Command::Show { name } => match Profile::built_in().find(|(known, _)| known == name) {
@@ -63,6 +64,7 @@ pub fn run(args: &Args) -> CommandResult {
             let checkpoint = Checkpoint::open_with(dir, Some(profile))?;
             let mut page = Page::default();
             contract::describe(&mut page, &checkpoint);
+            refused = !checkpoint.faults().is_empty();
             page.text
         }
     };
@@ -72,6 +74,7 @@ pub fn run(args: &Args) -> CommandResult {
         .and_then(|()| std::io::stdout().write_all(b"\n"))
     {
         Err(e) if e.kind() != ErrorKind::BrokenPipe => Err(e.into()),
+        _ if refused => Ok(ExitCode::FAILURE),
         _ => Ok(ExitCode::SUCCESS),
     }
 }

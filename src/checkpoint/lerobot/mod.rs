@@ -19,7 +19,7 @@ use super::error::{CheckpointError, clip};
 use super::faults::Faults;
 use super::files::Files;
 use super::json::{Object, is_below};
-use super::normalization::{Found, NormMode};
+use super::normalization::{NormMode, Normalization};
 use super::processing::{Declared, Relative, pi0_cameras};
 use super::safetensors::SafeTensors;
 use super::tokenizer::TokenizerSource;
@@ -119,8 +119,8 @@ fn cameras(
     config: &Config<'_>,
     pre: Option<&Steps>,
     faults: &mut Faults,
-    normalization: impl Fn(&str) -> Result<Option<Found>, CheckpointError>,
-) -> Result<Vec<(Camera, Option<Found>)>, CheckpointError> {
+    normalization: impl Fn(&str) -> Result<Option<Normalization>, CheckpointError>,
+) -> Result<Vec<(Camera, Option<Normalization>)>, CheckpointError> {
     let names = pre.and_then(|pre| pre.find(Kind::Rename)).map_or(Ok(Vec::new()), renamed);
     let names = faults.keep(names);
     let keys = config.cameras(|key| names.iter().any(|(_, to)| to == key))?;
@@ -131,7 +131,7 @@ fn cameras(
         };
         return Ok(pi0_cameras().into_iter().map(found).collect());
     }
-    let mut cameras: Vec<(Camera, Option<Found>)> = Vec::new();
+    let mut cameras: Vec<(Camera, Option<Normalization>)> = Vec::new();
     for key in keys {
         let mut sources = names.iter().filter(|(_, to)| to == key).map(|(from, _)| from.as_str());
         let own = (!names.iter().any(|(from, _)| from == key)).then_some(key);
@@ -186,7 +186,7 @@ fn observation(
     pre: &Steps,
     key: &str,
     kind: &str,
-) -> Result<Option<Found>, CheckpointError> {
+) -> Result<Option<Normalization>, CheckpointError> {
     let Some(step) = pre.find(Kind::Normalizer) else {
         return match config.mode(kind)? {
             None => Ok(None),
@@ -216,7 +216,7 @@ fn observation(
 
 /// How the postprocessor undoes the normalization of actions. lerobot looks at the mode and the statistics alone
 /// here, never at the step's features.
-fn action(config: &Config<'_>, post: &Steps) -> Result<Option<Found>, CheckpointError> {
+fn action(config: &Config<'_>, post: &Steps) -> Result<Option<Normalization>, CheckpointError> {
     let Some(step) = post.find(Kind::Unnormalizer) else {
         return match config.mode("ACTION")? {
             None => Ok(None),
@@ -250,7 +250,7 @@ fn declared_mode(
     }
 }
 
-fn statistics_of(step: &Step, key: &str, mode: NormMode) -> Result<Found, CheckpointError> {
+fn statistics_of(step: &Step, key: &str, mode: NormMode) -> Result<Normalization, CheckpointError> {
     let Some(path) = step.state_file()? else {
         return Err(step.unsupported(format!(
             "its norm_map asks for {mode} of {key:?}, but it has no state_file with statistics: a base model? \
@@ -271,7 +271,7 @@ fn buffers(
     module: &str,
     key: &str,
     kind: &str,
-) -> Result<Option<Found>, CheckpointError> {
+) -> Result<Option<Normalization>, CheckpointError> {
     let Some(mode) = config.mode(kind)? else { return Ok(None) };
     if let Some(found) = statistics::from_weights(files, module, key, mode)? {
         return Ok(Some(found));

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use crate::checkpoint::error::CheckpointError;
 use crate::checkpoint::files::{Files, MODEL};
-use crate::checkpoint::normalization::{Formula, Found, NormMode, Normalization};
+use crate::checkpoint::normalization::{Formula, NormMode, Normalization};
 use crate::checkpoint::safetensors::SafeTensors;
 use crate::checkpoint::tensor::Tensor;
 
@@ -22,7 +22,7 @@ pub(super) fn from_state(
     key: &str,
     mode: NormMode,
     epsilon: f64,
-) -> Result<Found, CheckpointError> {
+) -> Result<Normalization, CheckpointError> {
     let tensors = mode.statistics().map(|statistic| file.tensor(&format!("{key}.{statistic}")));
     let hint = || {
         let there: Vec<&str> = file.tensors().map(Tensor::name).take(12).collect();
@@ -39,14 +39,17 @@ pub(super) fn from_weights(
     module: &str,
     key: &str,
     mode: NormMode,
-) -> Result<Option<Found>, CheckpointError> {
+) -> Result<Option<Normalization>, CheckpointError> {
     let key = buffer(module, key);
     let tensors = mode.statistics().map(|statistic| files.find(&format!("{key}.{statistic}")));
     if tensors.iter().all(Option::is_none) {
         return Ok(None);
     }
-    let (path, formula) = (files.dir().join(MODEL), Formula::LerobotModules);
-    found(path, key, mode, formula, 1e-8, tensors, String::new).map(Some)
+    let holds =
+        |file: &&SafeTensors| tensors.iter().flatten().any(|tensor| file.tensor(tensor.name()).is_some());
+    let path =
+        files.files().iter().find(holds).map_or_else(|| files.dir().join(MODEL), |file| file.path().into());
+    found(path, key, mode, Formula::LerobotModules, 1e-8, tensors, String::new).map(Some)
 }
 
 /// What the buffers of a feature are called.
@@ -62,7 +65,7 @@ fn found(
     epsilon: f64,
     tensors: [Option<&Tensor>; 2],
     hint: impl Fn() -> String,
-) -> Result<Found, CheckpointError> {
+) -> Result<Normalization, CheckpointError> {
     let mut statistics = [const { Vec::new() }; 2];
     for ((statistic, tensor), values) in mode.statistics().iter().zip(tensors).zip(&mut statistics) {
         let name = format!("{key}.{statistic}");
@@ -72,7 +75,7 @@ fn found(
         };
         *values = numbers(&path, name, tensor)?;
     }
-    Ok(Found { path, key, normalization: Normalization { mode, formula, epsilon, statistics } })
+    Ok(Normalization { mode, formula, epsilon, statistics, path, key })
 }
 
 /// A tensor of one dimension, or of more that are 1: `[n]`, `[1, n]`, and `[n, 1, 1]` for the channels of images.

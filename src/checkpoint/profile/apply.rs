@@ -100,6 +100,9 @@ impl Profile {
         let action = fit("action_dim", action, arch.action_dim)?;
         processing.state_steps = self.state.transforms(state.robot, 0)?.0;
         processing.action_steps = self.action.transforms(action.model, state.model)?.0;
+        if !(processing.state_steps.is_empty() && processing.action_steps.is_empty()) {
+            processing.steps_origin = format!("profile {}", self.name);
+        }
         processing.robot_state.resize(state.robot, Default::default());
         processing.robot_action.resize(action.robot, Default::default());
         if let Some(cameras) = &self.cameras {
