@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use ipc_support::*;
 use pi0rt::daemon::Report;
 use pi0rt::service::Source;
-use pi0rt::service::doctor::{Finding, Probe, Severity, examine, is_wrong};
+use pi0rt::service::doctor::{Check, Probe, Verdict, examine, is_wrong};
 use pi0rt::service::failure::LastFailure;
 use pi0rt::service::health;
 use pi0rt::tenstorrent::DeviceLock;
@@ -48,6 +48,10 @@ impl Machine {
                 fs::copy(&file, checkpoint.join(name)).unwrap();
             }
         }
+        let config = checkpoint.join("config.json");
+        let mut settings: serde_json::Value = serde_json::from_slice(&fs::read(&config).unwrap()).unwrap();
+        settings["control_rate_hz"] = 50.into();
+        fs::write(&config, settings.to_string()).unwrap();
         let served = serve();
         let tree = directory.0.join("tree");
         let probe = Probe {
@@ -110,21 +114,27 @@ impl Machine {
         file
     }
 
-    fn findings(&self) -> Vec<Finding> {
+    fn checks(&self) -> Vec<Check> {
         examine(&self.probe, &Source { file: Some(self.file()), overrides: Vec::new() })
     }
 
-    /// That there is one finding, of this topic and severity, that says all of this, with this remedy.
+    fn findings(&self) -> Vec<Check> {
+        let mut checks = self.checks();
+        checks.retain(Check::is_finding);
+        checks
+    }
+
+    /// That there is one finding, of this topic and verdict, that says all of this, with this remedy.
     #[track_caller]
-    fn finds(&self, topic: &str, severity: Severity, says: &[&str], remedy: &str) {
+    fn finds(&self, topic: &str, verdict: Verdict, says: &[&str], remedy: &str) {
         let findings = self.findings();
         let [finding] = &findings[..] else { panic!("expected one finding: {findings:#?}") };
-        assert_eq!((finding.topic, finding.severity), (topic, severity), "{finding:#?}");
+        assert_eq!((finding.topic, finding.verdict), (topic, verdict), "{finding:#?}");
         for part in says {
             assert!(finding.what.contains(part), "{part}: {finding:#?}");
         }
         assert!(finding.remedy.contains(remedy), "{remedy}: {finding:#?}");
-        assert_eq!(is_wrong(&findings), severity != Severity::Note);
+        assert_eq!(is_wrong(&findings), verdict != Verdict::Note);
     }
 
     /// The daemon ends, as one that is told to does.
@@ -154,27 +164,65 @@ fn nothing_is_wrong_with_a_machine_that_is_right() {
 }
 
 #[test]
+fn everything_that_was_checked_is_listed() {
+    let mut machine = Machine::new();
+    machine.device = format!("weight_cache = {:?}\n", machine.directory.0.to_str().unwrap());
+    let group = rustix::process::getgid().as_raw();
+    machine.clients.push_str(&format!("group = {group}\n"));
+    let checks = machine.checks();
+    assert!(
+        checks.iter().all(|check| check.verdict == Verdict::Ok && check.remedy.is_empty()),
+        "{checks:#?}"
+    );
+    let said = [
+        ("configuration", "every key is known"),
+        ("configuration", "section device"),
+        ("configuration", "clients.group is there"),
+        ("checkpoint", "lerobot layout"),
+        ("checkpoint", "every processing step is understood"),
+        ("checkpoint", "unchanged since the daemon loaded it"),
+        ("cameras", "required: base_0_rgb, left_wrist_0_rgb, right_wrist_0_rgb"),
+        ("rate", "50 Hz (config.json)"),
+        ("tokenizer", "tokens"),
+        ("weight cache", "has room"),
+        ("memory", "1793 KiB of weights fit into"),
+        ("memory", "clients may take"),
+        ("limits", "allow what section scheduling asks for"),
+        ("socket", "may connect to"),
+        ("daemon", "serves sums"),
+        ("daemon", "no failure is on record"),
+        ("processor", "frequency governor"),
+        ("processor", "the clock source, tsc,"),
+    ];
+    assert_eq!(checks.len(), said.len(), "{checks:#?}");
+    for (check, (topic, says)) in checks.iter().zip(said) {
+        assert!(check.topic == topic && check.what.contains(says), "{topic} {says}: {check:#?}");
+    }
+}
+
+#[test]
 fn configuration() {
     let mut machine = Machine::new();
     machine.clients.push_str("max_client = 3\n");
     let place = format!("{}:6:1: unknown field `max_client`", machine.file().display());
-    machine.finds("configuration", Severity::Error, &[&place], "mend that line");
+    machine.finds("configuration", Verdict::Error, &[&place], "mend that line");
 
     let mut machine = Machine::new();
     machine.clients.push_str("group = \"no-such-group\"\n");
-    machine.finds("configuration", Severity::Error, &["clients.group", "no-such-group"], "groupadd");
+    machine.finds("configuration", Verdict::Error, &["clients.group", "no-such-group"], "groupadd");
 
     let mut machine = Machine::new();
     machine.device = "name = \"reference\"\nprecision = \"int8\"\n".into();
-    machine.finds("configuration", Severity::Error, &["precision int8", "reference"], "section device");
+    machine.finds("configuration", Verdict::Error, &["precision int8", "reference"], "section device");
 
     let machine = Machine::new();
     mode(&machine.file(), 0o666);
-    machine.finds("configuration", Severity::Warning, &["written by every user"], "chmod o-w");
+    machine.finds("configuration", Verdict::Warning, &["written by every user"], "chmod o-w");
 
     let machine = Machine::new();
     let missing = Source { file: Some("/nonexistent/pi0rtd.toml".into()), overrides: Vec::new() };
-    let findings = examine(&machine.probe, &missing);
+    let mut findings = examine(&machine.probe, &missing);
+    findings.retain(Check::is_finding);
     let [finding] = &findings[..] else { panic!("{findings:#?}") };
     assert!(finding.what.contains("/nonexistent/pi0rtd.toml: No such file"), "{finding:#?}");
 }
@@ -183,11 +231,11 @@ fn configuration() {
 fn checkpoint_not_set_missing_truncated_wrong() {
     let mut machine = Machine::new();
     machine.policy.clear();
-    machine.finds("checkpoint", Severity::Error, &["policy.checkpoint is not set"], "[policy]");
+    machine.finds("checkpoint", Verdict::Error, &["policy.checkpoint is not set"], "[policy]");
     machine.policy = "checkpoint = \"/nonexistent/pi0\"\n".into();
     machine.finds(
         "checkpoint",
-        Severity::Error,
+        Verdict::Error,
         &["/nonexistent/pi0: cannot open"],
         "put the checkpoint there",
     );
@@ -196,13 +244,13 @@ fn checkpoint_not_set_missing_truncated_wrong() {
     let model = machine.checkpoint().join("model.safetensors");
     let bytes = fs::metadata(&model).unwrap().len();
     fs::File::options().write(true).open(&model).unwrap().set_len(bytes - 4096).unwrap();
-    machine.finds("checkpoint", Severity::Error, &["model.safetensors"], "copy it again");
+    machine.finds("checkpoint", Verdict::Error, &["model.safetensors"], "copy it again");
 
     let machine = Machine::new();
     let config = machine.checkpoint().join("config.json");
     let text = fs::read_to_string(&config).unwrap();
     fs::write(&config, text.replace("\"pi0\"", "\"act\"")).unwrap();
-    machine.finds("checkpoint", Severity::Error, &["config.json", "act"], "pi0rt inspect");
+    machine.finds("checkpoint", Verdict::Error, &["config.json", "act"], "pi0rt inspect");
 }
 
 #[test]
@@ -214,7 +262,7 @@ fn checkpoint_written_to_while_it_is_served() {
     let pid = format!("process {}", std::process::id());
     machine.finds(
         "checkpoint",
-        Severity::Warning,
+        Verdict::Warning,
         &["model.safetensors was written", &pid],
         "systemctl restart",
     );
@@ -224,29 +272,29 @@ fn checkpoint_written_to_while_it_is_served() {
 
     let machine = Machine::new();
     mode(&machine.checkpoint().join("model.safetensors"), 0o646);
-    machine.finds("checkpoint", Severity::Warning, &["model.safetensors", "every user"], "chmod o-w");
+    machine.finds("checkpoint", Verdict::Warning, &["model.safetensors", "every user"], "chmod o-w");
 }
 
 #[test]
 fn tokenizer() {
     let mut machine = Machine::new();
     fs::remove_file(machine.checkpoint().join("tokenizer.json")).unwrap();
-    machine.finds("tokenizer", Severity::Error, &["tokenizer.json"], "policy.tokenizer");
+    machine.finds("tokenizer", Verdict::Error, &["tokenizer.json"], "policy.tokenizer");
     machine.policy.push_str("tokenizer = \"/nonexistent/tokenizer.json\"\n");
-    machine.finds("tokenizer", Severity::Error, &["/nonexistent/tokenizer.json"], "policy.tokenizer");
+    machine.finds("tokenizer", Verdict::Error, &["/nonexistent/tokenizer.json"], "policy.tokenizer");
     let machine = Machine::new();
     fs::write(machine.checkpoint().join("tokenizer.json"), "{\"version\": \"1.0\"").unwrap();
-    machine.finds("tokenizer", Severity::Error, &["checkpoint/tokenizer.json"], "policy.tokenizer");
+    machine.finds("tokenizer", Verdict::Error, &["checkpoint/tokenizer.json"], "policy.tokenizer");
 }
 
 #[test]
 fn weight_cache() {
     let mut machine = Machine::new();
     machine.device = "weight_cache = \"/nonexistent/cache\"\n".into();
-    machine.finds("weight cache", Severity::Warning, &["/nonexistent/cache"], "install -d");
+    machine.finds("weight cache", Verdict::Warning, &["/nonexistent/cache"], "install -d");
     machine.device = format!("weight_cache = {:?}\n", machine.directory.0.to_str().unwrap());
     machine.probe.least_free = u64::MAX;
-    machine.finds("weight cache", Severity::Warning, &["are free on the file system"], "make room");
+    machine.finds("weight cache", Verdict::Warning, &["are free on the file system"], "make room");
 }
 
 #[test]
@@ -255,14 +303,14 @@ fn memory() {
     machine.put("proc/meminfo", "MemTotal: 16000000 kB\nMemAvailable: 700000 kB\n");
     machine.finds(
         "memory",
-        Severity::Warning,
+        Verdict::Warning,
         &["clients.max_memory_mb", "683 MiB"],
         "lower clients.max_memory_mb",
     );
     machine.clients.push_str("max_memory_mb = 600\n");
     assert_eq!(machine.findings(), []);
     machine.put("proc/meminfo", "MemTotal: 1000 kB\nMemAvailable: 700000 kB\n");
-    machine.finds("memory", Severity::Error, &["1793 KiB of weights", "1000 KiB"], "pi0rt convert");
+    machine.finds("memory", Verdict::Error, &["1793 KiB of weights", "1000 KiB"], "pi0rt convert");
 }
 
 #[test]
@@ -271,14 +319,14 @@ fn limits_of_the_daemon() {
     let machine = Machine::new();
     machine.put(&limits, &LIMITS.replace("99    ", "50    "));
     let whose = format!("the daemon (process {}) is 50", std::process::id());
-    machine.finds("limits", Severity::Error, &["RLIMIT_RTPRIO 51", &whose], "LimitRTPRIO=51");
+    machine.finds("limits", Verdict::Error, &["RLIMIT_RTPRIO 51", &whose], "LimitRTPRIO=51");
     // CAP_SYS_NICE stands above the limit.
     machine.put(&format!("proc/{}/status", std::process::id()), "CapEff:\t0000000000800000\n");
     assert_eq!(machine.findings(), []);
 
     let mut machine = Machine::new();
     machine.put(&limits, &LIMITS.replace("unlimited            unlimited", "65536                65536    "));
-    machine.finds("limits", Severity::Error, &["RLIMIT_MEMLOCK", "64 KiB"], "LimitMEMLOCK=infinity");
+    machine.finds("limits", Verdict::Error, &["RLIMIT_MEMLOCK", "64 KiB"], "LimitMEMLOCK=infinity");
     // What is not asked for need not be allowed.
     machine.more.clear();
     assert_eq!(machine.findings(), []);
@@ -288,10 +336,10 @@ fn limits_of_the_daemon() {
 fn processor_and_clock_are_notes() {
     let machine = Machine::new();
     machine.put(&governor(1), "powersave\n");
-    machine.finds("processor", Severity::Note, &["1 CPUs", "powersave"], "performance");
+    machine.finds("processor", Verdict::Note, &["1 CPUs", "powersave"], "performance");
     machine.put(&governor(1), "performance\n");
     machine.put(CLOCK, "hpet\n");
-    machine.finds("processor", Severity::Note, &["clock source is hpet"], "tsc=reliable");
+    machine.finds("processor", Verdict::Note, &["clock source is hpet"], "tsc=reliable");
 }
 
 #[test]
@@ -303,7 +351,7 @@ fn the_sockets_path() {
         let mut findings = machine.findings();
         findings.retain(|finding| finding.topic != "daemon");
         let [finding] = &findings[..] else { panic!("{findings:#?}") };
-        assert_eq!((finding.topic, finding.severity), ("socket", Severity::Error));
+        assert_eq!((finding.topic, finding.verdict), ("socket", Verdict::Error));
         assert!(finding.what.contains(says) && finding.remedy.contains(remedy), "{finding:#?}");
     };
     let long = machine.directory.0.join("s".repeat(100));
@@ -321,11 +369,11 @@ fn the_sockets_path() {
 fn who_may_connect() {
     let machine = Machine::new();
     mode(&machine.socket(), 0o666);
-    machine.finds("socket", Severity::Warning, &["every user may connect"], "SocketMode=0660");
+    machine.finds("socket", Verdict::Warning, &["every user may connect"], "SocketMode=0660");
 
     let machine = Machine::new();
     mode(machine.socket().parent().unwrap(), 0o777);
-    machine.finds("socket", Severity::Warning, &["every user may put files into"], "chmod o-w");
+    machine.finds("socket", Verdict::Warning, &["every user may put files into"], "chmod o-w");
 
     let mut machine = Machine::new();
     machine.probe.user = User { uid: 4711, gids: vec![4711] };
@@ -333,9 +381,9 @@ fn who_may_connect() {
     machine.put("etc/group", &format!("robots:x:{group}:\n"));
     let socket = machine.socket();
     let says = format!("user ann may not connect to {}: it is for group robots", socket.display());
-    machine.finds("socket", Severity::Error, &[&says], "usermod -aG robots ann");
+    machine.finds("socket", Verdict::Error, &[&says], "usermod -aG robots ann");
     mode(socket.parent().unwrap(), 0o750);
-    machine.finds("socket", Severity::Error, &["user ann may not enter"], "usermod -aG robots ann");
+    machine.finds("socket", Verdict::Error, &["user ann may not enter"], "usermod -aG robots ann");
     machine.probe.user.gids.push(group);
     assert_eq!(machine.findings(), []);
 }
@@ -345,7 +393,7 @@ fn no_daemon_and_what_one_has_left() {
     let mut machine = Machine::new();
     let socket = machine.socket();
     machine.end();
-    machine.finds("daemon", Severity::Warning, &["no daemon serves"], "systemctl start pi0rtd");
+    machine.finds("daemon", Verdict::Warning, &["no daemon serves"], "systemctl start pi0rtd");
     assert!(health::check(&socket).unwrap_err().starts_with("no daemon serves"));
 
     // Somebody else listens: it would be started.
@@ -355,7 +403,7 @@ fn no_daemon_and_what_one_has_left() {
         socket.display()
     );
     machine.put("proc/net/unix", &table);
-    machine.finds("daemon", Severity::Note, &["no daemon runs; the first client of"], "");
+    machine.finds("daemon", Verdict::Note, &["no daemon runs; the first client of"], "");
     drop(listening);
     machine.put("proc/net/unix", &table.replace("00010000", "00000000"));
     let findings = machine.findings();
@@ -371,16 +419,16 @@ fn two_daemons() {
     machine.put("proc/4000000/cmdline", "pi0rt\0serve\0--checkpoint\0x\0");
     machine.put("proc/4000001/cmdline", "vi\0pi0rtd\0");
     let pids = format!("{}, 4000000", std::process::id());
-    machine.finds("daemon", Severity::Warning, &["several daemons", &pids], "kill PID");
+    machine.finds("daemon", Verdict::Warning, &["several daemons", &pids], "kill PID");
 }
 
 #[test]
 fn the_last_failure_is_a_note() {
     let machine = Machine::new();
     LastFailure::now(77, "device lost: it fell off the bus").write(&machine.probe.last_failure).unwrap();
-    machine.finds("daemon", Severity::Note, &["process 77: device lost: it fell off the bus"], "journalctl");
+    machine.finds("daemon", Verdict::Note, &["process 77: device lost: it fell off the bus"], "journalctl");
     fs::write(&machine.probe.last_failure, "rubbish").unwrap();
-    machine.finds("daemon", Severity::Note, &["last-failure: expected time="], "as root");
+    machine.finds("daemon", Verdict::Note, &["last-failure: expected time="], "as root");
 }
 
 #[test]
@@ -391,12 +439,7 @@ fn a_chunk_that_does_not_get_done() {
     submit(&mut client, 0, [1.0; 3], None);
     machine.more.push_str("[supervision]\nhang_after_s = 1\n");
     eventually("it counts as hung", || !machine.findings().is_empty());
-    machine.finds(
-        "daemon",
-        Severity::Error,
-        &["computing one chunk for", "at most 1 s"],
-        "systemctl restart",
-    );
+    machine.finds("daemon", Verdict::Error, &["computing one chunk for", "at most 1 s"], "systemctl restart");
 }
 
 #[test]
@@ -471,9 +514,9 @@ fn with_card() -> Machine {
     machine
 }
 
-fn mended(machine: &Machine) -> Vec<Finding> {
+fn mended(machine: &Machine) -> Vec<Check> {
     let mut findings = machine.findings();
-    findings.retain(|finding| finding.severity > Severity::Note && finding.topic != "configuration");
+    findings.retain(|finding| finding.verdict > Verdict::Note && finding.topic != "configuration");
     findings
 }
 

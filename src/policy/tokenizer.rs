@@ -168,7 +168,10 @@ fn check_config(path: &Path) -> Result<(), String> {
         return Ok(());
     }
     let Config { add_bos_token, add_eos_token } =
-        serde_json::from_slice(&read(path)?).map_err(|e| format!("{CONFIG}: {e}"))?;
+        serde_json::from_slice(&read(path)?).map_err(|e| match recognize_file(path) {
+            Some(what) => format!("{CONFIG}: not JSON but {what}"),
+            None => format!("{CONFIG}: {e}"),
+        })?;
     match (add_bos_token, add_eos_token) {
         (Some(false), _) => {
             Err(format!("{CONFIG}: add_bos_token is false, but PI0's prompts begin with <bos>"))

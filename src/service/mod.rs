@@ -1,5 +1,5 @@
 //! What makes the daemon a service: its configuration, what the service manager is told, logs, signals, figures
-//! for monitoring, and [`doctor`], which says what is wrong with an installation.
+//! for monitoring, and [`doctor`], which checks an installation.
 //!
 //! [`run`] is the whole of `pi0rtd`. Beside the daemon's own threads there are three that sleep most of the
 //! time: one for signals, one that looks after the checkpoint's files and the cards (`attend`), and, while the
@@ -91,13 +91,18 @@ impl Config {
     /// Whether the checkpoint can be served, as far as headers, processors and profile tell; no weight is read.
     ///
     /// # Errors
-    /// What keeps it from being served.
+    /// All that keeps it from being served, a line each.
     pub fn check_checkpoint(&self) -> Result<(), ConfigError> {
         let Some(dir) = &self.policy.checkpoint else { return Ok(()) };
-        Checkpoint::open_with(dir, self.policy.profile.as_deref())
-            .and_then(Checkpoint::check_commands)
-            .map(|_| ())
-            .map_err(|error| ConfigError::Whole(error.to_string()))
+        let checkpoint = Checkpoint::open_with(dir, self.policy.profile.as_deref())
+            .map_err(|error| ConfigError::Whole(error.to_string()))?;
+        match checkpoint.faults() {
+            [] => Ok(()),
+            faults => {
+                let lines: Vec<String> = faults.iter().map(ToString::to_string).collect();
+                Err(ConfigError::Whole(lines.join("\n")))
+            }
+        }
     }
 
     fn limits(&self) -> Limits {

@@ -17,9 +17,11 @@ step "Starting"
 checkpoint() {
     as pi0rt pi0rt synth --preset tiny --out /var/lib/pi0rt/checkpoint
     within sed -i 's|^#checkpoint = .*|checkpoint = "/var/lib/pi0rt/checkpoint"|' /etc/pi0rt/pi0rtd.toml
+    within sed -i 's|^#control_rate_hz = .*|control_rate_hz = 50|' /etc/pi0rt/pi0rtd.toml
     within grep -q '^checkpoint = "/var/lib/pi0rt/checkpoint"' /etc/pi0rt/pi0rtd.toml
+    within grep -q '^control_rate_hz = 50' /etc/pi0rt/pi0rtd.toml
 }
-check "a checkpoint, and one line of the configuration" checkpoint
+check "a checkpoint, and two lines of the configuration" checkpoint
 check "pi0rtd --check-config" within pi0rtd --check-config
 check "it starts" within systemctl start pi0rtd
 check "it is ready" test "$(property ActiveState) $(property SubState)" = "active running"

@@ -1,19 +1,21 @@
-//! `pi0rt doctor`: what is wrong with an installation, and how to mend it.
+//! `pi0rt doctor`: checks of an installation, and how to mend what they find.
 
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use pi0rt::service::Source;
-use pi0rt::service::doctor::{Probe, Severity, examine, is_wrong};
+use pi0rt::service::doctor::{Check, Probe, Verdict, examine, is_wrong};
 use serde_json::{Value, json};
 
 use crate::CommandResult;
 
-/// Say what is wrong with the installation, and how to mend it
+/// Check the installation, and say how to mend what is wrong with it
 ///
-/// Looks at the configuration, the checkpoint, the tokenizer, the weight cache, Tenstorrent cards, memory, limits,
-/// the socket, the daemon that serves, and the processor. Only reads: nothing is sent to the daemon, no card is
-/// opened. Run it as the user who is to connect; as root it sees more.
+/// Prints a line for each check: ok, note, warning or error. Looks at the configuration, the checkpoint with its
+/// processors and profile, its cameras and control rate, the tokenizer, the weight cache, Tenstorrent cards, memory,
+/// limits, the socket, the daemon that serves, and the processor. Only reads: nothing is sent to the daemon, no card
+/// is opened. Run it as the user who is to connect; as root it sees more.
 ///
 /// The exit code is 1 if something has to be mended, and 0 if there is nothing, or only notes.
 #[derive(clap::Args)]
@@ -26,36 +28,49 @@ pub struct Args {
     json: bool,
 }
 
-fn name(severity: Severity) -> &'static str {
-    match severity {
-        Severity::Note => "note",
-        Severity::Warning => "warning",
-        Severity::Error => "error",
+pub fn run(args: &Args) -> CommandResult {
+    let source = Source::new(args.config.clone(), Vec::new())?;
+    let checks = examine(&Probe::default(), &source);
+    let wrong = is_wrong(&checks);
+    let text = if args.json {
+        let file = source.file.as_ref().map(|file| file.display().to_string());
+        let all: Vec<Value> = checks.iter().map(report).collect();
+        let findings: Vec<Value> = checks.iter().filter(|check| check.is_finding()).map(report).collect();
+        json!({ "configuration": file, "healthy": !wrong, "checks": all, "findings": findings }).to_string()
+            + "\n"
+    } else {
+        describe(&checks)
+    };
+    // A closed pipe (`| head`) is no failure.
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS }),
     }
 }
 
-pub fn run(args: &Args) -> CommandResult {
-    let source = Source::new(args.config.clone(), Vec::new())?;
-    let findings = examine(&Probe::default(), &source);
-    let wrong = is_wrong(&findings);
-    if args.json {
-        let each = findings.iter().map(|finding| {
-            json!({
-                "topic": finding.topic, "severity": name(finding.severity), "what": finding.what,
-                "remedy": (!finding.remedy.is_empty()).then_some(&finding.remedy),
-            })
-        });
-        let file = source.file.as_ref().map(|file| file.display().to_string());
-        let findings: Vec<Value> = each.collect();
-        println!("{}", json!({ "configuration": file, "healthy": !wrong, "findings": findings }));
-    } else {
-        for finding in &findings {
-            println!("{:<8} {}: {}", name(finding.severity), finding.topic, finding.what);
-            if !finding.remedy.is_empty() {
-                println!("         to mend it: {}", finding.remedy);
-            }
+fn report(check: &Check) -> Value {
+    json!({
+        "topic": check.topic, "severity": check.verdict.name(), "what": check.what,
+        "remedy": (!check.remedy.is_empty()).then_some(&check.remedy),
+    })
+}
+
+/// A line for each check, with the remedy below it, and one that sums up.
+fn describe(checks: &[Check]) -> String {
+    let mut text = String::new();
+    for check in checks {
+        text.push_str(&format!("{:<8} {}: {}\n", check.verdict.name(), check.topic, check.what));
+        if !check.remedy.is_empty() {
+            text.push_str(&format!("         to mend it: {}\n", check.remedy));
         }
-        println!("{}", if wrong { "something has to be mended" } else { "nothing is wrong" });
     }
-    Ok(if wrong { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let count = |verdict| checks.iter().filter(|check| check.verdict == verdict).count();
+    let end = if is_wrong(checks) { "something has to be mended" } else { "nothing is wrong" };
+    text + &format!(
+        "checks: {}, errors: {}, warnings: {}, notes: {}: {end}\n",
+        checks.len(),
+        count(Verdict::Error),
+        count(Verdict::Warning),
+        count(Verdict::Note)
+    )
 }

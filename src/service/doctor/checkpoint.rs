@@ -1,13 +1,13 @@
-//! The checkpoint, and the tokenizer beside it.
+//! The checkpoint: its weights, and whether its processing is understood.
 
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use super::{Findings, Scene};
-use crate::checkpoint::{Checkpoint, CheckpointError, weight_files};
-use crate::policy::Tokenizer;
+use super::{Checks, Scene};
+use crate::checkpoint::{Checkpoint, CheckpointError, Layout, weight_files};
+use crate::daemon::Report;
 use crate::shm::clock::now_ns;
 
 /// Bytes of the files of weights: `model.safetensors`, or its shards.
@@ -16,69 +16,92 @@ pub(super) fn weights(dir: &Path) -> u64 {
     weight_files(dir).filter(|(path, _)| is_model(path)).map(|(_, file)| file.len()).sum()
 }
 
-pub(super) fn look(scene: &Scene<'_>, findings: &mut Findings<'_>) {
-    let Some(dir) = &scene.config.policy.checkpoint else {
+pub(super) fn look(scene: &Scene<'_>, checks: &mut Checks<'_>) {
+    let (Some(dir), Some(opened)) = (&scene.config.policy.checkpoint, &scene.checkpoint) else {
         let remedy = "say in the configuration which directory to serve: checkpoint = \"DIR\" under [policy]";
-        return findings.error("policy.checkpoint is not set", remedy);
+        return checks.error("policy.checkpoint is not set", remedy);
     };
-    let opened = Checkpoint::open_with(dir, scene.config.policy.profile.as_deref());
-    if let Err(error) = opened.and_then(Checkpoint::check_commands) {
-        let user = "(try: sudo -u pi0rt pi0rt inspect DIR)";
-        let remedy = match &error {
-            CheckpointError::Io { why, .. } if why.kind() == std::io::ErrorKind::PermissionDenied => {
-                format!("let the daemon's user read it {user}")
-            }
-            CheckpointError::Io { .. } => "put the checkpoint there, or correct policy.checkpoint".into(),
-            CheckpointError::File { .. } | CheckpointError::Entry { .. } => {
-                format!("copy it again, and compare with the original: sha256sum {}/*", dir.display())
-            }
-            CheckpointError::NoProfile { .. } | CheckpointError::UnknownProfile { .. } => {
-                "choose the robot's: profile = \"NAME\" under [policy]; docs/profiles.md says how to write one".into()
-            }
-            CheckpointError::Profile { .. } => "mend the profile there; docs/profiles.md has every key".into(),
-            _ => format!("serve a PI0 checkpoint; pi0rt inspect {} shows what is in this one", dir.display()),
-        };
-        return findings.error(error.to_string(), remedy);
+    match opened {
+        Err(error) => return checks.error(error.to_string(), remedy(error, dir)),
+        Ok(checkpoint) => look_at_processing(checkpoint, checks),
     }
-    let Some(report) = scene.report() else { return };
-    let serving = Duration::from_nanos(now_ns().saturating_sub(report.ready_ns));
-    let Some(ready) = SystemTime::now().checked_sub(serving) else { return };
+    look_at_files(dir, scene.report(), checks);
+}
+
+fn look_at_processing(checkpoint: &Checkpoint, checks: &mut Checks<'_>) {
+    let dir = checkpoint.dir();
+    let (layout, tensors) = (checkpoint.layout(), checkpoint.tensors().count());
+    checks.ok(format!("{}: {layout} layout, {tensors} tensors, all that PI0 needs", dir.display()));
+    for fault in checkpoint.faults() {
+        checks.error(fault.to_string(), remedy(fault, dir));
+    }
+    if !checkpoint.faults().is_empty() {
+        return;
+    }
+    let profile =
+        checkpoint.profile().map_or(String::new(), |profile| format!("profile {} fits; ", profile.name()));
+    checks.ok(match layout {
+        Layout::Lerobot => format!("{profile}every processing step is understood, and statistics are there for each that asks for them"),
+        Layout::OpenPi => format!("{profile}its statistics are there"),
+    });
+}
+
+/// What to do about what is wrong with the checkpoint in `dir`.
+fn remedy(error: &CheckpointError, dir: &Path) -> String {
+    match error {
+        CheckpointError::Io { why, .. } if why.kind() == std::io::ErrorKind::PermissionDenied => {
+            "let the daemon's user read it (try: sudo -u pi0rt pi0rt inspect DIR)".into()
+        }
+        CheckpointError::Io { .. } => "put the checkpoint there, or correct policy.checkpoint".into(),
+        CheckpointError::File { .. } | CheckpointError::Entry { .. } => format!(
+            "do what it says; a file that should be right: copy it again, and compare with the original: sha256sum {}/*",
+            dir.display()
+        ),
+        CheckpointError::Adapter { .. } => format!(
+            "merge it: pi0rt convert {} --out DIR2, with --base BASE if the adapter lies alone; then serve DIR2",
+            dir.display()
+        ),
+        CheckpointError::Statistics { .. } => {
+            "take the statistics from where the policy was trained: lerobot writes them beside the weights, openpi \
+             into assets/"
+                .into()
+        }
+        CheckpointError::NoProfile { .. } | CheckpointError::UnknownProfile { .. } => {
+            "choose the robot's: profile = \"NAME\" under [policy]; docs/profiles.md says how to write one".into()
+        }
+        CheckpointError::Profile { .. } => "mend the profile there; docs/profiles.md has every key".into(),
+        _ => format!(
+            "serve a PI0 checkpoint whose processing is known; pi0rt inspect {} shows what is in this one",
+            dir.display()
+        ),
+    }
+}
+
+/// Whether files are as the daemon has loaded them, and stay so.
+fn look_at_files(dir: &Path, report: Option<&Report>, checks: &mut Checks<'_>) {
+    let ready = report.and_then(|report| {
+        let serving = Duration::from_nanos(now_ns().saturating_sub(report.ready_ns));
+        Some((report.pid, SystemTime::now().checked_sub(serving)?))
+    });
+    let before = checks.all.len();
     for (path, file) in weight_files(dir) {
-        if file.modified().is_ok_and(|changed| changed > ready) {
-            let what = format!(
-                "{} was written {} after the daemon (process {}) had loaded it",
-                path.display(),
-                match file.modified().ok().and_then(|changed| changed.duration_since(ready).ok()) {
-                    Some(after) => format!("{} s", after.as_secs()),
-                    None => "some time".into(),
-                },
-                report.pid
-            );
-            findings.warn(
-                what,
+        let name = path.display();
+        if let (Some((pid, ready)), Ok(changed)) = (ready, file.modified())
+            && let Ok(after) = changed.duration_since(ready)
+            && !after.is_zero()
+        {
+            let after = after.as_secs();
+            checks.warn(
+                format!("{name} was written {after} s after the daemon (process {pid}) had loaded it"),
                 "systemctl restart pi0rtd; put a new checkpoint beside the old one, then rename it",
             );
         }
         if file.mode() & 0o002 != 0 {
-            let path = path.display();
-            findings.warn(format!("{path} may be written by every user"), format!("chmod o-w {path}"));
+            checks.warn(format!("{name} may be written by every user"), format!("chmod o-w {name}"));
         }
     }
-}
-
-pub(super) fn look_at_tokenizer(scene: &Scene<'_>, findings: &mut Findings<'_>) {
-    let policy = &scene.config.policy;
-    let checkpoint = policy.checkpoint.as_deref();
-    let configured = policy.tokenizer.as_deref();
-    // Without either there is no place to look.
-    let Some(dir) = checkpoint.filter(|dir| dir.is_dir()).or(configured) else { return };
-    let found = match Checkpoint::open(dir) {
-        Ok(checkpoint) => Tokenizer::for_checkpoint(&checkpoint, configured),
-        Err(_) => Tokenizer::find(dir, configured),
-    };
-    if let Err(error) = found {
-        let remedy = "put PaliGemma's tokenizer.json (or its SentencePiece model) into the checkpoint, or set \
-                      policy.tokenizer to a file the daemon can read";
-        findings.error(error.to_string(), remedy);
+    if checks.all.len() == before {
+        let unchanged = if ready.is_some() { "unchanged since the daemon loaded it, and " } else { "" };
+        checks.ok(format!("every file of weights is {unchanged}safe from other users' writing"));
     }
 }

@@ -2,17 +2,17 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use super::Findings;
+use super::Checks;
 use crate::service::Source;
 use crate::service::config::{Config, ConfigError};
 
-pub(super) fn look(source: &Source, findings: &mut Findings<'_>) -> Option<Config> {
+pub(super) fn look(source: &Source, checks: &mut Checks<'_>) -> Option<Config> {
     if let Some(file) = &source.file
         && let Ok(metadata) = std::fs::metadata(file)
         && metadata.mode() & 0o002 != 0
     {
         let file = file.display();
-        findings.warn(format!("{file} may be written by every user"), format!("chmod o-w {file}"));
+        checks.warn(format!("{file} may be written by every user"), format!("chmod o-w {file}"));
     }
     let config = match source.load() {
         Ok(config) => config,
@@ -25,16 +25,28 @@ pub(super) fn look(source: &Source, findings: &mut Findings<'_>) -> Option<Confi
                 ConfigError::Override { .. } => "mend or unset that variable or flag",
                 ConfigError::Whole(_) => "change one of them; pi0rtd --print-config shows what is in effect",
             };
-            findings.error(error.to_string(), remedy);
+            checks.error(error.to_string(), remedy);
             return None;
         }
     };
-    if let Err(error) = config.device().choice() {
-        findings.error(format!("section device: {error}"), "change section device of the configuration");
+    checks.ok(match &source.file {
+        Some(file) => format!("{}: every key is known and in range", file.display()),
+        None => "no file; what environment and defaults say is in range".into(),
+    });
+    match config.device().choice() {
+        Ok(_) => checks.ok("the device can do what section device asks for"),
+        Err(error) => {
+            checks.error(format!("section device: {error}"), "change section device of the configuration");
+        }
     }
-    if let Some(Err(error)) = config.clients.group.as_ref().map(|group| group.number()) {
-        let remedy = "groupadd --system with that name (the package does it), or name a group that is there";
-        findings.error(format!("clients.group: {error}"), remedy);
+    match config.clients.group.as_ref().map(|group| group.number()) {
+        Some(Err(error)) => {
+            let remedy =
+                "groupadd --system with that name (the package does it), or name a group that is there";
+            checks.error(format!("clients.group: {error}"), remedy);
+        }
+        Some(Ok(number)) => checks.ok(format!("clients.group is there: number {number}")),
+        None => {}
     }
     Some(config)
 }

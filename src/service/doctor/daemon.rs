@@ -1,8 +1,8 @@
-//! The daemon: whether there is one, one only, and whether it gets on.
+//! The daemon: that there is exactly one, and that it makes progress.
 
 use std::time::Duration;
 
-use super::{Findings, Scene, socket};
+use super::{Checks, Scene, socket};
 use crate::daemon::ReportError;
 use crate::service::failure::LastFailure;
 use crate::service::health;
@@ -12,13 +12,13 @@ use crate::tenstorrent::preflight::Root;
 /// How long a chunk may take if nobody watches it.
 const LONG: u32 = 30;
 
-pub(super) fn look(scene: &Scene<'_>, findings: &mut Findings<'_>) {
+pub(super) fn look(scene: &Scene<'_>, checks: &mut Checks<'_>) {
     let running = daemons(&scene.probe.root);
     if running.len() > 1 {
         let what = format!("there are several daemons, processes {}", running.join(", "));
         let remedy = "systemctl status pi0rtd shows the service's; end the others (kill PID): they share cores and \
                       memory, and one card can't be shared";
-        findings.warn(what, remedy);
+        checks.warn(what, remedy);
     }
     match &scene.daemon {
         Ok(report) => {
@@ -26,48 +26,51 @@ pub(super) fn look(scene: &Scene<'_>, findings: &mut Findings<'_>) {
                 0 => LONG,
                 seconds => seconds,
             };
-            if let Err(why) = health::judge(report, now_ns(), Duration::from_secs(long.into())) {
-                let remedy = format!(
-                    "cat /proc/{0}/stack and journalctl -u pi0rtd say what it is at; systemctl restart pi0rtd, kill \
-                     -9 {0} if that hangs",
-                    report.pid
-                );
-                findings.error(why, if report.stopping { "wait for its end".into() } else { remedy });
+            match health::judge(report, now_ns(), Duration::from_secs(long.into())) {
+                Ok(line) => checks.ok(line),
+                Err(why) => {
+                    let remedy = format!(
+                        "cat /proc/{0}/stack and journalctl -u pi0rtd say what it is at; systemctl restart pi0rtd, \
+                         kill -9 {0} if that hangs",
+                        report.pid
+                    );
+                    checks.error(why, if report.stopping { "wait for its end".into() } else { remedy });
+                }
             }
         }
         Err(ReportError::NoDaemon { .. }) if socket::is_listened_on(&scene.probe.root, &scene.socket) => {
             let what = format!("no daemon runs; the first client of {} starts it", scene.socket.display());
-            findings.note(what, "");
+            checks.note(what, "");
         }
         Err(error @ ReportError::NoDaemon { .. }) => {
             let remedy =
                 "systemctl start pi0rtd (journalctl -u pi0rtd says why one ended), or pi0rtd --config FILE";
-            findings.warn(error.to_string(), remedy);
+            checks.warn(error.to_string(), remedy);
         }
         Err(error @ ReportError::Format { .. }) => {
             let remedy =
                 "if it is starting, wait; else use the pi0rt of the daemon's version (pi0rt --version)";
-            findings.warn(error.to_string(), remedy);
+            checks.warn(error.to_string(), remedy);
         }
         // Said of the socket already, to a user who may not look at it.
         Err(ReportError::File { error, .. }) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
-        Err(error) => findings.warn(error.to_string(), "see why it can't be read"),
+        Err(error) => checks.warn(error.to_string(), "see why it can't be read"),
     }
-    last_failure(scene, findings);
+    last_failure(scene, checks);
 }
 
-fn last_failure(scene: &Scene<'_>, findings: &mut Findings<'_>) {
+fn last_failure(scene: &Scene<'_>, checks: &mut Checks<'_>) {
     let path = &scene.probe.last_failure;
     match LastFailure::read(path) {
-        Ok(None) => {}
+        Ok(None) => checks.ok("no failure is on record"),
         Ok(Some(failure)) => {
             let what = format!("the last failure was {}", failure.line());
-            findings.note(
+            checks.note(
                 what,
                 format!("journalctl -u pi0rtd has more; once it is understood: rm {}", path.display()),
             );
         }
-        Err(error) => findings.note(
+        Err(error) => checks.note(
             format!("{}: {error}", path.display()),
             "run pi0rt doctor as root or as the daemon's user to see the last failure",
         ),

@@ -1,20 +1,20 @@
 //! Resource limits against what the configuration asks for.
 
-use super::{Findings, Scene, Severity, size};
+use super::{Checks, Scene, Verdict, size};
 
 const CAP_IPC_LOCK: u32 = 14;
 const CAP_SYS_NICE: u32 = 23;
 
-pub(super) fn look(scene: &Scene<'_>, findings: &mut Findings<'_>) {
+pub(super) fn look(scene: &Scene<'_>, checks: &mut Checks<'_>) {
     let scheduling = &scene.config.scheduling;
     let (process, whose, severity) = match scene.report() {
         Some(report) => {
-            (report.pid.to_string(), format!("the daemon (process {})", report.pid), Severity::Error)
+            (report.pid.to_string(), format!("the daemon (process {})", report.pid), Verdict::Error)
         }
         None => (
             "self".into(),
             "a process started from here (the installed unit has its own)".into(),
-            Severity::Warning,
+            Verdict::Warning,
         ),
     };
     let root = &scene.probe.root;
@@ -23,6 +23,7 @@ pub(super) fn look(scene: &Scene<'_>, findings: &mut Findings<'_>) {
     let may = |capability| capabilities(&status) >> capability & 1 == 1;
     // Control runs one above inference.
     let wanted = u64::from(scheduling.realtime_priority.0) + 1;
+    let before = checks.all.len();
     if wanted > 1
         && !may(CAP_SYS_NICE)
         && let Some(limit) = limit(&limits, "Max realtime priority").filter(|limit| *limit < wanted)
@@ -33,7 +34,7 @@ pub(super) fn look(scene: &Scene<'_>, findings: &mut Findings<'_>) {
         let remedy = format!(
             "LimitRTPRIO={wanted} in the unit, or `pi0rt - rtprio {wanted}` in /etc/security/limits.conf"
         );
-        findings.add(severity, what, remedy);
+        checks.add(severity, what, remedy);
     }
     if scheduling.lock_memory
         && !may(CAP_IPC_LOCK)
@@ -46,7 +47,10 @@ pub(super) fn look(scene: &Scene<'_>, findings: &mut Findings<'_>) {
         );
         let remedy =
             "LimitMEMLOCK=infinity in the unit, or `pi0rt - memlock unlimited` in /etc/security/limits.conf";
-        findings.add(severity, what, remedy);
+        checks.add(severity, what, remedy);
+    }
+    if checks.all.len() == before {
+        checks.ok(format!("those of {whose} allow what section scheduling asks for"));
     }
 }
 

@@ -2,49 +2,65 @@
 
 use rustix::fs::{Access, access};
 
-use super::{Findings, Scene, free, size};
+use super::{Checks, Scene, free, size};
 use crate::policy::DeviceName;
 
 /// What UMD's locks in `/dev/shm` need.
 const LOCKS: u64 = 1 << 20;
 
-pub(super) fn look(scene: &Scene<'_>, findings: &mut Findings<'_>) {
+pub(super) fn look(scene: &Scene<'_>, checks: &mut Checks<'_>) {
     let available = scene.memory("MemAvailable");
     let total = scene.memory("MemTotal").or(available);
     // The one that serves has what it needs.
     let room = if scene.report().is_some() { total } else { available };
-    if let Some(room) = room.filter(|room| *room < scene.weights) {
-        let (weights, room) = (size(scene.weights), size(room));
-        let what = format!("the checkpoint has {weights} of weights, and {room} of memory are there for it");
-        findings.error(what, "end what else takes memory, convert to bf16 (pi0rt convert), or add memory");
+    let weights = size(scene.weights);
+    match room {
+        Some(room) if room < scene.weights => {
+            let room = size(room);
+            let what =
+                format!("the checkpoint has {weights} of weights, and {room} of memory are there for it");
+            checks.error(what, "end what else takes memory, convert to bf16 (pi0rt convert), or add memory");
+        }
+        Some(room) => checks.ok(format!("{weights} of weights fit into {}", size(room))),
+        None => {}
     }
     let taken = scene.report().map_or(0, |report| report.memory);
     let most = u64::from(scene.config.clients.max_memory_mb.0) << 20;
     let may_come = most.saturating_sub(taken);
-    if let Some(available) = available.filter(|available| *available < may_come) {
-        let what = format!(
-            "clients may take {} more of shared memory (clients.max_memory_mb), and {} are available",
-            size(may_come),
-            size(available)
-        );
-        findings.warn(what, "lower clients.max_memory_mb: a session of three cameras takes some tens of MB");
+    match available {
+        Some(available) if available < may_come => {
+            let what = format!(
+                "clients may take {} more of shared memory (clients.max_memory_mb), and {} are available",
+                size(may_come),
+                size(available)
+            );
+            checks
+                .warn(what, "lower clients.max_memory_mb: a session of three cameras takes some tens of MB");
+        }
+        Some(available) => {
+            let may_come = size(may_come);
+            checks.ok(format!("the {may_come} that clients may take fit into {}", size(available)));
+        }
+        None => {}
     }
     if scene.config.device.name == DeviceName::Ttnn {
-        card_locks(scene, findings);
+        card_locks(scene, checks);
     }
 }
 
 /// Sessions are memfds and need no `/dev/shm`; the card's driver library keeps its locks there.
-fn card_locks(scene: &Scene<'_>, findings: &mut Findings<'_>) {
+fn card_locks(scene: &Scene<'_>, checks: &mut Checks<'_>) {
     let shm = scene.probe.root.path("dev/shm");
     let mount =
         "mount -t tmpfs -o mode=1777 tmpfs /dev/shm; in a container: give it one, --ipc=host as a rule";
     if !shm.is_dir() || access(&shm, Access::WRITE_OK | Access::EXEC_OK).is_err() {
-        findings.error("/dev/shm, where the card's locks are, is missing or can't be written to", mount);
+        checks.error("/dev/shm, where the card's locks are, is missing or can't be written to", mount);
     } else if free(&shm).is_some_and(|free| free < LOCKS) {
-        findings.error(
+        checks.error(
             "/dev/shm, where the card's locks are, is full",
             "remove from it what nobody uses (ls -l /dev/shm)",
         );
+    } else {
+        checks.ok("/dev/shm, where the card's locks are, has room");
     }
 }

@@ -1,17 +1,19 @@
-//! What is wrong with an installation, and how to mend it.
+//! Checks of an installation, and how to mend what they find.
 //!
-//! [`examine`] looks at what a daemon with this configuration needs, and at the daemon that serves, if one does.
-//! It only reads: nothing is sent to the daemon, no card is opened, no file written.
+//! [`examine`] checks what a daemon with this configuration needs, and the daemon that serves, if one does. It only
+//! reads: nothing is sent to the daemon, no card is opened, no file written.
 
 mod cache;
 mod card;
 mod checkpoint;
 mod configuration;
+mod contract;
 mod daemon;
 mod limits;
 mod memory;
 mod processor;
 mod socket;
+mod tokenizer;
 
 use std::path::{Path, PathBuf};
 
@@ -20,23 +22,64 @@ use rustix::process::{getgroups, getuid};
 use super::Source;
 use super::config::Config;
 use super::failure::{self, LastFailure};
+use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::daemon::{Report, ReportError};
 use crate::tenstorrent::DeviceLock;
-use crate::tenstorrent::preflight::{Root, User};
+use crate::tenstorrent::preflight::{Root, Severity, User};
 
-pub use crate::tenstorrent::preflight::Severity;
-
-/// One thing found.
+/// One thing that was checked, and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct Check {
     /// What it is about: `socket`, `checkpoint` and so on.
     pub topic: &'static str,
-    /// How much it matters.
-    pub severity: Severity,
+    /// What came of it.
+    pub verdict: Verdict,
     /// What was found, with path or process.
     pub what: String,
     /// What to do about it; empty where there is nothing to do.
     pub remedy: String,
+}
+
+impl Check {
+    /// Whether it found something: anything but [`Verdict::Ok`].
+    pub fn is_finding(&self) -> bool {
+        self.verdict != Verdict::Ok
+    }
+}
+
+/// What came of a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Verdict {
+    /// As it should be.
+    Ok,
+    /// A fact worth knowing.
+    Note,
+    /// Works, but not as well as it could, or not for certain.
+    Warning,
+    /// Keeps the daemon from serving, or a client from being served.
+    Error,
+}
+
+impl Verdict {
+    /// Name in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Note => "note",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+impl From<Severity> for Verdict {
+    fn from(severity: Severity) -> Self {
+        match severity {
+            Severity::Note => Self::Note,
+            Severity::Warning => Self::Warning,
+            Severity::Error => Self::Error,
+        }
+    }
 }
 
 /// Where to look, and for whom.
@@ -77,7 +120,9 @@ struct Scene<'a> {
     socket: PathBuf,
     /// What the daemon says of itself.
     daemon: Result<Report, ReportError>,
-    /// Bytes of the checkpoint's weights; 0: unknown.
+    /// The configured checkpoint as far as headers, processors and profile tell; `None` if none is configured.
+    checkpoint: Option<Result<Checkpoint, CheckpointError>>,
+    /// Bytes of the checkpoint's weights; 0 if unknown.
     weights: u64,
 }
 
@@ -94,44 +139,52 @@ impl Scene<'_> {
     }
 }
 
-/// Findings of one topic.
-struct Findings<'a> {
+/// Checks of one topic.
+struct Checks<'a> {
     topic: &'static str,
-    all: &'a mut Vec<Finding>,
+    all: &'a mut Vec<Check>,
 }
 
-impl Findings<'_> {
-    fn add(&mut self, severity: Severity, what: impl Into<String>, remedy: impl Into<String>) {
-        let (what, remedy) = (what.into(), remedy.into());
-        self.all.push(Finding { topic: self.topic, severity, what, remedy });
+impl Checks<'_> {
+    fn add(&mut self, verdict: impl Into<Verdict>, what: impl Into<String>, remedy: impl Into<String>) {
+        let (verdict, what, remedy) = (verdict.into(), what.into(), remedy.into());
+        self.all.push(Check { topic: self.topic, verdict, what, remedy });
     }
 
     fn error(&mut self, what: impl Into<String>, remedy: impl Into<String>) {
-        self.add(Severity::Error, what, remedy);
+        self.add(Verdict::Error, what, remedy);
     }
 
     fn warn(&mut self, what: impl Into<String>, remedy: impl Into<String>) {
-        self.add(Severity::Warning, what, remedy);
+        self.add(Verdict::Warning, what, remedy);
     }
 
     fn note(&mut self, what: impl Into<String>, remedy: impl Into<String>) {
-        self.add(Severity::Note, what, remedy);
+        self.add(Verdict::Note, what, remedy);
+    }
+
+    fn ok(&mut self, what: impl Into<String>) {
+        self.add(Verdict::Ok, what, "");
     }
 }
 
-/// Looks at everything, in the order in which to mend it. A configuration that is wrong hides what depends on it.
-pub fn examine(probe: &Probe, source: &Source) -> Vec<Finding> {
+/// Every check, in the order in which to mend what they find. A configuration that is wrong hides what depends on it.
+pub fn examine(probe: &Probe, source: &Source) -> Vec<Check> {
     let mut all = Vec::new();
-    let config = configuration::look(source, &mut Findings { topic: "configuration", all: &mut all });
+    let config = configuration::look(source, &mut Checks { topic: "configuration", all: &mut all });
     if let Some(config) = config {
         let socket = config.socket();
         let daemon = Report::read(&socket);
-        let weights = config.policy.checkpoint.as_deref().map_or(0, checkpoint::weights);
-        let scene = Scene { probe, config: &config, socket, daemon, weights };
-        type Topic = (&'static str, fn(&Scene<'_>, &mut Findings<'_>));
-        let topics: [Topic; 8] = [
+        let dir = config.policy.checkpoint.as_deref();
+        let weights = dir.map_or(0, checkpoint::weights);
+        let checkpoint = dir.map(|dir| Checkpoint::open_with(dir, config.policy.profile.as_deref()));
+        let scene = Scene { probe, config: &config, socket, daemon, checkpoint, weights };
+        type Topic = (&'static str, fn(&Scene<'_>, &mut Checks<'_>));
+        let topics: [Topic; 10] = [
             ("checkpoint", checkpoint::look),
-            ("tokenizer", checkpoint::look_at_tokenizer),
+            ("cameras", contract::look_at_cameras),
+            ("rate", contract::look_at_rate),
+            ("tokenizer", tokenizer::look),
             ("weight cache", cache::look),
             ("card", card::look),
             ("memory", memory::look),
@@ -140,16 +193,16 @@ pub fn examine(probe: &Probe, source: &Source) -> Vec<Finding> {
             ("daemon", daemon::look),
         ];
         for (topic, look) in topics {
-            look(&scene, &mut Findings { topic, all: &mut all });
+            look(&scene, &mut Checks { topic, all: &mut all });
         }
     }
-    processor::look(probe, &mut Findings { topic: "processor", all: &mut all });
+    processor::look(probe, &mut Checks { topic: "processor", all: &mut all });
     all
 }
 
 /// Whether somebody has to do something.
-pub fn is_wrong(findings: &[Finding]) -> bool {
-    findings.iter().any(|finding| finding.severity > Severity::Note)
+pub fn is_wrong(checks: &[Check]) -> bool {
+    checks.iter().any(|check| check.verdict > Verdict::Note)
 }
 
 /// Free bytes of the file system that a path is on, for those who aren't root.

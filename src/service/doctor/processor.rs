@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::{Findings, Probe};
+use super::{Checks, Probe};
 
 /// Clocks that a program reads without a system call.
 const FAST: [&str; 5] =
     ["tsc", "arch_sys_counter", "riscv_clocksource", "kvm-clock", "hyperv_clocksource_tsc_page"];
 const CLOCK: &str = "sys/devices/system/clocksource/clocksource0/current_clocksource";
 
-pub(super) fn look(probe: &Probe, findings: &mut Findings<'_>) {
+pub(super) fn look(probe: &Probe, checks: &mut Checks<'_>) {
     let cpus = std::fs::read_dir(probe.root.path("sys/devices/system/cpu")).into_iter().flatten().flatten();
     let mut others = BTreeMap::<String, usize>::new();
     for cpu in cpus {
@@ -20,14 +20,26 @@ pub(super) fn look(probe: &Probe, findings: &mut Findings<'_>) {
             *others.entry(governor).or_default() += 1;
         }
     }
+    if others.is_empty() {
+        checks.ok("no CPU is slowed down by its frequency governor");
+    }
     for (governor, count) in others {
         let what = format!(
             "{count} CPUs run under the frequency governor {governor}: chunks take longer after a pause"
         );
-        findings.note(what, "cpupower frequency-set -g performance");
+        checks.note(what, "cpupower frequency-set -g performance");
     }
-    if let Some(clock) = probe.root.text(CLOCK).filter(|clock| !FAST.contains(&clock.as_str())) {
-        let what = format!("the clock source is {clock} (/{CLOCK}): each look at the clock is a system call");
-        findings.note(what, "boot with tsc=reliable if the machine's TSC is sound (dmesg | grep -i tsc says why it is not used)");
+    match probe.root.text(CLOCK) {
+        Some(clock) if FAST.contains(&clock.as_str()) => {
+            checks.ok(format!("the clock source, {clock}, is read without a system call"));
+        }
+        Some(clock) => {
+            let what =
+                format!("the clock source is {clock} (/{CLOCK}): each look at the clock is a system call");
+            let remedy = "boot with tsc=reliable if the machine's TSC is sound (dmesg | grep -i tsc says why it is not \
+                          used)";
+            checks.note(what, remedy);
+        }
+        None => {}
     }
 }

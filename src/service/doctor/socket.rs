@@ -5,26 +5,26 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use super::{Findings, Scene};
+use super::{Checks, Scene};
 use crate::tenstorrent::preflight::Root;
 
 /// Room that the address has.
 const MOST_BYTES: usize = 107;
 
-pub(super) fn look(scene: &Scene<'_>, findings: &mut Findings<'_>) {
+pub(super) fn look(scene: &Scene<'_>, checks: &mut Checks<'_>) {
     let path = scene.socket.as_path();
     let name = path.display();
     let bytes = path.as_os_str().as_bytes().len();
     if bytes > MOST_BYTES {
         let what = format!("the path {name} has {bytes} bytes, a socket's has {MOST_BYTES} at most");
-        return findings.error(what, "set clients.socket (and PI0RT_SOCKET of clients) to a shorter one");
+        return checks.error(what, "set clients.socket (and PI0RT_SOCKET of clients) to a shorter one");
     }
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let at = directory.display();
     let metadata = match fs::metadata(directory) {
         Ok(metadata) if metadata.is_dir() => metadata,
         Ok(_) => {
-            return findings.error(
+            return checks.error(
                 format!("{at}, where the socket belongs, is not a directory"),
                 "correct clients.socket",
             );
@@ -32,18 +32,19 @@ pub(super) fn look(scene: &Scene<'_>, findings: &mut Findings<'_>) {
         Err(error) => {
             let what = format!("{at}, where the socket belongs: {error}");
             let remedy = format!("systemctl start pi0rtd makes it; else: install -d -g pi0rt -m 0750 {at}");
-            return findings.error(what, remedy);
+            return checks.error(what, remedy);
         }
     };
+    let before = checks.all.len();
     if metadata.mode() & 0o002 != 0 {
         let what = format!("every user may put files into {at}: whoever is first is the daemon");
-        findings.warn(
+        checks.warn(
             what,
             format!("chmod o-w {at}, or set clients.socket to a path elsewhere (/run/pi0rt/pi0rt.sock)"),
         );
     }
     if !scene.probe.user.may(&metadata, 1) {
-        return refused(scene, &metadata, &format!("enter {at}"), findings);
+        return refused(scene, &metadata, &format!("enter {at}"), checks);
     }
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
@@ -52,28 +53,32 @@ pub(super) fn look(scene: &Scene<'_>, findings: &mut Findings<'_>) {
     };
     if !metadata.file_type().is_socket() {
         let what = format!("{name} is there and not a socket: no daemon can listen on it");
-        return findings.error(what, format!("see what it is, then: rm {name}"));
+        return checks.error(what, format!("see what it is, then: rm {name}"));
     }
     if metadata.mode() & 0o002 != 0 {
         let remedy = format!("chmod 0660 {name}; in a socket unit: SocketMode=0660");
-        findings.warn(format!("every user may connect to {name}"), remedy);
+        checks.warn(format!("every user may connect to {name}"), remedy);
     }
     if !scene.probe.user.may(&metadata, 2) {
-        refused(scene, &metadata, &format!("connect to {name}"), findings);
+        refused(scene, &metadata, &format!("connect to {name}"), checks);
     }
     let served = !matches!(scene.daemon, Err(crate::daemon::ReportError::NoDaemon { .. }));
     if !served && !is_listened_on(&scene.probe.root, path) {
         let what = format!("{name} is what a daemon left that is gone: nobody listens on it");
-        findings.warn(what, format!("the next daemon takes it over: systemctl start pi0rtd; or: rm {name}"));
+        checks.warn(what, format!("the next daemon takes it over: systemctl start pi0rtd; or: rm {name}"));
+    }
+    if checks.all.len() == before {
+        let user = scene.probe.root.named("etc/passwd", scene.probe.user.uid);
+        checks.ok(format!("user {user} may connect to {name}, and not every user may"));
     }
 }
 
-fn refused(scene: &Scene<'_>, metadata: &Metadata, what: &str, findings: &mut Findings<'_>) {
+fn refused(scene: &Scene<'_>, metadata: &Metadata, what: &str, checks: &mut Checks<'_>) {
     let named = |file, id| scene.probe.root.named(file, id);
     let (user, group) = (named("etc/passwd", scene.probe.user.uid), named("etc/group", metadata.gid()));
     let what =
         format!("user {user} may not {what}: it is for group {group}, mode {:04o}", metadata.mode() & 0o777);
-    findings.error(what, format!("usermod -aG {group} {user}, then log in again"));
+    checks.error(what, format!("usermod -aG {group} {user}, then log in again"));
 }
 
 /// Whether somebody listens on a path: a service manager before it starts the daemon. Connecting would start it.
