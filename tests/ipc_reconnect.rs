@@ -62,6 +62,24 @@ fn every_ticket_is_answered_once_over_many_daemons() {
     assert!(answers.values().any(|status| *status == Status::Gone as i32));
 }
 
+/// Not the one registered last: the daemon knows it already.
+#[test]
+fn a_submission_that_names_no_instruction_gets_the_one_set_last() {
+    let directory = Directory::new();
+    let mut served = Process::serving(&directory);
+    let mut client = open(&directory.socket());
+    for prompt in ["stack the cups", "fail", "stack the cups"] {
+        client.set_prompt(prompt).unwrap();
+    }
+    let ticket = submit(&mut client, 0, [1.0; 3], None);
+    assert_eq!(client.wait(Some(ticket), LONG).unwrap().status, Status::Ok as i32);
+    served.kill();
+    let _served = Process::serving(&directory);
+    client.reconnect().unwrap();
+    let ticket = submit(&mut client, 0, [1.0; 3], None);
+    assert_eq!(client.wait(Some(ticket), LONG).unwrap().status, Status::Ok as i32);
+}
+
 #[test]
 fn a_policy_of_other_sizes_is_refused_and_the_client_stays_as_it_was() {
     let directory = Directory::new();

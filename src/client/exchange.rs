@@ -55,6 +55,8 @@ pub(super) struct Exchange {
     bell: Bell,
     slots: Vec<Slot>,
     next_ticket: u64,
+    /// The instruction set last, for submissions that name none; 0: none was set.
+    pub prompt_id: u32,
     /// Tickets whose completion has not been given out.
     outstanding: u32,
     /// Completions that were met while another one was waited for.
@@ -93,6 +95,7 @@ impl Exchange {
             bell,
             slots: vec![Slot::Free; geometry.slots as usize],
             next_ticket: 1,
+            prompt_id: 0,
             outstanding: 0,
             aside: VecDeque::with_capacity(geometry.entries as usize),
             heads: Layout::words(observation, heads)?,
@@ -230,7 +233,8 @@ impl Exchange {
         let submission = Submission {
             ticket,
             slot,
-            prompt_id: observation.prompt_id,
+            // To a daemon 0 is the one registered last, which need not be the one set last.
+            prompt_id: if observation.prompt_id == 0 { self.prompt_id } else { observation.prompt_id },
             observed_ns,
             submitted_ns: now,
             seed: if observation.seed == 0 { ticket } else { observation.seed },
@@ -318,6 +322,7 @@ impl Exchange {
             old.aside.push_back(completion);
         }
         self.next_ticket = old.next_ticket;
+        self.prompt_id = old.prompt_id;
         self.outstanding = old.outstanding;
         let lost = old.slots.iter().filter_map(|slot| match slot {
             Slot::Submitted(submission) => Some(Completion {

@@ -145,6 +145,9 @@ impl Client {
                 if !self.prompts.iter().any(|known| known == text) {
                     self.prompts.push(text.to_owned());
                 }
+                if let Some(exchange) = &mut self.exchange {
+                    exchange.prompt_id = prompt_id;
+                }
                 Ok(prompt_id)
             }
             other => Err(unexpected(other, "a prompt's number")),
