@@ -463,6 +463,16 @@ fn statistics_among_the_weights_keep_their_precision() {
     assert_eq!(converted.tensor("state_proj.weight").unwrap().dtype(), Dtype::Bf16);
 }
 
+/// lerobot up to 0.3 had two modes, and left alone what the map doesn't name.
+#[test]
+fn modes_that_lerobot_did_not_have_up_to_0_3_are_refused() {
+    let dir = modules("QUANTILES", ["q01", "q99"], &high());
+    refused(&dir, &["config.json", "normalization_mapping.STATE", "QUANTILES", "0.4", PRE]);
+    let dir = modules("MEAN_STD", ["mean", "std"], &[0.5; 14]);
+    edit_json(&dir.join("config.json"), |c| c["normalization_mapping"] = json!({"STATE": "MEAN_STD"}));
+    refused(&dir, &["config.json", "normalization_mapping.ACTION", "unnormalize_outputs.buffer_action"]);
+}
+
 #[test]
 fn statistics_among_the_weights_that_were_never_filled_or_are_elsewhere_are_refused() {
     let dir = modules("MEAN_STD", ["mean", "std"], &[f32::INFINITY; 14]);
@@ -577,4 +587,16 @@ fn openpis_statistics_must_be_there() {
     let dir = openpi();
     fs::write(dir.join("config.json"), r#"{"action_horizon": 50, "clip_actions": true}"#).unwrap();
     refused(&dir, &["config.json", "clip_actions"]);
+}
+
+/// What openpi's `Normalize` would do to more than state and actions isn't done.
+#[test]
+fn statistics_of_other_observations_of_openpis_are_refused() {
+    let dir = openpi();
+    edit_json(&dir.join("assets/trossen/norm_stats.json"), |stats| {
+        let state = stats["norm_stats"]["state"].clone();
+        stats["norm_stats"]["image/base_0_rgb"] = state;
+    });
+    let error = Checkpoint::open_with(&dir, Some("plain")).and_then(Checkpoint::check_commands).unwrap_err();
+    messages(&error.to_string(), &["norm_stats.json", "norm_stats.image/base_0_rgb", "state, actions"]);
 }

@@ -476,3 +476,27 @@ fn fields_that_nobody_knows_are_refused_unless_they_hold_nothing() {
         messages(&error.to_string(), &[field]);
     }
 }
+
+/// lerobot's features have a type, which it knows, and a shape.
+#[test]
+fn features_with_more_than_type_and_shape_are_refused() {
+    type Edit = fn(&mut Value);
+    let edits: [(Edit, &str); 4] = [
+        (|feature| feature["scale"] = json!(2), ".scale"),
+        (|feature| feature["type"] = json!("JOINTS"), ".type"),
+        (|feature| drop(feature.as_object_mut().unwrap().remove("type")), ".type"),
+        (|feature| *feature = json!(["STATE"]), "input_features"),
+    ];
+    for (edit, says) in edits {
+        let dir = lerobot();
+        edit_json(&dir.join("config.json"), |config| {
+            edit(&mut config["input_features"]["observation.state"])
+        });
+        refused(&dir, &["config.json", says]);
+    }
+    for (edit, says) in &edits[..3] {
+        let dir = lerobot();
+        steps(&dir, PRE, |steps| edit(&mut steps[6]["config"]["features"]["observation.state"]));
+        refused(&dir, &[PRE, "steps[6].config.features.observation.state", says]);
+    }
+}

@@ -70,6 +70,11 @@ impl Object {
         }
     }
 
+    /// An object that was read otherwise: from `path`, where `at` leads to it and ends with a dot.
+    pub fn new(path: &Path, at: &str, map: Map<String, Value>) -> Self {
+        Self { path: path.to_path_buf(), at: at.to_owned(), map }
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }

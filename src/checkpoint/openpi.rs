@@ -10,6 +10,8 @@ use super::processing::{Declared, pi0_cameras};
 use super::profile::Profile;
 
 const STATISTICS: &str = "norm_stats.json";
+/// What is normalized: `Normalize` in openpi's `transforms.py` takes every leaf of an observation that has statistics.
+const FEATURES: [&str; 2] = ["state", "actions"];
 
 /// Fields of config.json, as `examples/convert_jax_model_to_pytorch.py` writes them, openpi's names of the same
 /// sizes, and pi0rt's own.
@@ -102,7 +104,13 @@ fn statistics(
         }
     };
     let file = Object::read(&path)?.ok_or_else(|| CheckpointError::file(&path, "no such file"))?;
-    file.object("norm_stats")?.ok_or_else(|| file.wrong("norm_stats", "an object"))
+    let stats = file.object("norm_stats")?.ok_or_else(|| file.wrong("norm_stats", "an object"))?;
+    if let Some(key) = stats.keys().find(|key| !FEATURES.contains(key) && !stats.is_nothing(key)) {
+        let why =
+            format!("openpi would normalize what has this name; here it is only {}", FEATURES.join(", "));
+        return Err(stats.unsupported(key, &why));
+    }
+    Ok(stats)
 }
 
 /// Every `norm_stats.json` below `assets`; an asset's id may have a slash in it.

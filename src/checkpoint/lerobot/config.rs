@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
+use serde_json::{Map, Value};
 
 use super::{ACTION, IMAGES, STATE};
 use crate::checkpoint::error::{CheckpointError, clip};
@@ -108,11 +109,19 @@ impl<'a> Config<'a> {
     /// Reads `path`, which holds `object`.
     pub fn new(path: &Path, object: Option<&'a Object>) -> Result<Self, CheckpointError> {
         let Features { input_features, output_features } = features(path)?;
+        let named = |key: &str, found: Option<InOrder>| {
+            let found = found.map_or(Vec::new(), |found| found.0);
+            let feature = |(name, map): (String, Map<String, Value>)| {
+                let r#type = feature_type(&Object::new(path, &format!("{key}.{name}."), map))?;
+                Ok((name, Feature { r#type }))
+            };
+            found.into_iter().map(feature).collect::<Result<Vec<_>, CheckpointError>>()
+        };
         Ok(Self {
             path: path.to_path_buf(),
             object,
-            inputs: input_features.map_or(Vec::new(), |f| f.0),
-            outputs: output_features.map_or(Vec::new(), |f| f.0),
+            inputs: named("input_features", input_features)?,
+            outputs: named("output_features", output_features)?,
             empty_cameras: object.map_or(Ok(None), |o| o.size("empty_cameras"))?.unwrap_or(0),
         })
     }
@@ -163,6 +172,12 @@ impl<'a> Config<'a> {
             Some(mode) => Ok(mode),
             None => Ok((kind != "VISUAL").then_some(NormMode::MeanStd)),
         }
+    }
+
+    /// Whether `normalization_mapping`, where there is one, says nothing of a kind of features.
+    pub fn leaves_open(&self, kind: &str) -> Result<bool, CheckpointError> {
+        let mapping = self.object.map_or(Ok(None), |o| o.object("normalization_mapping"))?;
+        mapping.map_or(Ok(false), |mapping| Ok(mapping.text(kind)?.is_none()))
     }
 
     /// Keys of the cameras, such as `observation.images.base_0_rgb`, in the model's order.
@@ -226,12 +241,25 @@ struct Features {
     output_features: Option<InOrder>,
 }
 
-#[derive(Deserialize)]
 struct Feature {
     r#type: String,
 }
 
-struct InOrder(Vec<(String, Feature)>);
+/// The type of a feature, of which lerobot's `PolicyFeature` has nothing else but the shape.
+pub(super) fn feature_type(feature: &Object) -> Result<String, CheckpointError> {
+    let known = |key: &&str| ["type", "shape"].contains(key) || feature.is_nothing(key);
+    if let Some(key) = feature.keys().find(|key| !known(key)) {
+        let why = "a feature of lerobot's has a type and a shape, and this could change what becomes of it";
+        return Err(feature.unsupported(key, why));
+    }
+    let expected = FEATURE_TYPES.join(", ");
+    match feature.text("type")? {
+        Some(kind) if FEATURE_TYPES.contains(&kind.as_str()) => Ok(kind),
+        _ => Err(feature.wrong("type", &format!("one of {expected}"))),
+    }
+}
+
+struct InOrder(Vec<(String, Map<String, Value>)>);
 
 impl<'de> Deserialize<'de> for InOrder {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {

@@ -11,7 +11,7 @@ mod steps;
 
 use std::path::Path;
 
-use self::config::{Config, mode};
+use self::config::{Config, feature_type, mode};
 use self::steps::{Kind, Step, Steps};
 use super::Dtype;
 use super::camera::Camera;
@@ -207,9 +207,8 @@ fn observation(
             "its norm_map asks for {mode} of {kind}, but its features don't list {key:?}, which would stay as it is"
         )));
     };
-    match feature.text("type")? {
-        Some(found) if found == kind => {}
-        _ => return Err(feature.wrong("type", &format!("{kind:?}"))),
+    if feature_type(&feature)? != kind {
+        return Err(feature.wrong("type", &format!("{kind:?}")));
     }
     statistics_of(step, key, mode).map(Some)
 }
@@ -273,19 +272,30 @@ fn buffers(
     kind: &str,
 ) -> Result<Option<Normalization>, CheckpointError> {
     let Some(mode) = config.mode(kind)? else { return Ok(None) };
-    if let Some(found) = statistics::from_weights(files, module, key, mode)? {
-        return Ok(Some(found));
-    }
     let buffer = statistics::buffer(module, key);
-    Err(CheckpointError::Statistics {
-        path: config.path().to_path_buf(),
-        statistic: format!("normalization_mapping.{kind}"),
-        why: format!(
+    let fault = |why: String| {
+        let path = config.path().to_path_buf();
+        Err(CheckpointError::Statistics { path, statistic: format!("normalization_mapping.{kind}"), why })
+    };
+    let Some(found) = statistics::from_weights(files, module, key, mode)? else {
+        return fault(format!(
             "is {mode}, but there are no statistics of {key:?}: neither {PREPROCESSOR} and {POSTPROCESSOR} nor \
              {buffer}.{} in model.safetensors",
             mode.statistics()[0]
-        ),
-    })
+        ));
+    };
+    if config.leaves_open(kind)? {
+        return fault(format!(
+            "is missing: lerobot left {key:?} as it is then, but model.safetensors has {buffer}; write {mode}, or \
+             IDENTITY where numbers are meant to stay as they are"
+        ));
+    }
+    if !matches!(mode, NormMode::MeanStd | NormMode::MinMax) {
+        return fault(format!(
+            "is {mode}, which lerobot has had since 0.4, with {PREPROCESSOR} and {POSTPROCESSOR}; they are not here"
+        ));
+    }
+    Ok(Some(found))
 }
 
 /// Which dimensions of the actions are relative to the state, if any are.
