@@ -37,3 +37,8 @@ fn hostile_client() {
 fn hostile_daemon() {
     replay("hostile_daemon", harness::hostile_daemon::run, || ());
 }
+
+#[test]
+fn processing() {
+    replay("processing", harness::processing::run, || ());
+}

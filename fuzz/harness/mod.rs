@@ -5,6 +5,7 @@
 pub mod hostile_client;
 pub mod hostile_daemon;
 pub mod messages;
+pub mod processing;
 
 use std::path::PathBuf;
 
