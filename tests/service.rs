@@ -261,8 +261,10 @@ fn a_checkpoint_that_is_cut_short_while_it_is_served_ends_the_daemon_with_a_word
     let arguments = ["--threads", "1", "--precision", "f32", "--recompute", "--checkpoint"];
     let arguments =
         [&arguments[..], &[copy.to_str().unwrap(), "--socket", socket.to_str().unwrap()]].concat();
-    let daemon = manager.start(&arguments, &[]);
+    let state = [("STATE_DIRECTORY", directory.0.to_str().unwrap())];
+    let daemon = manager.start(&arguments, &state);
     manager.until(|message| message.contains("READY=1"));
+    let process = daemon.0.id();
     let mut client = open(&socket);
     ask(&mut client);
     let model = copy.join("model.safetensors");
@@ -273,6 +275,10 @@ fn a_checkpoint_that_is_cut_short_while_it_is_served_ends_the_daemon_with_a_word
         words.contains("SIGBUS: mapped memory can't be read: a checkpoint's file was cut short"),
         "{words}"
     );
+    let failure = LastFailure::read(&directory.0.join("last-failure")).unwrap().unwrap();
+    assert_eq!(failure.pid, process);
+    assert!(failure.reason.starts_with("SIGBUS: mapped memory can't be read: "), "{}", failure.reason);
+    assert!(failure.at.elapsed().unwrap() < Duration::from_secs(3600));
 }
 
 /// The device hangs in the middle of a chunk: everybody is answered, and the daemon ends.
@@ -367,4 +373,97 @@ fn figures_are_in_a_file_and_at_an_address_for_as_long_as_there_is_a_daemon() {
         "{words}"
     );
     drop(taken);
+}
+
+/// A descriptor store may hold what another program, or another version, has put there.
+#[test]
+fn a_descriptor_of_an_unknown_name_is_closed_and_said() {
+    let directory = Directory::new();
+    let file = configuration(&directory, "");
+    let mut manager = Manager::new(&directory);
+    manager.listen();
+    manager.put("left by somebody", std::fs::File::open("/dev/null").unwrap().into());
+    let daemon = manager.start(&["--config", file.to_str().unwrap()], &[]);
+    manager.until(|message| message.contains("READY=1"));
+    ask(&mut open(&directory.socket()));
+    eventually("the manager need not keep it", || manager.kept() == 0);
+    signal(&daemon, Signal::TERM);
+    let words = manager::last_words(daemon);
+    assert!(
+        words.contains("a descriptor called \"left by somebody\", which is not this daemon's"),
+        "{words}"
+    );
+}
+
+/// Whoever ought to read the log doesn't, and its pipe is full.
+#[test]
+fn a_log_that_nobody_reads_keeps_nobody_waiting() {
+    use std::os::fd::AsFd;
+    let directory = Directory::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    rustix::io::ioctl_fionbio(&writer, true).unwrap();
+    while rustix::io::write(&writer, &[b'x'; 512]).is_ok() {}
+    rustix::io::ioctl_fionbio(&writer, false).unwrap();
+    let mut command = pi0rtd(&directory.socket());
+    command.stderr(Stdio::from(writer.as_fd().try_clone_to_owned().unwrap()));
+    let daemon = Process(command.spawn().unwrap());
+    eventually("it serves", || pi0rt::client::Client::open(&patient(&directory.socket())).is_ok());
+    for _ in 0..30 {
+        // Each is a line of the log.
+        drop(open(&directory.socket()));
+    }
+    ask(&mut open(&directory.socket()));
+    drop(reader);
+    drop(daemon);
+}
+
+/// The same of each thread: what another waits for runs no lower than that other.
+#[test]
+fn the_threads_of_a_real_time_daemon_are_under_the_right_priorities() {
+    let allowed = Command::new("chrt").args(["-f", "11", "true"]).stderr(Stdio::null()).status();
+    if !allowed.is_ok_and(|status| status.success()) {
+        eprintln!("skipped: this user may not use SCHED_FIFO here");
+        return;
+    }
+    let directory = Directory::new();
+    let mut command = pi0rtd(&directory.socket());
+    command.args(["--threads", "2", "--realtime-priority", "10"]);
+    let mut daemon = Process(command.spawn().unwrap());
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(daemon.0.stdout.take().unwrap()), &mut line)
+        .unwrap();
+    assert!(line.starts_with("pi0rtd: ready"), "{line}");
+    let priorities = || -> std::collections::BTreeMap<String, u32> {
+        let tasks = std::fs::read_dir(format!("/proc/{}/task", daemon.0.id())).unwrap();
+        let stats = tasks.map(|task| std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap());
+        let read = |stat: String| {
+            let (head, tail) = stat.rsplit_once(") ").unwrap();
+            let name = head.split_once('(').unwrap().1.to_owned();
+            // Fields 40 and 41 of proc(5): priority and policy; what follows the name is field 3.
+            let fields: Vec<_> = tail.split(' ').collect();
+            assert_eq!(fields[38] == "1", fields[37] != "0", "{stat}");
+            (name, fields[37].parse().unwrap())
+        };
+        stats.map(read).collect()
+    };
+    eventually("inference has begun", || priorities().get("inference") == Some(&10));
+    let priorities = priorities();
+    for (thread, priority) in
+        [("heart", 11), ("pi0rtd", 11), ("pi0rt-cpu-1", 10), ("instructions", 0), ("sessions", 0), ("log", 0)]
+    {
+        assert_eq!(priorities.get(thread), Some(&priority), "{thread}: {priorities:?}");
+    }
+}
+
+/// By the unit's own numbers: a device that hangs a second after each start keeps the service no longer down than a
+/// restart takes.
+#[test]
+fn the_unit_starts_a_daemon_again_whose_device_hangs() {
+    let unit = include_str!("../packaging/systemd/pi0rtd.service");
+    let value = |key: &str| {
+        let line = unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap();
+        line.strip_suffix('s').unwrap_or(line).parse::<u64>().unwrap()
+    };
+    // The least that supervision.hang_after_s can be is a second.
+    assert!(value("StartLimitBurst") >= value("StartLimitIntervalSec"));
 }

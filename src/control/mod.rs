@@ -37,3 +37,13 @@ pub fn default_socket() -> PathBuf {
 
 /// Version of the C ABI: the number in `pi0rt.h` that a program was compiled with.
 pub const ABI_VERSION: u32 = 1;
+
+/// A text that has at most `most` bytes, but for a mark where the rest is left out.
+pub(crate) fn shortened(mut text: String, most: usize) -> String {
+    if text.len() > most {
+        let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+        text.push_str(" [...]");
+    }
+    text
+}

@@ -5,18 +5,23 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
-use rustix::event::{EventfdFlags, eventfd};
+use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
 use super::engine::{Engine, EngineError, Observation};
 use super::error::panic_text;
-use super::lane::{Buffers, LaneError, NoChunk};
+use super::lane::{LaneError, NoChunk};
+use super::source::{Buffers, Left, Source};
 use super::table::{Locked, Session, Shared, Table};
 use super::vitals::Vitals;
 use super::{DaemonError, Wake};
 use crate::control::{Fault, PolicyDescription, Status};
+use crate::shm::Submission;
 use crate::shm::clock::{Clock, now_ns};
 use crate::shm::sync::spin_hint;
+
+/// How long the inference thread sleeps while a client has work for it and takes no completions.
+const STUCK: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
 
 /// Where the inference thread sleeps: the doorbells of all sessions, and one of the control
 /// thread.
@@ -53,21 +58,30 @@ impl Bells {
         let _ = rustix::io::write(&self.kick, &1u64.to_ne_bytes());
     }
 
-    fn wait(&self) {
+    fn wait(&self, timeout: Option<&Timespec>) {
         let mut events = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; 8];
-        match epoll::wait(self.epoll.as_fd(), &mut events[..], None) {
+        match epoll::wait(self.epoll.as_fd(), &mut events[..], timeout) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => log::error!("epoll_wait: {errno}"),
         }
     }
 }
 
-/// An observation that is in private memory.
+/// Why there is no chunk.
+enum Failure {
+    /// The observation can't be used: it was not given to the engine.
+    Observation(Fault),
+    /// What the engine says.
+    Engine(EngineError),
+}
+
+/// A submission whose turn has come.
 struct Begun<P> {
     session: u64,
-    seed: u64,
-    prompt: Arc<P>,
-    started_ns: u64,
+    submission: Submission,
+    source: Box<Source>,
+    prompt: Result<Arc<P>, Fault>,
+    max_age_ns: u64,
 }
 
 pub(super) struct Inference<E: Engine> {
@@ -78,6 +92,10 @@ pub(super) struct Inference<E: Engine> {
     wake: Wake,
     clock: Clock,
     buffers: Buffers,
+    /// When the last copy was made.
+    copied_ns: u64,
+    /// Memory of sessions that have ended while it was in use.
+    left: Left,
     actions: Vec<f32>,
     policy: PolicyDescription,
 }
@@ -88,6 +106,7 @@ impl<E: Engine> Inference<E> {
         shared: Arc<Shared<E::Prompt>>,
         bells: Arc<Bells>,
         vitals: Arc<Vitals>,
+        left: Left,
         wake: Wake,
     ) -> Self {
         let policy = engine.describe();
@@ -101,6 +120,8 @@ impl<E: Engine> Inference<E> {
             wake,
             clock: Clock::new(),
             buffers: Buffers::default(),
+            copied_ns: 0,
+            left,
         }
     }
 
@@ -121,78 +142,83 @@ impl<E: Engine> Inference<E> {
                 return Ok(());
             }
             table.drain();
-            let Some(begun) = self.begin(&mut table) else {
+            let Some(begun) = begin(&mut table) else {
                 if !table.has_work() {
                     held = self.idle(table);
                 }
                 continue;
             };
-            self.vitals.begin(begun.started_ns);
+            let started_ns = self.clock.now();
+            self.vitals.begin(started_ns);
             drop(table);
-            let result = catch_unwind(AssertUnwindSafe(|| self.infer(&begun)));
+            let result = catch_unwind(AssertUnwindSafe(|| self.work(&begun, started_ns)));
             let mut table = shared.lock_politely();
             self.vitals.finish();
-            let times = [begun.started_ns, self.clock.now()];
-            // The client may have left meanwhile.
-            if let Some(session) = table.session(begun.session) {
-                let outcome = match &result {
-                    Ok(Ok(())) => Ok(&self.actions[..]),
-                    Ok(Err(error)) => Err(report(session, error, times[1])),
-                    Err(_) => Err(Status::Internal.into()),
-                };
-                let result = session.lane.finish(times, outcome);
-                session.heed(result);
-            }
-            if let Err(EngineError::Lost(why)) = result.map_err(|panic| failure(&*panic))? {
+            self.finish(&mut table, begun, started_ns, &result);
+            if let Err(Failure::Engine(EngineError::Lost(why))) = result.map_err(|panic| failure(&*panic))? {
                 for session in &mut table.sessions {
                     let result = session.lane.lose();
                     session.heed(result);
                 }
                 return Err(DaemonError::Lost(why));
             }
+            held = (!shared.is_wanted()).then_some(table);
         }
     }
 
-    /// Takes the next submission whose turn it is and copies its observation out. One that can't
-    /// be used is answered at once.
-    fn begin(&mut self, table: &mut Table<E::Prompt>) -> Option<Begun<E::Prompt>> {
-        loop {
-            let max_age_ns = table.max_age_ns;
-            let session = table.next()?;
-            let submission = session.lane.begin()?;
-            let started_ns = self.clock.now();
-            let checked = session
-                .lane
-                .copy_observation(&submission, [started_ns, max_age_ns], &mut self.buffers)
-                .and_then(|()| prompt(session, submission.prompt_id));
-            match checked {
-                Ok(prompt) => {
-                    return Some(Begun { session: session.id, seed: submission.seed, prompt, started_ns });
-                }
-                Err(fault) => {
-                    session.complain(&fault, &fault.words(&self.policy), started_ns);
-                    let times = [started_ns, self.clock.now()];
-                    let result = session.lane.finish(times, Err(fault.into()));
-                    session.heed(result);
-                }
-            }
-        }
-    }
-
-    fn infer(&mut self, begun: &Begun<E::Prompt>) -> Result<(), EngineError> {
+    /// Copies an observation and makes its chunk. The table isn't locked meanwhile: a copy takes as long as the
+    /// client's memory makes it.
+    fn work(&mut self, begun: &Begun<E::Prompt>, started_ns: u64) -> Result<(), Failure> {
+        let times = [started_ns, begun.max_age_ns];
+        let checked = begun.source.copy(&begun.submission, times, &mut self.buffers);
+        self.copied_ns = self.clock.now();
+        checked.map_err(Failure::Observation)?;
+        let prompt = begun.prompt.as_deref().map_err(|fault| Failure::Observation(*fault))?;
         let frames = self.buffers.frames();
         let observation = Observation {
             frames: &frames[..self.policy.cameras.len()],
             state: &self.buffers.state,
-            prompt: &*begun.prompt,
-            seed: begun.seed,
+            prompt,
+            seed: begun.submission.seed,
         };
-        self.engine.infer(&observation, &mut self.actions)
+        self.engine.infer(&observation, &mut self.actions).map_err(Failure::Engine)
+    }
+
+    /// Answers the submission.
+    fn finish(
+        &mut self,
+        table: &mut Table<E::Prompt>,
+        begun: Begun<E::Prompt>,
+        started_ns: u64,
+        result: &std::thread::Result<Result<(), Failure>>,
+    ) {
+        let times = [started_ns, self.clock.now()];
+        let faults = std::mem::take(&mut self.buffers.faults);
+        // The client may have left meanwhile. Its memory is given back elsewhere: that takes long.
+        let Some(session) = table.session(begun.session) else {
+            return self.left.push(begun.source);
+        };
+        session.lane.give_back(begun.source, faults);
+        if faults > 0 {
+            // It pays with the time of its next turn, if somebody else wants that.
+            session.held_until_ns = times[1] + self.copied_ns.saturating_sub(started_ns);
+        }
+        let outcome = match result {
+            Ok(Ok(())) => Ok(&self.actions[..]),
+            Ok(Err(Failure::Observation(fault))) => {
+                session.complain(fault, &fault.words(&self.policy), times[1]);
+                Err((*fault).into())
+            }
+            Ok(Err(Failure::Engine(error))) => Err(report(session, error, times[1])),
+            Err(_) => Err(Status::Internal.into()),
+        };
+        let answered = session.lane.finish(times, outcome);
+        session.heed(answered);
     }
 
     /// Nothing to do: polls, then sleeps. Gives the lock back when there is work and nobody else
     /// wants it.
-    fn idle<'a>(&self, table: Locked<'a, E::Prompt>) -> Option<Locked<'a, E::Prompt>> {
+    fn idle<'a>(&self, mut table: Locked<'a, E::Prompt>) -> Option<Locked<'a, E::Prompt>> {
         let limit_ns = match self.wake {
             _ if table.sessions.is_empty() => 0,
             Wake::Spin => u64::MAX,
@@ -220,8 +246,10 @@ impl<E: Engine> Inference<E> {
         // Between the announcement and the sleep: what was submitted before it is seen here, what
         // comes later rings. The control thread kicks after each of its changes.
         if !table.has_work() && !table.stopping {
+            // Nobody rings when completions are taken.
+            let stuck = table.is_stuck().then_some(STUCK);
             drop(table);
-            self.bells.wait();
+            self.bells.wait(stuck.as_ref());
             self.awake(&self.shared.lock_politely());
         } else {
             self.awake(&table);
@@ -234,6 +262,15 @@ impl<E: Engine> Inference<E> {
             session.lane.sleeper.awake();
         }
     }
+}
+
+/// Takes the next submission whose turn it is.
+fn begin<P>(table: &mut Table<P>) -> Option<Begun<P>> {
+    let max_age_ns = table.max_age_ns;
+    let session = table.next(now_ns)?;
+    let (submission, source) = session.lane.begin()?;
+    let prompt = prompt(session, submission.prompt_id);
+    Some(Begun { session: session.id, submission, source, prompt, max_age_ns })
 }
 
 /// The prompt of a submission; 0 stands for the one registered last.

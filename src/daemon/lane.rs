@@ -5,16 +5,14 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::admit::admit;
 use super::owed::Owed;
+use super::source::{Source, Terms};
 use crate::control::{Fault, Status, WELCOME_FDS, times};
-use crate::policy::{Frame, PixelFormat};
 use crate::shm::clock::now_ns;
 use crate::shm::{
-    Beat, Camera, ChunkHeader, Completion, Consumer, Count, Geometry, Heart, LatestWriter, Layout,
-    LayoutError, MAX_CAMERAS, Notifier, PixelLayout, Producer, Region, RingError, Segment, SegmentError,
-    Sleeper, Stage, StatsWriter, Submission, UNWRITTEN_FRAME, UNWRITTEN_STATE, Words, Writer, copy_out,
-    prefetch,
+    Beat, ChunkHeader, Completion, Consumer, Count, Geometry, Heart, LatestWriter, Layout, LayoutError,
+    MAX_CAMERAS, Notifier, Producer, Region, RingError, Segment, SegmentError, Sleeper, Stage, StatsWriter,
+    Submission, Writer, prefetch,
 };
 
 /// Bytes of state and of each frame that are asked for ahead; the processor sees by itself where a
@@ -32,51 +30,6 @@ pub(super) enum LaneError {
     Eventfd(Errno),
     #[error(transparent)]
     Ring(#[from] RingError),
-}
-
-/// Private memory that observations are copied to: as large as the largest session needs.
-#[derive(Default)]
-pub(super) struct Buffers {
-    frames: [Vec<u8>; MAX_CAMERAS],
-    shapes: [Shape; MAX_CAMERAS],
-    pub state: Vec<f32>,
-}
-
-/// What was copied of one camera. Fields as wide as they are read: a read that takes in several
-/// fresh writes waits for all of them.
-#[derive(Clone, Copy)]
-struct Shape {
-    /// 0: the camera has no frame.
-    bytes: usize,
-    width: usize,
-    height: usize,
-    stride: usize,
-    format: PixelFormat,
-}
-
-impl Default for Shape {
-    fn default() -> Self {
-        Shape { bytes: 0, width: 0, height: 0, stride: 0, format: PixelFormat::Rgb8 }
-    }
-}
-
-impl Buffers {
-    /// The frames that were copied, one per camera.
-    pub fn frames(&self) -> [Option<Frame<'_>>; MAX_CAMERAS] {
-        std::array::from_fn(|i| {
-            let Shape { bytes, width, height, stride, format } = self.shapes[i];
-            (bytes > 0).then(|| Frame { data: &self.frames[i][..bytes], width, height, stride, format })
-        })
-    }
-}
-
-/// What a client has said of itself that decides how its observations are answered.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Terms {
-    /// It reads why there is no chunk.
-    pub faults: bool,
-    /// It may leave cameras away: bit `i` for camera `i`.
-    pub optional_cameras: u32,
 }
 
 /// Why there is no chunk.
@@ -100,14 +53,16 @@ impl From<Fault> for NoChunk {
 
 pub(super) struct Lane {
     pub layout: Layout,
-    terms: Terms,
+    /// Its client reads why there is no chunk.
+    tells_faults: bool,
     submissions: Consumer,
     completions: Producer,
     pub sleeper: Sleeper,
     pub heart: Heart,
     latest: LatestWriter,
     notifier: Notifier,
-    heads: Words,
+    /// The inference thread has it while an observation is worked on.
+    source: Option<Box<Source>>,
     pub stats: StatsWriter,
     segments: [Arc<Segment>; 3],
     /// The newest submission, if its turn hasn't come.
@@ -119,6 +74,8 @@ pub(super) struct Lane {
     /// How what is in flight will be answered, whatever comes of it: its chunk is not wanted any more.
     dismissed: Option<Status>,
     owed: Owed,
+    /// Its client doesn't take completions, so that nothing can be taken from it.
+    full: bool,
     /// The slot of the last answer.
     freed: u32,
     /// When an observation was answered last; 0: none was.
@@ -178,7 +135,8 @@ impl Lane {
         let words = |segment: &Arc<Segment>, region| {
             Layout::words(segment, region).expect("a planned layout lies within its segments")
         };
-        let heads = Region { offset: 0, len: layout.observation_bytes };
+        let all = words(&observation, Region { offset: 0, len: layout.observation_bytes });
+        let source = Box::new(Source::new(layout, terms, all, observation.clone()));
         let need_wakeup = words(&results, layout.need_wakeup);
         Ok(Lane {
             // Segments that were just made are all zeros: that is where to begin.
@@ -202,15 +160,16 @@ impl Lane {
             ),
             owed: Owed::new(kept.then(|| words(&results, layout.notes()))),
             notifier: Notifier::new(words(&control, layout.want_event)),
-            heads: words(&observation, heads),
+            source: Some(source),
             stats: StatsWriter::resume(words(&results, layout.stats)),
             segments: [control, observation, results],
             layout,
-            terms,
+            tells_faults: terms.faults,
             pending: None,
             pending_number: 0,
             in_flight: None,
             dismissed: None,
+            full: false,
             freed: 0,
             answered_ns: 0,
         })
@@ -239,9 +198,21 @@ impl Lane {
         self.layout.bytes()
     }
 
-    /// Whether a submission waits to be taken or has been.
-    pub fn has_work(&self) -> bool {
-        self.pending.is_some() || self.submissions.is_ready()
+    /// Whether a submission has been taken, or waits and can be.
+    pub fn has_work(&mut self) -> bool {
+        // A ring that is corrupt is for `drain` to find out.
+        self.pending.is_some() || self.submissions.is_ready() && self.can_answer().unwrap_or(true)
+    }
+
+    /// Whether a submission waits that can't be taken, because its client takes no completions.
+    pub fn is_stuck(&mut self) -> bool {
+        self.submissions.is_ready() && !self.can_answer().unwrap_or(true)
+    }
+
+    /// Whether there is room for the answer to one more submission.
+    fn can_answer(&mut self) -> Result<bool, RingError> {
+        let owed = u64::from(self.pending.is_some()) + u64::from(self.in_flight.is_some());
+        Ok(self.completions.room(owed + 1)? > owed)
     }
 
     /// Takes all submissions; the newest becomes pending, the others are answered. Takes none that
@@ -256,10 +227,13 @@ impl Lane {
             if !self.submissions.is_ready() {
                 break;
             }
-            let owed = u64::from(self.pending.is_some()) + u64::from(self.in_flight.is_some());
-            if self.completions.room(owed + 1)? < owed + 1 {
+            if !self.can_answer()? {
+                if !std::mem::replace(&mut self.full, true) {
+                    self.stats.count(Count::Full);
+                }
                 break;
             }
+            self.full = false;
             let Some(words) = self.submissions.peek() else { break };
             let submission = Submission::from_words(&words);
             self.prefetch(submission.slot);
@@ -302,11 +276,20 @@ impl Lane {
     }
 
     /// Takes the pending submission to work on it.
-    pub fn begin(&mut self) -> Option<Submission> {
+    pub fn begin(&mut self) -> Option<(Submission, Box<Source>)> {
         let submission = self.pending.take()?;
+        let source = self.source.take()?;
         self.in_flight = Some((self.pending_number, submission));
         self.owed.begun(self.pending_number, &submission);
-        Some(submission)
+        Some((submission, source))
+    }
+
+    /// Takes back what [`begin`](Self::begin) gave, and counts the page faults that its use has cost.
+    pub fn give_back(&mut self, source: Box<Source>, faults: u64) {
+        self.source = Some(source);
+        if faults > 0 {
+            self.stats.set(Count::PageFaults, self.stats.stats().count(Count::PageFaults) + faults);
+        }
     }
 
     fn answer_pending(&mut self, status: Status) -> Result<Events, RingError> {
@@ -366,7 +349,7 @@ impl Lane {
     ) -> Result<Events, RingError> {
         let (status, chunk, fault) = match outcome {
             Ok(chunk) => (Status::Ok, chunk, None),
-            Err(NoChunk { status, fault }) => (status, 0, fault.filter(|_| self.terms.faults)),
+            Err(NoChunk { status, fault }) => (status, 0, fault.filter(|_| self.tells_faults)),
         };
         let completion = Completion {
             ticket: submission.ticket,
@@ -470,97 +453,6 @@ impl Lane {
         self.dismissed = self.in_flight.map(|_| status);
         self.latest.clear();
         Ok(events)
-    }
-
-    /// Copies an observation out, if its times let it be worked on, and checks the copy.
-    ///
-    /// # Errors
-    /// Why it can't be used.
-    pub fn copy_observation(
-        &self,
-        submission: &Submission,
-        [now_ns, max_age_ns]: [u64; 2],
-        to: &mut Buffers,
-    ) -> Result<(), Fault> {
-        let Geometry { cameras, state_dim, slots, .. } = self.layout.geometry;
-        if submission.slot >= slots {
-            return Err(Fault::Slot { slot: submission.slot });
-        }
-        let slot = submission.slot as usize * self.layout.slot.len as usize;
-        let (heads, mut times) = (self.heads_of(slot), [0; MAX_CAMERAS]);
-        self.heads.read((slot + self.layout.frame_times.offset as usize) / 8, &mut times);
-        for (time, head) in times.iter_mut().zip(&heads) {
-            // What was not taken has no time.
-            if head.format == 0 {
-                *time = 0;
-            }
-        }
-        admit(submission, &times, now_ns, max_age_ns)?;
-
-        if ![0, state_dim].contains(&submission.state_values) {
-            return Err(Fault::StateCount { got: submission.state_values });
-        }
-        to.state.resize(state_dim as usize, 0.0);
-        self.heads.read_f32((slot + self.layout.state.offset as usize) / 8, &mut to.state);
-        if let Some(index) = to.state.iter().position(|value| !value.is_finite()) {
-            let (value, index) = (to.state[index], index as u16);
-            return Err(match value.to_bits() {
-                UNWRITTEN_STATE => Fault::OldState { index },
-                _ => Fault::NotFinite { index, value },
-            });
-        }
-        for (camera, head) in (0..cameras as u16).zip(heads) {
-            self.copy_frame(slot, camera, head, to)?;
-        }
-        Ok(())
-    }
-
-    /// What a slot says of its frames.
-    fn heads_of(&self, slot: usize) -> [Camera; MAX_CAMERAS] {
-        let mut words = [0; MAX_CAMERAS * 2];
-        let known = self.layout.geometry.cameras as usize * 2;
-        self.heads.read(slot / 8, &mut words[..known]);
-        std::array::from_fn(|i| Camera::from_words([words[i * 2], words[i * 2 + 1]]))
-    }
-
-    fn copy_frame(&self, slot: usize, camera: u16, head: Camera, to: &mut Buffers) -> Result<(), Fault> {
-        let (i, frame) = (camera as usize, self.layout.frame);
-        to.shapes[i].bytes = 0;
-        if head.format == 0 {
-            return match self.terms.optional_cameras >> camera & 1 {
-                0 => Err(Fault::MissingCamera { camera }),
-                _ => Ok(()),
-            };
-        }
-        let Some(layout) = PixelLayout::from_number(head.format) else {
-            return Err(Fault::FrameFormat { camera, format: head.format });
-        };
-        let frame_bytes = self.layout.geometry.frame_bytes as usize;
-        let (_, bytes) = head.bytes(frame_bytes).ok_or(Fault::FrameSize { camera })?;
-        let offset = slot + frame.offset as usize + i * frame.len as usize;
-        let buffer = &mut to.frames[i];
-        if buffer.len() < bytes {
-            buffer.resize(frame_bytes, 0);
-        }
-        // SAFETY: the planned layout has frame_bytes (>= bytes) of the segment there; the
-        // buffer is private and long enough.
-        unsafe { copy_out(self.segments[1].as_ptr().add(offset), buffer.as_mut_ptr(), bytes) };
-        if buffer[..bytes].starts_with(&UNWRITTEN_FRAME) {
-            return Err(Fault::OldFrame { camera });
-        }
-        to.shapes[i] = Shape {
-            bytes,
-            width: head.width as usize,
-            height: head.height as usize,
-            stride: head.stride as usize,
-            format: match layout {
-                PixelLayout::Rgb8 => PixelFormat::Rgb8,
-                PixelLayout::Bgr8 => PixelFormat::Bgr8,
-                PixelLayout::Rgba8 => PixelFormat::Rgba8,
-                PixelLayout::Gray8 => PixelFormat::Gray8,
-            },
-        };
-        Ok(())
     }
 }
 

@@ -21,6 +21,7 @@ mod page;
 mod peer;
 mod policy;
 mod server;
+mod source;
 mod table;
 mod vigil;
 mod vitals;

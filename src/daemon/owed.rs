@@ -94,7 +94,8 @@ mod tests {
     use std::os::fd::OwnedFd;
     use std::sync::Arc;
 
-    use super::super::lane::{Lane, Terms};
+    use super::super::lane::Lane;
+    use super::super::source::Terms;
     use crate::control::Status;
     use crate::shm::{
         Access, Completion, Consumer, Geometry, Layout, Producer, Region, Segment, Submission, killed,

@@ -22,6 +22,8 @@ const MAGIC: u64 = u64::from_le_bytes(*b"PI0RSTAT");
 const FORMAT: u64 = 1;
 /// The bytes `PI0RPLCY`: what follows the first version's page.
 const POLICY: u64 = u64::from_le_bytes(*b"PI0RPLCY");
+/// The bytes `PI0RWORK`: how the engine gets on.
+const WORK: u64 = u64::from_le_bytes(*b"PI0RWORK");
 const NAME_WORDS: usize = 16;
 const HEAD_WORDS: usize = 16 + 2 * NAME_WORDS;
 const SESSION_WORDS: usize = 8;
@@ -49,6 +51,10 @@ pub struct Report {
     pub max_age_ns: u64,
     /// When the inference that is under way was begun; 0: none is.
     pub busy_since_ns: u64,
+    /// How long the engine has been at the same operation, nanoseconds; None: by a daemon of an earlier version.
+    pub still_ns: Option<u64>,
+    /// How long it may be before it counts as hung; 0: no limit.
+    pub hang_after_ns: u64,
     /// Bytes of the sessions' segments.
     pub memory: u64,
     /// Most bytes they may have.
@@ -176,6 +182,9 @@ impl Page {
         self.sequence += 1;
         report.encode(self.sequence, &mut self.words);
         self.words.extend(&self.policy);
+        let work = [WORK, report.still_ns.unwrap_or(0), report.hang_after_ns];
+        self.words.push(self.sequence);
+        self.words.extend(work);
         self.words.push(self.sequence);
         self.bytes.clear();
         self.bytes.extend(self.words.iter().flat_map(|word| word.to_le_bytes()));
@@ -201,11 +210,12 @@ fn policy_words(policy: &PolicyDescription) -> Vec<u64> {
     words
 }
 
-/// What follows a report of this sequence. None: in the middle of a write; else the policy, if it is there.
-fn policy_of(words: &[u64], sequence: u64) -> Option<Result<Option<PolicyDescription>, String>> {
+/// What follows a report of this sequence. None: in the middle of a write; else the policy, if it is there, and
+/// what follows it.
+fn policy_of(words: &[u64], sequence: u64) -> Option<(Result<Option<PolicyDescription>, String>, &[u64])> {
     let [POLICY, len, rest @ ..] = words else {
         // An earlier version's page, with or without what a longer one has left behind.
-        return Some(Ok(None));
+        return Some((Ok(None), &[]));
     };
     let count = usize::try_from(*len).ok()?.div_ceil(8);
     if rest.get(count) != Some(&sequence) {
@@ -213,7 +223,20 @@ fn policy_of(words: &[u64], sequence: u64) -> Option<Result<Option<PolicyDescrip
     }
     let bytes: Vec<u8> = rest[..count].iter().flat_map(|word| word.to_le_bytes()).collect();
     let policy = PolicyDescription::decode(&mut Reader::new(&bytes), FEATURE_CONTRACT);
-    Some(policy.map(Some).map_err(|malformed| format!("policy: {malformed}")))
+    let policy = policy.map(Some).map_err(|malformed| format!("policy: {malformed}"));
+    Some((policy, &rest[count + 1..]))
+}
+
+/// How the engine gets on, behind the policy of a page of this sequence: how long it has been at the same
+/// operation, and how long it may be. None: in the middle of a write.
+fn work_of(words: &[u64], sequence: u64) -> Option<(Option<u64>, u64)> {
+    match *words {
+        [WORK, still_ns, hang_after_ns, end, ..] => {
+            (end == sequence).then_some((Some(still_ns), hang_after_ns))
+        }
+        [WORK, ..] => None,
+        _ => Some((None, 0)),
+    }
 }
 
 impl Drop for Page {
@@ -327,7 +350,8 @@ impl Report {
         if rest.get(len) != Some(&head[2]) {
             return Ok(None);
         }
-        let Some(policy) = policy_of(&rest[len + 1..], head[2]) else { return Ok(None) };
+        let Some((policy, more)) = policy_of(&rest[len + 1..], head[2]) else { return Ok(None) };
+        let Some((still_ns, hang_after_ns)) = work_of(more, head[2]) else { return Ok(None) };
         let name = |at: usize| {
             let bytes: Vec<u8> =
                 head[at..at + NAME_WORDS].iter().flat_map(|word| word.to_le_bytes()).collect();
@@ -353,6 +377,8 @@ impl Report {
             heartbeat_ns: head[10],
             max_age_ns: head[11],
             busy_since_ns: head[12],
+            still_ns,
+            hang_after_ns,
             memory: head[13],
             max_memory: head[14],
             model: name(16),

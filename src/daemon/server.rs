@@ -88,10 +88,10 @@ impl<E: Engine + 'static> Daemon<E> {
         let wake = options.wake;
         let control = Control::new(options, policy, engine.prompter(), listener, handle.clone(), page)?;
         let (shared, bells) = (control.shared.clone(), control.bells.clone());
-        let vitals = control.heartbeat.vitals.clone();
+        let (vitals, left) = (control.heartbeat.vitals.clone(), control.left.clone());
         Ok(Daemon {
             control,
-            inference: Inference::new(engine, shared, bells, vitals, wake),
+            inference: Inference::new(engine, shared, bells, vitals, left, wake),
             first: None,
             watchdog: None,
             handle,
@@ -101,7 +101,7 @@ impl<E: Engine + 'static> Daemon<E> {
 
     /// Has the sessions to come kept beyond this daemon's life.
     pub fn keep_with(&mut self, keeper: Box<dyn Keeper>) {
-        self.control.keeper = Some(keeper);
+        self.control.keep_with(keeper);
     }
 
     /// Has a watchdog given a sign of life at least `every` so often, from when it serves until it has
@@ -130,9 +130,7 @@ impl<E: Engine + 'static> Daemon<E> {
                 Ok(id) => log::info!(session = id; "session goes on"),
                 Err(reason) => {
                     log::warn!("kept session {name}: {reason}");
-                    if let Some(keeper) = &mut self.control.keeper {
-                        keeper.release(&name);
-                    }
+                    self.control.release(name);
                 }
             }
         }

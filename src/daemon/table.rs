@@ -30,6 +30,8 @@ pub(super) struct Session<P> {
     pub begun: u64,
     /// The number of the turn, of any session, that came before what is pending now.
     pub waiting_since: u64,
+    /// Before this moment it has a turn only when nobody else wants it: it has made its last one take longer.
+    pub held_until_ns: u64,
     /// What a daemon that comes after needs to know; None: this one is the session's last.
     pub record: Option<Record>,
     /// Why the control thread is to end this session.
@@ -79,6 +81,7 @@ impl<P> Session<P> {
             restoring: false,
             begun: 0,
             waiting_since: 0,
+            held_until_ns: 0,
             record: None,
             fault: None,
             complaints: Complaints::default(),
@@ -162,10 +165,16 @@ impl<P> Table<P> {
 
     /// The session whose turn it is among those that have something pending: the one with the
     /// earliest deadline. But between the moment something becomes pending and its turn, every other
-    /// session has one turn at most: whoever claims to be in a hurry takes nobody's turn away.
-    pub fn next(&mut self) -> Option<&mut Session<P>> {
+    /// session has one turn at most: whoever claims to be in a hurry takes nobody's turn away. One that is held
+    /// back comes after all others. `now_ns` is asked only if somebody is.
+    pub fn next(&mut self, now_ns: impl FnOnce() -> u64) -> Option<&mut Session<P>> {
         let count = self.sessions.len();
-        let pending = |session: &Session<P>| session.is_served() && session.lane.pending.is_some();
+        let wants = |session: &Session<P>| session.is_served() && session.lane.pending.is_some();
+        let some_held = self.sessions.iter().any(|session| session.held_until_ns > 0 && wants(session));
+        let now = if some_held { now_ns() } else { u64::MAX };
+        let free = |session: &Session<P>| wants(session) && session.held_until_ns <= now;
+        let any_free = !some_held || self.sessions.iter().any(free);
+        let pending = |session: &Session<P>| if any_free { free(session) } else { wants(session) };
         let waiting = self.sessions.iter().filter(|session| pending(session));
         let longest = waiting.map(|session| session.waiting_since).min()?;
         // One that has waited longest has had no turn since: there always is somebody.
@@ -182,8 +191,13 @@ impl<P> Table<P> {
         Some(&mut self.sessions[index])
     }
 
-    pub fn has_work(&self) -> bool {
-        self.sessions.iter().any(|session| session.is_served() && session.lane.has_work())
+    pub fn has_work(&mut self) -> bool {
+        self.sessions.iter_mut().any(|session| session.is_served() && session.lane.has_work())
+    }
+
+    /// Whether there would be work if some client took its completions.
+    pub fn is_stuck(&mut self) -> bool {
+        self.sessions.iter_mut().any(|session| session.is_served() && session.lane.is_stuck())
     }
 }
 

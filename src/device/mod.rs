@@ -23,6 +23,8 @@ pub use progress::steps;
 
 use std::ops::Range;
 
+use rustix::thread::Pid;
+
 use crate::checkpoint::Tensor;
 
 /// Told of weights that are brought into another form: how many are, of how many.
@@ -325,6 +327,11 @@ pub type OpResult = Result<Ran, DeviceError>;
 pub trait Device: Send {
     /// One line for people: name, kernels, precision, threads.
     fn describe(&self) -> String;
+
+    /// The system's numbers of the threads that work for the calling one once the device is sealed.
+    fn workers(&self) -> Vec<Pid> {
+        Vec::new()
+    }
 
     // ---- load
 

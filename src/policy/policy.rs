@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use rustix::thread::Pid;
+
 use super::error::{BadObservation, PolicyError};
 use super::frame::{Frame, PixelFormat};
 use super::image::{ImageProcessor, MAX_FRAME};
@@ -301,6 +303,11 @@ impl Policy {
     /// What the policy needs and gives.
     pub fn info(&self) -> &PolicyInfo {
         &self.info
+    }
+
+    /// The system's numbers of the threads that compute for the one that asks for chunks.
+    pub fn workers(&self) -> Vec<Pid> {
+        self.model.device().workers()
     }
 
     /// Makes prompts for this policy, also on other threads and while it computes.

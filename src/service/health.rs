@@ -4,30 +4,27 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::daemon::Report;
-use crate::shm::Stage;
 use crate::shm::clock::now_ns;
 
 /// Age of the page of a daemon with something to do beyond which it doesn't run: it writes ten a second.
 const STALE: Duration = Duration::from_secs(3);
-/// Time a chunk may take where nothing else is said.
+/// Time an operation of the engine may take where the daemon has no limit.
 const LONG: Duration = Duration::from_secs(30);
-/// And how many times the slowest before it.
-const SLOWER: u32 = 4;
 
 /// One line about a daemon that serves; else one about why it doesn't.
 ///
 /// # Errors
-/// There is none, it is starting or stopping, its page is stale, or its chunk doesn't get done.
+/// There is none, it is starting or stopping, its page is stale, or its chunk doesn't get on.
 pub fn check(socket: &Path) -> Result<String, String> {
     let report = Report::read(socket).map_err(|error| error.to_string())?;
-    judge(&report, now_ns(), LONG)
+    judge(&report, now_ns())
 }
 
-/// The same of a report, at a time. `long`: how long any chunk may take.
+/// The same of a report, at a time. However long a chunk takes, what counts is that the engine gets on with it.
 ///
 /// # Errors
-/// It is stopping, the page is stale, or its chunk doesn't get done.
-pub fn judge(report: &Report, now_ns: u64, long: Duration) -> Result<String, String> {
+/// It is stopping, the page is stale, or its chunk doesn't get on.
+pub fn judge(report: &Report, now_ns: u64) -> Result<String, String> {
     let since = |ns: u64| Duration::from_nanos(now_ns.saturating_sub(ns));
     let (pid, clients) = (report.pid, clients(report.sessions.len()));
     if report.stopping {
@@ -42,12 +39,14 @@ pub fn judge(report: &Report, now_ns: u64, long: Duration) -> Result<String, Str
             "process {pid} does not run: it has {clients}, and has not written its page for {age:.0} s"
         ));
     }
-    let slowest = Duration::from_nanos(report.stats.latency(Stage::Inference).max_ns);
-    let allowed = long.max(slowest.saturating_mul(SLOWER));
-    if report.busy_since_ns > 0 && since(report.busy_since_ns) > allowed {
-        let (begun, allowed) = (since(report.busy_since_ns).as_secs_f64(), allowed.as_secs_f64());
+    let busy = if report.busy_since_ns > 0 { since(report.busy_since_ns) } else { Duration::ZERO };
+    // A daemon of an earlier version says only when it began with the chunk.
+    let still = report.still_ns.map_or(busy, Duration::from_nanos).min(busy);
+    let allowed = if report.hang_after_ns > 0 { Duration::from_nanos(report.hang_after_ns) } else { LONG };
+    if still > allowed {
+        let (still, allowed) = (still.as_secs_f64(), allowed.as_secs_f64());
         return Err(format!(
-            "process {pid} has been computing one chunk for {begun:.0} s, expected at most {allowed:.0} s"
+            "process {pid} has been at one operation of a chunk for {still:.0} s, expected at most {allowed:.0} s"
         ));
     }
     Ok(format!(
@@ -66,7 +65,6 @@ fn clients(count: usize) -> String {
 mod tests {
     use super::*;
     use crate::daemon::SessionReport;
-    use crate::shm::{STATS_WORDS, Stats};
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -76,7 +74,7 @@ mod tests {
     }
 
     fn at(report: &Report, second: u64) -> Result<String, String> {
-        judge(report, second * SECOND, LONG)
+        judge(report, second * SECOND)
     }
 
     #[test]
@@ -94,19 +92,23 @@ mod tests {
     }
 
     #[test]
-    fn nor_is_one_whose_chunk_takes_longer_than_it_may() {
-        let report = Report { busy_since_ns: 70 * SECOND, ..report() };
-        assert!(at(&report, 100).is_ok());
-        let why = at(&report, 101).unwrap_err();
-        assert_eq!(why, "process 7 has been computing one chunk for 31 s, expected at most 30 s");
-        // Its chunks take that long.
-        let mut words = [0; STATS_WORDS];
-        // Behind the counters and the first stage's histogram: one time, the longest.
-        let inference = 16 + 128;
-        (words[inference], words[inference + 126]) = (1, 8 * SECOND);
-        let report = Report { stats: Stats::from_words(&words), ..report };
-        assert!(at(&report, 102).is_ok());
-        assert!(at(&report, 103).unwrap_err().ends_with("for 33 s, expected at most 32 s"));
+    fn nor_is_one_whose_chunk_does_not_get_on() {
+        let still = |second: u64| Some(second * SECOND);
+        let report =
+            Report { busy_since_ns: SECOND, written_ns: 1000 * SECOND, still_ns: still(30), ..report() };
+        assert!(at(&report, 1000).is_ok());
+        let why = at(&Report { still_ns: still(31), ..report.clone() }, 1000).unwrap_err();
+        assert_eq!(why, "process 7 has been at one operation of a chunk for 31 s, expected at most 30 s");
+        // The daemon's own limit is another one.
+        let patient = Report { hang_after_ns: 100 * SECOND, still_ns: still(100), ..report.clone() };
+        assert!(at(&patient, 1000).is_ok());
+        assert!(at(&Report { still_ns: still(101), ..patient }, 1000).is_err());
+        // One that takes long and gets on is let be, and one that has nothing to do hangs at nothing.
+        assert!(at(&Report { still_ns: still(0), ..report.clone() }, 1000).is_ok());
+        assert!(at(&Report { busy_since_ns: 0, still_ns: still(500), ..report.clone() }, 1000).is_ok());
+        // A page of before says when the chunk was begun.
+        let old = Report { still_ns: None, busy_since_ns: 970 * SECOND, ..report };
+        assert!(at(&old, 1000).is_ok() && at(&old, 1001).is_err());
     }
 
     #[test]

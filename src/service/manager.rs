@@ -45,6 +45,13 @@ pub fn stopping() {
     tell(&[NotifyState::Stopping, NotifyState::Status("stopping: answering what is in flight")]);
 }
 
+/// What is kept under a name is not this daemon's: the service manager need not give it to the next one.
+pub fn forget(name: &str) {
+    if is_there() {
+        tell(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
+    }
+}
+
 /// The daemon's signs of life to the service manager. Nothing here is waited for: a manager that doesn't read
 /// its socket is told again soon.
 pub struct Watchdog {
@@ -104,6 +111,8 @@ pub struct Inherited {
     pub listener: Option<OwnedFd>,
     /// Sessions of a daemon before this one.
     pub sessions: Vec<KeptSession>,
+    /// Names of descriptors that are nothing of this daemon's. They are closed.
+    pub unknown: Vec<String>,
 }
 
 impl Inherited {
@@ -128,7 +137,10 @@ impl Inherited {
         for (name, fd) in given {
             let number = name.strip_prefix(SESSION).and_then(|number| number.parse::<u64>().ok());
             if number.is_none() {
-                if inherited.listener.replace(fd).is_some() {
+                // A socket's name is what its unit says; a store holds whatever somebody has put there.
+                if !rustix::net::sockopt::socket_acceptconn(&fd).unwrap_or(false) {
+                    inherited.unknown.push(name);
+                } else if inherited.listener.replace(fd).is_some() {
                     return Err("the service manager has given two sockets, expected one".into());
                 }
                 continue;
@@ -166,15 +178,36 @@ mod tests {
         std::fs::File::open("/dev/null").unwrap().into()
     }
 
+    fn socket() -> OwnedFd {
+        let socket = std::os::unix::net::UnixListener::bind_addr(
+            &SocketAddr::from_abstract_name(format!("pi0rt-manager-{}-{}", std::process::id(), number()))
+                .unwrap(),
+        );
+        socket.unwrap().into()
+    }
+
+    fn number() -> usize {
+        static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+        NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+    }
+
     #[test]
     fn descriptors_go_to_the_session_whose_name_they_have() {
-        let names = ["pi0rt-7", "pi0rt.socket", "pi0rt-12", "pi0rt-7"];
-        let inherited = Inherited::sort(names.iter().map(|name| (name.to_string(), fd()))).unwrap();
+        let given = [
+            ("pi0rt-7", fd()),
+            ("pi0rt.socket", socket()),
+            ("pi0rt-12", fd()),
+            ("pi0rt-7", fd()),
+            ("stored", fd()),
+            ("pi0rt-x", fd()),
+        ];
+        let inherited = Inherited::sort(given.into_iter().map(|(name, fd)| (name.to_string(), fd))).unwrap();
         assert!(inherited.listener.is_some());
         let found: Vec<_> =
             inherited.sessions.iter().map(|session| (session.name.as_str(), session.fds.len())).collect();
         assert_eq!(found, [("pi0rt-7", 2), ("pi0rt-12", 1)]);
-        let two = Inherited::sort(["a", "pi0rt-x"].iter().map(|name| (name.to_string(), fd())));
+        assert_eq!(inherited.unknown, ["stored", "pi0rt-x"]);
+        let two = Inherited::sort(["a", "pi0rt-x"].iter().map(|name| (name.to_string(), socket())));
         assert_eq!(two.err().unwrap(), "the service manager has given two sockets, expected one");
     }
 }

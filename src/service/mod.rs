@@ -184,6 +184,8 @@ pub fn run(source: &Source, inherited: Inherited) -> Result<(), Box<dyn Error>> 
     if let (Err(error), Some(path)) = (&served, LastFailure::path()) {
         keep(&path, &LastFailure::now(std::process::id(), &whole(error.as_ref())));
     }
+    // What it has said comes before what is said of its end.
+    ::log::logger().flush();
     served
 }
 
@@ -219,6 +221,12 @@ fn serve(source: &Source, inherited: Inherited) -> Result<(), Box<dyn Error>> {
     let socket = config.socket();
     // Before the checkpoint is loaded, which may take long: a second daemon is refused at once.
     let mut claim = Claim::take(&socket)?;
+    for name in &inherited.unknown {
+        ::log::warn!(
+            "the service manager has given a descriptor called {name:?}, which is not this daemon's: closed"
+        );
+        manager::forget(name);
+    }
     if let Some(listener) = inherited.listener {
         claim.inherit(listener)?;
     }
@@ -242,7 +250,7 @@ fn serve(source: &Source, inherited: Inherited) -> Result<(), Box<dyn Error>> {
     };
     let (reloads, reload_source, mut in_effect) = (handle.clone(), source.clone(), config.clone());
     let reload = move || reload(&reload_source, &mut in_effect, &reloads);
-    let _signals = Signals::watch(stop, reload)?;
+    let _signals = Signals::watch(LastFailure::path(), stop, reload)?;
 
     let loaded = load(&config, checkpoint, &socket).inspect_err(|_| drop(take(&claim)));
     let (policy, line) = loaded?;
@@ -252,6 +260,7 @@ fn serve(source: &Source, inherited: Inherited) -> Result<(), Box<dyn Error>> {
             std::thread::park();
         }
     };
+    let workers = policy.workers();
     let mut daemon = Daemon::new(PolicyEngine::new(policy), claim, options, handle)?;
     if manager::is_there() {
         daemon.keep_with(Box::new(manager::Store));
@@ -259,6 +268,8 @@ fn serve(source: &Source, inherited: Inherited) -> Result<(), Box<dyn Error>> {
     daemon.adopt(inherited.sessions);
     let priority = config.scheduling.realtime_priority.0;
     if priority > 0 {
+        // It waits for them: with less, anything else could keep it from its next operation.
+        workers.into_iter().try_for_each(|worker| realtime::raise(worker, priority))?;
         daemon.begin_with(Box::new(move |role, thread| match role {
             Role::Heart | Role::Control => realtime::raise(thread, priority + 1),
             Role::Inference => realtime::raise(thread, priority),

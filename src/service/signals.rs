@@ -1,14 +1,76 @@
 //! Signals: which means what.
 
+use std::ffi::CString;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
 
 use signal_hook::consts::{SIGBUS, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals as Caught};
 
 /// What is said when a mapped file is no longer what it was: see [`Signals::watch`].
-const CUT_SHORT: &str = "pi0rtd: SIGBUS: mapped memory can't be read: a checkpoint's file was cut short while it was \
-                         served (replace it by renaming another one over it), or its medium has failed\n";
+const CUT_SHORT: &str = "SIGBUS: mapped memory can't be read: a checkpoint's file was cut short while it was served \
+                         (replace it by renaming another one over it), or its medium has failed";
+
+/// What is said and kept by a signal handler: all that takes an allocation is made before.
+struct LastWords {
+    said: String,
+    /// The file of the last failure, and its draft; None: it is kept nowhere.
+    kept: Option<[CString; 2]>,
+    /// The file's content behind the time.
+    text: String,
+}
+
+impl LastWords {
+    fn new(path: Option<PathBuf>, reason: &str) -> LastWords {
+        let draft = |path: &Path| path.with_extension("new");
+        let text = |path: &Path| CString::new(path.as_os_str().as_bytes()).ok();
+        let kept = path.and_then(|path| Some([text(&path)?, text(&draft(&path))?]));
+        let process = std::process::id();
+        let text = format!("\nprocess={process}\nreason={reason}\n");
+        LastWords { said: format!("pi0rtd: {reason}\n"), kept, text }
+    }
+
+    /// Says and keeps them, and ends the process. For a signal handler.
+    fn speak(&self) -> ! {
+        // SAFETY: all of these calls are allowed in a signal handler, and what they are given is there.
+        unsafe {
+            if let Some([path, draft]) = &self.kept {
+                let flags =
+                    libc::O_WRONLY | libc::O_CREAT | libc::O_TRUNC | libc::O_CLOEXEC | libc::O_NOFOLLOW;
+                let file = libc::open(draft.as_ptr(), flags, 0o640);
+                let mut digits = [0; 20];
+                let time = decimal(libc::time(std::ptr::null_mut()).max(0) as u64, &mut digits);
+                let parts = [b"time=", time, self.text.as_bytes()];
+                let write =
+                    |part: &&[u8]| libc::write(file, part.as_ptr().cast(), part.len()) == part.len() as isize;
+                if file >= 0 && parts.iter().all(write) {
+                    libc::rename(draft.as_ptr(), path.as_ptr());
+                }
+            }
+            // Nobody may read it: that must not keep the process from ending.
+            let mut ready = libc::pollfd { fd: 2, events: libc::POLLOUT, revents: 0 };
+            if libc::poll(&mut ready, 1, 0) == 1 {
+                libc::write(2, self.said.as_ptr().cast(), self.said.len());
+            }
+            libc::_exit(1)
+        }
+    }
+}
+
+/// A number's digits.
+fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
+    let mut at = digits.len();
+    loop {
+        at -= 1;
+        digits[at] = b'0' + (number % 10) as u8;
+        number /= 10;
+        if number == 0 {
+            return &digits[at..];
+        }
+    }
+}
 
 /// The thread that waits for signals. Dropping this ends it.
 pub struct Signals {
@@ -18,23 +80,18 @@ pub struct Signals {
 
 impl Signals {
     /// SIGTERM and SIGINT stop, SIGHUP reloads. SIGBUS, which a mapped checkpoint that is cut short brings
-    /// about, ends the process with a word about why.
+    /// about, ends the process with a word about why, which is also kept at `last_failure`.
     ///
     /// # Errors
     /// If the system has no thread or no handler to give.
     pub fn watch(
+        last_failure: Option<PathBuf>,
         mut stop: impl FnMut() + Send + 'static,
         mut reload: impl FnMut() + Send + 'static,
     ) -> io::Result<Signals> {
-        let last_words = || {
-            // SAFETY: both calls are allowed in a signal handler, and the text is there.
-            unsafe {
-                libc::write(2, CUT_SHORT.as_ptr().cast(), CUT_SHORT.len());
-                libc::_exit(1);
-            }
-        };
+        let last_words = LastWords::new(last_failure, CUT_SHORT);
         // SAFETY: the handler does only what is allowed in one, and doesn't return.
-        unsafe { signal_hook::low_level::register(SIGBUS, last_words) }?;
+        unsafe { signal_hook::low_level::register(SIGBUS, move || last_words.speak()) }?;
         let mut caught = Caught::new([SIGTERM, SIGINT, SIGHUP])?;
         let handle = caught.handle();
         let thread = std::thread::Builder::new().name("signals".into()).spawn(move || {
@@ -54,6 +111,18 @@ impl Drop for Signals {
         self.handle.close();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::decimal;
+
+    #[test]
+    fn numbers_are_written_without_an_allocation() {
+        for number in [0, 7, 10, 1_764_230_400, u64::MAX] {
+            assert_eq!(decimal(number, &mut [0; 20]), number.to_string().as_bytes());
         }
     }
 }

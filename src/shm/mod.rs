@@ -15,6 +15,7 @@ pub mod clock;
 mod copy;
 mod doorbell;
 mod entry;
+mod faults;
 mod latest;
 mod layout;
 mod liveness;
@@ -32,6 +33,7 @@ pub use doorbell::{Bell, Listener, Notifier, Sleeper};
 pub use entry::{
     Camera, Completion, ENTRY_WORDS, MAX_CAMERAS, PixelLayout, Submission, UNWRITTEN_FRAME, UNWRITTEN_STATE,
 };
+pub use faults::page_faults;
 pub use latest::{ChunkHeader, LatestReader, LatestWriter, ReadError};
 pub use layout::{Geometry, Layout, LayoutError, Region};
 pub use liveness::{Beat, Heart, Life, Pulse};

@@ -44,6 +44,10 @@ pub enum Count {
     MissedDeadline = 8,
     /// Times the daemon itself was kept from running, for five heartbeats or more.
     Stall = 9,
+    /// Times a submission had to wait because the client took no completions.
+    Full = 10,
+    /// Page faults that observations cost because the client had punched holes into their memory.
+    PageFaults = 11,
 }
 
 /// What a histogram is of.

@@ -8,6 +8,8 @@ mod ipc_support;
 mod life;
 #[allow(dead_code)]
 mod raw;
+mod reception;
 mod requests;
 #[allow(dead_code)]
 mod rig;
+mod rings;

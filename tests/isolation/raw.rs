@@ -6,7 +6,9 @@ use std::sync::Arc;
 
 use pi0rt::control::{self, Hello, Received, Reply, Request, Welcome};
 use pi0rt::shm::sync::Ordering;
-use pi0rt::shm::{Access, Completion, ENTRY_WORDS, Layout, Region, Segment, Submission, Words};
+use pi0rt::shm::{
+    Access, Camera, Completion, Count, ENTRY_WORDS, Layout, Region, Segment, Stats, Submission, Words,
+};
 
 use crate::ipc_support::eventually;
 
@@ -54,6 +56,9 @@ pub struct Raw {
     completions: Words,
     submission_head: Words,
     liveness: Words,
+    need_wakeup: Words,
+    stats: Words,
+    observation: Words,
     submitted: u64,
     taken: u64,
 }
@@ -74,6 +79,7 @@ impl Raw {
             Arc::new(Segment::map("raw", &fds[index], len as usize, access).unwrap())
         };
         let control = map(0, layout.control_bytes, Access::Write);
+        let observation = map(1, layout.observation_bytes, Access::Write);
         let results = map(2, layout.results_bytes, Access::Read);
         let words = |segment: &Arc<Segment>, region: Region| Layout::words(segment, region).unwrap();
         Raw {
@@ -82,6 +88,9 @@ impl Raw {
             completions: words(&results, layout.completions),
             submission_head: words(&results, layout.submission_head),
             liveness: words(&results, layout.liveness),
+            need_wakeup: words(&results, layout.need_wakeup),
+            stats: words(&results, layout.stats),
+            observation: words(&observation, Region { offset: 0, len: layout.observation_bytes }),
             submitted: 0,
             taken: 0,
             connection,
@@ -111,6 +120,31 @@ impl Raw {
     /// Submissions that the daemon hasn't taken yet.
     pub fn in_ring(&self) -> u64 {
         self.submitted - self.submission_head.load(0, Ordering::Acquire)
+    }
+
+    /// Submissions that have been answered, taken or not.
+    pub fn answered(&self) -> u64 {
+        let at = |n: u64| (n % self.entries()) as usize * ENTRY_WORDS;
+        (self.taken..self.taken + self.entries())
+            .take_while(|n| self.completions.load(at(*n), Ordering::Acquire) == n + 1)
+            .count() as u64
+            + self.taken
+    }
+
+    /// Whether the daemon says that it sleeps.
+    pub fn daemon_sleeps(&self) -> bool {
+        self.need_wakeup.load(0, Ordering::Acquire) != 0
+    }
+
+    /// What the daemon has counted of this session.
+    pub fn counted(&self, count: Count) -> u64 {
+        Stats::read(&self.stats).count(count)
+    }
+
+    /// Says what a camera's frame in a slot is.
+    pub fn describe(&self, slot: u32, camera: usize, frame: Camera) {
+        let at = (slot * self.welcome.layout.slot.len / 8) as usize + camera * 2;
+        self.observation.write(at, &frame.to_words());
     }
 
     /// When the daemon's heart last beat.

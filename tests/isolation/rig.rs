@@ -10,8 +10,9 @@ use pi0rt::client::{Client, Options as ClientOptions};
 use pi0rt::control::PolicyDescription;
 use pi0rt::daemon::{
     Claim, Daemon, DaemonError, Engine, EngineError, Handle, Keeper, KeptSession, Observation, Options,
-    Prompter,
+    Prompter, Report,
 };
+use pi0rt::shm::Count;
 
 use crate::ipc_support::{Directory, Sums, eventually, open, patient};
 
@@ -188,6 +189,11 @@ impl Rigged {
 
     pub fn socket(&self) -> PathBuf {
         self.directory.socket()
+    }
+
+    /// What all sessions together have counted.
+    pub fn counted(&self, count: Count) -> u64 {
+        Report::read(&self.socket()).unwrap().stats.count(count)
     }
 
     pub fn open(&self) -> Client {

@@ -108,6 +108,11 @@ impl Manager {
         }
     }
 
+    /// Puts something into the store.
+    pub fn put(&self, name: &str, fd: OwnedFd) {
+        self.store.lock().unwrap().insert(name.into(), vec![fd]);
+    }
+
     /// Sessions in the store.
     pub fn kept(&self) -> usize {
         self.store.lock().unwrap().len()

@@ -1,8 +1,8 @@
 //! What a client may have.
 
 use super::super::handover::Manners;
-use super::super::lane::{Lane, Terms};
 use super::super::server::Options;
+use super::super::source::Terms;
 use super::Control;
 use crate::control::{FEATURE_FAULTS, FEATURES, Hello, MAX_NAME, PolicyDescription, Refusal, Status};
 use crate::shm::{Geometry, Layout};
@@ -13,23 +13,22 @@ const DEFAULT_ENTRIES: u32 = 64;
 const MAX_ENTRIES: u32 = 1024;
 
 impl<P: Send + Sync + 'static> Control<P> {
-    pub(super) fn prepare(&self, hello: &Hello) -> Result<Lane, Refusal> {
-        check_features(hello)?;
-        if hello.name.len() > MAX_NAME {
-            let got = hello.name.len();
-            return refused(format!("session name has {got} bytes, at most {MAX_NAME} are allowed"));
-        }
+    /// What the session that is asked for will have, and its bytes.
+    pub(super) fn admit(&self, hello: &Hello) -> Result<(Geometry, u64), Refusal> {
+        check(hello)?;
         let table = self.shared.lock();
         let sessions = &table.sessions;
-        if let Some(writer) = sessions.iter().find(|s| !s.name.is_empty() && s.name == hello.name) {
-            return refused(format!(
-                "session {:?} has a writer, process {}",
-                writer.name,
-                writer.peer.process()
-            ));
+        if !hello.name.is_empty() {
+            if let Some(writer) = sessions.iter().find(|session| session.name == hello.name) {
+                let (name, process) = (&writer.name, writer.peer.process());
+                return refused(format!("session {name:?} has a writer, process {process}"));
+            }
+            if self.openings.values().any(|opening| opening.name == hello.name) {
+                return refused(format!("session {:?} is being opened by another client", hello.name));
+            }
         }
         let max = self.options.limits.max_clients;
-        if sessions.len() >= max {
+        if sessions.len() + self.openings.len() >= max {
             return refused(format!("{max} clients are connected, the most allowed"));
         }
         let limits = [
@@ -45,17 +44,16 @@ impl<P: Send + Sync + 'static> Control<P> {
         let geometry = geometry(&self.policy, &self.options, hello);
         // Before it is allocated.
         let bytes = Layout::plan(geometry).or_else(|error| refused(error.to_string()))?.bytes();
-        let taken: u64 = sessions.iter().map(|session| session.lane.bytes()).sum();
+        let opened: u64 = sessions.iter().map(|session| session.lane.bytes()).sum();
+        let opening: u64 = self.openings.values().map(|opening| opening.bytes).sum();
+        let taken = opened + opening + self.closing;
         let most = self.options.limits.max_memory;
         if taken.saturating_add(bytes) > most {
             return refused(format!(
                 "{bytes} bytes of shared memory asked for, clients have {taken}, at most {most} are allowed"
             ));
         }
-        drop(table);
-        let terms = self.terms(manners(hello));
-        Lane::new(geometry, terms, self.epoch, self.keeper.is_some())
-            .or_else(|error| refused(error.to_string()))
+        Ok((geometry, bytes))
     }
 
     /// How the observations of a client are answered.
@@ -71,7 +69,12 @@ pub(super) fn manners(hello: &Hello) -> Manners {
     Manners { understands: hello.features | hello.understands, missing_cameras: hello.missing_cameras }
 }
 
-pub(super) fn check_features(hello: &Hello) -> Result<(), Refusal> {
+/// What has to hold of a hello, whatever it asks for.
+pub(super) fn check(hello: &Hello) -> Result<(), Refusal> {
+    let got = hello.name.len();
+    if got > MAX_NAME {
+        return refused(format!("session name has {got} bytes, at most {MAX_NAME} are allowed"));
+    }
     let unknown = hello.features & !FEATURES;
     if unknown == 0 {
         return Ok(());

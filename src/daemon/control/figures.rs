@@ -32,6 +32,7 @@ impl<P: Send + Sync + 'static> Control<P> {
         drop(table);
         let vitals = &self.heartbeat.vitals;
         report.busy_since_ns = vitals.busy_since_ns();
+        report.still_ns = Some(vitals.still_ns());
         let chunk_ns = report.stats.latency(Stage::Inference).p50_ns;
         vitals.set_chunks(report.stats.count(Count::Published), chunk_ns);
         report.written_ns = now_ns();

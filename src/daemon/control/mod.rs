@@ -2,6 +2,7 @@
 
 mod admission;
 mod figures;
+mod housekeeping;
 mod observers;
 mod reception;
 mod requests;
@@ -17,10 +18,11 @@ use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
 pub(super) use self::admission::geometry;
+use self::housekeeping::{Chore, Housekeeper, Housekeeping};
 use self::observers::Observer;
-use self::reception::{Stranger, refuse};
+use self::reception::{Strangers, refuse};
 use self::requests::{Instructions, Requests};
-use self::sessions::told;
+use self::sessions::{Reserved, told};
 use super::DaemonError;
 use super::engine::Prompter;
 use super::handover::{Identity, Keeper, Parts};
@@ -29,6 +31,7 @@ use super::inference::Bells;
 use super::lane::Lane;
 use super::page::{Page, Report};
 use super::server::Options;
+use super::source::Left;
 use super::table::{Session, Shared};
 use super::worker::Worker;
 use super::{Handle, Limits};
@@ -54,18 +57,23 @@ pub(super) struct Control<P> {
     epoll: OwnedFd,
     listener: OwnedFd,
     handle: Handle,
-    strangers: HashMap<u64, Stranger>,
+    strangers: Strangers,
     observers: HashMap<u64, Observer>,
+    /// Sessions that are being opened.
+    openings: HashMap<u64, Reserved>,
+    /// Bytes of sessions that are over and not given back yet.
+    closing: u64,
+    housekeeping: Housekeeping<P>,
     requests: Requests,
     instructions: Instructions<P>,
     /// Rung by workers that are done with something.
     done: Arc<OwnedFd>,
     next_id: u64,
     page: Page,
-    pub keeper: Option<Box<dyn Keeper>>,
     /// What was written to it last.
     report: Report,
     pub heartbeat: Heartbeat,
+    pub left: Left,
     turn: u64,
     /// Stalls of the heart that the sessions know of.
     stalls: u64,
@@ -98,6 +106,11 @@ impl<P: Send + Sync + 'static> Control<P> {
         let heartbeat = heartbeat.map_err(|error| DaemonError::thread(&error))?;
         // Never 0, and another one for each life of a daemon.
         let epoch = now_ns().max(1);
+        let left = Left::default();
+        let mut housekeeper =
+            Housekeeper { epoch, hearts: heartbeat.hearts.clone(), left: left.clone(), keeper: None };
+        let housekeeping = Worker::start("sessions", done.clone(), move |chore| housekeeper.work(chore));
+        let housekeeping = housekeeping.map_err(|error| DaemonError::thread(&error))?;
         let report = Report {
             pid: std::process::id(),
             epoch,
@@ -105,6 +118,7 @@ impl<P: Send + Sync + 'static> Control<P> {
             heartbeat_ns: options.heartbeat.as_nanos() as u64,
             max_age_ns: options.limits.max_age_ns,
             max_memory: options.limits.max_memory,
+            hang_after_ns: hang_after_ns(&options.limits),
             model: policy.model.clone(),
             device: policy.device.clone(),
             // As many as there can be: nothing is allocated while the daemon serves.
@@ -122,21 +136,34 @@ impl<P: Send + Sync + 'static> Control<P> {
             epoll,
             listener,
             handle,
-            strangers: HashMap::new(),
+            strangers: Strangers::default(),
             observers: HashMap::new(),
+            openings: HashMap::new(),
+            closing: 0,
+            housekeeping,
             requests: Requests::default(),
             instructions,
             done,
             next_id: FIRST_CONNECTION,
             page,
-            keeper: None,
             report,
             heartbeat,
+            left,
             turn: 0,
             stalls: 0,
             suspensions: 0,
             hung: None,
         })
+    }
+
+    /// Has the sessions to come kept beyond this daemon's life.
+    pub fn keep_with(&mut self, keeper: Box<dyn Keeper>) {
+        self.housekeeping.give(Chore::KeepWith(keeper));
+    }
+
+    /// Has what was kept under a name let go.
+    pub fn release(&mut self, name: String) {
+        self.housekeeping.give(Chore::Release(name));
     }
 
     /// Goes on with a session that another daemon has served. Its instructions are made into prompts again
@@ -180,7 +207,13 @@ impl<P: Send + Sync + 'static> Control<P> {
         let mut events = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; 16];
         let mut buffer = vec![0; MAX_MESSAGE];
         loop {
-            let timeout = (!self.is_quiet()).then_some(self.options.heartbeat);
+            let quiet = self.is_quiet();
+            if quiet && self.report.busy_since_ns != 0 {
+                // A client has left in the middle of its chunk, and that is done: there may be no other reason to
+                // write for long.
+                self.write_page();
+            }
+            let timeout = (!quiet).then_some(self.options.heartbeat);
             let timeout = if self.requests.is_ready() { Some(Duration::ZERO) } else { timeout };
             let timeout = timeout.map(|timeout| Timespec {
                 tv_sec: timeout.as_secs() as i64,
@@ -195,7 +228,7 @@ impl<P: Send + Sync + 'static> Control<P> {
             self.begin_turn();
             for event in &events[..count] {
                 match event.data.u64() {
-                    LISTENER => self.accept(),
+                    LISTENER => self.accept(&mut buffer),
                     ORDERS => match self.handle.take() {
                         (true, _) => return Ok(()),
                         (false, limits) => limits.into_iter().for_each(|limits| self.limit(limits)),
@@ -204,12 +237,13 @@ impl<P: Send + Sync + 'static> Control<P> {
                     id => self.hear(id, &mut buffer),
                 }
             }
+            self.finish_chores();
             self.serve_requests();
             self.look();
             if self.lost().is_some() {
                 return Ok(());
             }
-            self.forget_silent_strangers();
+            self.strangers.forget_silent(now_ns());
         }
     }
 
@@ -240,6 +274,7 @@ impl<P: Send + Sync + 'static> Control<P> {
         let report = &mut self.report;
         report.max_clients = limits.max_clients as u64;
         (report.max_age_ns, report.max_memory) = (limits.max_age_ns, limits.max_memory);
+        report.hang_after_ns = hang_after_ns(&limits);
         report.sessions.reserve(limits.max_clients.saturating_sub(report.sessions.len()));
         self.options.limits = limits;
         self.shared.lock().max_age_ns = limits.max_age_ns;
@@ -288,6 +323,9 @@ impl<P: Send + Sync + 'static> Control<P> {
         for id in faulty {
             self.end(id);
         }
+        if !self.left.is_empty() {
+            self.housekeeping.give(Chore::Clear);
+        }
         if now_ns().saturating_sub(self.report.written_ns) >= PAGE_EVERY_NS {
             self.write_page();
         }
@@ -295,7 +333,7 @@ impl<P: Send + Sync + 'static> Control<P> {
 
     /// Something came over a connection.
     fn hear(&mut self, id: u64, buffer: &mut [u8]) {
-        if let Some(stranger) = self.strangers.remove(&id) {
+        if let Some(stranger) = self.strangers.take(id) {
             return self.hear_stranger(id, stranger, buffer);
         }
         if let Some(observer) = self.observers.remove(&id) {
@@ -319,4 +357,8 @@ impl<P: Send + Sync + 'static> Control<P> {
             }
         }
     }
+}
+
+fn hang_after_ns(limits: &Limits) -> u64 {
+    limits.hang_after.map_or(0, |limit| limit.as_nanos() as u64)
 }

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::super::table::{Session, Table};
 use super::Control;
-use super::admission::{check_features, refused};
+use super::admission::{check, refused};
 use super::reception::{Stranger, refuse, refuse_with};
 use crate::control::{Hello, Received, Refusal, Reply, Request, Status, receive, send_with_fds};
 
@@ -46,7 +46,7 @@ impl<P: Send + Sync + 'static> Control<P> {
 
     /// The session that an observer means.
     fn to_observe<'a>(&self, table: &'a Table<P>, hello: &Hello) -> Result<&'a Session<P>, Refusal> {
-        check_features(hello)?;
+        check(hello)?;
         if self.observers.len() >= MAX_OBSERVERS {
             return refused(format!("{MAX_OBSERVERS} observers are connected, the most allowed"));
         }

@@ -1,5 +1,6 @@
 //! Connections that have no session yet.
 
+use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -9,13 +10,17 @@ use rustix::net::{SocketFlags, accept_with};
 
 use super::super::peer::{self, Peer};
 use super::Control;
-use crate::control::{MAX_MESSAGE, Received, Refusal, Reply, Request, Status, receive, send};
+use crate::control::{MAX_MESSAGE, Received, Refusal, Reply, Request, Status, receive, send, shortened};
 use crate::shm::clock::now_ns;
 
 /// Connections that have not said hello yet.
-const MAX_STRANGERS: usize = 32;
+const MAX_STRANGERS: usize = 64;
 /// How long one may take to say it.
 const HELLO_WITHIN_NS: u64 = 5_000_000_000;
+/// Connections that are taken in at a time: what others have to say is heard in between.
+const ACCEPTED: usize = 16;
+/// Longest reason that a client is told, bytes: it may repeat what the client has said.
+const MAX_REASON: usize = 512;
 
 /// A connection that has no session yet.
 pub(super) struct Stranger {
@@ -24,19 +29,63 @@ pub(super) struct Stranger {
     since_ns: u64,
 }
 
+/// All of them.
+#[derive(Default)]
+pub(super) struct Strangers(HashMap<u64, Stranger>);
+
+impl Strangers {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub fn take(&mut self, id: u64) -> Option<Stranger> {
+        self.0.remove(&id)
+    }
+
+    fn put(&mut self, id: u64, stranger: Stranger) {
+        self.0.insert(id, stranger);
+    }
+
+    /// Makes room for one more: of the user that has most of them, the oldest has to go.
+    fn make_room(&mut self) -> Option<Stranger> {
+        if self.0.len() < MAX_STRANGERS {
+            return None;
+        }
+        let mut users: HashMap<u32, usize> = HashMap::new();
+        self.0.values().for_each(|stranger| *users.entry(stranger.peer.uid).or_default() += 1);
+        let greediest = users.into_iter().max_by_key(|(_, count)| *count)?.0;
+        let theirs = self.0.iter().filter(|(_, stranger)| stranger.peer.uid == greediest);
+        // Numbers grow: the least is the oldest.
+        let oldest = *theirs.map(|(id, _)| id).min()?;
+        self.0.remove(&oldest)
+    }
+
+    /// Forgets those that have said nothing for too long.
+    pub fn forget_silent(&mut self, now_ns: u64) {
+        self.0.retain(|_, stranger| now_ns.saturating_sub(stranger.since_ns) < HELLO_WITHIN_NS);
+    }
+}
+
 impl<P: Send + Sync + 'static> Control<P> {
-    pub(super) fn accept(&mut self) {
-        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket = match accept_with(&self.listener, flags) {
-            Ok(socket) => socket,
-            Err(Errno::AGAIN | Errno::INTR | Errno::CONNABORTED) => return,
-            Err(errno) => {
-                log::warn!("accept: {errno}");
-                // Out of descriptors: level-triggered readiness would turn this loop into a spin.
-                std::thread::sleep(Duration::from_millis(10));
-                return;
+    /// Takes in connections that wait.
+    pub(super) fn accept(&mut self, buffer: &mut [u8]) {
+        for _ in 0..ACCEPTED {
+            let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+            match accept_with(&self.listener, flags) {
+                Ok(socket) => self.take_in(socket, buffer),
+                Err(Errno::INTR | Errno::CONNABORTED) => {}
+                Err(Errno::AGAIN) => return,
+                Err(errno) => {
+                    log::warn!("accept: {errno}");
+                    // Out of descriptors: level-triggered readiness would turn this loop into a spin.
+                    std::thread::sleep(Duration::from_millis(10));
+                    return;
+                }
             }
-        };
+        }
+    }
+
+    fn take_in(&mut self, socket: OwnedFd, buffer: &mut [u8]) {
         let peer = match peer::check(socket.as_fd(), self.options.group) {
             Ok(peer) => peer,
             Err(reason) => {
@@ -44,28 +93,35 @@ impl<P: Send + Sync + 'static> Control<P> {
                 return refuse(socket.as_fd(), Status::Refused, reason);
             }
         };
-        if self.strangers.len() >= MAX_STRANGERS {
-            return refuse(socket.as_fd(), Status::Refused, "too many connections at once".into());
-        }
         let id = self.next_id;
         self.next_id += 1;
         if let Err(errno) = epoll::add(&self.epoll, &socket, EventData::new_u64(id), EventFlags::IN) {
             log::warn!("epoll_ctl: {errno}");
             return;
         }
-        self.strangers.insert(id, Stranger { socket, peer, since_ns: now_ns() });
+        // Most have said hello by now, and are none of those who may have to make room.
+        self.hear_stranger(id, Stranger { socket, peer, since_ns: now_ns() }, buffer);
     }
 
-    pub(super) fn forget_silent_strangers(&mut self) {
-        let now = now_ns();
-        self.strangers.retain(|_, stranger| now.saturating_sub(stranger.since_ns) < HELLO_WITHIN_NS);
+    /// Waits for a stranger's hello.
+    fn wait_for(&mut self, id: u64, stranger: Stranger) {
+        if let Some(Stranger { socket, peer, .. }) = self.strangers.make_room() {
+            let user = peer.uid;
+            log::warn!(user; "a connection that had said nothing had to make room for another one");
+            let reason = format!(
+                "{MAX_STRANGERS} connections have not said hello yet, the most allowed: user {user} has most \
+                 of them, and this was the oldest"
+            );
+            refuse(socket.as_fd(), Status::Refused, reason);
+        }
+        self.strangers.put(id, stranger);
     }
 
     pub(super) fn hear_stranger(&mut self, id: u64, stranger: Stranger, buffer: &mut [u8]) {
         let socket = stranger.socket.as_fd();
         let hello = match receive(socket, buffer) {
             Ok(Received::Nothing) => {
-                self.strangers.insert(id, stranger);
+                self.wait_for(id, stranger);
                 return;
             }
             Ok(Received::Packet(len)) => match Request::decode(&buffer[..len]) {
@@ -93,7 +149,8 @@ impl<P: Send + Sync + 'static> Control<P> {
 }
 
 pub(super) fn refuse(socket: BorrowedFd<'_>, status: Status, reason: String) {
-    let _ = send(socket, &Reply::Refused(Refusal { status, reason }).encode());
+    let refusal = Refusal { status, reason: shortened(reason, MAX_REASON) };
+    let _ = send(socket, &Reply::Refused(refusal).encode());
 }
 
 pub(super) fn refuse_with(socket: BorrowedFd<'_>, refusal: &Refusal) {

@@ -2,14 +2,14 @@
 
 use std::os::fd::{AsFd, BorrowedFd};
 
-use rustix::event::epoll;
+use rustix::event::epoll::{self, EventData, EventFlags};
 
-use super::super::handover::{Identity, Manners, Record};
-use super::super::heart::MAX_SESSIONS;
+use super::super::handover::Identity;
 use super::super::lane::Lane;
 use super::super::table::Session;
 use super::Control;
-use super::admission::{manners, refused};
+use super::admission::manners;
+use super::housekeeping::{Chore, Done, Opened, Opening};
 use super::reception::{Stranger, refuse, refuse_with};
 use crate::control::{
     ABI_VERSION, FEATURES, Hello, PolicyDescription, Refusal, Reply, Request, Status, Welcome, send,
@@ -17,31 +17,68 @@ use crate::control::{
 };
 use crate::shm::clock::now_ns;
 
+/// What a session takes that is being opened.
+pub(super) struct Reserved {
+    pub name: String,
+    pub bytes: u64,
+}
+
 impl<P: Send + Sync + 'static> Control<P> {
-    /// Opens a session.
+    /// Opens a session: checks what it asks for, and has the rest done by another thread.
     pub(super) fn open(&mut self, id: u64, stranger: Stranger, hello: &Hello) -> Result<(), Refusal> {
         let Stranger { socket, peer, .. } = stranger;
-        let lane = self.prepare(hello).inspect_err(|refusal| refuse_with(socket.as_fd(), refusal))?;
-        let welcome = self.welcome(id, &lane);
-        let mut session = Session::new(id, hello.name.clone(), peer, now_ns(), socket, lane);
-        let failed = |what: &str, error: &dyn std::fmt::Display| Refusal {
-            status: Status::System,
-            reason: format!("{what}: {error}"),
+        let (geometry, bytes) =
+            self.admit(hello).inspect_err(|refusal| refuse_with(socket.as_fd(), refusal))?;
+        // Nothing it may say is heard before its welcome.
+        let _ = epoll::delete(&self.epoll, &socket);
+        let manners = manners(hello);
+        let identity = Identity {
+            id,
+            name: hello.name.clone(),
+            peer,
+            opened_ns: now_ns(),
+            geometry,
+            policy: told(&self.policy),
+            manners,
         };
-        session.place = self.heartbeat.hearts.add(session.lane.beat());
-        if session.place.is_none() {
-            let refusal =
-                refused::<()>(format!("{MAX_SESSIONS} clients are connected, the most there can be"));
-            return refusal.inspect_err(|refusal| refuse_with(session.socket.as_fd(), refusal));
+        self.openings.insert(id, Reserved { name: hello.name.clone(), bytes });
+        let opening = Opening { identity, terms: self.terms(manners), socket };
+        self.housekeeping.give(Chore::Open(Box::new(opening)));
+        Ok(())
+    }
+
+    /// Takes in what the housekeeping thread is done with.
+    pub(super) fn finish_chores(&mut self) {
+        while let Some(done) = self.housekeeping.take() {
+            match done {
+                Done::Closed(bytes) => self.closing -= bytes,
+                Done::Opened(opened) => {
+                    if let Err(refusal) = self.opened(*opened) {
+                        log::warn!("refused a client: {}", refusal.reason);
+                    }
+                }
+            }
         }
-        self.bells.add(&session).map_err(|error| failed("doorbell", &error))?;
-        self.keep(&mut session, manners(hello));
-        let packet = Reply::Welcome(Box::new(welcome)).encode();
-        let sent = send_with_fds(session.socket.as_fd(), &packet, &session.lane.fds());
-        if let Err(errno) = sent {
-            self.bells.remove(&session);
-            self.release(&session);
-            return Err(failed("welcome", &errno));
+    }
+
+    /// Begins a session whose memory is there.
+    fn opened(&mut self, Opened { opening, made }: Opened) -> Result<(), Refusal> {
+        let Opening { identity, socket, .. } = opening;
+        let Identity { id, name, peer, opened_ns, .. } = identity;
+        self.openings.remove(&id);
+        let (lane, place, record) = made.inspect_err(|refusal| refuse_with(socket.as_fd(), refusal))?;
+        let welcome = Reply::Welcome(Box::new(self.welcome(id, &lane))).encode();
+        let mut session = Session::new(id, name, peer, opened_ns, socket, lane);
+        (session.place, session.record) = (Some(place), record);
+        let begun = self.bells.add(&session).map_err(|error| format!("doorbell: {error}")).and_then(|()| {
+            epoll::add(&self.epoll, &*session.socket, EventData::new_u64(id), EventFlags::IN)
+                .map_err(|errno| format!("epoll_ctl: {errno}"))?;
+            send_with_fds(session.socket.as_fd(), &welcome, &session.lane.fds())
+                .map_err(|errno| format!("welcome: {errno}"))
+        });
+        if let Err(reason) = begun {
+            self.let_go(session);
+            return Err(Refusal { status: Status::System, reason });
         }
         log::info!(session = id, process:% = peer.process(), user = peer.uid; "session opened");
         self.shared.lock().sessions.push(session);
@@ -52,34 +89,13 @@ impl<P: Send + Sync + 'static> Control<P> {
         Ok(())
     }
 
-    /// Has a session kept, where somebody keeps sessions.
-    pub(super) fn keep(&mut self, session: &mut Session<P>, manners: Manners) {
-        let Some(keeper) = &mut self.keeper else { return };
-        let identity = Identity {
-            id: session.id,
-            name: session.name.clone(),
-            peer: session.peer,
-            opened_ns: session.opened_ns,
-            geometry: session.lane.layout.geometry,
-            policy: told(&self.policy),
-            manners,
-        };
-        let kept = Record::create(&identity).and_then(|record| {
-            let [control, observation, results, eventfd] = session.lane.own_fds();
-            let fds = [control, observation, results, eventfd, record.fd(), session.socket.as_fd()];
-            keeper.keep(&identity.kept_as(), &fds)?;
-            Ok(record)
-        });
-        match kept {
-            Ok(record) => session.record = Some(record),
-            Err(error) => log::warn!(session = session.id; "session ends with this daemon: {error}"),
-        }
-    }
-
-    pub(super) fn release(&mut self, session: &Session<P>) {
-        if let (Some(keeper), Some(_)) = (&mut self.keeper, &session.record) {
-            keeper.release(&Identity::name_of(session.id));
-        }
+    /// Gives back what a session has that is in no table any more.
+    fn let_go(&mut self, session: Session<P>) {
+        session.lane.heart.stop();
+        self.bells.remove(&session);
+        let _ = epoll::delete(&self.epoll, &*session.socket);
+        self.closing += session.lane.bytes();
+        self.housekeeping.give(Chore::Close(Box::new(session)));
     }
 
     /// A message of a client that has a session.
@@ -129,16 +145,15 @@ impl<P: Send + Sync + 'static> Control<P> {
         table.ended.add(session.lane.stats.stats());
         drop(table);
         self.requests.end(id);
-        session.lane.heart.stop();
-        self.bells.remove(&session);
-        self.release(&session);
-        let _ = epoll::delete(&self.epoll, &*session.socket);
         // Who looked at it sees that it is over.
         self.observers.retain(|_, observer| observer.session != id);
         match &session.fault {
             Some(fault) => log::warn!(session = id; "session ended: {fault}"),
             None => log::info!(session = id; "session closed"),
         }
+        // Its client sees the end of the connection now, and not when its memory is given back.
+        let _ = rustix::net::shutdown(&*session.socket, rustix::net::Shutdown::Both);
+        self.let_go(session);
         self.write_page();
     }
 

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use rustix::thread::Pid;
+
 use super::Cpu;
 use super::attention::Attend;
 use super::ceiling;
@@ -113,6 +115,10 @@ impl Device for Cpu {
             "cpu ({} kernels, {operands} products, precision {precision}, {} thread{s})",
             self.path, self.threads
         )
+    }
+
+    fn workers(&self) -> Vec<Pid> {
+        self.sealed.as_ref().map_or_else(Vec::new, |sealed| sealed.pool.workers().to_vec())
     }
 
     fn weight(&mut self, parts: &[&Tensor], cols: Option<Range<usize>>) -> Result<Weight, DeviceError> {

@@ -8,9 +8,10 @@ use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 
-use rustix::thread::{CpuSet, futex, sched_setaffinity};
+use rustix::thread::{CpuSet, Pid, futex, gettid, sched_setaffinity};
 
 use crate::device::DeviceError;
 
@@ -99,6 +100,7 @@ impl Shared {
 pub struct Pool {
     shared: Arc<Shared>,
     workers: Vec<JoinHandle<()>>,
+    ids: Vec<Pid>,
     /// Number of the last operation. A cell, so that only one thread at a time can run operations.
     epoch: Cell<u32>,
 }
@@ -119,12 +121,16 @@ impl Pool {
             panicked: AtomicBool::new(false),
             stop: AtomicBool::new(false),
         });
-        let mut pool = Self { shared, workers: Vec::new(), epoch: Cell::new(0) };
+        let mut pool = Self { shared, workers: Vec::new(), ids: Vec::new(), epoch: Cell::new(0) };
+        let (to, ids) = sync_channel(threads);
         for thread in 1..threads {
             let (shared, core) = (Arc::clone(&pool.shared), pin_to.get(thread).copied());
+            let to = to.clone();
             let worker = std::thread::Builder::new()
                 .name(format!("pi0rt-cpu-{thread}"))
                 .spawn(move || {
+                    let _ = to.send(gettid());
+                    drop(to);
                     if let Some(core) = core {
                         pin(core);
                     }
@@ -137,7 +143,14 @@ impl Pool {
                 })?;
             pool.workers.push(worker);
         }
+        drop(to);
+        pool.ids = ids.iter().collect();
         Ok(pool)
+    }
+
+    /// The system's numbers of the threads, without the caller's.
+    pub fn workers(&self) -> &[Pid] {
+        &self.ids
     }
 
     /// Threads, the caller's included.

@@ -1,16 +1,11 @@
 //! The daemon: that there is exactly one, and that it makes progress.
 
-use std::time::Duration;
-
 use super::{Checks, Scene, socket};
 use crate::daemon::ReportError;
 use crate::service::failure::LastFailure;
 use crate::service::health;
 use crate::shm::clock::now_ns;
 use crate::tenstorrent::preflight::Root;
-
-/// How long a chunk may take if nobody watches it.
-const LONG: u32 = 30;
 
 pub(super) fn look(scene: &Scene<'_>, checks: &mut Checks<'_>) {
     let running = daemons(&scene.probe.root);
@@ -22,11 +17,7 @@ pub(super) fn look(scene: &Scene<'_>, checks: &mut Checks<'_>) {
     }
     match &scene.daemon {
         Ok(report) => {
-            let long = match scene.config.supervision.hang_after_s.0 {
-                0 => LONG,
-                seconds => seconds,
-            };
-            match health::judge(report, now_ns(), Duration::from_secs(long.into())) {
+            match health::judge(report, now_ns()) {
                 Ok(line) => checks.ok(line),
                 Err(why) => {
                     let remedy = format!(

@@ -1,16 +1,22 @@
-//! As much of HTTP/1.1 as a scraper needs: GET, one request a connection, one connection at a time.
+//! As much of HTTP/1.1 as a scraper needs: GET, one request a connection. Several connections at a time, so that
+//! none that says nothing keeps the others waiting.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::AsFd;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::CONTENT_TYPE;
 
 /// Longest request.
 const MAX_BYTES: usize = 8192;
-/// How long a client may take to say it, and to read the answer.
+/// How long a client may take to say it and to read the answer.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Connections at a time. The oldest has to make room for one more.
+const MAX_CONNECTIONS: usize = 32;
 
 /// An answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,24 +44,21 @@ impl Server {
         address: SocketAddr,
         answer: impl Fn(&str) -> Answer + Send + 'static,
     ) -> Result<Server, String> {
+        Self::patient(address, PATIENCE, answer)
+    }
+
+    fn patient(
+        address: SocketAddr,
+        patience: Duration,
+        answer: impl Fn(&str) -> Answer + Send + 'static,
+    ) -> Result<Server, String> {
         let failed = |error: io::Error| format!("metrics.listen {address}: {error}");
         let listener = TcpListener::bind(address).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
         let accepting = listener.try_clone().map_err(failed)?;
-        let thread = std::thread::Builder::new().name("metrics".into()).spawn(move || {
-            loop {
-                match accepting.accept() {
-                    // What a scraper does wrong is its own affair.
-                    Ok((stream, _)) => drop(serve(&stream, &answer)),
-                    // Shut down: the daemon ends.
-                    Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
-                    Err(error) => {
-                        log::warn!("metrics: accept: {error}");
-                        std::thread::sleep(Duration::from_millis(100));
-                    }
-                }
-            }
-        });
-        Ok(Server { listener, thread: Some(thread.map_err(failed)?) })
+        let thread = std::thread::Builder::new().name("metrics".into());
+        let thread = thread.spawn(move || serve(&accepting, patience, &answer)).map_err(failed)?;
+        Ok(Server { listener, thread: Some(thread) })
     }
 
     /// Where it listens.
@@ -76,43 +79,151 @@ impl Drop for Server {
     }
 }
 
-fn serve(stream: &TcpStream, answer: &dyn Fn(&str) -> Answer) -> io::Result<()> {
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let (status, body) = match request(stream)? {
-        Some(line) => reply(&line, answer),
-        None => ("431 Request Header Fields Too Large", "request is too long\n".into()),
-    };
-    let text = format!(
-        "HTTP/1.1 {status}\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-        body.len()
-    );
-    let mut to = stream;
-    to.write_all(text.as_bytes())?;
-    stream.shutdown(Shutdown::Write)
-}
-
-/// The request's first line, once all of it has come; `None`: it is too long.
-fn request(mut stream: &TcpStream) -> io::Result<Option<String>> {
-    let end = Instant::now() + PATIENCE;
-    let mut bytes = [0; MAX_BYTES];
-    let mut got = 0;
-    while got < MAX_BYTES {
-        // However slowly it trickles in.
-        let left = end.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        stream.set_read_timeout(Some(left))?;
-        match stream.read(&mut bytes[got..])? {
-            0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            more => got += more,
-        }
-        if bytes[..got].windows(4).any(|window| window == b"\r\n\r\n") {
-            let line = bytes.split(|byte| *byte == b'\r').next().unwrap_or_default();
-            return Ok(Some(String::from_utf8_lossy(line).into_owned()));
+/// Serves until the listener is shut down.
+fn serve(listener: &TcpListener, patience: Duration, answer: &dyn Fn(&str) -> Answer) {
+    // In the order in which they came.
+    let mut connections: Vec<Connection> = Vec::new();
+    loop {
+        let ready = match wait(listener, &connections) {
+            Ok(ready) => ready,
+            Err(error) => {
+                log::warn!("metrics: poll: {error}");
+                std::thread::sleep(Duration::from_millis(100));
+                continue;
+            }
+        };
+        let now = Instant::now();
+        let mut at = 0;
+        connections.retain_mut(|connection| {
+            let is_ready = ready.get(at).copied().unwrap_or(false);
+            at += 1;
+            // What a scraper does wrong is its own affair.
+            now < connection.end && (!is_ready || connection.go_on(answer).unwrap_or(false))
+        });
+        loop {
+            match listener.accept() {
+                Ok((stream, _)) => {
+                    if stream.set_nonblocking(true).is_err() {
+                        continue;
+                    }
+                    if connections.len() == MAX_CONNECTIONS {
+                        connections.remove(0);
+                    }
+                    let mut connection = Connection::new(stream, now + patience);
+                    // It may have said all it wants already, and is then none of those who have to make room.
+                    if connection.go_on(answer).unwrap_or(false) {
+                        connections.push(connection);
+                    }
+                }
+                // Shut down: the daemon ends.
+                Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => {
+                    log::warn!("metrics: accept: {error}");
+                    std::thread::sleep(Duration::from_millis(100));
+                    break;
+                }
+            }
         }
     }
-    Ok(None)
+}
+
+/// Waits until a connection comes, goes on, or has taken too long. Which of those there are go on.
+fn wait(listener: &TcpListener, connections: &[Connection]) -> io::Result<Vec<bool>> {
+    let mut fds = vec![PollFd::from_borrowed_fd(listener.as_fd(), PollFlags::IN)];
+    fds.extend(connections.iter().map(|connection| {
+        let wants = if connection.is_answering() { PollFlags::OUT } else { PollFlags::IN };
+        PollFd::from_borrowed_fd(connection.stream.as_fd(), wants)
+    }));
+    let first = connections.iter().map(|connection| connection.end).min();
+    let left = first.map(|end| end.saturating_duration_since(Instant::now()) + Duration::from_millis(1));
+    let left =
+        left.map(|left| Timespec { tv_sec: left.as_secs() as i64, tv_nsec: left.subsec_nanos().into() });
+    match poll(&mut fds, left.as_ref()) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        Err(errno) => return Err(errno.into()),
+    }
+    Ok(fds[1..].iter().map(|fd| !fd.revents().is_empty()).collect())
+}
+
+/// A connection: its request as far as it has come, or its answer as far as it has not gone.
+struct Connection {
+    stream: TcpStream,
+    /// When it is over, whatever it is at: also for one that trickles.
+    end: Instant,
+    request: Vec<u8>,
+    answer: Option<Vec<u8>>,
+}
+
+impl Connection {
+    fn new(stream: TcpStream, end: Instant) -> Connection {
+        Connection { stream, end, request: Vec::new(), answer: None }
+    }
+
+    fn is_answering(&self) -> bool {
+        self.answer.is_some()
+    }
+
+    /// Does what can be done without waiting. Whether there is more to do.
+    fn go_on(&mut self, answer: &dyn Fn(&str) -> Answer) -> io::Result<bool> {
+        if self.answer.is_none() {
+            match self.read()? {
+                Request::Partial => return Ok(true),
+                Request::Whole(line) => self.answer = Some(respond(reply(&line, answer))),
+                Request::TooLong => {
+                    let reason = ("431 Request Header Fields Too Large", "request is too long\n".into());
+                    self.answer = Some(respond(reason));
+                }
+            }
+        }
+        let Some(left) = &mut self.answer else { return Ok(false) };
+        while !left.is_empty() {
+            match self.stream.write(left) {
+                Ok(written) => drop(left.drain(..written)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.stream.shutdown(Shutdown::Write)?;
+        Ok(false)
+    }
+
+    fn read(&mut self) -> io::Result<Request> {
+        let mut buffer = [0; MAX_BYTES];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(more) => self.request.extend(&buffer[..more]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Request::Partial),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            if self.request.windows(4).any(|window| window == b"\r\n\r\n") {
+                let line = self.request.split(|byte| *byte == b'\r').next().unwrap_or_default();
+                return Ok(Request::Whole(String::from_utf8_lossy(line).into_owned()));
+            }
+            if self.request.len() >= MAX_BYTES {
+                return Ok(Request::TooLong);
+            }
+        }
+    }
+}
+
+/// How much of a request has come.
+enum Request {
+    Partial,
+    /// All of it; its first line.
+    Whole(String),
+    TooLong,
+}
+
+fn respond((status, body): (&'static str, String)) -> Vec<u8> {
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    (head + &body).into_bytes()
 }
 
 fn reply(line: &str, answer: &dyn Fn(&str) -> Answer) -> (&'static str, String) {
@@ -137,12 +248,17 @@ mod tests {
     use super::*;
 
     fn server() -> Server {
+        // No test waits for it, however busy the machine is.
+        patient(Duration::from_secs(600))
+    }
+
+    fn patient(patience: Duration) -> Server {
         let answer = |path: &str| match path {
             "/metrics" => Answer::Page("pi0rt_up 1\n".into()),
             "/healthz" => Answer::Unavailable("it hangs".into()),
             _ => Answer::NotFound,
         };
-        Server::start("127.0.0.1:0".parse().unwrap(), answer).unwrap()
+        Server::patient("127.0.0.1:0".parse().unwrap(), patience, answer).unwrap()
     }
 
     fn say(server: &Server, request: &[u8]) -> String {
@@ -174,12 +290,46 @@ mod tests {
         }
     }
 
+    /// The answer comes while all of them are still connected.
     #[test]
-    fn who_says_nothing_is_not_waited_for_for_ever() {
+    fn who_says_nothing_keeps_nobody_waiting() {
         let server = server();
-        let silent = TcpStream::connect(server.address().unwrap()).unwrap();
+        let address = server.address().unwrap();
+        let silent: Vec<_> = (0..15).map(|_| TcpStream::connect(address).unwrap()).collect();
+        // These have asked, and never read.
+        let deaf: Vec<_> = (0..5)
+            .map(|_| {
+                let mut stream = TcpStream::connect(address).unwrap();
+                stream.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
+                stream
+            })
+            .collect();
         assert!(say(&server, b"GET /metrics HTTP/1.1\r\n\r\n").contains("200 OK"));
-        drop(silent);
+        for mut stream in silent {
+            // Nothing has been said to it, and it has not been ended.
+            stream.set_nonblocking(true).unwrap();
+            assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        }
+        drop(deaf);
+    }
+
+    /// More than there may be: the oldest make room.
+    #[test]
+    fn the_oldest_of_too_many_connections_is_ended() {
+        let server = server();
+        let address = server.address().unwrap();
+        let connect = || TcpStream::connect(address).unwrap();
+        let mut silent: Vec<_> = (0..MAX_CONNECTIONS + 1).map(|_| connect()).collect();
+        assert_eq!(silent[0].read(&mut [0]).unwrap_or(0), 0);
+        assert!(say(&server, b"GET /metrics HTTP/1.1\r\n\r\n").contains("200 OK"));
+    }
+
+    #[test]
+    fn who_says_nothing_for_too_long_is_not_waited_for() {
+        let server = patient(Duration::from_millis(100));
+        let mut silent = TcpStream::connect(server.address().unwrap()).unwrap();
+        silent.write_all(b"GET /met").unwrap();
+        assert_eq!(silent.read(&mut [0]).unwrap_or(0), 0);
     }
 
     #[test]
