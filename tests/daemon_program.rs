@@ -102,6 +102,12 @@ fn a_wrong_configuration_is_told_from_other_failures() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.starts_with(&format!("pi0rtd: {file}:2:15: ")), "{said}");
     assert_eq!(run(&["--check-config", "--config", file]).status.code(), Some(78));
+    // A checkpoint that asks for what nobody knows asks for the same next time; one that isn't there may be by then.
+    let strange = changed(&directory.0, ",\n    \"wobble\": 0.25");
+    let output = run(&["--checkpoint", strange.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(78));
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("config.json") && said.contains("wobble 0.25 is not supported"), "{said}");
     assert_eq!(run(&["--checkpoint", "/nonexistent"]).status.code(), Some(1));
 }
 

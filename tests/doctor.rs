@@ -437,9 +437,10 @@ fn a_chunk_that_does_not_get_done() {
     let mut client = machine.served.as_ref().unwrap().open();
     client.set_prompt("sleep 4000").unwrap();
     submit(&mut client, 0, [1.0; 3], None);
-    machine.more.push_str("[supervision]\nhang_after_s = 1\n");
+    machine.probe.unlimited = Duration::from_secs(1);
     eventually("it counts as hung", || !machine.findings().is_empty());
-    machine.finds("daemon", Verdict::Error, &["computing one chunk for", "at most 1 s"], "systemctl restart");
+    let says = ["has been at one operation of a chunk for", "at most 1 s"];
+    machine.finds("daemon", Verdict::Error, &says, "systemctl restart");
 }
 
 #[test]

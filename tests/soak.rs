@@ -15,28 +15,6 @@ use pi0rt::shm::{Camera, Count};
 
 const TICK: Duration = Duration::from_millis(1);
 
-/// What a process holds, read from outside.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct Held {
-    fds: usize,
-    /// Private and shared memory in use, not what is mapped of files.
-    memory_kb: u64,
-    threads: u64,
-}
-
-fn held(pid: u32) -> Held {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let value = |key: &str| -> u64 {
-        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
-        line.trim_start_matches(':').split_whitespace().next().unwrap().parse().unwrap()
-    };
-    Held {
-        fds: std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count(),
-        memory_kb: value("RssAnon") + value("RssShmem"),
-        threads: value("Threads"),
-    }
-}
-
 #[derive(Default)]
 struct Tally {
     submitted: u64,
@@ -119,7 +97,7 @@ fn soak(length: Duration) {
             }
         }
         if first.is_none() && start.elapsed() > settled {
-            first = Some((held(daemon.0.id()), held(std::process::id())));
+            first = Some((held_by(daemon.0.id()), held_by(std::process::id())));
         }
         if shown.elapsed() > Duration::from_secs(60) {
             shown = now;
@@ -127,7 +105,7 @@ fn soak(length: Duration) {
                 "{:5.0} s  {} chunks  {:?}",
                 start.elapsed().as_secs_f64(),
                 tally.chunks,
-                held(daemon.0.id())
+                held_by(daemon.0.id())
             );
         }
     }
@@ -138,7 +116,7 @@ fn soak(length: Duration) {
     let Tally { submitted, full, chunks, superseded, other, late, .. } = tally;
     let report = || Report::read(&directory.socket()).unwrap().stats;
     eventually("the daemon has counted the last", || report().count(Count::Published) == chunks);
-    let last = (held(daemon.0.id()), held(std::process::id()));
+    let last = (held_by(daemon.0.id()), held_by(std::process::id()));
     println!(
         "{submitted} submitted: {chunks} chunks, {superseded} superseded, {other} otherwise; {full} ticks without a slot, \
          {late} late, in {:.0} s",

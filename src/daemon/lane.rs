@@ -277,8 +277,10 @@ impl Lane {
 
     /// Takes the pending submission to work on it.
     pub fn begin(&mut self) -> Option<(Submission, Box<Source>)> {
-        let submission = self.pending.take()?;
+        self.pending?;
+        // Nothing else is in flight.
         let source = self.source.take()?;
+        let submission = self.pending.take()?;
         self.in_flight = Some((self.pending_number, submission));
         self.owed.begun(self.pending_number, &submission);
         Some((submission, source))

@@ -153,7 +153,8 @@ mod tests {
     }
 
     fn finish(lane: &mut Lane) {
-        if lane.begin().is_some() {
+        if let Some((_, source)) = lane.begin() {
+            lane.give_back(source, 0);
             let _ = lane.finish([1, 2], Ok(&[0.0; 4])).unwrap();
         }
     }
@@ -162,11 +163,12 @@ mod tests {
     fn work(lane: &mut Lane, client: &mut Client) {
         (1..=3).for_each(|ticket| client.submit(ticket));
         let _ = lane.drain().unwrap();
-        lane.begin().unwrap();
+        let (_, source) = lane.begin().unwrap();
         client.submit(4);
         let _ = lane.drain().unwrap();
         client.submit(5);
         let _ = lane.drain().unwrap();
+        lane.give_back(source, 0);
         let _ = lane.finish([1, 2], Ok(&[0.0; 4])).unwrap();
         finish(lane);
         client.submit(6);

@@ -210,9 +210,11 @@ fn policy_words(policy: &PolicyDescription) -> Vec<u64> {
     words
 }
 
-/// What follows a report of this sequence. None: in the middle of a write; else the policy, if it is there, and
-/// what follows it.
-fn policy_of(words: &[u64], sequence: u64) -> Option<(Result<Option<PolicyDescription>, String>, &[u64])> {
+/// A page's policy, if it has one, or what is wrong with it.
+type PagePolicy = Result<Option<PolicyDescription>, String>;
+
+/// The policy behind a report of this sequence, and what follows it. None: in the middle of a write.
+fn policy_of(words: &[u64], sequence: u64) -> Option<(PagePolicy, &[u64])> {
     let [POLICY, len, rest @ ..] = words else {
         // An earlier version's page, with or without what a longer one has left behind.
         return Some((Ok(None), &[]));

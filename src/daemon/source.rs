@@ -16,6 +16,7 @@ const FEW_BYTES: usize = 16 * PAGE;
 
 /// Memory of sessions that ended while the inference thread used it, for the thread that gives memory back.
 #[derive(Clone, Default)]
+#[allow(clippy::vec_box, reason = "they come in boxes: only a pointer is moved under the lock")]
 pub(super) struct Left(Arc<Mutex<Vec<Box<Source>>>>);
 
 impl Left {

@@ -8,8 +8,8 @@ use crate::shm::clock::now_ns;
 
 /// Age of the page of a daemon with something to do beyond which it doesn't run: it writes ten a second.
 const STALE: Duration = Duration::from_secs(3);
-/// Time an operation of the engine may take where the daemon has no limit.
-const LONG: Duration = Duration::from_secs(30);
+/// Time an operation of the engine may take where the daemon sets no limit.
+pub const UNLIMITED: Duration = Duration::from_secs(30);
 
 /// One line about a daemon that serves; else one about why it doesn't.
 ///
@@ -17,14 +17,15 @@ const LONG: Duration = Duration::from_secs(30);
 /// There is none, it is starting or stopping, its page is stale, or its chunk doesn't get on.
 pub fn check(socket: &Path) -> Result<String, String> {
     let report = Report::read(socket).map_err(|error| error.to_string())?;
-    judge(&report, now_ns())
+    judge(&report, now_ns(), UNLIMITED)
 }
 
-/// The same of a report, at a time. However long a chunk takes, what counts is that the engine gets on with it.
+/// The same of a report, at a time. However long a chunk takes, the engine has to make progress: `unlimited` is the
+/// longest an operation may take where the daemon sets no limit.
 ///
 /// # Errors
 /// It is stopping, the page is stale, or its chunk doesn't get on.
-pub fn judge(report: &Report, now_ns: u64) -> Result<String, String> {
+pub fn judge(report: &Report, now_ns: u64, unlimited: Duration) -> Result<String, String> {
     let since = |ns: u64| Duration::from_nanos(now_ns.saturating_sub(ns));
     let (pid, clients) = (report.pid, clients(report.sessions.len()));
     if report.stopping {
@@ -42,7 +43,8 @@ pub fn judge(report: &Report, now_ns: u64) -> Result<String, String> {
     let busy = if report.busy_since_ns > 0 { since(report.busy_since_ns) } else { Duration::ZERO };
     // A daemon of an earlier version says only when it began with the chunk.
     let still = report.still_ns.map_or(busy, Duration::from_nanos).min(busy);
-    let allowed = if report.hang_after_ns > 0 { Duration::from_nanos(report.hang_after_ns) } else { LONG };
+    let allowed =
+        if report.hang_after_ns > 0 { Duration::from_nanos(report.hang_after_ns) } else { unlimited };
     if still > allowed {
         let (still, allowed) = (still.as_secs_f64(), allowed.as_secs_f64());
         return Err(format!(
@@ -74,7 +76,7 @@ mod tests {
     }
 
     fn at(report: &Report, second: u64) -> Result<String, String> {
-        judge(report, second * SECOND)
+        judge(report, second * SECOND, UNLIMITED)
     }
 
     #[test]

@@ -305,7 +305,7 @@ fn load(config: &Config, checkpoint: &Path, socket: &Path) -> Result<(Policy, St
     let start = Instant::now();
     let options = config.policy_options()?;
     let starting = Starting::begin()?;
-    let mut policy = Policy::load_whole(checkpoint, &options, &|at| starting.at(at)).map_err(of_profile)?;
+    let mut policy = Policy::load_whole(checkpoint, &options, &|at| starting.at(at)).map_err(refused)?;
     if policy.info().rate.is_none() {
         ::log::warn!(
             "no control rate is declared: set policy.control_rate_hz, or rate_hz in a profile; until then clients have \
@@ -332,13 +332,12 @@ fn load(config: &Config, checkpoint: &Path, socket: &Path) -> Result<(Policy, St
     Ok((policy, line))
 }
 
-/// A profile that is missing or wrong is a matter of configuration: starting again doesn't help.
-fn of_profile(error: PolicyError) -> Box<dyn Error> {
-    use CheckpointError as Fault;
+/// A checkpoint that is refused for what it says is a matter of configuration: starting again doesn't help. A file that
+/// can't be read may be there the next time.
+fn refused(error: PolicyError) -> Box<dyn Error> {
     match error {
-        PolicyError::Checkpoint(
-            fault @ (Fault::NoProfile { .. } | Fault::UnknownProfile { .. } | Fault::Profile { .. }),
-        ) => ConfigError::Whole(fault.to_string()).into(),
+        PolicyError::Checkpoint(CheckpointError::Io { .. } | CheckpointError::File { .. }) => error.into(),
+        PolicyError::Checkpoint(fault) => ConfigError::Whole(fault.to_string()).into(),
         error => error.into(),
     }
 }

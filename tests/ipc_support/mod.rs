@@ -312,6 +312,28 @@ impl Drop for Process {
     }
 }
 
+/// What a process holds, read from outside.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Held {
+    pub fds: usize,
+    /// Private and shared memory in use, not what is mapped of files.
+    pub memory_kb: u64,
+    pub threads: u64,
+}
+
+pub fn held_by(pid: u32) -> Held {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let value = |key: &str| -> u64 {
+        let line = status.lines().find_map(|line| line.strip_prefix(key)).unwrap();
+        line.trim_start_matches(':').split_whitespace().next().unwrap().parse().unwrap()
+    };
+    Held {
+        fds: std::fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count(),
+        memory_kb: value("RssAnon") + value("RssShmem"),
+        threads: value("Threads"),
+    }
+}
+
 /// A small checkpoint with weights and tokenizer.
 pub fn checkpoint() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
@@ -319,6 +341,11 @@ pub fn checkpoint() -> PathBuf {
 
 /// The same checkpoint in a directory `golden` of `parent`, without a control rate.
 pub fn unrated(parent: &Path) -> PathBuf {
+    changed(parent, "")
+}
+
+/// The same checkpoint in a directory `golden` of `parent`, with something else in place of a control rate.
+pub fn changed(parent: &Path, rate: &str) -> PathBuf {
     let dir = parent.join("golden");
     std::fs::create_dir(&dir).unwrap();
     for file in std::fs::read_dir(checkpoint()).unwrap().map(|entry| entry.unwrap()) {
@@ -326,7 +353,7 @@ pub fn unrated(parent: &Path) -> PathBuf {
     }
     let config = dir.join("config.json");
     let declared = std::fs::read_to_string(&config).unwrap();
-    let text = declared.replace(",\n    \"control_rate_hz\": 50.0", "");
+    let text = declared.replace(",\n    \"control_rate_hz\": 50.0", rate);
     assert_ne!(text, declared);
     std::fs::remove_file(&config).unwrap();
     std::fs::write(&config, text).unwrap();

@@ -17,11 +17,21 @@ pub struct Connection(pub OwnedFd);
 
 impl Connection {
     pub fn new(socket: &Path) -> Connection {
-        Connection(control::connect(socket).unwrap())
+        Connection::try_new(socket).unwrap()
+    }
+
+    /// None: nobody takes it in.
+    pub fn try_new(socket: &Path) -> Option<Connection> {
+        control::connect(socket).ok().map(Connection)
     }
 
     pub fn say(&self, request: &Request) {
-        control::send(self.0.as_fd(), &request.encode()).unwrap();
+        assert!(self.try_say(request));
+    }
+
+    /// Whether it could be said.
+    pub fn try_say(&self, request: &Request) -> bool {
+        control::send(self.0.as_fd(), &request.encode()).is_ok()
     }
 
     /// The next message but for events. None: the daemon has closed the connection.
@@ -33,7 +43,9 @@ impl Connection {
         let mut buffer = vec![0; control::MAX_MESSAGE];
         let mut heard = None;
         eventually("the daemon says something", || {
-            let (received, fds) = control::receive_with_fds(self.0.as_fd(), &mut buffer).unwrap();
+            // A connection with something unread at its end is reset.
+            let received = control::receive_with_fds(self.0.as_fd(), &mut buffer);
+            let (received, fds) = received.unwrap_or((Received::Closed, Vec::new()));
             heard = match received {
                 Received::Nothing => return false,
                 Received::Packet(len) => Some((Reply::decode(&buffer[..len]).unwrap(), fds)),
@@ -65,11 +77,19 @@ pub struct Raw {
 
 impl Raw {
     pub fn open(socket: &Path, hello: Hello) -> Raw {
-        let connection = Connection::new(socket);
-        connection.say(&Request::Hello(hello));
+        Raw::try_open(socket, hello).unwrap_or_else(|refused| panic!("{refused:?}"))
+    }
+
+    /// # Errors
+    /// What was said in place of a welcome; None: nothing.
+    pub fn try_open(socket: &Path, hello: Hello) -> Result<Raw, Option<Reply>> {
+        let connection = Connection::try_new(socket).ok_or(None)?;
+        if !connection.try_say(&Request::Hello(hello)) {
+            return Err(None);
+        }
         match connection.hear_with_fds() {
-            Some((Reply::Welcome(welcome), fds)) => Raw::over(connection, *welcome, fds),
-            other => panic!("{:?}", other.map(|(reply, _)| reply)),
+            Some((Reply::Welcome(welcome), fds)) => Ok(Raw::over(connection, *welcome, fds)),
+            other => Err(other.map(|(reply, _)| reply)),
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a client does to its own rings and its own memory is at its own cost.
 
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 use pi0rt::client::Options as ClientOptions;
 use pi0rt::control::{Hello, Status};
@@ -116,7 +117,7 @@ fn a_client_that_leaves_in_mid_chunk_leaves_a_daemon_that_is_idle() {
     eventually("the session is over", || report().sessions.is_empty());
     served.rig.chunks.open();
     eventually("it is said to be idle", || report().busy_since_ns == 0);
-    assert!(pi0rt::service::health::judge(&report(), now() + 3600 * 1_000_000_000).is_ok());
+    assert!(pi0rt::service::health::judge(&report(), now() + 3600 * 1_000_000_000, Duration::ZERO).is_ok());
     let mut next = served.open();
     next.set_prompt("stack the cups").unwrap();
     let ticket = submit(&mut next, 0, [1.0; 3], None);

@@ -16,19 +16,17 @@ pub(super) fn look(scene: &Scene<'_>, checks: &mut Checks<'_>) {
         checks.warn(what, remedy);
     }
     match &scene.daemon {
-        Ok(report) => {
-            match health::judge(report, now_ns()) {
-                Ok(line) => checks.ok(line),
-                Err(why) => {
-                    let remedy = format!(
-                        "cat /proc/{0}/stack and journalctl -u pi0rtd say what it is at; systemctl restart pi0rtd, \
+        Ok(report) => match health::judge(report, now_ns(), scene.probe.unlimited) {
+            Ok(line) => checks.ok(line),
+            Err(why) => {
+                let remedy = format!(
+                    "cat /proc/{0}/stack and journalctl -u pi0rtd say what it is at; systemctl restart pi0rtd, \
                          kill -9 {0} if that hangs",
-                        report.pid
-                    );
-                    checks.error(why, if report.stopping { "wait for its end".into() } else { remedy });
-                }
+                    report.pid
+                );
+                checks.error(why, if report.stopping { "wait for its end".into() } else { remedy });
             }
-        }
+        },
         Err(ReportError::NoDaemon { .. }) if socket::is_listened_on(&scene.probe.root, &scene.socket) => {
             let what = format!("no daemon runs; the first client of {} starts it", scene.socket.display());
             checks.note(what, "");

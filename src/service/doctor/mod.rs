@@ -16,12 +16,14 @@ mod socket;
 mod tokenizer;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::process::{getgroups, getuid};
 
 use super::Source;
 use super::config::Config;
 use super::failure::{self, LastFailure};
+use super::health;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::daemon::{Report, ReportError};
 use crate::tenstorrent::DeviceLock;
@@ -95,6 +97,8 @@ pub struct Probe {
     pub user: User,
     /// Free bytes below which a file system counts as nearly full.
     pub least_free: u64,
+    /// Time an operation of a chunk may take where the daemon sets no limit.
+    pub unlimited: Duration,
 }
 
 impl Default for Probe {
@@ -109,6 +113,7 @@ impl Default for Probe {
             locks: DeviceLock::DIR.into(),
             user: User { uid: getuid().as_raw(), gids },
             least_free: 256 << 20,
+            unlimited: health::UNLIMITED,
         }
     }
 }
