@@ -34,6 +34,51 @@ fn needed_tensors_must_be_floats_of_32_or_16_bits() {
     }
 }
 
+/// Until 0.3.3 lerobot had these names, of an older transformers.
+fn old_name(name: &str) -> String {
+    const NAMES: [(&str, &str); 4] = [
+        ("paligemma.lm_head", "paligemma.language_model.lm_head"),
+        ("paligemma.model.language_model", "paligemma.language_model.model"),
+        ("paligemma.model.vision_tower", "paligemma.vision_tower"),
+        ("paligemma.model.multi_modal_projector", "paligemma.multi_modal_projector"),
+    ];
+    NAMES.iter().fold(name.to_owned(), |name, (new, old)| name.replace(new, old))
+}
+
+#[test]
+fn the_names_that_lerobot_had_up_to_0_3_2_are_known() {
+    let (dir, old) = (lerobot(), lerobot());
+    let mut model = Model::read(&old);
+    let mut renamed = 0;
+    for tensor in &mut model.tensors {
+        let name = old_name(&tensor.name);
+        renamed += usize::from(name != tensor.name);
+        tensor.name = name;
+    }
+    model.write(&old);
+    let (is, was) = (Checkpoint::open(&dir).unwrap(), Checkpoint::open(&old).unwrap());
+    let numbers = |of: &Checkpoint| {
+        let mut tensors: Vec<_> = of.tensors().map(|t| (t.name().to_owned(), t.bytes().to_vec())).collect();
+        tensors.sort();
+        tensors
+    };
+    assert!(renamed > 30 && numbers(&is) == numbers(&was), "{renamed}");
+    assert_eq!(was.unused().len(), is.unused().len());
+}
+
+#[test]
+fn a_tensor_under_an_old_and_a_new_name_is_refused() {
+    let dir = lerobot();
+    let mut model = Model::read(&dir);
+    let bias = model.get("model.paligemma_with_expert.paligemma.model.multi_modal_projector.linear.bias");
+    let (name, dtype, shape) = (old_name(&bias.name), bias.dtype.clone(), bias.shape.clone());
+    let zeros = vec![0; bias.bytes.len()];
+    model.push(&name, &dtype, &shape, zeros);
+    model.write(&dir);
+    let error = Checkpoint::open(&dir).unwrap_err().to_string();
+    messages(&error, &["multi_modal_projector.linear.bias", "is there twice", "before and since 0.3.3"]);
+}
+
 #[test]
 fn numbers_of_every_dtype_are_read() {
     let dir = TempDir::new();

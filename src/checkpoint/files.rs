@@ -10,6 +10,7 @@ use super::json::{Object, is_plain};
 use super::recognize;
 use super::safetensors::SafeTensors;
 use super::tensor::Tensor;
+use super::weights::canonical;
 
 pub(super) const MODEL: &str = "model.safetensors";
 pub(super) const INDEX: &str = "model.safetensors.index.json";
@@ -49,8 +50,7 @@ impl Files {
         let files = Self::new(dir, files)?;
         for (shard, names) in shards.values().enumerate() {
             for name in names {
-                let stripped = name.strip_prefix("model.").unwrap_or(name);
-                if files.index.get(stripped).is_none_or(|&(file, _)| file != shard) {
+                if files.index.get(&*canonical(name)).is_none_or(|&(file, _)| file != shard) {
                     return Err(CheckpointError::Entry {
                         path: listed.path().to_path_buf(),
                         tensor: clip(name),

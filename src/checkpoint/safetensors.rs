@@ -11,6 +11,7 @@ use super::error::CheckpointError;
 use super::header::{Fault, Header};
 use super::recognize;
 use super::tensor::{Mapped, Tensor};
+use super::weights::canonical;
 
 /// A safetensors file, mapped read-only and shared, its header fully checked. Only the header is on
 /// the heap; tensors are views of the map and keep it alive.
@@ -45,12 +46,14 @@ impl SafeTensors {
         let mut stored_names = Vec::with_capacity(header.entries.len());
         let mut index = HashMap::with_capacity(header.entries.len());
         for entry in header.entries {
-            let name = entry.name.strip_prefix("model.").unwrap_or(&entry.name).to_string();
+            let name = canonical(&entry.name).into_owned();
             if index.insert(name.clone(), tensors.len()).is_some() {
                 return Err(CheckpointError::Entry {
                     path: path.to_path_buf(),
                     tensor: name,
-                    why: "is there twice, with and without a leading \"model.\"".into(),
+                    why: "is there twice, under names that mean the same: with and without a leading \"model.\", or lerobot's \
+                          of before and since 0.3.3"
+                        .into(),
                 });
             }
             let tensor = Tensor::new(name, entry.dtype, entry.shape, map.clone(), entry.range);

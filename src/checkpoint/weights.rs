@@ -1,5 +1,7 @@
 //! The names and shapes of PI0's weights, as lerobot names them without the leading `model.`.
 
+use std::borrow::Cow;
+
 use super::Arch;
 
 pub(super) const VISION: &str = "paligemma_with_expert.paligemma.model.vision_tower.vision_model.";
@@ -12,6 +14,32 @@ pub(super) const EMBED_TOKENS: &str =
 pub(super) const LM_HEAD: &str = "paligemma_with_expert.paligemma.lm_head.weight";
 /// In every checkpoint, and used by nothing.
 pub(super) const EXPERT_LM_HEAD: &str = "paligemma_with_expert.gemma_expert.lm_head.weight";
+
+/// What lerobot up to 0.3.2 called modules, after the `model.` of its policies, and what they are called since: those of
+/// `PI0Policy._transform_state_dict_keys` in lerobot 0.3.3.
+const RENAMED: [(&str, &str); 4] = [
+    ("paligemma_with_expert.paligemma.language_model.lm_head", "paligemma_with_expert.paligemma.lm_head"),
+    (
+        "paligemma_with_expert.paligemma.language_model.model",
+        "paligemma_with_expert.paligemma.model.language_model",
+    ),
+    ("paligemma_with_expert.paligemma.vision_tower", "paligemma_with_expert.paligemma.model.vision_tower"),
+    (
+        "paligemma_with_expert.paligemma.multi_modal_projector",
+        "paligemma_with_expert.paligemma.model.multi_modal_projector",
+    ),
+];
+
+/// The name of a tensor or a module without a leading `model.`, as lerobot has it since 0.3.3.
+pub(super) fn canonical(name: &str) -> Cow<'_, str> {
+    let name = name.strip_prefix("model.").unwrap_or(name);
+    let renamed = RENAMED.iter().find_map(|(old, new)| {
+        let rest = name.strip_prefix(old)?;
+        // Whole parts of names only.
+        (rest.is_empty() || rest.starts_with('.')).then(|| format!("{new}{rest}"))
+    });
+    renamed.map_or(Cow::Borrowed(name), Cow::Owned)
+}
 
 /// One weight PI0 needs.
 pub(super) struct Spec {

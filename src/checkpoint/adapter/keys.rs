@@ -4,6 +4,10 @@
 //! (`lora_A.default.weight`), and calls the weights beneath `<module>.base_layer.weight`. Implementations without
 //! PEFT have parameters instead of modules (`<module>.lora_A`, and `lora_a` where openpi's code is followed).
 
+use std::borrow::Cow;
+
+use super::super::weights::canonical;
+
 /// Prefix of everything that PEFT has wrapped.
 const WRAPPED: &str = "base_model.model.";
 /// Beginnings of the parts by which tensors of other adapters are known: LoHa, LoKr, OFT, BOFT, (IA)³, VeRA, prompt
@@ -90,9 +94,9 @@ impl Key {
         Self { of: module, part, adapter: adapter.map(String::from), bare: rest.is_empty() }
     }
 
-    /// [`of`](Self::of) without a leading `model.`, as tensors are named here.
-    pub fn canonical(&self) -> &str {
-        self.of.strip_prefix("model.").unwrap_or(&self.of)
+    /// [`of`](Self::of) as tensors are named here.
+    pub fn canonical(&self) -> Cow<'_, str> {
+        canonical(&self.of)
     }
 
     /// Whether the tensor shows that an adapter has not been merged.
@@ -153,6 +157,12 @@ mod tests {
             ("base_model.model.model.a.base_layer.bias", "a.bias", Part::Base, None),
             ("a.modules_to_save.default.weight", "a.weight", Part::Saved, Some("default")),
             ("a.modules_to_save.weight", "a.weight", Part::Saved, None),
+            (
+                "base_model.model.model.paligemma_with_expert.paligemma.language_model.model.a.lora_A.weight",
+                "paligemma_with_expert.paligemma.model.language_model.a",
+                Part::A,
+                None,
+            ),
             ("a.modules_to_save.x.b.weight", "a.b.weight", Part::Saved, Some("x")),
             ("a.original_module.weight", "a.weight", Part::Original, None),
             ("e.lora_embedding_A", "e", Part::EmbeddingA, None),
@@ -172,7 +182,7 @@ mod tests {
             ),
         ] {
             let key = Key::parse(name);
-            assert_eq!((key.canonical(), key.part, key.adapter.as_deref()), (of, part, adapter), "{name}");
+            assert_eq!((&*key.canonical(), key.part, key.adapter.as_deref()), (of, part, adapter), "{name}");
         }
     }
 }

@@ -98,7 +98,8 @@ fn merge(
         }
     }
     for named in merge.tensors.values() {
-        let module = named.key.canonical().rsplit_once('.').map_or("", |(module, _)| module);
+        let canonical = named.key.canonical();
+        let module = canonical.rsplit_once('.').map_or("", |(module, _)| module);
         match named.key.part {
             Part::Base if !modules.contains_key(module) => {
                 return Err(named.error("has an adapter around it, of which no tensors are here"));
