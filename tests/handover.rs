@@ -258,22 +258,3 @@ fn a_session_whose_client_left_meanwhile_ends() {
     };
     assert_eq!(stays.wait(Some(ticket), LONG).unwrap().status, 0);
 }
-
-/// What clients get for reading can't be made writable, though the next daemon has to write there.
-#[test]
-fn results_that_are_kept_can_not_be_written_to_by_clients() {
-    use pi0rt::shm::{Access, Segment, Writer};
-    let daemon = Segment::create("pi0rt-test", 4096, Writer::Daemons).unwrap();
-    let shown: OwnedFd = daemon.fd().unwrap().try_clone_to_owned().unwrap();
-    assert!(Segment::map("results", &shown, 4096, Access::Write).is_err());
-    assert!(Segment::map("results", &shown, 4096, Access::Read).is_ok());
-    assert!(rustix::io::pwrite(&shown, &[1], 0).is_err());
-    assert!(rustix::fs::ftruncate(&shown, 0).is_err());
-    let own = daemon.own_fd().unwrap().try_clone_to_owned().unwrap();
-    let next = Segment::resume("pi0rt-test", own, 4096, Writer::Daemons).unwrap();
-    // SAFETY: both mappings have 4096 bytes.
-    unsafe {
-        next.as_ptr().add(9).write_volatile(3);
-        assert_eq!(daemon.as_ptr().add(9).read_volatile(), 3);
-    }
-}

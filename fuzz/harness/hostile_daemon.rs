@@ -131,7 +131,7 @@ pub fn run(data: &[u8]) {
     let segments = segments(input, &packet);
     let mut fds = Vec::new();
     if let Some(segments) = &segments {
-        fds.extend(segments.iter().map(|segment| segment.fd().unwrap().try_clone_to_owned().unwrap()));
+        fds.extend(segments.iter().map(|segment| segment.open().unwrap()));
         fds.push(rustix::event::eventfd(0, rustix::event::EventfdFlags::NONBLOCK).unwrap());
         fds.truncate(if input.u8() == 255 { 3 } else { 4 });
     }

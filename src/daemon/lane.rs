@@ -19,6 +19,9 @@ use crate::shm::{
 /// longer copy is going.
 const PREFETCH: u32 = 1024;
 
+/// Control, observation, results.
+pub(super) const SEGMENTS: usize = WELCOME_FDS - 1;
+
 /// Why a lane could not be made.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum LaneError {
@@ -87,10 +90,9 @@ impl Lane {
     pub fn new(geometry: Geometry, terms: Terms, epoch: u64, kept: bool) -> Result<Lane, LaneError> {
         let layout = Layout::plan(geometry)?;
         let create = |name, len: u32, writer| Segment::create(name, len as usize, writer).map(Arc::new);
-        let writer = if kept { Writer::Daemons } else { Writer::Daemon };
         let control = create("pi0rt-control", layout.control_bytes, Writer::Client)?;
         let observation = create("pi0rt-observation", layout.observation_bytes, Writer::Client)?;
-        let results = create("pi0rt-results", layout.results_bytes, writer)?;
+        let results = create("pi0rt-results", layout.results_bytes, Writer::Daemon)?;
         Self::over(layout, terms, epoch, [control, observation, results], kept, None)
     }
 
@@ -112,7 +114,7 @@ impl Lane {
         let segments = [
             resume("pi0rt-control", control, layout.control_bytes, Writer::Client)?,
             resume("pi0rt-observation", observation, layout.observation_bytes, Writer::Client)?,
-            resume("pi0rt-results", results, layout.results_bytes, Writer::Daemons)?,
+            resume("pi0rt-results", results, layout.results_bytes, Writer::Daemon)?,
         ];
         let mut lane = Self::over(layout, terms, epoch, segments, true, Some(eventfd))?;
         let left = lane.owed.left(lane.submissions.taken(), lane.completions.tail());
@@ -181,16 +183,32 @@ impl Lane {
         Beat::new(words.expect("a planned layout lies within its segments"))
     }
 
-    /// What goes to the client with the welcome.
-    pub fn fds(&self) -> [BorrowedFd<'_>; WELCOME_FDS] {
-        let segment = |i: usize| self.segments[i].fd().expect("the daemon made the segment");
-        [segment(0), segment(1), segment(2), self.sleeper.fd()]
+    /// What goes to the client with the welcome, but for the doorbell: control, observation and results segment.
+    ///
+    /// # Errors
+    /// They can't be opened.
+    pub fn open_segments(&self) -> Result<[OwnedFd; SEGMENTS], SegmentError> {
+        let [control, observation, results] = &self.segments;
+        Ok([control.open()?, observation.open()?, results.open()?])
+    }
+
+    /// What goes to an observer: the results segment.
+    ///
+    /// # Errors
+    /// It can't be opened.
+    pub fn open_results(&self) -> Result<OwnedFd, SegmentError> {
+        self.segments[2].open()
     }
 
     /// What the daemon that comes after needs of it: control, observation and results segment, doorbell.
-    pub fn own_fds(&self) -> [BorrowedFd<'_>; WELCOME_FDS] {
-        let segment = |i: usize| self.segments[i].own_fd().expect("a daemon made the segment");
+    pub fn fds(&self) -> [BorrowedFd<'_>; WELCOME_FDS] {
+        let segment = |i: usize| self.segments[i].fd().expect("a daemon made the segment");
         [segment(0), segment(1), segment(2), self.sleeper.fd()]
+    }
+
+    /// Its segments, when its session is over.
+    pub fn into_segments(self) -> [Arc<Segment>; SEGMENTS] {
+        self.segments
     }
 
     /// Bytes of its segments.

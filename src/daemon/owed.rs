@@ -118,7 +118,7 @@ mod tests {
     }
 
     fn fds(lane: &Lane) -> [OwnedFd; 4] {
-        lane.own_fds().map(|fd| fd.try_clone_to_owned().unwrap())
+        lane.fds().map(|fd| fd.try_clone_to_owned().unwrap())
     }
 
     impl Client {

@@ -34,6 +34,8 @@ pub(super) struct Session<P> {
     pub held_until_ns: u64,
     /// What a daemon that comes after needs to know; None: this one is the session's last.
     pub record: Option<Record>,
+    /// The user that observed it last, if that is another one than its own.
+    pub observed_by: Option<u32>,
     /// Why the control thread is to end this session.
     pub fault: Option<String>,
     complaints: Complaints,
@@ -83,6 +85,7 @@ impl<P> Session<P> {
             waiting_since: 0,
             held_until_ns: 0,
             record: None,
+            observed_by: None,
             fault: None,
             complaints: Complaints::default(),
         }

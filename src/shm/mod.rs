@@ -15,9 +15,12 @@ pub mod clock;
 mod copy;
 mod doorbell;
 mod entry;
+#[cfg(feature = "daemon")]
 mod faults;
 mod latest;
 mod layout;
+#[cfg(feature = "daemon")]
+mod lease;
 mod liveness;
 #[cfg(all(loom, test))]
 mod model;
@@ -33,6 +36,7 @@ pub use doorbell::{Bell, Listener, Notifier, Sleeper};
 pub use entry::{
     Camera, Completion, ENTRY_WORDS, MAX_CAMERAS, PixelLayout, Submission, UNWRITTEN_FRAME, UNWRITTEN_STATE,
 };
+#[cfg(feature = "daemon")]
 pub use faults::page_faults;
 pub use latest::{ChunkHeader, LatestReader, LatestWriter, ReadError};
 pub use layout::{Geometry, Layout, LayoutError, Region};

@@ -5,8 +5,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::ptr::NonNull;
 
 use rustix::fs::{
-    FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fcntl_add_seals, fcntl_get_seals, fstat,
-    memfd_create,
+    FallocateFlags, MemfdFlags, Mode, OFlags, SealFlags, fallocate, fchmod, fcntl_add_seals, fcntl_get_seals,
+    fstat, memfd_create,
 };
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
@@ -52,12 +52,17 @@ pub enum SegmentError {
 pub enum Writer {
     /// The client: its observations, submissions.
     Client,
-    /// The daemon alone: after the daemon's own mapping is made, the file is sealed against
-    /// every further writable mapping and against write(2).
+    /// The daemon alone, and the one that comes after it: clients get descriptors that are open for reading only.
     Daemon,
-    /// This daemon, and the one that comes after it: clients get a descriptor that is open for
-    /// reading only, of a file that nobody may open again.
-    Daemons,
+}
+
+impl Writer {
+    fn daemons_access(self) -> Access {
+        match self {
+            Writer::Client => Access::Read,
+            Writer::Daemon => Access::Write,
+        }
+    }
 }
 
 /// How a mapping may be used.
@@ -73,10 +78,16 @@ pub enum Access {
 pub struct Segment {
     base: NonNull<c_void>,
     len: usize,
-    // Kept only by the side that hands it out.
-    fd: Option<OwnedFd>,
-    /// What the client gets, where it is not the same.
-    shown: Option<OwnedFd>,
+    name: &'static str,
+    /// Only where this side made it.
+    made: Option<Made>,
+}
+
+/// A segment's file, where this side made it.
+struct Made {
+    /// Never given to a client: clients get an opening of their own, which can be told from this one.
+    fd: OwnedFd,
+    writer: Writer,
 }
 
 // SAFETY: only a mapping; what is done with its memory is decided by those who hold views of it.
@@ -85,8 +96,8 @@ unsafe impl Send for Segment {}
 unsafe impl Sync for Segment {}
 
 impl Segment {
-    /// Makes a segment of `len` zero bytes, maps it with the daemon's rights and seals it: its
-    /// size for ever, and its content too when the daemon is its only writer.
+    /// Makes a segment of `len` zero bytes, maps it with the daemon's rights and seals its size for ever. Nobody
+    /// but the daemon's user can open it, or open again what [`open`](Self::open) returns.
     ///
     /// # Errors
     /// Zero or too many bytes, or a system call that failed.
@@ -98,24 +109,19 @@ impl Segment {
         let fd = memfd_create(name, flags | MemfdFlags::NOEXEC_SEAL)
             .or_else(|_| memfd_create(name, flags))
             .map_err(system("memfd_create"))?;
+        let mode = match writer {
+            Writer::Client => Mode::RUSR | Mode::WUSR,
+            Writer::Daemon => Mode::RUSR,
+        };
+        fchmod(&fd, mode).map_err(system("fchmod"))?;
         // All of it, now: a system without memory says so here, and doesn't kill whoever writes to it later.
         fallocate(&fd, FallocateFlags::empty(), 0, len as u64).map_err(system("fallocate"))?;
-        let access = match writer {
-            Writer::Client => Access::Read,
-            Writer::Daemon | Writer::Daemons => Access::Write,
-        };
-        let base = map(name, &fd, len, access)?;
+        let base = map(name, &fd, len, writer.daemons_access())?;
         // From here on the mapping is undone by drop.
-        let mut segment = Segment { base, len, fd: None, shown: None };
-        let mut seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
-        if writer == Writer::Daemon {
-            seals |= SealFlags::FUTURE_WRITE;
-        }
+        let mut segment = Segment { base, len, name, made: None };
+        let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
         fcntl_add_seals(&fd, seals).map_err(system("fcntl(F_ADD_SEALS)"))?;
-        if writer == Writer::Daemons {
-            segment.shown = Some(shown(&fd).map_err(system("open for reading"))?);
-        }
-        segment.fd = Some(fd);
+        segment.made = Some(Made { fd, writer });
         Ok(segment)
     }
 
@@ -129,13 +135,8 @@ impl Segment {
         len: usize,
         writer: Writer,
     ) -> Result<Segment, SegmentError> {
-        let access = if writer == Writer::Client { Access::Read } else { Access::Write };
-        let mut segment = Segment::map(name, &fd, len, access)?;
-        if writer == Writer::Daemons {
-            let system = |errno| SegmentError::System { name, call: "open for reading", errno };
-            segment.shown = Some(shown(&fd).map_err(system)?);
-        }
-        segment.fd = Some(fd);
+        let mut segment = Segment::map(name, &fd, len, writer.daemons_access())?;
+        segment.made = Some(Made { fd, writer });
         Ok(segment)
     }
 
@@ -160,7 +161,7 @@ impl Segment {
         if !seals.contains(SealFlags::SHRINK | SealFlags::GROW) {
             return Err(SegmentError::NotSealed { name, seals: seals.bits() });
         }
-        Ok(Segment { base: map(name, fd, len, access)?, len, fd: None, shown: None })
+        Ok(Segment { base: map(name, fd, len, access)?, len, name, made: None })
     }
 
     /// Where it is mapped. Whether it may be written to depends on how it was mapped.
@@ -178,14 +179,42 @@ impl Segment {
         self.len == 0
     }
 
-    /// The file to send to the client, where this side made it.
+    /// The file to keep for the daemon that comes after, where this side made it.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
-        self.shown.as_ref().or(self.fd.as_ref()).map(AsFd::as_fd)
+        self.made.as_ref().map(|made| made.fd.as_fd())
     }
 
-    /// The file to keep for the daemon that comes after, where this side made it.
-    pub fn own_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.fd.as_ref().map(AsFd::as_fd)
+    /// A descriptor for a client, where this side made the segment: open for reading and writing, or for reading
+    /// only, as [`Writer`] says. Each call opens the file anew.
+    ///
+    /// # Errors
+    /// A segment of somebody else's, or no `/proc`, or no more descriptors.
+    pub fn open(&self) -> Result<OwnedFd, SegmentError> {
+        let access = match self.made.as_ref().map(|made| made.writer) {
+            Some(Writer::Daemon) => OFlags::RDONLY,
+            _ => OFlags::RDWR,
+        };
+        let call = "open /proc/self/fd";
+        self.open_as(access).map_err(|errno| SegmentError::System { name: self.name, call, errno })
+    }
+
+    /// Gives its pages back to the system. What it holds is zeros from then on; whoever has it mapped takes pages
+    /// again by touching them.
+    ///
+    /// # Errors
+    /// A segment of somebody else's, or a system call that failed.
+    pub fn punch(&self) -> Result<(), SegmentError> {
+        let system = |errno| SegmentError::System { name: self.name, call: "fallocate(PUNCH_HOLE)", errno };
+        let Made { fd, .. } = self.made.as_ref().ok_or(system(Errno::BADF))?;
+        let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        fallocate(fd, flags, 0, self.len as u64).map_err(system)
+    }
+
+    /// Another descriptor of the file, of an opening of its own.
+    pub(super) fn open_as(&self, access: OFlags) -> Result<OwnedFd, Errno> {
+        let Made { fd, .. } = self.made.as_ref().ok_or(Errno::BADF)?;
+        let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
+        rustix::fs::open(path, access | OFlags::CLOEXEC, Mode::empty())
     }
 }
 
@@ -194,16 +223,6 @@ impl Drop for Segment {
         // SAFETY: the mapping is ours and no view outlives it (views hold an Arc).
         let _ = unsafe { munmap(self.base.as_ptr(), self.len) };
     }
-}
-
-/// Another descriptor of a memfd, open for reading only. From then on only its owner and root could open
-/// it again, and for that they have to say so.
-fn shown(fd: &OwnedFd) -> Result<OwnedFd, Errno> {
-    rustix::fs::fchmod(fd, Mode::RUSR)?;
-    let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-    let shown = rustix::fs::open(path, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-    rustix::fs::fchmod(fd, Mode::empty())?;
-    Ok(shown)
 }
 
 fn check_len(name: &'static str, len: usize) -> Result<(), SegmentError> {
@@ -235,14 +254,10 @@ mod tests {
     use super::*;
     use rustix::fs::ftruncate;
 
-    fn fd(segment: &Segment) -> OwnedFd {
-        segment.fd().unwrap().try_clone_to_owned().unwrap()
-    }
-
     #[test]
     fn results_can_not_be_mapped_writable_by_anyone_else() {
         let daemon = Segment::create("pi0rt-test", 4096, Writer::Daemon).unwrap();
-        let sent = fd(&daemon);
+        let sent = daemon.open().unwrap();
         assert!(Segment::map("results", &sent, 4096, Access::Write).is_err());
         let client = Segment::map("results", &sent, 4096, Access::Read).unwrap();
         // SAFETY: both mappings are 4096 bytes; the daemon's is writable.
@@ -261,14 +276,33 @@ mod tests {
             )
         };
         assert!(protect.is_err());
+        // Nor does anybody but its owner open it again, for which even the owner has to change its mode.
+        assert_eq!(fstat(&sent).unwrap().st_mode & 0o777, 0o400);
+    }
+
+    /// The next daemon writes where clients can't.
+    #[test]
+    fn a_segment_that_is_resumed_is_written_to_and_shown_as_before() {
+        let daemon = Segment::create("pi0rt-test", 4096, Writer::Daemon).unwrap();
+        let own = daemon.fd().unwrap().try_clone_to_owned().unwrap();
+        let next = Segment::resume("pi0rt-test", own, 4096, Writer::Daemon).unwrap();
+        // SAFETY: both mappings have 4096 bytes.
+        unsafe {
+            next.as_ptr().add(9).write_volatile(3);
+            assert_eq!(daemon.as_ptr().add(9).read_volatile(), 3);
+        }
+        let sent = next.open().unwrap();
+        assert!(Segment::map("results", &sent, 4096, Access::Write).is_err());
     }
 
     #[test]
     fn no_segment_changes_its_size() {
         for writer in [Writer::Client, Writer::Daemon] {
             let segment = Segment::create("pi0rt-test", 8192, writer).unwrap();
-            assert!(ftruncate(fd(&segment), 0).is_err());
-            assert!(ftruncate(fd(&segment), 1 << 20).is_err());
+            for fd in [segment.open().unwrap(), segment.fd().unwrap().try_clone_to_owned().unwrap()] {
+                assert!(ftruncate(&fd, 0).is_err());
+                assert!(ftruncate(&fd, 1 << 20).is_err());
+            }
         }
     }
 

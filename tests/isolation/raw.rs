@@ -161,6 +161,12 @@ impl Raw {
         Stats::read(&self.stats).count(count)
     }
 
+    /// Writes to every page of its observations.
+    pub fn scribble(&self) {
+        let len = self.welcome.layout.observation_bytes as usize / 8;
+        (0..len).step_by(512).for_each(|word| self.observation.write(word, &[7]));
+    }
+
     /// Says what a camera's frame in a slot is.
     pub fn describe(&self, slot: u32, camera: usize, frame: Camera) {
         let at = (slot * self.welcome.layout.slot.len / 8) as usize + camera * 2;

@@ -12,9 +12,22 @@ const MAX_SLOTS: u32 = 16;
 const DEFAULT_ENTRIES: u32 = 64;
 const MAX_ENTRIES: u32 = 1024;
 
+/// Why a client gets no session.
+pub(super) enum Denial {
+    Refused(Refusal),
+    /// Because of memory that may have become free since it was looked last.
+    NotYet(Refusal),
+}
+
+impl From<Refusal> for Denial {
+    fn from(refusal: Refusal) -> Denial {
+        Denial::Refused(refusal)
+    }
+}
+
 impl<P: Send + Sync + 'static> Control<P> {
     /// What the session that is asked for will have, and its bytes.
-    pub(super) fn admit(&self, hello: &Hello) -> Result<(Geometry, u64), Refusal> {
+    pub(super) fn admit(&self, hello: &Hello) -> Result<(Geometry, u64), Denial> {
         check(hello)?;
         let table = self.shared.lock();
         let sessions = &table.sessions;
@@ -43,15 +56,20 @@ impl<P: Send + Sync + 'static> Control<P> {
         }
         let geometry = geometry(&self.policy, &self.options, hello);
         // Before it is allocated.
-        let bytes = Layout::plan(geometry).or_else(|error| refused(error.to_string()))?.bytes();
+        let bytes = Layout::plan(geometry).or_else(|error| refused::<_, Denial>(error.to_string()))?.bytes();
         let opened: u64 = sessions.iter().map(|session| session.lane.bytes()).sum();
         let opening: u64 = self.openings.values().map(|opening| opening.bytes).sum();
-        let taken = opened + opening + self.closing;
+        let held = self.held;
+        let taken = opened + opening + held;
         let most = self.options.limits.max_memory;
         if taken.saturating_add(bytes) > most {
-            return refused(format!(
-                "{bytes} bytes of shared memory asked for, clients have {taken}, at most {most} are allowed"
-            ));
+            let of_them =
+                if held > 0 { format!(", {held} of them of sessions that are over") } else { String::new() };
+            let reason = format!(
+                "{bytes} bytes of shared memory asked for, clients have {taken}{of_them}, at most {most} are allowed"
+            );
+            let refusal = Refusal { status: Status::Refused, reason };
+            return Err(if held > 0 { Denial::NotYet(refusal) } else { refusal.into() });
         }
         Ok((geometry, bytes))
     }
@@ -99,6 +117,6 @@ pub(in super::super) fn geometry(policy: &PolicyDescription, options: &Options, 
     }
 }
 
-pub(super) fn refused<T>(reason: String) -> Result<T, Refusal> {
-    Err(Refusal { status: Status::Refused, reason })
+pub(super) fn refused<T, E: From<Refusal>>(reason: String) -> Result<T, E> {
+    Err(Refusal { status: Status::Refused, reason }.into())
 }

@@ -11,7 +11,7 @@ impl<P: Send + Sync + 'static> Control<P> {
         let report = &mut self.report;
         let table = self.shared.lock();
         report.stats = table.ended.clone();
-        report.memory = 0;
+        report.memory = self.held;
         report.sessions.clear();
         for session in &table.sessions {
             let counted = session.lane.stats.stats();

@@ -11,7 +11,9 @@ use super::super::source::{Left, Terms};
 use super::super::table::Session;
 use super::super::worker::Worker;
 use super::admission::refused;
-use crate::control::Refusal;
+use super::held::{Freed, Held};
+use super::reception::Stranger;
+use crate::control::{Hello, Refusal};
 
 /// A session to come: it has been admitted.
 pub(super) struct Opening {
@@ -20,24 +22,31 @@ pub(super) struct Opening {
     pub socket: OwnedFd,
 }
 
+/// Somebody who asks for memory that there may be once it was looked who still has some.
+pub(super) struct Asking {
+    pub id: u64,
+    pub stranger: Stranger,
+    pub hello: Hello,
+}
+
 /// Something to be done.
 pub(super) enum Chore<P> {
     Open(Box<Opening>),
     /// To let go of a session that is over.
     Close(Box<Session<P>>),
+    /// To look who still has memory of sessions that are over.
+    Look(Option<Box<Asking>>),
     /// Has the sessions to come kept.
     KeepWith(Box<dyn Keeper>),
     /// Has what was kept under a name let go.
     Release(String),
-    /// To let go of what the inference thread had of sessions that are over.
-    Clear,
 }
 
 /// What came of it.
 pub(super) enum Done {
     Opened(Box<Opened>),
-    /// A session's memory, bytes, is given back.
-    Closed(u64),
+    /// What has become free of the memory of sessions that are over.
+    Looked(Vec<Freed>, Option<Box<Asking>>),
 }
 
 /// A session that can begin, or why it can't.
@@ -55,6 +64,7 @@ pub(super) struct Housekeeper {
     pub hearts: Arc<Hearts>,
     pub left: Left,
     pub keeper: Option<Box<dyn Keeper>>,
+    pub held: Held,
 }
 
 impl Housekeeper {
@@ -65,19 +75,15 @@ impl Housekeeper {
                 Some(Done::Opened(Box::new(Opened { opening: *opening, made })))
             }
             Chore::Close(session) => {
-                let bytes = session.lane.bytes();
-                if session.record.is_some() {
-                    self.release(&Identity::name_of(session.id));
-                }
-                drop(session);
-                Some(Done::Closed(bytes))
+                self.close(*session);
+                Some(Done::Looked(self.held.look(), None))
+            }
+            Chore::Look(asking) => {
+                self.left.clear();
+                Some(Done::Looked(self.held.look(), asking))
             }
             Chore::KeepWith(keeper) => {
                 self.keeper = Some(keeper);
-                None
-            }
-            Chore::Clear => {
-                self.left.clear();
                 None
             }
             Chore::Release(name) => {
@@ -103,13 +109,26 @@ impl Housekeeper {
     fn keep(&mut self, Opening { identity, socket, .. }: &Opening, lane: &Lane) -> Option<Record> {
         let keeper = self.keeper.as_mut()?;
         let kept = Record::create(identity).and_then(|record| {
-            let [control, observation, results, eventfd] = lane.own_fds();
+            let [control, observation, results, eventfd] = lane.fds();
             let fds = [control, observation, results, eventfd, record.fd(), socket.as_fd()];
             keeper.keep(&identity.kept_as(), &fds)?;
             Ok(record)
         });
         kept.inspect_err(|error| log::warn!(session = identity.id; "session ends with this daemon: {error}"))
             .ok()
+    }
+
+    /// Gives back what a session has, but for memory that its client still has.
+    fn close<P>(&mut self, session: Session<P>) {
+        let Session { id, peer, observed_by, lane, record, .. } = session;
+        if record.is_some() {
+            self.release(&Identity::name_of(id));
+        }
+        let [control, observation, results] = lane.into_segments();
+        self.held.take(id, peer.uid, control);
+        self.held.take(id, peer.uid, observation);
+        // Others had this one, too.
+        self.held.take(id, observed_by.unwrap_or(peer.uid), results);
     }
 
     fn release(&mut self, name: &str) {

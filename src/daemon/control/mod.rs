@@ -2,6 +2,7 @@
 
 mod admission;
 mod figures;
+mod held;
 mod housekeeping;
 mod observers;
 mod reception;
@@ -18,6 +19,7 @@ use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
 pub(super) use self::admission::geometry;
+use self::held::Held;
 use self::housekeeping::{Chore, Housekeeper, Housekeeping};
 use self::observers::Observer;
 use self::reception::{Strangers, refuse};
@@ -43,6 +45,9 @@ use crate::shm::clock::now_ns;
 /// Time between two writes of the statistics page.
 const PAGE_EVERY_NS: u64 = 100_000_000;
 
+/// Time between two looks at who has memory of sessions that are over.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
 const LISTENER: u64 = 0;
 const ORDERS: u64 = 1;
 const DONE: u64 = 2;
@@ -61,8 +66,12 @@ pub(super) struct Control<P> {
     observers: HashMap<u64, Observer>,
     /// Sessions that are being opened.
     openings: HashMap<u64, Reserved>,
-    /// Bytes of sessions that are over and not given back yet.
-    closing: u64,
+    /// Bytes of sessions that are over, as long as anybody can take them again.
+    held: u64,
+    /// When it was looked last who has them.
+    looked_ns: u64,
+    /// Clients that wait for this.
+    asking: usize,
     housekeeping: Housekeeping<P>,
     requests: Requests,
     instructions: Instructions<P>,
@@ -107,8 +116,13 @@ impl<P: Send + Sync + 'static> Control<P> {
         // Never 0, and another one for each life of a daemon.
         let epoch = now_ns().max(1);
         let left = Left::default();
-        let mut housekeeper =
-            Housekeeper { epoch, hearts: heartbeat.hearts.clone(), left: left.clone(), keeper: None };
+        let mut housekeeper = Housekeeper {
+            epoch,
+            hearts: heartbeat.hearts.clone(),
+            left: left.clone(),
+            keeper: None,
+            held: Held::default(),
+        };
         let housekeeping = Worker::start("sessions", done.clone(), move |chore| housekeeper.work(chore));
         let housekeeping = housekeeping.map_err(|error| DaemonError::thread(&error))?;
         let report = Report {
@@ -139,7 +153,9 @@ impl<P: Send + Sync + 'static> Control<P> {
             strangers: Strangers::default(),
             observers: HashMap::new(),
             openings: HashMap::new(),
-            closing: 0,
+            held: 0,
+            looked_ns: 0,
+            asking: 0,
             housekeeping,
             requests: Requests::default(),
             instructions,
@@ -214,6 +230,7 @@ impl<P: Send + Sync + 'static> Control<P> {
                 self.write_page();
             }
             let timeout = (!quiet).then_some(self.options.heartbeat);
+            let timeout = timeout.or((self.held > 0).then_some(LOOK_EVERY));
             let timeout = if self.requests.is_ready() { Some(Duration::ZERO) } else { timeout };
             let timeout = timeout.map(|timeout| Timespec {
                 tv_sec: timeout.as_secs() as i64,
@@ -323,11 +340,19 @@ impl<P: Send + Sync + 'static> Control<P> {
         for id in faulty {
             self.end(id);
         }
-        if !self.left.is_empty() {
-            self.housekeeping.give(Chore::Clear);
-        }
+        self.look_at_held();
         if now_ns().saturating_sub(self.report.written_ns) >= PAGE_EVERY_NS {
             self.write_page();
+        }
+    }
+
+    /// Has it looked now and then who still has memory of sessions that are over.
+    fn look_at_held(&mut self) {
+        let now = now_ns();
+        let due = self.held > 0 && now.saturating_sub(self.looked_ns) >= LOOK_EVERY.as_nanos() as u64;
+        if due || !self.left.is_empty() {
+            self.looked_ns = now;
+            self.housekeeping.give(Chore::Look(None));
         }
     }
 

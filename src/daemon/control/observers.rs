@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::super::table::{Session, Table};
+use super::super::table::Table;
 use super::Control;
 use super::admission::{check, refused};
 use super::reception::{Stranger, refuse, refuse_with};
@@ -30,36 +30,46 @@ impl<P: Send + Sync + 'static> Control<P> {
 
     /// Shows a session to somebody else.
     pub(super) fn observe(&mut self, id: u64, stranger: Stranger, hello: &Hello) -> Result<(), Refusal> {
-        let socket = stranger.socket;
-        let table = self.shared.lock();
+        let Stranger { socket, peer, .. } = stranger;
+        let mut table = self.shared.lock();
         let found = self.to_observe(&table, hello);
-        let session = found.inspect_err(|refusal| refuse_with(socket.as_fd(), refusal))?;
+        let index = found.inspect_err(|refusal| refuse_with(socket.as_fd(), refusal))?;
+        let session = &mut table.sessions[index];
         let packet = Reply::Welcome(Box::new(self.welcome(session.id, &session.lane))).encode();
-        let sent = send_with_fds(socket.as_fd(), &packet, &session.lane.fds()[2..3]);
+        let results = session.lane.open_results();
+        if peer.uid != session.peer.uid {
+            session.observed_by = Some(peer.uid);
+        }
         let session = session.id;
         drop(table);
-        sent.map_err(|errno| Refusal { status: Status::System, reason: format!("welcome: {errno}") })?;
+        let results = results.map_err(|error| system(error.to_string()))?;
+        let sent = send_with_fds(socket.as_fd(), &packet, &[results.as_fd()]);
+        sent.map_err(|errno| system(format!("welcome: {errno}")))?;
         log::info!(session; "session is observed");
         self.observers.insert(id, Observer { socket, session });
         Ok(())
     }
 
-    /// The session that an observer means.
-    fn to_observe<'a>(&self, table: &'a Table<P>, hello: &Hello) -> Result<&'a Session<P>, Refusal> {
+    /// Which session an observer means.
+    fn to_observe(&self, table: &Table<P>, hello: &Hello) -> Result<usize, Refusal> {
         check(hello)?;
         if self.observers.len() >= MAX_OBSERVERS {
             return refused(format!("{MAX_OBSERVERS} observers are connected, the most allowed"));
         }
         match (&hello.name[..], &table.sessions[..]) {
             ("", []) => refused("there is no session to observe".into()),
-            ("", [session]) => Ok(session),
+            ("", [_]) => Ok(0),
             ("", sessions) => {
                 refused(format!("there are {} sessions: name the one to observe", sessions.len()))
             }
-            (name, sessions) => match sessions.iter().find(|session| session.name == name) {
-                Some(session) => Ok(session),
+            (name, sessions) => match sessions.iter().position(|session| session.name == name) {
+                Some(index) => Ok(index),
                 None => refused(format!("there is no session called {name:?}")),
             },
         }
     }
+}
+
+fn system(reason: String) -> Refusal {
+    Refusal { status: Status::System, reason }
 }

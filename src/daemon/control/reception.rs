@@ -140,8 +140,11 @@ impl<P: Send + Sync + 'static> Control<P> {
             }
             Ok(Received::Closed) | Err(_) => return,
         };
-        let opened =
-            if hello.observes { self.observe(id, stranger, &hello) } else { self.open(id, stranger, &hello) };
+        let opened = if hello.observes {
+            self.observe(id, stranger, &hello)
+        } else {
+            self.open(id, stranger, hello, true)
+        };
         if let Err(refusal) = opened {
             log::warn!("refused a client: {}", refusal.reason);
         }

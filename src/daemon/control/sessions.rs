@@ -8,14 +8,17 @@ use super::super::handover::Identity;
 use super::super::lane::Lane;
 use super::super::table::Session;
 use super::Control;
-use super::admission::manners;
-use super::housekeeping::{Chore, Done, Opened, Opening};
+use super::admission::{Denial, manners};
+use super::housekeeping::{Asking, Chore, Done, Opened, Opening};
 use super::reception::{Stranger, refuse, refuse_with};
 use crate::control::{
     ABI_VERSION, FEATURES, Hello, PolicyDescription, Refusal, Reply, Request, Status, Welcome, send,
     send_with_fds,
 };
 use crate::shm::clock::now_ns;
+
+/// Clients that may wait at a time for memory that may be given back.
+const MAX_ASKING: usize = 64;
 
 /// What a session takes that is being opened.
 pub(super) struct Reserved {
@@ -24,14 +27,33 @@ pub(super) struct Reserved {
 }
 
 impl<P: Send + Sync + 'static> Control<P> {
-    /// Opens a session: checks what it asks for, and has the rest done by another thread.
-    pub(super) fn open(&mut self, id: u64, stranger: Stranger, hello: &Hello) -> Result<(), Refusal> {
-        let Stranger { socket, peer, .. } = stranger;
-        let (geometry, bytes) =
-            self.admit(hello).inspect_err(|refusal| refuse_with(socket.as_fd(), refusal))?;
+    /// Opens a session: checks what it asks for, and has the rest done by another thread. `may_wait`: until it was
+    /// looked who still has memory of sessions that are over.
+    pub(super) fn open(
+        &mut self,
+        id: u64,
+        stranger: Stranger,
+        hello: Hello,
+        may_wait: bool,
+    ) -> Result<(), Refusal> {
         // Nothing it may say is heard before its welcome.
-        let _ = epoll::delete(&self.epoll, &socket);
-        let manners = manners(hello);
+        let _ = epoll::delete(&self.epoll, &stranger.socket);
+        let admitted = match self.admit(&hello) {
+            Err(Denial::NotYet(_)) if may_wait && self.asking < MAX_ASKING => {
+                self.asking += 1;
+                let asking = Asking { id, stranger, hello };
+                self.housekeeping.give(Chore::Look(Some(Box::new(asking))));
+                return Ok(());
+            }
+            Err(Denial::Refused(refusal) | Denial::NotYet(refusal)) => {
+                refuse_with(stranger.socket.as_fd(), &refusal);
+                return Err(refusal);
+            }
+            Ok(admitted) => admitted,
+        };
+        let Stranger { socket, peer, .. } = stranger;
+        let (geometry, bytes) = admitted;
+        let manners = manners(&hello);
         let identity = Identity {
             id,
             name: hello.name.clone(),
@@ -51,7 +73,18 @@ impl<P: Send + Sync + 'static> Control<P> {
     pub(super) fn finish_chores(&mut self) {
         while let Some(done) = self.housekeeping.take() {
             match done {
-                Done::Closed(bytes) => self.closing -= bytes,
+                Done::Looked(freed, asking) => {
+                    self.held -= freed.iter().map(|freed| freed.bytes).sum::<u64>();
+                    if !freed.is_empty() {
+                        self.write_page();
+                    }
+                    let Some(asking) = asking else { continue };
+                    self.asking -= 1;
+                    let Asking { id, stranger, hello } = *asking;
+                    if let Err(refusal) = self.open(id, stranger, hello, false) {
+                        log::warn!("refused a client: {}", refusal.reason);
+                    }
+                }
                 Done::Opened(opened) => {
                     if let Err(refusal) = self.opened(*opened) {
                         log::warn!("refused a client: {}", refusal.reason);
@@ -73,8 +106,10 @@ impl<P: Send + Sync + 'static> Control<P> {
         let begun = self.bells.add(&session).map_err(|error| format!("doorbell: {error}")).and_then(|()| {
             epoll::add(&self.epoll, &*session.socket, EventData::new_u64(id), EventFlags::IN)
                 .map_err(|errno| format!("epoll_ctl: {errno}"))?;
-            send_with_fds(session.socket.as_fd(), &welcome, &session.lane.fds())
-                .map_err(|errno| format!("welcome: {errno}"))
+            let [control, observation, results] =
+                session.lane.open_segments().map_err(|error| error.to_string())?;
+            let fds = [control.as_fd(), observation.as_fd(), results.as_fd(), session.lane.sleeper.fd()];
+            send_with_fds(session.socket.as_fd(), &welcome, &fds).map_err(|errno| format!("welcome: {errno}"))
         });
         if let Err(reason) = begun {
             self.let_go(session);
@@ -94,7 +129,7 @@ impl<P: Send + Sync + 'static> Control<P> {
         session.lane.heart.stop();
         self.bells.remove(&session);
         let _ = epoll::delete(&self.epoll, &*session.socket);
-        self.closing += session.lane.bytes();
+        self.held += session.lane.bytes();
         self.housekeeping.give(Chore::Close(Box::new(session)));
     }
 
