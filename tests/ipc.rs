@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ipc_support::*;
 use pi0rt::client::{Client, ClientError};
-use pi0rt::control::{self, Hello, Reply, Request, Status, Welcome};
+use pi0rt::control::{self, Hello, PolicyDescription, Reply, Request, Status, Welcome};
 use pi0rt::shm::{Access, Segment};
 
 /// Run by other tests in a process of its own.
@@ -255,7 +255,7 @@ fn a_daemon_that_makes_no_sense_is_an_error_of_the_client() {
         heartbeat_ns: 1,
         max_age_ns: 0,
         layout: layout.unwrap(),
-        policy: Default::default(),
+        policy: PolicyDescription { state_dim: 1, action_dim: 1, horizon: 1, ..Default::default() },
     };
     let mut wild = welcome.clone();
     wild.layout.completions.offset = !7;

@@ -44,9 +44,10 @@ pub unsafe extern "C" fn pi0rt_observation_acquire(
         let mut to = unsafe { known("observation", observation) }?;
         let slot = client.acquire()?;
         to.slot = slot;
-        to.cameras = client.policy().cameras.len() as u32;
+        let geometry = client.welcome().layout.geometry;
+        to.cameras = geometry.cameras;
         to.state = client.state(slot).unwrap_or(std::ptr::null_mut());
-        to.state_dim = client.policy().state_dim as usize;
+        to.state_dim = geometry.state_dim as usize;
         for (index, frame) in to.frames.iter_mut().enumerate() {
             let data = client.frame(slot, index);
             frame.data = data.unwrap_or(std::ptr::null_mut());
@@ -267,7 +268,7 @@ pub unsafe extern "C" fn pi0rt_action_at(
                 (*info).chunk = 0;
             }
         }
-        let expected = client.policy().action_dim as usize;
+        let expected = client.welcome().layout.geometry.action_dim as usize;
         if count != expected {
             return Err(ClientError::ActionLength { got: count, expected }.into());
         }

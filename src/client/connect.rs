@@ -7,11 +7,12 @@ use std::sync::Arc;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
+use super::check::check;
 use super::error::ClientError;
 use super::player::Interpolation;
 use crate::control::{
-    FEATURE_CONTRACT, FEATURE_FAULTS, Hello, MAX_MESSAGE, Received, Reply, Request, WELCOME_FDS, Welcome,
-    connect, default_socket, receive_with_fds, send,
+    FEATURE_CONTRACT, FEATURE_FAULTS, FEATURE_NUMBERS, Hello, MAX_MESSAGE, Received, Reply, Request,
+    WELCOME_FDS, Welcome, connect_until, default_socket, number_of, receive_with_fds, send,
 };
 use crate::shm::clock::now_ns;
 use crate::shm::{Access, Segment};
@@ -67,11 +68,16 @@ pub(super) const REPLY_TIMEOUT_NS: u64 = 60_000_000_000;
 
 pub(super) fn open(options: &Options) -> Result<Opened, ClientError> {
     let path = options.socket.clone().unwrap_or_else(default_socket);
-    let socket = connect(&path)?;
+    let timeout = if options.reply_timeout_ns == 0 { REPLY_TIMEOUT_NS } else { options.reply_timeout_ns };
+    let deadline = now_ns().saturating_add(timeout);
+    let socket = match connect_until(&path, deadline) {
+        Err(error) if error.errno == Errno::AGAIN => return Err(ClientError::Timeout { ns: timeout }),
+        connected => connected?,
+    };
     let mut hello = Hello {
         abi: crate::control::ABI_VERSION,
         features: 0,
-        understands: FEATURE_CONTRACT | FEATURE_FAULTS,
+        understands: FEATURE_CONTRACT | FEATURE_FAULTS | FEATURE_NUMBERS,
         frame_bytes: options.frame_bytes,
         slots: options.slots,
         entries: options.entries,
@@ -86,13 +92,16 @@ pub(super) fn open(options: &Options) -> Result<Opened, ClientError> {
         Err(Errno::PIPE | Errno::CONNRESET) => {}
         Err(errno) => return Err(ClientError::System { call: "send", errno }),
     }
-    let timeout = if options.reply_timeout_ns == 0 { REPLY_TIMEOUT_NS } else { options.reply_timeout_ns };
-    let (reply, fds) = reply(&socket, timeout)?;
+    let answered = answer(&socket, deadline.saturating_sub(now_ns()));
+    let Answer { reply, fds, .. } = answered.map_err(|error| match error {
+        ClientError::Timeout { .. } => ClientError::Timeout { ns: timeout },
+        error => error,
+    })?;
     let welcome = match reply {
         Reply::Welcome(welcome) => *welcome,
         other => return Err(unexpected(other, "a welcome")),
     };
-    welcome.layout.check()?;
+    check(&welcome)?;
     let expected = if options.observe { "1 descriptor" } else { "4 descriptors" };
     let count = fds.len();
     let number = move || ClientError::Unexpected { got: format!("{count} descriptors"), expected };
@@ -116,8 +125,16 @@ pub(super) fn open(options: &Options) -> Result<Opened, ClientError> {
     Ok(Opened { socket, welcome, results, writing })
 }
 
+/// What a daemon says to a request.
+pub(super) struct Answer {
+    pub reply: Reply,
+    /// The number of the request; 0: the daemon says none.
+    pub number: u32,
+    pub fds: Vec<OwnedFd>,
+}
+
 /// Waits for the daemon's answer, passing over events.
-pub(super) fn reply(socket: &OwnedFd, timeout_ns: u64) -> Result<(Reply, Vec<OwnedFd>), ClientError> {
+pub(super) fn answer(socket: &OwnedFd, timeout_ns: u64) -> Result<Answer, ClientError> {
     let deadline = now_ns().saturating_add(timeout_ns);
     let mut buffer = Box::new([0; MAX_MESSAGE]);
     loop {
@@ -125,9 +142,9 @@ pub(super) fn reply(socket: &OwnedFd, timeout_ns: u64) -> Result<(Reply, Vec<Own
         let (received, fds) = received.map_err(|errno| ClientError::System { call: "recvmsg", errno })?;
         match received {
             Received::Packet(len) => match Reply::decode(&buffer[..len])? {
-                Reply::Event => {}
-                Reply::Refused(refusal) => return Err(ClientError::Refused(refusal)),
-                reply => return Ok((reply, fds)),
+                Reply::Event if now_ns() < deadline => {}
+                Reply::Event => return Err(ClientError::Timeout { ns: timeout_ns }),
+                reply => return Ok(Answer { reply, number: number_of(&buffer[..len]), fds }),
             },
             Received::Closed => return Err(ClientError::Gone),
             Received::TooLong => {
@@ -157,13 +174,14 @@ pub(super) fn readable(socket: &OwnedFd, timeout_ns: u64) -> Result<bool, Client
     }
 }
 
+/// Why an answer is not the one asked for.
 pub(super) fn unexpected(reply: Reply, expected: &'static str) -> ClientError {
     let got = match reply {
+        Reply::Refused(refusal) => return ClientError::Refused(refusal),
         Reply::Welcome(_) => "a welcome",
         Reply::PromptReady { .. } => "a prompt's number",
         Reply::ResetDone => "the end of a reset",
         Reply::Event => "an event",
-        Reply::Refused(_) => "a refusal",
     };
     ClientError::Unexpected { got: got.into(), expected }
 }

@@ -45,8 +45,8 @@ pub enum ClientError {
         /// Sizes of now.
         is: String,
     },
-    /// What was asked over the socket may have been lost with the daemon of before.
-    #[error("daemon was restarted while it was asked something: reconnect")]
+    /// What was asked over the socket may have been lost with the previous daemon.
+    #[error("daemon was restarted while it was asked something: ask again, or else reconnect")]
     LostRequest,
     /// No daemon there.
     #[error("no daemon: {0}")]
@@ -68,6 +68,12 @@ pub enum ClientError {
     /// The daemon's layout can't be.
     #[error("daemon's layout: {0}")]
     Layout(#[from] LayoutError),
+    /// A dimension whose limits no value can keep.
+    #[error("daemon's limits of {dimension} can't be kept")]
+    Limits {
+        /// The dimension.
+        dimension: String,
+    },
     /// A segment can't be used.
     #[error(transparent)]
     Segment(#[from] SegmentError),
@@ -203,6 +209,7 @@ impl ClientError {
             ClientError::Malformed(malformed) => malformed.status(),
             ClientError::Unexpected { .. }
             | ClientError::Layout(_)
+            | ClientError::Limits { .. }
             | ClientError::Ring(_)
             | ClientError::Completion { .. }
             | ClientError::Chunk(_) => Status::Protocol,

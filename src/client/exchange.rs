@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::error::ClientError;
-use crate::control::Status;
+use crate::control::{Fault, Status};
 use crate::shm::sync::Ordering;
 use crate::shm::{
     Bell, Camera, Completion, Consumer, Geometry, Layout, Listener, MAX_CAMERAS, Producer, RingError,
@@ -55,8 +55,6 @@ pub(super) struct Exchange {
     bell: Bell,
     slots: Vec<Slot>,
     next_ticket: u64,
-    /// The instruction set last, for submissions that name none; 0: none was set.
-    pub prompt_id: u32,
     /// Tickets whose completion has not been given out.
     outstanding: u32,
     /// Completions that were met while another one was waited for.
@@ -95,7 +93,6 @@ impl Exchange {
             bell,
             slots: vec![Slot::Free; geometry.slots as usize],
             next_ticket: 1,
-            prompt_id: 0,
             outstanding: 0,
             aside: VecDeque::with_capacity(geometry.entries as usize),
             heads: Layout::words(observation, heads)?,
@@ -198,9 +195,10 @@ impl Exchange {
         Ok(())
     }
 
-    /// Hands over an observation that was checked, and wakes a daemon that sleeps.
+    /// Hands over an observation that was checked, with the daemon's number of its instruction, and wakes a
+    /// daemon that sleeps.
     #[inline]
-    pub fn push(&mut self, observation: &Observation, now: u64) -> Result<u64, ClientError> {
+    pub fn push(&mut self, observation: &Observation, prompt_id: u32, now: u64) -> Result<u64, ClientError> {
         let geometry = self.layout.geometry;
         if self.outstanding >= geometry.entries {
             return Err(ClientError::Busy);
@@ -233,8 +231,7 @@ impl Exchange {
         let submission = Submission {
             ticket,
             slot,
-            // To a daemon 0 is the one registered last, which need not be the one set last.
-            prompt_id: if observation.prompt_id == 0 { self.prompt_id } else { observation.prompt_id },
+            prompt_id,
             observed_ns,
             submitted_ns: now,
             seed: if observation.seed == 0 { ticket } else { observation.seed },
@@ -260,13 +257,18 @@ impl Exchange {
     #[inline]
     pub fn pop(&mut self) -> Result<Option<Completion>, ClientError> {
         let Some(words) = self.completions.pop() else { return Ok(None) };
-        let completion = Completion::from_words(&words);
-        let Completion { ticket, slot, finished_ns, .. } = completion;
+        let mut completion = Completion::from_words(&words);
+        let Completion { ticket, slot, finished_ns, detail, .. } = completion;
         match self.slots.get_mut(slot as usize) {
             Some(state) if state.ticket() == Some(ticket) => *state = Slot::Free,
             _ => return Err(ClientError::Completion { ticket, slot }),
         }
         self.quiet_ns = self.quiet_ns.max(finished_ns);
+        // Programs look up what it is about.
+        let Geometry { cameras, state_dim, .. } = self.layout.geometry;
+        if Fault::from_word(detail).is_some_and(|fault| !fault.is_within(cameras, state_dim)) {
+            completion.detail = Fault::Other.to_word();
+        }
         Ok(Some(completion))
     }
 
@@ -313,16 +315,19 @@ impl Exchange {
         }
     }
 
+    /// Puts aside what has come. What a daemon left half done or wrongly stays where it is.
+    pub fn collect(&mut self) {
+        // Each one frees a slot, so there is an end.
+        while let Ok(Some(completion)) = self.pop() {
+            self.aside.push_back(completion);
+        }
+    }
+
     /// Takes the place of an exchange whose daemon is gone: tickets go on, answers that have come
     /// are kept, and those that won't come are answered with GONE.
     pub fn inherit(&mut self, old: &mut Exchange) {
-        // Each one frees a slot, so there is an end. What a daemon left half done or wrongly is answered
-        // like what it left undone.
-        while let Ok(Some(completion)) = old.pop() {
-            old.aside.push_back(completion);
-        }
+        old.collect();
         self.next_ticket = old.next_ticket;
-        self.prompt_id = old.prompt_id;
         self.outstanding = old.outstanding;
         let lost = old.slots.iter().filter_map(|slot| match slot {
             Slot::Submitted(submission) => Some(Completion {
@@ -376,7 +381,7 @@ mod tests {
     fn push(exchange: &mut Exchange, now: u64) -> (u64, u32) {
         let slot = exchange.acquire().unwrap();
         let observation = Observation { slot, ..Observation::default() };
-        (exchange.push(&observation, now).unwrap(), slot)
+        (exchange.push(&observation, 1, now).unwrap(), slot)
     }
 
     #[test]

@@ -13,14 +13,18 @@
 //! # Ok::<(), pi0rt::client::ClientError>(())
 //! ```
 
+mod check;
 mod connect;
 mod error;
 mod exchange;
 mod player;
+mod prompts;
+mod requests;
 mod session;
 
 pub use connect::Options;
 pub use error::ClientError;
 pub use exchange::Observation;
 pub use player::{ActionInfo, Interpolation, Reason};
+pub use prompts::Instruction;
 pub use session::Client;

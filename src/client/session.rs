@@ -5,10 +5,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::process::{Pid, getpid};
 
-use super::connect::{Opened, Options, REPLY_TIMEOUT_NS, Writing, open, readable, reply, unexpected};
+use super::connect::{Opened, Options, REPLY_TIMEOUT_NS, Writing, open, readable, unexpected};
 use super::error::ClientError;
 use super::exchange::{Exchange, Observation};
 use super::player::{self, ActionInfo};
+use super::prompts::{Instruction, Prompts};
+use super::requests::Requests;
 use crate::control::{
     Dimension, Fault, MAX_TEXT, PolicyDescription, Rate, RateSource, Received, Reply, Request, Status,
     Welcome, is_event, receive, send, times,
@@ -25,6 +27,9 @@ const SPIN_NS: u64 = 20_000;
 /// How long `wait` sleeps at most before it feels the daemon's pulse again.
 const NAP_NS: u64 = 50_000_000;
 
+/// Messages that one call takes from the socket.
+const MOST_EVENTS: usize = 1024;
+
 /// A session with the daemon. One thread at a time.
 pub struct Client {
     // First: what the fast path touches lies together.
@@ -39,18 +44,13 @@ pub struct Client {
     rate: Option<Rate>,
     stats: Words,
     closed: bool,
-    /// Requests that were given up and may be answered yet.
-    late_replies: u32,
-    /// Whether a daemon ended with a request that is never answered, or is by the next one.
-    lost_request: bool,
-    reply_timeout_ns: u64,
+    requests: Requests,
     socket: OwnedFd,
     welcome: Welcome,
     /// Who opened it.
     process: Pid,
     options: Options,
-    /// What was registered: prompt `id` is at `id - 1`.
-    prompts: Vec<String>,
+    prompts: Prompts,
 }
 
 impl Client {
@@ -93,14 +93,12 @@ impl Client {
             rate,
             stats: words(layout.stats)?,
             closed: false,
-            late_replies: 0,
-            lost_request: false,
-            reply_timeout_ns: or(options.reply_timeout_ns, REPLY_TIMEOUT_NS),
+            requests: Requests::new(welcome.features, or(options.reply_timeout_ns, REPLY_TIMEOUT_NS)),
             socket,
             welcome,
             process: getpid(),
             options: options.clone(),
-            prompts: Vec::new(),
+            prompts: Prompts::default(),
         })
     }
 
@@ -140,18 +138,21 @@ impl Client {
             return Err(ClientError::TextLength { got: text.len(), max: MAX_TEXT });
         }
         self.writes("the instruction")?;
-        match self.ask(&Request::Prompt(text.to_owned()))? {
-            Reply::PromptReady { prompt_id, .. } => {
-                if !self.prompts.iter().any(|known| known == text) {
-                    self.prompts.push(text.to_owned());
-                }
-                if let Some(exchange) = &mut self.exchange {
-                    exchange.prompt_id = prompt_id;
-                }
-                Ok(prompt_id)
+        match self.ask(&Request::Prompt(text.to_owned())) {
+            Ok(Reply::PromptReady { prompt_id, truncated }) => {
+                Ok(self.prompts.set(text, prompt_id, truncated))
             }
-            other => Err(unexpected(other, "a prompt's number")),
+            Ok(other) => Err(unexpected(other, "a prompt's number")),
+            Err(error) => {
+                self.prompts.give_up();
+                Err(error)
+            }
         }
+    }
+
+    /// What is known of an instruction; 0 stands for the one set last. None for a number that was never given out.
+    pub fn instruction(&self, prompt_id: u32) -> Option<Instruction> {
+        self.prompts.find(prompt_id)
     }
 
     /// Begins a new episode: chunks of the old one are not shown any more. Not real time.
@@ -171,35 +172,7 @@ impl Client {
     }
 
     fn ask(&mut self, request: &Request) -> Result<Reply, ClientError> {
-        if self.lost_request {
-            return Err(ClientError::LostRequest);
-        }
-        match send(self.socket.as_fd(), &request.encode()) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET) => return Err(ClientError::Gone),
-            Err(errno) => return Err(ClientError::System { call: "send", errno }),
-        }
-        let deadline = now_ns().saturating_add(self.reply_timeout_ns);
-        loop {
-            let left = deadline.saturating_sub(now_ns());
-            match reply(&self.socket, left.min(NAP_NS)) {
-                // Of a request that was given up.
-                Ok(_) if self.late_replies > 0 => self.late_replies -= 1,
-                Ok((reply, _)) => return Ok(reply),
-                Err(ClientError::Refused(_)) if self.late_replies > 0 => self.late_replies -= 1,
-                Err(ClientError::Timeout { .. }) if left > NAP_NS => {
-                    if self.pulse.feel(now_ns()) == Life::Restarted {
-                        self.lost_request = true;
-                        return Err(ClientError::LostRequest);
-                    }
-                }
-                Err(ClientError::Timeout { .. }) => {
-                    self.late_replies += 1;
-                    return Err(ClientError::Timeout { ns: self.reply_timeout_ns });
-                }
-                Err(error) => return Err(error),
-            }
-        }
+        self.requests.ask(&self.socket, &self.pulse, request)
     }
 
     /// Takes a free observation slot. Real-time safe.
@@ -247,7 +220,8 @@ impl Client {
         self.writes("an observation")?.check(observation)?;
         let now = self.clock.now();
         self.check_life(now)?;
-        self.writes("an observation")?.push(observation, now)
+        let prompt_id = self.prompts.number(observation.prompt_id);
+        self.writes("an observation")?.push(observation, prompt_id, now)
     }
 
     #[inline]
@@ -328,6 +302,19 @@ impl Client {
         if let Some(ticket) = ticket.filter(|ticket| !exchange.is_under_way(*ticket)) {
             return Err(ClientError::Ticket { ticket });
         }
+        let waited = self.wait_until(ticket, start, deadline);
+        // However it ends, nobody sleeps any more.
+        self.writes("a completion")?.awake();
+        waited?.ok_or(ClientError::Timeout { ns: timeout_ns })
+    }
+
+    /// None: the time is over.
+    fn wait_until(
+        &mut self,
+        ticket: Option<u64>,
+        start: u64,
+        deadline: u64,
+    ) -> Result<Option<Completion>, ClientError> {
         loop {
             let now = now_ns();
             let sleepy = now - start >= SPIN_NS;
@@ -336,10 +323,8 @@ impl Client {
             }
             match self.next_completion() {
                 Ok(completion) if ticket.is_none_or(|ticket| completion.ticket == ticket) => {
-                    let exchange = self.writes("a completion")?;
-                    exchange.settle();
-                    exchange.awake();
-                    return Ok(completion);
+                    self.writes("a completion")?.settle();
+                    return Ok(Some(completion));
                 }
                 Ok(other) => {
                     self.writes("a completion")?.put_aside(other);
@@ -350,8 +335,7 @@ impl Client {
                 Err(error) => return Err(error),
             }
             if now >= deadline {
-                self.writes("a completion")?.awake();
-                return Err(ClientError::Timeout { ns: timeout_ns });
+                return Ok(None);
             }
             if sleepy {
                 readable(&self.socket, (deadline - now).min(NAP_NS))?;
@@ -366,12 +350,13 @@ impl Client {
     fn drain_events(&mut self) -> Result<(), ClientError> {
         // Events have no body; of anything longer only the beginning is read.
         let mut buffer = [0; 16];
-        loop {
+        // A bound: the daemon may send faster than this reads.
+        for _ in 0..MOST_EVENTS {
             match receive(self.socket.as_fd(), &mut buffer) {
                 Ok(Received::Packet(_) | Received::TooLong) => {
                     // Or an answer to a request that was given up.
                     if !is_event(&buffer) {
-                        self.late_replies = self.late_replies.saturating_sub(1);
+                        self.requests.pass_over();
                     }
                 }
                 Ok(Received::Nothing) => return Ok(()),
@@ -383,6 +368,7 @@ impl Client {
                 Err(errno) => return Err(ClientError::System { call: "recvmsg", errno }),
             }
         }
+        Ok(())
     }
 
     /// A descriptor that becomes readable when there are completions, for event loops; also when
@@ -519,13 +505,10 @@ impl Client {
         if let Some((was, is)) = change(self, &fresh) {
             return Err(ClientError::Changed { was, is });
         }
-        for (index, text) in self.prompts.iter().enumerate() {
-            let got = fresh.set_prompt(text)?;
-            if got as usize != index + 1 {
-                let got = format!("number {got} for an instruction");
-                return Err(ClientError::Unexpected { got, expected: "the number it had" });
-            }
+        for text in self.prompts.texts() {
+            fresh.set_prompt(text)?;
         }
+        fresh.prompts.continue_from(&self.prompts);
         std::mem::swap(self, &mut fresh);
         // The daemon of before, should it live after all, is told that this is over.
         let mut old = fresh;
@@ -562,6 +545,10 @@ fn change(was: &Client, is: &Client) -> Option<(String, String)> {
         let PolicyDescription { state_dim, action_dim, horizon, cameras, .. } = client.policy();
         format!("{state_dim} state values, {horizon} actions of {action_dim}, cameras {}", cameras.join(", "))
     };
+    // Programs may have made their frames as large as they were told.
+    let [before, now] = [was, is].map(Client::frame_capacity);
+    let frames = |bytes| format!("frames of {bytes} bytes");
+    let shrunk = (now < before).then(|| (frames(before), frames(now)));
     let rate = |client: &Client| match client.rate() {
         Some(Rate { hz, .. }) => format!("{hz} actions per second"),
         None => "no control rate".to_owned(),
@@ -579,6 +566,7 @@ fn change(was: &Client, is: &Client) -> Option<(String, String)> {
         Some((format!("{what}[{index}] {was}"), format!("{what}[{index}] {is}")))
     };
     differ(sizes(was), sizes(is))
+        .or(shrunk)
         .or(rated)
         .or_else(|| dimensions("state", |policy| &policy.state))
         .or_else(|| dimensions("action", |policy| &policy.action))

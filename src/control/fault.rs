@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{PolicyDescription, Status};
+use crate::shm::NO_PROMPT;
 
 /// Why an observation was answered without a chunk: what a completion says beside its status.
 ///
@@ -116,6 +117,29 @@ impl Fault {
         Some(self.parts().1).filter(|index| *index != NONE)
     }
 
+    /// Whether the camera or the value of the state that it is about is there.
+    pub fn is_within(&self, cameras: u32, state_dim: u32) -> bool {
+        let camera_is = |camera: u16| u32::from(camera) < cameras;
+        match *self {
+            Fault::Future { camera, .. } | Fault::TooOld { camera, .. } | Fault::Age { camera, .. } => {
+                camera.is_none_or(camera_is)
+            }
+            Fault::MissingCamera { camera }
+            | Fault::FrameFormat { camera, .. }
+            | Fault::FrameSize { camera }
+            | Fault::OldFrame { camera } => camera_is(camera),
+            Fault::OldState { index } | Fault::NotFinite { index, .. } | Fault::OutOfLimits { index, .. } => {
+                u32::from(index) < state_dim
+            }
+            Fault::Other
+            | Fault::Deadline
+            | Fault::Prompt { .. }
+            | Fault::StateCount { .. }
+            | Fault::Slot { .. }
+            | Fault::DeadlinePassed => true,
+        }
+    }
+
     /// What was there: milliseconds, a state's value, a number. 0 where there is nothing to say.
     pub fn value(&self) -> f64 {
         match *self {
@@ -203,6 +227,9 @@ impl fmt::Display for Words<'_> {
             }
             Fault::Deadline => write!(f, "deadline is no moment near now; {CLOCK}"),
             Fault::Prompt { id: 0 } => f.write_str("no instruction is registered: pi0rt_client_set_prompt"),
+            Fault::Prompt { id: NO_PROMPT } => {
+                f.write_str("its instruction was never registered: pi0rt_client_set_prompt")
+            }
             Fault::Prompt { id } => write!(f, "no instruction has the number {id}"),
             Fault::MissingCamera { camera: index } => write!(
                 f,
@@ -355,6 +382,8 @@ mod tests {
             Fault::OldFrame { camera: 1 },
             "camera wrist: its frame was not written since the slot was acquired",
         );
+        is(Fault::Prompt { id: 7 }, "no instruction has the number 7");
+        is(Fault::Prompt { id: NO_PROMPT }, "its instruction was never registered: pi0rt_client_set_prompt");
         is(Fault::FrameSize { camera: 7 }, "camera 7: width, height and stride of its frame can't be used");
         let clock = "all times are CLOCK_MONOTONIC, pi0rt_now_ns(): is it another clock's?";
         let future = Fault::Future { camera: None, ms: ms(u64::MAX) };

@@ -7,5 +7,7 @@ pub const FEATURE_NAMES: u64 = 1;
 pub const FEATURE_CONTRACT: u64 = 1 << 1;
 /// Completions without a chunk say why, see [`Fault`](super::Fault).
 pub const FEATURE_FAULTS: u64 = 1 << 2;
+/// Answers carry the number of their request.
+pub const FEATURE_NUMBERS: u64 = 1 << 3;
 /// All features of this version.
-pub const FEATURES: u64 = FEATURE_NAMES | FEATURE_CONTRACT | FEATURE_FAULTS;
+pub const FEATURES: u64 = FEATURE_NAMES | FEATURE_CONTRACT | FEATURE_FAULTS | FEATURE_NUMBERS;

@@ -16,6 +16,8 @@ pub const MAX_TEXT: usize = 16 << 10;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"PI0R");
 const HEADER: usize = 16;
+/// Where the header has the number of the request.
+const NUMBER: std::ops::Range<usize> = 12..16;
 
 const HELLO: u16 = 1;
 const PROMPT: u16 = 2;
@@ -150,9 +152,21 @@ fn unframe(bytes: &[u8]) -> Result<(u16, Reader<'_>), Malformed> {
         let expected = "the packet's length";
         return Err(Malformed::Value { what: "message length", got: len.into(), expected });
     }
-    reader.u32("reserved field")?;
+    reader.u32("number")?;
     debug_assert_eq!(bytes.len() - reader.left(), HEADER);
     Ok((kind, reader))
+}
+
+/// Gives a request a number, which its answer will carry.
+pub fn numbered(mut packet: Vec<u8>, number: u32) -> Vec<u8> {
+    packet[NUMBER].copy_from_slice(&number.to_le_bytes());
+    packet
+}
+
+/// The number of a request, or of the one that this answers; 0: it has none.
+pub fn number_of(packet: &[u8]) -> u32 {
+    let number = packet.get(NUMBER).and_then(|bytes| bytes.try_into().ok());
+    number.map_or(0, u32::from_le_bytes)
 }
 
 impl Malformed {
@@ -205,11 +219,8 @@ impl Request {
                     (false, String::new())
                 };
                 // Not there in the first version.
-                let (understands, missing_cameras) = if r.left() >= 12 {
-                    (r.u64("further features")?, r.u32("flags")? & 1 != 0)
-                } else {
-                    (0, false)
-                };
+                let (understands, flags) =
+                    if r.left() >= 12 { (r.u64("further features")?, r.u32("flags")?) } else { (0, 0) };
                 Ok(Request::Hello(Hello {
                     abi,
                     features,
@@ -219,7 +230,7 @@ impl Request {
                     entries,
                     observes,
                     name,
-                    missing_cameras,
+                    missing_cameras: flags & 1 != 0,
                 }))
             }
             PROMPT => Ok(Request::Prompt(r.text("instruction")?)),
@@ -415,11 +426,6 @@ impl Welcome {
         }
         r.bytes("further offsets", extra.saturating_mul(4))?;
         let policy = PolicyDescription::decode(r, features)?;
-        let cameras = policy.cameras.len();
-        if cameras != layout.geometry.cameras as usize {
-            let (what, expected) = ("number of cameras", "the layout's number");
-            return Err(Malformed::Value { what, got: cameras as u64, expected });
-        }
         Ok(Welcome { abi, features, session, epoch, heartbeat_ns, max_age_ns, layout, policy })
     }
 }
@@ -554,6 +560,14 @@ mod tests {
         welcome.policy.state.pop();
         let error = Reply::decode(&Reply::Welcome(Box::new(welcome)).encode()).unwrap_err();
         assert_eq!(error.to_string(), "number of dimensions is 0x6, expected 0 or the number of values");
+    }
+
+    #[test]
+    fn a_request_s_number_is_no_part_of_what_it_says() {
+        let packet = numbered(Request::Reset.encode(), 77);
+        assert_eq!((number_of(&packet), Request::decode(&packet)), (77, Ok(Request::Reset)));
+        assert_eq!(number_of(&Request::Reset.encode()), 0);
+        assert_eq!(number_of(&packet[..HEADER - 1]), 0);
     }
 
     #[test]

@@ -15,11 +15,14 @@ use std::path::PathBuf;
 pub use codec::Malformed;
 pub use contract::{Dimension, Limits, PolicyDescription, Quantity, Rate, RateSource};
 pub use fault::{Fault, ms};
-pub use features::{FEATURE_CONTRACT, FEATURE_FAULTS, FEATURE_NAMES, FEATURES};
+pub use features::{FEATURE_CONTRACT, FEATURE_FAULTS, FEATURE_NAMES, FEATURE_NUMBERS, FEATURES};
 pub use message::{
     Hello, MAX_MESSAGE, MAX_NAME, MAX_TEXT, PROTOCOL_VERSION, Refusal, Reply, Request, Welcome, is_event,
+    number_of, numbered,
 };
-pub use socket::{ConnectError, Received, connect, receive, receive_with_fds, send, send_with_fds};
+pub use socket::{
+    ConnectError, Received, connect, connect_until, receive, receive_with_fds, send, send_with_fds,
+};
 pub use status::Status;
 
 /// Descriptors that come with a welcome: control, observation and results segment, eventfd.

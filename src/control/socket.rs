@@ -4,14 +4,17 @@ use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, recvmsg, sendmsg, socket_with,
+    sockopt,
 };
 
 use super::MAX_FDS;
+use crate::shm::clock::now_ns;
 
 /// No daemon could be reached.
 #[derive(Debug, thiserror::Error)]
@@ -36,17 +39,33 @@ pub enum Received {
     TooLong,
 }
 
-/// Connects to a daemon.
+/// Connects to a daemon. Waits without a limit while its queue of connections is full.
 ///
 /// # Errors
 /// Names the socket and says what the system says.
 pub fn connect(path: &Path) -> Result<OwnedFd, ConnectError> {
+    connect_until(path, u64::MAX)
+}
+
+/// As [`connect`], until a moment of CLOCK_MONOTONIC.
+///
+/// # Errors
+/// As [`connect`]; AGAIN when the queue of connections was full until then.
+pub fn connect_until(path: &Path, deadline_ns: u64) -> Result<OwnedFd, ConnectError> {
     let error = |errno| ConnectError { path: path.to_owned(), errno };
     let socket =
         socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).map_err(error)?;
     let address = SocketAddrUnix::new(path).map_err(error)?;
-    rustix::net::connect(&socket, &address).map_err(error)?;
-    Ok(socket)
+    loop {
+        // The time limit of a send is that of a connect, too; 0 would be none.
+        let left = Duration::from_nanos(deadline_ns.saturating_sub(now_ns())).max(Duration::from_micros(1));
+        let left = (deadline_ns < u64::MAX).then_some(left);
+        sockopt::set_socket_timeout(&socket, sockopt::Timeout::Send, left).map_err(error)?;
+        match rustix::net::connect(&socket, &address) {
+            Err(Errno::INTR) => {}
+            result => return result.map(|()| socket).map_err(error),
+        }
+    }
 }
 
 /// Sends a packet without waiting for room.

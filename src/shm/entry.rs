@@ -7,6 +7,9 @@ pub const ENTRY_WORDS: usize = 8;
 /// Most cameras of an observation.
 pub const MAX_CAMERAS: usize = 4;
 
+/// A number that no instruction has.
+pub const NO_PROMPT: u32 = u32::MAX;
+
 /// What a value of the state is, bit for bit, until it is written: no number.
 pub const UNWRITTEN_STATE: u32 = 0x7fe5_ca1e;
 /// What a frame begins with until it is written: unlikely for a picture. Frames that are shorter have no mark.
@@ -19,7 +22,7 @@ pub struct Submission {
     pub ticket: u64,
     /// The observation slot that holds frames and state.
     pub slot: u32,
-    /// A prompt registered over the socket.
+    /// An instruction registered over the socket; 0: the one registered last; [`NO_PROMPT`]: none.
     pub prompt_id: u32,
     /// When the frames and the state were taken.
     pub observed_ns: u64,

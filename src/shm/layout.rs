@@ -97,6 +97,16 @@ pub enum LayoutError {
         /// Most.
         max: u64,
     },
+    /// A number that C programs rely on for the alignment of what they write to.
+    #[error("{what} is {got}, expected a multiple of {of}")]
+    Align {
+        /// Which.
+        what: &'static str,
+        /// Its value.
+        got: u32,
+        /// What it has to be a multiple of.
+        of: u32,
+    },
     /// A part that lies outside its segment or is too small.
     #[error("{what} at {offset}+{len} is not {expected} bytes within a segment of {segment}")]
     Region {
@@ -256,7 +266,17 @@ impl Layout {
             slots,
             self.observation_bytes,
         )?;
+        align("distance of observation slots", self.slot.len, 8)?;
         if g.cameras > 0 {
+            let frames = [
+                ("offset of the observation slots", self.slot.offset),
+                ("distance of observation slots", self.slot.len),
+                ("offset of frames", self.frame.offset),
+                ("distance of frames", self.frame.len),
+            ];
+            for (what, got) in frames {
+                align(what, got, PAGE as u32)?;
+            }
             check("frame", self.frame, g.frame_bytes.into(), self.slot.len)?;
             let frames = u64::from(self.frame.len) * u64::from(g.cameras);
             check(
@@ -295,6 +315,10 @@ impl Layout {
     }
 }
 
+fn align(what: &'static str, got: u32, of: u32) -> Result<(), LayoutError> {
+    if got.is_multiple_of(of) { Ok(()) } else { Err(LayoutError::Align { what, got, of }) }
+}
+
 fn check(what: &'static str, region: Region, expected: u64, segment: u32) -> Result<(), LayoutError> {
     let Region { offset, len } = region;
     let end = u64::from(offset) + u64::from(len);
@@ -330,6 +354,22 @@ mod tests {
         layout.completions.offset = layout.results_bytes;
         let message = layout.check().unwrap_err().to_string();
         assert!(message.starts_with("completion ring at "), "{message}");
+        let mut layout = Layout::plan(GEOMETRY).unwrap();
+        layout.slot.len += 8;
+        layout.observation_bytes += 4096;
+        let message = layout.check().unwrap_err().to_string();
+        assert_eq!(
+            message,
+            format!("distance of observation slots is {}, expected a multiple of 4096", layout.slot.len)
+        );
+        layout.frame.offset += 8;
+        layout.slot.len += 4088;
+        layout.observation_bytes += 4 * 4096;
+        let message = layout.check().unwrap_err().to_string();
+        assert_eq!(
+            message,
+            format!("offset of frames is {}, expected a multiple of 4096", layout.frame.offset)
+        );
         let message = Layout::plan(Geometry { cameras: 5, ..GEOMETRY }).unwrap_err().to_string();
         assert_eq!(message, "number of cameras is 5, expected 0 to 4");
         assert!(Layout::plan(Geometry { entries: 48, ..GEOMETRY }).is_err());

@@ -88,9 +88,14 @@ impl Pulse {
         self.epoch
     }
 
+    /// The daemon's life that is there now, whether it serves or not.
+    pub fn there(&self) -> u64 {
+        self.words.load(EPOCH, Ordering::Acquire)
+    }
+
     /// Takes the life that is there now for the one this client belongs to, and returns its epoch.
     pub fn adopt(&mut self) -> u64 {
-        self.epoch = self.words.load(EPOCH, Ordering::Acquire);
+        self.epoch = self.there();
         self.epoch
     }
 

@@ -34,7 +34,8 @@ mod words;
 pub use copy::{copy_out, prefetch};
 pub use doorbell::{Bell, Listener, Notifier, Sleeper};
 pub use entry::{
-    Camera, Completion, ENTRY_WORDS, MAX_CAMERAS, PixelLayout, Submission, UNWRITTEN_FRAME, UNWRITTEN_STATE,
+    Camera, Completion, ENTRY_WORDS, MAX_CAMERAS, NO_PROMPT, PixelLayout, Submission, UNWRITTEN_FRAME,
+    UNWRITTEN_STATE,
 };
 #[cfg(feature = "daemon")]
 pub use faults::page_faults;

@@ -54,7 +54,8 @@ impl Default for Sums {
 }
 
 /// The instruction says what is to happen: "sleep 20" takes 20 ms, "nan" gives a NaN, "fail" a
-/// device that fails, "lose" one that is lost, "panic" a panic, anything else an answer.
+/// device that fails, "lose" one that is lost, "panic" a panic, anything else an answer. The end of one that
+/// begins with "cut" is said to be cut off.
 impl Engine for Sums {
     type Prompt = String;
 
@@ -68,7 +69,7 @@ impl Engine for Sums {
             words @ 49.. => {
                 Err(EngineError::BadPrompt(format!("prompt has {words} tokens, expected at most 48")))
             }
-            _ => Ok((text.to_owned(), false)),
+            _ => Ok((text.to_owned(), text.starts_with("cut "))),
         })
     }
 

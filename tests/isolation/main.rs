@@ -3,9 +3,12 @@
 //! Where a daemon has to be caught in the middle of something, its engine stops at a [`Gate`](rig::Gate) until
 //! the test opens it: nothing here depends on how fast the machine is.
 
+mod client;
 #[path = "../ipc_support/mod.rs"]
 mod ipc_support;
+
 mod life;
+mod puppet;
 #[allow(dead_code)]
 mod raw;
 mod reception;

@@ -36,10 +36,19 @@ impl Connection {
 
     /// The next message but for events. None: the daemon has closed the connection.
     pub fn hear(&self) -> Option<Reply> {
-        self.hear_with_fds().map(|(reply, _)| reply)
+        self.hear_all().map(|(reply, ..)| reply)
     }
 
     pub fn hear_with_fds(&self) -> Option<(Reply, Vec<OwnedFd>)> {
+        self.hear_all().map(|(reply, fds, _)| (reply, fds))
+    }
+
+    /// The number that the next message carries.
+    pub fn hear_number(&self) -> Option<u32> {
+        self.hear_all().map(|(.., number)| number)
+    }
+
+    fn hear_all(&self) -> Option<(Reply, Vec<OwnedFd>, u32)> {
         let mut buffer = vec![0; control::MAX_MESSAGE];
         let mut heard = None;
         eventually("the daemon says something", || {
@@ -48,11 +57,14 @@ impl Connection {
             let (received, fds) = received.unwrap_or((Received::Closed, Vec::new()));
             heard = match received {
                 Received::Nothing => return false,
-                Received::Packet(len) => Some((Reply::decode(&buffer[..len]).unwrap(), fds)),
+                Received::Packet(len) => {
+                    let packet = &buffer[..len];
+                    Some((Reply::decode(packet).unwrap(), fds, control::number_of(packet)))
+                }
                 Received::Closed => None,
                 Received::TooLong => panic!("a message is longer than any"),
             };
-            !matches!(heard, Some((Reply::Event, _)))
+            !matches!(heard, Some((Reply::Event, ..)))
         });
         heard
     }

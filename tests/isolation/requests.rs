@@ -1,16 +1,17 @@
 //! Instructions and resets: nobody's chunk waits for them, and nobody's for long for another's.
 
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use pi0rt::client::{Client, ClientError, Options as ClientOptions};
-use pi0rt::control::{Hello, Reply, Status};
+use pi0rt::control::{Hello, Reply, Request, Status};
 use pi0rt::daemon::{Limits, Options};
 use pi0rt::shm::Submission;
 use pi0rt::shm::clock::now_ns;
 
 use crate::ipc_support::*;
 use crate::raw::{Raw, prompt};
-use crate::rig::{Rig, rigged, rigged_with};
+use crate::rig::{Rig, Rigged, rigged, rigged_with};
 
 /// Too long for the engine of these tests, and refused.
 fn refused(n: usize) -> String {
@@ -74,8 +75,7 @@ fn an_instruction_waits_for_one_of_each_other_session() {
 fn answers_come_in_the_order_of_the_requests() {
     let served = rigged();
     let raw = Raw::open(&served.socket(), Hello::default());
-    let requests =
-        [prompt("a"), prompt(refused(0)), prompt("a"), pi0rt::control::Request::Reset, prompt("b")];
+    let requests = [prompt("a"), prompt(refused(0)), prompt("a"), Request::Reset, prompt("b")];
     requests.iter().for_each(|request| raw.connection.say(request));
     let ready = |prompt_id| Some(Reply::PromptReady { prompt_id, truncated: false });
     assert_eq!(raw.connection.hear(), ready(1));
@@ -140,29 +140,118 @@ fn a_reset_dismisses_the_chunk_that_is_being_made() {
     assert_eq!(client.chunk_latest().unwrap().0.ticket, new);
 }
 
+/// A client that waits so short a time for an answer that it gives up each time the daemon is stopped at a gate.
+/// Where the machine is busy it gives up at other times, too.
+fn hasty(served: &Rigged) -> Client {
+    let options = ClientOptions { reply_timeout_ns: 50_000_000, ..patient(&served.socket()) };
+    insist(|| Client::open(&options))
+}
+
+/// Asks until there was time for an answer.
+fn insist<T>(mut ask: impl FnMut() -> Result<T, ClientError>) -> T {
+    for _ in 0..100 {
+        match ask() {
+            Ok(answer) => return answer,
+            Err(ClientError::Timeout { .. } | ClientError::LostRequest) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    panic!("there never was time for an answer");
+}
+
 /// A client that has given its request up passes over the answer when it comes.
 #[test]
 fn an_answer_that_comes_too_late_is_passed_over() {
     let served = rigged();
-    let options = ClientOptions { reply_timeout_ns: 50_000_000, ..patient(&served.socket()) };
-    // A busy machine may need more than one attempt, here and below.
-    let mut client = loop {
-        match Client::open(&options) {
-            Ok(client) => break client,
-            Err(error) => assert!(matches!(error, ClientError::Timeout { .. }), "{error}"),
-        }
-    };
+    let mut client = hasty(&served);
     served.rig.prompts.shut();
-    assert!(matches!(client.set_prompt("stack the cups"), Err(ClientError::Timeout { .. })));
+    assert!(matches!(client.set_prompt("fail"), Err(ClientError::Timeout { .. })));
     served.rig.prompts.open();
-    let next = loop {
-        match client.set_prompt("drop them") {
-            Ok(id) => break id,
-            Err(ClientError::Timeout { .. }) => {}
+    let id = insist(|| client.set_prompt("stack the cups"));
+    for prompt_id in [id, 0] {
+        let ticket = submit(&mut client, prompt_id, [1.0; 3], None);
+        assert_eq!(client.wait(Some(ticket), LONG).unwrap().status, 0);
+    }
+}
+
+/// The program has no number of an instruction that it has given up, and what it has goes on with the next session.
+#[test]
+fn instructions_that_were_given_up_have_no_numbers() {
+    let served = rigged();
+    let mut client = hasty(&served);
+    served.rig.prompts.shut();
+    assert!(matches!(client.set_prompt("fail"), Err(ClientError::Timeout { .. })));
+    // The daemon may have it as its first, the program has it not.
+    let ticket = submit(&mut client, 0, [1.0; 3], None);
+    served.rig.prompts.open();
+    let refused = client.wait(Some(ticket), LONG).unwrap();
+    assert_eq!(refused.status, Status::BadObservation as i32);
+    let words = "ticket 1: its instruction was never registered: pi0rt_client_set_prompt";
+    assert_eq!(client.explain(&refused).to_string(), words);
+    assert_eq!(insist(|| client.set_prompt("stack the cups")), 1);
+    for _ in 0..2 {
+        let ticket = submit(&mut client, 1, [1.0; 3], None);
+        assert_eq!(client.wait(Some(ticket), LONG).unwrap().status, 0);
+        let ticket = submit(&mut client, 2, [1.0; 3], None);
+        assert_eq!(client.wait(Some(ticket), LONG).unwrap().status, Status::BadObservation as i32);
+        insist(|| client.reconnect());
+    }
+}
+
+/// What the daemon of before has not answered is not waited for.
+#[test]
+fn after_a_timeout_and_a_restart_requests_are_answered() {
+    let served = rigged();
+    let mut client = hasty(&served);
+    served.rig.prompts.shut();
+    assert!(matches!(client.set_prompt("fail"), Err(ClientError::Timeout { .. })));
+    let served = served.next_at_once(Rig::default());
+    assert_eq!(insist(|| client.set_prompt("stack the cups")), 1);
+    insist(|| client.reset());
+    eventually("its chunk is served", || {
+        let Ok(slot) = client.acquire() else { return false };
+        let observation = fill(&client, slot, 1, [1.0; 3], None);
+        match client.submit(&observation) {
+            Ok(ticket) => client.wait(Some(ticket), LONG).unwrap().status == 0,
+            Err(ClientError::Restarted) => client.release(slot).is_err(),
             Err(error) => panic!("{error}"),
         }
-    };
-    assert_eq!(next, 2, "the number of the first is 1");
+    });
+    drop(served);
+}
+
+/// Each time it is said, and by each daemon.
+#[test]
+fn an_instruction_that_is_cut_is_said_to_be() {
+    let served = rigged();
+    let raw = Raw::open(&served.socket(), Hello::default());
+    let cut = |prompt_id| Some(Reply::PromptReady { prompt_id, truncated: true });
+    raw.connection.say(&prompt("cut the rope"));
+    assert_eq!(raw.connection.hear(), cut(1));
+    raw.connection.say(&prompt("stack the cups"));
+    assert_eq!(raw.connection.hear(), Some(Reply::PromptReady { prompt_id: 2, truncated: false }));
+    raw.connection.say(&prompt("cut the rope"));
+    assert_eq!(raw.connection.hear(), cut(1));
+    let _served = served.next(Rig::default());
+    raw.connection.say(&prompt("cut the rope"));
+    assert_eq!(raw.connection.hear(), cut(1));
+}
+
+#[test]
+fn answers_carry_the_numbers_of_their_requests() {
+    let served = rigged();
+    let raw = Raw::open(&served.socket(), Hello::default());
+    for (request, number) in [
+        (prompt("a"), 7),
+        (prompt(refused(0)), 7),
+        (prompt("a"), u32::MAX),
+        (Request::Reset, 3),
+        (Request::Reset, 0),
+    ] {
+        let packet = pi0rt::control::numbered(request.encode(), number);
+        pi0rt::control::send(raw.connection.0.as_fd(), &packet).unwrap();
+        assert_eq!(raw.connection.hear_number(), Some(number));
+    }
 }
 
 /// Kept sessions' instructions are made into prompts while the next daemon serves, one session's beside

@@ -183,6 +183,19 @@ impl Rigged {
     /// Ends this daemon and starts another one, which goes on with its sessions, by an engine of its own.
     pub fn next(mut self, rig: Rig) -> Rigged {
         self.end().unwrap();
+        self.followed_by(rig)
+    }
+
+    /// As [`next`](Self::next); what was asked of this one and is not answered yet never will be.
+    pub fn next_at_once(self, rig: Rig) -> Rigged {
+        self.handle.stop();
+        eventually("no more requests are served", || {
+            pi0rt::daemon::Report::read(&self.socket()).is_ok_and(|report| report.stopping)
+        });
+        self.next(rig)
+    }
+
+    fn followed_by(mut self, rig: Rig) -> Rigged {
         let directory = std::mem::replace(&mut self.directory, Directory::new());
         Rigged::serving(directory, rig, self.store.clone(), Options::default(), |_| ())
     }

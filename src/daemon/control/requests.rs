@@ -19,24 +19,28 @@ const MAX_WAITING: usize = 16;
 /// Instructions that a session may register.
 const MAX_PROMPTS: usize = 256;
 
-/// A request that waits.
+/// A request that waits, with the number that its answer carries.
 enum Job {
-    Prompt(String),
+    Prompt(String, u32),
     /// An instruction that another daemon has answered: its client waits for nothing.
     Restore(String),
-    Reset,
+    Reset(u32),
 }
 
-/// A request whose turn it is.
+/// A request whose turn it is, with the number that its answer carries.
 #[derive(Debug, PartialEq, Eq)]
 enum Turn {
-    /// An instruction that the session has registered before: its number, and whether its end was cut off.
-    Known(u32, bool),
+    /// An instruction that the session has registered before.
+    Known {
+        prompt_id: u32,
+        truncated: bool,
+        number: u32,
+    },
     /// One too many.
-    TooMany,
+    TooMany(u32),
     /// To be made into a prompt.
     Make(String),
-    Reset,
+    Reset(u32),
 }
 
 /// A session's requests.
@@ -55,12 +59,15 @@ impl Line {
     /// What its next request comes to.
     fn look(&self) -> Option<Turn> {
         Some(match self.jobs.front()? {
-            Job::Reset => Turn::Reset,
+            Job::Reset(number) => Turn::Reset(*number),
             Job::Restore(text) => Turn::Make(text.clone()),
             // The same instruction again, in every episode.
-            Job::Prompt(text) => match self.texts.iter().position(|(known, _)| known == text) {
-                Some(index) => Turn::Known(index as u32 + 1, self.texts[index].1),
-                None if self.texts.len() >= MAX_PROMPTS => Turn::TooMany,
+            Job::Prompt(text, number) => match self.texts.iter().position(|(known, _)| known == text) {
+                Some(index) => {
+                    let (prompt_id, truncated) = (index as u32 + 1, self.texts[index].1);
+                    Turn::Known { prompt_id, truncated, number: *number }
+                }
+                None if self.texts.len() >= MAX_PROMPTS => Turn::TooMany(*number),
                 None => Turn::Make(text.clone()),
             },
         })
@@ -164,13 +171,13 @@ pub(super) fn make<P>(mut prompter: Prompter<P>) -> impl FnMut((u64, String)) ->
 
 impl<P: Send + Sync + 'static> Control<P> {
     /// A client asks for a prompt.
-    pub(super) fn ask_for_prompt(&mut self, id: u64, text: String) {
-        self.ask(id, Job::Prompt(text));
+    pub(super) fn ask_for_prompt(&mut self, id: u64, text: String, number: u32) {
+        self.ask(id, Job::Prompt(text, number));
     }
 
     /// A client begins a new episode.
-    pub(super) fn ask_for_reset(&mut self, id: u64) {
-        self.ask(id, Job::Reset);
+    pub(super) fn ask_for_reset(&mut self, id: u64, number: u32) {
+        self.ask(id, Job::Reset(number));
     }
 
     fn ask(&mut self, id: u64, job: Job) {
@@ -187,27 +194,28 @@ impl<P: Send + Sync + 'static> Control<P> {
         for _ in 0..self.requests.lines.len() {
             let Some((id, turn)) = self.requests.next() else { return };
             match turn {
-                Turn::Known(prompt_id, truncated) => {
-                    self.answer(id, &Reply::PromptReady { prompt_id, truncated });
+                Turn::Known { prompt_id, truncated, number } => {
+                    self.answer(id, number, &Reply::PromptReady { prompt_id, truncated });
                 }
-                Turn::TooMany => {
+                Turn::TooMany(number) => {
                     let reason =
                         format!("this session has registered {MAX_PROMPTS} instructions, the most allowed");
-                    self.answer(id, &Reply::Refused(Refusal { status: Status::Refused, reason }));
+                    let refusal = Refusal { status: Status::Refused, reason };
+                    self.answer(id, number, &Reply::Refused(refusal));
                 }
                 Turn::Make(text) => self.instructions.give((id, text)),
-                Turn::Reset => self.reset(id),
+                Turn::Reset(number) => self.reset(id, number),
             }
         }
     }
 
-    fn reset(&mut self, id: u64) {
+    fn reset(&mut self, id: u64, number: u32) {
         let mut table = self.shared.lock();
         let Some(session) = table.session(id) else { return };
         let result = session.lane.reset();
         session.heed(result);
         drop(table);
-        self.answer(id, &Reply::ResetDone);
+        self.answer(id, number, &Reply::ResetDone);
     }
 
     /// An instruction has become a prompt, or can't.
@@ -215,16 +223,18 @@ impl<P: Send + Sync + 'static> Control<P> {
         // Its session may have ended meanwhile.
         let Some(job) = self.requests.made() else { return };
         let (text, asked) = match job {
-            Job::Prompt(text) => (text, true),
-            Job::Restore(text) => (text, false),
-            Job::Reset => return,
+            Job::Prompt(text, number) => (text, Some(number)),
+            Job::Restore(text) => (text, None),
+            Job::Reset(_) => return,
         };
         let (prompt, truncated) = match prompt {
             Ok(made) => made,
-            Err(refusal) if asked => return self.answer(id, &Reply::Refused(refusal)),
             Err(refusal) => {
-                return self
-                    .fail(id, format!("its instruction {text:?} can't be taken over: {}", refusal.reason));
+                let Some(number) = asked else {
+                    let why = format!("its instruction {text:?} can't be taken over: {}", refusal.reason);
+                    return self.fail(id, why);
+                };
+                return self.answer(id, number, &Reply::Refused(refusal));
             }
         };
         let Some(line) = self.requests.line(id) else { return };
@@ -235,14 +245,14 @@ impl<P: Send + Sync + 'static> Control<P> {
         let Some(session) = table.session(id) else { return };
         session.prompts.push(Arc::new(prompt));
         let was_restoring = std::mem::replace(&mut session.restoring, restores);
-        let record = session.record.as_mut().filter(|_| asked);
+        let record = session.record.as_mut().filter(|_| asked.is_some());
         let kept = record.map_or(Ok(()), |record| record.add_prompt(text));
         drop(table);
         if let Err(error) = kept {
             return self.fail(id, format!("its record can't be written to: {error}"));
         }
-        if asked {
-            self.answer(id, &Reply::PromptReady { prompt_id, truncated });
+        if let Some(number) = asked {
+            self.answer(id, number, &Reply::PromptReady { prompt_id, truncated });
         } else if was_restoring && !restores {
             self.bells.kick();
         }
@@ -254,7 +264,7 @@ mod tests {
     use super::*;
 
     fn prompt(text: &str) -> Job {
-        Job::Prompt(text.into())
+        Job::Prompt(text.into(), 5)
     }
 
     fn make(text: &str) -> Turn {
@@ -268,13 +278,13 @@ mod tests {
         (1..=3).for_each(|session| requests.begin(session, vec![]));
         for n in 0..MAX_WAITING {
             assert!(requests.add(1, prompt(&format!("flood {n}"))));
-            assert!(requests.add(2, Job::Reset));
+            assert!(requests.add(2, Job::Reset(n as u32)));
         }
         assert!(requests.add(3, prompt("honest")));
         assert_eq!(requests.next(), Some((1, make("flood 0"))));
         // While that is made, what needs no making goes on, and no other request of the same session.
-        assert_eq!(requests.next(), Some((2, Turn::Reset)));
-        assert_eq!(requests.next(), Some((2, Turn::Reset)));
+        assert_eq!(requests.next(), Some((2, Turn::Reset(0))));
+        assert_eq!(requests.next(), Some((2, Turn::Reset(1))));
         assert!(requests.made().is_some());
         assert_eq!(requests.next(), Some((3, make("honest"))));
         assert!(requests.made().is_some());
@@ -298,9 +308,10 @@ mod tests {
             requests.line(1).unwrap().texts.push((text, n == 7));
         }
         for _ in 0..MAX_WAITING - 1 {
-            assert_eq!(requests.next(), Some((1, Turn::Known(8, true))));
+            let known = Turn::Known { prompt_id: 8, truncated: true, number: 5 };
+            assert_eq!(requests.next(), Some((1, known)));
         }
-        assert_eq!(requests.next(), Some((1, Turn::TooMany)));
+        assert_eq!(requests.next(), Some((1, Turn::TooMany(5))));
         assert_eq!(requests.next(), None);
         assert!(requests.add(1, prompt("7")));
     }

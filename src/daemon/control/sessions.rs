@@ -12,8 +12,8 @@ use super::admission::{Denial, manners};
 use super::housekeeping::{Asking, Chore, Done, Opened, Opening};
 use super::reception::{Stranger, refuse, refuse_with};
 use crate::control::{
-    ABI_VERSION, FEATURES, Hello, PolicyDescription, Refusal, Reply, Request, Status, Welcome, send,
-    send_with_fds,
+    ABI_VERSION, FEATURES, Hello, PolicyDescription, Refusal, Reply, Request, Status, Welcome, number_of,
+    numbered, send, send_with_fds,
 };
 use crate::shm::clock::now_ns;
 
@@ -135,9 +135,10 @@ impl<P: Send + Sync + 'static> Control<P> {
 
     /// A message of a client that has a session.
     pub(super) fn request(&mut self, id: u64, socket: BorrowedFd<'_>, packet: &[u8]) {
+        let number = number_of(packet);
         match Request::decode(packet) {
-            Ok(Request::Prompt(text)) => self.ask_for_prompt(id, text),
-            Ok(Request::Reset) => self.ask_for_reset(id),
+            Ok(Request::Prompt(text)) => self.ask_for_prompt(id, text, number),
+            Ok(Request::Reset) => self.ask_for_reset(id, number),
             Ok(Request::Close) => self.end(id),
             Ok(Request::Hello(_)) => {
                 refuse(socket, Status::Protocol, "the session is open already".into());
@@ -150,12 +151,12 @@ impl<P: Send + Sync + 'static> Control<P> {
         }
     }
 
-    /// Answers a request; a client that doesn't read its socket has its session ended.
-    pub(super) fn answer(&mut self, id: u64, reply: &Reply) {
+    /// Answers the request of a number; a client that doesn't read its socket has its session ended.
+    pub(super) fn answer(&mut self, id: u64, number: u32, reply: &Reply) {
         let Some(socket) = self.shared.lock().session(id).map(|session| session.socket.clone()) else {
             return;
         };
-        if let Err(errno) = send(socket.as_fd(), &reply.encode()) {
+        if let Err(errno) = send(socket.as_fd(), &numbered(reply.encode(), number)) {
             self.fail(id, format!("its socket can't be written to: {errno}"));
         }
     }

@@ -1,0 +1,246 @@
+//! What the client library makes of a daemon that is late, ends, comes back or lies.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use pi0rt::client::{Client, ClientError, Observation, Options};
+use pi0rt::control::{self, FEATURE_NUMBERS, Reply, Request, Status, Welcome};
+use pi0rt::shm::Completion;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+
+use crate::ipc_support::*;
+use crate::puppet::{Puppet, Strings, welcome};
+use crate::raw::prompt;
+
+/// Long enough to be seen, short enough to be waited for.
+const SHORT: u64 = 30_000_000;
+
+/// Runs something on a thread of its own, so that a test ends where that doesn't.
+fn bounded<T: Send + 'static>(what: &str, run: impl FnOnce() -> T + Send + 'static) -> T {
+    let (done, result) = channel();
+    std::thread::spawn(move || done.send(run()));
+    result.recv_timeout(Duration::from_secs(60)).unwrap_or_else(|_| panic!("never: {what}"))
+}
+
+fn ready(prompt_id: u32) -> Reply {
+    Reply::PromptReady { prompt_id, truncated: false }
+}
+
+/// A daemon whose answers don't carry the numbers of their requests.
+fn numberless() -> Welcome {
+    Welcome { features: welcome().features & !FEATURE_NUMBERS, ..welcome() }
+}
+
+fn submit(client: &mut Client) -> (u64, u32) {
+    let slot = client.acquire().unwrap();
+    (client.submit(&Observation { slot, ..Observation::default() }).unwrap(), slot)
+}
+
+/// However the wait ends: a daemon that goes on telling of completions fills a socket that nobody reads.
+#[test]
+fn whoever_has_waited_asks_for_no_more_events() {
+    type Happens = fn(&mut Strings);
+    let ends: [(Happens, Status); 4] = [
+        (|strings| strings.die(), Status::Gone),
+        (|strings| strings.live(2), Status::Restarted),
+        (|strings| strings.complete(Completion { ticket: 9, ..Completion::default() }), Status::Protocol),
+        (|strings| strings.complete(Completion { ticket: 1, ..Completion::default() }), Status::Ok),
+    ];
+    for (happens, expected) in ends {
+        let puppet = Puppet::new(welcome());
+        let (mut client, mut strings) = puppet.open(&patient(&puppet.socket()));
+        submit(&mut client);
+        let status = std::thread::scope(|scope| {
+            let waiting =
+                scope.spawn(|| client.wait(None, LONG).map_or_else(|error| error.status(), |_| Status::Ok));
+            eventually("it sleeps", || strings.wants_events());
+            happens(&mut strings);
+            waiting.join().unwrap()
+        });
+        assert_eq!((status, strings.wants_events()), (expected, false));
+    }
+    let puppet = Puppet::new(welcome());
+    let (mut client, strings) = puppet.open(&patient(&puppet.socket()));
+    assert!(matches!(client.wait(None, SHORT), Err(ClientError::Timeout { .. })));
+    assert!(!strings.wants_events());
+    // In an event loop they are wanted all the time.
+    client.fd();
+    assert!(matches!(client.wait(None, SHORT), Err(ClientError::Timeout { .. })));
+    assert!(strings.wants_events());
+}
+
+#[test]
+fn a_completion_answers_its_own_ticket_in_its_own_slot() {
+    let puppet = Puppet::new(welcome());
+    let (mut client, mut strings) = puppet.open(&patient(&puppet.socket()));
+    let [(first, slot), (second, other)] = [submit(&mut client), submit(&mut client)];
+    for (ticket, slot) in [(first, other), (second + 1, slot), (0, slot), (first, 3), (first, u32::MAX)] {
+        strings.complete(Completion { ticket, slot, ..Completion::default() });
+        let error = client.poll().unwrap_err();
+        assert!(
+            matches!(error, ClientError::Completion { .. }) && error.status() == Status::Protocol,
+            "{error}"
+        );
+    }
+    for (ticket, slot) in [(second, other), (first, slot)] {
+        strings.complete(Completion { ticket, slot, ..Completion::default() });
+        assert_eq!(client.poll().unwrap().ticket, ticket);
+    }
+    strings.complete(Completion { ticket: first, slot, ..Completion::default() });
+    assert!(matches!(client.poll(), Err(ClientError::Completion { .. })));
+}
+
+/// Its number tells an answer from that to a request that was given up; of a daemon that gives none, its place.
+#[test]
+fn a_late_answer_is_not_taken_for_another_s() {
+    for numbered in [true, false] {
+        let puppet = Puppet::new(if numbered { welcome() } else { numberless() });
+        let (mut client, strings) = puppet.open(&puppet.options(SHORT));
+        for _ in 0..3 {
+            assert!(matches!(client.set_prompt("late"), Err(ClientError::Timeout { .. })));
+        }
+        let heard = [strings.hear(), strings.hear(), strings.hear()].map(|(_, number)| number);
+        assert_eq!(heard, [1, 2, 3]);
+        // Everything is in the socket before the client asks: it waits for nothing.
+        let number = |number| if numbered { number } else { 0 };
+        strings.say(&ready(1), number(1));
+        strings.say(&Reply::Event, 0);
+        let refusal = control::Refusal { status: Status::BadPrompt, reason: "late".into() };
+        strings.say(&Reply::Refused(refusal), number(2));
+        strings.say(&ready(1), number(3));
+        strings.say(&ready(2), number(4));
+        strings.say(&Reply::ResetDone, number(5));
+        assert_eq!(client.set_prompt("stack the cups").unwrap(), 1);
+        client.reset().unwrap();
+        assert_eq!(strings.hear(), (prompt("stack the cups"), 4));
+        // What the daemon has under number 1 is not what the program has.
+        let slot = client.acquire().unwrap();
+        client.submit(&Observation { slot, prompt_id: 1, ..Observation::default() }).unwrap();
+        assert_eq!(strings.submitted(0).prompt_id, 2);
+    }
+}
+
+/// While nobody waits, late answers are read away like events.
+#[test]
+fn a_late_answer_is_passed_over_in_an_event_loop() {
+    for numbered in [true, false] {
+        let puppet = Puppet::new(if numbered { welcome() } else { numberless() });
+        let (mut client, strings) = puppet.open(&puppet.options(SHORT));
+        assert!(matches!(client.set_prompt("late"), Err(ClientError::Timeout { .. })));
+        client.fd();
+        strings.say(&ready(1), u32::from(numbered));
+        assert!(matches!(client.poll(), Err(ClientError::Empty)));
+        strings.say(&ready(2), if numbered { 2 } else { 0 });
+        client.set_prompt("stack the cups").unwrap();
+        let slot = client.acquire().unwrap();
+        client.submit(&Observation { slot, ..Observation::default() }).unwrap();
+        assert_eq!(strings.submitted(0).prompt_id, 2);
+    }
+}
+
+/// The answer went with the daemon that ended: the next one's is not taken for it.
+#[test]
+fn a_timeout_and_a_restart_cost_one_request() {
+    let puppet = Puppet::new(welcome());
+    let (mut client, strings) = puppet.open(&puppet.options(SHORT));
+    assert!(matches!(client.set_prompt("late"), Err(ClientError::Timeout { .. })));
+    strings.live(2);
+    for (text, number) in [("stack the cups", 2), ("drop them", 3)] {
+        strings.say(&ready(number - 1), number);
+        client.set_prompt(text).unwrap();
+    }
+    // Nobody knows what the next answer of a daemon without numbers is to.
+    let puppet = Puppet::new(numberless());
+    let (mut client, strings) = puppet.open(&puppet.options(SHORT));
+    assert!(matches!(client.set_prompt("late"), Err(ClientError::Timeout { .. })));
+    strings.live(2);
+    strings.say(&ready(1), 0);
+    for _ in 0..2 {
+        assert_eq!(client.set_prompt("stack the cups").unwrap_err().status(), Status::Restarted);
+    }
+}
+
+#[test]
+fn an_instruction_is_said_again_to_the_next_daemon_and_an_episode_is_not() {
+    let puppet = Puppet::new(welcome());
+    let (mut client, strings) = puppet.open(&patient(&puppet.socket()));
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| client.set_prompt("stack the cups"));
+        assert_eq!(strings.hear(), (prompt("stack the cups"), 1));
+        strings.live(2);
+        assert_eq!(strings.hear(), (prompt("stack the cups"), 1));
+        strings.say(&ready(1), 1);
+        assert_eq!(asking.join().unwrap().unwrap(), 1);
+    });
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| client.reset());
+        assert_eq!(strings.hear(), (Request::Reset, 2));
+        strings.live(3);
+        assert!(matches!(asking.join().unwrap(), Err(ClientError::LostRequest)));
+    });
+    // Both have answered after all.
+    strings.say(&ready(1), 1);
+    strings.say(&Reply::ResetDone, 2);
+    strings.say(&Reply::ResetDone, 3);
+    client.reset().unwrap();
+}
+
+/// A listener whose queue of connections is full.
+fn full(path: &std::path::Path) -> (OwnedFd, Vec<OwnedFd>) {
+    let listener = listen(path);
+    let address = SocketAddrUnix::new(path).unwrap();
+    let mut waiting = Vec::new();
+    loop {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket =
+            rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, flags, None).unwrap();
+        match rustix::net::connect(&socket, &address) {
+            Ok(()) => waiting.push(socket),
+            Err(Errno::AGAIN) => return (listener, waiting),
+            Err(errno) => panic!("{errno}"),
+        }
+    }
+}
+
+#[test]
+fn a_full_queue_of_connections_is_waited_for_as_long_as_was_allowed() {
+    let directory = Directory::new();
+    let (_listener, _waiting) = full(&directory.socket());
+    let options = Options { reply_timeout_ns: SHORT, ..patient(&directory.socket()) };
+    let error = bounded("open returns", move || Client::open(&options).err().unwrap());
+    assert_eq!((error.status(), error.to_string().as_str()), (Status::Timeout, "no answer within 30 ms"));
+}
+
+/// One that never accepts, and one that accepts and says nothing: the time is the same.
+#[test]
+fn a_daemon_that_never_answers_is_waited_for_as_long_as_was_allowed() {
+    let directory = Directory::new();
+    let _listener = listen(&directory.socket());
+    let options = Options { reply_timeout_ns: SHORT, ..patient(&directory.socket()) };
+    let error = bounded("open returns", move || Client::open(&options).err().unwrap());
+    assert_eq!(error.to_string(), "no answer within 30 ms");
+}
+
+/// What is sent without end is no answer.
+#[test]
+fn a_daemon_that_only_chatters_has_not_answered() {
+    for (reply, number) in [(Reply::Event, 0), (ready(1), 77)] {
+        let puppet = Puppet::new(welcome());
+        let (mut client, strings) = puppet.open(&puppet.options(SHORT));
+        let chatter = std::thread::spawn(move || {
+            let packet = control::numbered(reply.encode(), number);
+            // Until the client closes.
+            while matches!(control::send(strings.socket.as_fd(), &packet), Ok(()) | Err(Errno::AGAIN)) {}
+        });
+        let error = bounded("it gives up", move || {
+            client.fd();
+            let polled = client.poll().unwrap_err();
+            assert!(matches!(polled, ClientError::Empty), "{polled}");
+            client.set_prompt("stack the cups").unwrap_err()
+        });
+        assert!(matches!(error, ClientError::Timeout { .. }), "{error}");
+        chatter.join().unwrap();
+    }
+}
