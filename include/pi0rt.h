@@ -385,6 +385,18 @@ typedef struct pi0rt_dimension {
     char unit[PI0RT_UNIT_BYTES];
 } pi0rt_dimension;
 
+/** An instruction of the session. */
+typedef struct pi0rt_prompt {
+    /** sizeof(pi0rt_prompt), set by the caller. */
+    uint32_t struct_size;
+    /** Its number, for pi0rt_observation.prompt_id. */
+    uint32_t prompt_id;
+    /** 1: its end was cut off, because the policy takes no more than pi0rt_policy_info.max_tokens; else 0. */
+    uint32_t truncated;
+    /** Zero. */
+    uint32_t reserved;
+} pi0rt_prompt;
+
 /** One camera's frame in an observation slot. */
 typedef struct pi0rt_frame {
     /** Where the frame goes: shared memory, page-aligned. Set by pi0rt_observation_acquire. */
@@ -609,7 +621,7 @@ size_t pi0rt_last_error(char *buffer,
  * Returns OK; NO_DAEMON when nothing listens on the socket; VERSION when the daemon speaks another
  * version; REFUSED with the daemon's reason, when this user may not connect, or when this process has
  * 64 sessions open; PROTOCOL when what the daemon says makes no sense; GONE when it ends meanwhile;
- * TIMEOUT when it doesn't answer; SYSTEM when a system call failed; STRUCT_SIZE; INVALID_ARGUMENT.
+ * TIMEOUT when it doesn't let this client in and answer within the options' reply_timeout_ns; SYSTEM when a system call failed; STRUCT_SIZE; INVALID_ARGUMENT.
  *
  * Requires:
  * options is NULL or points to a struct of its struct_size; its socket_path and session_name are NULL or
@@ -679,13 +691,15 @@ pi0rt_status pi0rt_client_camera(pi0rt_client *client,
 
 /**
  * Registers an instruction, UTF-8, and stores its number for pi0rt_observation.prompt_id. The same
- * text gets the same number.
+ * text gets the same number, which it keeps whichever daemon serves the session. Where the daemon is
+ * configured to cut what is too long, pi0rt_client_prompt says whether it was.
  *
- * Not real-time safe: waits for the daemon, which looks at it between two chunks. One thread at
- * a time.
+ * Not real-time safe: waits for the daemon. One thread at a time.
  *
  * Returns OK; BAD_PROMPT with the reason for an instruction that is empty, too long or can't be
- * tokenized; REFUSED when too many were registered; TIMEOUT; GONE; PROTOCOL when the answer makes
+ * tokenized; REFUSED when too many were registered; TIMEOUT without an answer within the options'
+ * reply_timeout_ns: it may be registered all the same, but has no number; RESTARTED when the daemon was
+ * restarted meanwhile: ask again; GONE; PROTOCOL when the answer makes
  * no sense; SYSTEM when a system call failed; INVALID_ARGUMENT, also for a text of more than 16384
  * bytes or one that is not UTF-8; OBSERVER; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
  *
@@ -698,12 +712,28 @@ pi0rt_status pi0rt_client_set_prompt(pi0rt_client *client,
                                      uint32_t *prompt_id);
 
 /**
- * Begins a new episode: chunks of the old one are not shown any more, and a request whose turn
- * hasn't come is answered with SUPERSEDED.
+ * Says what became of an instruction that was registered. prompt_id is what pi0rt_client_set_prompt has stored; 0:
+ * the one set last.
+ *
+ * Real-time safe. One thread at a time.
+ *
+ * Returns OK; INVALID_ARGUMENT, also for a number that was never given out; STRUCT_SIZE; BAD_HANDLE, CLOSED, FORKED
+ * or IN_USE for a misused client.
+ *
+ * Requires:
+ * prompt is NULL or points to a struct of its struct_size.
+ */
+pi0rt_status pi0rt_client_prompt(pi0rt_client *client,
+                                 uint32_t prompt_id,
+                                 pi0rt_prompt *prompt);
+
+/**
+ * Begins a new episode: chunks of the old one are not shown any more, and requests that are not answered yet are
+ * answered with SUPERSEDED.
  *
  * Not real-time safe: waits for the daemon. One thread at a time.
  *
- * Returns OK; TIMEOUT; GONE; PROTOCOL when the answer makes no sense; SYSTEM when a system call
+ * Returns OK; TIMEOUT; RESTARTED when the daemon was restarted meanwhile: ask again; GONE; PROTOCOL when the answer makes no sense; SYSTEM when a system call
  * failed; INVALID_ARGUMENT; OBSERVER; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
  */
 pi0rt_status pi0rt_client_reset(pi0rt_client *client);
@@ -718,7 +748,9 @@ pi0rt_status pi0rt_client_reset(pi0rt_client *client);
  * Not real-time safe: connects, maps memory, waits for the daemon. One thread at a time.
  *
  * Returns OK; NO_DAEMON when nothing listens on the socket yet; REFUSED with the daemon's reason, or when
- * the policy has other sizes or cameras than before; VERSION, PROTOCOL, BAD_PROMPT, GONE, TIMEOUT and
+ * something has changed that the program may rely on: the state's or the actions' dimensions (how many, and the
+ * name, quantity, unit, gripper and limits of each where something was declared), the horizon, the cameras, the
+ * control rate where there was one, or the room for frames where there is less of it now; VERSION, PROTOCOL, BAD_PROMPT, GONE, TIMEOUT and
  * SYSTEM as pi0rt_client_open and pi0rt_client_set_prompt; INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or
  * IN_USE for a misused client. Unless it returns OK the client is as it was, and this can be tried
  * again.

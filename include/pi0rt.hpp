@@ -127,6 +127,7 @@ using Completion = detail::Sized<pi0rt_completion>;
 using ActionInfo = detail::Sized<pi0rt_action_info>;
 using Statistics = detail::Sized<pi0rt_statistics>;
 using Dimension = detail::Sized<pi0rt_dimension>;
+using Prompt = detail::Sized<pi0rt_prompt>;
 
 /** A chunk of actions. What it shows is valid until the next call with its client. */
 struct Chunk : detail::Sized<pi0rt_chunk> {
@@ -273,6 +274,12 @@ public:
     std::vector<std::string> cameras() const
     {
         return {info_.camera_names, info_.camera_names + info_.cameras};
+    }
+
+    /** What became of an instruction; 0: of the one set last. */
+    pi0rt_status prompt(std::uint32_t prompt_id, Prompt &prompt) const noexcept
+    {
+        return pi0rt_client_prompt(handle_, prompt_id, &prompt);
     }
 
 #if defined(__cpp_exceptions)

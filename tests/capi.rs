@@ -31,6 +31,16 @@ fn deadlines_and_statistics_in_c() {
 }
 
 #[test]
+fn instructions_in_c() {
+    let served = serve();
+    for compiler in compilers(&["cc", "clang"]) {
+        let program = build(&served.directory.0, compiler, "c99", "tests/capi/prompts.c");
+        let output = run(execute(&program).arg(served.socket()));
+        assert_eq!(stdout(&output), "prompts: done\n");
+    }
+}
+
+#[test]
 fn what_the_numbers_are_in_c() {
     let rates =
         [None, Some(RateSource::Checkpoint), Some(RateSource::Profile), Some(RateSource::Configuration)];

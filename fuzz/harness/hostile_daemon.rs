@@ -1,14 +1,15 @@
-//! A daemon that says and writes anything, against the client library: it returns errors, and touches
-//! nothing beyond the segments.
+//! A daemon that says and writes anything, against a program that uses the client library from C: it gets errors,
+//! and nothing that it is told leads it beyond the segments.
 
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use pi0rt::client::{Client, ClientError, Observation, Options};
-use pi0rt::control::{self, Dimension, FEATURES, Rate, RateSource, Reply, Welcome};
+use pi0rt::capi::*;
+use pi0rt::control::{self, Dimension, FEATURES, Rate, RateSource, Refusal, Reply, Welcome};
 use pi0rt::shm::clock::now_ns;
-use pi0rt::shm::{Camera, Geometry, Layout, MAX_CAMERAS, Segment, Writer};
+use pi0rt::shm::{Geometry, Layout, Segment, Writer};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::{Input, policy, socket, store};
@@ -150,112 +151,274 @@ pub fn run(data: &[u8]) {
         }
     }
     peer.answers.send(Answer { packet, fds }).unwrap();
-    let options = Options {
-        socket: Some(socket("daemon.sock")),
+    let path = CString::new(socket("daemon.sock").into_os_string().into_encoded_bytes()).unwrap();
+    let options = pi0rt_client_options {
+        socket_path: path.as_ptr(),
         reply_timeout_ns: 2_000_000_000,
         gone_after_ns: 1 << 62,
-        ..Options::default()
+        ..sized()
     };
-    let opened = Client::open(&options);
+    let mut client = std::ptr::null_mut();
+    // SAFETY: a struct of its size, with a string; a pointer that can be written to.
+    let opened = unsafe { pi0rt_client_open(&options, &mut client) };
     let connection = peer.connections.recv().unwrap();
-    let mut client = match opened {
-        Ok(client) => client,
-        Err(error) => {
-            assert!((error.status() as i32) < 0 && !error.to_string().is_empty());
-            assert!(!matches!(error, ClientError::Timeout { .. }), "an answer is there, but not seen");
-            return;
-        }
-    };
+    if opened != Status::Ok {
+        assert!((opened as i32) < 0 && !last_error().is_empty() && client.is_null());
+        assert_ne!(opened, Status::Timeout, "an answer is there, but not seen");
+        return;
+    }
     let (results, layout) = (results.unwrap(), layout.unwrap());
-    use_it(&mut client, &connection, &results, &layout, input);
+    let mut program = Program { client, layout, info: sized(), submitted: 0, asked: 0 };
+    program.look_around();
+    program.play(&connection, &results, input);
+    assert_eq!(pi0rt_client_close(client), Status::Ok);
 }
 
-fn use_it(
-    client: &mut Client,
-    connection: &OwnedFd,
-    results: &Segment,
-    layout: &Layout,
-    input: &mut Input<'_>,
-) {
-    let mut action = vec![0.0; layout.geometry.action_dim as usize];
-    let mut submitted = 0u64;
-    let mut completed = 0u64;
-    for _ in 0..MOST_STEPS {
-        if input.is_empty() {
-            break;
-        }
-        match input.u8() % 14 {
-            0 => {
-                let word = input.u16() as usize % (results.len() / 8);
-                store(results, word * 8, input.word(submitted));
-            }
-            1 => {
-                // A word of the first entries, slots or heads.
-                let region =
-                    input.choose(&[layout.completions, layout.chunks, layout.liveness, layout.stats]);
-                let at = region.offset as usize + input.u8() as usize * 8;
-                if at + 8 <= results.len() {
-                    store(results, at, input.word(submitted));
+/// A struct of the C interface, zero but for its size, which is its first member.
+fn sized<T: Copy>() -> T {
+    // SAFETY: zero is valid for each of them, and a u32 comes first.
+    unsafe {
+        let mut value: T = std::mem::zeroed();
+        (&raw mut value).cast::<u32>().write(size_of::<T>() as u32);
+        value
+    }
+}
+
+fn last_error() -> String {
+    let mut words = [0; 512];
+    // SAFETY: there is as much room as is said.
+    unsafe {
+        pi0rt_last_error(words.as_mut_ptr(), words.len());
+        CStr::from_ptr(words.as_ptr()).to_str().unwrap().to_owned()
+    }
+}
+
+/// A controller: it trusts the library, and believes whatever that says.
+struct Program {
+    client: *mut pi0rt_client,
+    /// What the segments were made for.
+    layout: Layout,
+    info: pi0rt_policy_info,
+    submitted: u64,
+    asked: u32,
+}
+
+impl Program {
+    /// Reads all that is said of the policy.
+    fn look_around(&mut self) {
+        let (client, geometry) = (self.client, self.layout.geometry);
+        // SAFETY: structs of their sizes, strings, numbers that can be written to.
+        unsafe {
+            assert_eq!(pi0rt_client_describe(client, &mut self.info), Status::Ok);
+            let info = &self.info;
+            let told = [info.cameras, info.state_dim, info.action_dim, info.horizon, info.frame_bytes];
+            let Geometry { cameras, state_dim, action_dim, horizon, frame_bytes, .. } = geometry;
+            assert_eq!(told, [cameras, state_dim, action_dim, horizon, frame_bytes]);
+            assert!(info.execution_horizon <= horizon && info.optional_cameras >> cameras == 0);
+            for camera in 0..info.cameras {
+                let name = &info.camera_names[camera as usize];
+                assert!(name.contains(&0));
+                let mut found = u32::MAX;
+                // Cameras of one name are the first of it.
+                if pi0rt_client_camera(client, name.as_ptr(), &mut found) == Status::Ok {
+                    assert!(found < info.cameras);
                 }
             }
-            2 | 3 => {
-                // A completion, which may even be right.
-                let entries = u64::from(layout.geometry.entries);
-                let at = layout.completions.offset as usize + (completed % entries) as usize * 64;
-                for i in 1..8 {
-                    let word = if i == 2 { input.word(0) << 32 } else { input.word(submitted) };
-                    store(results, at + i * 8, word);
+            for (which, count) in [(0, info.state_dim), (1, info.action_dim)] {
+                let mut dimension: pi0rt_dimension = sized();
+                for index in 0..count {
+                    assert_eq!(pi0rt_client_dimension(client, which, index, &mut dimension), Status::Ok);
+                    assert!(dimension.name.contains(&0) && dimension.unit.contains(&0));
+                    assert!(dimension.position_min <= dimension.position_max);
+                    assert!(dimension.velocity_max >= 0.0 && dimension.acceleration_max >= 0.0);
                 }
-                completed += 1;
-                store(results, at, completed);
-                store(results, layout.submission_head.offset as usize, input.word(submitted));
+                let beyond = pi0rt_client_dimension(client, which, count, &mut dimension);
+                assert_eq!(beyond, Status::InvalidArgument);
             }
-            4 | 5 => {
-                // A chunk, which may even be right.
-                let n = input.word(completed);
-                let geometry = layout.geometry;
-                let slot = (8 + geometry.values().div_ceil(2)).next_multiple_of(8) * 8;
-                let at = layout.chunks.offset as usize + (n % 3) as usize * slot;
-                store(results, at, n.wrapping_mul(2));
-                store(results, at + 16, n);
-                store(results, at + 24, input.choose(&[0, now_ns(), u64::MAX]));
-                let (rows, columns) = (u64::from(geometry.horizon), u64::from(geometry.action_dim));
-                let other = input.word(rows);
-                store(results, at + 56, input.choose(&[rows | columns << 32, columns | rows << 32, other]));
-                store(results, layout.latest.offset as usize, n);
-            }
-            6 => drop(control::send(connection.as_fd(), input.choose(&[&[][..], &[0; 16], &[7; 40]]))),
-            7 | 8 => {
-                let Ok(slot) = client.acquire() else { continue };
-                // All that a program may write to.
-                // SAFETY: the slot was acquired; state and frames are as long as the client says.
-                unsafe {
-                    let state = client.state(slot).unwrap().cast::<u8>();
-                    state.write_bytes(1, 4 * layout.geometry.state_dim as usize);
-                    for camera in 0..layout.geometry.cameras as usize {
-                        client.frame(slot, camera).unwrap().write_bytes(2, client.frame_capacity());
-                    }
-                }
-                assert!(client.frame(slot, layout.geometry.cameras as usize).is_none());
-                let camera = Camera { width: 1, height: 1, stride: 3, format: u32::from(input.u8() % 3) };
-                let cameras = [camera; MAX_CAMERAS];
-                match client.submit(&Observation { slot, cameras, ..Observation::default() }) {
-                    Ok(_) => submitted += 1,
-                    Err(_) => client.release(slot).unwrap(),
-                }
-            }
-            9 => {
-                if let Ok(completion) = client.poll() {
-                    assert!(!client.explain(&completion).to_string().is_empty());
-                }
-            }
-            10 => drop(client.wait(input.choose(&[None, Some(1), Some(submitted)]), 0)),
-            11 => drop(client.chunk_latest()),
-            12 => drop(client.action_at(input.choose(&[0, now_ns(), u64::MAX]), &mut action)),
-            _ => drop(client.fd()),
         }
     }
-    // Whatever is in the segments: a bounded number of completions, then nothing or an error.
-    let taken = std::iter::from_fn(|| client.poll().ok()).count();
-    assert!(taken as u64 <= submitted);
+
+    fn play(&mut self, connection: &OwnedFd, results: &Segment, input: &mut Input<'_>) {
+        let layout = self.layout;
+        let mut completed = 0u64;
+        for _ in 0..MOST_STEPS {
+            if input.is_empty() {
+                break;
+            }
+            match input.u8() % 14 {
+                0 => {
+                    let word = input.u16() as usize % (results.len() / 8);
+                    store(results, word * 8, input.word(self.submitted));
+                }
+                1 => {
+                    // A word of the first entries, slots or heads.
+                    let region =
+                        input.choose(&[layout.completions, layout.chunks, layout.liveness, layout.stats]);
+                    let at = region.offset as usize + input.u8() as usize * 8;
+                    if at + 8 <= results.len() {
+                        store(results, at, input.word(self.submitted));
+                    }
+                }
+                2 | 3 => {
+                    // A completion, which may even be right.
+                    let entries = u64::from(layout.geometry.entries);
+                    let at = layout.completions.offset as usize + (completed % entries) as usize * 64;
+                    for i in 1..8 {
+                        let word = if i == 2 { input.word(0) << 32 } else { input.word(self.submitted) };
+                        store(results, at + i * 8, word);
+                    }
+                    completed += 1;
+                    store(results, at, completed);
+                    store(results, layout.submission_head.offset as usize, input.word(self.submitted));
+                }
+                4 | 5 => {
+                    // A chunk, which may even be right.
+                    let n = input.word(completed);
+                    let geometry = layout.geometry;
+                    let slot = (8 + geometry.values().div_ceil(2)).next_multiple_of(8) * 8;
+                    let at = layout.chunks.offset as usize + (n % 3) as usize * slot;
+                    store(results, at, n.wrapping_mul(2));
+                    store(results, at + 16, n);
+                    store(results, at + 24, input.choose(&[0, now_ns(), u64::MAX]));
+                    let (rows, columns) = (u64::from(geometry.horizon), u64::from(geometry.action_dim));
+                    let other = input.word(rows);
+                    store(
+                        results,
+                        at + 56,
+                        input.choose(&[rows | columns << 32, columns | rows << 32, other]),
+                    );
+                    store(results, layout.latest.offset as usize, n);
+                }
+                6 => drop(control::send(connection.as_fd(), input.choose(&[&[][..], &[0; 16], &[7; 40]]))),
+                7 | 8 => self.observe(input),
+                9 => drop(self.take(None)),
+                10 => drop(self.take(Some(input.choose(&[0, 1, self.submitted])))),
+                11 => self.read_chunk(),
+                12 => self.act(input.choose(&[0, now_ns(), u64::MAX])),
+                _ => match input.u8() % 4 {
+                    0 => self.ask(connection, input),
+                    1 => {
+                        let mut statistics: pi0rt_statistics = sized();
+                        // SAFETY: a struct of its size.
+                        let status = unsafe { pi0rt_client_statistics(self.client, &mut statistics) };
+                        assert_eq!(status, Status::Ok);
+                    }
+                    _ => assert!(pi0rt_client_fd(self.client) >= 0),
+                },
+            }
+        }
+        // Whatever is in the segments: a bounded number of completions, then nothing or an error.
+        let mut taken = 0;
+        while self.take(None) {
+            taken += 1;
+        }
+        assert!(taken <= self.submitted);
+    }
+
+    /// Writes to all that it may write to.
+    fn observe(&mut self, input: &mut Input<'_>) {
+        let mut observation: pi0rt_observation = sized();
+        // SAFETY: a struct of its size; state and frames are as long as the library says.
+        unsafe {
+            if pi0rt_observation_acquire(self.client, &mut observation) != Status::Ok {
+                return;
+            }
+            let Geometry { cameras, state_dim, frame_bytes, .. } = self.layout.geometry;
+            assert_eq!((observation.cameras, observation.state_dim), (cameras, state_dim as usize));
+            assert!(observation.state.is_aligned());
+            observation.state.write_bytes(1, observation.state_dim);
+            let format = u32::from(input.u8() % 3);
+            for (index, frame) in (0..).zip(&mut observation.frames) {
+                if index >= cameras {
+                    assert!(frame.data.is_null() && frame.capacity == 0);
+                    continue;
+                }
+                assert!(frame.data.addr().is_multiple_of(4096) && frame.capacity == frame_bytes as usize);
+                frame.data.write_bytes(2, frame.capacity);
+                (frame.width, frame.height, frame.format) = (1, 1, format);
+            }
+            let mut ticket = 0;
+            match pi0rt_submit(self.client, &observation, &mut ticket) {
+                Status::Ok => self.submitted += 1,
+                _ => assert_eq!(pi0rt_observation_release(self.client, &observation), Status::Ok),
+            }
+        }
+    }
+
+    /// Takes a completion, that of a ticket or the next one, and looks up what it is about. Whether there was one.
+    fn take(&mut self, ticket: Option<u64>) -> bool {
+        let mut completion: pi0rt_completion = sized();
+        // SAFETY: a struct of its size.
+        let status = unsafe {
+            match ticket {
+                Some(ticket) => pi0rt_wait(self.client, ticket, 0, &mut completion),
+                None => pi0rt_poll(self.client, &mut completion),
+            }
+        };
+        if status != Status::Ok {
+            return false;
+        }
+        use pi0rt_completion_reason as Reason;
+        let count = match completion.reason {
+            Reason::Future | Reason::TooOld | Reason::Age if completion.index == -1 => return true,
+            Reason::Future | Reason::TooOld | Reason::Age => self.info.cameras,
+            Reason::MissingCamera | Reason::FrameFormat => self.info.cameras,
+            Reason::FrameSize | Reason::OldFrame => self.info.cameras,
+            Reason::OldState | Reason::NotFinite | Reason::OutOfLimits => self.info.state_dim,
+            _ => {
+                assert_eq!(completion.index, -1);
+                return true;
+            }
+        };
+        assert!((0..count as i32).contains(&completion.index));
+        true
+    }
+
+    fn read_chunk(&mut self) {
+        let mut chunk: pi0rt_chunk = sized();
+        // SAFETY: a struct of its size; there are as many actions as it says.
+        unsafe {
+            pi0rt_chunk_latest(self.client, &mut chunk);
+            if !chunk.actions.is_null() {
+                assert_eq!((chunk.horizon, chunk.action_dim), (self.info.horizon, self.info.action_dim));
+                let count = chunk.horizon as usize * chunk.action_dim as usize;
+                std::hint::black_box(std::slice::from_raw_parts(chunk.actions, count).iter().sum::<f32>());
+            }
+        }
+    }
+
+    fn act(&mut self, t_ns: u64) {
+        let mut action = vec![0.0f32; self.info.action_dim as usize];
+        let mut about: pi0rt_action_info = sized();
+        // SAFETY: a struct of its size; there is room for as many values as is said.
+        unsafe { pi0rt_action_at(self.client, t_ns, action.as_mut_ptr(), action.len(), &mut about) };
+    }
+
+    /// Asks for something that is answered already, rightly or not.
+    fn ask(&mut self, connection: &OwnedFd, input: &mut Input<'_>) {
+        let reply = match input.u8() % 4 {
+            0 | 1 => Reply::PromptReady { prompt_id: input.word(1) as u32, truncated: input.u8() % 2 != 0 },
+            2 => Reply::ResetDone,
+            _ => {
+                Reply::Refused(Refusal { status: Status::BadPrompt, reason: "no".repeat(input.u16().into()) })
+            }
+        };
+        let number = if input.u8().is_multiple_of(2) { self.asked + 1 } else { 0 };
+        if control::send(connection.as_fd(), &control::numbered(reply.encode(), number)).is_err() {
+            // The socket is full: the answer would be waited for.
+            return;
+        }
+        self.asked += 1;
+        // SAFETY: a string, a struct of its size.
+        unsafe {
+            if input.u8().is_multiple_of(2) {
+                pi0rt_client_set_prompt(self.client, c"stack the cups".as_ptr(), std::ptr::null_mut());
+            } else {
+                pi0rt_client_reset(self.client);
+            }
+            let mut prompt: pi0rt_prompt = sized();
+            let known = pi0rt_client_prompt(self.client, 1, &mut prompt) == Status::Ok;
+            assert!(!known || prompt.prompt_id == 1 && prompt.truncated <= 1);
+        }
+    }
 }

@@ -43,6 +43,10 @@ pub(super) enum Failure {
     Index { index: u32, count: u32 },
     #[error("no camera is called {0:?}")]
     Camera(String),
+    #[error("no instruction was set")]
+    NoPrompt,
+    #[error("no instruction has the number {0}")]
+    Prompt(u32),
     #[error(transparent)]
     Client(#[from] ClientError),
 }

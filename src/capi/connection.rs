@@ -7,7 +7,7 @@ use super::boundary::{Failure, check_size, guard, input, output, path, text};
 use super::handle::{close, enter, keep};
 use super::last_error;
 use super::types::*;
-use crate::client::{Client, Interpolation, Options};
+use crate::client::{Client, Instruction, Interpolation, Options};
 use crate::control::Dimension;
 use crate::shm::clock::now_ns;
 
@@ -68,7 +68,7 @@ pub unsafe extern "C" fn pi0rt_last_error(buffer: *mut c_char, size: usize) -> u
 /// Returns OK; NO_DAEMON when nothing listens on the socket; VERSION when the daemon speaks another
 /// version; REFUSED with the daemon's reason, when this user may not connect, or when this process has
 /// 64 sessions open; PROTOCOL when what the daemon says makes no sense; GONE when it ends meanwhile;
-/// TIMEOUT when it doesn't answer; SYSTEM when a system call failed; STRUCT_SIZE; INVALID_ARGUMENT.
+/// TIMEOUT when it doesn't let this client in and answer within the options' reply_timeout_ns; SYSTEM when a system call failed; STRUCT_SIZE; INVALID_ARGUMENT.
 ///
 /// # Safety
 /// options is NULL or points to a struct of its struct_size; its socket_path and session_name are NULL or
@@ -187,10 +187,10 @@ pub unsafe extern "C" fn pi0rt_client_describe(
         }
         let known = pi0rt_policy_info {
             struct_size: 0,
-            cameras: policy.cameras.len() as u32,
-            state_dim: policy.state_dim,
-            action_dim: policy.action_dim,
-            horizon: policy.horizon,
+            cameras: geometry.cameras,
+            state_dim: geometry.state_dim,
+            action_dim: geometry.action_dim,
+            horizon: geometry.horizon,
             steps: policy.steps,
             max_tokens: policy.max_tokens,
             image_size: policy.image_size,
@@ -208,7 +208,7 @@ pub unsafe extern "C" fn pi0rt_client_describe(
             rate_hz: client.rate().map_or(0.0, |rate| rate.hz),
             rate_source: client.rate().map(|rate| rate.source).into(),
             execution_horizon: policy.execution_horizon,
-            optional_cameras: policy.optional_cameras,
+            optional_cameras: policy.optional_cameras & ((1 << geometry.cameras) - 1),
         };
         // SAFETY: the size was checked.
         unsafe { output(info, &known) };
@@ -313,13 +313,15 @@ pub unsafe extern "C" fn pi0rt_client_camera(
 }
 
 /// Registers an instruction, UTF-8, and stores its number for pi0rt_observation.prompt_id. The same
-/// text gets the same number.
+/// text gets the same number, which it keeps whichever daemon serves the session. Where the daemon is
+/// configured to cut what is too long, pi0rt_client_prompt says whether it was.
 ///
-/// Not real-time safe: waits for the daemon, which looks at it between two chunks. One thread at
-/// a time.
+/// Not real-time safe: waits for the daemon. One thread at a time.
 ///
 /// Returns OK; BAD_PROMPT with the reason for an instruction that is empty, too long or can't be
-/// tokenized; REFUSED when too many were registered; TIMEOUT; GONE; PROTOCOL when the answer makes
+/// tokenized; REFUSED when too many were registered; TIMEOUT without an answer within the options'
+/// reply_timeout_ns: it may be registered all the same, but has no number; RESTARTED when the daemon was
+/// restarted meanwhile: ask again; GONE; PROTOCOL when the answer makes
 /// no sense; SYSTEM when a system call failed; INVALID_ARGUMENT, also for a text of more than 16384
 /// bytes or one that is not UTF-8; OBSERVER; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
 ///
@@ -345,12 +347,41 @@ pub unsafe extern "C" fn pi0rt_client_set_prompt(
     })
 }
 
-/// Begins a new episode: chunks of the old one are not shown any more, and a request whose turn
-/// hasn't come is answered with SUPERSEDED.
+/// Says what became of an instruction that was registered. prompt_id is what pi0rt_client_set_prompt has stored; 0:
+/// the one set last.
+///
+/// Real-time safe. One thread at a time.
+///
+/// Returns OK; INVALID_ARGUMENT, also for a number that was never given out; STRUCT_SIZE; BAD_HANDLE, CLOSED, FORKED
+/// or IN_USE for a misused client.
+///
+/// # Safety
+/// prompt is NULL or points to a struct of its struct_size.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pi0rt_client_prompt(
+    client: *mut pi0rt_client,
+    prompt_id: u32,
+    prompt: *mut pi0rt_prompt,
+) -> Status {
+    guard(|| {
+        let client = enter(client)?;
+        // SAFETY: the caller's promise.
+        unsafe { check_size("prompt", prompt) }?;
+        let unknown = if prompt_id == 0 { Failure::NoPrompt } else { Failure::Prompt(prompt_id) };
+        let Instruction { id, truncated } = client.instruction(prompt_id).ok_or(unknown)?;
+        let known = pi0rt_prompt { struct_size: 0, prompt_id: id, truncated: truncated.into(), reserved: 0 };
+        // SAFETY: the size was checked.
+        unsafe { output(prompt, &known) };
+        Ok(())
+    })
+}
+
+/// Begins a new episode: chunks of the old one are not shown any more, and requests that are not answered yet are
+/// answered with SUPERSEDED.
 ///
 /// Not real-time safe: waits for the daemon. One thread at a time.
 ///
-/// Returns OK; TIMEOUT; GONE; PROTOCOL when the answer makes no sense; SYSTEM when a system call
+/// Returns OK; TIMEOUT; RESTARTED when the daemon was restarted meanwhile: ask again; GONE; PROTOCOL when the answer makes no sense; SYSTEM when a system call
 /// failed; INVALID_ARGUMENT; OBSERVER; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
 #[unsafe(no_mangle)]
 pub extern "C" fn pi0rt_client_reset(client: *mut pi0rt_client) -> Status {
@@ -366,7 +397,9 @@ pub extern "C" fn pi0rt_client_reset(client: *mut pi0rt_client) -> Status {
 /// Not real-time safe: connects, maps memory, waits for the daemon. One thread at a time.
 ///
 /// Returns OK; NO_DAEMON when nothing listens on the socket yet; REFUSED with the daemon's reason, or when
-/// the policy has other sizes or cameras than before; VERSION, PROTOCOL, BAD_PROMPT, GONE, TIMEOUT and
+/// something has changed that the program may rely on: the state's or the actions' dimensions (how many, and the
+/// name, quantity, unit, gripper and limits of each where something was declared), the horizon, the cameras, the
+/// control rate where there was one, or the room for frames where there is less of it now; VERSION, PROTOCOL, BAD_PROMPT, GONE, TIMEOUT and
 /// SYSTEM as pi0rt_client_open and pi0rt_client_set_prompt; INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or
 /// IN_USE for a misused client. Unless it returns OK the client is as it was, and this can be tried
 /// again.

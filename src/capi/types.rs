@@ -288,6 +288,21 @@ pub struct pi0rt_dimension {
     pub unit: [c_char; PI0RT_UNIT_BYTES],
 }
 
+/// An instruction of the session.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub struct pi0rt_prompt {
+    /// sizeof(pi0rt_prompt), set by the caller.
+    pub struct_size: u32,
+    /// Its number, for pi0rt_observation.prompt_id.
+    pub prompt_id: u32,
+    /// 1: its end was cut off, because the policy takes no more than pi0rt_policy_info.max_tokens; else 0.
+    pub truncated: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
 /// One camera's frame in an observation slot.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy)]
@@ -494,6 +509,10 @@ unsafe impl Versioned for pi0rt_dimension {
     const FIRST: usize = 112;
 }
 // SAFETY: as the trait says.
+unsafe impl Versioned for pi0rt_prompt {
+    const FIRST: usize = 16;
+}
+// SAFETY: as the trait says.
 unsafe impl Versioned for pi0rt_observation {
     const FIRST: usize = 176;
 }
@@ -521,6 +540,7 @@ const _: () = {
     assert!(size_of::<pi0rt_client_options>() >= pi0rt_client_options::FIRST);
     assert!(size_of::<pi0rt_policy_info>() >= pi0rt_policy_info::FIRST);
     assert!(size_of::<pi0rt_dimension>() >= pi0rt_dimension::FIRST);
+    assert!(size_of::<pi0rt_prompt>() >= pi0rt_prompt::FIRST);
     assert!(size_of::<pi0rt_observation>() >= pi0rt_observation::FIRST);
     assert!(size_of::<pi0rt_completion>() >= pi0rt_completion::FIRST);
     assert!(size_of::<pi0rt_chunk>() >= pi0rt_chunk::FIRST);

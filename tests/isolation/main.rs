@@ -7,6 +7,7 @@ mod client;
 #[path = "../ipc_support/mod.rs"]
 mod ipc_support;
 
+mod lies;
 mod life;
 mod puppet;
 #[allow(dead_code)]
