@@ -72,6 +72,11 @@ pub(super) struct Lane {
     pub pending: Option<Submission>,
     /// Its number in the ring.
     pending_number: u64,
+    /// When the ring was last seen to be empty, and what that was when the pending submission and the one in flight
+    /// were taken: they can't have been submitted before, whatever they say.
+    empty_ns: u64,
+    pending_since_ns: u64,
+    in_flight_since_ns: u64,
     /// What the engine works on, until it is answered, and its number.
     in_flight: Option<(u64, Submission)>,
     /// How what is in flight will be answered, whatever comes of it: its chunk is not wanted any more.
@@ -140,6 +145,7 @@ impl Lane {
         let all = words(&observation, Region { offset: 0, len: layout.observation_bytes });
         let source = Box::new(Source::new(layout, terms, all, observation.clone()));
         let need_wakeup = words(&results, layout.need_wakeup);
+        let resumed = eventfd.is_some();
         Ok(Lane {
             // Segments that were just made are all zeros: that is where to begin.
             submissions: Consumer::resume(
@@ -169,6 +175,10 @@ impl Lane {
             tells_faults: terms.faults,
             pending: None,
             pending_number: 0,
+            // What the previous daemon has left in the ring may be of any age.
+            empty_ns: if resumed { 0 } else { now_ns() },
+            pending_since_ns: 0,
+            in_flight_since_ns: 0,
             in_flight: None,
             dismissed: None,
             full: false,
@@ -222,6 +232,13 @@ impl Lane {
         self.pending.is_some() || self.submissions.is_ready() && self.can_answer().unwrap_or(true)
     }
 
+    /// Notes that nothing had been submitted by `now_ns`, if that is so.
+    pub fn note_empty(&mut self, now_ns: u64) {
+        if !self.submissions.is_ready() {
+            self.empty_ns = now_ns;
+        }
+    }
+
     /// Whether a submission waits that can't be taken, because its client takes no completions.
     pub fn is_stuck(&mut self) -> bool {
         self.submissions.is_ready() && !self.can_answer().unwrap_or(true)
@@ -263,6 +280,7 @@ impl Lane {
             self.stats.count(Count::Submitted);
             self.pending = Some(submission);
             self.pending_number = number;
+            self.pending_since_ns = self.empty_ns;
         }
         Ok(events)
     }
@@ -300,6 +318,7 @@ impl Lane {
         let source = self.source.take()?;
         let submission = self.pending.take()?;
         self.in_flight = Some((self.pending_number, submission));
+        self.in_flight_since_ns = self.pending_since_ns;
         self.owed.begun(self.pending_number, &submission);
         Some((submission, source))
     }
@@ -421,6 +440,9 @@ impl Lane {
     fn record(&mut self, chunk: &Completion) {
         let Completion { observed_ns, submitted_ns, started_ns, finished_ns, .. } = *chunk;
         let inference = finished_ns.saturating_sub(started_ns);
+        // No further back than can be: one wrong time would stay the longest for as long as the daemon lives.
+        let submitted_ns = submitted_ns.max(self.in_flight_since_ns);
+        let observed_ns = observed_ns.max(submitted_ns.saturating_sub(times::SUBMITTED_WITHIN_NS));
         self.stats.set(Count::LastChunkNs, inference);
         self.stats.record(Stage::Waiting, started_ns.saturating_sub(submitted_ns));
         self.stats.record(Stage::Inference, inference);

@@ -4,9 +4,9 @@
 //! the test opens it: nothing here depends on how fast the machine is.
 
 mod client;
+mod figures;
 #[path = "../ipc_support/mod.rs"]
 mod ipc_support;
-
 mod lies;
 mod life;
 mod puppet;

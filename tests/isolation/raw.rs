@@ -105,6 +105,16 @@ impl Raw {
         }
     }
 
+    /// What the daemon says to a hello.
+    pub fn welcomed(socket: &Path, hello: Hello) -> Welcome {
+        let connection = Connection::new(socket);
+        connection.say(&Request::Hello(hello));
+        match connection.hear() {
+            Some(Reply::Welcome(welcome)) => *welcome,
+            other => panic!("{other:?}"),
+        }
+    }
+
     fn over(connection: Connection, welcome: Welcome, fds: Vec<OwnedFd>) -> Raw {
         let layout = &welcome.layout;
         let map = |index: usize, len: u32, access| {
@@ -170,7 +180,7 @@ impl Raw {
 
     /// What the daemon has counted of this session.
     pub fn counted(&self, count: Count) -> u64 {
-        Stats::read(&self.stats).count(count)
+        self.stats().count(count)
     }
 
     /// Writes to every page of its observations.
@@ -188,6 +198,11 @@ impl Raw {
     /// When the daemon's heart last beat.
     pub fn beat(&self) -> u64 {
         self.liveness.load(2, Ordering::Acquire)
+    }
+
+    /// What the daemon has counted for this session.
+    pub fn stats(&self) -> Stats {
+        Stats::read(&self.stats)
     }
 
     /// Takes a completion, if there is one.

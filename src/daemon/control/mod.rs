@@ -322,7 +322,9 @@ impl<P: Send + Sync + 'static> Control<P> {
         if suspended {
             table.outdate();
         }
+        let now = now_ns();
         for session in &mut table.sessions {
+            session.lane.note_empty(now);
             (0..stalls).for_each(|_| session.lane.stats.count(Count::Stall));
         }
         if vitals.is_busy() {
