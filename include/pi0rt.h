@@ -612,9 +612,10 @@ size_t pi0rt_last_error(char *buffer,
  * Opens a session with the daemon. options may be NULL: all defaults. On success *client is a
  * handle for pi0rt_client_close to close; on an error it is NULL.
  *
- * The session outlives a fork in the parent only. In the child the handle can be closed, which
- * ends nothing but the child's share, and every other use of it is answered with FORKED. The child
- * can open a session of its own.
+ * The session is the process's that opens it, and ends when that ends, whoever has inherited its connection: its
+ * name is free then. In a forked child the handle can be closed, which ends nothing but the child's share, and every
+ * other use of it is answered with FORKED. The child can open a session of its own. A program that goes into the
+ * background by a fork opens its session after that.
  *
  * Not real-time safe: connects, maps memory. Thread safe.
  *
@@ -691,8 +692,8 @@ pi0rt_status pi0rt_client_camera(pi0rt_client *client,
 
 /**
  * Registers an instruction, UTF-8, and stores its number for pi0rt_observation.prompt_id. The same
- * text gets the same number, which it keeps whichever daemon serves the session. Where the daemon is
- * configured to cut what is too long, pi0rt_client_prompt says whether it was.
+ * text gets the same number, which it keeps whichever daemon serves the session. Where the checkpoint
+ * has what is too long cut, pi0rt_client_prompt says whether it was.
  *
  * Not real-time safe: waits for the daemon. One thread at a time.
  *
@@ -739,7 +740,8 @@ pi0rt_status pi0rt_client_prompt(pi0rt_client *client,
 pi0rt_status pi0rt_client_reset(pi0rt_client *client);
 
 /**
- * Opens the session anew, with a daemon that was started again, by the options it was opened with.
+ * Opens the session anew, with a daemon that was started again or has not been heard of for a while, by the options
+ * it was opened with. Where the daemon still has the session it ends, and the new one takes its name and its place.
  * Instructions are registered again and keep their numbers. Every ticket still gets one
  * completion: those that the daemon of before has not answered say GONE. Its latest chunk is
  * played until there is a new one. Observations that were acquired have to be acquired again, and

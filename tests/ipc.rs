@@ -256,6 +256,7 @@ fn a_daemon_that_makes_no_sense_is_an_error_of_the_client() {
         max_age_ns: 0,
         layout: layout.unwrap(),
         policy: PolicyDescription { state_dim: 1, action_dim: 1, horizon: 1, ..Default::default() },
+        token: 0,
     };
     let mut wild = welcome.clone();
     wild.layout.completions.offset = !7;

@@ -217,6 +217,7 @@ pub fn run(data: &[u8]) {
                     name: if named { input.choose(&["", "hostile", "honest"]) } else { "" }.into(),
                     understands: u64::MAX,
                     missing_cameras: named,
+                    token: 0,
                 };
                 let taken = hello.name == "honest" && !hello.observes;
                 hostile.open(hello, &mut buffer);

@@ -86,6 +86,7 @@ fn welcome(input: &mut Input<'_>) -> Vec<u8> {
         max_age_ns: 0,
         layout: Layout::plan(geometry).unwrap(),
         policy,
+        token: 1,
     };
     let mut packet = Reply::Welcome(Box::new(welcome)).encode();
     for _ in 0..input.u8() % 8 {
@@ -397,7 +398,10 @@ impl Program {
     /// Asks for something that is answered already, rightly or not.
     fn ask(&mut self, connection: &OwnedFd, input: &mut Input<'_>) {
         let reply = match input.u8() % 4 {
-            0 | 1 => Reply::PromptReady { prompt_id: input.word(1) as u32, truncated: input.u8() % 2 != 0 },
+            0 | 1 => Reply::PromptReady {
+                prompt_id: input.word(1) as u32,
+                truncated: !input.u8().is_multiple_of(2),
+            },
             2 => Reply::ResetDone,
             _ => {
                 Reply::Refused(Refusal { status: Status::BadPrompt, reason: "no".repeat(input.u16().into()) })

@@ -11,8 +11,8 @@ use super::check::check;
 use super::error::ClientError;
 use super::player::Interpolation;
 use crate::control::{
-    FEATURE_CONTRACT, FEATURE_FAULTS, FEATURE_NUMBERS, Hello, MAX_MESSAGE, Received, Reply, Request,
-    WELCOME_FDS, Welcome, connect_until, default_socket, number_of, receive_with_fds, send,
+    FEATURE_CONTRACT, FEATURE_FAULTS, FEATURE_NUMBERS, FEATURE_TOKEN, Hello, MAX_MESSAGE, Received, Reply,
+    Request, WELCOME_FDS, Welcome, connect_until, default_socket, number_of, receive_with_fds, send,
 };
 use crate::shm::clock::now_ns;
 use crate::shm::{Access, Segment};
@@ -66,7 +66,7 @@ pub(super) struct Writing {
 
 pub(super) const REPLY_TIMEOUT_NS: u64 = 60_000_000_000;
 
-pub(super) fn open(options: &Options) -> Result<Opened, ClientError> {
+pub(super) fn open(options: &Options, token: u64) -> Result<Opened, ClientError> {
     let path = options.socket.clone().unwrap_or_else(default_socket);
     let timeout = if options.reply_timeout_ns == 0 { REPLY_TIMEOUT_NS } else { options.reply_timeout_ns };
     let deadline = now_ns().saturating_add(timeout);
@@ -77,13 +77,14 @@ pub(super) fn open(options: &Options) -> Result<Opened, ClientError> {
     let mut hello = Hello {
         abi: crate::control::ABI_VERSION,
         features: 0,
-        understands: FEATURE_CONTRACT | FEATURE_FAULTS | FEATURE_NUMBERS,
+        understands: FEATURE_CONTRACT | FEATURE_FAULTS | FEATURE_NUMBERS | FEATURE_TOKEN,
         frame_bytes: options.frame_bytes,
         slots: options.slots,
         entries: options.entries,
         observes: options.observe,
         name: options.name.clone(),
         missing_cameras: options.allow_missing_cameras,
+        token,
     };
     hello.features = hello.needs();
     match send(socket.as_fd(), &Request::Hello(hello).encode()) {

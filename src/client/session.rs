@@ -51,6 +51,8 @@ pub struct Client {
     process: Pid,
     options: Options,
     prompts: Prompts,
+    /// Shows a daemon that the session is this client's own; 0: it knows no tokens.
+    token: u64,
 }
 
 impl Client {
@@ -59,7 +61,12 @@ impl Client {
     /// # Errors
     /// No daemon, another version, a refusal, or a system call that failed.
     pub fn open(options: &Options) -> Result<Client, ClientError> {
-        let Opened { socket, welcome, results, writing } = open(options)?;
+        Client::open_in_place(options, 0)
+    }
+
+    /// Opens a session in the place of an earlier one of its own, by the token of that; 0: there was none.
+    fn open_in_place(options: &Options, token: u64) -> Result<Client, ClientError> {
+        let Opened { socket, welcome, results, writing } = open(options, token)?;
         let layout = welcome.layout;
         let geometry = layout.geometry;
         // The layout has been checked; a region that still lies outside is the daemon's fault.
@@ -95,10 +102,11 @@ impl Client {
             closed: false,
             requests: Requests::new(welcome.features, or(options.reply_timeout_ns, REPLY_TIMEOUT_NS)),
             socket,
-            welcome,
             process: getpid(),
             options: options.clone(),
             prompts: Prompts::default(),
+            token: welcome.token,
+            welcome,
         })
     }
 
@@ -491,7 +499,8 @@ impl Client {
         }
     }
 
-    /// Opens the session anew, with a daemon that was started again, by the options of before.
+    /// Opens the session anew, with a daemon that was started again or has not been heard of for a while, by the
+    /// options of before. Where the daemon still has the session it ends, and this one takes its name and its place.
     /// Instructions are registered again and keep their numbers. Every ticket still gets one
     /// completion: those that the daemon of before has not answered say GONE. Its latest chunk is
     /// played until there is a new one. Slots that were acquired are not any more, and what
@@ -501,7 +510,15 @@ impl Client {
     /// As [`open`](Self::open) and [`set_prompt`](Self::set_prompt); a policy of other sizes. The
     /// client is then as it was.
     pub fn reconnect(&mut self) -> Result<(), ClientError> {
-        let mut fresh = Client::open(&self.options)?;
+        // Completions and chunk are taken before the session ends.
+        if let Some(exchange) = &mut self.exchange {
+            exchange.collect();
+        }
+        let _ = self.refresh();
+        let mut fresh = Client::open_in_place(&self.options, self.token)?;
+        if fresh.token == 0 {
+            fresh.token = self.token;
+        }
         if let Some((was, is)) = change(self, &fresh) {
             return Err(ClientError::Changed { was, is });
         }

@@ -9,5 +9,7 @@ pub const FEATURE_CONTRACT: u64 = 1 << 1;
 pub const FEATURE_FAULTS: u64 = 1 << 2;
 /// Answers carry the number of their request.
 pub const FEATURE_NUMBERS: u64 = 1 << 3;
+/// The welcome has a token, by which a client takes its own session over.
+pub const FEATURE_TOKEN: u64 = 1 << 4;
 /// All features of this version.
-pub const FEATURES: u64 = FEATURE_NAMES | FEATURE_CONTRACT | FEATURE_FAULTS | FEATURE_NUMBERS;
+pub const FEATURES: u64 = FEATURE_NAMES | FEATURE_CONTRACT | FEATURE_FAULTS | FEATURE_NUMBERS | FEATURE_TOKEN;

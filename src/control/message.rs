@@ -3,7 +3,7 @@
 use super::Status;
 use super::codec::{Malformed, Reader, Writer};
 use super::contract::PolicyDescription;
-use super::features::FEATURE_NAMES;
+use super::features::{FEATURE_NAMES, FEATURE_TOKEN};
 use crate::shm::{Geometry, Layout, Region};
 
 /// Version of messages and segments. Another number is another, incompatible protocol; what is
@@ -51,6 +51,8 @@ pub struct Hello {
     pub name: String,
     /// Whether observations may lack cameras that the policy was trained with.
     pub missing_cameras: bool,
+    /// Token of an earlier session of this client, whose name and place this one takes; 0: there was none.
+    pub token: u64,
 }
 
 impl Hello {
@@ -95,6 +97,9 @@ pub struct Welcome {
     pub layout: Layout,
     /// The policy.
     pub policy: PolicyDescription,
+    /// Shows that the session is the client's own, see [`Hello::token`]; 0: it is not, or can't be shown. Said with
+    /// [`FEATURE_TOKEN`].
+    pub token: u64,
 }
 
 /// Why the daemon doesn't do what was asked.
@@ -189,7 +194,7 @@ impl Request {
                 if hello.features & FEATURE_NAMES != 0 {
                     w.u32(hello.observes.into()).text(&hello.name);
                 }
-                w.u64(hello.understands).u32(hello.missing_cameras.into());
+                w.u64(hello.understands).u32(hello.missing_cameras.into()).u64(hello.token);
             }),
             Request::Prompt(text) => frame(PROMPT, |w| {
                 w.text(text);
@@ -221,6 +226,7 @@ impl Request {
                 // Not there in the first version.
                 let (understands, flags) =
                     if r.left() >= 12 { (r.u64("further features")?, r.u32("flags")?) } else { (0, 0) };
+                let token = if r.left() >= 8 { r.u64("token")? } else { 0 };
                 Ok(Request::Hello(Hello {
                     abi,
                     features,
@@ -231,6 +237,7 @@ impl Request {
                     observes,
                     name,
                     missing_cameras: flags & 1 != 0,
+                    token,
                 }))
             }
             PROMPT => Ok(Request::Prompt(r.text("instruction")?)),
@@ -405,6 +412,9 @@ impl Welcome {
             w.u32(*number);
         }
         self.policy.encode(w, self.features);
+        if self.features & FEATURE_TOKEN != 0 {
+            w.u64(self.token);
+        }
     }
 
     fn decode(r: &mut Reader<'_>) -> Result<Welcome, Malformed> {
@@ -426,7 +436,8 @@ impl Welcome {
         }
         r.bytes("further offsets", extra.saturating_mul(4))?;
         let policy = PolicyDescription::decode(r, features)?;
-        Ok(Welcome { abi, features, session, epoch, heartbeat_ns, max_age_ns, layout, policy })
+        let token = if features & FEATURE_TOKEN != 0 { r.u64("token")? } else { 0 };
+        Ok(Welcome { abi, features, session, epoch, heartbeat_ns, max_age_ns, layout, policy, token })
     }
 }
 
@@ -449,7 +460,8 @@ mod tests {
         };
         Welcome {
             abi: 3,
-            features: 1 << 40 | FEATURE_CONTRACT,
+            features: 1 << 40 | FEATURE_CONTRACT | FEATURE_TOKEN,
+            token: 99,
             session: 9,
             epoch: 77,
             heartbeat_ns: 10_000_000,
@@ -507,6 +519,7 @@ mod tests {
             observes: true,
             name,
             missing_cameras: true,
+            token: 1 << 63,
         };
         let text = "pick up the red block";
         vec![Request::Hello(hello), Request::Prompt(text.into()), Request::Reset, Request::Close]
@@ -529,14 +542,14 @@ mod tests {
         hello.truncate(HEADER + 24);
         hello[8] = hello.len() as u8;
         let Ok(Request::Hello(hello)) = Request::decode(&hello) else { panic!("no hello") };
-        assert_eq!((hello.slots, hello.understands, hello.missing_cameras), (4, 0, false));
+        assert_eq!((hello.slots, hello.understands, hello.missing_cameras, hello.token), (4, 0, false, 0));
         // A daemon without a contract.
         let told = Welcome { features: FEATURE_NAMES, ..welcome() };
         let Ok(Reply::Welcome(heard)) = Reply::decode(&Reply::Welcome(Box::new(told)).encode()) else {
             panic!("no welcome")
         };
         assert_eq!(heard.policy.rate, Rate::new(50.0, RateSource::Checkpoint));
-        assert_eq!((heard.policy.execution_horizon, heard.policy.state.len()), (0, 0));
+        assert_eq!((heard.policy.execution_horizon, heard.policy.state.len(), heard.token), (0, 0, 0));
     }
 
     #[test]

@@ -15,7 +15,9 @@ use std::path::PathBuf;
 pub use codec::Malformed;
 pub use contract::{Dimension, Limits, PolicyDescription, Quantity, Rate, RateSource};
 pub use fault::{Fault, ms};
-pub use features::{FEATURE_CONTRACT, FEATURE_FAULTS, FEATURE_NAMES, FEATURE_NUMBERS, FEATURES};
+pub use features::{
+    FEATURE_CONTRACT, FEATURE_FAULTS, FEATURE_NAMES, FEATURE_NUMBERS, FEATURE_TOKEN, FEATURES,
+};
 pub use message::{
     Hello, MAX_MESSAGE, MAX_NAME, MAX_TEXT, PROTOCOL_VERSION, Refusal, Reply, Request, Welcome, is_event,
     number_of, numbered,

@@ -49,6 +49,8 @@ pub(super) struct Identity {
     pub policy: String,
     /// What the client has said of itself.
     pub manners: Manners,
+    /// By which its client takes it over.
+    pub token: u64,
 }
 
 /// What a client has said of itself.
@@ -72,7 +74,7 @@ impl Identity {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let Identity { id, name, peer, opened_ns, geometry, policy, manners } = self;
+        let Identity { id, name, peer, opened_ns, geometry, policy, manners, token } = self;
         let Geometry { cameras, frame_bytes, state_dim, horizon, action_dim, slots, entries } = *geometry;
         let mut to = Writer::default();
         to.u32(VERSION).u32(peer.pid).u32(peer.uid);
@@ -80,7 +82,7 @@ impl Identity {
             to.u32(size);
         }
         to.u64(*id).u64(*opened_ns).text(name).text(policy);
-        to.u64(manners.understands).u32(manners.missing_cameras.into());
+        to.u64(manners.understands).u32(manners.missing_cameras.into()).u64(*token);
         to.bytes
     }
 
@@ -109,7 +111,8 @@ impl Identity {
             manners.understands = r.u64("features")?;
             manners.missing_cameras = r.u32("flags")? & 1 != 0;
         }
-        Ok(Identity { id, name, peer, opened_ns, geometry, policy, manners })
+        let token = if r.left() > 0 { r.u64("token")? } else { 0 };
+        Ok(Identity { id, name, peer, opened_ns, geometry, policy, manners, token })
     }
 }
 
@@ -269,6 +272,7 @@ mod tests {
             geometry,
             policy,
             manners: Manners { understands: 5, missing_cameras: true },
+            token: 9,
         }
     }
 

@@ -5,7 +5,7 @@
 
 use std::io;
 use std::mem::size_of_val;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::OnceLock;
 
 use rustix::process::{getgid, getuid};
@@ -103,6 +103,49 @@ fn credentials(socket: BorrowedFd<'_>) -> io::Result<libc::ucred> {
         return Err(io::Error::new(io::ErrorKind::InvalidData, what));
     }
     Ok(ucred)
+}
+
+/// `SO_PEERPIDFD`, in the kernel since 6.5.
+const SO_PEERPIDFD: libc::c_int = 77;
+
+/// The process that connected.
+pub(super) enum Opener {
+    /// A descriptor that becomes readable when it ends.
+    Alive(OwnedFd),
+    Gone,
+    /// The kernel doesn't say.
+    Unknown,
+}
+
+/// The process that connected, whoever has the other end of the connection now.
+///
+/// # Errors
+/// A system call that failed.
+pub(super) fn opener(socket: BorrowedFd<'_>) -> Result<Opener, String> {
+    let mut fd: libc::c_int = -1;
+    let mut len = size_of_val(&fd) as libc::socklen_t;
+    // SAFETY: both point to values that live through the call; the kernel writes `len` bytes at most, and any
+    // bytes are a number.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            SO_PEERPIDFD,
+            (&raw mut fd).cast(),
+            &raw mut len,
+        )
+    };
+    if result == 0 {
+        // SAFETY: the kernel has made the descriptor for this call, and nobody else knows of it.
+        return Ok(Opener::Alive(unsafe { OwnedFd::from_raw_fd(fd) }));
+    }
+    let error = io::Error::last_os_error();
+    match error.raw_os_error() {
+        Some(libc::ENOPROTOOPT) => Ok(Opener::Unknown),
+        // Kernels before 6.16 have none for a process that was waited for.
+        Some(libc::EINVAL | libc::ESRCH | libc::ENODATA) => Ok(Opener::Gone),
+        _ => Err(format!("SO_PEERPIDFD: {error}")),
+    }
 }
 
 /// `SO_PEERGROUPS`: the groups beside the primary one, as they were when the peer connected.

@@ -18,6 +18,10 @@ pub(super) struct Session<P> {
     /// Empty: it has none.
     pub name: String,
     pub peer: Peer,
+    /// By which its client takes it over; 0: nobody does.
+    pub token: u64,
+    /// The process that opened it, readable once that has ended; None: the kernel doesn't say.
+    pub opener: Option<OwnedFd>,
     pub opened_ns: u64,
     pub lane: Lane,
     /// Where its heart is beaten; None: there was no place.
@@ -76,6 +80,8 @@ impl<P> Session<P> {
             socket: Arc::new(socket),
             name,
             peer,
+            token: 0,
+            opener: None,
             opened_ns,
             lane,
             place: None,

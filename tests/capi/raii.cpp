@@ -25,7 +25,7 @@ static_assert(noexcept(a<C>().acquire(a<pi0rt::Observation>())) && noexcept(a<C>
 static_assert(noexcept(a<C>().submit(a<pi0rt::Observation>())) && noexcept(a<C>().poll(a<pi0rt::Completion>())));
 static_assert(noexcept(a<C>().chunk_latest(a<pi0rt::Chunk>())) && noexcept(pi0rt::now_ns()));
 static_assert(noexcept(a<C>().action_at(0, pi0rt::Span<float>())) && noexcept(a<C>().action_at(0, nullptr, 0)));
-static_assert(noexcept(a<C>().wait(0, 0, a<pi0rt::Completion>())));
+static_assert(noexcept(a<C>().wait(0, 0, a<pi0rt::Completion>())) && noexcept(a<C>().prompt(0, a<pi0rt::Prompt>())));
 static_assert(noexcept(C::open(a<pi0rt_client_options>(), a<C>())) && noexcept(a<C>().close()));
 static_assert(noexcept(a<pi0rt::Observation>().state_values()) && noexcept(a<pi0rt::Chunk>().row(0)));
 
@@ -66,6 +66,9 @@ int main(int argc, char **argv)
 
     pi0rt::Observation observation;
     observation.prompt_id = client.set_prompt("stack the cups");
+    pi0rt::Prompt prompt;
+    CHECK(client.prompt(0, prompt) == PI0RT_STATUS_OK && prompt.prompt_id == observation.prompt_id);
+    CHECK(prompt.truncated == 0 && client.prompt(77, prompt) == PI0RT_STATUS_INVALID_ARGUMENT);
     CHECK(client.acquire(observation) == PI0RT_STATUS_OK);
     for (float &value : observation.state_values())
         value = 2;

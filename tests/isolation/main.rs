@@ -9,6 +9,7 @@ mod figures;
 mod ipc_support;
 mod lies;
 mod life;
+mod own;
 mod puppet;
 #[allow(dead_code)]
 mod raw;

@@ -60,6 +60,7 @@ pub fn welcome() -> Welcome {
         max_age_ns: 0,
         layout: Layout::plan(geometry).unwrap(),
         policy,
+        token: 1,
     }
 }
 

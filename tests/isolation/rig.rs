@@ -195,7 +195,8 @@ impl Rigged {
         self.next(rig)
     }
 
-    fn followed_by(mut self, rig: Rig) -> Rigged {
+    /// Starts another one after this one has ended.
+    pub fn followed_by(mut self, rig: Rig) -> Rigged {
         let directory = std::mem::replace(&mut self.directory, Directory::new());
         Rigged::serving(directory, rig, self.store.clone(), Options::default(), |_| ())
     }

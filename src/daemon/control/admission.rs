@@ -32,16 +32,21 @@ impl<P: Send + Sync + 'static> Control<P> {
         let table = self.shared.lock();
         let sessions = &table.sessions;
         if !hello.name.is_empty() {
-            if let Some(writer) = sessions.iter().find(|session| session.name == hello.name) {
+            let mut others = sessions.iter().filter(|session| !hello.owns(session.token));
+            if let Some(writer) = others.find(|session| session.name == hello.name) {
                 let (name, process) = (&writer.name, writer.peer.process());
                 return refused(format!("session {name:?} has a writer, process {process}"));
             }
-            if self.openings.values().any(|opening| opening.name == hello.name) {
+            let mut others =
+                self.openings.values().filter(|opening| !opening.over && !hello.owns(opening.token));
+            if others.any(|opening| opening.name == hello.name) {
                 return refused(format!("session {:?} is being opened by another client", hello.name));
             }
         }
         let max = self.options.limits.max_clients;
-        if sessions.len() + self.openings.len() >= max {
+        let own = sessions.iter().filter(|session| hello.owns(session.token)).count()
+            + self.openings.values().filter(|opening| opening.over || hello.owns(opening.token)).count();
+        if sessions.len() + self.openings.len() - own >= max {
             return refused(format!("{max} clients are connected, the most allowed"));
         }
         let limits = [
@@ -57,7 +62,9 @@ impl<P: Send + Sync + 'static> Control<P> {
         let geometry = geometry(&self.policy, &self.options, hello);
         // Before it is allocated.
         let bytes = Layout::plan(geometry).or_else(|error| refused::<_, Denial>(error.to_string()))?.bytes();
-        let opened: u64 = sessions.iter().map(|session| session.lane.bytes()).sum();
+        // What it gives up for this one counts again once it is over.
+        let others = sessions.iter().filter(|session| !hello.owns(session.token));
+        let opened: u64 = others.map(|session| session.lane.bytes()).sum();
         let opening: u64 = self.openings.values().map(|opening| opening.bytes).sum();
         let held = self.held;
         let taken = opened + opening + held;

@@ -5,6 +5,7 @@ mod figures;
 mod held;
 mod housekeeping;
 mod observers;
+mod own;
 mod reception;
 mod requests;
 mod sessions;
@@ -22,6 +23,7 @@ pub(super) use self::admission::geometry;
 use self::held::Held;
 use self::housekeeping::{Chore, Housekeeper, Housekeeping};
 use self::observers::Observer;
+use self::own::OPENER;
 use self::reception::{Strangers, refuse};
 use self::requests::{Instructions, Requests};
 use self::sessions::{Reserved, told};
@@ -186,7 +188,7 @@ impl<P: Send + Sync + 'static> Control<P> {
     /// once this one serves; until then no observation of it is taken in.
     pub fn resume(&mut self, parts: Parts) -> Result<u64, String> {
         let Parts { identity, record, prompts, segments, eventfd, socket } = parts;
-        let Identity { id, name, peer, opened_ns, geometry, policy, manners } = identity;
+        let Identity { id, name, peer, opened_ns, geometry, policy, manners, token } = identity;
         let now = told(&self.policy);
         if policy != now {
             return Err(format!("its client knows the policy {policy}, this one is {now}"));
@@ -196,6 +198,11 @@ impl<P: Send + Sync + 'static> Control<P> {
             .map_err(|error| error.to_string())?;
         let mut session = Session::new(id, name, peer, opened_ns, socket, lane);
         (session.restoring, session.record) = (!prompts.is_empty(), Some(record));
+        session.token = token;
+        if let Err(reason) = self.watch_opener(&mut session) {
+            session.lane.heart.stop();
+            return Err(reason);
+        }
         session.place = self.heartbeat.hearts.add(session.lane.beat());
         if session.place.is_none() {
             session.lane.heart.stop();
@@ -251,6 +258,7 @@ impl<P: Send + Sync + 'static> Control<P> {
                         (false, limits) => limits.into_iter().for_each(|limits| self.limit(limits)),
                     },
                     DONE => drop(rustix::io::read(&*self.done, &mut [0; 8])),
+                    id if id & OPENER != 0 => self.bereave(id & !OPENER),
                     id => self.hear(id, &mut buffer),
                 }
             }

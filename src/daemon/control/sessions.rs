@@ -10,6 +10,7 @@ use super::super::table::Session;
 use super::Control;
 use super::admission::{Denial, manners};
 use super::housekeeping::{Asking, Chore, Done, Opened, Opening};
+use super::own;
 use super::reception::{Stranger, refuse, refuse_with};
 use crate::control::{
     ABI_VERSION, FEATURES, Hello, PolicyDescription, Refusal, Reply, Request, Status, Welcome, number_of,
@@ -24,6 +25,9 @@ const MAX_ASKING: usize = 64;
 pub(super) struct Reserved {
     pub name: String,
     pub bytes: u64,
+    pub token: u64,
+    /// Its client has given it up and opens another one.
+    pub over: bool,
 }
 
 impl<P: Send + Sync + 'static> Control<P> {
@@ -53,6 +57,10 @@ impl<P: Send + Sync + 'static> Control<P> {
         };
         let Stranger { socket, peer, .. } = stranger;
         let (geometry, bytes) = admitted;
+        let token = own::token(&hello)
+            .map_err(|errno| Refusal { status: Status::System, reason: format!("getrandom: {errno}") })
+            .inspect_err(|refusal| refuse_with(socket.as_fd(), refusal))?;
+        self.make_way(&hello);
         let manners = manners(&hello);
         let identity = Identity {
             id,
@@ -62,8 +70,9 @@ impl<P: Send + Sync + 'static> Control<P> {
             geometry,
             policy: told(&self.policy),
             manners,
+            token,
         };
-        self.openings.insert(id, Reserved { name: hello.name.clone(), bytes });
+        self.openings.insert(id, Reserved { name: hello.name.clone(), bytes, token, over: false });
         let opening = Opening { identity, terms: self.terms(manners), socket };
         self.housekeeping.give(Chore::Open(Box::new(opening)));
         Ok(())
@@ -97,13 +106,16 @@ impl<P: Send + Sync + 'static> Control<P> {
     /// Begins a session whose memory is there.
     fn opened(&mut self, Opened { opening, made }: Opened) -> Result<(), Refusal> {
         let Opening { identity, socket, .. } = opening;
-        let Identity { id, name, peer, opened_ns, .. } = identity;
-        self.openings.remove(&id);
+        let Identity { id, name, peer, opened_ns, token, .. } = identity;
+        let over = self.openings.remove(&id).is_some_and(|reserved| reserved.over);
         let (lane, place, record) = made.inspect_err(|refusal| refuse_with(socket.as_fd(), refusal))?;
-        let welcome = Reply::Welcome(Box::new(self.welcome(id, &lane))).encode();
+        let welcome = Welcome { token, ..self.welcome(id, &lane) };
+        let welcome = Reply::Welcome(Box::new(welcome)).encode();
         let mut session = Session::new(id, name, peer, opened_ns, socket, lane);
-        (session.place, session.record) = (Some(place), record);
-        let begun = self.bells.add(&session).map_err(|error| format!("doorbell: {error}")).and_then(|()| {
+        (session.place, session.record, session.token) = (Some(place), record, token);
+        let begun = if over { Err("its client has given it up".into()) } else { Ok(()) };
+        let begun = begun.and_then(|()| self.watch_opener(&mut session)).and_then(|()| {
+            self.bells.add(&session).map_err(|error| format!("doorbell: {error}"))?;
             epoll::add(&self.epoll, &*session.socket, EventData::new_u64(id), EventFlags::IN)
                 .map_err(|errno| format!("epoll_ctl: {errno}"))?;
             let [control, observation, results] =
@@ -129,6 +141,9 @@ impl<P: Send + Sync + 'static> Control<P> {
         session.lane.heart.stop();
         self.bells.remove(&session);
         let _ = epoll::delete(&self.epoll, &*session.socket);
+        if let Some(process) = &session.opener {
+            let _ = epoll::delete(&self.epoll, process);
+        }
         self.held += session.lane.bytes();
         self.housekeeping.give(Chore::Close(Box::new(session)));
     }
@@ -187,6 +202,8 @@ impl<P: Send + Sync + 'static> Control<P> {
             Some(fault) => log::warn!(session = id; "session ended: {fault}"),
             None => log::info!(session = id; "session closed"),
         }
+        // Whoever sees the end of the connection finds the session over.
+        session.lane.heart.stop();
         // Its client sees the end of the connection now, and not when its memory is given back.
         let _ = rustix::net::shutdown(&*session.socket, rustix::net::Shutdown::Both);
         self.let_go(session);
@@ -203,6 +220,8 @@ impl<P: Send + Sync + 'static> Control<P> {
             max_age_ns: self.options.limits.max_age_ns,
             layout: lane.layout,
             policy: self.policy.clone(),
+            // For its client alone.
+            token: 0,
         }
     }
 }

@@ -1,0 +1,71 @@
+//! What belongs to whom: a client takes its own session over, and a session ends with the process that opened it.
+
+use std::os::fd::AsFd;
+
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::rand::{GetRandomFlags, getrandom};
+
+use super::super::peer::{self, Opener};
+use super::super::table::Session;
+use super::Control;
+use crate::control::Hello;
+
+/// In the number of an event: it is about the process that opened the session.
+pub(super) const OPENER: u64 = 1 << 63;
+
+impl Hello {
+    /// Whether a session of this token is this client's own.
+    pub(super) fn owns(&self, token: u64) -> bool {
+        token != 0 && token == self.token
+    }
+}
+
+/// The token of a client's session: that of its earlier one, else one that nobody can guess.
+pub(super) fn token(hello: &Hello) -> Result<u64, Errno> {
+    let mut token = hello.token;
+    while token == 0 {
+        let mut bytes = [0; 8];
+        if getrandom(&mut bytes, GetRandomFlags::empty())? == bytes.len() {
+            token = u64::from_le_bytes(bytes);
+        }
+    }
+    Ok(token)
+}
+
+impl<P: Send + Sync + 'static> Control<P> {
+    /// Ends the sessions whose place another one takes that has been admitted.
+    pub(super) fn make_way(&mut self, hello: &Hello) {
+        let own = |session: &&Session<P>| hello.owns(session.token);
+        let own: Vec<_> = self.shared.lock().sessions.iter().filter(own).map(|session| session.id).collect();
+        for session in own {
+            log::info!(session; "its client opens it anew");
+            self.end(session);
+        }
+        for opening in self.openings.values_mut().filter(|opening| hello.owns(opening.token)) {
+            opening.over = true;
+        }
+    }
+
+    /// Notices the end of the process that opened a session: a child that was forked from it keeps the
+    /// connection open, but can't use it.
+    ///
+    /// # Errors
+    /// It has ended already, or a system call failed.
+    pub(super) fn watch_opener(&self, session: &mut Session<P>) -> Result<(), String> {
+        session.opener = match peer::opener(session.socket.as_fd())? {
+            Opener::Alive(process) => Some(process),
+            Opener::Unknown => None,
+            Opener::Gone => return Err("the process that opened it has ended".into()),
+        };
+        let Some(process) = &session.opener else { return Ok(()) };
+        let data = EventData::new_u64(session.id | OPENER);
+        epoll::add(&self.epoll, process, data, EventFlags::IN).map_err(|errno| format!("epoll_ctl: {errno}"))
+    }
+
+    /// The process that opened a session has ended.
+    pub(super) fn bereave(&mut self, id: u64) {
+        log::info!(session = id; "the process that opened it has ended");
+        self.end(id);
+    }
+}

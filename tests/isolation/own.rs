@@ -1,0 +1,223 @@
+//! Whose a session is: its client's, who takes it over after a stall, and for as long as that lives.
+
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use pi0rt::control::{self, Hello, Reply, Request, Status};
+use pi0rt::daemon::{Limits, Options};
+use rustix::io::FdFlags;
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::ipc_support::*;
+use crate::raw::{Connection, Raw};
+use crate::rig::{Rig, Rigged, rigged, rigged_with};
+
+fn arm(token: u64) -> Hello {
+    let hello = Hello { name: "arm".into(), token, ..Hello::default() };
+    Hello { features: hello.needs(), ..hello }
+}
+
+fn observer() -> Hello {
+    Hello { observes: true, ..arm(0) }
+}
+
+fn say(served: &Rigged, hello: Hello) -> Connection {
+    let connection = Connection::new(&served.socket());
+    connection.say(&Request::Hello(hello));
+    connection
+}
+
+fn refusal(connection: &Connection) -> String {
+    match connection.hear() {
+        Some(Reply::Refused(refusal)) => {
+            assert_eq!(refusal.status, Status::Refused);
+            refusal.reason
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+/// With a name that is taken, in a house that is full: both by itself.
+#[test]
+fn a_client_reconnects_whether_or_not_the_daemon_has_noticed_its_absence() {
+    let bytes = Raw::open(&rigged().socket(), Hello::default()).welcome.layout.bytes();
+    let limits = Limits { max_clients: 1, max_memory: bytes, ..Limits::default() };
+    let served = rigged_with(Options { limits, ..Options::default() });
+    let mut client = served.named("arm");
+    let prompt = client.set_prompt("stack the cups").unwrap();
+    let done = submit(&mut client, prompt, [1.0; 3], None);
+    eventually("a chunk", || client.chunk_latest().is_ok());
+    served.rig.chunks.shut();
+    let under_way = submit(&mut client, prompt, [2.0; 3], None);
+    served.rig.chunks.wait_for(2);
+    for _ in 0..3 {
+        client.reconnect().unwrap();
+    }
+    // What had been answered is, what was under way is not any more, and the last chunk is played.
+    for (ticket, status) in [(done, Status::Ok), (under_way, Status::Gone)] {
+        let completion = client.poll().unwrap();
+        assert_eq!((completion.ticket, completion.status), (ticket, status as i32));
+    }
+    assert_eq!(client.chunk_latest().unwrap().1[0], 1.0);
+    served.rig.chunks.open();
+    let next = submit(&mut client, prompt, [3.0; 3], None);
+    assert_eq!(client.wait(Some(next), LONG).unwrap().status, 0);
+    // Nobody else gets in, with another name or with this one.
+    let max = "1 clients are connected, the most allowed";
+    assert_eq!(refusal(&say(&served, Hello::default())), max);
+    assert!(refusal(&say(&served, arm(0))).starts_with("session \"arm\" has a writer, process "));
+}
+
+#[test]
+fn a_session_is_taken_over_by_its_token_and_by_nothing_else() {
+    let served = rigged();
+    let mut first = Raw::open(&served.socket(), arm(0));
+    let token = first.welcome.token;
+    assert_ne!(token, 0);
+    assert_ne!(Raw::open(&served.socket(), Hello::default()).welcome.token, token);
+    // Who only looks at it is not told.
+    assert_eq!(Raw::welcomed(&served.socket(), observer()).token, 0);
+    for wrong in [0, 1, !token, token ^ 1] {
+        assert!(refusal(&say(&served, arm(wrong))).starts_with("session \"arm\" has a writer, process "));
+    }
+    for _ in 0..3 {
+        let next = Raw::open(&served.socket(), arm(token));
+        assert_eq!((first.connection.hear(), next.welcome.token), (None, token));
+        assert_ne!(next.welcome.session, first.welcome.session);
+        first = next;
+    }
+    // A kept session is still its client's, in the next daemon too.
+    let served = served.next(Rig::default());
+    assert!(refusal(&say(&served, arm(!token))).starts_with("session \"arm\" has a writer, process "));
+    let next = Raw::open(&served.socket(), arm(token));
+    assert_eq!((first.connection.hear(), next.welcome.token), (None, token));
+    // And in one that has never heard of it.
+    let other = rigged();
+    assert_eq!(Raw::open(&other.socket(), arm(token)).welcome.token, token);
+}
+
+/// A client that has given up waiting for its session to be opened, and tries again.
+#[test]
+fn a_session_that_is_being_opened_is_taken_over() {
+    let served = rigged();
+    let first = Raw::open(&served.socket(), arm(0));
+    let token = first.welcome.token;
+    served.store.gate.shut();
+    let given_up = say(&served, arm(token));
+    served.store.gate.wait_for(2);
+    let next = say(&served, arm(token));
+    assert_eq!(first.connection.hear(), None);
+    assert_eq!(refusal(&say(&served, arm(0))), "session \"arm\" is being opened by another client");
+    served.store.gate.open();
+    let Some(Reply::Welcome(welcome)) = next.hear() else { panic!("no welcome") };
+    assert_eq!((welcome.token, given_up.hear()), (token, None));
+    // It is in use.
+    control::send(next.0.as_fd(), &Request::Reset.encode()).unwrap();
+    assert_eq!(next.hear(), Some(Reply::ResetDone));
+}
+
+/// Where the process is that [`child_controller`] leaves behind.
+fn left_behind(socket: &Path) -> PathBuf {
+    socket.with_extension("pid")
+}
+
+/// Run by other tests in a process of its own: opens a session, and leaves the connection to a child.
+#[test]
+fn child_controller() {
+    let Some(socket) = std::env::var_os("PI0RT_TEST_CONTROL") else { return };
+    let socket = PathBuf::from(socket);
+    let raw = Raw::open(&socket, arm(0));
+    rustix::io::fcntl_setfd(&raw.connection.0, FdFlags::empty()).unwrap();
+    let mut child =
+        Command::new("sleep").arg("600").stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    std::fs::write(left_behind(&socket), child.id().to_string()).unwrap();
+    println!("\nopened");
+    child.wait().unwrap();
+}
+
+/// A process that a dead controller has left behind; killed when dropped.
+struct Orphan(Pid);
+
+impl Orphan {
+    fn of(socket: &Path) -> Orphan {
+        let pid = std::fs::read_to_string(left_behind(socket)).unwrap();
+        Orphan(Pid::from_raw(pid.parse().unwrap()).unwrap())
+    }
+
+    /// Whether it has the connection.
+    fn holds_a_socket(&self) -> bool {
+        let fds = std::fs::read_dir(format!("/proc/{}/fd", self.0)).unwrap();
+        let mut links = fds.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
+        links.any(|link| link.to_string_lossy().starts_with("socket:"))
+    }
+}
+
+impl Drop for Orphan {
+    fn drop(&mut self) {
+        let _ = kill_process(self.0, Signal::KILL);
+    }
+}
+
+fn controller(served: &Rigged) -> (Process, Orphan) {
+    let (test, socket) = ("own::child_controller", served.socket());
+    let process = Process::start(test, "PI0RT_TEST_CONTROL", &socket, "opened");
+    (process, Orphan::of(&socket))
+}
+
+/// Killed while it is served, and while there is no daemon.
+#[test]
+fn a_session_ends_with_the_process_that_opened_it() {
+    let served = rigged();
+    let free = |served: &Rigged| {
+        eventually("the name is free", || {
+            let connection = say(served, arm(0));
+            matches!(connection.hear(), Some(Reply::Welcome(_)))
+        });
+    };
+    let (mut process, orphan) = controller(&served);
+    assert!(refusal(&say(&served, arm(0))).starts_with("session \"arm\" has a writer, process "));
+    process.kill();
+    free(&served);
+    assert!(orphan.holds_a_socket());
+
+    eventually("the name is free again", || served.store.kept.lock().unwrap().is_empty());
+    let (mut process, orphan) = controller(&served);
+    let mut served = served;
+    served.end().unwrap();
+    process.kill();
+    let served = served.followed_by(Rig::default());
+    free(&served);
+    assert!(orphan.holds_a_socket());
+}
+
+/// Run by other tests in a process of its own.
+#[test]
+fn child_daemon() {
+    serve_as_child();
+}
+
+/// Its client has it all the same, and may ring.
+#[test]
+fn nobody_listens_to_the_doorbell_of_a_session_that_is_over() {
+    let directory = Directory::new();
+    let daemon = Process::start("own::child_daemon", "PI0RT_TEST_SERVE", &directory.socket(), "serving");
+    let listens = |session: u64| {
+        let dir = format!("/proc/{}/fdinfo", daemon.0.id());
+        let files = std::fs::read_dir(dir).unwrap();
+        let texts = files.filter_map(|file| std::fs::read_to_string(file.unwrap().path()).ok());
+        let data = format!(" data: {session:16x} ");
+        texts
+            .map(|text| text.lines().filter(|line| line.starts_with("tfd:") && line.contains(&data)).count())
+            .sum::<usize>()
+    };
+    let (first, second) =
+        (Raw::open(&directory.socket(), Hello::default()), Raw::open(&directory.socket(), Hello::default()));
+    let Raw { connection, fds, welcome, .. } = first;
+    // The connection and the doorbell.
+    assert_eq!((listens(welcome.session), listens(second.welcome.session)), (2, 2));
+    drop(connection);
+    eventually("nobody listens", || listens(welcome.session) == 0);
+    assert_eq!(listens(second.welcome.session), 2);
+    drop(fds);
+}
