@@ -5,22 +5,31 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Mode, OFlags, flock, fstat, ftruncate, open, stat};
+use rustix::fs::{
+    FileType, FlockOperation, Mode, OFlags, Stat, flock, fstat, ftruncate, lstat, open, unlink,
+};
 use rustix::io::Errno;
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, getsockname, listen, socket_with, sockopt,
 };
+use rustix::process::{Pid, test_kill_process};
 
 use super::DaemonError;
+use super::page::Page;
 
 const BACKLOG: i32 = 32;
 
-/// The right to serve a socket: a locked file beside it, `PATH.lock`, that names the process.
-/// Dropping it removes the file and the socket.
+/// Permissions that leave nothing to anybody but the owner. Whoever can open a lock, for reading is enough, can
+/// lock it, and keep every daemon from starting.
+const OWNERS: u32 = 0o600;
+
+/// The right to serve a socket: a locked file beside it, `PATH.lock`, that names the process, and the statistics
+/// page, which shows that there is a daemon. Dropping it removes the files and the socket.
 pub struct Claim {
     path: PathBuf,
     lock_path: PathBuf,
     _lock: OwnedFd,
+    page: Option<Page>,
     previous: Option<u32>,
     bound: bool,
     /// A socket of somebody else who listens.
@@ -32,48 +41,24 @@ impl Claim {
     /// second daemon is refused at once.
     ///
     /// # Errors
-    /// Another daemon has it; the directory can't be written to.
+    /// Another daemon has it; its lock is another user's; the directory can't be written to.
     pub fn take(path: &Path) -> Result<Claim, DaemonError> {
-        let mut lock_path = path.as_os_str().to_owned();
-        lock_path.push(".lock");
-        let lock_path = PathBuf::from(lock_path);
-        let error = |call| {
-            let path = path.to_owned();
-            move |errno| DaemonError::Socket { path, call, errno }
-        };
         // The address has room for 107 bytes: say so now, not after the policy was loaded.
-        SocketAddrUnix::new(path).map_err(error("address"))?;
-        loop {
-            let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-            let lock = open(&lock_path, flags, Mode::from_raw_mode(0o644)).map_err(error("open lock"))?;
-            match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => {}
-                Err(Errno::WOULDBLOCK) => {
-                    let pid = std::fs::read_to_string(&lock_path).ok().and_then(|s| s.trim().parse().ok());
-                    return Err(DaemonError::InUse { path: path.to_owned(), pid });
-                }
-                Err(errno) => return Err(error("flock")(errno)),
-            }
-            // A daemon that ended may have removed the file between open and lock.
-            let mine = fstat(&lock).map_err(error("fstat lock"))?;
-            match stat(&lock_path) {
-                Ok(there) if (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino) => {}
-                _ => continue,
-            }
-            // One that ends in order removes the file.
-            let previous = std::fs::read_to_string(&lock_path).ok().and_then(|pid| pid.trim().parse().ok());
-            ftruncate(&lock, 0).map_err(error("truncate lock"))?;
-            let pid = format!("{}\n", std::process::id());
-            rustix::io::write(&lock, pid.as_bytes()).map_err(error("write lock"))?;
-            return Ok(Claim {
-                path: path.to_owned(),
-                lock_path,
-                _lock: lock,
-                previous,
-                bound: false,
-                inherited: None,
-            });
-        }
+        SocketAddrUnix::new(path).map_err(|errno| DaemonError::Socket {
+            path: path.to_owned(),
+            call: "address",
+            errno,
+        })?;
+        let lock_path = suffixed(path, ".lock");
+        let (lock, previous) = lock(path, &lock_path)?;
+        let page = Some(Page::create(path)?);
+        let path = path.to_owned();
+        Ok(Claim { path, lock_path, _lock: lock, page, previous, bound: false, inherited: None })
+    }
+
+    /// The statistics page, for the daemon to write to.
+    pub(super) fn page(&mut self) -> Result<Page, DaemonError> {
+        self.page.take().map_or_else(|| Page::create(&self.path), Ok)
     }
 
     /// The process of a daemon before this one that ended without having time to clean up: killed, crashed.
@@ -133,7 +118,7 @@ impl Claim {
         };
         match std::fs::symlink_metadata(&path) {
             Ok(metadata) if metadata.file_type().is_socket() => {
-                rustix::fs::unlink(&path).map_err(error("remove what a crashed daemon left"))?;
+                unlink(&path).map_err(error("remove what a crashed daemon left"))?;
             }
             Ok(_) => return Err(DaemonError::NotASocket { path }),
             Err(_) => {}
@@ -156,10 +141,108 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
+        self.page = None;
         if self.bound {
-            let _ = rustix::fs::unlink(&self.path);
+            let _ = unlink(&self.path);
         }
         // Still locked: whoever opens it now finds out that it is no longer there.
-        let _ = rustix::fs::unlink(&self.lock_path);
+        let _ = unlink(&self.lock_path);
     }
+}
+
+fn suffixed(path: &Path, suffix: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(suffix);
+    path.into()
+}
+
+/// Locks `lock_path`, which is this user's alone and names this process then; the process that it named.
+fn lock(socket: &Path, lock_path: &Path) -> Result<(OwnedFd, Option<u32>), DaemonError> {
+    let error = |call| move |errno| DaemonError::Socket { path: socket.to_owned(), call, errno };
+    // One that ends in order removes the file.
+    let mut previous = None;
+    loop {
+        let lock = open_lock(lock_path).map_err(|errno| match lstat(lock_path) {
+            Ok(there) if errno == Errno::ACCESS && there.st_uid != own() => foreign(lock_path, there.st_uid),
+            _ => error("open lock")(errno),
+        })?;
+        let mine = fstat(&lock).map_err(error("fstat lock"))?;
+        if mine.st_uid != own() {
+            return Err(foreign(lock_path, mine.st_uid));
+        }
+        if FileType::from_raw_mode(mine.st_mode) != FileType::RegularFile {
+            return Err(DaemonError::Lock { path: lock_path.to_owned(), what: "is no regular file".into() });
+        }
+        let pid = std::fs::read_to_string(lock_path).ok().and_then(|pid| pid.trim().parse().ok());
+        // Earlier versions let others read theirs.
+        let shared = mine.st_mode & !OWNERS & 0o777 != 0;
+        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => {}
+            // Locked by a reader, if not by the daemon that it names.
+            Err(Errno::WOULDBLOCK) if shared && !pid.is_some_and(is_alive) => {}
+            Err(Errno::WOULDBLOCK) => return Err(DaemonError::InUse { path: socket.to_owned(), pid }),
+            Err(errno) => return Err(error("flock")(errno)),
+        }
+        // A daemon that ended may have removed the file between open and lock.
+        if !is_at(lock_path, &mine) {
+            continue;
+        }
+        previous = previous.or(pid);
+        if shared {
+            replace(lock_path, &mine).map_err(error("replace lock"))?;
+            continue;
+        }
+        ftruncate(&lock, 0).map_err(error("truncate lock"))?;
+        let pid = format!("{}\n", std::process::id());
+        rustix::io::write(&lock, pid.as_bytes()).map_err(error("write lock"))?;
+        return Ok((lock, previous));
+    }
+}
+
+fn own() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+fn foreign(path: &Path, owner: u32) -> DaemonError {
+    let what = format!(
+        "belongs to user {owner}, expected user {}, this one: its owner could keep every daemon from starting (rm \
+         it once that user's daemon has ended)",
+        own()
+    );
+    DaemonError::Lock { path: path.to_owned(), what }
+}
+
+fn open_lock(path: &Path) -> Result<OwnedFd, Errno> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    open(path, flags, Mode::from_raw_mode(OWNERS))
+}
+
+/// Whether a file is what is at a path now.
+fn is_at(path: &Path, file: &Stat) -> bool {
+    lstat(path).is_ok_and(|there| (there.st_dev, there.st_ino) == (file.st_dev, file.st_ino))
+}
+
+/// Whether a process is there that this user may signal: a daemon of this user's is.
+fn is_alive(pid: u32) -> bool {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    pid.is_some_and(|pid| test_kill_process(pid).is_ok())
+}
+
+/// Removes a lock that others may have opened, so that the next one is of a file that they can't. One daemon at a
+/// time, behind a lock of its own: another one may have put the next file there already.
+fn replace(lock_path: &Path, shared: &Stat) -> Result<(), Errno> {
+    let path = suffixed(lock_path, ".old");
+    let turn = loop {
+        let turn = open_lock(&path)?;
+        flock(&turn, FlockOperation::LockExclusive)?;
+        if is_at(&path, &fstat(&turn)?) {
+            break turn;
+        }
+    };
+    if is_at(lock_path, shared) {
+        unlink(lock_path)?;
+    }
+    unlink(&path)?;
+    drop(turn);
+    Ok(())
 }

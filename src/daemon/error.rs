@@ -32,6 +32,14 @@ pub enum DaemonError {
         /// The other daemon, if it could be read.
         pid: Option<u32>,
     },
+    /// The lock can't be this daemon's.
+    #[error("lock {}: it {what}", path.display())]
+    Lock {
+        /// The lock.
+        path: PathBuf,
+        /// What is wrong with it, and how it is mended.
+        what: String,
+    },
     /// Something that isn't a socket is in the way.
     #[error("socket {}: a file that is no socket is in the way", path.display())]
     NotASocket {

@@ -16,6 +16,7 @@ mod handover;
 mod heart;
 mod inference;
 mod lane;
+mod mark;
 mod owed;
 mod page;
 mod peer;

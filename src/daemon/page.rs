@@ -1,18 +1,19 @@
 //! The statistics page: a file beside the socket, `PATH.stats`, that says what the daemon does, to be
-//! read without asking it.
+//! read without asking it. It is marked for as long as the daemon lives, and empty until it serves.
 //!
 //! 64-bit little-endian words. The daemon writes the whole of it at once, ten times a second while
 //! there is a session and after each change of the sessions; the same sequence number stands near the
 //! beginning and at the end of each part, so that a reader can tell when it caught the middle of a write.
 
 use std::fs::File;
+use std::io::{ErrorKind, Read, Seek};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{FlockOperation, Gid, Mode, OFlags};
+use rustix::fs::{Gid, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::DaemonError;
+use super::{DaemonError, mark};
 use crate::control::codec::{Reader, Writer};
 use crate::control::{FEATURE_CONTRACT, PolicyDescription};
 use crate::shm::{STATS_WORDS, Stats};
@@ -106,7 +107,7 @@ pub enum ReportError {
     /// The page can't be read.
     #[error("{}: {error}", .path.display())]
     File {
-        /// The page, or the lock.
+        /// The page.
         path: PathBuf,
         /// Why.
         error: std::io::Error,
@@ -127,7 +128,7 @@ fn beside(socket: &Path, suffix: &str) -> PathBuf {
     path.into()
 }
 
-/// The daemon's end. The file goes when it is dropped.
+/// The daemon's side. The file goes when it is dropped.
 pub(super) struct Page {
     file: File,
     path: PathBuf,
@@ -141,13 +142,12 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// Makes the file, for the daemon's user and the group that may use it. A page that a crashed
-    /// daemon left is taken away, not written over: whoever has it open sees the old one.
-    pub fn create(
-        socket: &Path,
-        group: Option<u32>,
-        policy: &PolicyDescription,
-    ) -> Result<Page, DaemonError> {
+    /// Makes the file, empty and marked, for the daemon's user and group. A page that a crashed daemon left is
+    /// taken away, not written over: whoever has it open sees the old one, and can do nothing to the new one.
+    ///
+    /// # Errors
+    /// A system call that failed, of those that make a file.
+    pub fn create(socket: &Path) -> Result<Page, DaemonError> {
         let path = beside(socket, ".stats");
         let error = |call| {
             let path = path.clone();
@@ -158,23 +158,36 @@ impl Page {
             Err(errno) => return Err(error("remove what a crashed daemon left")(errno)),
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        let fd =
-            rustix::fs::open(&path, flags, Mode::from_raw_mode(0o640)).map_err(error("open statistics"))?;
+        // Nobody else can open it before it is marked.
+        let fd = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600));
         let page = Page {
-            file: fd.into(),
+            file: fd.map_err(error("open statistics"))?.into(),
             path: path.clone(),
             sequence: 0,
-            policy: policy_words(policy),
+            policy: Vec::new(),
             words: Vec::new(),
             bytes: Vec::new(),
             failing: false,
         };
-        if let Some(group) = group {
-            rustix::fs::fchown(&page.file, None, Some(Gid::from_raw(group))).map_err(error("chown"))?;
-        }
+        mark::hold(&page.file).map_err(|failed| {
+            error("F_OFD_SETLK of statistics")(Errno::from_io_error(&failed).unwrap_or(Errno::IO))
+        })?;
         // Not what the umask makes of it.
         rustix::fs::fchmod(&page.file, Mode::from_raw_mode(0o640)).map_err(error("chmod"))?;
         Ok(page)
+    }
+
+    /// For a group that may use the daemon, and with what every report says of the policy.
+    ///
+    /// # Errors
+    /// This user may not give files to that group.
+    pub fn describe(&mut self, group: Option<u32>, policy: &PolicyDescription) -> Result<(), DaemonError> {
+        if let Some(group) = group {
+            let owned = rustix::fs::fchown(&self.file, None, Some(Gid::from_raw(group)));
+            owned.map_err(|errno| DaemonError::Socket { path: self.path.clone(), call: "chown", errno })?;
+        }
+        self.policy = policy_words(policy);
+        Ok(())
     }
 
     /// Writes a report. A file system that is full is no reason not to serve.
@@ -254,24 +267,23 @@ impl Report {
     /// No daemon, a page that can't be read or understood.
     pub fn read(socket: &Path) -> Result<Report, ReportError> {
         let path = beside(socket, ".stats");
-        let alive = is_locked(&beside(socket, ".lock"))?;
-        let mut without_policy = None;
+        let unreadable = |error| ReportError::File { path: path.clone(), error };
+        let no_daemon = |last| Err(ReportError::NoDaemon { socket: socket.to_owned(), last });
+        let mut page = match File::open(&path) {
+            Ok(page) => page,
+            Err(missing) if missing.kind() == ErrorKind::NotFound => return no_daemon(None),
+            Err(error) => return Err(unreadable(error)),
+        };
+        let alive = mark::is_held(&page).map_err(unreadable)?;
+        let (mut without_policy, mut bytes) = (None, Vec::new());
         for _ in 0..TRIES {
-            let bytes = match std::fs::read(&path) {
-                Ok(bytes) => bytes,
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                    if alive {
-                        // It has the lock and loads its policy.
-                        let what = "not there yet: the daemon is starting".into();
-                        return Err(ReportError::Format { path, what });
-                    }
-                    return Err(ReportError::NoDaemon { socket: socket.to_owned(), last: None });
-                }
-                Err(error) => return Err(ReportError::File { path, error }),
-            };
+            bytes.clear();
+            page.rewind().and_then(|()| page.read_to_end(&mut bytes)).map_err(unreadable)?;
             match Report::decode(&bytes) {
-                Ok(Some(report)) if !alive => {
-                    return Err(ReportError::NoDaemon { socket: socket.to_owned(), last: Some(report.pid) });
+                Ok(report) if !alive => return no_daemon(report.map(|report| report.pid)),
+                Ok(None) if bytes.is_empty() => {
+                    let what = "empty: the daemon is starting".into();
+                    return Err(ReportError::Format { path, what });
                 }
                 Ok(Some(report)) if report.policy.is_some() => return Ok(report),
                 // An earlier version's daemon, or a session came or went while this was written.
@@ -389,21 +401,6 @@ impl Report {
             stats: Stats::from_words(&rest[..stats]),
             sessions: rest[stats..len].as_chunks::<SESSION_WORDS>().0.iter().map(session).collect(),
         }))
-    }
-}
-
-/// Whether a daemon holds the lock.
-fn is_locked(path: &Path) -> Result<bool, ReportError> {
-    let error = |error: std::io::Error| ReportError::File { path: path.to_owned(), error };
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(missing) if missing.kind() == std::io::ErrorKind::NotFound => return Ok(false),
-        Err(other) => return Err(error(other)),
-    };
-    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared) {
-        Ok(()) => Ok(false),
-        Err(Errno::WOULDBLOCK) => Ok(true),
-        Err(errno) => Err(error(errno.into())),
     }
 }
 

@@ -9,7 +9,6 @@ use super::engine::Engine;
 use super::handover::{Keeper, KeptSession, Parts};
 use super::heart::Watchdog;
 use super::inference::Inference;
-use super::page::Page;
 use super::{Claim, DaemonError, Handle, Limits, Wake};
 use crate::control::{Hello, MAX_MESSAGE};
 
@@ -83,7 +82,8 @@ impl<E: Engine + 'static> Daemon<E> {
         if got > most {
             return Err(DaemonError::Description { got, most });
         }
-        let page = Page::create(claim.path(), options.group, &policy)?;
+        let mut page = claim.page()?;
+        page.describe(options.group, &policy)?;
         let listener = claim.listen(0o660, options.group)?;
         let wake = options.wake;
         let control = Control::new(options, policy, engine.prompter(), listener, handle.clone(), page)?;

@@ -11,6 +11,7 @@ mod lies;
 mod life;
 mod own;
 mod puppet;
+mod locks;
 #[allow(dead_code)]
 mod raw;
 mod reception;

@@ -162,6 +162,11 @@ pub fn rigged_as(options: Options, say: impl FnOnce(&mut Daemon<Rig>)) -> Rigged
     Rigged::serving(Directory::new(), Rig::default(), Store::default(), options, say)
 }
 
+/// In a directory where something is already.
+pub fn rigged_in(directory: Directory) -> Rigged {
+    Rigged::serving(directory, Rig::default(), Store::default(), Options::default(), |_| ())
+}
+
 impl Rigged {
     fn serving(
         directory: Directory,

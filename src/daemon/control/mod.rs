@@ -130,6 +130,7 @@ impl<P: Send + Sync + 'static> Control<P> {
         let report = Report {
             pid: std::process::id(),
             epoch,
+            ready_ns: now_ns(),
             max_clients: options.limits.max_clients as u64,
             heartbeat_ns: options.heartbeat.as_nanos() as u64,
             max_age_ns: options.limits.max_age_ns,
@@ -143,7 +144,7 @@ impl<P: Send + Sync + 'static> Control<P> {
         };
         let shared = Shared::new();
         shared.lock().max_age_ns = options.limits.max_age_ns;
-        Ok(Control {
+        let mut control = Control {
             options,
             policy,
             epoch,
@@ -171,7 +172,10 @@ impl<P: Send + Sync + 'static> Control<P> {
             stalls: 0,
             suspensions: 0,
             hung: None,
-        })
+        };
+        // Who is told that there is a daemon finds its page.
+        control.write_page();
+        Ok(control)
     }
 
     /// Has the sessions to come kept beyond this daemon's life.
@@ -225,7 +229,6 @@ impl<P: Send + Sync + 'static> Control<P> {
     /// # Errors
     /// A system call that must not fail.
     pub fn serve(&mut self) -> Result<(), DaemonError> {
-        self.report.ready_ns = now_ns();
         self.write_page();
         let mut events = [Event { flags: EventFlags::empty(), data: EventData::new_u64(0) }; 16];
         let mut buffer = vec![0; MAX_MESSAGE];
