@@ -1,13 +1,14 @@
 //! What steers a running daemon.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
 
 use super::DaemonError;
+use super::mutex::PiMutex;
 
 /// What may change while a daemon serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +37,7 @@ struct Orders {
     /// Readable: there is an order.
     bell: OwnedFd,
     stop: AtomicBool,
-    limits: Mutex<Option<Limits>>,
+    limits: PiMutex<Option<Limits>>,
 }
 
 impl Handle {
@@ -45,7 +46,7 @@ impl Handle {
     pub fn new() -> Result<Handle, DaemonError> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let bell = bell.map_err(|errno| DaemonError::System { call: "eventfd", errno })?;
-        Ok(Handle(Arc::new(Orders { bell, stop: AtomicBool::new(false), limits: Mutex::new(None) })))
+        Ok(Handle(Arc::new(Orders { bell, stop: AtomicBool::new(false), limits: PiMutex::new(None) })))
     }
 
     /// The request in flight is answered, then [`Daemon::run`](super::Daemon::run) returns.
@@ -56,7 +57,7 @@ impl Handle {
 
     /// Other limits from now on.
     pub fn limit(&self, limits: Limits) {
-        *self.0.limits.lock().unwrap_or_else(PoisonError::into_inner) = Some(limits);
+        *self.0.limits.lock() = Some(limits);
         self.ring();
     }
 
@@ -71,7 +72,7 @@ impl Handle {
     /// The orders since the last call: whether to stop, new limits.
     pub(super) fn take(&self) -> (bool, Option<Limits>) {
         let _ = rustix::io::read(&self.0.bell, &mut [0; 8]);
-        let limits = self.0.limits.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let limits = self.0.limits.lock().take();
         (self.0.stop.load(Ordering::Acquire), limits)
     }
 }

@@ -51,9 +51,7 @@ struct Fed {
 
 /// What this thread shares with those that open and end sessions.
 pub(super) struct Hearts {
-    /// Locked by others to put something in or take it out, which is all they do meanwhile. This thread passes
-    /// over a place that is locked: it beat a moment ago, or is over.
-    places: Box<[Mutex<Option<Beat>>]>,
+    places: Box<[Seat]>,
     /// Places beyond this one were never taken.
     used: AtomicUsize,
     count: AtomicUsize,
@@ -61,6 +59,16 @@ pub(super) struct Hearts {
     watchdog: Mutex<Option<Fed>>,
     stop: AtomicBool,
     thread: OnceLock<Thread>,
+}
+
+/// Room for one session's heart.
+#[derive(Default)]
+struct Seat {
+    taken: AtomicBool,
+    /// Locked by whoever has taken it, to put something in or take it out, and by nobody else: a thread that is
+    /// kept from running meanwhile holds up no other session's heart. The thread that beats passes over what is
+    /// locked: it beat a moment ago, or is over.
+    beat: Mutex<Option<Beat>>,
 }
 
 /// A session's place among the hearts. Dropping it gives it back.
@@ -72,7 +80,7 @@ pub(super) struct Place {
 impl Hearts {
     fn new() -> Hearts {
         Hearts {
-            places: (0..MAX_SESSIONS).map(|_| Mutex::default()).collect(),
+            places: (0..MAX_SESSIONS).map(|_| Seat::default()).collect(),
             used: AtomicUsize::new(0),
             count: AtomicUsize::new(0),
             watchdog: Mutex::default(),
@@ -83,19 +91,16 @@ impl Hearts {
 
     /// Has a session's heart beaten. None: there are [`MAX_SESSIONS`].
     pub fn add(self: &Arc<Self>, beat: Beat) -> Option<Place> {
-        for (index, place) in self.places.iter().enumerate() {
-            let mut place = place.lock().unwrap_or_else(PoisonError::into_inner);
-            if place.is_none() {
-                beat.beat(now_ns());
-                *place = Some(beat);
-                drop(place);
-                self.used.fetch_max(index + 1, Ordering::SeqCst);
-                self.count.fetch_add(1, Ordering::SeqCst);
-                self.wake();
-                return Some(Place { hearts: self.clone(), index });
-            }
-        }
-        None
+        let free = |seat: &Seat| {
+            seat.taken.compare_exchange(false, true, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+        };
+        let index = self.places.iter().position(free)?;
+        beat.beat(now_ns());
+        *self.places[index].beat.lock().unwrap_or_else(PoisonError::into_inner) = Some(beat);
+        self.used.fetch_max(index + 1, Ordering::SeqCst);
+        self.count.fetch_add(1, Ordering::SeqCst);
+        self.wake();
+        Some(Place { hearts: self.clone(), index })
     }
 
     fn wake(&self) {
@@ -106,7 +111,7 @@ impl Hearts {
 
     fn beat(&self, now_ns: u64) {
         for place in &self.places[..self.used.load(Ordering::SeqCst)] {
-            if let Ok(place) = place.try_lock()
+            if let Ok(place) = place.beat.try_lock()
                 && let Some(beat) = &*place
             {
                 beat.beat(now_ns);
@@ -117,8 +122,9 @@ impl Hearts {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let place = &self.hearts.places[self.index];
-        let beat = place.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let seat = &self.hearts.places[self.index];
+        let beat = seat.beat.lock().unwrap_or_else(PoisonError::into_inner).take();
+        seat.taken.store(false, Ordering::SeqCst);
         self.hearts.count.fetch_sub(1, Ordering::SeqCst);
         // Here, and not where the place is locked: it may be what a segment is unmapped with.
         drop(beat);
@@ -317,7 +323,10 @@ mod tests {
         let pairs: Vec<_> = (0..3).map(|_| Words::private(3)).collect();
         let places: Vec<_> =
             pairs.iter().map(|(words, _)| hearts.add(Beat::new(words.alias())).unwrap()).collect();
-        let locked = hearts.places[1].lock().unwrap();
+        let locked = hearts.places[1].beat.lock().unwrap();
+        // Nor does it keep others from coming.
+        let (words, _peer) = Words::private(3);
+        let _more = hearts.add(Beat::new(words)).unwrap();
         hearts.beat(77);
         let beats: Vec<_> = pairs.iter().map(|(words, _)| words.load(2, Ordering::SeqCst)).collect();
         assert_eq!((beats[0], beats[2]), (77, 77));

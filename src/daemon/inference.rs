@@ -11,8 +11,9 @@ use rustix::io::Errno;
 use super::engine::{Engine, EngineError, Observation};
 use super::error::panic_text;
 use super::lane::{LaneError, NoChunk};
+use super::mutex::Locked;
 use super::source::{Buffers, Left, Source};
-use super::table::{Locked, Session, Shared, Table};
+use super::table::{Session, Shared, Table};
 use super::vitals::Vitals;
 use super::{DaemonError, Wake};
 use crate::control::{Fault, PolicyDescription, Status};
@@ -218,7 +219,7 @@ impl<E: Engine> Inference<E> {
 
     /// Nothing to do: polls, then sleeps. Gives the lock back when there is work and nobody else
     /// wants it.
-    fn idle<'a>(&self, mut table: Locked<'a, E::Prompt>) -> Option<Locked<'a, E::Prompt>> {
+    fn idle<'a>(&self, mut table: Locked<'a, Table<E::Prompt>>) -> Option<Locked<'a, Table<E::Prompt>>> {
         let limit_ns = match self.wake {
             _ if table.sessions.is_empty() => 0,
             Wake::Spin => u64::MAX,

@@ -17,6 +17,7 @@ mod heart;
 mod inference;
 mod lane;
 mod mark;
+mod mutex;
 mod owed;
 mod page;
 mod peer;

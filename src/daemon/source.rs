@@ -1,8 +1,9 @@
 //! Where a session's observations are copied from, and the private memory they are copied to.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::admit::admit;
+use super::mutex::PiMutex;
 use crate::control::Fault;
 use crate::policy::{Frame, PixelFormat};
 use crate::shm::{
@@ -17,22 +18,22 @@ const FEW_BYTES: usize = 16 * PAGE;
 /// Memory of sessions that ended while the inference thread used it, for the thread that gives memory back.
 #[derive(Clone, Default)]
 #[allow(clippy::vec_box, reason = "they come in boxes: only a pointer is moved under the lock")]
-pub(super) struct Left(Arc<Mutex<Vec<Box<Source>>>>);
+pub(super) struct Left(Arc<PiMutex<Vec<Box<Source>>>>);
 
 impl Left {
     pub fn push(&self, source: Box<Source>) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(source);
+        self.0.lock().push(source);
     }
 
     /// Gives it back.
     pub fn clear(&self) {
-        let left = std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner));
+        let left = std::mem::take(&mut *self.0.lock());
         drop(left);
     }
 
     /// Whether there is any.
     pub fn is_empty(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        self.0.lock().is_empty()
     }
 }
 

@@ -1,13 +1,13 @@
 //! The sessions, shared by the two threads.
 
-use std::ops::{Deref, DerefMut};
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::handover::Record;
 use super::heart::Place;
 use super::lane::{Events, Lane};
+use super::mutex::{Locked, PiMutex};
 use super::peer::Peer;
 use crate::control::{Fault, Reply, Status, send};
 use crate::shm::{RingError, Stats};
@@ -210,10 +210,14 @@ impl<P> Table<P> {
     }
 }
 
+/// Times the inference thread lets others run before it takes the lock that the control thread wants: it may be
+/// about to take it.
+const YIELDS: usize = 100;
+
 /// A table behind a lock that the inference thread may hold while it polls: it gives way as soon
 /// as the control thread wants it.
 pub(super) struct Shared<P> {
-    table: Mutex<Table<P>>,
+    table: PiMutex<Table<P>>,
     waiting: AtomicUsize,
 }
 
@@ -227,44 +231,32 @@ impl<P> Shared<P> {
             max_age_ns: 0,
             stopping: false,
         };
-        Shared { table: Mutex::new(table), waiting: AtomicUsize::new(0) }
+        Shared { table: PiMutex::new(table), waiting: AtomicUsize::new(0) }
     }
 
     /// For the control thread.
-    pub fn lock(&self) -> Locked<'_, P> {
+    pub fn lock(&self) -> Locked<'_, Table<P>> {
         self.waiting.fetch_add(1, Ordering::SeqCst);
-        let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = self.table.lock();
         self.waiting.fetch_sub(1, Ordering::SeqCst);
-        Locked(table)
+        table
     }
 
-    /// For the inference thread: lets the control thread go first.
-    pub fn lock_politely(&self) -> Locked<'_, P> {
-        while self.is_wanted() {
+    /// For the inference thread: lets the control thread go first. That may be kept from running by this very
+    /// thread: it isn't waited for without end.
+    pub fn lock_politely(&self) -> Locked<'_, Table<P>> {
+        for _ in 0..YIELDS {
+            if !self.is_wanted() {
+                break;
+            }
             std::thread::yield_now();
         }
-        Locked(self.table.lock().unwrap_or_else(PoisonError::into_inner))
+        self.table.lock()
     }
 
     /// Whether the control thread waits for the lock.
     pub fn is_wanted(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
-    }
-}
-
-pub(super) struct Locked<'a, P>(MutexGuard<'a, Table<P>>);
-
-impl<P> Deref for Locked<'_, P> {
-    type Target = Table<P>;
-
-    fn deref(&self) -> &Table<P> {
-        &self.0
-    }
-}
-
-impl<P> DerefMut for Locked<'_, P> {
-    fn deref_mut(&mut self) -> &mut Table<P> {
-        &mut self.0
     }
 }
 

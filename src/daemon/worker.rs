@@ -3,9 +3,11 @@
 use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+
+use super::mutex::PiMutex;
 
 /// How long the end of a worker is waited for. One that hangs in a system call is left to the end of the
 /// process.
@@ -17,20 +19,15 @@ pub(super) struct Worker<Job, Done> {
     thread: Option<JoinHandle<()>>,
 }
 
+/// Each is locked for a push or a pop, never while a job is done. The control thread runs above this one.
 struct Desk<Job, Done> {
-    jobs: Mutex<Jobs<Job>>,
-    comes: Condvar,
-    done: Mutex<VecDeque<Done>>,
+    jobs: PiMutex<Jobs<Job>>,
+    done: PiMutex<VecDeque<Done>>,
 }
 
 struct Jobs<Job> {
     waiting: VecDeque<Job>,
     over: bool,
-}
-
-/// Held for a push or a pop, never while a job is done.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl<Job: Send + 'static, Done: Send + 'static> Worker<Job, Done> {
@@ -43,13 +40,13 @@ impl<Job: Send + 'static, Done: Send + 'static> Worker<Job, Done> {
         bell: Arc<OwnedFd>,
         mut work: impl FnMut(Job) -> Option<Done> + Send + 'static,
     ) -> io::Result<Self> {
-        let jobs = Mutex::new(Jobs { waiting: VecDeque::new(), over: false });
-        let desk = Arc::new(Desk { jobs, comes: Condvar::new(), done: Mutex::default() });
+        let jobs = PiMutex::new(Jobs { waiting: VecDeque::new(), over: false });
+        let desk = Arc::new(Desk { jobs, done: PiMutex::default() });
         let own = desk.clone();
         let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
             while let Some(job) = own.next() {
                 if let Some(done) = work(job) {
-                    lock(&own.done).push_back(done);
+                    own.done.lock().push_back(done);
                     let _ = rustix::io::write(&bell, &1u64.to_ne_bytes());
                 }
             }
@@ -59,36 +56,46 @@ impl<Job: Send + 'static, Done: Send + 'static> Worker<Job, Done> {
 
     /// Gives it a job, to be done after those it has.
     pub fn give(&self, job: Job) {
-        lock(&self.desk.jobs).waiting.push_back(job);
-        self.desk.comes.notify_one();
+        self.desk.jobs.lock().waiting.push_back(job);
+        self.wake();
     }
 
     /// A result, in the order of the jobs.
     pub fn take(&self) -> Option<Done> {
-        lock(&self.desk.done).pop_front()
+        self.desk.done.lock().pop_front()
+    }
+}
+
+impl<Job, Done> Worker<Job, Done> {
+    fn wake(&self) {
+        if let Some(thread) = &self.thread {
+            thread.thread().unpark();
+        }
     }
 }
 
 impl<Job, Done> Desk<Job, Done> {
     /// Waits for a job. None: there won't be any.
     fn next(&self) -> Option<Job> {
-        let mut jobs = lock(&self.jobs);
         loop {
+            let mut jobs = self.jobs.lock();
             if let Some(job) = jobs.waiting.pop_front() {
                 return Some(job);
             }
             if jobs.over {
                 return None;
             }
-            jobs = self.comes.wait(jobs).unwrap_or_else(PoisonError::into_inner);
+            drop(jobs);
+            // Woken at once by whoever has given a job since.
+            std::thread::park();
         }
     }
 }
 
 impl<Job, Done> Drop for Worker<Job, Done> {
     fn drop(&mut self) {
-        lock(&self.desk.jobs).over = true;
-        self.desk.comes.notify_one();
+        self.desk.jobs.lock().over = true;
+        self.wake();
         let Some(thread) = self.thread.take() else { return };
         let end = Instant::now() + PATIENCE;
         while !thread.is_finished() {

@@ -33,6 +33,7 @@ use super::handover::{Identity, Keeper, Parts};
 use super::heart::{Heartbeat, MAX_SESSIONS};
 use super::inference::Bells;
 use super::lane::Lane;
+use super::mutex;
 use super::page::{Page, Report};
 use super::server::Options;
 use super::source::Left;
@@ -105,6 +106,7 @@ impl<P: Send + Sync + 'static> Control<P> {
         page: Page,
     ) -> Result<Self, DaemonError> {
         let system = |call| move |errno| DaemonError::System { call, errno };
+        mutex::check().map_err(system("FUTEX_LOCK_PI, which the kernel has with CONFIG_FUTEX_PI"))?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(system("epoll_create1"))?;
         let done = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(system("eventfd"))?;
         let done = Arc::new(done);

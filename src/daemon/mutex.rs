@@ -1,0 +1,238 @@
+//! A mutex with priority inheritance, for what real-time threads share with each other and with threads that are
+//! not.
+//!
+//! Under `SCHED_FIFO` a thread that is preempted while it holds a mutex runs again only when all above it sleep.
+//! Whoever waits for that mutex waits as long, though it be the highest thread of all. Here the holder runs at the
+//! priority of the highest that waits, until it lets go (futex(2), `FUTEX_LOCK_PI`); and what is let go goes to
+//! that one, so that nobody who comes back at once is faster.
+
+use std::cell::Cell;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use rustix::io::Errno;
+use rustix::thread::futex::{Flags, lock_pi, trylock_pi, unlock_pi};
+use rustix::thread::gettid;
+
+use crate::shm::sync::spin_hint;
+
+/// Looks at a mutex that is locked before the thread sleeps: what it waits for is short.
+const SPINS: usize = 100;
+
+thread_local!(
+    /// The thread's number; 0: not asked for yet.
+    static ID: Cell<u32> = const { Cell::new(0) };
+);
+
+fn id() -> u32 {
+    if ID.get() == 0 {
+        ID.set(gettid().as_raw_pid() as u32);
+    }
+    ID.get()
+}
+
+/// A mutex whose holder inherits the priority of those who wait.
+#[derive(Default)]
+pub(crate) struct PiMutex<T> {
+    /// The holder's number, and what the kernel adds; 0: it is free.
+    word: AtomicU32,
+    /// Locked and let go of only by whoever holds `word`: nobody ever waits for this one.
+    value: Mutex<T>,
+}
+
+impl<T> PiMutex<T> {
+    pub const fn new(value: T) -> Self {
+        PiMutex { word: AtomicU32::new(0), value: Mutex::new(value) }
+    }
+
+    /// Waits until it is free, and takes it.
+    ///
+    /// # Panics
+    /// If the thread has it already, or a thread has ended without letting it go.
+    pub fn lock(&self) -> Locked<'_, T> {
+        if !self.try_take() && !self.spin() {
+            self.wait();
+        }
+        let turn = Turn(&self.word);
+        Locked { value: self.value.lock().unwrap_or_else(PoisonError::into_inner), _turn: turn }
+    }
+
+    fn try_take(&self) -> bool {
+        self.word.compare_exchange(0, id(), Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    fn spin(&self) -> bool {
+        (0..SPINS).any(|_| {
+            spin_hint();
+            self.word.load(Ordering::Relaxed) == 0 && self.try_take()
+        })
+    }
+
+    #[cold]
+    fn wait(&self) {
+        loop {
+            match lock_pi(&self.word, Flags::PRIVATE, None) {
+                Ok(()) => return,
+                Err(Errno::INTR | Errno::AGAIN) => {}
+                Err(errno) => panic!("FUTEX_LOCK_PI: {errno}"),
+            }
+        }
+    }
+}
+
+/// Whether the kernel has such mutexes: it is asked only when somebody has to wait.
+///
+/// # Errors
+/// It has none, or the process may not use them.
+pub(super) fn check() -> Result<(), Errno> {
+    let word = AtomicU32::new(0);
+    trylock_pi(&word, Flags::PRIVATE)?;
+    unlock_pi(&word, Flags::PRIVATE)
+}
+
+/// What was locked, until it is dropped.
+pub(crate) struct Locked<'a, T> {
+    // In this order they are let go.
+    value: MutexGuard<'a, T>,
+    _turn: Turn<'a>,
+}
+
+impl<T> Deref for Locked<'_, T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+impl<T> DerefMut for Locked<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.value
+    }
+}
+
+struct Turn<'a>(&'a AtomicU32);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if self.0.compare_exchange(id(), 0, Ordering::Release, Ordering::Relaxed).is_err() {
+            // Somebody waits. It fails only for whoever doesn't have it.
+            let _ = unlock_pi(self.0, Flags::PRIVATE);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+    use std::time::{Duration, Instant};
+
+    use rustix::thread::{CpuSet, sched_getcpu, sched_setaffinity};
+
+    use super::*;
+
+    #[test]
+    fn what_many_threads_do_is_done_one_after_the_other() {
+        let count = PiMutex::new(0u64);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..20_000).for_each(|_| *count.lock() += 1));
+            }
+        });
+        assert_eq!(*count.lock(), 80_000);
+        assert_eq!(count.word.load(Ordering::SeqCst), 0);
+        check().unwrap();
+    }
+
+    #[test]
+    fn a_panic_lets_it_go() {
+        let value = Arc::new(PiMutex::new(7));
+        let other = value.clone();
+        let panicked = std::thread::spawn(move || {
+            let _locked = other.lock();
+            panic!("as it was told");
+        });
+        assert!(panicked.join().is_err());
+        assert_eq!(*value.lock(), 7);
+    }
+
+    /// It lets go and wants it back at once, without end: those who wait get it all the same.
+    #[test]
+    fn whoever_waits_is_next() {
+        let (value, stop) = (PiMutex::new(()), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let _locked = value.lock();
+                    (0..200).for_each(|_| spin_hint());
+                }
+            });
+            for _ in 0..200 {
+                drop(value.lock());
+                std::thread::sleep(Duration::from_micros(100));
+            }
+            stop.store(true, Ordering::Relaxed);
+        });
+    }
+
+    /// One core for three threads: the lowest holds the mutex, the middle one computes without end, the highest
+    /// waits.
+    #[test]
+    fn a_holder_is_not_kept_from_letting_go_by_threads_below_those_who_wait() {
+        let fifo = |priority| {
+            let parameters = libc::sched_param { sched_priority: priority };
+            // SAFETY: the parameters are there; 0 is the calling thread.
+            unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &parameters) == 0 }
+        };
+        if !std::thread::spawn(move || fifo(1)).join().unwrap() {
+            return eprintln!("skipped: this user may not use SCHED_FIFO here");
+        }
+        let core = sched_getcpu();
+        let begin = move |priority| {
+            let mut cores = CpuSet::new();
+            cores.set(core);
+            sched_setaffinity(None, &cores).unwrap();
+            assert!(fifo(priority));
+        };
+        let value = PiMutex::new(());
+        let [held, wanted, had] = [const { AtomicBool::new(false) }; 3];
+        let get = |flag: &AtomicBool| flag.load(Ordering::SeqCst);
+        let set = |flag: &AtomicBool| flag.store(true, Ordering::SeqCst);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                begin(1);
+                let _locked = value.lock();
+                set(&held);
+                while !get(&wanted) {
+                    std::thread::sleep(Duration::from_micros(100));
+                }
+                // Long enough for the others to come.
+                (0..100).for_each(|_| std::thread::sleep(Duration::from_micros(50)));
+            });
+            let middle = scope.spawn(|| {
+                begin(2);
+                while !get(&wanted) {
+                    std::thread::sleep(Duration::from_micros(100));
+                }
+                // Less than the 0.95 s after which the kernel lets others run.
+                let end = Instant::now() + Duration::from_millis(700);
+                while !get(&had) && Instant::now() < end {
+                    spin_hint();
+                }
+                get(&had)
+            });
+            scope.spawn(|| {
+                begin(3);
+                while !get(&held) {
+                    std::thread::sleep(Duration::from_micros(100));
+                }
+                set(&wanted);
+                drop(value.lock());
+                set(&had);
+            });
+            assert!(middle.join().unwrap(), "the highest thread waits for the middle one");
+        });
+    }
+}
