@@ -10,7 +10,6 @@ pub mod processing;
 use std::path::PathBuf;
 
 use pi0rt::control::{PolicyDescription, Rate, RateSource};
-use pi0rt::daemon::{Engine, EngineError, Observation, Prompter};
 use pi0rt::shm::Segment;
 
 /// The input, read from its start. Zeroes follow its end.
@@ -80,9 +79,6 @@ pub const HORIZON: usize = 4;
 pub const CAMERAS: usize = 2;
 pub const FRAME_BYTES: u32 = 64;
 
-/// Value `c` of action `r`: `r + state[c]`.
-pub struct Sums;
-
 pub fn policy() -> PolicyDescription {
     PolicyDescription {
         model: "sums".into(),
@@ -97,34 +93,6 @@ pub fn policy() -> PolicyDescription {
         rate: Rate::new(50.0, RateSource::Checkpoint),
         optional_cameras: 0b11,
         ..PolicyDescription::default()
-    }
-}
-
-impl Engine for Sums {
-    type Prompt = ();
-
-    fn describe(&self) -> PolicyDescription {
-        policy()
-    }
-
-    fn prompter(&self) -> Prompter<()> {
-        Box::new(|text| match text.len() {
-            0 => Err(EngineError::BadPrompt("prompt is empty, expected an instruction".into())),
-            len => Ok(((), len > 48)),
-        })
-    }
-
-    fn infer(&mut self, given: &Observation<'_, ()>, actions: &mut [f32]) -> Result<(), EngineError> {
-        assert_eq!((given.frames.len(), given.state.len()), (CAMERAS, STATE_DIM));
-        for frame in given.frames.iter().flatten() {
-            // Every byte may be looked at.
-            let last = (frame.height - 1) * frame.stride + frame.width * frame.format.bytes();
-            assert!(last <= frame.data.len() && frame.data.len() <= FRAME_BYTES as usize);
-        }
-        for (i, action) in actions.iter_mut().enumerate() {
-            *action = (i / ACTION_DIM) as f32 + given.state[i % ACTION_DIM];
-        }
-        Ok(())
     }
 }
 

@@ -1,0 +1,114 @@
+//! An engine that counts turns, with the real tokenizer.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use pi0rt::control::PolicyDescription;
+use pi0rt::daemon::{Engine, EngineError, Observation, Prompter};
+use pi0rt::policy::{self, PromptRule};
+
+use super::super::{ACTION_DIM, CAMERAS, STATE_DIM, policy};
+use super::session::Flood;
+
+/// An instruction that no tokenizer is asked for, and that nobody else says.
+pub const ASKED: &str = "\u{2003}\u{2009}\u{2003}";
+
+/// Counts turns, and at which of them somebody had theirs.
+#[derive(Default)]
+pub struct Turns {
+    count: AtomicU64,
+    /// What is looked for; 0: nothing.
+    wanted: AtomicU64,
+    /// The turn at which it came.
+    at: AtomicU64,
+}
+
+impl Turns {
+    /// Turns so far.
+    pub fn count(&self) -> u64 {
+        self.count.load(Ordering::SeqCst)
+    }
+
+    pub fn look_for(&self, wanted: u64) {
+        self.at.store(0, Ordering::SeqCst);
+        self.wanted.store(wanted, Ordering::SeqCst);
+    }
+
+    /// How many turns others had after the first `since` before what is looked for had its own.
+    pub fn others_since(&self, since: u64) -> u64 {
+        let at = self.at.load(Ordering::SeqCst);
+        assert!(at > 0, "it had no turn");
+        (at - 1).saturating_sub(since)
+    }
+
+    fn take(&self, what: u64) {
+        let number = self.count.fetch_add(1, Ordering::SeqCst) + 1;
+        if what == self.wanted.load(Ordering::SeqCst) {
+            self.at.store(number, Ordering::SeqCst);
+        }
+    }
+}
+
+/// Value `c` of action `r`: `r + state[c]`.
+#[derive(Clone)]
+pub struct Counting {
+    prompter: policy::Prompter,
+    /// Chunks; looked for by seed.
+    pub chunks: Arc<Turns>,
+    /// Instructions; looked for by 1, which is [`ASKED`].
+    pub prompts: Arc<Turns>,
+    /// Sessions that submit again in each turn.
+    pub floods: Arc<Mutex<Vec<Flood>>>,
+}
+
+impl Counting {
+    pub fn new() -> Counting {
+        // Of the package that the harness is compiled in, or of the one that has it.
+        let places = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+        let checkpoint = places.map(|place| place.join("tests/golden")).find(|place| place.is_dir()).unwrap();
+        let rule = PromptRule { clean: false, max_tokens: 48, truncate: true, vocab_size: 1 << 20 };
+        let prompter = policy::Prompter::load(rule, &checkpoint, None).unwrap();
+        prompter.tokenizer().unwrap();
+        Counting { prompter, chunks: Arc::default(), prompts: Arc::default(), floods: Arc::default() }
+    }
+}
+
+impl Engine for Counting {
+    type Prompt = policy::Prompt;
+
+    fn describe(&self) -> PolicyDescription {
+        policy()
+    }
+
+    fn prompter(&self) -> Prompter<policy::Prompt> {
+        let (prompter, turns) = (self.prompter.clone(), self.prompts.clone());
+        Box::new(move |text| {
+            turns.take((text == ASKED).into());
+            let prompt = prompter.prompt(text).map_err(|error| EngineError::BadPrompt(error.to_string()))?;
+            let truncated = prompt.truncated();
+            Ok((prompt, truncated))
+        })
+    }
+
+    fn infer(
+        &mut self,
+        given: &Observation<'_, policy::Prompt>,
+        actions: &mut [f32],
+    ) -> Result<(), EngineError> {
+        self.chunks.take(given.seed);
+        assert!(given.prompt.tokens().len() <= 48);
+        assert_eq!((given.frames.len(), given.state.len()), (CAMERAS, STATE_DIM));
+        for frame in given.frames.iter().flatten() {
+            // Every byte may be looked at.
+            let last = (frame.height - 1) * frame.stride + frame.width * frame.format.bytes();
+            assert!(last <= frame.data.len() && frame.data.len() <= super::MAX_FRAME_BYTES as usize);
+        }
+        for (i, action) in actions.iter_mut().enumerate() {
+            *action = (i / ACTION_DIM) as f32 + given.state[i % ACTION_DIM];
+        }
+        let mut floods = self.floods.lock().unwrap_or_else(PoisonError::into_inner);
+        floods.iter_mut().for_each(Flood::submit);
+        Ok(())
+    }
+}
