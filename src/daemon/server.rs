@@ -177,3 +177,69 @@ impl<E: Engine + 'static> Daemon<E> {
         inferred
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::client::{Client, ClientError, Observation, Options as ClientOptions};
+    use crate::control::PolicyDescription;
+    use crate::daemon::{EngineError, Prompter};
+
+    struct Zeros;
+
+    impl Engine for Zeros {
+        type Prompt = ();
+
+        fn describe(&self) -> PolicyDescription {
+            PolicyDescription { state_dim: 1, action_dim: 1, horizon: 2, ..PolicyDescription::default() }
+        }
+
+        fn prompter(&self) -> Prompter<()> {
+            Box::new(|_| Ok(((), false)))
+        }
+
+        fn infer(
+            &mut self,
+            _: &crate::daemon::Observation<'_, ()>,
+            actions: &mut [f32],
+        ) -> Result<(), EngineError> {
+            actions.fill(0.0);
+            Ok(())
+        }
+    }
+
+    /// What a controller goes by after the machine was suspended is no chunk of before.
+    #[test]
+    fn a_chunk_of_before_the_machine_was_suspended_is_not_shown_any_more() {
+        let path = std::env::temp_dir().join(format!("pi0rt-suspended-{}.sock", std::process::id()));
+        let handle = Handle::new().unwrap();
+        let claim = Claim::take(&path).unwrap();
+        let daemon = Daemon::new(Zeros, claim, Options::default(), handle.clone()).unwrap();
+        let vitals = daemon.control.heartbeat.vitals.clone();
+        let thread = std::thread::spawn(move || daemon.run());
+        let patient = 60_000_000_000;
+        let options =
+            ClientOptions { socket: Some(path), gone_after_ns: patient, ..ClientOptions::default() };
+        let mut client = Client::open(&options).unwrap();
+        client.set_prompt("anything").unwrap();
+        let mut chunk = || {
+            let slot = client.acquire().unwrap();
+            // SAFETY: the slot was acquired and has one value.
+            unsafe { client.state(slot).unwrap().write_unaligned(0.0) };
+            let ticket = client.submit(&Observation { slot, ..Observation::default() }).unwrap();
+            assert_eq!(client.wait(Some(ticket), patient).unwrap().status, 0);
+            assert_eq!(client.chunk_latest().unwrap().0.ticket, ticket);
+            // As the thread that beats the hearts does.
+            vitals.suspended();
+            let end = std::time::Instant::now() + Duration::from_secs(60);
+            while !matches!(client.chunk_latest(), Err(ClientError::Empty)) {
+                assert!(std::time::Instant::now() < end, "it is still shown");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        };
+        chunk();
+        chunk();
+        handle.stop();
+        thread.join().unwrap().unwrap();
+    }
+}
