@@ -5,13 +5,15 @@
 
 mod client;
 mod figures;
+mod floods;
 #[path = "../ipc_support/mod.rs"]
 mod ipc_support;
 mod lies;
 mod life;
+mod locks;
+mod messages;
 mod own;
 mod puppet;
-mod locks;
 #[allow(dead_code)]
 mod raw;
 mod reception;

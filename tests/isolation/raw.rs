@@ -77,6 +77,7 @@ pub struct Raw {
     pub fds: Vec<OwnedFd>,
     submissions: Words,
     completion_head: Words,
+    want_event: Words,
     completions: Words,
     submission_head: Words,
     liveness: Words,
@@ -127,6 +128,7 @@ impl Raw {
         Raw {
             submissions: words(&control, layout.submissions),
             completion_head: words(&control, layout.completion_head),
+            want_event: words(&control, layout.want_event),
             completions: words(&results, layout.completions),
             submission_head: words(&results, layout.submission_head),
             liveness: words(&results, layout.liveness),
@@ -147,11 +149,26 @@ impl Raw {
 
     /// Submits whatever it is, without looking whether there is room.
     pub fn submit(&mut self, submission: Submission) {
+        self.submit_silently(submission);
+        self.ring();
+    }
+
+    /// The same, and wakes nobody.
+    pub fn submit_silently(&mut self, submission: Submission) {
         let at = (self.submitted % self.entries()) as usize * ENTRY_WORDS;
         self.submissions.write(at + 1, &submission.to_words()[1..]);
         self.submitted += 1;
         self.submissions.store(at, self.submitted, Ordering::Release);
-        self.ring();
+    }
+
+    /// Says that it has taken so many completions.
+    pub fn lie_about_completions(&self, taken: u64) {
+        self.completion_head.store(0, taken, Ordering::Release);
+    }
+
+    /// Wants to be told of completions, from now on for ever.
+    pub fn want_events(&self) {
+        self.want_event.store(0, 1, Ordering::SeqCst);
     }
 
     /// Wakes the daemon, asleep or not.

@@ -39,6 +39,7 @@ fn connections_without_end_keep_nobody_out() {
     let socket = served.socket();
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
+        let _over = Over(&stop);
         scope.spawn(|| {
             let mut silent = std::collections::VecDeque::new();
             while !stop.load(std::sync::atomic::Ordering::SeqCst) {
@@ -49,10 +50,9 @@ fn connections_without_end_keep_nobody_out() {
             }
         });
         for _ in 0..20 {
-            let client = Client::open(&patient(&socket));
-            assert!(client.is_ok(), "{:?}", client.err());
+            // One that is kept from saying hello while 64 others of its user connect has to come again.
+            eventually("it gets in", || Client::open(&patient(&socket)).is_ok());
         }
-        stop.store(true, std::sync::atomic::Ordering::SeqCst);
     });
 }
 
