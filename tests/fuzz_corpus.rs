@@ -4,18 +4,27 @@
 #[path = "../fuzz/harness/mod.rs"]
 mod harness;
 
-use std::path::Path;
-use std::sync::{Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-fn replay(target: &str, run: impl Fn(&[u8]), end: impl Fn()) {
-    // What the process holds is counted: one target at a time.
+/// What the process holds is counted: one target at a time.
+fn alone() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
-    let _alone = TURN.lock().unwrap_or_else(PoisonError::into_inner);
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn kept(target: &str) -> Vec<PathBuf> {
     let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
     let mut inputs: Vec<_> = std::fs::read_dir(&corpus).unwrap().map(|entry| entry.unwrap().path()).collect();
     inputs.sort();
     assert!(inputs.len() >= 20, "{} has {} inputs", corpus.display(), inputs.len());
-    for input in inputs {
+    inputs
+}
+
+fn replay(target: &str, run: impl Fn(&[u8]), end: impl Fn()) {
+    let _alone = alone();
+    for input in kept(target) {
         // Of a test that fails, the last one named is the one.
         println!("{}", input.display());
         run(&std::fs::read(&input).unwrap());
@@ -41,4 +50,52 @@ fn hostile_daemon() {
 #[test]
 fn processing() {
     replay("processing", harness::processing::run, || ());
+}
+
+/// Random changes of the kept inputs, for `PI0RT_FUZZ_S` seconds (60), by what any compiler can do: it finds no way
+/// to new code as a fuzzer does, and needs none.
+#[test]
+#[ignore = "takes as long as it is told to"]
+fn hostile_clients_at_random() {
+    let _alone = alone();
+    let seconds = std::env::var("PI0RT_FUZZ_S").map_or(60, |seconds| seconds.parse().unwrap());
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let mut random = Random(since.as_nanos() as u64 | 1);
+    let inputs: Vec<_> = kept("hostile_client").iter().map(|path| std::fs::read(path).unwrap()).collect();
+    let last = std::env::temp_dir().join(format!("pi0rt-hostile-client-{}", std::process::id()));
+    let end = Instant::now() + Duration::from_secs(seconds);
+    let mut count = 0;
+    while Instant::now() < end {
+        let mut pick = |below: usize| (random.next() >> 16) as usize % below.max(1);
+        let (one, other) = (&inputs[pick(inputs.len())], &inputs[pick(inputs.len())]);
+        let mut input = [&one[..pick(one.len() + 1)], &other[pick(other.len())..]].concat();
+        for _ in 0..pick(8) {
+            let (at, byte) = (pick(input.len()), pick(256) as u8);
+            match pick(3) {
+                0 => input.insert(at, byte),
+                1 if !input.is_empty() => drop(input.remove(at)),
+                _ if !input.is_empty() => input[at] = byte,
+                _ => {}
+            }
+        }
+        // Of a test that fails, this is the input.
+        std::fs::write(&last, &input).unwrap();
+        harness::hostile_client::run(&input);
+        count += 1;
+    }
+    harness::hostile_client::end();
+    std::fs::remove_file(&last).unwrap();
+    println!("{count} inputs");
+}
+
+/// xorshift64*.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
 }
