@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use pi0rt::client::{Client, ClientError, Options as ClientOptions};
 use pi0rt::control::{Hello, Reply, Request, Status};
-use pi0rt::daemon::{Limits, Options, Report};
+use pi0rt::daemon::{Limits, Options, PerUser, Report};
 use rustix::fs::{Mode, OFlags, fstat};
 
 use ipc_support::*;
@@ -41,7 +41,8 @@ fn hello() -> Hello {
 
 /// A daemon with memory for so many sessions.
 fn with_room_for(sessions: u64) -> Rigged {
-    let limits = Limits { max_memory: one_session() * sessions, ..Limits::default() };
+    let per_user = PerUser { memory: Some(u64::MAX), ..PerUser::default() };
+    let limits = Limits { max_memory: one_session() * sessions, per_user, ..Limits::default() };
     rigged_with(Options { limits, ..Options::default() })
 }
 
@@ -85,10 +86,11 @@ fn descriptors_that_are_kept_still_count() {
     let fds: Vec<OwnedFd> = raw.fds.iter().map(|fd| fd.try_clone().unwrap()).collect();
     hang_up(&served, &raw);
     drop(raw);
-    // What nobody has any more is given back, the rest counts.
-    for fd in &fds[..3] {
+    // What it could write to is given back, the last chunk can still be read, and all of it counts.
+    for fd in &fds[..2] {
         eventually("its pages are given back", || pages(fd) == 0);
     }
+    assert!(pages(&fds[2]) > 0);
     is_refused(&served);
     assert_eq!(report(&served).memory, one_session());
     // Of all of them only one, which is the largest.
@@ -265,4 +267,28 @@ fn an_idle_daemon_notices_that_memory_is_let_go() {
     hang_up(&served, &raw);
     drop(raw);
     eventually("it is seen", || report(&served).memory == 0);
+}
+
+/// The daemon keeps a descriptor of each segment that somebody still has: of so many and no more.
+#[test]
+fn no_more_sessions_that_are_over_are_kept_than_there_may_be() {
+    let _alone = alone();
+    let limits = Limits { max_clients: 2, ..Limits::default() };
+    let served = rigged_with(Options { limits, ..Options::default() });
+    let mut kept = Vec::new();
+    for _ in 0..2 {
+        let raw = Raw::open(&served.socket(), Hello::default());
+        hang_up(&served, &raw);
+        kept.push(raw);
+    }
+    let refusal = match Raw::try_open(&served.socket(), Hello::default()).err().unwrap() {
+        Some(Reply::Refused(refusal)) => refusal.reason,
+        other => panic!("{other:?}"),
+    };
+    assert!(
+        refusal.starts_with("there are 6 segments of sessions that are over, at most 6 are allowed"),
+        "{refusal}"
+    );
+    kept.pop();
+    drop(Raw::open(&served.socket(), Hello::default()));
 }

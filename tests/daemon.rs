@@ -281,7 +281,13 @@ fn limits_are_named() {
         serve_with(Options { limits: Limits { max_clients: 2, ..Default::default() }, ..Default::default() });
     let (_one, two) = (served.open(), served.open());
     let error = Client::open(&patient(&served.socket())).err().unwrap();
-    assert_eq!(error.to_string(), "daemon refused: 2 clients are connected, the most allowed");
+    let user = rustix::process::getuid().as_raw();
+    assert_eq!(
+        error.to_string(),
+        format!(
+            "daemon refused: 2 clients are connected, the most allowed (clients.max_clients): user {user} has 2"
+        )
+    );
     drop(two);
     let mut options = patient(&served.socket());
     options.entries = 48;

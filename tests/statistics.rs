@@ -9,7 +9,7 @@ use std::time::Duration;
 use ipc_support::*;
 use pi0rt::client::{Client, ClientError, Observation};
 use pi0rt::control::Status;
-use pi0rt::daemon::{Limits, Options, Report};
+use pi0rt::daemon::{Limits, Options, PerUser, Report};
 use pi0rt::shm::clock::now_ns;
 use pi0rt::shm::{Completion, Count, Stage};
 
@@ -150,8 +150,9 @@ fn clients_get_no_more_memory_than_there_is_for_all() {
     let free = serve();
     let probe = free.open();
     let one = probe.welcome().layout.bytes();
+    let per_user = PerUser { memory: Some(u64::MAX), ..PerUser::default() };
     let served = serve_with(Options {
-        limits: Limits { max_memory: one * 2, ..Default::default() },
+        limits: Limits { max_memory: one * 2, per_user, ..Default::default() },
         ..Default::default()
     });
     let clients = [served.open(), served.open()];
@@ -229,7 +230,7 @@ fn the_status_program_reads_a_daemon_that_lives_and_knows_one_that_does_not() {
     let mut daemon = ready(serving(&unrated(&directory.0), &socket));
     let (good, text, error) = status(&socket, &[]);
     let first = format!("daemon      process {}, model golden on cpu", daemon.0.id());
-    assert!(good && text.starts_with(&first) && text.contains("\nclients     0 of 16"), "{text}{error}");
+    assert!(good && text.starts_with(&first) && text.contains("\nclients     0 of 24"), "{text}{error}");
     assert!(
         text.contains("\nrate        not declared: ") && text.contains("\ncameras     base_0_rgb, "),
         "{text}"
@@ -237,6 +238,10 @@ fn the_status_program_reads_a_daemon_that_lives_and_knows_one_that_does_not() {
     let _client = open(&socket);
     let as_json = || serde_json::from_str::<serde_json::Value>(&status(&socket, &["--json"]).1).unwrap();
     eventually("the session is on the page", || as_json()["sessions"][0]["pid"] == std::process::id());
+    let user = &as_json()["users"][0];
+    assert_eq!(user["uid"], rustix::process::getuid().as_raw());
+    assert_eq!((&user["sessions"]["has"], &user["sessions"]["may_have"]), (&1.into(), &18.into()));
+    assert!(status(&socket, &[]).1.contains("\nuser        sessions "));
     let json = as_json();
     assert_eq!((&json["state"], &json["counts"]["submitted"]), (&"serving".into(), &0.into()));
 

@@ -19,13 +19,36 @@ pub struct Limits {
     pub max_clients: usize,
     /// Most bytes of all clients' segments together.
     pub max_memory: u64,
+    /// What each user may have of what all may.
+    pub per_user: PerUser,
     /// Time without progress in a chunk after which the device is lost; None: no limit.
     pub hang_after: Option<Duration>,
 }
 
+/// Most that the clients of one user may have together. None: three quarters of what all other users leave.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PerUser {
+    /// Sessions.
+    pub clients: Option<u64>,
+    /// Bytes of shared memory.
+    pub memory: Option<u64>,
+    /// Connections that have not said hello, and as many observers.
+    pub connections: Option<u64>,
+    /// Requests that wait.
+    pub requests: Option<u64>,
+    /// Instructions that are kept.
+    pub instructions: Option<u64>,
+}
+
 impl Default for Limits {
     fn default() -> Self {
-        Limits { max_age_ns: 0, max_clients: 16, max_memory: 1 << 30, hang_after: None }
+        Limits {
+            max_age_ns: 0,
+            max_clients: 24,
+            max_memory: 1 << 30,
+            per_user: PerUser::default(),
+            hang_after: None,
+        }
     }
 }
 

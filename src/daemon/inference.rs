@@ -287,10 +287,10 @@ fn report<P>(session: &mut Session<P>, error: &EngineError, now_ns: u64) -> NoCh
         session.complain(fault, why, now_ns);
         return (*fault).into();
     }
-    let id = session.id;
+    let (session, user) = (session.id, session.peer.uid);
     match error {
-        EngineError::Device(_) | EngineError::Lost(_) => log::error!(session = id; "{error}"),
-        _ => log::warn!(session = id; "{error}"),
+        EngineError::Device(_) | EngineError::Lost(_) => log::error!(session, user; "{error}"),
+        _ => log::warn!(session, user; "{error}"),
     }
     error.status().into()
 }

@@ -68,6 +68,8 @@ pub(super) struct Lane {
     source: Option<Box<Source>>,
     pub stats: StatsWriter,
     segments: [Arc<Segment>; 3],
+    /// The session and its user, for the log.
+    pub whose: (u64, u32),
     /// The newest submission, if its turn hasn't come.
     pub pending: Option<Submission>,
     /// Its number in the ring.
@@ -173,6 +175,7 @@ impl Lane {
             segments: [control, observation, results],
             layout,
             tells_faults: terms.faults,
+            whose: (0, 0),
             pending: None,
             pending_number: 0,
             // What the previous daemon has left in the ring may be of any age.
@@ -369,7 +372,8 @@ impl Lane {
                 match self.latest.publish(header, actions) {
                     Some(chunk) => Ok(chunk),
                     None => {
-                        log::warn!("ticket {}: its chunk has values that are not finite", submission.ticket);
+                        let (session, user) = self.whose;
+                        log::warn!(session, user; "ticket {}: its chunk has values that are not finite", submission.ticket);
                         Err(Status::InvalidChunk.into())
                     }
                 }

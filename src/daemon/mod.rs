@@ -6,6 +6,7 @@
 //! lock is held only to look for work, to copy an observation out, and to publish a chunk. A third,
 //! *instructions*, makes prompts for the control thread.
 
+mod accounts;
 mod admit;
 mod claim;
 mod control;
@@ -32,10 +33,10 @@ mod worker;
 pub use claim::Claim;
 pub use engine::{Engine, EngineError, Observation, Prompter};
 pub use error::DaemonError;
-pub use handle::{Handle, Limits};
+pub use handle::{Handle, Limits, PerUser};
 pub use handover::{Keeper, KeptSession};
 pub use heart::{Pulse, Watchdog};
-pub use page::{Report, ReportError, SessionReport};
+pub use page::{Quota, Report, ReportError, SessionReport, UserReport};
 pub use policy::PolicyEngine;
 pub use server::{Beginning, Daemon, Options, Role};
 

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Gid, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::accounts::{Good, Statement};
 use super::{DaemonError, mark};
 use crate::control::codec::{Reader, Writer};
 use crate::control::{FEATURE_CONTRACT, PolicyDescription};
@@ -25,6 +26,10 @@ const FORMAT: u64 = 1;
 const POLICY: u64 = u64::from_le_bytes(*b"PI0RPLCY");
 /// The bytes `PI0RWORK`: how the engine gets on.
 const WORK: u64 = u64::from_le_bytes(*b"PI0RWORK");
+/// The bytes `PI0RUSER`: what users have.
+const USERS: u64 = u64::from_le_bytes(*b"PI0RUSER");
+/// A user's number and records left out of the log, and six quotas of two words.
+const USER_WORDS: usize = 16;
 const NAME_WORDS: usize = 16;
 const HEAD_WORDS: usize = 16 + 2 * NAME_WORDS;
 const SESSION_WORDS: usize = 8;
@@ -70,6 +75,87 @@ pub struct Report {
     pub stats: Stats,
     /// The sessions there are.
     pub sessions: Vec<SessionReport>,
+    /// The users that have anything; none: by a daemon of an earlier version, too.
+    pub users: Vec<UserReport>,
+}
+
+/// What somebody has of something, and may have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Quota {
+    /// What it has.
+    pub has: u64,
+    /// What it may have, as long as nobody else takes more.
+    pub may_have: u64,
+}
+
+/// What it says of a user.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct UserReport {
+    /// The user.
+    pub uid: u32,
+    /// Records that it caused and that were left out of the log, because there were too many.
+    pub left_out: u64,
+    /// Sessions.
+    pub sessions: Quota,
+    /// Bytes of shared memory.
+    pub memory: Quota,
+    /// Bytes among them that are of sessions that are over, and that somebody still has.
+    pub held: u64,
+    /// Connections that have not said hello.
+    pub silent: Quota,
+    /// Observers.
+    pub observers: Quota,
+    /// Requests that wait.
+    pub requests: Quota,
+    /// Instructions that are kept.
+    pub instructions: Quota,
+}
+
+impl UserReport {
+    pub(super) fn of(statement: &Statement) -> UserReport {
+        let quota = |good| {
+            let [has, may_have] = statement.of(good);
+            Quota { has, may_have }
+        };
+        UserReport {
+            uid: statement.user,
+            left_out: 0,
+            sessions: quota(Good::Sessions),
+            memory: quota(Good::Memory),
+            held: quota(Good::Held).has,
+            silent: quota(Good::Silent),
+            observers: quota(Good::Observers),
+            requests: quota(Good::Requests),
+            instructions: quota(Good::Instructions),
+        }
+    }
+
+    fn to_words(self) -> [u64; USER_WORDS] {
+        let UserReport { uid, left_out, sessions, memory, held, silent, observers, requests, instructions } =
+            self;
+        let mut words = [0; USER_WORDS];
+        words[..3].copy_from_slice(&[uid.into(), left_out, held]);
+        let quotas = [sessions, memory, silent, observers, requests, instructions];
+        for (words, Quota { has, may_have }) in words[4..].as_chunks_mut::<2>().0.iter_mut().zip(quotas) {
+            *words = [has, may_have];
+        }
+        words
+    }
+
+    fn from_words(words: &[u64; USER_WORDS]) -> UserReport {
+        let quota = |index: usize| Quota { has: words[4 + 2 * index], may_have: words[5 + 2 * index] };
+        UserReport {
+            uid: words[0] as u32,
+            left_out: words[1],
+            held: words[2],
+            sessions: quota(0),
+            memory: quota(1),
+            silent: quota(2),
+            observers: quota(3),
+            requests: quota(4),
+            instructions: quota(5),
+        }
+    }
 }
 
 /// What it says of a session.
@@ -193,12 +279,7 @@ impl Page {
     /// Writes a report. A file system that is full is no reason not to serve.
     pub fn write(&mut self, report: &Report) {
         self.sequence += 1;
-        report.encode(self.sequence, &mut self.words);
-        self.words.extend(&self.policy);
-        let work = [WORK, report.still_ns.unwrap_or(0), report.hang_after_ns];
-        self.words.push(self.sequence);
-        self.words.extend(work);
-        self.words.push(self.sequence);
+        report.encode(self.sequence, &self.policy, &mut self.words);
         self.bytes.clear();
         self.bytes.extend(self.words.iter().flat_map(|word| word.to_le_bytes()));
         match self.file.write_all_at(&self.bytes, 0) {
@@ -243,15 +324,25 @@ fn policy_of(words: &[u64], sequence: u64) -> Option<(PagePolicy, &[u64])> {
 }
 
 /// How the engine gets on, behind the policy of a page of this sequence: how long it has been at the same
-/// operation, and how long it may be. None: in the middle of a write.
-fn work_of(words: &[u64], sequence: u64) -> Option<(Option<u64>, u64)> {
-    match *words {
-        [WORK, still_ns, hang_after_ns, end, ..] => {
-            (end == sequence).then_some((Some(still_ns), hang_after_ns))
+/// operation, and how long it may be; and what follows. None: in the middle of a write.
+fn work_of(words: &[u64], sequence: u64) -> Option<(Option<u64>, u64, &[u64])> {
+    match words {
+        [WORK, still_ns, hang_after_ns, end, rest @ ..] => {
+            (*end == sequence).then_some((Some(*still_ns), *hang_after_ns, rest))
         }
         [WORK, ..] => None,
-        _ => Some((None, 0)),
+        _ => Some((None, 0, &[])),
     }
+}
+
+/// What users have, behind that. None: in the middle of a write.
+fn users_of(words: &[u64], sequence: u64) -> Option<Vec<UserReport>> {
+    let [USERS, count, rest @ ..] = words else { return Some(Vec::new()) };
+    let len = usize::try_from(*count).ok()?.checked_mul(USER_WORDS)?;
+    if rest.get(len) != Some(&sequence) {
+        return None;
+    }
+    Some(rest[..len].as_chunks::<USER_WORDS>().0.iter().map(UserReport::from_words).collect())
 }
 
 impl Drop for Page {
@@ -297,7 +388,8 @@ impl Report {
             .ok_or(ReportError::Format { path, what: "it changes faster than it can be read".into() })
     }
 
-    fn encode(&self, sequence: u64, words: &mut Vec<u64>) {
+    /// `policy`: the part of it that doesn't change.
+    fn encode(&self, sequence: u64, policy: &[u64], words: &mut Vec<u64>) {
         words.clear();
         words.extend([
             MAGIC,
@@ -341,6 +433,12 @@ impl Report {
             ]);
         }
         words.push(sequence);
+        words.extend(policy);
+        words.push(sequence);
+        words.extend([WORK, self.still_ns.unwrap_or(0), self.hang_after_ns, sequence]);
+        words.extend([USERS, self.users.len() as u64]);
+        words.extend(self.users.iter().flat_map(|user| user.to_words()));
+        words.push(sequence);
     }
 
     /// None: caught in the middle of a write.
@@ -365,7 +463,8 @@ impl Report {
             return Ok(None);
         }
         let Some((policy, more)) = policy_of(&rest[len + 1..], head[2]) else { return Ok(None) };
-        let Some((still_ns, hang_after_ns)) = work_of(more, head[2]) else { return Ok(None) };
+        let Some((still_ns, hang_after_ns, more)) = work_of(more, head[2]) else { return Ok(None) };
+        let Some(users) = users_of(more, head[2]) else { return Ok(None) };
         let name = |at: usize| {
             let bytes: Vec<u8> =
                 head[at..at + NAME_WORDS].iter().flat_map(|word| word.to_le_bytes()).collect();
@@ -400,6 +499,7 @@ impl Report {
             policy: policy?,
             stats: Stats::from_words(&rest[..stats]),
             sessions: rest[stats..len].as_chunks::<SESSION_WORDS>().0.iter().map(session).collect(),
+            users,
         }))
     }
 }
@@ -421,6 +521,8 @@ mod tests {
             device: "cpu".into(),
             stats: Stats::from_words(&words),
             sessions: vec![SessionReport { id: 3, pid: 5, uid: 1000, submitted: 8, ..Default::default() }; 2],
+            still_ns: Some(11),
+            users: vec![user(1000), user(0)],
             ..Report::default()
         }
     }
@@ -430,11 +532,24 @@ mod tests {
         PolicyDescription { model: "golden".into(), state_dim: 2, state, ..PolicyDescription::default() }
     }
 
+    fn user(uid: u32) -> UserReport {
+        let quota = |has| Quota { has, may_have: has + 1 };
+        UserReport {
+            uid,
+            left_out: 2,
+            sessions: quota(3),
+            memory: quota(5),
+            held: 4,
+            silent: quota(7),
+            observers: quota(9),
+            requests: quota(11),
+            instructions: quota(13),
+        }
+    }
+
     fn bytes(report: &Report, sequence: u64) -> Vec<u8> {
         let mut words = Vec::new();
-        report.encode(sequence, &mut words);
-        words.extend(policy_words(&policy()));
-        words.push(sequence);
+        report.encode(sequence, &policy_words(&policy()), &mut words);
         words.iter().flat_map(|word| word.to_le_bytes()).collect()
     }
 
@@ -446,6 +561,7 @@ mod tests {
         assert_eq!(read.model, "ü".repeat(63));
         assert_eq!(read.stats.count(Count::Published), 7);
         assert_eq!((&read.sessions, &read.policy), (&report().sessions, &Some(policy())));
+        assert_eq!((&read.users, read.still_ns), (&report().users, Some(11)));
         let old = bytes(&report(), 1);
         for cut in (24..new.len() - 8).step_by(8) {
             let mut mixed = new[..cut].to_vec();
@@ -454,12 +570,12 @@ mod tests {
         }
         assert!(Report::decode(&new[..100]).unwrap().is_none());
         // A shorter page leaves the end of a longer one behind.
-        let mut shorter = bytes(&Report { sessions: vec![], ..report() }, 3);
+        let mut shorter = bytes(&Report { sessions: vec![], users: vec![user(7)], ..report() }, 3);
         shorter.extend(&new[shorter.len()..]);
         let read = Report::decode(&shorter).unwrap().unwrap();
-        assert!(read.sessions.is_empty() && read.policy == Some(policy()));
+        assert!(read.sessions.is_empty() && read.policy == Some(policy()) && read.users == [user(7)]);
         // Of a daemon that says nothing of its policy, with or without what a longer page leaves behind.
-        let first = new.len() - (policy_words(&policy()).len() + 1) * 8;
+        let first = (HEAD_WORDS + STATS_WORDS + 2 * SESSION_WORDS + 1) * 8;
         for left in [&[][..], &[7; 64]] {
             let read = Report::decode(&[&new[..first], left].concat()).unwrap().unwrap();
             assert_eq!((read.pid, read.policy), (42, None));

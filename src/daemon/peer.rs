@@ -25,6 +25,13 @@ impl Peer {
     }
 }
 
+/// Why a peer isn't served, and whose it is, if that is known.
+#[derive(Debug)]
+pub(super) struct Unwelcome {
+    pub user: Option<u32>,
+    pub reason: String,
+}
+
 /// What the kernel says of a peer.
 struct Credentials {
     peer: Peer,
@@ -53,11 +60,12 @@ struct Unmapped {
 ///
 /// # Errors
 /// The reason, for the client.
-pub(super) fn check(socket: BorrowedFd<'_>, group: Option<u32>) -> Result<Peer, String> {
-    let credentials = Credentials::of(socket)?;
+pub(super) fn check(socket: BorrowedFd<'_>, group: Option<u32>) -> Result<Peer, Unwelcome> {
+    let credentials = Credentials::of(socket).map_err(|reason| Unwelcome { user: None, reason })?;
     let group = group.unwrap_or_else(|| getgid().as_raw());
     let door = Door { uid: getuid().as_raw(), group, unmapped: Unmapped::here() };
-    door.admits(&credentials).map(|()| credentials.peer)
+    let peer = credentials.peer;
+    door.admits(&credentials).map(|()| peer).map_err(|reason| Unwelcome { user: Some(peer.uid), reason })
 }
 
 impl Door {

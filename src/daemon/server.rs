@@ -30,6 +30,8 @@ pub struct Options {
     pub group: Option<u32>,
     /// What may change while the daemon serves.
     pub limits: Limits,
+    /// Says how many log records a user has caused that were left out; None: nobody counts them.
+    pub left_out_of_log: Option<fn(u32) -> u64>,
 }
 
 impl Default for Options {
@@ -41,6 +43,7 @@ impl Default for Options {
             max_frame_bytes: 1920 * 1080 * 4,
             group: None,
             limits: Limits::default(),
+            left_out_of_log: None,
         }
     }
 }

@@ -4,7 +4,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::handover::Record;
+use super::accounts::Share;
+use super::handover::{Identity, Record};
 use super::heart::Place;
 use super::lane::{Events, Lane};
 use super::mutex::{Locked, PiMutex};
@@ -24,6 +25,12 @@ pub(super) struct Session<P> {
     pub opener: Option<OwnedFd>,
     pub opened_ns: u64,
     pub lane: Lane,
+    /// Its place among its user's sessions; None: it is over.
+    pub seat: Option<Share>,
+    /// Its memory.
+    pub memory: Share,
+    /// The same as memory of a session that is over; None: it is not.
+    pub held: Option<Share>,
     /// Where its heart is beaten; None: there was no place.
     pub place: Option<Place>,
     /// Instructions as the policy wants them: number `id` is at `id - 1`.
@@ -74,7 +81,14 @@ impl Complaints {
 }
 
 impl<P> Session<P> {
-    pub fn new(id: u64, name: String, peer: Peer, opened_ns: u64, socket: OwnedFd, lane: Lane) -> Self {
+    /// `seat` and `memory`: what its user has of the daemon because of it.
+    pub fn new(
+        Identity { id, name, peer, opened_ns, .. }: Identity,
+        socket: OwnedFd,
+        mut lane: Lane,
+        [seat, memory]: [Share; 2],
+    ) -> Self {
+        lane.whose = (id, peer.uid);
         Session {
             id,
             socket: Arc::new(socket),
@@ -84,6 +98,9 @@ impl<P> Session<P> {
             opener: None,
             opened_ns,
             lane,
+            seat: Some(seat),
+            memory,
+            held: None,
             place: None,
             prompts: Vec::new(),
             restoring: false,
@@ -102,11 +119,13 @@ impl<P> Session<P> {
         if fault.status() != Status::BadObservation {
             return;
         }
-        let session = self.id;
+        let (session, user) = (self.id, self.peer.uid);
         match self.complaints.next(now_ns) {
             None => {}
-            Some(0) => log::warn!(session; "bad observation: {why}"),
-            Some(more) => log::warn!(session; "bad observation: {why} ({more} before it were left out here)"),
+            Some(0) => log::warn!(session, user; "bad observation: {why}"),
+            Some(more) => {
+                log::warn!(session, user; "bad observation: {why} ({more} before it were left out here)")
+            }
         }
     }
 

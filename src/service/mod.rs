@@ -25,13 +25,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use self::attend::Attendant;
-use self::config::{Config, ConfigError, DEFAULT_PATH, Override};
+use self::config::{ClientsSection, Config, ConfigError, DEFAULT_PATH, Override};
 use self::failure::LastFailure;
 use self::measure::Measuring;
 use self::signals::Signals;
 use self::starting::Starting;
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::daemon::{Claim, Daemon, Handle, Limits, Options, PolicyEngine, Role, Wake};
+use crate::daemon::{Claim, Daemon, Handle, Limits, Options, PerUser, PolicyEngine, Role, Wake};
 use crate::policy::{Policy, PolicyError, PolicyOptions};
 
 pub use manager::Inherited;
@@ -111,6 +111,13 @@ impl Config {
             max_age_ns: Duration::from_millis(self.clients.max_age_ms.0.into()).as_nanos() as u64,
             max_clients: self.clients.max_clients.0 as usize,
             max_memory: u64::from(self.clients.max_memory_mb.0) << 20,
+            per_user: PerUser {
+                clients: self.clients.max_clients_per_user.map(|most| most.0.into()),
+                memory: self.clients.max_memory_mb_per_user.map(|most| u64::from(most.0) << 20),
+                connections: self.clients.max_connections_per_user.map(|most| most.0.into()),
+                requests: self.clients.max_requests_per_user.map(|most| most.0.into()),
+                instructions: self.clients.max_instructions_per_user.map(|most| most.0.into()),
+            },
             hang_after: (hang_after > 0).then(|| Duration::from_secs(hang_after.into())),
         }
     }
@@ -128,6 +135,7 @@ impl Config {
             },
             group: group.filter(|group| *group != own),
             limits: self.limits(),
+            left_out_of_log: Some(self::log::left_out),
             ..Options::default()
         })
     }
@@ -149,9 +157,8 @@ impl Config {
         let fixed = |config: &Config| {
             let Config { clients, supervision, log, .. } = Config::default();
             let mut fixed = config.clone();
-            fixed.clients.max_clients = clients.max_clients;
-            fixed.clients.max_memory_mb = clients.max_memory_mb;
-            fixed.clients.max_age_ms = clients.max_age_ms;
+            let (socket, group) = (fixed.clients.socket.take(), fixed.clients.group.take());
+            fixed.clients = ClientsSection { socket, group, ..clients };
             fixed.supervision.hang_after_s = supervision.hang_after_s;
             fixed.log.level = log.level;
             toml::Table::try_from(fixed).unwrap_or_default()
@@ -215,7 +222,7 @@ fn whole(error: &dyn Error) -> String {
 
 fn serve(source: &Source, inherited: Inherited) -> Result<(), Box<dyn Error>> {
     let config = source.load()?;
-    self::log::start(&config.log)?;
+    self::log::start(&config.log, config.clients.max_log_records_per_user.0)?;
     let checkpoint = config.checkpoint(source)?;
     let options = config.options()?;
     let socket = config.socket();
@@ -354,6 +361,7 @@ fn reload(source: &Source, in_effect: &mut Config, handle: &Handle) {
     if let Err(error) = self::log::set_level(&config.log) {
         ::log::error!("log.level stays: {error}");
     }
+    self::log::set_most(config.clients.max_log_records_per_user.0);
     handle.limit(config.limits());
     ::log::info!("configuration reloaded");
     *in_effect = config;

@@ -184,13 +184,18 @@ impl Segment {
         self.made.as_ref().map(|made| made.fd.as_fd())
     }
 
+    /// Who writes to it, where this side made it.
+    pub fn writer(&self) -> Option<Writer> {
+        self.made.as_ref().map(|made| made.writer)
+    }
+
     /// A descriptor for a client, where this side made the segment: open for reading and writing, or for reading
     /// only, as [`Writer`] says. Each call opens the file anew.
     ///
     /// # Errors
     /// A segment of somebody else's, or no `/proc`, or no more descriptors.
     pub fn open(&self) -> Result<OwnedFd, SegmentError> {
-        let access = match self.made.as_ref().map(|made| made.writer) {
+        let access = match self.writer() {
             Some(Writer::Daemon) => OFlags::RDONLY,
             _ => OFlags::RDWR,
         };

@@ -17,7 +17,9 @@ mod puppet;
 #[allow(dead_code)]
 mod raw;
 mod reception;
+mod records;
 mod requests;
 #[allow(dead_code)]
 mod rig;
 mod rings;
+mod users;

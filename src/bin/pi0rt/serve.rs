@@ -46,7 +46,7 @@ pub struct Args {
     /// Answer observations older than this with STALE; 0: never [default: 0]
     #[arg(long, value_name = "MS")]
     max_age_ms: Option<u32>,
-    /// Most clients at a time [default: 16]
+    /// Most clients at a time [default: 24]
     #[arg(long, value_name = "N")]
     max_clients: Option<u32>,
     /// Most shared memory of all clients together [default: 1024]

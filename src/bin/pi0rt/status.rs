@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::UNIX_EPOCH;
 
 use pi0rt::control::{Dimension, PolicyDescription, default_socket};
-use pi0rt::daemon::Report;
+use pi0rt::daemon::{Quota, Report};
 use pi0rt::service::failure::LastFailure;
 use pi0rt::shm::Latency;
 use pi0rt::shm::clock::now_ns;
@@ -55,6 +55,10 @@ fn print(report: &Report, now: u64) {
     if !sessions.is_empty() {
         print!("\n{sessions}");
     }
+    let users = view::users(report);
+    if !users.is_empty() {
+        print!("\n{users}");
+    }
 }
 
 fn as_json(report: &Report, now: u64) -> Value {
@@ -76,6 +80,15 @@ fn as_json(report: &Report, now: u64) -> Value {
             "answered_ms_ago": (session.answered_ns > 0).then(|| since(session.answered_ns)),
         })
     });
+    let quota = |Quota { has, may_have }: Quota| json!({ "has": has, "may_have": may_have });
+    let users = report.users.iter().map(|user| {
+        json!({
+            "uid": user.uid, "sessions": quota(user.sessions), "memory": quota(user.memory), "held": user.held,
+            "silent_connections": quota(user.silent), "observers": quota(user.observers),
+            "requests": quota(user.requests), "instructions": quota(user.instructions),
+            "log_records_left_out": user.left_out,
+        })
+    });
     json!({
         "pid": report.pid, "epoch": report.epoch, "model": report.model, "device": report.device,
         "policy": report.policy.as_ref().map(policy_as_json),
@@ -89,6 +102,7 @@ fn as_json(report: &Report, now: u64) -> Value {
         "counts": Value::Object(counts.into_iter().collect()),
         "latency_ms": Value::Object(latencies.into_iter().collect()),
         "sessions": sessions.collect::<Vec<_>>(),
+        "users": users.collect::<Vec<_>>(),
     })
 }
 

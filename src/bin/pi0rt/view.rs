@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use pi0rt::control::{PolicyDescription, Rate};
-use pi0rt::daemon::{Report, SessionReport};
+use pi0rt::daemon::{Quota, Report, SessionReport, UserReport};
 use pi0rt::service::failure::{DEFAULT_PATH, LastFailure};
 use pi0rt::shm::{Count, Latency, Stage, Stats};
 use pi0rt::tenstorrent::Telemetry;
@@ -112,6 +112,34 @@ pub fn latencies(stats: &Stats) -> String {
             let _ = write!(text, "{:>12.3}", ms(ns));
         }
         text.push('\n');
+    }
+    text
+}
+
+/// What users have of what they may have, one a line; nothing if none has anything.
+pub fn users(report: &Report) -> String {
+    if report.users.is_empty() {
+        return String::new();
+    }
+    let mut text = format!(
+        "{:<10}{:>10}{:>22}{:>10}{:>10}{:>10}{:>12}{:>14}{:>10}\n",
+        "user", "sessions", "MB", "held MB", "silent", "observers", "requests", "instructions", "log lost"
+    );
+    let of = |Quota { has, may_have }: Quota| format!("{has}/{may_have}");
+    for user in &report.users {
+        let UserReport { uid, left_out, sessions, memory, held, silent, observers, requests, instructions } =
+            *user;
+        let memory = format!("{:.1}/{:.1}", memory.has as f64 / 1e6, memory.may_have as f64 / 1e6);
+        let _ = writeln!(
+            text,
+            "{uid:<10}{:>10}{memory:>22}{:>10.1}{:>10}{:>10}{:>12}{:>14}{left_out:>10}",
+            of(sessions),
+            held as f64 / 1e6,
+            of(silent),
+            of(observers),
+            of(requests),
+            of(instructions),
+        );
     }
     text
 }

@@ -1,5 +1,6 @@
 //! What a client may have.
 
+use super::super::accounts::{Excess, Good, Share};
 use super::super::handover::Manners;
 use super::super::server::Options;
 use super::super::source::Terms;
@@ -19,6 +20,18 @@ pub(super) enum Denial {
     NotYet(Refusal),
 }
 
+impl From<Excess> for Refusal {
+    fn from(excess: Excess) -> Refusal {
+        Refusal { status: Status::Refused, reason: excess.to_string() }
+    }
+}
+
+impl From<Excess> for Denial {
+    fn from(excess: Excess) -> Denial {
+        Denial::Refused(excess.into())
+    }
+}
+
 impl From<Refusal> for Denial {
     fn from(refusal: Refusal) -> Denial {
         Denial::Refused(refusal)
@@ -26,8 +39,8 @@ impl From<Refusal> for Denial {
 }
 
 impl<P: Send + Sync + 'static> Control<P> {
-    /// What the session that is asked for will have, and its bytes.
-    pub(super) fn admit(&self, hello: &Hello) -> Result<(Geometry, u64), Denial> {
+    /// What the session that is asked for will have: its sizes, and its shares of sessions and of memory.
+    pub(super) fn admit(&self, user: u32, hello: &Hello) -> Result<(Geometry, [Share; 2]), Denial> {
         check(hello)?;
         let table = self.shared.lock();
         let sessions = &table.sessions;
@@ -43,12 +56,16 @@ impl<P: Send + Sync + 'static> Control<P> {
                 return refused(format!("session {:?} is being opened by another client", hello.name));
             }
         }
-        let max = self.options.limits.max_clients;
-        let own = sessions.iter().filter(|session| hello.owns(session.token)).count()
-            + self.openings.values().filter(|opening| opening.over || hello.owns(opening.token)).count();
-        if sessions.len() + self.openings.len() - own >= max {
-            return refused(format!("{max} clients are connected, the most allowed"));
+        let owned = sessions.iter().filter(|session| hello.owns(session.token));
+        // What it gives up for this one: its memory counts again once it is over.
+        let [mut seats, mut given_up] = [0; 2];
+        for session in owned {
+            (seats, given_up) = (seats + 1, given_up + session.lane.bytes());
         }
+        drop(table);
+        let openings = self.openings.values().filter(|opening| opening.shares[0].user() == user);
+        seats += openings.filter(|opening| opening.over || hello.owns(opening.token)).count() as u64;
+        let seat = self.accounts.give_for(user, Good::Sessions, 1, seats)?;
         let limits = [
             ("bytes per frame", hello.frame_bytes, self.options.max_frame_bytes),
             ("observation slots", hello.slots, MAX_SLOTS),
@@ -62,23 +79,20 @@ impl<P: Send + Sync + 'static> Control<P> {
         let geometry = geometry(&self.policy, &self.options, hello);
         // Before it is allocated.
         let bytes = Layout::plan(geometry).or_else(|error| refused::<_, Denial>(error.to_string()))?.bytes();
-        // What it gives up for this one counts again once it is over.
-        let others = sessions.iter().filter(|session| !hello.owns(session.token));
-        let opened: u64 = others.map(|session| session.lane.bytes()).sum();
-        let opening: u64 = self.openings.values().map(|opening| opening.bytes).sum();
-        let held = self.held;
-        let taken = opened + opening + held;
-        let most = self.options.limits.max_memory;
-        if taken.saturating_add(bytes) > most {
-            let of_them =
-                if held > 0 { format!(", {held} of them of sessions that are over") } else { String::new() };
-            let reason = format!(
-                "{bytes} bytes of shared memory asked for, clients have {taken}{of_them}, at most {most} are allowed"
-            );
-            let refusal = Refusal { status: Status::Refused, reason };
-            return Err(if held > 0 { Denial::NotYet(refusal) } else { refusal.into() });
+        let memory = self.accounts.give_for(user, Good::Memory, bytes, given_up);
+        let room = self.accounts.check(user, Good::HeldSegments, 1);
+        match memory.and_then(|memory| room.map(|()| memory)) {
+            Ok(memory) => Ok((geometry, [seat, memory])),
+            Err(excess) => {
+                let held = self.accounts.taken(Good::Held);
+                let refusal = Refusal::from(excess);
+                if held == 0 {
+                    return Err(refusal.into());
+                }
+                let reason = format!("{}; {held} bytes are of sessions that are over", refusal.reason);
+                Err(Denial::NotYet(Refusal { reason, ..refusal }))
+            }
         }
-        Ok((geometry, bytes))
     }
 
     /// How the observations of a client are answered.

@@ -1,6 +1,7 @@
 //! The statistics page.
 
-use super::super::page::SessionReport;
+use super::super::accounts::Good;
+use super::super::page::{SessionReport, UserReport};
 use super::Control;
 use crate::shm::clock::now_ns;
 use crate::shm::{Count, Stage};
@@ -11,12 +12,17 @@ impl<P: Send + Sync + 'static> Control<P> {
         let report = &mut self.report;
         let table = self.shared.lock();
         report.stats = table.ended.clone();
-        report.memory = self.held;
+        report.memory = self.accounts.taken(Good::Memory);
+        self.accounts.statements(&mut self.statements);
+        report.users.clear();
+        report.users.extend(self.statements.iter().map(UserReport::of));
+        if let Some(left_out) = self.options.left_out_of_log {
+            report.users.iter_mut().for_each(|user| user.left_out = left_out(user.uid));
+        }
         report.sessions.clear();
         for session in &table.sessions {
             let counted = session.lane.stats.stats();
             report.stats.add(counted);
-            report.memory += session.lane.bytes();
             report.sessions.push(SessionReport {
                 id: session.id,
                 pid: session.peer.pid,

@@ -1,13 +1,14 @@
 //! Memory of sessions that are over.
 //!
-//! A session's pages go back to the system when it ends. But a client that has kept a descriptor or a mapping can
+//! What a client could write to goes back to the system when its session ends, page by page. But a client that has kept a descriptor or a mapping can
 //! take them again, and so what it could take counts as taken until nobody has either.
 
 use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use crate::shm::Segment;
+use super::super::accounts::Share;
+use crate::shm::{Segment, Writer};
 
 /// Segments that somebody may still have.
 #[derive(Default)]
@@ -19,41 +20,39 @@ pub(super) struct Held {
 
 struct One {
     session: u64,
-    user: u32,
     segment: Arc<Segment>,
-    /// Whether it has been seen that nobody has it, but for this daemon.
-    is_free: bool,
+    /// What it counts as. None: it has been seen that nobody has it, but for this daemon.
+    counts: Option<Counts>,
 }
 
-/// Bytes that nobody can take again, and the user for whom they counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Freed {
-    pub user: u32,
-    pub bytes: u64,
-}
+/// What a segment counts as, and for whom: memory, memory of a session that is over, a segment.
+pub(super) type Counts = [Share; 3];
 
 impl Held {
-    /// Takes a segment of a session that is over, and gives its pages back. `user`: for whom it counts.
-    pub fn take(&mut self, session: u64, user: u32, segment: Arc<Segment>) {
-        punch(session, &segment);
-        self.segments.push(One { session, user, segment, is_free: false });
+    /// Takes a segment of a session that is over. `counts`: what it counts as until nobody has it.
+    pub fn take(&mut self, session: u64, segment: Arc<Segment>, counts: Counts) {
+        // What only the daemon writes to is left to be read: the last chunk, and that the session is over.
+        if segment.writer() == Some(Writer::Client) {
+            punch(session, &segment);
+        }
+        self.segments.push(One { session, segment, counts: Some(counts) });
     }
 
-    /// Looks who still has them, and says what has become free.
-    pub fn look(&mut self) -> Vec<Freed> {
-        let mut freed = Vec::new();
+    /// Looks who still has them. Whether any has become free.
+    pub fn look(&mut self) -> bool {
+        let mut freed = false;
         let blind = &mut self.blind;
-        self.segments.retain_mut(|One { session, user, segment, is_free }| {
-            if !*is_free && !is_held(segment, blind) {
-                *is_free = true;
-                freed.push(Freed { user: *user, bytes: segment.len() as u64 });
+        self.segments.retain_mut(|One { session, segment, counts }| {
+            if counts.is_some() && !is_held(segment, blind) {
+                *counts = None;
+                freed = true;
             }
             // The inference thread may have it yet, and have taken pages again by reading from it.
-            let is_ours = Arc::strong_count(segment) == 1;
-            if *is_free && is_ours {
+            let is_over = counts.is_none() && Arc::strong_count(segment) == 1;
+            if is_over {
                 punch(*session, segment);
             }
-            !(*is_free && is_ours)
+            !is_over
         });
         freed
     }

@@ -4,6 +4,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
+use super::super::accounts::Good;
 use super::super::handover::{Identity, Keeper, Record};
 use super::super::heart::{Hearts, MAX_SESSIONS, Place};
 use super::super::lane::Lane;
@@ -11,7 +12,7 @@ use super::super::source::{Left, Terms};
 use super::super::table::Session;
 use super::super::worker::Worker;
 use super::admission::refused;
-use super::held::{Freed, Held};
+use super::held::Held;
 use super::reception::Stranger;
 use crate::control::{Hello, Refusal};
 
@@ -45,8 +46,8 @@ pub(super) enum Chore<P> {
 /// What came of it.
 pub(super) enum Done {
     Opened(Box<Opened>),
-    /// What has become free of the memory of sessions that are over.
-    Looked(Vec<Freed>, Option<Box<Asking>>),
+    /// Whether any of the memory of sessions that are over has become free.
+    Looked(bool, Option<Box<Asking>>),
 }
 
 /// A session that can begin, or why it can't.
@@ -96,7 +97,7 @@ impl Housekeeper {
     fn open(&mut self, opening: &Opening) -> Result<(Lane, Place, Option<Record>), Refusal> {
         let Opening { identity, terms, .. } = opening;
         let lane = Lane::new(identity.geometry, *terms, self.epoch, self.keeper.is_some());
-        let lane = lane.or_else(|error| refused(error.to_string()))?;
+        let lane = lane.or_else(|error| refused::<_, Refusal>(error.to_string()))?;
         // From here on it beats, however long the rest takes.
         let Some(place) = self.hearts.add(lane.beat()) else {
             return refused(format!("{MAX_SESSIONS} clients are connected, the most there can be"));
@@ -114,21 +115,26 @@ impl Housekeeper {
             keeper.keep(&identity.kept_as(), &fds)?;
             Ok(record)
         });
-        kept.inspect_err(|error| log::warn!(session = identity.id; "session ends with this daemon: {error}"))
+        kept.inspect_err(|error| log::warn!(session = identity.id, user = identity.peer.uid; "session ends with this daemon: {error}"))
             .ok()
     }
 
     /// Gives back what a session has, but for memory that its client still has.
     fn close<P>(&mut self, session: Session<P>) {
-        let Session { id, peer, observed_by, lane, record, .. } = session;
+        let Session { id, peer, observed_by, lane, record, mut memory, held, .. } = session;
         if record.is_some() {
             self.release(&Identity::name_of(id));
         }
+        let Some(mut held) = held else { return };
         let [control, observation, results] = lane.into_segments();
-        self.held.take(id, peer.uid, control);
-        self.held.take(id, peer.uid, observation);
-        // Others had this one, too.
-        self.held.take(id, observed_by.unwrap_or(peer.uid), results);
+        // Others had the results, too.
+        let users = [peer.uid, peer.uid, observed_by.unwrap_or(peer.uid)];
+        for (segment, user) in [control, observation, results].into_iter().zip(users) {
+            let bytes = segment.len() as u64;
+            let (memory, held) = (memory.split(bytes, user), held.split(bytes, user));
+            let count = held.beside(Good::HeldSegments, 1);
+            self.held.take(id, segment, [memory, held, count]);
+        }
     }
 
     fn release(&mut self, name: &str) {

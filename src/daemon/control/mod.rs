@@ -28,6 +28,7 @@ use self::reception::{Strangers, refuse};
 use self::requests::{Instructions, Requests};
 use self::sessions::{Reserved, told};
 use super::DaemonError;
+use super::accounts::{Accounts, Good, Statement};
 use super::engine::Prompter;
 use super::handover::{Identity, Keeper, Parts};
 use super::heart::{Heartbeat, MAX_SESSIONS};
@@ -69,12 +70,11 @@ pub(super) struct Control<P> {
     observers: HashMap<u64, Observer>,
     /// Sessions that are being opened.
     openings: HashMap<u64, Reserved>,
-    /// Bytes of sessions that are over, as long as anybody can take them again.
-    held: u64,
-    /// When it was looked last who has them.
+    /// What users have and may have.
+    accounts: Accounts,
+    statements: Vec<Statement>,
+    /// When it was looked last who has memory of sessions that are over.
     looked_ns: u64,
-    /// Clients that wait for this.
-    asking: usize,
     housekeeping: Housekeeping<P>,
     requests: Requests,
     instructions: Instructions<P>,
@@ -144,6 +144,7 @@ impl<P: Send + Sync + 'static> Control<P> {
             sessions: Vec::with_capacity(options.limits.max_clients),
             ..Report::default()
         };
+        let accounts = Accounts::new(&options.limits);
         let shared = Shared::new();
         shared.lock().max_age_ns = options.limits.max_age_ns;
         let mut control = Control {
@@ -158,11 +159,11 @@ impl<P: Send + Sync + 'static> Control<P> {
             strangers: Strangers::default(),
             observers: HashMap::new(),
             openings: HashMap::new(),
-            held: 0,
             looked_ns: 0,
-            asking: 0,
             housekeeping,
-            requests: Requests::default(),
+            requests: Requests::new(accounts.clone()),
+            accounts,
+            statements: Vec::new(),
             instructions,
             done,
             next_id: FIRST_CONNECTION,
@@ -194,15 +195,18 @@ impl<P: Send + Sync + 'static> Control<P> {
     /// once this one serves; until then no observation of it is taken in.
     pub fn resume(&mut self, parts: Parts) -> Result<u64, String> {
         let Parts { identity, record, prompts, segments, eventfd, socket } = parts;
-        let Identity { id, name, peer, opened_ns, geometry, policy, manners, token } = identity;
-        let now = told(&self.policy);
-        if policy != now {
+        let Identity { id, peer, geometry, manners, token, .. } = identity;
+        let (policy, now) = (&identity.policy, told(&self.policy));
+        if *policy != now {
             return Err(format!("its client knows the policy {policy}, this one is {now}"));
         }
         // From here on its client sees this daemon.
         let lane = Lane::resume(geometry, self.terms(manners), self.epoch, segments, eventfd)
             .map_err(|error| error.to_string())?;
-        let mut session = Session::new(id, name, peer, opened_ns, socket, lane);
+        // It was admitted by the daemon of before.
+        let give = |good, amount| self.accounts.give_in_any_case(peer.uid, good, amount);
+        let shares = [give(Good::Sessions, 1), give(Good::Memory, lane.bytes())];
+        let mut session = Session::new(identity, socket, lane, shares);
         (session.restoring, session.record) = (!prompts.is_empty(), Some(record));
         session.token = token;
         if let Err(reason) = self.watch_opener(&mut session) {
@@ -221,7 +225,7 @@ impl<P: Send + Sync + 'static> Control<P> {
         epoll::add(&self.epoll, &*session.socket, EventData::new_u64(id), EventFlags::IN).map_err(failed)?;
         self.bells.add(&session).map_err(|error| error.to_string())?;
         self.next_id = self.next_id.max(id + 1);
-        self.requests.begin(id, prompts);
+        self.requests.begin(id, peer.uid, prompts);
         self.shared.lock().sessions.push(session);
         Ok(id)
     }
@@ -242,7 +246,7 @@ impl<P: Send + Sync + 'static> Control<P> {
                 self.write_page();
             }
             let timeout = (!quiet).then_some(self.options.heartbeat);
-            let timeout = timeout.or((self.held > 0).then_some(LOOK_EVERY));
+            let timeout = timeout.or((self.accounts.taken(Good::Held) > 0).then_some(LOOK_EVERY));
             let timeout = if self.requests.is_ready() { Some(Duration::ZERO) } else { timeout };
             let timeout = timeout.map(|timeout| Timespec {
                 tv_sec: timeout.as_secs() as i64,
@@ -306,6 +310,7 @@ impl<P: Send + Sync + 'static> Control<P> {
         (report.max_age_ns, report.max_memory) = (limits.max_age_ns, limits.max_memory);
         report.hang_after_ns = hang_after_ns(&limits);
         report.sessions.reserve(limits.max_clients.saturating_sub(report.sessions.len()));
+        self.accounts.limit(&limits);
         self.options.limits = limits;
         self.shared.lock().max_age_ns = limits.max_age_ns;
         self.write_page();
@@ -364,7 +369,8 @@ impl<P: Send + Sync + 'static> Control<P> {
     /// Has it looked now and then who still has memory of sessions that are over.
     fn look_at_held(&mut self) {
         let now = now_ns();
-        let due = self.held > 0 && now.saturating_sub(self.looked_ns) >= LOOK_EVERY.as_nanos() as u64;
+        let due = self.accounts.taken(Good::Held) > 0
+            && now.saturating_sub(self.looked_ns) >= LOOK_EVERY.as_nanos() as u64;
         if due || !self.left.is_empty() {
             self.looked_ns = now;
             self.housekeeping.give(Chore::Look(None));
@@ -379,9 +385,8 @@ impl<P: Send + Sync + 'static> Control<P> {
         if let Some(observer) = self.observers.remove(&id) {
             return self.hear_observer(id, observer, buffer);
         }
-        let Some(socket) = self.shared.lock().session(id).map(|session| session.socket.clone()) else {
-            return;
-        };
+        let session = |session: &mut Session<P>| (session.socket.clone(), session.peer.uid);
+        let Some((socket, user)) = self.shared.lock().session(id).map(session) else { return };
         match receive(socket.as_fd(), buffer) {
             Ok(Received::Nothing) => {}
             Ok(Received::Packet(len)) => self.request(id, socket.as_fd(), &buffer[..len]),
@@ -392,7 +397,7 @@ impl<P: Send + Sync + 'static> Control<P> {
                 self.end(id);
             }
             Err(errno) => {
-                log::warn!(session = id; "recvmsg: {errno}");
+                log::warn!(session = id, user; "recvmsg: {errno}");
                 self.end(id);
             }
         }

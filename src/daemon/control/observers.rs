@@ -2,19 +2,18 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use super::super::accounts::{Good, Share};
 use super::super::table::Table;
 use super::Control;
 use super::admission::{check, refused};
 use super::reception::{Stranger, refuse, refuse_with};
 use crate::control::{Hello, Received, Refusal, Reply, Request, Status, receive, send_with_fds};
 
-/// Connections that look at sessions.
-const MAX_OBSERVERS: usize = 64;
-
 /// A connection that looks at a session.
 pub(super) struct Observer {
     socket: OwnedFd,
     pub session: u64,
+    _share: Share,
 }
 
 impl<P: Send + Sync + 'static> Control<P> {
@@ -33,7 +32,9 @@ impl<P: Send + Sync + 'static> Control<P> {
         let Stranger { socket, peer, .. } = stranger;
         let mut table = self.shared.lock();
         let found = self.to_observe(&table, hello);
-        let index = found.inspect_err(|refusal| refuse_with(socket.as_fd(), refusal))?;
+        let (index, share) = found
+            .and_then(|index| Ok((index, self.accounts.give(peer.uid, Good::Observers, 1)?)))
+            .inspect_err(|refusal| refuse_with(socket.as_fd(), refusal))?;
         let session = &mut table.sessions[index];
         let packet = Reply::Welcome(Box::new(self.welcome(session.id, &session.lane))).encode();
         let results = session.lane.open_results();
@@ -45,17 +46,14 @@ impl<P: Send + Sync + 'static> Control<P> {
         let results = results.map_err(|error| system(error.to_string()))?;
         let sent = send_with_fds(socket.as_fd(), &packet, &[results.as_fd()]);
         sent.map_err(|errno| system(format!("welcome: {errno}")))?;
-        log::info!(session; "session is observed");
-        self.observers.insert(id, Observer { socket, session });
+        log::info!(session, user = peer.uid; "session is observed");
+        self.observers.insert(id, Observer { socket, session, _share: share });
         Ok(())
     }
 
     /// Which session an observer means.
     fn to_observe(&self, table: &Table<P>, hello: &Hello) -> Result<usize, Refusal> {
         check(hello)?;
-        if self.observers.len() >= MAX_OBSERVERS {
-            return refused(format!("{MAX_OBSERVERS} observers are connected, the most allowed"));
-        }
         match (&hello.name[..], &table.sessions[..]) {
             ("", []) => refused("there is no session to observe".into()),
             ("", [_]) => Ok(0),

@@ -37,9 +37,10 @@ impl<P: Send + Sync + 'static> Control<P> {
     /// Ends the sessions whose place another one takes that has been admitted.
     pub(super) fn make_way(&mut self, hello: &Hello) {
         let own = |session: &&Session<P>| hello.owns(session.token);
-        let own: Vec<_> = self.shared.lock().sessions.iter().filter(own).map(|session| session.id).collect();
-        for session in own {
-            log::info!(session; "its client opens it anew");
+        let whose = |session: &Session<P>| (session.id, session.peer.uid);
+        let own: Vec<_> = self.shared.lock().sessions.iter().filter(own).map(whose).collect();
+        for (session, user) in own {
+            log::info!(session, user; "its client opens it anew");
             self.end(session);
         }
         for opening in self.openings.values_mut().filter(|opening| hello.owns(opening.token)) {
@@ -65,7 +66,8 @@ impl<P: Send + Sync + 'static> Control<P> {
 
     /// The process that opened a session has ended.
     pub(super) fn bereave(&mut self, id: u64) {
-        log::info!(session = id; "the process that opened it has ended");
+        let user = self.shared.lock().session(id).map_or(0, |session| session.peer.uid);
+        log::info!(session = id, user; "the process that opened it has ended");
         self.end(id);
     }
 }

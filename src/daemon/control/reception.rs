@@ -8,13 +8,12 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 
+use super::super::accounts::{Good, Share};
 use super::super::peer::{self, Peer};
 use super::Control;
 use crate::control::{MAX_MESSAGE, Received, Refusal, Reply, Request, Status, receive, send, shortened};
 use crate::shm::clock::now_ns;
 
-/// Connections that have not said hello yet.
-const MAX_STRANGERS: usize = 64;
 /// How long one may take to say it.
 const HELLO_WITHIN_NS: u64 = 5_000_000_000;
 /// Connections that are taken in at a time: what others have to say is heard in between.
@@ -26,6 +25,8 @@ const MAX_REASON: usize = 512;
 pub(super) struct Stranger {
     pub socket: OwnedFd,
     pub peer: Peer,
+    /// What it counts as, once it is waited for.
+    pub share: Option<Share>,
     since_ns: u64,
 }
 
@@ -46,15 +47,13 @@ impl Strangers {
         self.0.insert(id, stranger);
     }
 
-    /// Makes room for one more: of the user that has most of them, the oldest has to go.
-    fn make_room(&mut self) -> Option<Stranger> {
-        if self.0.len() < MAX_STRANGERS {
-            return None;
-        }
+    /// Takes out the oldest one: of this user, if it has any, else of the one that has most.
+    fn make_room_for(&mut self, user: u32) -> Option<Stranger> {
         let mut users: HashMap<u32, usize> = HashMap::new();
         self.0.values().for_each(|stranger| *users.entry(stranger.peer.uid).or_default() += 1);
-        let greediest = users.into_iter().max_by_key(|(_, count)| *count)?.0;
-        let theirs = self.0.iter().filter(|(_, stranger)| stranger.peer.uid == greediest);
+        let greediest = users.iter().max_by_key(|(_, count)| **count).map(|(user, _)| *user);
+        let whose = if users.contains_key(&user) { user } else { greediest? };
+        let theirs = self.0.iter().filter(|(_, stranger)| stranger.peer.uid == whose);
         // Numbers grow: the least is the oldest.
         let oldest = *theirs.map(|(id, _)| id).min()?;
         self.0.remove(&oldest)
@@ -88,8 +87,11 @@ impl<P: Send + Sync + 'static> Control<P> {
     fn take_in(&mut self, socket: OwnedFd, buffer: &mut [u8]) {
         let peer = match peer::check(socket.as_fd(), self.options.group) {
             Ok(peer) => peer,
-            Err(reason) => {
-                log::warn!("refused a client: {reason}");
+            Err(peer::Unwelcome { user, reason }) => {
+                match user {
+                    Some(user) => log::warn!(user; "refused a client: {reason}"),
+                    None => log::warn!("refused a client: {reason}"),
+                }
                 return refuse(socket.as_fd(), Status::Refused, reason);
             }
         };
@@ -100,19 +102,25 @@ impl<P: Send + Sync + 'static> Control<P> {
             return;
         }
         // Most have said hello by now, and are none of those who may have to make room.
-        self.hear_stranger(id, Stranger { socket, peer, since_ns: now_ns() }, buffer);
+        self.hear_stranger(id, Stranger { socket, peer, share: None, since_ns: now_ns() }, buffer);
     }
 
-    /// Waits for a stranger's hello.
-    fn wait_for(&mut self, id: u64, stranger: Stranger) {
-        if let Some(Stranger { socket, peer, .. }) = self.strangers.make_room() {
-            let user = peer.uid;
-            log::warn!(user; "a connection that had said nothing had to make room for another one");
-            let reason = format!(
-                "{MAX_STRANGERS} connections have not said hello yet, the most allowed: user {user} has most \
-                 of them, and this was the oldest"
-            );
-            refuse(socket.as_fd(), Status::Refused, reason);
+    /// Waits for a stranger's hello. One that is waited for already may have to go for it.
+    fn wait_for(&mut self, id: u64, mut stranger: Stranger) {
+        let user = stranger.peer.uid;
+        while stranger.share.is_none() {
+            match self.accounts.give(user, Good::Silent, 1) {
+                Ok(share) => stranger.share = Some(share),
+                Err(excess) => {
+                    let Some(oldest) = self.strangers.make_room_for(user) else {
+                        return refuse(stranger.socket.as_fd(), Status::Refused, excess.to_string());
+                    };
+                    let user = oldest.peer.uid;
+                    log::warn!(user; "a connection that had said nothing had to make room for another one");
+                    let reason = format!("{excess}: this was the oldest that user {user} had");
+                    refuse(oldest.socket.as_fd(), Status::Refused, reason);
+                }
+            }
         }
         self.strangers.put(id, stranger);
     }
@@ -140,13 +148,14 @@ impl<P: Send + Sync + 'static> Control<P> {
             }
             Ok(Received::Closed) | Err(_) => return,
         };
+        let user = stranger.peer.uid;
         let opened = if hello.observes {
             self.observe(id, stranger, &hello)
         } else {
             self.open(id, stranger, hello, true)
         };
         if let Err(refusal) = opened {
-            log::warn!("refused a client: {}", refusal.reason);
+            log::warn!(user; "refused a client: {}", refusal.reason);
         }
     }
 }

@@ -8,16 +8,12 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use super::super::accounts::{Accounts, Good, MAX_PROMPTS, MAX_WAITING, Share};
 use super::super::engine::{EngineError, Prompter};
 use super::super::error::panic_text;
 use super::super::worker::Worker;
 use super::Control;
 use crate::control::{Refusal, Reply, Status};
-
-/// Requests that one session may have waiting.
-const MAX_WAITING: usize = 16;
-/// Instructions that a session may register.
-const MAX_PROMPTS: usize = 256;
 
 /// A request that waits, with the number that its answer carries.
 enum Job {
@@ -25,6 +21,14 @@ enum Job {
     /// An instruction that another daemon has answered: its client waits for nothing.
     Restore(String),
     Reset(u32),
+    /// One that its user has too many of: it is refused when its turn comes.
+    Refuse(String, u32),
+}
+
+/// A job, and what it counts as.
+struct Waiting {
+    job: Job,
+    _share: Option<Share>,
 }
 
 /// A request whose turn it is, with the number that its answer carries.
@@ -36,8 +40,8 @@ enum Turn {
         truncated: bool,
         number: u32,
     },
-    /// One too many.
-    TooMany(u32),
+    /// One too many, and why.
+    Refuse(String, u32),
     /// To be made into a prompt.
     Make(String),
     Reset(u32),
@@ -46,20 +50,24 @@ enum Turn {
 /// A session's requests.
 struct Line {
     session: u64,
+    user: u32,
     /// Instructions as they were said, and whether their end was cut off: number `id` is at `id - 1`.
     texts: Vec<(String, bool)>,
-    jobs: VecDeque<Job>,
+    /// What they count as.
+    kept: Share,
+    jobs: VecDeque<Waiting>,
 }
 
 impl Line {
     fn restores(&self) -> bool {
-        matches!(self.jobs.front(), Some(Job::Restore(_)))
+        matches!(self.jobs.front(), Some(Waiting { job: Job::Restore(_), .. }))
     }
 
     /// What its next request comes to.
-    fn look(&self) -> Option<Turn> {
-        Some(match self.jobs.front()? {
+    fn look(&self, accounts: &Accounts) -> Option<Turn> {
+        Some(match &self.jobs.front()?.job {
             Job::Reset(number) => Turn::Reset(*number),
+            Job::Refuse(reason, number) => Turn::Refuse(reason.clone(), *number),
             Job::Restore(text) => Turn::Make(text.clone()),
             // The same instruction again, in every episode.
             Job::Prompt(text, number) => match self.texts.iter().position(|(known, _)| known == text) {
@@ -67,16 +75,23 @@ impl Line {
                     let (prompt_id, truncated) = (index as u32 + 1, self.texts[index].1);
                     Turn::Known { prompt_id, truncated, number: *number }
                 }
-                None if self.texts.len() >= MAX_PROMPTS => Turn::TooMany(*number),
-                None => Turn::Make(text.clone()),
+                None if self.texts.len() >= MAX_PROMPTS => {
+                    let reason =
+                        format!("this session has registered {MAX_PROMPTS} instructions, the most allowed");
+                    Turn::Refuse(reason, *number)
+                }
+                None => match accounts.check(self.user, Good::Instructions, 1) {
+                    Ok(()) => Turn::Make(text.clone()),
+                    Err(excess) => Turn::Refuse(excess.to_string(), *number),
+                },
             },
         })
     }
 }
 
 /// All sessions' requests.
-#[derive(Default)]
 pub(super) struct Requests {
+    accounts: Accounts,
     /// The session whose turn comes next first.
     lines: VecDeque<Line>,
     /// The session whose instruction is being made into a prompt, and whether its client asked for it.
@@ -84,10 +99,16 @@ pub(super) struct Requests {
 }
 
 impl Requests {
+    pub fn new(accounts: Accounts) -> Requests {
+        Requests { accounts, lines: VecDeque::new(), at_work: None }
+    }
+
     /// Takes in a session, with the instructions that another daemon has registered.
-    pub fn begin(&mut self, session: u64, restore: Vec<String>) {
-        let jobs = restore.into_iter().map(Job::Restore).collect();
-        self.lines.push_back(Line { session, texts: Vec::new(), jobs });
+    pub fn begin(&mut self, session: u64, user: u32, restore: Vec<String>) {
+        let job = |text| Waiting { job: Job::Restore(text), _share: None };
+        let jobs = restore.into_iter().map(job).collect();
+        let kept = self.accounts.give_in_any_case(user, Good::Instructions, 0);
+        self.lines.push_back(Line { session, user, texts: Vec::new(), kept, jobs });
     }
 
     /// Forgets a session.
@@ -99,21 +120,32 @@ impl Requests {
         self.lines.iter_mut().find(|line| line.session == session)
     }
 
-    /// Whether it has room for one more.
+    /// Whether it has room for one more. Of a user that has too many in all its sessions it is refused in its turn.
     fn add(&mut self, session: u64, job: Job) -> bool {
+        let accounts = self.accounts.clone();
         let Some(line) = self.line(session) else { return true };
-        let asked = line.jobs.iter().filter(|job| !matches!(job, Job::Restore(_))).count();
-        if asked < MAX_WAITING {
-            line.jobs.push_back(job);
+        let asked = line.jobs.iter().filter(|waiting| !matches!(waiting.job, Job::Restore(_))).count();
+        if asked >= MAX_WAITING {
+            return false;
         }
-        asked < MAX_WAITING
+        line.jobs.push_back(match accounts.give(line.user, Good::Requests, 1) {
+            Ok(share) => Waiting { job, _share: Some(share) },
+            Err(excess) => {
+                let number = match job {
+                    Job::Prompt(_, number) | Job::Reset(number) | Job::Refuse(_, number) => number,
+                    Job::Restore(_) => 0,
+                };
+                Waiting { job: Job::Refuse(excess.to_string(), number), _share: None }
+            }
+        });
+        true
     }
 
     /// Where the next request is that can be served now, and what it comes to.
     fn find(&self) -> Option<(usize, Turn)> {
         // Its next one waits for the answer of the one before.
         let free = self.lines.iter().enumerate().filter(|(_, line)| self.at_work != Some(line.session));
-        let mut turns = free.filter_map(|(index, line)| Some((index, line.look()?)));
+        let mut turns = free.filter_map(|(index, line)| Some((index, line.look(&self.accounts)?)));
         turns.find(|(_, turn)| !matches!(turn, Turn::Make(_)) || self.at_work.is_none())
     }
 
@@ -140,8 +172,15 @@ impl Requests {
     /// Ends the making of a prompt. The job, if its session is still there.
     fn made(&mut self) -> Option<Job> {
         let session = self.at_work.take()?;
-        self.line(session)?.jobs.pop_front()
+        self.line(session)?.jobs.pop_front().map(|waiting| waiting.job)
     }
+}
+
+/// An instruction that is to be made into a prompt.
+pub(super) struct Raw {
+    session: u64,
+    user: u32,
+    text: String,
 }
 
 /// What became of an instruction.
@@ -151,16 +190,16 @@ pub(super) struct Made<P> {
 }
 
 /// The thread that makes prompts.
-pub(super) type Instructions<P> = Worker<(u64, String), Made<P>>;
+pub(super) type Instructions<P> = Worker<Raw, Made<P>>;
 
 /// What [`Instructions`] does.
-pub(super) fn make<P>(mut prompter: Prompter<P>) -> impl FnMut((u64, String)) -> Option<Made<P>> {
-    move |(session, text)| {
+pub(super) fn make<P>(mut prompter: Prompter<P>) -> impl FnMut(Raw) -> Option<Made<P>> {
+    move |Raw { session, user, text }| {
         let refused = |error: EngineError| Refusal { status: error.status(), reason: error.to_string() };
         let prompt = match catch_unwind(AssertUnwindSafe(|| prompter(&text))) {
             Ok(made) => made.map_err(refused),
             Err(panic) => {
-                log::error!(session; "an instruction could not be made into a prompt: {}", panic_text(&*panic));
+                log::error!(session, user; "an instruction could not be made into a prompt: {}", panic_text(&*panic));
                 let reason = "the instruction could not be made into a prompt".into();
                 Err(Refusal { status: Status::Internal, reason })
             }
@@ -197,13 +236,14 @@ impl<P: Send + Sync + 'static> Control<P> {
                 Turn::Known { prompt_id, truncated, number } => {
                     self.answer(id, number, &Reply::PromptReady { prompt_id, truncated });
                 }
-                Turn::TooMany(number) => {
-                    let reason =
-                        format!("this session has registered {MAX_PROMPTS} instructions, the most allowed");
+                Turn::Refuse(reason, number) => {
                     let refusal = Refusal { status: Status::Refused, reason };
                     self.answer(id, number, &Reply::Refused(refusal));
                 }
-                Turn::Make(text) => self.instructions.give((id, text)),
+                Turn::Make(text) => {
+                    let user = self.requests.line(id).map_or(0, |line| line.user);
+                    self.instructions.give(Raw { session: id, user, text });
+                }
                 Turn::Reset(number) => self.reset(id, number),
             }
         }
@@ -225,7 +265,7 @@ impl<P: Send + Sync + 'static> Control<P> {
         let (text, asked) = match job {
             Job::Prompt(text, number) => (text, Some(number)),
             Job::Restore(text) => (text, None),
-            Job::Reset(_) => return,
+            Job::Reset(_) | Job::Refuse(..) => return,
         };
         let (prompt, truncated) = match prompt {
             Ok(made) => made,
@@ -239,6 +279,7 @@ impl<P: Send + Sync + 'static> Control<P> {
         };
         let Some(line) = self.requests.line(id) else { return };
         line.texts.push((text, truncated));
+        line.kept.grow_in_any_case(1);
         let (prompt_id, restores) = (line.texts.len() as u32, line.restores());
         let text = line.texts.last().map_or("", |(text, _)| text);
         let mut table = self.shared.lock();
@@ -263,6 +304,10 @@ impl<P: Send + Sync + 'static> Control<P> {
 mod tests {
     use super::*;
 
+    fn requests() -> Requests {
+        Requests::new(Accounts::new(&crate::daemon::Limits::default()))
+    }
+
     fn prompt(text: &str) -> Job {
         Job::Prompt(text.into(), 5)
     }
@@ -274,8 +319,8 @@ mod tests {
     /// A session that asks without end has one request served between two of another.
     #[test]
     fn sessions_take_turns_whatever_becomes_of_their_requests() {
-        let mut requests = Requests::default();
-        (1..=3).for_each(|session| requests.begin(session, vec![]));
+        let mut requests = requests();
+        (1..=3).for_each(|session| requests.begin(session, 7, vec![]));
         for n in 0..MAX_WAITING {
             assert!(requests.add(1, prompt(&format!("flood {n}"))));
             assert!(requests.add(2, Job::Reset(n as u32)));
@@ -293,8 +338,8 @@ mod tests {
 
     #[test]
     fn sixteen_requests_wait_and_256_instructions_are_kept() {
-        let mut requests = Requests::default();
-        requests.begin(1, (0..MAX_PROMPTS as u32).map(|n| n.to_string()).collect());
+        let mut requests = requests();
+        requests.begin(1, 7, (0..MAX_PROMPTS as u32).map(|n| n.to_string()).collect());
         // What the daemon before has promised is not counted.
         for _ in 0..MAX_WAITING - 1 {
             assert!(requests.add(1, prompt("7")));
@@ -311,16 +356,17 @@ mod tests {
             let known = Turn::Known { prompt_id: 8, truncated: true, number: 5 };
             assert_eq!(requests.next(), Some((1, known)));
         }
-        assert_eq!(requests.next(), Some((1, Turn::TooMany(5))));
+        let reason = "this session has registered 256 instructions, the most allowed".to_owned();
+        assert_eq!(requests.next(), Some((1, Turn::Refuse(reason, 5))));
         assert_eq!(requests.next(), None);
         assert!(requests.add(1, prompt("7")));
     }
 
     #[test]
     fn a_session_that_ends_takes_its_requests_with_it() {
-        let mut requests = Requests::default();
-        requests.begin(1, vec![]);
-        requests.begin(2, vec![]);
+        let mut requests = requests();
+        requests.begin(1, 7, vec![]);
+        requests.begin(2, 7, vec![]);
         requests.add(1, prompt("a"));
         requests.add(1, prompt("b"));
         requests.add(2, prompt("c"));

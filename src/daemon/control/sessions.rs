@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 
+use super::super::accounts::{Good, Share};
 use super::super::handover::Identity;
 use super::super::lane::Lane;
 use super::super::table::Session;
@@ -18,13 +19,11 @@ use crate::control::{
 };
 use crate::shm::clock::now_ns;
 
-/// Clients that may wait at a time for memory that may be given back.
-const MAX_ASKING: usize = 64;
-
 /// What a session takes that is being opened.
 pub(super) struct Reserved {
     pub name: String,
-    pub bytes: u64,
+    /// Of sessions and of memory.
+    pub shares: [Share; 2],
     pub token: u64,
     /// Its client has given it up and opens another one.
     pub over: bool,
@@ -36,27 +35,34 @@ impl<P: Send + Sync + 'static> Control<P> {
     pub(super) fn open(
         &mut self,
         id: u64,
-        stranger: Stranger,
+        mut stranger: Stranger,
         hello: Hello,
         may_wait: bool,
     ) -> Result<(), Refusal> {
         // Nothing it may say is heard before its welcome.
         let _ = epoll::delete(&self.epoll, &stranger.socket);
-        let admitted = match self.admit(&hello) {
-            Err(Denial::NotYet(_)) if may_wait && self.asking < MAX_ASKING => {
-                self.asking += 1;
-                let asking = Asking { id, stranger, hello };
-                self.housekeeping.give(Chore::Look(Some(Box::new(asking))));
-                return Ok(());
-            }
-            Err(Denial::Refused(refusal) | Denial::NotYet(refusal)) => {
+        let user = stranger.peer.uid;
+        let admitted = match self.admit(user, &hello) {
+            Err(Denial::NotYet(refusal)) if may_wait => match self.accounts.give(user, Good::Silent, 1) {
+                Ok(share) => {
+                    stranger.share = Some(share);
+                    let asking = Asking { id, stranger, hello };
+                    self.housekeeping.give(Chore::Look(Some(Box::new(asking))));
+                    return Ok(());
+                }
+                Err(_) => Err(refusal),
+            },
+            Err(Denial::Refused(refusal) | Denial::NotYet(refusal)) => Err(refusal),
+            Ok(admitted) => Ok(admitted),
+        };
+        let (geometry, shares) = match admitted {
+            Err(refusal) => {
                 refuse_with(stranger.socket.as_fd(), &refusal);
                 return Err(refusal);
             }
             Ok(admitted) => admitted,
         };
         let Stranger { socket, peer, .. } = stranger;
-        let (geometry, bytes) = admitted;
         let token = own::token(&hello)
             .map_err(|errno| Refusal { status: Status::System, reason: format!("getrandom: {errno}") })
             .inspect_err(|refusal| refuse_with(socket.as_fd(), refusal))?;
@@ -72,7 +78,7 @@ impl<P: Send + Sync + 'static> Control<P> {
             manners,
             token,
         };
-        self.openings.insert(id, Reserved { name: hello.name.clone(), bytes, token, over: false });
+        self.openings.insert(id, Reserved { name: hello.name.clone(), shares, token, over: false });
         let opening = Opening { identity, terms: self.terms(manners), socket };
         self.housekeeping.give(Chore::Open(Box::new(opening)));
         Ok(())
@@ -83,20 +89,20 @@ impl<P: Send + Sync + 'static> Control<P> {
         while let Some(done) = self.housekeeping.take() {
             match done {
                 Done::Looked(freed, asking) => {
-                    self.held -= freed.iter().map(|freed| freed.bytes).sum::<u64>();
-                    if !freed.is_empty() {
+                    if freed {
                         self.write_page();
                     }
                     let Some(asking) = asking else { continue };
-                    self.asking -= 1;
                     let Asking { id, stranger, hello } = *asking;
+                    let user = stranger.peer.uid;
                     if let Err(refusal) = self.open(id, stranger, hello, false) {
-                        log::warn!("refused a client: {}", refusal.reason);
+                        log::warn!(user; "refused a client: {}", refusal.reason);
                     }
                 }
                 Done::Opened(opened) => {
+                    let user = opened.opening.identity.peer.uid;
                     if let Err(refusal) = self.opened(*opened) {
-                        log::warn!("refused a client: {}", refusal.reason);
+                        log::warn!(user; "refused a client: {}", refusal.reason);
                     }
                 }
             }
@@ -106,12 +112,12 @@ impl<P: Send + Sync + 'static> Control<P> {
     /// Begins a session whose memory is there.
     fn opened(&mut self, Opened { opening, made }: Opened) -> Result<(), Refusal> {
         let Opening { identity, socket, .. } = opening;
-        let Identity { id, name, peer, opened_ns, token, .. } = identity;
-        let over = self.openings.remove(&id).is_some_and(|reserved| reserved.over);
+        let (id, peer, token) = (identity.id, identity.peer, identity.token);
+        let Some(Reserved { shares, over, .. }) = self.openings.remove(&id) else { return Ok(()) };
         let (lane, place, record) = made.inspect_err(|refusal| refuse_with(socket.as_fd(), refusal))?;
         let welcome = Welcome { token, ..self.welcome(id, &lane) };
         let welcome = Reply::Welcome(Box::new(welcome)).encode();
-        let mut session = Session::new(id, name, peer, opened_ns, socket, lane);
+        let mut session = Session::new(identity, socket, lane, shares);
         (session.place, session.record, session.token) = (Some(place), record, token);
         let begun = if over { Err("its client has given it up".into()) } else { Ok(()) };
         let begun = begun.and_then(|()| self.watch_opener(&mut session)).and_then(|()| {
@@ -129,7 +135,7 @@ impl<P: Send + Sync + 'static> Control<P> {
         }
         log::info!(session = id, process:% = peer.process(), user = peer.uid; "session opened");
         self.shared.lock().sessions.push(session);
-        self.requests.begin(id, Vec::new());
+        self.requests.begin(id, peer.uid, Vec::new());
         // A sleeping inference thread has not announced itself to this session.
         self.bells.kick();
         self.write_page();
@@ -137,14 +143,16 @@ impl<P: Send + Sync + 'static> Control<P> {
     }
 
     /// Gives back what a session has that is in no table any more.
-    fn let_go(&mut self, session: Session<P>) {
+    fn let_go(&mut self, mut session: Session<P>) {
         session.lane.heart.stop();
         self.bells.remove(&session);
         let _ = epoll::delete(&self.epoll, &*session.socket);
         if let Some(process) = &session.opener {
             let _ = epoll::delete(&self.epoll, process);
         }
-        self.held += session.lane.bytes();
+        session.seat = None;
+        // Until it is seen that nobody has it any more.
+        session.held = Some(session.memory.beside(Good::Held, session.memory.amount()));
         self.housekeeping.give(Chore::Close(Box::new(session)));
     }
 
@@ -198,9 +206,10 @@ impl<P: Send + Sync + 'static> Control<P> {
         self.requests.end(id);
         // Who looked at it sees that it is over.
         self.observers.retain(|_, observer| observer.session != id);
+        let user = session.peer.uid;
         match &session.fault {
-            Some(fault) => log::warn!(session = id; "session ended: {fault}"),
-            None => log::info!(session = id; "session closed"),
+            Some(fault) => log::warn!(session = id, user; "session ended: {fault}"),
+            None => log::info!(session = id, user; "session closed"),
         }
         // Whoever sees the end of the connection finds the session over.
         session.lane.heart.stop();

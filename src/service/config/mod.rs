@@ -93,14 +93,37 @@ pub struct ClientsSection {
     pub max_clients: Within<1, 1024>,
     /// Most shared memory of all clients together.
     pub max_memory_mb: Within<1, 1_048_576>,
+    /// Most clients of one user; `None`: three quarters of what other users leave.
+    pub max_clients_per_user: Option<Within<1, 1024>>,
+    /// Most shared memory of one user's clients; `None`: as above.
+    pub max_memory_mb_per_user: Option<Within<1, 1_048_576>>,
+    /// Most connections of one user that have not said hello, and most observers; `None`: as above.
+    pub max_connections_per_user: Option<Within<1, 64>>,
+    /// Most requests of one user that wait; `None`: as above.
+    pub max_requests_per_user: Option<Within<1, 16_384>>,
+    /// Most instructions that are kept for one user; `None`: as above.
+    pub max_instructions_per_user: Option<Within<1, 262_144>>,
+    /// Most log records within 10 s that one user's clients cause.
+    pub max_log_records_per_user: Within<1, 100_000>,
     /// Age beyond which an observation is answered with STALE; 0: never.
     pub max_age_ms: Within<0, 3_600_000>,
 }
 
 impl Default for ClientsSection {
     fn default() -> Self {
-        let (max_clients, max_memory_mb) = (Within(16), Within(1024));
-        Self { socket: None, group: None, max_clients, max_memory_mb, max_age_ms: Within(0) }
+        Self {
+            socket: None,
+            group: None,
+            max_clients: Within(24),
+            max_memory_mb: Within(1024),
+            max_clients_per_user: None,
+            max_memory_mb_per_user: None,
+            max_connections_per_user: None,
+            max_requests_per_user: None,
+            max_instructions_per_user: None,
+            max_log_records_per_user: Within(200),
+            max_age_ms: Within(0),
+        }
     }
 }
 

@@ -54,6 +54,11 @@ fn keys() -> BTreeSet<String> {
         clients: ClientsSection {
             socket: Some("/s".into()),
             group: Some(Group::Name("g".into())),
+            max_clients_per_user: Some(Within(2)),
+            max_memory_mb_per_user: Some(Within(3)),
+            max_connections_per_user: Some(Within(4)),
+            max_requests_per_user: Some(Within(5)),
+            max_instructions_per_user: Some(Within(6)),
             ..ClientsSection::default()
         },
         metrics: MetricsSection {
@@ -118,7 +123,7 @@ fn what_is_wrong_in_a_file_is_named_with_its_place() {
     for (text, expected) in [
         (
             "[clients]\nmax_client = 3\n",
-            "FILE:2:1: unknown field `max_client`, expected one of `socket`, `group`, `max_clients`, `max_memory_mb`, `max_age_ms`",
+            "FILE:2:1: unknown field `max_client`, expected one of `socket`, `group`, `max_clients`, `max_memory_mb`, `max_clients_per_user`, `max_memory_mb_per_user`, `max_connections_per_user`, `max_requests_per_user`, `max_instructions_per_user`, `max_log_records_per_user`, `max_age_ms`",
         ),
         (
             "\n[client]\n",

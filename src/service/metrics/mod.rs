@@ -10,7 +10,7 @@ pub use http::{Answer, Server};
 
 use std::fmt::{Display, Write};
 
-use crate::daemon::Report;
+use crate::daemon::{Report, UserReport};
 use crate::shm::{Count, Histogram, Stage};
 use crate::tenstorrent::Telemetry;
 
@@ -71,6 +71,58 @@ impl Page {
         self.value(&format!("{name}_count"), &[], histogram.count());
     }
 
+    /// What each user has, and may have.
+    fn users(&mut self, users: &[UserReport]) {
+        type Read = fn(&UserReport) -> u64;
+        let figures: [(&str, &str, &str, Read); 14] = [
+            ("clients", "Clients of a user.", "gauge", |user| user.sessions.has),
+            ("clients_limit", "Most clients that a user may have now.", "gauge", |user| {
+                user.sessions.may_have
+            }),
+            ("shared_memory_bytes", "Shared memory of a user.", "gauge", |user| user.memory.has),
+            ("shared_memory_limit_bytes", "Most shared memory that a user may have now.", "gauge", |user| {
+                user.memory.may_have
+            }),
+            ("held_memory_bytes", "Shared memory of sessions of a user that are over.", "gauge", |user| {
+                user.held
+            }),
+            ("silent_connections", "Connections of a user that have not said hello.", "gauge", |user| {
+                user.silent.has
+            }),
+            (
+                "silent_connections_limit",
+                "Most such connections that a user may have now.",
+                "gauge",
+                |user| user.silent.may_have,
+            ),
+            ("observers", "Observers of a user.", "gauge", |user| user.observers.has),
+            ("observers_limit", "Most observers that a user may have now.", "gauge", |user| {
+                user.observers.may_have
+            }),
+            ("requests", "Requests of a user that wait.", "gauge", |user| user.requests.has),
+            ("requests_limit", "Most requests that a user may have waiting now.", "gauge", |user| {
+                user.requests.may_have
+            }),
+            ("instructions", "Instructions that are kept for a user.", "gauge", |user| user.instructions.has),
+            ("instructions_limit", "Most instructions that a user may have kept now.", "gauge", |user| {
+                user.instructions.may_have
+            }),
+            ("log_records_left_out_total", "Log records of a user that were too many.", "counter", |user| {
+                user.left_out
+            }),
+        ];
+        for (name, help, kind, read) in figures {
+            if users.is_empty() {
+                return;
+            }
+            let name = format!("user_{name}");
+            self.head(&name, help, kind);
+            for user in users {
+                self.value(&name, &[("uid", &user.uid.to_string())], read(user));
+            }
+        }
+    }
+
     fn cards(&mut self, cards: &[Telemetry]) {
         type Read = fn(&Telemetry) -> Option<f64>;
         let figures: [(&str, &str, &str, Read); 8] = [
@@ -129,6 +181,7 @@ pub fn render(report: &Report, cards: &[Telemetry], now_ns: u64) -> String {
     page.gauge("clients_limit", "Most clients at a time.", report.max_clients);
     page.gauge("shared_memory_bytes", "Shared memory of all clients.", report.memory);
     page.gauge("shared_memory_limit_bytes", "Most shared memory of all clients.", report.max_memory);
+    page.users(&report.users);
     for (name, help, count) in COUNTERS {
         let name = format!("{name}_total");
         page.head(&name, help, "counter");
@@ -144,6 +197,7 @@ pub fn render(report: &Report, cards: &[Telemetry], now_ns: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::Quota;
     use crate::shm::{STATS_WORDS, StatsWriter, Words};
 
     #[test]
@@ -159,6 +213,16 @@ mod tests {
             device: "cpu".into(),
             stats: writer.stats().clone(),
             ready_ns: 2_000_000_000,
+            users: vec![
+                UserReport {
+                    uid: 1000,
+                    sessions: Quota { has: 2, may_have: 18 },
+                    held: 4096,
+                    left_out: 5,
+                    ..UserReport::default()
+                },
+                UserReport { uid: 0, ..UserReport::default() },
+            ],
             ..Report::default()
         };
         let card = Telemetry {
@@ -173,6 +237,11 @@ mod tests {
             &format!(r#"pi0rt_info{{model="a \"model\"\\",device="cpu",version="{version}"}} 1"#)[..],
             "pi0rt_uptime_seconds 3.5",
             "pi0rt_busy_seconds 0",
+            r#"pi0rt_user_clients{uid="1000"} 2"#,
+            r#"pi0rt_user_clients{uid="0"} 0"#,
+            r#"pi0rt_user_clients_limit{uid="1000"} 18"#,
+            r#"pi0rt_user_held_memory_bytes{uid="1000"} 4096"#,
+            r#"pi0rt_user_log_records_left_out_total{uid="1000"} 5"#,
             "# TYPE pi0rt_chunks_total counter",
             "pi0rt_chunks_total 3",
             "# TYPE pi0rt_inference_seconds histogram",

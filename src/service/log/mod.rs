@@ -3,11 +3,12 @@
 //! Threads that have something to say put it into a queue and go on; another one writes it out. Whoever ought to
 //! read the log and doesn't, a full pipe or a journal that is stopped, costs records and keeps nobody waiting.
 
+mod limit;
+
 use std::cell::Cell;
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use env_filter::Filter;
@@ -15,13 +16,11 @@ use log::kv::{Key, Value, VisitSource};
 use log::{Log, Metadata, Record};
 use systemd_journal_logger::{JournalLog, connected_to_journal};
 
+use self::limit::{Cause, Limiter};
 use super::config::{LogSection, LogTarget};
 use crate::control::shortened;
 use crate::shm::clock::now_ns;
 
-/// Records of one place in the code that are let through within [`WINDOW`].
-const BURST: u32 = 20;
-const WINDOW: Duration = Duration::from_secs(10);
 /// Records that wait to be written.
 const QUEUE: usize = 512;
 /// Longest text of a record, bytes.
@@ -55,11 +54,12 @@ fn chosen(section: &LogSection) -> Result<Filter, String> {
     }
 }
 
-/// Sends this process's log records where the configuration says.
+/// Sends this process's log records where the configuration says. `most`: records that the clients of one user may
+/// cause within 10 s.
 ///
 /// # Errors
 /// A level that means nothing, or no journal where it was asked for.
-pub fn start(section: &LogSection) -> Result<(), String> {
+pub fn start(section: &LogSection, most: u32) -> Result<(), String> {
     let filter = chosen(section)?;
     let journal = match section.target {
         LogTarget::Terminal => None,
@@ -79,8 +79,8 @@ pub fn start(section: &LogSection) -> Result<(), String> {
         }
     };
     let level = filter.filter();
-    let queue = Queue::start(inner, QUEUE).map_err(|error| format!("the log's thread: {error}"))?;
-    let logger = Logger { queue, filter: RwLock::new(filter), places: Mutex::default() };
+    let queue = Queue::start(inner, QUEUE, most).map_err(|error| format!("the log's thread: {error}"))?;
+    let logger = Logger { queue, filter: RwLock::new(filter) };
     if LOGGER.set(logger).is_ok() && LOGGER.get().is_some_and(|logger| log::set_logger(logger).is_ok()) {
         log::set_max_level(level);
     }
@@ -98,6 +98,18 @@ pub fn set_level(section: &LogSection) -> Result<(), String> {
         *logger.filter.write().unwrap_or_else(PoisonError::into_inner) = filter;
     }
     Ok(())
+}
+
+/// Has another limit on the records that one user's clients may cause.
+pub fn set_most(most: u32) {
+    if let Some(logger) = LOGGER.get() {
+        logger.queue.limiter().most = most;
+    }
+}
+
+/// How many records that a user's clients have caused were left out, ever.
+pub fn left_out(user: u32) -> u64 {
+    LOGGER.get().map_or(0, |logger| logger.queue.limiter().total(user))
 }
 
 /// `[   12.345678] WARN  session ended session=3`: seconds of the clock that stamps are of, the text, the fields.
@@ -178,6 +190,8 @@ enum Item {
     Record(Owned),
     /// To be said when all before it is written.
     Flush(SyncSender<()>),
+    /// A record was left out: that will have to be said.
+    LeftOut,
 }
 
 /// The way to the thread that writes.
@@ -185,16 +199,36 @@ struct Queue {
     to: SyncSender<Item>,
     /// Records that found no room since the last that did.
     lost: Arc<AtomicU64>,
+    limiter: Arc<Mutex<Limiter>>,
 }
 
 impl Queue {
-    fn start(inner: Box<dyn Log>, room: usize) -> std::io::Result<Queue> {
+    fn start(inner: Box<dyn Log>, room: usize, most: u32) -> std::io::Result<Queue> {
         let (to, from) = sync_channel(room);
-        let lost = Arc::new(AtomicU64::new(0));
-        let lost_before = lost.clone();
+        let (lost, limiter) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(Limiter::new(most))));
+        let (lost_before, limited) = (lost.clone(), limiter.clone());
         let thread = std::thread::Builder::new().name("log".into());
-        thread.spawn(move || write(&from, &*inner, &lost_before))?;
-        Ok(Queue { to, lost })
+        thread.spawn(move || write(&from, &*inner, &lost_before, &limited))?;
+        Ok(Queue { to, lost, limiter })
+    }
+
+    fn limiter(&self) -> MutexGuard<'_, Limiter> {
+        self.limiter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a record goes through.
+    fn pass(&self, record: &Record<'_>) -> bool {
+        let Some(cause) = Cause::of(record) else { return true };
+        let (now, mut limiter) = (Instant::now(), self.limiter());
+        let had = limiter.says_in(now).is_some();
+        let passes = limiter.pass(cause, record, now);
+        let has = limiter.says_in(now).is_some();
+        drop(limiter);
+        if has && !had {
+            // A full queue is looked at anyway.
+            let _ = self.to.try_send(Item::LeftOut);
+        }
+        passes
     }
 
     /// Waits for nothing.
@@ -220,20 +254,35 @@ impl Queue {
     }
 }
 
-fn write(from: &Receiver<Item>, inner: &dyn Log, lost: &AtomicU64) {
-    for item in from {
+fn write(from: &Receiver<Item>, inner: &dyn Log, lost: &AtomicU64, limiter: &Mutex<Limiter>) {
+    let limiter = || limiter.lock().unwrap_or_else(PoisonError::into_inner);
+    let warn = |text: String| {
+        let level = log::Level::Warn;
+        let text = format_args!("{text}");
+        Owned::new(&Record::builder().level(level).target(module_path!()).args(text).build()).write(inner);
+    };
+    loop {
+        let says_in = limiter().says_in(Instant::now());
+        let item = match says_in {
+            None => from.recv().map_err(|_| RecvTimeoutError::Disconnected),
+            Some(time) => from.recv_timeout(time),
+        };
+        let mut done = None;
         match item {
-            Item::Record(record) => record.write(inner),
-            Item::Flush(done) => {
-                inner.flush();
-                let _ = done.send(());
-            }
+            Ok(Item::Record(record)) => record.write(inner),
+            Ok(Item::Flush(when_done)) => done = Some(when_done),
+            Ok(Item::LeftOut) | Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
         }
         let lost = lost.swap(0, Ordering::Relaxed);
         if lost > 0 {
-            let text = format_args!("{lost} records were lost: the log is not read as fast as it is written");
-            let record = Record::builder().level(log::Level::Warn).target(module_path!()).args(text).build();
-            Owned::new(&record).write(inner);
+            warn(format!("{lost} records were lost: the log is not read as fast as it is written"));
+        }
+        let said = limiter().say(Instant::now(), done.is_some());
+        said.into_iter().for_each(warn);
+        if let Some(done) = done {
+            inner.flush();
+            let _ = done.send(());
         }
     }
 }
@@ -241,44 +290,6 @@ fn write(from: &Receiver<Item>, inner: &dyn Log, lost: &AtomicU64) {
 struct Logger {
     queue: Queue,
     filter: RwLock<Filter>,
-    /// How often each place of the code has logged lately.
-    places: Mutex<HashMap<(&'static str, u32), Place>>,
-}
-
-#[derive(Clone, Copy)]
-struct Place {
-    since: Instant,
-    count: u32,
-}
-
-impl Place {
-    /// Counts one more. Whether it goes through, and how many did not before it.
-    fn pass(&mut self, now: Instant) -> (bool, u32) {
-        let mut left_out = 0;
-        if now.duration_since(self.since) >= WINDOW {
-            left_out = self.count.saturating_sub(BURST);
-            *self = Place { since: now, count: 0 };
-        }
-        self.count = self.count.saturating_add(1);
-        (self.count <= BURST, left_out)
-    }
-}
-
-impl Logger {
-    fn pass(&self, record: &Record<'_>) -> bool {
-        // What has no place in the code, or one that was made up, isn't counted.
-        let Some(place) = record.file_static().zip(record.line()) else { return true };
-        let now = Instant::now();
-        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let (passes, left_out) = places.entry(place).or_insert(Place { since: now, count: 0 }).pass(now);
-        drop(places);
-        if left_out > 0 {
-            let text = format_args!("{left_out} records like the next were left out");
-            self.queue
-                .push(&Record::builder().level(record.level()).target(record.target()).args(text).build());
-        }
-        passes
-    }
 }
 
 impl Log for Logger {
@@ -288,7 +299,7 @@ impl Log for Logger {
 
     fn log(&self, record: &Record<'_>) {
         let matches = self.filter.read().unwrap_or_else(PoisonError::into_inner).matches(record);
-        if matches && self.pass(record) {
+        if matches && self.queue.pass(record) {
             self.queue.push(record);
         }
     }
@@ -301,17 +312,6 @@ impl Log for Logger {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_place_that_logs_without_end_is_cut_short_and_says_so() {
-        let start = Instant::now();
-        let mut place = Place { since: start, count: 0 };
-        let passed = (0..1000).filter(|_| place.pass(start).0).count();
-        assert_eq!(passed, BURST as usize);
-        let later = start + WINDOW;
-        assert_eq!(place.pass(later), (true, 1000 - BURST));
-        assert_eq!(place.pass(later), (true, 0));
-    }
 
     /// A place where records are kept, once somebody lets them in.
     #[derive(Clone, Default)]
@@ -351,7 +351,7 @@ mod tests {
     #[test]
     fn a_log_that_nobody_reads_costs_records_and_no_time() {
         let shelf = Shelf::default();
-        let queue = Queue::start(Box::new(shelf.clone()), 4).unwrap();
+        let queue = Queue::start(Box::new(shelf.clone()), 4, 100).unwrap();
         let shut = shelf.shut.lock().unwrap();
         // One may be with the thread that writes.
         (0..100).for_each(|n| say(&queue, &n.to_string()));
@@ -370,7 +370,7 @@ mod tests {
     #[test]
     fn what_is_longer_than_a_line_is_cut() {
         let shelf = Shelf::default();
-        let queue = Queue::start(Box::new(shelf.clone()), 4).unwrap();
+        let queue = Queue::start(Box::new(shelf.clone()), 4, 100).unwrap();
         say(&queue, &"ü".repeat(5000));
         queue.flush();
         let records = shelf.records.lock().unwrap();
@@ -381,30 +381,40 @@ mod tests {
         );
     }
 
-    /// Through the logger itself: another place in the code is not cut short by the one that is.
+    /// Through the logger itself: neither another place in the code nor another client is cut short by one that is, and
+    /// what was left out is said at the end at the latest.
     #[test]
-    fn a_logger_cuts_places_short_one_by_one() {
+    fn a_logger_cuts_floods_short_and_nothing_else() {
         let shelf = Shelf::default();
-        let queue = Queue::start(Box::new(shelf.clone()), 4096).unwrap();
+        let queue = Queue::start(Box::new(shelf.clone()), 4096, 100).unwrap();
         let filter = RwLock::new(filter("info").unwrap());
-        let logger = Logger { queue, filter, places: Mutex::default() };
-        let log = |line: u32, text: &str| {
+        let logger = Logger { queue, filter };
+        let log = |line: u32, user: u64, text: &str| {
+            let fields: &[(&str, u64)] = &[("user", user)];
             logger.log(
                 &Record::builder()
                     .file_static(Some("some.rs"))
                     .line(Some(line))
+                    .key_values(&fields)
                     .level(log::Level::Warn)
                     .target("pi0rt")
                     .args(format_args!("{text}"))
                     .build(),
             );
         };
-        (0..1000).for_each(|_| log(1, "flood"));
-        log(2, "honest");
+        (0..1000).for_each(|_| log(1, 1000, "flood"));
+        log(2, 1000, "another place");
+        log(1, 1001, "another user");
         logger.flush();
         let records = shelf.records.lock().unwrap();
-        let count = |text: &str| records.iter().filter(|record| record.ends_with(text)).count();
-        assert_eq!((count("flood"), count("honest")), (BURST as usize, 1));
+        let count = |text: &str| records.iter().filter(|record| record.contains(text)).count();
+        assert_eq!(
+            (count("WARN flood user=1000"), count("another place"), count("another user")),
+            (20, 1, 1)
+        );
+        let said = "WARN 980 records of user 1000 were left out here, too many within 10 s; the first: flood";
+        assert_eq!(count(said), 1, "{records:?}");
+        assert_eq!(logger.queue.limiter().total(1000), 980);
     }
 
     #[test]
