@@ -28,6 +28,8 @@ static void all_answer(pi0rt_client *client, pi0rt_status expected)
     CHECK(pi0rt_client_camera(client, "base", &number) == expected);
     pi0rt_dimension dimension = {.struct_size = sizeof dimension};
     CHECK(pi0rt_client_dimension(client, PI0RT_VECTOR_STATE, 0, &dimension) == expected);
+    pi0rt_prompt prompt = {.struct_size = sizeof prompt};
+    CHECK(pi0rt_client_prompt(client, 0, &prompt) == expected);
     CHECK(pi0rt_client_set_prompt(client, "stack the cups", &number) == expected);
     CHECK(pi0rt_client_reset(client) == expected);
     CHECK(pi0rt_client_fd(client) == -1);
@@ -298,6 +300,8 @@ static void wrong_thread(void)
     MEETS(pi0rt_client_camera(client, "base", &number));
     pi0rt_dimension dimension = {.struct_size = sizeof dimension};
     MEETS(pi0rt_client_dimension(client, PI0RT_VECTOR_STATE, 0, &dimension));
+    pi0rt_prompt prompt = {.struct_size = sizeof prompt};
+    MEETS(pi0rt_client_prompt(client, 0, &prompt));
     MEETS(pi0rt_client_set_prompt(client, "stack the cups", &number));
     MEETS(pi0rt_client_reset(client));
     MEETS(pi0rt_observation_acquire(client, &observation));

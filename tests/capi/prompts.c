@@ -34,14 +34,15 @@ int main(int argc, char **argv)
     IS(OK, pi0rt_client_set_prompt(client, "cut the rope", &again));
     CHECK(again == cut);
     is(client, 0, cut, 1);
-    /* Nor is it forgotten by another daemon's session. */
+    IS(OK, pi0rt_client_set_prompt(client, "stack the cups", NULL));
+    /* Nor is anything forgotten by another session of the same client: not which one was set last either. */
     IS(OK, pi0rt_client_reconnect(client));
     is(client, whole, whole, 0);
     is(client, cut, cut, 1);
-    is(client, 0, cut, 1);
+    is(client, 0, whole, 0);
 
     IS(BAD_PROMPT, pi0rt_client_set_prompt(client, "", NULL));
-    is(client, 0, cut, 1);
+    is(client, 0, whole, 0);
     IS(INVALID_ARGUMENT, pi0rt_client_prompt(client, 3, &prompt));
     CHECK(last_error_is("no instruction has the number 3"));
     IS(INVALID_ARGUMENT, pi0rt_client_prompt(client, cut, NULL));

@@ -75,3 +75,30 @@ fn times_that_can_not_be_enter_no_figures() {
         there
     });
 }
+
+/// What was not there when the daemon last looked was not submitted before: the page is written by such a look.
+#[test]
+fn a_wait_is_no_longer_than_since_the_last_look() {
+    let served = rigged();
+    let mut raw = Raw::open(&served.socket(), Hello::default());
+    raw.connection.say(&prompt("stack the cups"));
+    raw.connection.hear().unwrap();
+    let written = || Report::read(&served.socket()).unwrap().written_ns;
+    let mut looked = written();
+    for _ in 0..3 {
+        let last = looked;
+        eventually("the page is written", || {
+            looked = written();
+            looked > last
+        });
+    }
+    // Whose look has begun after `since`.
+    let since = looked;
+    eventually("the page is written", || written() > since);
+    let at = now_ns().saturating_sub(100 * SECOND);
+    raw.submit(Submission { prompt_id: 1, observed_ns: at, submitted_ns: at, ..Submission::default() });
+    eventually("it is answered", || raw.poll().is_some());
+    let elapsed = now_ns() - since;
+    let waited = raw.stats().latency(Stage::Waiting);
+    assert!(waited.max_ns <= elapsed, "{waited:?} within {elapsed} ns");
+}

@@ -71,3 +71,19 @@ impl<P: Send + Sync + 'static> Control<P> {
         self.end(id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Kept sessions of an earlier version have no token.
+    #[test]
+    fn no_token_is_nobody_s() {
+        let hello = |token| Hello { token, ..Hello::default() };
+        assert!(hello(7).owns(7) && !hello(7).owns(8));
+        assert!(!hello(0).owns(0) && !hello(0).owns(7) && !hello(7).owns(0));
+        assert_eq!(token(&hello(7)), Ok(7));
+        let [first, second] = [token(&hello(0)).unwrap(), token(&hello(0)).unwrap()];
+        assert!(first != 0 && second != 0 && first != second);
+    }
+}
