@@ -190,34 +190,3 @@ fn a_session_ends_with_the_process_that_opened_it() {
     free(&served);
     assert!(orphan.holds_a_socket());
 }
-
-/// Run by other tests in a process of its own.
-#[test]
-fn child_daemon() {
-    serve_as_child();
-}
-
-/// Its client has it all the same, and may ring.
-#[test]
-fn nobody_listens_to_the_doorbell_of_a_session_that_is_over() {
-    let directory = Directory::new();
-    let daemon = Process::start("own::child_daemon", "PI0RT_TEST_SERVE", &directory.socket(), "serving");
-    let listens = |session: u64| {
-        let dir = format!("/proc/{}/fdinfo", daemon.0.id());
-        let files = std::fs::read_dir(dir).unwrap();
-        let texts = files.filter_map(|file| std::fs::read_to_string(file.unwrap().path()).ok());
-        let data = format!(" data: {session:16x} ");
-        texts
-            .map(|text| text.lines().filter(|line| line.starts_with("tfd:") && line.contains(&data)).count())
-            .sum::<usize>()
-    };
-    let (first, second) =
-        (Raw::open(&directory.socket(), Hello::default()), Raw::open(&directory.socket(), Hello::default()));
-    let Raw { connection, fds, welcome, .. } = first;
-    // The connection and the doorbell.
-    assert_eq!((listens(welcome.session), listens(second.welcome.session)), (2, 2));
-    drop(connection);
-    eventually("nobody listens", || listens(welcome.session) == 0);
-    assert_eq!(listens(second.welcome.session), 2);
-    drop(fds);
-}
