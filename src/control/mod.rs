@@ -44,6 +44,7 @@ pub fn default_socket() -> PathBuf {
 pub const ABI_VERSION: u32 = 1;
 
 /// A text that has at most `most` bytes, but for a mark where the rest is left out.
+#[cfg(feature = "daemon")]
 pub(crate) fn shortened(mut text: String, most: usize) -> String {
     if text.len() > most {
         let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
