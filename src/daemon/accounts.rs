@@ -39,6 +39,10 @@ pub(super) enum Good {
 const GOODS: usize = 8;
 /// Segments of a session.
 const SEGMENTS: u64 = 3;
+/// Sessions that are over and that somebody still has something of, for each that may be open.
+const MAX_OVER: u64 = 4;
+/// Segments of sessions that are over, however many clients there may be: a process has descriptors for so many.
+const MAX_HELD_SEGMENTS: u64 = 3072;
 /// Connections that have not said hello.
 const MAX_SILENT: u64 = 64;
 /// Connections that look at sessions.
@@ -92,7 +96,7 @@ fn most(limits: &Limits) -> [Most; GOODS] {
         of(clients, each.clients),
         of(limits.max_memory, each.memory),
         of(u64::MAX, Some(u64::MAX)),
-        of(clients.saturating_mul(SEGMENTS), None),
+        of(clients.saturating_mul(SEGMENTS * MAX_OVER).min(MAX_HELD_SEGMENTS), None),
         of(MAX_SILENT, each.connections),
         of(MAX_OBSERVERS, each.connections),
         of(clients.saturating_mul(MAX_WAITING as u64), each.requests),
