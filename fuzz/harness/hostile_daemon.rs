@@ -1,7 +1,7 @@
 //! A daemon that says and writes anything, against a program that uses the client library from C: it gets errors,
 //! and nothing that it is told leads it beyond the segments.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,6 +12,7 @@ use pi0rt::shm::clock::now_ns;
 use pi0rt::shm::{Geometry, Layout, Segment, Writer};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
+use super::c_interface::{last_error, sized};
 use super::{Input, policy, socket, store};
 
 const MOST_STEPS: usize = 200;
@@ -173,25 +174,6 @@ pub fn run(data: &[u8]) {
     program.look_around();
     program.play(&connection, &results, input);
     assert_eq!(pi0rt_client_close(client), Status::Ok);
-}
-
-/// A struct of the C interface, zero but for its size, which is its first member.
-fn sized<T: Copy>() -> T {
-    // SAFETY: zero is valid for each of them, and a u32 comes first.
-    unsafe {
-        let mut value: T = std::mem::zeroed();
-        (&raw mut value).cast::<u32>().write(size_of::<T>() as u32);
-        value
-    }
-}
-
-fn last_error() -> String {
-    let mut words = [0; 512];
-    // SAFETY: there is as much room as is said.
-    unsafe {
-        pi0rt_last_error(words.as_mut_ptr(), words.len());
-        CStr::from_ptr(words.as_ptr()).to_str().unwrap().to_owned()
-    }
 }
 
 /// A controller: it trusts the library, and believes whatever that says.

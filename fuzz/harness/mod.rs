@@ -2,6 +2,7 @@
 //! `fuzz_targets/`, and by `tests/fuzz_corpus.rs`, which replays the inputs that are kept.
 #![allow(dead_code)]
 
+pub mod c_interface;
 pub mod hostile_client;
 pub mod hostile_daemon;
 pub mod messages;

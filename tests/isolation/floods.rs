@@ -7,10 +7,9 @@ use pi0rt::client::{Client, Options as ClientOptions};
 use pi0rt::control::{Hello, Reply, Request};
 use pi0rt::daemon::Report;
 use pi0rt::shm::Submission;
-use pi0rt::shm::clock::now_ns;
 
 use crate::ipc_support::*;
-use crate::raw::{Connection, Raw, prompt};
+use crate::raw::{Connection, Raw, prompt, submission};
 
 /// The daemon's program, so that its threads are told from other tests'.
 struct Scene {
@@ -86,10 +85,6 @@ impl Scene {
         let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
         line.unwrap().trim().parse().unwrap()
     }
-}
-
-fn submission(ticket: u64) -> Submission {
-    Submission { ticket, observed_ns: now_ns(), submitted_ns: now_ns(), ..Submission::default() }
 }
 
 #[test]

@@ -1,7 +1,6 @@
 //! A daemon that lies, seen through the C interface: whatever a program is told to write or to look up is there.
 
 use std::ffi::{CStr, CString};
-use std::mem::zeroed;
 use std::path::Path;
 use std::ptr::null_mut;
 
@@ -9,26 +8,8 @@ use pi0rt::capi::*;
 use pi0rt::control::{Dimension, Fault, Limits, PolicyDescription, Welcome};
 use pi0rt::shm::{ChunkHeader, Completion};
 
+use crate::c_interface::{last_error, sized};
 use crate::puppet::{Puppet, welcome};
-
-/// A struct of the C interface, zero but for its size, which is its first member.
-fn sized<T: Copy>() -> T {
-    // SAFETY: zero is valid for each of them, and a u32 comes first.
-    unsafe {
-        let mut value: T = zeroed();
-        (&raw mut value).cast::<u32>().write(size_of::<T>() as u32);
-        value
-    }
-}
-
-fn last_error() -> String {
-    let mut words = [0; 512];
-    // SAFETY: there is as much room as is said.
-    unsafe {
-        pi0rt_last_error(words.as_mut_ptr(), words.len());
-        CStr::from_ptr(words.as_ptr()).to_str().unwrap().to_owned()
-    }
-}
 
 fn open(socket: &Path) -> Result<*mut pi0rt_client, (Status, String)> {
     let socket = CString::new(socket.to_str().unwrap()).unwrap();

@@ -3,6 +3,8 @@
 //! Where a daemon has to be caught in the middle of something, its engine stops at a [`Gate`](rig::Gate) until
 //! the test opens it: nothing here depends on how fast the machine is.
 
+#[path = "../../fuzz/harness/c_interface.rs"]
+mod c_interface;
 mod client;
 mod figures;
 mod floods;

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use pi0rt::control::{self, Hello, Received, Reply, Request, Welcome};
+use pi0rt::shm::clock::now_ns;
 use pi0rt::shm::sync::Ordering;
 use pi0rt::shm::{
     Access, Camera, Completion, Count, ENTRY_WORDS, Layout, Region, Segment, Stats, Submission, Words,
@@ -234,6 +235,11 @@ impl Raw {
         self.completion_head.store(0, self.taken, Ordering::Release);
         Some(Completion::from_words(&words))
     }
+}
+
+/// What anybody may submit, of what is in the first slot, now.
+pub fn submission(ticket: u64) -> Submission {
+    Submission { ticket, observed_ns: now_ns(), submitted_ns: now_ns(), ..Submission::default() }
 }
 
 pub fn prompt(text: impl Into<String>) -> Request {

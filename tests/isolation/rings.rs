@@ -6,21 +6,13 @@ use std::time::Duration;
 use pi0rt::client::Options as ClientOptions;
 use pi0rt::control::{Hello, Status};
 use pi0rt::daemon::{Options, Report, Wake};
+use pi0rt::shm::clock::now_ns;
 use pi0rt::shm::{Camera, Count, Submission};
 use rustix::fs::{FallocateFlags, fallocate};
 
 use crate::ipc_support::*;
-use crate::raw::{Raw, prompt};
+use crate::raw::{Raw, prompt, submission};
 use crate::rig::{rigged, rigged_with};
-
-fn now() -> u64 {
-    pi0rt::shm::clock::now_ns()
-}
-
-/// What anybody may submit.
-fn submission(ticket: u64) -> Submission {
-    Submission { ticket, observed_ns: now(), submitted_ns: now(), ..Submission::default() }
-}
 
 /// Both rings are full, and nobody takes completions: the daemon sleeps, and goes on when it can.
 #[test]
@@ -117,7 +109,9 @@ fn a_client_that_leaves_in_mid_chunk_leaves_a_daemon_that_is_idle() {
     eventually("the session is over", || report().sessions.is_empty());
     served.rig.chunks.open();
     eventually("it is said to be idle", || report().busy_since_ns == 0);
-    assert!(pi0rt::service::health::judge(&report(), now() + 3600 * 1_000_000_000, Duration::ZERO).is_ok());
+    assert!(
+        pi0rt::service::health::judge(&report(), now_ns() + 3600 * 1_000_000_000, Duration::ZERO).is_ok()
+    );
     let mut next = served.open();
     next.set_prompt("stack the cups").unwrap();
     let ticket = submit(&mut next, 0, [1.0; 3], None);
@@ -141,13 +135,13 @@ fn times_that_can_not_be_spoil_no_figures() {
     raw.connection.hear().unwrap();
     let hour = 3600 * 1_000_000_000;
     for (observed_ns, submitted_ns) in [
-        (0, now()),
+        (0, now_ns()),
         (0, 0),
         (1, 1),
-        (u64::MAX, now()),
+        (u64::MAX, now_ns()),
         (u64::MAX, u64::MAX),
-        (now() - hour, now()),
-        (now(), 0),
+        (now_ns() - hour, now_ns()),
+        (now_ns(), 0),
     ] {
         raw.submit(Submission { observed_ns, submitted_ns, ..Submission::default() });
         let mut completion = None;

@@ -5,12 +5,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use pi0rt::control::{FEATURE_NAMES, Hello, MAX_MESSAGE, Received, Request, receive, send};
-use pi0rt::shm::clock::now_ns;
-use pi0rt::shm::{Camera, Submission};
+use pi0rt::shm::Camera;
 use rustix::fs::{FallocateFlags, fallocate};
 
 use crate::ipc_support::Random;
-use crate::raw::{Connection, Raw, prompt};
+use crate::raw::{Connection, Raw, prompt, submission};
 
 /// One kind of harm.
 #[derive(Clone, Copy, Debug)]
@@ -93,11 +92,6 @@ fn ready(socket: &Path, hello: Hello) -> Option<Raw> {
     raw.connection.try_say(&prompt("stack the cups")).then_some(())?;
     raw.connection.hear()?;
     Some(raw)
-}
-
-fn submission(ticket: u64) -> Submission {
-    let now = now_ns();
-    Submission { ticket, slot: 0, prompt_id: 0, observed_ns: now, submitted_ns: now, ..Submission::default() }
 }
 
 fn instructions(socket: &Path, random: &mut Random) -> Option<()> {
