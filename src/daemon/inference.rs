@@ -93,7 +93,7 @@ pub(super) struct Inference<E: Engine> {
     wake: Wake,
     clock: Clock,
     buffers: Buffers,
-    /// When the last copy was made.
+    /// When the last copy that its client made take longer was made.
     copied_ns: u64,
     /// Memory of sessions that have ended while it was in use.
     left: Left,
@@ -172,7 +172,9 @@ impl<E: Engine> Inference<E> {
     fn work(&mut self, begun: &Begun<E::Prompt>, started_ns: u64) -> Result<(), Failure> {
         let times = [started_ns, begun.max_age_ns];
         let checked = begun.source.copy(&begun.submission, times, &mut self.buffers);
-        self.copied_ns = self.clock.now();
+        if self.buffers.faults > 0 {
+            self.copied_ns = self.clock.now();
+        }
         checked.map_err(Failure::Observation)?;
         let prompt = begun.prompt.as_deref().map_err(|fault| Failure::Observation(*fault))?;
         let frames = self.buffers.frames();
