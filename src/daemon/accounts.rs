@@ -11,9 +11,11 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::Limits;
+use super::lane::SEGMENTS;
+use super::mutex::{Locked, PiMutex};
 
 /// Something that clients take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,8 +39,6 @@ pub(super) enum Good {
 }
 
 const GOODS: usize = 8;
-/// Segments of a session.
-const SEGMENTS: u64 = 3;
 /// Sessions that are over and that somebody still has something of, for each that may be open.
 const MAX_OVER: u64 = 4;
 /// Segments of sessions that are over, however many clients there may be: a process has descriptors for so many.
@@ -96,7 +96,7 @@ fn most(limits: &Limits) -> [Most; GOODS] {
         of(clients, each.clients),
         of(limits.max_memory, each.memory),
         of(u64::MAX, Some(u64::MAX)),
-        of(clients.saturating_mul(SEGMENTS * MAX_OVER).min(MAX_HELD_SEGMENTS), None),
+        of(clients.saturating_mul(SEGMENTS as u64 * MAX_OVER).min(MAX_HELD_SEGMENTS), None),
         of(MAX_SILENT, each.connections),
         of(MAX_OBSERVERS, each.connections),
         of(clients.saturating_mul(MAX_WAITING as u64), each.requests),
@@ -106,7 +106,7 @@ fn most(limits: &Limits) -> [Most; GOODS] {
 
 /// The books of a daemon.
 #[derive(Clone)]
-pub(super) struct Accounts(Arc<Mutex<Books>>);
+pub(super) struct Accounts(Arc<PiMutex<Books>>);
 
 struct Books {
     most: [Most; GOODS],
@@ -193,11 +193,11 @@ impl Books {
 
 impl Accounts {
     pub fn new(limits: &Limits) -> Accounts {
-        Accounts(Arc::new(Mutex::new(Books { most: most(limits), users: BTreeMap::new() })))
+        Accounts(Arc::new(PiMutex::new(Books { most: most(limits), users: BTreeMap::new() })))
     }
 
-    fn books(&self) -> MutexGuard<'_, Books> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn books(&self) -> Locked<'_, Books> {
+        self.0.lock()
     }
 
     /// Has other limits from now on. Nobody loses what it has.

@@ -1,10 +1,10 @@
 //! The daemon: sessions, scheduling, and the one thread that touches the engine.
 //!
-//! Two threads. *Control* ([`Daemon::run`]'s caller) owns the sockets, beats the hearts and never
-//! waits for inference. *Inference* is woken by the clients' doorbells, takes turns among the
-//! sessions and is the only one that touches the [`Engine`]. They share a table of sessions whose
-//! lock is held only to look for work, to copy an observation out, and to publish a chunk. A third,
-//! *instructions*, makes prompts for the control thread.
+//! *Control* ([`Daemon::run`]'s caller) owns the sockets and never waits for inference. *Inference* is woken by the
+//! clients' doorbells, takes turns among the sessions and is the only one that touches the [`Engine`]. They share a
+//! table of sessions whose lock is held only to look for work and to publish a chunk. *Heart* shows the clients that
+//! the daemon lives, and does nothing that can take long. Two more work for the control thread: *instructions* makes
+//! prompts, *sessions* allocates a session's memory and gives it back.
 
 mod accounts;
 mod admit;
@@ -36,6 +36,7 @@ pub use error::DaemonError;
 pub use handle::{Handle, Limits, PerUser};
 pub use handover::{Keeper, KeptSession};
 pub use heart::{Pulse, Watchdog};
+pub(crate) use mutex::{Locked, PiMutex};
 pub use page::{Quota, Report, ReportError, SessionReport, UserReport};
 pub use policy::PolicyEngine;
 pub use server::{Beginning, Daemon, Options, Role};

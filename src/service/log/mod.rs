@@ -8,7 +8,7 @@ mod limit;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use env_filter::Filter;
@@ -19,6 +19,7 @@ use systemd_journal_logger::{JournalLog, connected_to_journal};
 use self::limit::{Cause, Limiter};
 use super::config::{LogSection, LogTarget};
 use crate::control::shortened;
+use crate::daemon::{Locked, PiMutex};
 use crate::shm::clock::now_ns;
 
 /// Records that wait to be written.
@@ -80,7 +81,7 @@ pub fn start(section: &LogSection, most: u32) -> Result<(), String> {
     };
     let level = filter.filter();
     let queue = Queue::start(inner, QUEUE, most).map_err(|error| format!("the log's thread: {error}"))?;
-    let logger = Logger { queue, filter: RwLock::new(filter) };
+    let logger = Logger { queue, filter: PiMutex::new(filter) };
     if LOGGER.set(logger).is_ok() && LOGGER.get().is_some_and(|logger| log::set_logger(logger).is_ok()) {
         log::set_max_level(level);
     }
@@ -95,7 +96,7 @@ pub fn set_level(section: &LogSection) -> Result<(), String> {
     let filter = chosen(section)?;
     if let Some(logger) = LOGGER.get() {
         log::set_max_level(filter.filter());
-        *logger.filter.write().unwrap_or_else(PoisonError::into_inner) = filter;
+        *logger.filter.lock() = filter;
     }
     Ok(())
 }
@@ -199,21 +200,21 @@ struct Queue {
     to: SyncSender<Item>,
     /// Records that found no room since the last that did.
     lost: Arc<AtomicU64>,
-    limiter: Arc<Mutex<Limiter>>,
+    limiter: Arc<PiMutex<Limiter>>,
 }
 
 impl Queue {
     fn start(inner: Box<dyn Log>, room: usize, most: u32) -> std::io::Result<Queue> {
         let (to, from) = sync_channel(room);
-        let (lost, limiter) = (Arc::new(AtomicU64::new(0)), Arc::new(Mutex::new(Limiter::new(most))));
+        let (lost, limiter) = (Arc::new(AtomicU64::new(0)), Arc::new(PiMutex::new(Limiter::new(most))));
         let (lost_before, limited) = (lost.clone(), limiter.clone());
         let thread = std::thread::Builder::new().name("log".into());
         thread.spawn(move || write(&from, &*inner, &lost_before, &limited))?;
         Ok(Queue { to, lost, limiter })
     }
 
-    fn limiter(&self) -> MutexGuard<'_, Limiter> {
-        self.limiter.lock().unwrap_or_else(PoisonError::into_inner)
+    fn limiter(&self) -> Locked<'_, Limiter> {
+        self.limiter.lock()
     }
 
     /// Whether a record goes through.
@@ -254,15 +255,14 @@ impl Queue {
     }
 }
 
-fn write(from: &Receiver<Item>, inner: &dyn Log, lost: &AtomicU64, limiter: &Mutex<Limiter>) {
-    let limiter = || limiter.lock().unwrap_or_else(PoisonError::into_inner);
+fn write(from: &Receiver<Item>, inner: &dyn Log, lost: &AtomicU64, limiter: &PiMutex<Limiter>) {
     let warn = |text: String| {
         let level = log::Level::Warn;
         let text = format_args!("{text}");
         Owned::new(&Record::builder().level(level).target(module_path!()).args(text).build()).write(inner);
     };
     loop {
-        let says_in = limiter().says_in(Instant::now());
+        let says_in = limiter.lock().says_in(Instant::now());
         let item = match says_in {
             None => from.recv().map_err(|_| RecvTimeoutError::Disconnected),
             Some(time) => from.recv_timeout(time),
@@ -278,7 +278,7 @@ fn write(from: &Receiver<Item>, inner: &dyn Log, lost: &AtomicU64, limiter: &Mut
         if lost > 0 {
             warn(format!("{lost} records were lost: the log is not read as fast as it is written"));
         }
-        let said = limiter().say(Instant::now(), done.is_some());
+        let said = limiter.lock().say(Instant::now(), done.is_some());
         said.into_iter().for_each(warn);
         if let Some(done) = done {
             inner.flush();
@@ -289,16 +289,16 @@ fn write(from: &Receiver<Item>, inner: &dyn Log, lost: &AtomicU64, limiter: &Mut
 
 struct Logger {
     queue: Queue,
-    filter: RwLock<Filter>,
+    filter: PiMutex<Filter>,
 }
 
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.filter.read().unwrap_or_else(PoisonError::into_inner).enabled(metadata)
+        self.filter.lock().enabled(metadata)
     }
 
     fn log(&self, record: &Record<'_>) {
-        let matches = self.filter.read().unwrap_or_else(PoisonError::into_inner).matches(record);
+        let matches = self.filter.lock().matches(record);
         if matches && self.queue.pass(record) {
             self.queue.push(record);
         }
@@ -311,6 +311,8 @@ impl Log for Logger {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use super::*;
 
     /// A place where records are kept, once somebody lets them in.
@@ -387,7 +389,7 @@ mod tests {
     fn a_logger_cuts_floods_short_and_nothing_else() {
         let shelf = Shelf::default();
         let queue = Queue::start(Box::new(shelf.clone()), 4096, 100).unwrap();
-        let filter = RwLock::new(filter("info").unwrap());
+        let filter = PiMutex::new(filter("info").unwrap());
         let logger = Logger { queue, filter };
         let log = |line: u32, user: u64, text: &str| {
             let fields: &[(&str, u64)] = &[("user", user)];
