@@ -8,7 +8,7 @@ use super::handle::{close, enter, keep};
 use super::last_error;
 use super::types::*;
 use crate::client::{Client, Instruction, Interpolation, Options};
-use crate::control::Dimension;
+use crate::control::{Dimension, beginning};
 use crate::shm::clock::now_ns;
 
 /// Version of the library's ABI: PI0RT_ABI_VERSION of the header it was built with. A program that
@@ -272,12 +272,8 @@ pub unsafe extern "C" fn pi0rt_client_dimension(
 
 /// As much of a name as fits, terminated.
 fn c_name<const BYTES: usize>(name: &str) -> [c_char; BYTES] {
-    let mut len = name.len().min(BYTES - 1);
-    while !name.is_char_boundary(len) {
-        len -= 1;
-    }
     let mut to = [0; BYTES];
-    for (to, byte) in to.iter_mut().zip(&name.as_bytes()[..len]) {
+    for (to, byte) in to.iter_mut().zip(beginning(name, BYTES - 1).as_bytes()) {
         *to = *byte as c_char;
     }
     to

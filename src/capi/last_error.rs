@@ -3,6 +3,8 @@
 use std::cell::RefCell;
 use std::fmt::{self, Write};
 
+use crate::control::beginning;
+
 const LEN: usize = 512;
 
 struct Text {
@@ -12,13 +14,9 @@ struct Text {
 
 impl Write for Text {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        // What is too long is cut, between two characters.
-        let mut len = text.len().min(LEN - self.len);
-        while !text.is_char_boundary(len) {
-            len -= 1;
-        }
-        self.bytes[self.len..][..len].copy_from_slice(&text.as_bytes()[..len]);
-        self.len += len;
+        let text = beginning(text, LEN - self.len);
+        self.bytes[self.len..][..text.len()].copy_from_slice(text.as_bytes());
+        self.len += text.len();
         Ok(())
     }
 }

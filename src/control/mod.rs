@@ -43,12 +43,20 @@ pub fn default_socket() -> PathBuf {
 /// Version of the C ABI: the number in `pi0rt.h` that a program was compiled with.
 pub const ABI_VERSION: u32 = 1;
 
+/// The beginning of a text, whole characters of at most `most` bytes together.
+pub(crate) fn beginning(text: &str, most: usize) -> &str {
+    let mut len = text.len().min(most);
+    while !text.is_char_boundary(len) {
+        len -= 1;
+    }
+    &text[..len]
+}
+
 /// A text that has at most `most` bytes, but for a mark where the rest is left out.
 #[cfg(feature = "daemon")]
 pub(crate) fn shortened(mut text: String, most: usize) -> String {
     if text.len() > most {
-        let end = (0..=most).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
-        text.truncate(end);
+        text.truncate(beginning(&text, most).len());
         text.push_str(" [...]");
     }
     text

@@ -15,7 +15,7 @@ use rustix::net::{
 use rustix::process::{Pid, test_kill_process};
 
 use super::DaemonError;
-use super::page::Page;
+use super::page::{Page, beside};
 
 const BACKLOG: i32 = 32;
 
@@ -49,7 +49,7 @@ impl Claim {
             call: "address",
             errno,
         })?;
-        let lock_path = suffixed(path, ".lock");
+        let lock_path = beside(path, ".lock");
         let (lock, previous) = lock(path, &lock_path)?;
         let page = Some(Page::create(path)?);
         let path = path.to_owned();
@@ -150,12 +150,6 @@ impl Drop for Claim {
     }
 }
 
-fn suffixed(path: &Path, suffix: &str) -> PathBuf {
-    let mut path = path.as_os_str().to_owned();
-    path.push(suffix);
-    path.into()
-}
-
 /// Locks `lock_path`, which is this user's alone and names this process then; the process that it named.
 fn lock(socket: &Path, lock_path: &Path) -> Result<(OwnedFd, Option<u32>), DaemonError> {
     let error = |call| move |errno| DaemonError::Socket { path: socket.to_owned(), call, errno };
@@ -231,7 +225,7 @@ fn is_alive(pid: u32) -> bool {
 /// Removes a lock that others may have opened, so that the next one is of a file that they can't. One daemon at a
 /// time, behind a lock of its own: another one may have put the next file there already.
 fn replace(lock_path: &Path, shared: &Stat) -> Result<(), Errno> {
-    let path = suffixed(lock_path, ".old");
+    let path = beside(lock_path, ".old");
     let turn = loop {
         let turn = open_lock(&path)?;
         flock(&turn, FlockOperation::LockExclusive)?;

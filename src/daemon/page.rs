@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use super::accounts::{Good, Statement};
 use super::{DaemonError, mark};
 use crate::control::codec::{Reader, Writer};
-use crate::control::{FEATURE_CONTRACT, PolicyDescription};
+use crate::control::{FEATURE_CONTRACT, PolicyDescription, beginning};
 use crate::shm::{STATS_WORDS, Stats};
 
 /// The bytes `PI0RSTAT`.
@@ -208,7 +208,8 @@ pub enum ReportError {
     },
 }
 
-fn beside(socket: &Path, suffix: &str) -> PathBuf {
+/// A file beside the socket.
+pub(super) fn beside(socket: &Path, suffix: &str) -> PathBuf {
     let mut path = socket.as_os_str().to_owned();
     path.push(suffix);
     path.into()
@@ -412,11 +413,8 @@ impl Report {
         for name in [&self.model, &self.device] {
             let mut bytes = [0; NAME_WORDS * 8];
             // One zero at least.
-            let mut len = name.len().min(bytes.len() - 1);
-            while !name.is_char_boundary(len) {
-                len -= 1;
-            }
-            bytes[..len].copy_from_slice(&name.as_bytes()[..len]);
+            let name = beginning(name, bytes.len() - 1);
+            bytes[..name.len()].copy_from_slice(name.as_bytes());
             words.extend(bytes.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes)));
         }
         words.extend(self.stats.words());

@@ -144,7 +144,10 @@ impl<P: Send + Sync + 'static> Control<P> {
 
     /// Gives back what a session has that is in no table any more.
     fn let_go(&mut self, mut session: Session<P>) {
+        // Whoever sees the end of the connection finds the session over.
         session.lane.heart.stop();
+        // Its client sees that now, and not when its memory is given back.
+        let _ = rustix::net::shutdown(&*session.socket, rustix::net::Shutdown::Both);
         self.bells.remove(&session);
         let _ = epoll::delete(&self.epoll, &*session.socket);
         if let Some(process) = &session.opener {
@@ -211,10 +214,6 @@ impl<P: Send + Sync + 'static> Control<P> {
             Some(fault) => log::warn!(session = id, user; "session ended: {fault}"),
             None => log::info!(session = id, user; "session closed"),
         }
-        // Whoever sees the end of the connection finds the session over.
-        session.lane.heart.stop();
-        // Its client sees the end of the connection now, and not when its memory is given back.
-        let _ = rustix::net::shutdown(&*session.socket, rustix::net::Shutdown::Both);
         self.let_go(session);
         self.write_page();
     }
