@@ -619,10 +619,10 @@ size_t pi0rt_last_error(char *buffer,
  *
  * Not real-time safe: connects, maps memory. Thread safe.
  *
- * Returns OK; NO_DAEMON when nothing listens on the socket; VERSION when the daemon speaks another
- * version; REFUSED with the daemon's reason, when this user may not connect, or when this process has
- * 64 sessions open; PROTOCOL when what the daemon says makes no sense; GONE when it ends meanwhile;
- * TIMEOUT when it doesn't let this client in and answer within the options' reply_timeout_ns; SYSTEM when a system call failed; STRUCT_SIZE; INVALID_ARGUMENT.
+ * Returns OK; NO_DAEMON when nothing listens on the socket, or the daemon ended before it answered; VERSION when the
+ * daemon speaks another version; REFUSED with the daemon's reason, when this user may not connect, or when this process
+ * has 64 sessions open; PROTOCOL when what the daemon says makes no sense; TIMEOUT when it doesn't let this client in
+ * and answer within the options' reply_timeout_ns; SYSTEM when a system call failed; STRUCT_SIZE; INVALID_ARGUMENT.
  *
  * Requires:
  * options is NULL or points to a struct of its struct_size; its socket_path and session_name are NULL or
@@ -749,13 +749,13 @@ pi0rt_status pi0rt_client_reset(pi0rt_client *client);
  *
  * Not real-time safe: connects, maps memory, waits for the daemon. One thread at a time.
  *
- * Returns OK; NO_DAEMON when nothing listens on the socket yet; REFUSED with the daemon's reason, or when
- * something has changed that the program may rely on: the state's or the actions' dimensions (how many, and the
- * name, quantity, unit, gripper and limits of each where something was declared), the horizon, the cameras, the
- * control rate where there was one, or the room for frames where there is less of it now; VERSION, PROTOCOL, BAD_PROMPT, GONE, TIMEOUT and
- * SYSTEM as pi0rt_client_open and pi0rt_client_set_prompt; INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or
- * IN_USE for a misused client. Unless it returns OK the client is as it was, and this can be tried
- * again.
+ * Returns OK; NO_DAEMON when nothing listens on the socket yet, or the daemon ended before all was done; REFUSED with
+ * the daemon's reason, or when something has changed that the program may rely on: the state's or the actions'
+ * dimensions (how many, and the name, quantity, unit, gripper and limits of each where something was declared), the
+ * horizon, the cameras, the control rate where there was one, or the room for frames where there is less of it now;
+ * VERSION, PROTOCOL, BAD_PROMPT, TIMEOUT and SYSTEM as pi0rt_client_open and pi0rt_client_set_prompt; INVALID_ARGUMENT;
+ * BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client. Unless it returns OK the client is as it was, and this
+ * can be tried again.
  */
 pi0rt_status pi0rt_client_reconnect(pi0rt_client *client);
 

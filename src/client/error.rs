@@ -51,6 +51,9 @@ pub enum ClientError {
     /// No daemon there.
     #[error("no daemon: {0}")]
     Connect(#[from] ConnectError),
+    /// The connection was closed before the session was open: its daemon was about to end, or has just ended.
+    #[error("no daemon: the one that listened on the socket closed the connection before it answered")]
+    Unanswered,
     /// The daemon won't do it.
     #[error("daemon refused: {}", .0.reason)]
     Refused(Refusal),
@@ -204,7 +207,7 @@ impl ClientError {
             ClientError::Changed { .. } => Status::Refused,
             // There may be one or not: this user is not to know.
             ClientError::Connect(error) if error.errno == Errno::ACCESS => Status::Refused,
-            ClientError::Connect(_) => Status::NoDaemon,
+            ClientError::Connect(_) | ClientError::Unanswered => Status::NoDaemon,
             ClientError::Refused(refusal) => refusal.status,
             ClientError::Malformed(malformed) => malformed.status(),
             ClientError::Unexpected { .. }

@@ -523,7 +523,10 @@ impl Client {
             return Err(ClientError::Changed { was, is });
         }
         for text in self.prompts.texts() {
-            fresh.set_prompt(text)?;
+            fresh.set_prompt(text).map_err(|error| match error {
+                ClientError::Gone => ClientError::Unanswered,
+                error => error,
+            })?;
         }
         fresh.prompts.continue_from(&self.prompts);
         std::mem::swap(self, &mut fresh);

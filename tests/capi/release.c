@@ -111,7 +111,8 @@ int main(int argc, char **argv)
     /* Now the next one is started. */
     puts("gone");
     fflush(stdout);
-    while ((status = pi0rt_client_reconnect(client)) == PI0RT_STATUS_NO_DAEMON) {
+    /* That library says GONE when it reaches the daemon that is about to end. */
+    while ((status = pi0rt_client_reconnect(client)) == PI0RT_STATUS_NO_DAEMON || status == PI0RT_STATUS_GONE) {
         CHECK(pi0rt_now_ns() < end);
         rest();
     }

@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use pi0rt::client::{Client, ClientError, Observation, Options};
-use pi0rt::control::{self, FEATURE_NUMBERS, Reply, Request, Status, Welcome};
+use pi0rt::control::{self, FEATURE_NUMBERS, Received, Reply, Request, Status, Welcome};
 use pi0rt::shm::Completion;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
@@ -185,6 +185,43 @@ fn an_instruction_is_said_again_to_the_next_daemon_and_an_episode_is_not() {
     strings.say(&Reply::ResetDone, 2);
     strings.say(&Reply::ResetDone, 3);
     client.reset().unwrap();
+}
+
+/// A controller that tries again until there is a daemon may reach the one that is about to end.
+#[test]
+fn a_daemon_that_ends_before_the_session_is_open_is_none() {
+    let directory = Directory::new();
+    let door = listen(&directory.socket());
+    let options = patient(&directory.socket());
+    for reads in [false, true] {
+        let error = std::thread::scope(|scope| {
+            let opening = scope.spawn(|| Client::open(&options).err().unwrap());
+            let socket = rustix::net::accept(&door).unwrap();
+            eventually("the client says hello", || {
+                let mut buffer = vec![0; control::MAX_MESSAGE];
+                !reads || !matches!(control::receive(socket.as_fd(), &mut buffer).unwrap(), Received::Nothing)
+            });
+            drop(socket);
+            opening.join().unwrap()
+        });
+        assert_eq!(error.status(), Status::NoDaemon, "{error}");
+    }
+
+    let puppet = Puppet::new(welcome());
+    let (mut client, strings) = puppet.open(&patient(&puppet.socket()));
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| client.set_prompt("stack the cups"));
+        strings.say(&ready(1), strings.hear().1);
+        assert_eq!(asking.join().unwrap().unwrap(), 1);
+    });
+    std::thread::scope(|scope| {
+        let opening = scope.spawn(|| client.reconnect().unwrap_err());
+        let next = puppet.next();
+        assert_eq!(next.hear().0, prompt("stack the cups"));
+        drop(next);
+        let error = opening.join().unwrap();
+        assert_eq!(error.status(), Status::NoDaemon, "{error}");
+    });
 }
 
 /// A listener whose queue of connections is full.
