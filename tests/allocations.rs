@@ -7,7 +7,7 @@ mod counting;
 use std::path::Path;
 
 use pi0rt::checkpoint::Checkpoint;
-use pi0rt::device::cpu::{Cpu, CpuOptions, Precision};
+use pi0rt::device::cpu::{CpuBuilder, CpuOptions, Precision};
 use pi0rt::model::{Inputs, Pi0};
 use pi0rt::policy::{Chunk, DeviceChoice, Frame, Noise, Observation, PixelFormat, Policy, PolicyOptions};
 
@@ -46,7 +46,7 @@ fn a_chunk_allocates_nothing_after_warm_up() {
 fn a_timed_chunk(dir: &Path) {
     let checkpoint = Checkpoint::open(dir).unwrap();
     let arch = checkpoint.arch();
-    let device = Cpu::new(&CpuOptions { threads: Some(2), ..Default::default() }).unwrap();
+    let device = CpuBuilder::new(&CpuOptions { threads: Some(2), ..Default::default() }).unwrap();
     let mut model = Pi0::load(&checkpoint, Box::new(device), 2).unwrap();
     let noise = vec![0.5; arch.chunk_size * arch.max_action_dim];
     let inputs = Inputs {

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use pi0rt::checkpoint::{Checkpoint, SafeTensors};
-use pi0rt::device::cpu::{self, Cpu, CpuOptions, Precision};
-use pi0rt::device::{Device, DeviceError};
+use pi0rt::device::cpu::{self, CpuBuilder, CpuOptions, Precision};
+use pi0rt::device::{Builder, Device, DeviceError};
 use pi0rt::model::{Inputs, Module, Pi0, Source, Stage, Tap};
 
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden");
@@ -38,7 +38,7 @@ impl Tap for Stages {
 fn run(case: &str, options: &CpuOptions) -> (Stages, SafeTensors) {
     let checkpoint = Checkpoint::open(Path::new(GOLDEN)).unwrap();
     let golden = SafeTensors::open(&Path::new(GOLDEN).join(format!("golden_{case}.safetensors"))).unwrap();
-    let mut model = Pi0::load(&checkpoint, Box::new(Cpu::new(options).unwrap()), 10).unwrap();
+    let mut model = Pi0::load(&checkpoint, Box::new(CpuBuilder::new(options).unwrap()), 10).unwrap();
     let present = values(&golden, "image_mask");
     let images: Vec<f32> = (0..present.len())
         .filter(|i| present[*i] != 0.0)
@@ -122,7 +122,7 @@ fn what_is_used_again_changes_nothing() {
     let other_state: Vec<f32> = state.iter().map(|x| 0.5 - x).collect();
     let devices = |precision| {
         let options = CpuOptions { precision, threads: Some(2), ..Default::default() };
-        Box::new(Cpu::new(&options).unwrap()) as Box<dyn Device>
+        Box::new(CpuBuilder::new(&options).unwrap()) as Box<dyn Builder>
     };
     let load = || [Precision::F32, Precision::Bf16, Precision::Int8].map(devices);
     for (kept, anew) in load().into_iter().zip(load()) {
@@ -179,7 +179,7 @@ fn kept_weights_are_those_of_the_checkpoint() {
             let checkpoint = Checkpoint::open(&copy).unwrap();
             let arch = checkpoint.arch();
             let options = CpuOptions { precision, cache: cache.map(Path::to_owned), ..Default::default() };
-            let mut model = Pi0::load(&checkpoint, Box::new(Cpu::new(&options).unwrap()), 1).unwrap();
+            let mut model = Pi0::load(&checkpoint, Box::new(CpuBuilder::new(&options).unwrap()), 1).unwrap();
             let images = vec![0.25; 3 * arch.image_size * arch.image_size];
             let (state, noise) =
                 (vec![0.5; arch.max_state_dim], vec![0.75; arch.chunk_size * arch.max_action_dim]);

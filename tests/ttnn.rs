@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use pi0rt::checkpoint::Checkpoint;
 use pi0rt::device::DeviceError;
-use pi0rt::device::ttnn::{Counts, Ttnn, TtnnOptions};
+use pi0rt::device::ttnn::{Counts, TtnnBuilder, TtnnOptions};
 use pi0rt::model::{Inputs, Pi0, Rtc, RtcSchedule};
 
 struct Case {
@@ -33,7 +33,7 @@ fn load(settings: &[&str]) -> (Checkpoint, Pi0, Arc<Counts>) {
     let checkpoint = Checkpoint::open(&support::golden()).unwrap();
     let mut options = TtnnOptions::default();
     settings.iter().for_each(|setting| options.set(setting).unwrap());
-    let device = Ttnn::open(&options).unwrap();
+    let device = TtnnBuilder::open(&options).unwrap();
     let counts = device.counts();
     let model = Pi0::load(&checkpoint, Box::new(device), 2).unwrap();
     (checkpoint, model, counts)

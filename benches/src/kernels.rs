@@ -2,7 +2,7 @@
 //! keys and values into the cache; and what the GELU fused into a product adds to it.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use pi0rt::device::{Attention, Device, Keys, Role, Rope, Then};
+use pi0rt::device::{Attention, Builder, Keys, Role, Rope, Then};
 use pi0rt_benches::{Clock, buffer, device, mapped, numbers};
 
 /// Heads and tokens of one part of the model.
@@ -63,7 +63,7 @@ fn attention(criterion: &mut Criterion<Clock>) {
         let stream = buffer(&mut device, Role::Stream, rows, cols);
         let queries = buffer(&mut device, Role::Operand, rows, cols);
         let out = buffer(&mut device, Role::Operand, rows, cols);
-        device.seal(&|_, _| {}).expect("a device");
+        let mut device = device.seal(&|_, _| {}).expect("a device");
         device.write(&numbers(cached * key_cols), all).expect("keys");
         device.write(&numbers(rows * cols), stream).expect("queries");
         // SigLIP has no rotary embedding.
@@ -93,7 +93,7 @@ fn norms(criterion: &mut Criterion<Clock>) {
         let weight = device.vector(&numbers(width)).expect("a vector");
         let stream = buffer(&mut device, Role::Stream, rows, width);
         let out = buffer(&mut device, Role::Operand, rows, width);
-        device.seal(&|_, _| {}).expect("a device");
+        let mut device = device.seal(&|_, _| {}).expect("a device");
         device.write(&numbers(rows * width), stream).expect("inputs");
         let mut group = criterion.benchmark_group(name);
         group.throughput(Throughput::Elements((rows * width) as u64));
@@ -119,7 +119,7 @@ fn epilogues(criterion: &mut Criterion<Clock>) {
     let x = buffer(&mut device, Role::Operand, rows, inputs);
     let operand = buffer(&mut device, Role::Operand, rows, outputs);
     let stream = buffer(&mut device, Role::Stream, rows, outputs);
-    device.seal(&|_, _| {}).expect("a device");
+    let mut device = device.seal(&|_, _| {}).expect("a device");
     device.write(&numbers(rows * inputs), x).expect("inputs");
     let mut group = criterion.benchmark_group("vision-fc1");
     group.throughput(Throughput::Elements((2 * rows * inputs * outputs) as u64)).sample_size(10);

@@ -7,8 +7,8 @@ pub use clock::Clock;
 use std::path::PathBuf;
 
 use pi0rt::checkpoint::{SafeTensors, Tensor};
-use pi0rt::device::cpu::{Cpu, CpuOptions};
-use pi0rt::device::{Device, Role, View};
+use pi0rt::device::cpu::{CpuBuilder, CpuOptions};
+use pi0rt::device::{Builder, Role, View};
 
 /// Threads every contender gets: `PI0RT_BENCH_THREADS`, else one for every core.
 pub fn threads() -> usize {
@@ -18,9 +18,10 @@ pub fn threads() -> usize {
     }
 }
 
-/// The device, with the fastest kernels or those that `PI0RT_CPU_PATH` names.
-pub fn device() -> Cpu {
-    Cpu::new(&CpuOptions { threads: Some(threads()), ..Default::default() }).expect("a cpu device")
+/// The device to load, with the fastest kernels or those that `PI0RT_CPU_PATH` names.
+pub fn device() -> Box<CpuBuilder> {
+    let options = CpuOptions { threads: Some(threads()), ..Default::default() };
+    Box::new(CpuBuilder::new(&options).expect("a cpu device"))
 }
 
 /// Numbers from -1 to 1 that bf16 holds exactly.
@@ -65,7 +66,7 @@ impl Drop for TempFile {
 }
 
 /// A buffer of a device, all of it.
-pub fn buffer(device: &mut Cpu, role: Role, rows: usize, cols: usize) -> View {
+pub fn buffer(device: &mut CpuBuilder, role: Role, rows: usize, cols: usize) -> View {
     let buffer = device.buffer(role, rows, cols).expect("a buffer");
     View { buffer, row: 0, rows, col: 0, cols }
 }

@@ -11,7 +11,7 @@ use std::path::Path;
 use criterion::{Criterion, Throughput};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
-use pi0rt::device::{Device, Role, Then, Weight};
+use pi0rt::device::{Builder, Role, Then, Weight};
 use pi0rt_benches::{Clock, buffer, device, mapped, numbers, threads};
 
 /// `[rows, inputs]` times `[inputs, outputs]`; a gated pair has two matrices.
@@ -80,11 +80,11 @@ impl Product {
                 })
                 .collect::<Result<_, _>>()
                 .expect("weights");
-            handles.iter().for_each(|weight| device.expect(*weight, rows).expect("a hint"));
+            handles.iter().for_each(|weight| device.row_hint(*weight, rows).expect("a hint"));
             let operand = buffer(&mut device, Role::Operand, rows, inputs);
             let role = if self.then == Then::Add { Role::Stream } else { Role::Operand };
             let out = buffer(&mut device, role, rows, self.outputs);
-            device.seal(&|_, _| {}).expect("a device");
+            let mut device = device.seal(&|_, _| {}).expect("a device");
             device.write(&x, operand).expect("inputs");
             group.bench_function("pi0rt", |b| {
                 b.iter(|| {

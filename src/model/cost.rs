@@ -39,7 +39,7 @@ fn product(sizes: [usize; 3]) -> u64 {
 #[cfg(test)]
 mod tests {
     use crate::checkpoint::Checkpoint;
-    use crate::device::reference::Reference;
+    use crate::device::reference::ReferenceBuilder;
     use crate::model::ledger::Time;
     use crate::model::{Inputs, Phase, Pi0};
 
@@ -48,7 +48,7 @@ mod tests {
         let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
         let checkpoint = Checkpoint::open(&golden).unwrap();
         let arch = checkpoint.arch();
-        let mut model = Pi0::load(&checkpoint, Box::new(Reference::new()), 1).unwrap();
+        let mut model = Pi0::load(&checkpoint, Box::new(ReferenceBuilder::new()), 1).unwrap();
         let mut chunk = vec![0.5; arch.chunk_size * arch.max_action_dim];
         let inputs = Inputs {
             images: &vec![0.5; 3 * arch.image_size * arch.image_size],

@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::error::ModelError;
 use crate::checkpoint::{Checkpoint, Tensor};
-use crate::device::{Buffer, Device, HeadSide, Role, Table, Vector, View, Weight};
+use crate::device::{Buffer, Builder, HeadSide, Role, Table, Vector, View, Weight};
 
 /// Where the loading of a policy is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,14 +93,14 @@ pub struct Loader<'a> {
     /// Where tensors come from.
     pub checkpoint: &'a Checkpoint,
     /// Where they go.
-    pub device: &'a mut dyn Device,
+    pub device: &'a mut dyn Builder,
     placed: &'a Placed<'a>,
     prefix: String,
 }
 
 impl<'a> Loader<'a> {
     /// Names as in the checkpoint.
-    pub fn new(checkpoint: &'a Checkpoint, device: &'a mut dyn Device, placed: &'a Placed<'a>) -> Self {
+    pub fn new(checkpoint: &'a Checkpoint, device: &'a mut dyn Builder, placed: &'a Placed<'a>) -> Self {
         Self { checkpoint, device, placed, prefix: String::new() }
     }
 
@@ -128,7 +128,7 @@ impl<'a> Loader<'a> {
     /// As [`weight`](Self::weight), for operands of at most `rows` rows in every chunk.
     pub fn weight_for(&mut self, rows: usize, names: &[&str]) -> Result<Weight, ModelError> {
         let weight = self.weight(names)?;
-        self.device.expect(weight, rows)?;
+        self.device.row_hint(weight, rows)?;
         Ok(weight)
     }
 
@@ -148,7 +148,7 @@ impl<'a> Loader<'a> {
     ) -> Result<Weight, ModelError> {
         let parts = self.parts(names)?;
         let weight = self.device.head_weight(&parts, side, head_dim)?;
-        self.device.expect(weight, rows)?;
+        self.device.row_hint(weight, rows)?;
         Ok(weight)
     }
 
@@ -161,7 +161,7 @@ impl<'a> Loader<'a> {
         let gate = self.tensor(&format!("{gate}.weight"))?;
         let up = self.tensor(&format!("{up}.weight"))?;
         let weight = self.device.gated_weight(gate, up)?;
-        self.device.expect(weight, rows)?;
+        self.device.row_hint(weight, rows)?;
         Ok(weight)
     }
 

@@ -15,7 +15,7 @@ use super::reuse::Previous;
 use super::suffix::Suffix;
 use super::{Inputs, Rtc};
 use crate::checkpoint::{Arch, Checkpoint};
-use crate::device::{Begin, ChunkShape, Device, Fresh};
+use crate::device::{Begin, Builder, ChunkShape, Device, Fresh};
 
 /// Most cameras a model can be given.
 pub const MAX_CAMERAS: usize = 4;
@@ -56,7 +56,7 @@ impl Pi0 {
     /// # Errors
     /// If a tensor is missing or does not fit, `steps` is 0, the checkpoint declares no camera or
     /// more than [`MAX_CAMERAS`], or the device refuses.
-    pub fn load(checkpoint: &Checkpoint, device: Box<dyn Device>, steps: usize) -> Result<Self, ModelError> {
+    pub fn load(checkpoint: &Checkpoint, device: Box<dyn Builder>, steps: usize) -> Result<Self, ModelError> {
         Self::load_with(checkpoint, device, steps, &|_| {})
     }
 
@@ -66,7 +66,7 @@ impl Pi0 {
     /// As for [`load`](Self::load).
     pub fn load_with(
         checkpoint: &Checkpoint,
-        mut device: Box<dyn Device>,
+        mut device: Box<dyn Builder>,
         steps: usize,
         progress: Progress<'_>,
     ) -> Result<Self, ModelError> {
@@ -78,12 +78,12 @@ impl Pi0 {
         ensure(steps > 0, "steps", || ("at least 1".into(), "0".into()))?;
         let placed = Placed::none(checkpoint, progress);
         let mut loader = Loader::new(checkpoint, device.as_mut(), &placed);
-        let rows = Prefix::rows(&arch, cameras, loader.device);
+        let rows = Prefix::rows(&arch, cameras, loader.device.shapes());
         let backbone = Backbone::load(&mut loader, cameras, rows)?;
         let prefix = Prefix::load(&mut loader, cameras)?;
         let suffix = Suffix::load(&mut loader, steps)?;
         let denoise = Denoise::load(&mut loader, steps)?;
-        device.seal(&|done, of| progress(Loading::Preparing { done, of }))?;
+        let device = device.seal(&|done, of| progress(Loading::Preparing { done, of }))?;
         let previous = device.reuses().then(|| Previous::new(&arch, cameras));
         let ledger = Ledger::default();
         Ok(Self { arch, cameras, backbone, prefix, suffix, denoise, ledger, previous, device })
@@ -225,7 +225,7 @@ impl Pi0 {
             self.check_guidance(rtc)?;
         }
         let guidance = inputs.rtc.as_ref().map(|rtc| rtc.max_weight.to_bits());
-        let rows = Prefix::text_rows(arch, cameras, tokens, self.device.as_ref());
+        let rows = Prefix::text_rows(arch, cameras, tokens, self.device.shapes());
         let text = cameras * arch.patches();
         let shape = ChunkShape { cameras, tokens: rows, guidance, fresh: Fresh::all(cameras) };
         Ok((shape, text + tokens..text + rows))

@@ -7,7 +7,7 @@ use super::load::{Loader, Slot};
 use super::ops::{Ops, Source, Stage};
 use super::paligemma::Backbone;
 use crate::checkpoint::Arch;
-use crate::device::{Device, Fresh, Part, Role, View};
+use crate::device::{Fresh, Part, Role, Shapes, View};
 
 /// Prefix embedding and its buffers.
 pub struct Prefix {
@@ -23,16 +23,16 @@ pub struct Prefix {
 
 impl Prefix {
     /// Most rows a prefix can have on a device, padding included.
-    pub fn rows(arch: &Arch, cameras: usize, device: &dyn Device) -> usize {
+    pub fn rows(arch: &Arch, cameras: usize, shapes: Option<&Shapes>) -> usize {
         let rows = |cameras: usize| {
-            cameras * arch.patches() + Self::text_rows(arch, cameras, arch.tokenizer_max_length, device)
+            cameras * arch.patches() + Self::text_rows(arch, cameras, arch.tokenizer_max_length, shapes)
         };
         (1..=cameras).map(rows).max().unwrap_or(0)
     }
 
     /// Rows that a text of `tokens` tokens takes behind the images of `cameras` cameras.
-    pub fn text_rows(arch: &Arch, cameras: usize, tokens: usize, device: &dyn Device) -> usize {
-        let Some(shapes) = device.shapes() else { return tokens };
+    pub fn text_rows(arch: &Arch, cameras: usize, tokens: usize, shapes: Option<&Shapes>) -> usize {
+        let Some(shapes) = shapes else { return tokens };
         let longest = arch.tokenizer_max_length;
         let length = shapes.text_lengths.iter().copied().find(|&length| length >= tokens);
         let images = cameras * arch.patches();
@@ -43,10 +43,11 @@ impl Prefix {
     pub fn load(loader: &mut Loader<'_>, cameras: usize) -> Result<Self, ModelError> {
         let arch = loader.checkpoint.arch().clone();
         loader.device.part(Part::Language);
-        let rows = Self::rows(&arch, cameras, loader.device);
+        let rows = Self::rows(&arch, cameras, loader.device.shapes());
         let images = loader.buffer(Role::Image, cameras, 3 * arch.image_size * arch.image_size)?;
         loader.device.patches(images.all().buffer, arch.patch_size);
-        let text = |cameras| Self::text_rows(&arch, cameras, arch.tokenizer_max_length, loader.device);
+        let text =
+            |cameras| Self::text_rows(&arch, cameras, arch.tokenizer_max_length, loader.device.shapes());
         let most_text = (1..=cameras).map(text).max().unwrap_or(0);
         Ok(Self {
             images,

@@ -1,8 +1,8 @@
 use super::*;
 use crate::checkpoint::synth::preset;
-use crate::device::Device;
-use crate::device::cpu::{Cpu, CpuOptions};
-use crate::device::reference::Reference;
+use crate::device::Builder;
+use crate::device::cpu::{CpuBuilder, CpuOptions};
+use crate::device::reference::ReferenceBuilder;
 use crate::model::ledger::Op;
 use crate::model::{self, common};
 
@@ -59,7 +59,7 @@ fn a_plan_has_every_operation_of_the_model() {
     assert_eq!((count(Op::PatchEmbed), count(Op::EulerStep)), (1, 3));
     let mut model = Pi0::load(
         &Checkpoint::blank(&arch, 2).unwrap(),
-        Box::new(crate::device::reference::Reference::new()),
+        Box::new(crate::device::reference::ReferenceBuilder::new()),
         3,
     )
     .unwrap();
@@ -208,8 +208,8 @@ fn every_device_enters_the_same() {
         noise: &chunk.clone(),
         rtc: None,
     };
-    let cpu = Cpu::new(&CpuOptions { threads: Some(2), ..Default::default() }).unwrap();
-    let devices: [Box<dyn Device>; 2] = [Box::new(Reference::new()), Box::new(cpu)];
+    let cpu = CpuBuilder::new(&CpuOptions { threads: Some(2), ..Default::default() }).unwrap();
+    let devices: [Box<dyn Builder>; 2] = [Box::new(ReferenceBuilder::new()), Box::new(cpu)];
     for device in devices {
         let mut model = Pi0::load(&checkpoint, device, 3).unwrap();
         // What is traced keeps nothing for a next chunk.

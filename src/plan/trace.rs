@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::parts::{Part, Phase};
 use crate::checkpoint::Tensor;
 use crate::device::{
-    Attention, Buffer, Device, DeviceError, Guidance, Keys, KvCache, Making, OpResult, PatchEmbed, Ran, Role,
-    Rope, Table, Then, Vector, View, Weight,
+    Attention, Buffer, Builder, Device, DeviceError, Guidance, Keys, KvCache, OpResult, PatchEmbed, Progress,
+    Ran, Role, Rope, Table, Then, Vector, View, Weight,
 };
 use crate::model::ledger::Op;
 use crate::model::{Source, Stage, Tap};
@@ -137,11 +137,7 @@ fn push<T>(list: &mut Vec<T>, item: T) -> u32 {
     list.len() as u32 - 1
 }
 
-impl Device for Trace {
-    fn describe(&self) -> String {
-        "trace (computes nothing)".into()
-    }
-
+impl Builder for Trace {
     fn weight(&mut self, parts: &[&Tensor], cols: Option<Range<usize>>) -> Result<Weight, DeviceError> {
         let matrix = Matrix {
             name: parts.first().map_or("", |t| t.name()).to_string(),
@@ -153,15 +149,6 @@ impl Device for Trace {
 
     fn gated_weight(&mut self, gate: &Tensor, up: &Tensor) -> Result<Weight, DeviceError> {
         self.weight(&[gate, up], None)
-    }
-
-    fn weight_bytes(&self, weight: Weight) -> usize {
-        let record = self.record();
-        record.matrices.get(weight.0 as usize).map_or(0, |m| m.rows * m.cols * 2)
-    }
-
-    fn reuses(&self) -> bool {
-        false
     }
 
     fn vector(&mut self, values: &[f32]) -> Result<Vector, DeviceError> {
@@ -188,8 +175,23 @@ impl Device for Trace {
         Ok(KvCache(push(&mut self.record().caches, Cache { layers, rows, heads, head_dim })))
     }
 
-    fn seal(&mut self, _: Making<'_>) -> Result<(), DeviceError> {
-        Ok(())
+    fn seal(self: Box<Self>, _: Progress<'_>) -> Result<Box<dyn Device>, DeviceError> {
+        Ok(self)
+    }
+}
+
+impl Device for Trace {
+    fn describe(&self) -> String {
+        "trace (computes nothing)".into()
+    }
+
+    fn weight_bytes(&self, weight: Weight) -> usize {
+        let record = self.record();
+        record.matrices.get(weight.0 as usize).map_or(0, |m| m.rows * m.cols * 2)
+    }
+
+    fn reuses(&self) -> bool {
+        false
     }
 
     fn bytes(&self) -> usize {

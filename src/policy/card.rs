@@ -1,15 +1,15 @@
 //! A Tenstorrent card for a checkpoint: opened, and found large enough, before anything is uploaded.
 
 use crate::checkpoint::Checkpoint;
-use crate::device::ttnn::{Ttnn, TtnnOptions};
+use crate::device::ttnn::{TtnnBuilder, TtnnOptions};
 use crate::device::{self, DeviceError};
 use crate::plan::{self, Config, Format};
 
 /// # Errors
 /// [`DeviceError::Unavailable`] if the card can't be had, [`DeviceError::Memory`], with the figures,
 /// if the model is too large for it.
-pub(super) fn open(options: &TtnnOptions, checkpoint: &Checkpoint) -> Result<Ttnn, DeviceError> {
-    let card = Ttnn::open(options)?;
+pub(super) fn open(options: &TtnnOptions, checkpoint: &Checkpoint) -> Result<TtnnBuilder, DeviceError> {
+    let card = TtnnBuilder::open(options)?;
     if options.check_memory {
         let cameras = checkpoint.processing().cameras.len();
         plan::fits(&card.board(), checkpoint.arch(), &config(card.options(), cameras))?;

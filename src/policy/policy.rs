@@ -12,9 +12,9 @@ use super::normalize::Normalizer;
 use super::prompt::{Prompt, Prompter};
 use super::transform::Steps;
 use crate::checkpoint::{Camera, Checkpoint, Dimension, Rate, RateSource};
-use crate::device::Device;
-use crate::device::cpu::{Cpu, CpuOptions, Precision};
-use crate::device::reference::Reference;
+use crate::device::Builder;
+use crate::device::cpu::{CpuBuilder, CpuOptions, Precision};
+use crate::device::reference::ReferenceBuilder;
 use crate::model::{Inputs, Loading, Pi0, Progress, Rtc, RtcSchedule, Timings, common};
 
 /// What a policy runs on.
@@ -48,18 +48,18 @@ impl DeviceChoice {
     ///
     /// # Errors
     /// If it can't do what is asked.
-    pub fn open(&self, checkpoint: &Checkpoint) -> Result<Box<dyn Device>, crate::device::DeviceError> {
+    pub fn open(&self, checkpoint: &Checkpoint) -> Result<Box<dyn Builder>, crate::device::DeviceError> {
         let arch = checkpoint.arch();
         Ok(match self {
-            DeviceChoice::Reference => Box::new(Reference::new()),
+            DeviceChoice::Reference => Box::new(ReferenceBuilder::new()),
             DeviceChoice::Cpu(options) if !arch.vision_head_dim().is_multiple_of(2) => {
                 log::warn!(
                     "vision heads are {} wide, an odd number: computing in f32",
                     arch.vision_head_dim()
                 );
-                Box::new(Cpu::new(&CpuOptions { precision: Precision::F32, ..options.clone() })?)
+                Box::new(CpuBuilder::new(&CpuOptions { precision: Precision::F32, ..options.clone() })?)
             }
-            DeviceChoice::Cpu(options) => Box::new(Cpu::new(options)?),
+            DeviceChoice::Cpu(options) => Box::new(CpuBuilder::new(options)?),
             #[cfg(feature = "_ttnn")]
             DeviceChoice::Ttnn(options) => Box::new(super::card::open(options, checkpoint)?),
         })

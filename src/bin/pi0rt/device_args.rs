@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use pi0rt::checkpoint::Checkpoint;
-use pi0rt::device::{Device, DeviceError};
+use pi0rt::device::{Builder, DeviceError};
 use pi0rt::policy::{DeviceName, DeviceSettings, PolicyOptions, PrecisionName};
 
 /// Options of a command that runs a model; flatten them into its own.
@@ -57,7 +57,7 @@ impl DeviceArgs {
     ///
     /// # Errors
     /// If it can't do what is asked.
-    pub fn open(&self, checkpoint: &Checkpoint) -> Result<Box<dyn Device>, DeviceError> {
+    pub fn open(&self, checkpoint: &Checkpoint) -> Result<Box<dyn Builder>, DeviceError> {
         self.settings().choice()?.open(checkpoint)
     }
 

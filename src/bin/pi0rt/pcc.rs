@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use pi0rt::checkpoint::Checkpoint;
-use pi0rt::device::{Device, DeviceError, reference::Reference};
+use pi0rt::device::{Device, DeviceError, reference::ReferenceBuilder};
 use pi0rt::model::{Module, Pi0, Source, Stage, Tap};
 
 use crate::CommandResult;
@@ -42,7 +42,7 @@ pub fn run(args: &Args) -> CommandResult {
     let kv_cols = arch.kv_heads * arch.head_dim;
 
     let mut expected = Recorder::new(kv_cols);
-    let mut reference = Pi0::load(&checkpoint, Box::new(Reference::new()), steps)?;
+    let mut reference = Pi0::load(&checkpoint, Box::new(ReferenceBuilder::new()), steps)?;
     reference.sample_with(&inputs.inputs(), &mut actions, Some(&mut expected))?;
     drop(reference);
 

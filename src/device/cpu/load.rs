@@ -11,10 +11,10 @@ use super::memory::Memory;
 use super::pool::{self, Pool};
 use super::quantize::Quantize;
 use super::rope::Angles;
-use super::{Cpu, Precision};
+use super::{CpuBuilder, Precision};
 use crate::device::{DeviceError, OpResult, Ran, Role};
 
-/// What [`Device::seal`](crate::device::Device::seal) makes.
+/// What [`Builder::seal`](crate::device::Builder::seal) makes.
 pub struct Sealed {
     /// The threads.
     pub pool: Pool,
@@ -36,7 +36,7 @@ pub struct Sealed {
 
 impl Sealed {
     /// For the device's weights, buffers and caches.
-    pub fn new(device: &mut Cpu) -> Result<Self, DeviceError> {
+    pub fn new(device: &CpuBuilder) -> Result<Self, DeviceError> {
         let kernels = device.kernels;
         let panel = kernels.panel;
         let room = device.caches.iter().map(|c| c.room).max().unwrap_or(0);

@@ -7,6 +7,7 @@
 //! never a sum.
 
 mod attention;
+mod builder;
 mod cache;
 mod ceiling;
 mod epilogue;
@@ -32,16 +33,15 @@ mod tile;
 mod views;
 mod weight;
 
+pub use builder::CpuBuilder;
 pub use options::{CpuOptions, Precision};
 pub use path::Path;
-
-use std::path::PathBuf;
 
 use self::kernels::Kernels;
 use self::load::Sealed;
 use self::memory::Memory;
 use self::weight::Matrix;
-use super::{DeviceError, Role};
+use super::Role;
 use crate::checkpoint::Tensor;
 
 /// The device.
@@ -50,16 +50,12 @@ pub struct Cpu {
     path: Path,
     precision: Precision,
     threads: usize,
-    cores: Vec<usize>,
-    pin_caller: bool,
-    /// Where prepared weights are kept from one start to the next.
-    cache: Option<PathBuf>,
     matrices: Vec<Matrix>,
     vectors: Vec<Vec<f32>>,
     tables: Vec<Tensor>,
     buffers: Vec<Storage>,
     caches: Vec<Cache>,
-    sealed: Option<Sealed>,
+    sealed: Sealed,
 }
 
 /// A buffer; images and tokens are row-major, the rest in panels.
@@ -84,37 +80,3 @@ struct Cache {
 
 // SAFETY: the pointers in here are to memory the device owns.
 unsafe impl Send for Cpu {}
-
-impl Cpu {
-    /// A device without weights or buffers.
-    ///
-    /// # Errors
-    /// If the path is unknown or not of this machine, has no integer products when they are asked for,
-    /// or the cores are not this process's.
-    pub fn new(options: &CpuOptions) -> Result<Self, DeviceError> {
-        let path = Path::choose(options.path)?;
-        if options.precision == Precision::Int8 && !path.has_integers() {
-            return Err(DeviceError::Unsupported {
-                what: format!("precision {} on path {path}", options.precision),
-                device: "cpu".into(),
-                why: "this machine lacks AVX512_VNNI; path avx2 needs nothing more".into(),
-            });
-        }
-        let (threads, cores) = options.placement()?;
-        Ok(Self {
-            kernels: Kernels::of(path, options.precision),
-            path,
-            precision: options.precision,
-            threads,
-            cores,
-            pin_caller: !options.cores.is_empty(),
-            cache: options.cache.clone(),
-            matrices: Vec::new(),
-            vectors: Vec::new(),
-            tables: Vec::new(),
-            buffers: Vec::new(),
-            caches: Vec::new(),
-            sealed: None,
-        })
-    }
-}

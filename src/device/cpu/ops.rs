@@ -4,25 +4,20 @@ use std::ops::Range;
 
 use rustix::thread::Pid;
 
-use super::Cpu;
 use super::attention::Attend;
 use super::ceiling;
 use super::few::FEW;
 use super::gemm::Gemm;
 use super::layout::Slab;
-use super::load::Sealed;
-use super::memory::Memory;
 use super::norm::Norm;
 use super::patch::Patches;
-use super::prepare;
 use super::rope::{CacheWrite, Rotate};
 use super::views::{apart, expect, item, same, shape};
 use super::weight::Matrix;
-use super::{Cache, Precision, Storage};
-use crate::checkpoint::Tensor;
+use super::{Cpu, Precision};
 use crate::device::{
-    Attention, Buffer, Ceiling, Device, DeviceError, Guidance, Keys, KvCache, Making, OpResult, PatchEmbed,
-    Ran, Role, Rope, Table, Then, Vector, View, Weight,
+    Attention, Ceiling, Device, DeviceError, Guidance, Keys, KvCache, OpResult, PatchEmbed, Ran, Role, Rope,
+    Table, Then, Vector, View, Weight,
 };
 
 impl Cpu {
@@ -36,7 +31,7 @@ impl Cpu {
         then: Option<Then>,
         out: View,
     ) -> OpResult {
-        let sealed = self.sealed(op)?;
+        let sealed = &self.sealed;
         let out_roles: &[Role] =
             if then == Some(Then::Add) { &[Role::Stream] } else { &[Role::Stream, Role::Operand] };
         let matrix = item(op, &self.matrices, weight.0)?;
@@ -82,7 +77,7 @@ impl Cpu {
         epsilon: f32,
         out: View,
     ) -> OpResult {
-        let sealed = self.sealed(op)?;
+        let sealed = &self.sealed;
         same(op, x, out)?;
         apart(op, x, out, true)?;
         let norm = Norm {
@@ -118,124 +113,22 @@ impl Device for Cpu {
     }
 
     fn workers(&self) -> Vec<Pid> {
-        self.sealed.as_ref().map_or_else(Vec::new, |sealed| sealed.pool.workers().to_vec())
-    }
-
-    fn weight(&mut self, parts: &[&Tensor], cols: Option<Range<usize>>) -> Result<Weight, DeviceError> {
-        self.unsealed("weight")?;
-        let Some(first) = parts.first() else {
-            return Err(shape("weight", "at least one tensor".into(), "none".into()));
-        };
-        let width = first.cols();
-        for part in parts {
-            self.floating(part)?;
-            if part.cols() != width {
-                return Err(shape("weight", format!("{width} columns, as {first:?}"), format!("{part:?}")));
-            }
-        }
-        let cols = cols.unwrap_or(0..width);
-        if cols.start >= cols.end || cols.end > width {
-            return Err(shape("weight", format!("columns within {width} of {first:?}"), format!("{cols:?}")));
-        }
-        self.matrices.push(Matrix::mapped(parts, cols.start, cols.len()));
-        Ok(Weight(self.matrices.len() as u32 - 1))
-    }
-
-    fn gated_weight(&mut self, gate: &Tensor, up: &Tensor) -> Result<Weight, DeviceError> {
-        if gate.rows() != up.rows() {
-            return Err(shape(
-                "gated_weight",
-                format!("{} rows, as {gate:?}", gate.rows()),
-                format!("{up:?}"),
-            ));
-        }
-        let weight = self.weight(&[gate, up], None)?;
-        if let Some(matrix) = self.matrices.last_mut() {
-            matrix.rows = gate.rows();
-            matrix.gated = true;
-        }
-        Ok(weight)
+        self.sealed.pool.workers().to_vec()
     }
 
     fn weight_bytes(&self, weight: Weight) -> usize {
         self.matrices.get(weight.0 as usize).map_or(0, Matrix::bytes)
     }
 
-    fn vector(&mut self, values: &[f32]) -> Result<Vector, DeviceError> {
-        self.unsealed("vector")?;
-        self.vectors.push(values.to_vec());
-        Ok(Vector(self.vectors.len() as u32 - 1))
-    }
-
-    fn table(&mut self, tensor: &Tensor) -> Result<Table, DeviceError> {
-        self.unsealed("table")?;
-        self.floating(tensor)?;
-        self.tables.push(tensor.clone());
-        Ok(Table(self.tables.len() as u32 - 1))
-    }
-
-    fn buffer(&mut self, role: Role, rows: usize, cols: usize) -> Result<Buffer, DeviceError> {
-        self.unsealed("buffer")?;
-        let pairs = role == Role::Operand && self.kernels.pairs;
-        let steps = cols.div_ceil(if pairs { 2 } else { 1 });
-        let words = match role {
-            Role::Image | Role::Tokens => rows.saturating_mul(cols),
-            Role::Stream | Role::Operand => rows.next_multiple_of(self.kernels.panel).saturating_mul(steps),
-        };
-        let memory = Memory::new("activations", words)?;
-        self.buffers.push(Storage { role, rows, cols, pairs, memory });
-        Ok(Buffer(self.buffers.len() as u32 - 1))
-    }
-
-    fn kv_cache(
-        &mut self,
-        layers: usize,
-        runs: &[usize],
-        heads: usize,
-        head_dim: usize,
-    ) -> Result<KvCache, DeviceError> {
-        self.unsealed("kv_cache")?;
-        let rows = runs.iter().fold(0, |sum: usize, rows| sum.saturating_add(*rows));
-        if heads == 0 || head_dim == 0 || (self.kernels.pairs && !head_dim.is_multiple_of(2)) {
-            let wanted = if self.kernels.pairs { "heads of an even width" } else { "heads" };
-            return Err(shape("kv_cache", wanted.into(), format!("{heads} heads of {head_dim}")));
-        }
-        let element = if self.kernels.pairs { 2 } else { 4 };
-        let mut room = rows.next_multiple_of(16);
-        if (room * element).is_multiple_of(1024) {
-            room += 16;
-        }
-        let elements = [2, layers, room, heads, head_dim].into_iter().fold(1, usize::saturating_mul);
-        let memory = Memory::new("keys and values", elements / (4 / element))?;
-        self.caches.push(Cache { layers, rows, room, heads, head_dim, memory });
-        Ok(KvCache(self.caches.len() as u32 - 1))
-    }
-
-    fn expect(&mut self, weight: Weight, rows: usize) -> Result<(), DeviceError> {
-        self.unsealed("expect")?;
-        item("expect", &self.matrices, weight.0)?;
-        self.matrices[weight.0 as usize].expected = Some(rows);
-        Ok(())
-    }
-
-    fn seal(&mut self, making: Making<'_>) -> Result<(), DeviceError> {
-        self.unsealed("seal")?;
-        let mut sealed = Sealed::new(self)?;
-        sealed.weights = prepare::prepare(self, &sealed.pool, making)?;
-        self.sealed = Some(sealed);
-        Ok(())
-    }
-
     fn bytes(&self) -> usize {
         let buffers = self.buffers.iter().map(|b| b.memory.bytes()).sum::<usize>();
         let caches = self.caches.iter().map(|c| c.memory.bytes()).sum::<usize>();
         let vectors = self.vectors.iter().map(|v| v.len() * 4).sum::<usize>();
-        let sealed = self.sealed.as_ref().map_or(0, Sealed::bytes);
-        buffers + caches + vectors + sealed
+        buffers + caches + vectors + self.sealed.bytes()
     }
 
     fn ceiling(&self) -> Result<Option<Ceiling>, DeviceError> {
-        let pool = &self.sealed("ceiling")?.pool;
+        let pool = &self.sealed.pool;
         let (products, operands) = match self.precision {
             Precision::Int8 => (&self.kernels.integers, "int8"),
             Precision::F32 | Precision::Bf16 => (&self.kernels.operands, self.operands()),
@@ -319,7 +212,7 @@ impl Device for Cpu {
 
     fn patch_embed(&mut self, images: View, args: PatchEmbed, out: View) -> OpResult {
         const OP: &str = "patch_embed";
-        let sealed = self.sealed(OP)?;
+        let sealed = &self.sealed;
         let matrix = item(OP, &self.matrices, args.weight.0)?;
         let table = item(OP, &self.tables, args.position.0)?;
         let (size, patch) = (args.image_size, args.patch_size);
@@ -405,12 +298,12 @@ impl Device for Cpu {
 
     fn rope(&mut self, x: View, rope: Option<Rope>, out: View) -> OpResult {
         const OP: &str = "rope";
-        let sealed = self.sealed(OP)?;
+        let sealed = &self.sealed;
         same(OP, x, out)?;
         apart(OP, x, out, true)?;
         // Without rotation any width that keeps pairs whole serves as a head.
         let plain = [64, 32, 16, 8, 4, 2].into_iter().find(|n| x.cols.is_multiple_of(*n)).unwrap_or(x.cols);
-        let rotation = self.rotation(OP, x.cols, rope, rope.map_or(plain, |r| r.head_dim), sealed)?;
+        let rotation = self.rotation(OP, x.cols, rope, rope.map_or(plain, |r| r.head_dim))?;
         let rotate = Rotate {
             x: self.slab(OP, x, &[Role::Stream])?,
             out: self.slab(OP, out, &[Role::Operand, Role::Stream])?,
@@ -434,7 +327,7 @@ impl Device for Cpu {
         rope: Option<Rope>,
     ) -> OpResult {
         const OP: &str = "cache_write";
-        let sealed = self.sealed(OP)?;
+        let sealed = &self.sealed;
         let (c, layer) = self.layer(OP, cache, layer)?;
         same(OP, k, v)?;
         expect(OP, "columns", layer.width, k.cols)?;
@@ -449,7 +342,7 @@ impl Device for Cpu {
             row,
             k: self.slab(OP, k, &[Role::Stream])?,
             v: self.slab(OP, v, &[Role::Stream])?,
-            rotation: self.rotation(OP, k.cols, rope, c.head_dim, sealed)?,
+            rotation: self.rotation(OP, k.cols, rope, c.head_dim)?,
         };
         let (kernel, scratch) = (self.kernels.cache_write, sealed.scratch());
         let jobs = write.k.panels() * c.heads;
@@ -460,7 +353,7 @@ impl Device for Cpu {
 
     fn attention(&mut self, q: View, cache: KvCache, layer: usize, args: Attention, out: View) -> OpResult {
         const OP: &str = "attention";
-        let sealed = self.sealed(OP)?;
+        let sealed = &self.sealed;
         let (c, layer) = self.layer(OP, cache, layer)?;
         same(OP, q, out)?;
         apart(OP, q, out, true)?;

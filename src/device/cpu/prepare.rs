@@ -12,8 +12,8 @@ use super::memory::Memory;
 use super::pool::Pool;
 use super::quantize::Quantizer;
 use super::weight::{Element, Matrix, Panels, Part};
-use super::{Cpu, Precision};
-use crate::device::{DeviceError, Making};
+use super::{CpuBuilder, Precision};
+use crate::device::{DeviceError, Progress};
 
 /// The form of one matrix, and its place among the prepared words.
 #[derive(Clone, Copy)]
@@ -36,7 +36,7 @@ struct Form {
 const LINE: usize = 16;
 
 impl Form {
-    fn of(device: &Cpu, matrix: &Matrix, first: usize) -> Option<Self> {
+    fn of(device: &CpuBuilder, matrix: &Matrix, first: usize) -> Option<Self> {
         let few = matrix.expected? <= FEW;
         let integers = device.precision == Precision::Int8;
         if !few && !integers {
@@ -183,9 +183,9 @@ fn parts(memory: &Arc<Memory>, first: usize, matrix: &Matrix, stride: usize) -> 
 /// Prepares the weights of a device that expects products of few tokens or of integers; None if
 /// there are none.
 pub fn prepare(
-    device: &mut Cpu,
+    device: &mut CpuBuilder,
     pool: &Pool,
-    making: Making<'_>,
+    progress: Progress<'_>,
 ) -> Result<Option<Arc<Memory>>, DeviceError> {
     let start = Instant::now();
     let mut forms = Vec::with_capacity(device.matrices.len());
@@ -205,7 +205,7 @@ pub fn prepare(
         for (done, (matrix, form)) in made.enumerate() {
             // SAFETY: forms lie one behind the other in as many zeroed words.
             unsafe { form.make(device.kernels, pool, matrix, words) }?;
-            making(done + 1, of);
+            progress(done + 1, of);
         }
         Ok(())
     };
@@ -240,7 +240,7 @@ pub fn prepare(
 
 /// Everything that prepared weights depend on: tensors by name, shape, place and time of the file's
 /// last change, and the forms they are brought into.
-fn key(device: &Cpu) -> String {
+fn key(device: &CpuBuilder) -> String {
     let mut key = format!(
         "pi0rt {} panels of {} operands in pairs {} precision {} step {}\n",
         env!("CARGO_PKG_VERSION"),

@@ -1,39 +1,11 @@
 //! Checks of what operations are given: views, handles, shapes.
 
 use super::layout::Slab;
-use super::load::Sealed;
 use super::rope::{Layer, Rotation};
 use super::{Cache, Cpu, Storage};
-use crate::checkpoint::{Dtype, Tensor};
 use crate::device::{DeviceError, KvCache, Role, Rope, Vector, View};
 
 impl Cpu {
-    pub(super) fn unsupported(&self, what: String, why: &str) -> DeviceError {
-        DeviceError::Unsupported { what, device: "cpu".into(), why: why.into() }
-    }
-
-    pub(super) fn unsealed(&self, what: &'static str) -> Result<(), DeviceError> {
-        match self.sealed {
-            None => Ok(()),
-            Some(_) => Err(self.unsupported(what.into(), "the device is sealed")),
-        }
-    }
-
-    pub(super) fn sealed(&self, op: &'static str) -> Result<&Sealed, DeviceError> {
-        self.sealed
-            .as_ref()
-            .ok_or_else(|| shape(op, "a sealed device".into(), "one still being loaded".into()))
-    }
-
-    pub(super) fn floating(&self, tensor: &Tensor) -> Result<(), DeviceError> {
-        match tensor.dtype() {
-            Dtype::F32 | Dtype::Bf16 | Dtype::F16 => Ok(()),
-            other => {
-                Err(self.unsupported(format!("{}: dtype {other}", tensor.name()), "not a floating type"))
-            }
-        }
-    }
-
     pub(super) fn storage(
         &self,
         op: &'static str,
@@ -95,14 +67,13 @@ impl Cpu {
         Ok(v)
     }
 
-    pub(super) fn rotation<'a>(
+    pub(super) fn rotation(
         &self,
         op: &'static str,
         cols: usize,
         rope: Option<Rope>,
         head_dim: usize,
-        sealed: &'a Sealed,
-    ) -> Result<Rotation<'a>, DeviceError> {
+    ) -> Result<Rotation<'_>, DeviceError> {
         if head_dim == 0
             || !cols.is_multiple_of(head_dim)
             || rope.is_some_and(|r| !r.head_dim.is_multiple_of(2))
@@ -113,11 +84,11 @@ impl Cpu {
                 format!("{cols} columns of {head_dim}"),
             ));
         }
-        if head_dim * self.kernels.panel > sealed.words {
-            let most = sealed.words / self.kernels.panel;
+        if head_dim * self.kernels.panel > self.sealed.words {
+            let most = self.sealed.words / self.kernels.panel;
             return Err(shape(op, format!("heads of at most {most}"), head_dim.to_string()));
         }
-        let angles = sealed.angles.iter().find(|a| a.head_dim == head_dim);
+        let angles = self.sealed.angles.iter().find(|a| a.head_dim == head_dim);
         Ok(Rotation { head_dim, rope, angles })
     }
 

@@ -4,13 +4,16 @@
 //! thread. Weights are converted from the map row by row, so that even the full-size model needs
 //! no second copy of them.
 
+mod builder;
 mod math;
+
+pub use builder::ReferenceBuilder;
 
 use std::ops::Range;
 
 use super::{
-    Attention, Buffer, Device, DeviceError, Guidance, Keys, KvCache, OpResult, PatchEmbed, Ran, Role, Rope,
-    Table, Then, Vector, View, Weight,
+    Attention, Device, DeviceError, Guidance, Keys, KvCache, OpResult, PatchEmbed, Ran, Role, Rope, Table,
+    Then, Vector, View, Weight,
 };
 use crate::checkpoint::Tensor;
 use math::{dot, gelu_tanh, rotate, silu, softmax};
@@ -82,11 +85,6 @@ impl Cache {
 }
 
 impl Reference {
-    /// A device without weights or buffers.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
     fn check(&self, op: &'static str, view: View) -> Result<&Storage, DeviceError> {
         let s = &self.buffers[view.buffer.0 as usize];
         if view.row + view.rows > s.rows || view.col + view.cols > s.cols {
@@ -153,21 +151,6 @@ impl Reference {
         });
         Ok(y)
     }
-
-    fn push_weight(&mut self, parts: &[&Tensor], cols: Option<Range<usize>>) -> Result<Weight, DeviceError> {
-        let width = parts.first().map_or(0, |t| t.cols());
-        for part in parts {
-            if part.cols() != width {
-                return Err(shape("weight", format!("{width} columns"), format!("{part:?}")));
-            }
-        }
-        let cols = cols.unwrap_or(0..width);
-        if cols.end > width {
-            return Err(shape("weight", format!("columns within {width}"), format!("{cols:?}")));
-        }
-        self.weights.push(Matrix { parts: parts.iter().map(|&t| t.clone()).collect(), cols });
-        Ok(Weight(self.weights.len() as u32 - 1))
-    }
 }
 
 fn shape(op: &'static str, expected: String, got: String) -> DeviceError {
@@ -183,53 +166,11 @@ impl Device for Reference {
         "reference (f32, plain loops)".into()
     }
 
-    fn weight(&mut self, parts: &[&Tensor], cols: Option<Range<usize>>) -> Result<Weight, DeviceError> {
-        self.push_weight(parts, cols)
-    }
-
-    fn gated_weight(&mut self, gate: &Tensor, up: &Tensor) -> Result<Weight, DeviceError> {
-        expect("geglu", gate.rows(), up.rows())?;
-        self.push_weight(&[gate, up], None)
-    }
-
     fn weight_bytes(&self, weight: Weight) -> usize {
         let bytes = |w: &Matrix| -> usize {
             w.parts.iter().map(|t| t.rows() * w.cols.len() * t.dtype().size()).sum()
         };
         self.weights.get(weight.0 as usize).map_or(0, bytes)
-    }
-
-    fn vector(&mut self, values: &[f32]) -> Result<Vector, DeviceError> {
-        self.vectors.push(values.to_vec());
-        Ok(Vector(self.vectors.len() as u32 - 1))
-    }
-
-    fn table(&mut self, tensor: &Tensor) -> Result<Table, DeviceError> {
-        self.tables.push(tensor.clone());
-        Ok(Table(self.tables.len() as u32 - 1))
-    }
-
-    fn buffer(&mut self, role: Role, rows: usize, cols: usize) -> Result<Buffer, DeviceError> {
-        let (floats, ids) = if role == Role::Tokens { (0, rows) } else { (rows * cols, 0) };
-        self.buffers.push(Storage { role, rows, cols, values: vec![0.0; floats], ids: vec![0; ids] });
-        Ok(Buffer(self.buffers.len() as u32 - 1))
-    }
-
-    fn kv_cache(
-        &mut self,
-        layers: usize,
-        runs: &[usize],
-        heads: usize,
-        head_dim: usize,
-    ) -> Result<KvCache, DeviceError> {
-        let rows = runs.iter().sum::<usize>();
-        let len = layers * rows * heads * head_dim;
-        self.caches.push(Cache { layers, rows, heads, head_dim, k: vec![0.0; len], v: vec![0.0; len] });
-        Ok(KvCache(self.caches.len() as u32 - 1))
-    }
-
-    fn seal(&mut self, _: super::Making<'_>) -> Result<(), DeviceError> {
-        Ok(())
     }
 
     fn bytes(&self) -> usize {

@@ -4,10 +4,9 @@ use std::ops::Range;
 
 use super::bridge;
 use super::{Ttnn, expect};
-use crate::checkpoint::Tensor;
 use crate::device::{
-    Attention, Begin, Buffer, ChunkShape, Device, DeviceError, Guidance, HeadSide, KvCache, Making, OpResult,
-    Part, PatchEmbed, Role, Rope, Shapes, Table, Then, Vector, View, Weight,
+    Attention, Begin, ChunkShape, Device, DeviceError, Guidance, KvCache, OpResult, Part, PatchEmbed, Rope,
+    Shapes, Table, Then, Vector, View, Weight,
 };
 
 impl Device for Ttnn {
@@ -30,65 +29,8 @@ impl Device for Ttnn {
         )
     }
 
-    fn part(&mut self, part: Part) {
-        self.part = part;
-    }
-
-    fn weight(&mut self, parts: &[&Tensor], cols: Option<Range<usize>>) -> Result<Weight, DeviceError> {
-        self.watched("uploading weights", |device| device.add_weight(parts, cols))
-    }
-
-    fn head_weight(
-        &mut self,
-        parts: &[&Tensor],
-        side: HeadSide,
-        head_dim: usize,
-    ) -> Result<Weight, DeviceError> {
-        self.watched("uploading weights", |device| device.add_head_weight(parts, side, head_dim))
-    }
-
-    fn gated_weight(&mut self, gate: &Tensor, up: &Tensor) -> Result<Weight, DeviceError> {
-        self.watched("uploading weights", |device| device.add_gated_weight(gate, up))
-    }
-
     fn weight_bytes(&self, weight: Weight) -> usize {
         self.weights.get(weight.0 as usize).map_or(0, |w| w.bytes)
-    }
-
-    fn vector(&mut self, values: &[f32]) -> Result<Vector, DeviceError> {
-        self.vectors.push((values.to_vec(), None));
-        Ok(Vector(self.vectors.len() as u32 - 1))
-    }
-
-    fn head_vector(&mut self, values: &[f32], head_dim: usize) -> Result<Vector, DeviceError> {
-        self.vectors.push((values.to_vec(), Some(head_dim)));
-        Ok(Vector(self.vectors.len() as u32 - 1))
-    }
-
-    fn table(&mut self, tensor: &Tensor) -> Result<Table, DeviceError> {
-        self.watched("uploading a table", |device| device.add_table(tensor))
-    }
-
-    fn buffer(&mut self, role: Role, rows: usize, cols: usize) -> Result<Buffer, DeviceError> {
-        self.add_buffer(role, rows, cols)
-    }
-
-    fn patches(&mut self, images: Buffer, patch_size: usize) {
-        self.patches.insert(images.0, patch_size);
-    }
-
-    fn kv_cache(
-        &mut self,
-        layers: usize,
-        runs: &[usize],
-        heads: usize,
-        head_dim: usize,
-    ) -> Result<KvCache, DeviceError> {
-        self.watched("making a cache", |device| device.add_cache(layers, runs, heads, head_dim))
-    }
-
-    fn seal(&mut self, _: Making<'_>) -> Result<(), DeviceError> {
-        self.watched("the end of uploading", Self::finish)
     }
 
     fn bytes(&self) -> usize {

@@ -8,6 +8,7 @@
 
 mod attention;
 mod buffers;
+mod builder;
 mod chunk;
 mod device;
 mod elements;
@@ -20,6 +21,7 @@ mod rotary;
 mod value;
 mod watch;
 
+pub use builder::TtnnBuilder;
 pub use ffi::bridge;
 pub use options::{Precision, TtnnOptions};
 
@@ -237,16 +239,6 @@ fn expect(op: &'static str, what: &str, expected: usize, got: usize) -> Result<(
 }
 
 impl Ttnn {
-    /// Counts that go on while the device is used.
-    pub fn counts(&self) -> Arc<Counts> {
-        self.counts.clone()
-    }
-
-    /// What the card is.
-    pub fn facts(&self) -> &Facts {
-        &self.facts
-    }
-
     fn handle(&self) -> Result<&bridge::Device, DeviceError> {
         match &self.device {
             Some(device) if !self.lost => Ok(device),

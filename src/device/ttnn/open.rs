@@ -4,15 +4,15 @@ use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::bridge::{self, OpenOptions};
+use super::bridge::{self, Facts, OpenOptions};
 use super::chunk::Stage;
 use super::watch::Watch;
-use super::{Ttnn, TtnnOptions, text};
+use super::{Counts, Ttnn, TtnnBuilder, TtnnOptions, text};
 use crate::device::{DeviceError, Part};
 use crate::tenstorrent::preflight::{Expect, Root, Severity, preflight};
 use crate::tenstorrent::{Architecture, Board, DeviceLock};
 
-impl Ttnn {
+impl TtnnBuilder {
     /// Opens a card.
     ///
     /// # Errors
@@ -46,7 +46,7 @@ impl Ttnn {
         }
         let mut options = options.clone();
         options.architecture = Some(architecture);
-        Ok(Self {
+        Ok(Self(Ttnn {
             device: Some(device),
             facts,
             shapes: options.shapes(),
@@ -74,19 +74,30 @@ impl Ttnn {
             recordings: HashMap::new(),
             staging: Vec::new(),
             ids: Vec::new(),
-        })
+        }))
+    }
+
+    /// Counts that go on while the device is used.
+    pub fn counts(&self) -> Arc<Counts> {
+        self.0.counts.clone()
+    }
+
+    /// What the card is.
+    pub fn facts(&self) -> &Facts {
+        &self.0.facts
     }
 
     /// The options, with the architecture found.
     pub fn options(&self) -> &TtnnOptions {
-        &self.options
+        &self.0.options
     }
 
     /// The open card as a board: the one it is most like, with its own memory and grid.
     pub fn board(&self) -> Board {
-        let f = &self.facts;
+        let f = &self.0.facts;
         let grid = (f.grid_x as usize, f.grid_y as usize);
-        let boards = || Board::ALL.into_iter().filter(|b| Some(b.architecture) == self.options.architecture);
+        let boards =
+            || Board::ALL.into_iter().filter(|b| Some(b.architecture) == self.0.options.architecture);
         let like = boards().find(|b| b.grid == grid).or(boards().next()).unwrap_or(Board::N150);
         let dram_bytes = u64::from(f.dram_channels) * f.dram_channel_bytes;
         Board { dram_bytes, grid, l1_bytes: f.l1_bytes as usize, ..like }

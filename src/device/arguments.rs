@@ -1,0 +1,69 @@
+//! Arguments of the operations.
+
+use super::{Table, Vector, Weight};
+
+/// What [`Device::linear`](super::Device::linear) does with `x·Wᵀ + b` on its way to the output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Then {
+    /// Store it.
+    Store,
+    /// Store its tanh-approximated GELU.
+    Gelu,
+    /// Store its SiLU, `y / (1 + e^-y)`.
+    Silu,
+    /// Add it to the output, a [`Role::Stream`](super::Role::Stream) view.
+    Add,
+}
+
+/// Which keys a query attends to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keys {
+    /// Every query sees the first `n` rows of the cache.
+    First(usize),
+    /// Rows form blocks of `n`; a query sees the keys of its own block (one image each).
+    Blocks(usize),
+}
+
+/// Arguments of [`Device::attention`](super::Device::attention).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Attention {
+    /// Query heads; the cache's heads divide them (several query heads share one key head).
+    pub heads: usize,
+    /// Factor on the scores, `head_dim^-½`.
+    pub scale: f32,
+    /// Which keys each query sees.
+    pub keys: Keys,
+}
+
+/// Arguments of [`Device::patch_embed`](super::Device::patch_embed).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PatchEmbed {
+    /// Side of the square image, pixels.
+    pub image_size: usize,
+    /// Side of one patch, pixels.
+    pub patch_size: usize,
+    /// `[width, 3·patch·patch]`, input in channel, row, column order.
+    pub weight: Weight,
+    /// `[width]`
+    pub bias: Vector,
+    /// `[patches, width]`, added to every image's patches.
+    pub position: Table,
+}
+
+/// Rotary embedding: pairs `(i, i + head_dim/2)`, angle `position · 10000^(-2i/head_dim)` in f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rope {
+    /// Width of one head.
+    pub head_dim: usize,
+    /// Position of row 0; row `r` has `position + r`.
+    pub position: usize,
+}
+
+/// Arguments of [`Device::guide`](super::Device::guide).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Guidance {
+    /// Time of the step, from 1 (noise) to 0 (action).
+    pub time: f32,
+    /// Guidance weight g of the step.
+    pub weight: f32,
+}

@@ -1,0 +1,20 @@
+//! The most a device can do, by its own measure.
+
+/// What a device can do at most, as it measured itself a moment ago: all its threads at once, on a
+/// machine as busy as it was.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ceiling {
+    /// Kernels whose products were measured.
+    pub kernels: &'static str,
+    /// What their operands are.
+    pub operands: &'static str,
+    /// Threads.
+    pub threads: usize,
+    /// Products whose operands lie in registers and the nearest cache, floating point operations
+    /// per second.
+    pub flops: f64,
+    /// The same per second that a thread was on a core, see [`core_time`](super::core_time).
+    pub flops_on_core: f64,
+    /// Reading memory far larger than the caches, bytes per second.
+    pub bandwidth: f64,
+}

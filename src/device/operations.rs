@@ -1,0 +1,152 @@
+//! Running a model's operations.
+
+use std::ops::Range;
+
+use rustix::thread::Pid;
+
+use super::{
+    Attention, Begin, Ceiling, ChunkShape, DeviceError, Guidance, KvCache, PatchEmbed, Rope, Shapes, Table,
+    Then, Vector, View, Weight,
+};
+
+/// Where an operation was executed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ran {
+    /// On the device.
+    Device,
+    /// On the host, because the device has no such operation: a fallback.
+    Host,
+}
+
+/// Result of an operation: where it ran.
+pub type OpResult = Result<Ran, DeviceError>;
+
+/// A machine that runs a model's operations, made by a [`Builder`](super::Builder).
+///
+/// Between [`begin_chunk`](Self::begin_chunk) and [`end_chunk`](Self::end_chunk) only operations are
+/// called; inputs are written before and outputs read after.
+pub trait Device: Send {
+    /// One line for people: name, kernels, precision, threads.
+    fn describe(&self) -> String;
+
+    /// The system's numbers of the threads that work for the calling one.
+    fn workers(&self) -> Vec<Pid> {
+        Vec::new()
+    }
+
+    /// Bytes of a matrix or a pair of them as the device keeps it: what one product reads.
+    fn weight_bytes(&self, weight: Weight) -> usize;
+
+    /// Bytes the device holds beyond the mapped checkpoint (activations, packed weights, scratch).
+    fn bytes(&self) -> usize;
+
+    /// Measures what the device can do at most, in a fraction of a second. `None` if it has
+    /// no measure of itself.
+    fn ceiling(&self) -> Result<Option<Ceiling>, DeviceError> {
+        Ok(None)
+    }
+
+    /// Row-major f32 `[rows, cols]` into an image, stream or operand view, which may start at any row.
+    fn write(&mut self, values: &[f32], out: View) -> Result<(), DeviceError>;
+
+    /// Token ids into the rows of a tokens view, which may start at any row.
+    fn write_tokens(&mut self, ids: &[u32], out: View) -> Result<(), DeviceError>;
+
+    /// A stream or operand view, which may start at any row, as row-major f32 `[rows, cols]`.
+    fn read(&mut self, view: View, out: &mut [f32]) -> Result<(), DeviceError>;
+
+    /// Keys and values of rows `rows` of a cache's layer, each row-major `[rows, heads·head_dim]`.
+    fn read_kv(
+        &mut self,
+        cache: KvCache,
+        layer: usize,
+        rows: Range<usize>,
+        k: &mut [f32],
+        v: &mut [f32],
+    ) -> Result<(), DeviceError>;
+
+    /// The shapes of chunks, if they are few; `None`: every length is as good.
+    fn shapes(&self) -> Option<&Shapes> {
+        None
+    }
+
+    /// A chunk starts; `padding` are the rows of the KV cache that only fill its shape. A device that
+    /// records operations may answer that it has replayed them, unless the chunk is `observed`: then
+    /// stages are read on the way.
+    fn begin_chunk(
+        &mut self,
+        _shape: ChunkShape,
+        _padding: Range<usize>,
+        _observed: bool,
+    ) -> Result<Begin, DeviceError> {
+        Ok(Begin::Run)
+    }
+
+    /// Whether it gains anything if operations are left out whose inputs have not changed since the
+    /// previous chunk. A device that replays recordings of whole chunks gains nothing.
+    fn reuses(&self) -> bool {
+        true
+    }
+
+    /// All operations of a chunk have been issued.
+    fn end_chunk(&mut self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    /// Waits until every operation issued so far is done (for timing; devices may be asynchronous).
+    fn synchronize(&mut self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
+    /// `out[i·patches + p] = W·patch(images[i], p) + b + position[p]`; `images` is a
+    /// [`Role::Image`](super::Role::Image) view `[n, 3·size²]`, `out` a stream `[n·patches, width]`.
+    fn patch_embed(&mut self, images: View, args: PatchEmbed, out: View) -> OpResult;
+
+    /// `out[r] = table[ids[r]] · scale`, a stream; `out` may start at any row.
+    fn embed(&mut self, table: Table, ids: View, scale: f32, out: View) -> OpResult;
+
+    /// LayerNorm over columns: `(x - mean)/√(var + ε)·w + b`, in f32. `x` is a stream, `out` a
+    /// stream or an operand.
+    fn layer_norm(&mut self, x: View, weight: Vector, bias: Vector, epsilon: f32, out: View) -> OpResult;
+
+    /// RMSNorm over columns as Gemma has it: `x/√(mean x² + ε)·(1 + w)`, in f32. `x` is a stream,
+    /// `out` a stream or an operand.
+    fn rms_norm(&mut self, x: View, weight: Vector, epsilon: f32, out: View) -> OpResult;
+
+    /// `out = then(x·Wᵀ + b)`, f32 accumulation. `x` is an operand, or a stream for a product in f32;
+    /// `out` is a stream or an operand.
+    fn linear(&mut self, x: View, weight: Weight, bias: Option<Vector>, then: Then, out: View) -> OpResult;
+
+    /// `out = gelu_tanh(x·gateᵀ) · (x·upᵀ)`.
+    fn geglu(&mut self, x: View, weight: Weight, out: View) -> OpResult;
+
+    /// Rotary embedding of every head of the stream `x` into the operand `out`. Without `rope`
+    /// the values are only converted.
+    fn rope(&mut self, x: View, rope: Option<Rope>, out: View) -> OpResult;
+
+    /// Keys (rotated if `rope` is given) and values of `k.rows` tokens into rows `row..` of a
+    /// cache's layer. `k` and `v` are streams `[rows, heads·head_dim]`.
+    fn cache_write(
+        &mut self,
+        cache: KvCache,
+        layer: usize,
+        row: usize,
+        k: View,
+        v: View,
+        rope: Option<Rope>,
+    ) -> OpResult;
+
+    /// `softmax(q·kᵀ·scale)·v` per head, softmax in f32; `q` and `out` are operands
+    /// `[rows, heads·head_dim]`.
+    fn attention(&mut self, q: View, cache: KvCache, layer: usize, args: Attention, out: View) -> OpResult;
+
+    /// Copies a stream; both views may start at any row.
+    fn copy(&mut self, x: View, out: View) -> OpResult;
+
+    /// Real-time chunking guidance, in place on the velocity `v` (all streams `[horizon, width]`,
+    /// `row_weights` `[horizon, 1]`): with x̂ = x - t·v, `v -= g·w_row·(left_over - x̂)`.
+    fn guide(&mut self, v: View, x: View, left_over: View, row_weights: View, args: Guidance) -> OpResult;
+
+    /// Euler step `x += dt·v`, streams.
+    fn euler_step(&mut self, x: View, v: View, dt: f32) -> OpResult;
+}
