@@ -59,11 +59,11 @@ pub struct Rope {
     pub position: usize,
 }
 
-/// Arguments of [`Device::guide`](super::Device::guide).
+/// Factors of [`Device::blend`](super::Device::blend).
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Guidance {
-    /// Time of the step, from 1 (noise) to 0 (action).
-    pub time: f32,
-    /// Guidance weight g of the step.
-    pub weight: f32,
+pub struct Blend {
+    /// α: share of the blended values that is taken off before they are compared with the target.
+    pub alpha: f32,
+    /// β: share of the difference that is taken off.
+    pub beta: f32,
 }

@@ -8,18 +8,24 @@ use crate::checkpoint::Tensor;
 /// Told of weights that are brought into another form: how many are, of how many.
 pub type Progress<'a> = &'a dyn Fn(usize, usize);
 
-/// What a part of the model needs of precision; devices choose formats by it.
+/// How rounding of a weight reaches the result: devices choose formats by it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Part {
-    /// Vision tower and projector.
-    Vision,
-    /// The language model.
+pub enum PrecisionClass {
+    /// An encoder of inputs: run once for each, over many tokens whose errors average out.
+    Encoder,
+    /// What is run once a chunk over many tokens, for others to attend to.
     #[default]
-    Language,
-    /// The action expert.
-    Expert,
-    /// Small projections of state, actions and time, and the integration.
-    Projections,
+    Context,
+    /// What is run in every step of an integration, over few tokens: errors add up, and most of its
+    /// time goes into reading weights.
+    Iterated,
+    /// Inputs, outputs and state of an integration: f32 throughout.
+    Exact,
+}
+
+impl PrecisionClass {
+    /// All classes, in their order.
+    pub const ALL: [Self; 4] = [Self::Encoder, Self::Context, Self::Iterated, Self::Exact];
 }
 
 /// Side of a matrix that runs over the heads of an attention layer.
@@ -33,8 +39,8 @@ pub enum HeadSide {
 
 /// A device being loaded: hands out small copyable handles, and becomes the [`Device`] they are of.
 pub trait Builder {
-    /// A hint: what is created next belongs to this part.
-    fn part(&mut self, _part: Part) {}
+    /// A hint: what is created next is of this class.
+    fn precision(&mut self, _class: PrecisionClass) {}
 
     /// A matrix `[sum of rows, in]` from the rows of `parts`, which have the same number of columns
     /// (dimensions after the first are flattened). With `cols`, only those columns.
@@ -88,7 +94,7 @@ pub trait Builder {
         head_dim: usize,
     ) -> Result<KvCache, DeviceError>;
 
-    /// The shapes of the device's chunks, if they are few; `None`: every length is as good.
+    /// The lengths of the device's sequences, if they are few; `None`: every length is as good.
     fn shapes(&self) -> Option<&Shapes> {
         None
     }

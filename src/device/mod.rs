@@ -23,10 +23,10 @@ pub mod reference;
 pub mod ttnn;
 mod view;
 
-pub use arguments::{Attention, Guidance, Keys, PatchEmbed, Rope, Then};
-pub use builder::{Builder, HeadSide, Part, Progress};
+pub use arguments::{Attention, Blend, Keys, PatchEmbed, Rope, Then};
+pub use builder::{Builder, HeadSide, PrecisionClass, Progress};
 pub use ceiling::Ceiling;
-pub use chunk::{Begin, ChunkShape, Fresh, Shapes};
+pub use chunk::{Begin, ChunkKey, Shapes};
 pub use core_time::core_time;
 pub use error::DeviceError;
 pub use lost::lost;

@@ -5,8 +5,8 @@ use std::ops::Range;
 use rustix::thread::Pid;
 
 use super::{
-    Attention, Begin, Ceiling, ChunkShape, DeviceError, Guidance, KvCache, PatchEmbed, Rope, Shapes, Table,
-    Then, Vector, View, Weight,
+    Attention, Begin, Blend, Ceiling, ChunkKey, DeviceError, KvCache, PatchEmbed, Rope, Shapes, Table, Then,
+    Vector, View, Weight,
 };
 
 /// Where an operation was executed.
@@ -65,17 +65,17 @@ pub trait Device: Send {
         v: &mut [f32],
     ) -> Result<(), DeviceError>;
 
-    /// The shapes of chunks, if they are few; `None`: every length is as good.
+    /// The lengths of sequences, if they are few; `None`: every length is as good.
     fn shapes(&self) -> Option<&Shapes> {
         None
     }
 
-    /// A chunk starts; `padding` are the rows of the KV cache that only fill its shape. A device that
+    /// A chunk starts; `padding` are the rows of the KV cache that only fill its length. A device that
     /// records operations may answer that it has replayed them, unless the chunk is `observed`: then
     /// stages are read on the way.
     fn begin_chunk(
         &mut self,
-        _shape: ChunkShape,
+        _key: ChunkKey,
         _padding: Range<usize>,
         _observed: bool,
     ) -> Result<Begin, DeviceError> {
@@ -143,9 +143,9 @@ pub trait Device: Send {
     /// Copies a stream; both views may start at any row.
     fn copy(&mut self, x: View, out: View) -> OpResult;
 
-    /// Real-time chunking guidance, in place on the velocity `v` (all streams `[horizon, width]`,
-    /// `row_weights` `[horizon, 1]`): with x̂ = x - t·v, `v -= g·w_row·(left_over - x̂)`.
-    fn guide(&mut self, v: View, x: View, left_over: View, row_weights: View, args: Guidance) -> OpResult;
+    /// Moves `y` away from what `x` misses of a target, row by row: `y -= β·w_row·(target - (x - α·y))`, in
+    /// place; all are streams of the same shape, but `row_weights` `[rows, 1]`.
+    fn blend(&mut self, y: View, x: View, target: View, row_weights: View, args: Blend) -> OpResult;
 
     /// Euler step `x += dt·v`, streams.
     fn euler_step(&mut self, x: View, v: View, dt: f32) -> OpResult;

@@ -5,11 +5,12 @@ use super::common::time_of_step;
 use super::error::ModelError;
 use super::ledger::Module;
 use super::load::{Loader, Slot};
-use super::ops::{Ops, Source, Stage};
+use super::ops::Ops;
 use super::paligemma::Backbone;
 use super::suffix::Suffix;
+use super::tap::{Source, Stage};
 use super::{Rtc, RtcSchedule};
-use crate::device::{Guidance, Part, Role, Then, Vector, View, Weight};
+use crate::device::{Blend, PrecisionClass, Role, Then, Vector, View, Weight};
 
 /// The integration loop, its state and the projection of the expert's output to velocities.
 pub struct Denoise {
@@ -30,7 +31,7 @@ impl Denoise {
     pub fn load(loader: &mut Loader<'_>, steps: usize) -> Result<Self, ModelError> {
         let arch = loader.checkpoint.arch().clone();
         let (rows, width) = (arch.chunk_size, arch.max_action_dim);
-        loader.device.part(Part::Projections);
+        loader.device.precision(PrecisionClass::Exact);
         Ok(Self {
             action_out: (loader.weight(&["action_out_proj"])?, loader.vector(&["action_out_proj.bias"])?),
             steps,
@@ -44,19 +45,25 @@ impl Denoise {
         })
     }
 
-    /// Where the noise of a chunk is written.
-    pub fn noise(&self) -> View {
-        self.noise.all()
-    }
-
     /// The integration's state: noise before the first step, actions after the last.
     pub fn x(&self) -> View {
         self.x.all()
     }
 
+    /// Noise and guidance of a chunk onto the device.
+    pub fn write(
+        &mut self,
+        ops: &mut Ops<'_>,
+        noise: &[f32],
+        rtc: Option<&Rtc<'_>>,
+    ) -> Result<(), ModelError> {
+        ops.write(noise, self.noise.all())?;
+        rtc.map_or(Ok(()), |rtc| self.write_guidance(ops, rtc))
+    }
+
     /// Guidance of a chunk onto the device. The left-over is padded with its last row: zero
     /// would be the data set's mean action.
-    pub fn write_guidance(&mut self, ops: &mut Ops<'_>, rtc: &Rtc<'_>) -> Result<(), ModelError> {
+    fn write_guidance(&mut self, ops: &mut Ops<'_>, rtc: &Rtc<'_>) -> Result<(), ModelError> {
         let width = self.left_over.cols;
         let rows = rtc.left_over.len() / width;
         let last = &rtc.left_over[(rows - 1) * width..];
@@ -69,7 +76,7 @@ impl Denoise {
         Ok(())
     }
 
-    /// Integrates [`x`](Self::x), which holds the noise, to actions; `guided` is the bound on the guidance weight.
+    /// Integrates the noise that was written to actions in [`x`](Self::x); `guided` is the bound on the guidance weight.
     pub fn integrate(
         &self,
         mut ops: Ops<'_>,
@@ -80,6 +87,8 @@ impl Denoise {
     ) -> Result<(), ModelError> {
         let (x, v) = (self.x.all(), self.v.all());
         let dt = -1.0 / self.steps as f32;
+        ops.copy(self.noise.all(), x)?;
+        let mut ops = ops.within(Module::Denoise);
         for step in 0..self.steps {
             ops.stage(Stage::X(step), Source::View(x))?;
             let suffix = suffix.embed_actions(ops.within(Module::Suffix), x, step)?;
@@ -88,8 +97,9 @@ impl Denoise {
             ops.stage(Stage::Velocity(step), Source::View(v))?;
             if let Some(max) = guided {
                 let time = time_of_step(step, self.steps);
-                let args = Guidance { time, weight: guidance_weight(time, max) };
-                ops.guide(v, x, self.left_over.all(), self.row_weights.all(), args)?;
+                // With x̂ = x - t·v, where v leads: v -= g·w_row·(left_over - x̂).
+                let args = Blend { alpha: time, beta: guidance_weight(time, max) };
+                ops.blend(v, x, self.left_over.all(), self.row_weights.all(), args)?;
             }
             ops.euler_step(x, v, dt)?;
         }

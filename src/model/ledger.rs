@@ -116,7 +116,7 @@ macro_rules! ops {
 ops! {
     PatchEmbed "patch_embed", Embed "embed", LayerNorm "layer_norm", RmsNorm "rms_norm",
     Linear "linear", Geglu "geglu", Rope "rope", CacheWrite "cache_write", Attention "attention",
-    Copy "copy", Guide "guide", EulerStep "euler_step", Write "write", Read "read",
+    Copy "copy", Blend "blend", EulerStep "euler_step", Write "write", Read "read",
 }
 
 impl Op {

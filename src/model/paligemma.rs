@@ -6,9 +6,10 @@ use super::error::ModelError;
 use super::gemma::{Gemma, GemmaSizes};
 use super::ledger::Module;
 use super::load::{Loader, Slot};
-use super::ops::{Ops, Source, Stage};
+use super::ops::Ops;
 use super::siglip::Siglip;
-use crate::device::{Keys, KvCache, Part, Role, Table, Then, Vector, View, Weight};
+use super::tap::{Source, Stage};
+use crate::device::{Keys, KvCache, PrecisionClass, Role, Table, Then, Vector, View, Weight};
 
 const PALIGEMMA: &str = "paligemma_with_expert.paligemma.model.";
 const EXPERT: &str = "paligemma_with_expert.gemma_expert.model.";
@@ -39,12 +40,12 @@ impl Backbone {
             paligemma.weight_for(cameras * arch.patches(), &["multi_modal_projector.linear"])?,
             paligemma.vector(&["multi_modal_projector.linear.bias"])?,
         );
-        paligemma.device.part(Part::Language);
+        paligemma.device.precision(PrecisionClass::Context);
         let sizes = GemmaSizes { width: arch.width, mlp: arch.mlp, depth: arch.depth, heads, rows: prefix };
         let language = Gemma::load(paligemma.within("language_model."), sizes, cache)?;
         let sizes =
             GemmaSizes { width: arch.expert_width, mlp: arch.expert_mlp, rows: arch.chunk_size, ..sizes };
-        loader.device.part(Part::Expert);
+        loader.device.precision(PrecisionClass::Iterated);
         let expert = Gemma::load(loader.within(EXPERT), sizes, cache)?;
         Ok(Self {
             vision,

@@ -1,24 +1,18 @@
 //! The main model: the prefix once, then the flow-matching loop.
 
-use std::ops::Range;
-use std::time::Instant;
-
-use super::attention::Sequence;
+use super::chunk::{Chunk, Timings};
 use super::denoise::Denoise;
 use super::error::ModelError;
+use super::inputs::{Extent, Inputs, MAX_CAMERAS, ensure};
 use super::ledger::{Ledger, Module, Phase};
 use super::load::{Loader, Loading, Placed, Progress};
-use super::ops::{Ops, Tap};
 use super::paligemma::Backbone;
 use super::prefix::Prefix;
-use super::reuse::Previous;
+use super::reuse::Reuse;
 use super::suffix::Suffix;
-use super::{Inputs, Rtc};
+use super::tap::Tap;
 use crate::checkpoint::{Arch, Checkpoint};
-use crate::device::{Begin, Builder, ChunkShape, Device, Fresh};
-
-/// Most cameras a model can be given.
-pub const MAX_CAMERAS: usize = 4;
+use crate::device::{Builder, Device};
 
 /// PI0 on a device: weights, buffers, and the ledger of what ran where.
 pub struct Pi0 {
@@ -29,24 +23,8 @@ pub struct Pi0 {
     suffix: Suffix,
     denoise: Denoise,
     ledger: Ledger,
-    /// The previous chunk's inputs, if anything is to be used again.
-    previous: Option<Previous>,
+    reuse: Reuse,
     device: Box<dyn Device>,
-}
-
-/// Where the time of a chunk went.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Timings {
-    /// Vision tower and projector, and text embedding.
-    pub vision_ns: u64,
-    /// Prefix through the language model.
-    pub prefix_ns: u64,
-    /// State token and all Euler steps.
-    pub denoise_ns: u64,
-    /// The state token's share of it.
-    pub state_ns: u64,
-    /// Everything, inputs and outputs included.
-    pub total_ns: u64,
 }
 
 impl Pi0 {
@@ -84,15 +62,15 @@ impl Pi0 {
         let suffix = Suffix::load(&mut loader, steps)?;
         let denoise = Denoise::load(&mut loader, steps)?;
         let device = device.seal(&|done, of| progress(Loading::Preparing { done, of }))?;
-        let previous = device.reuses().then(|| Previous::new(&arch, cameras));
+        let reuse = Reuse::new(device.reuses(), &arch, cameras);
         let ledger = Ledger::default();
-        Ok(Self { arch, cameras, backbone, prefix, suffix, denoise, ledger, previous, device })
+        Ok(Self { arch, cameras, backbone, prefix, suffix, denoise, ledger, reuse, device })
     }
 
     /// Computes every chunk as if there had been none before. Otherwise what depends on camera
     /// frames and a prompt that have not changed by a bit is used again, which changes no result.
     pub fn recompute(&mut self) {
-        self.previous = None;
+        self.reuse.stop();
     }
 
     /// The model's sizes.
@@ -111,7 +89,7 @@ impl Pi0 {
     pub fn warm_up(&self) -> (Vec<(usize, usize)>, usize) {
         let longest = self.arch.tokenizer_max_length;
         let Some(shapes) = self.device.shapes() else { return (vec![(1, longest)], 1) };
-        let shorter = shapes.text_lengths.iter().copied().filter(|length| (1..longest).contains(length));
+        let shorter = shapes.row_lengths.iter().copied().filter(|length| (1..longest).contains(length));
         let lengths: Vec<usize> = shorter.chain([longest]).collect();
         let of = |cameras| lengths.iter().map(move |&length| (cameras, length));
         ((1..=self.cameras).flat_map(of).collect(), shapes.rounds)
@@ -137,147 +115,31 @@ impl Pi0 {
         actions: &mut [f32],
         tap: Option<&mut dyn Tap>,
     ) -> Result<Timings, ModelError> {
-        let (mut shape, padding) = self.check(inputs, actions)?;
-        let start = Instant::now();
-        let mut previous = self.previous.as_mut();
-        if tap.is_some()
-            && let Some(previous) = previous.take()
-        {
-            // Who looks at stages wants to see all of them.
-            previous.lose_prefix();
-        }
-        if let Some(previous) = &mut previous {
-            shape.fresh = previous.compare(inputs);
-        }
-        let (fresh, keep) = (shape.fresh, previous.is_some());
-        let mut timings = Timings::default();
-        let observed = tap.is_some();
+        let Self { arch, cameras, backbone, prefix, suffix, denoise, ledger, reuse, device } = self;
+        let extent = Extent::of(arch, *cameras, device.shapes(), inputs, actions)?;
+        let sequence = extent.sequence;
         let tap = tap.map(|tap| tap as &mut dyn Tap);
-        let mut ops = Ops::new(self.device.as_mut(), &mut self.ledger, tap);
+        let mut chunk = Chunk::new(device.as_mut(), ledger, tap);
+        let fresh = reuse.begin(inputs, extent.cameras, chunk.observed);
 
-        self.prefix.write(&mut ops, inputs.images, inputs.tokens, fresh)?;
-        self.suffix.write(&mut ops, inputs.state)?;
-        ops.write(inputs.noise, self.denoise.noise())?;
-        if let Some(rtc) = &inputs.rtc {
-            self.denoise.write_guidance(&mut ops, rtc)?;
-        }
-
-        if ops.device().begin_chunk(shape, padding, observed)? == Begin::Run {
-            let sequence = Sequence {
-                prefix: shape.cameras * self.arch.patches() + shape.tokens,
-                actions: self.arch.chunk_size,
-            };
-            let mut lap = Lap::start();
+        prefix.write(&mut chunk.ops, inputs.images, inputs.tokens, fresh)?;
+        suffix.write(&mut chunk.ops, inputs.state)?;
+        denoise.write(&mut chunk.ops, inputs.noise, inputs.rtc.as_ref())?;
+        if chunk.begin(&extent, fresh)? {
             if fresh.prefix {
-                ops.begin(Phase::Vision);
-                let ops_within = ops.within(Module::Prefix);
-                let x =
-                    self.prefix.embed(ops_within, &self.backbone, shape.cameras, sequence, fresh, keep)?;
-                timings.vision_ns = lap.end(&mut ops)?;
-                ops.begin(Phase::Prefix);
-                self.backbone.prefix(ops.within(Module::Backbone), x, sequence)?;
-                timings.prefix_ns = lap.end(&mut ops)?;
+                let ops = chunk.phase(Phase::Vision, Module::Prefix)?;
+                let x = prefix.embed(ops, backbone, extent.cameras, sequence, fresh, reuse.keeps())?;
+                backbone.prefix(chunk.phase(Phase::Prefix, Module::Backbone)?, x, sequence)?;
             }
-            ops.begin(Phase::State);
-            let state = self.suffix.embed_state(ops.within(Module::Suffix))?;
-            self.backbone.state(ops.within(Module::Backbone), state, sequence)?;
-            timings.state_ns = lap.end(&mut ops)?;
-            ops.begin(Phase::Denoise);
-            ops.copy(self.denoise.noise(), self.denoise.x())?;
-            let guided = inputs.rtc.as_ref().map(|rtc| rtc.max_weight);
-            let denoise = ops.within(Module::Denoise);
-            self.denoise.integrate(denoise, &self.backbone, &self.suffix, sequence, guided)?;
-            timings.denoise_ns = timings.state_ns + lap.end(&mut ops)?;
-            ops.begin(Phase::Transfer);
-            ops.device().end_chunk()?;
+            let state = suffix.embed_state(chunk.phase(Phase::State, Module::Suffix)?)?;
+            backbone.state(chunk.ops.within(Module::Backbone), state, sequence)?;
+
+            let ops = chunk.phase(Phase::Denoise, Module::Main)?;
+            denoise.integrate(ops, backbone, suffix, sequence, extent.guided)?;
+            chunk.end()?;
         }
-        if let Some(previous) = previous {
-            previous.keep(inputs, fresh);
-        }
-        ops.read(self.denoise.x(), actions)?;
-        timings.total_ns = nanoseconds(start);
-        Ok(timings)
+        reuse.end(inputs, fresh);
+        chunk.ops.read(denoise.x(), actions)?;
+        Ok(chunk.timings())
     }
-
-    /// The shape of a chunk, and the rows of its prefix that are padding.
-    fn check(&self, inputs: &Inputs<'_>, actions: &[f32]) -> Result<(ChunkShape, Range<usize>), ModelError> {
-        let arch = &self.arch;
-        let image = 3 * arch.image_size * arch.image_size;
-        let chunk = arch.chunk_size * arch.max_action_dim;
-        let cameras = inputs.images.len() / image;
-        let tokens = inputs.tokens.len();
-        let most_tokens = arch.tokenizer_max_length;
-
-        let whole = inputs.images.len() == cameras * image && (1..=self.cameras).contains(&cameras);
-        ensure(whole, "images", || {
-            (format!("1 to {} times {image} values", self.cameras), inputs.images.len().to_string())
-        })?;
-        ensure((1..=most_tokens).contains(&tokens), "tokens", || {
-            (format!("1 to {most_tokens}"), tokens.to_string())
-        })?;
-        if let Some(id) = inputs.tokens.iter().find(|&&id| id as usize >= arch.vocab_size) {
-            ensure(false, "token", || (format!("an id below {}", arch.vocab_size), id.to_string()))?;
-        }
-        ensure_values("state", arch.max_state_dim, inputs.state.len())?;
-        ensure_values("noise", chunk, inputs.noise.len())?;
-        ensure_values("actions", chunk, actions.len())?;
-        if let Some(rtc) = &inputs.rtc {
-            self.check_guidance(rtc)?;
-        }
-        let guidance = inputs.rtc.as_ref().map(|rtc| rtc.max_weight.to_bits());
-        let rows = Prefix::text_rows(arch, cameras, tokens, self.device.shapes());
-        let text = cameras * arch.patches();
-        let shape = ChunkShape { cameras, tokens: rows, guidance, fresh: Fresh::all(cameras) };
-        Ok((shape, text + tokens..text + rows))
-    }
-
-    fn check_guidance(&self, rtc: &Rtc<'_>) -> Result<(), ModelError> {
-        let (width, most) = (self.arch.max_action_dim, self.arch.chunk_size);
-        let rows = rtc.left_over.len() / width;
-        let whole = rtc.left_over.len() == rows * width && (1..=most).contains(&rows);
-        ensure(whole, "left-over actions", || {
-            (format!("1 to {most} rows of {width}"), format!("{} values", rtc.left_over.len()))
-        })?;
-        let bounded = rtc.max_weight.is_finite() && rtc.max_weight >= 0.0;
-        ensure(bounded, "guidance weight", || {
-            ("a finite value, not negative".into(), rtc.max_weight.to_string())
-        })
-    }
-}
-
-/// An input error unless `ok`; the message (expected, got) is only made when it is needed.
-fn ensure(
-    ok: bool,
-    what: &'static str,
-    message: impl FnOnce() -> (String, String),
-) -> Result<(), ModelError> {
-    if ok {
-        return Ok(());
-    }
-    let (expected, got) = message();
-    Err(ModelError::Input { what, expected, got })
-}
-
-fn ensure_values(what: &'static str, expected: usize, got: usize) -> Result<(), ModelError> {
-    ensure(expected == got, what, || (format!("{expected} values"), got.to_string()))
-}
-
-/// Stage times; waits for the device so that work is counted where it was asked for.
-struct Lap(Instant);
-
-impl Lap {
-    fn start() -> Self {
-        Self(Instant::now())
-    }
-
-    fn end(&mut self, ops: &mut Ops<'_>) -> Result<u64, ModelError> {
-        ops.device().synchronize()?;
-        let elapsed = nanoseconds(self.0);
-        self.0 = Instant::now();
-        Ok(elapsed)
-    }
-}
-
-fn nanoseconds(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }

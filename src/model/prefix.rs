@@ -4,10 +4,12 @@ use super::attention::Sequence;
 use super::error::ModelError;
 use super::ledger::Module;
 use super::load::{Loader, Slot};
-use super::ops::{Ops, Source, Stage};
+use super::ops::Ops;
 use super::paligemma::Backbone;
+use super::reuse::Fresh;
+use super::tap::{Source, Stage};
 use crate::checkpoint::Arch;
-use crate::device::{Fresh, Part, Role, Shapes, View};
+use crate::device::{PrecisionClass, Role, Shapes, View};
 
 /// Prefix embedding and its buffers.
 pub struct Prefix {
@@ -34,7 +36,7 @@ impl Prefix {
     pub fn text_rows(arch: &Arch, cameras: usize, tokens: usize, shapes: Option<&Shapes>) -> usize {
         let Some(shapes) = shapes else { return tokens };
         let longest = arch.tokenizer_max_length;
-        let length = shapes.text_lengths.iter().copied().find(|&length| length >= tokens);
+        let length = shapes.row_lengths.iter().copied().find(|&length| length >= tokens);
         let images = cameras * arch.patches();
         (images + length.unwrap_or(longest).min(longest)).next_multiple_of(shapes.row_multiple) - images
     }
@@ -42,7 +44,7 @@ impl Prefix {
     /// Buffers for `cameras` images and a prompt of full length.
     pub fn load(loader: &mut Loader<'_>, cameras: usize) -> Result<Self, ModelError> {
         let arch = loader.checkpoint.arch().clone();
-        loader.device.part(Part::Language);
+        loader.device.precision(PrecisionClass::Context);
         let rows = Self::rows(&arch, cameras, loader.device.shapes());
         let images = loader.buffer(Role::Image, cameras, 3 * arch.image_size * arch.image_size)?;
         loader.device.patches(images.all().buffer, arch.patch_size);

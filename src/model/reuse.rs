@@ -2,12 +2,82 @@
 //! bit are not computed again, and if none has, neither is the prefix, which depends on nothing else.
 
 use super::Inputs;
-use super::pi0::MAX_CAMERAS;
+use super::inputs::MAX_CAMERAS;
 use crate::checkpoint::Arch;
-use crate::device::Fresh;
+
+/// Inputs that have changed since the previous chunk and are computed; the rest is there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fresh {
+    /// Images, a bit each.
+    pub images: u8,
+    /// Text embedding.
+    pub text: bool,
+    /// The prefix through the language model.
+    pub prefix: bool,
+}
+
+impl Fresh {
+    /// Everything, of so many cameras.
+    pub fn all(cameras: usize) -> Self {
+        Self { images: ((1u16 << cameras) - 1) as u8, text: true, prefix: true }
+    }
+
+    /// True if the image of camera `camera` has changed.
+    pub fn has(self, camera: usize) -> bool {
+        self.images >> camera & 1 == 1
+    }
+
+    /// Cameras whose images have changed, in order.
+    pub fn cameras(self) -> impl Iterator<Item = usize> {
+        (0..8).filter(move |&camera| self.has(camera))
+    }
+}
+
+/// What chunks leave for the ones after them, if anything is to be used again.
+pub struct Reuse {
+    previous: Option<Previous>,
+    /// The chunk that was begun last leaves what it computes.
+    keeps: bool,
+}
+
+impl Reuse {
+    /// For chunks of at most `cameras` images; nothing is used again unless `on`.
+    pub fn new(on: bool, arch: &Arch, cameras: usize) -> Self {
+        Self { previous: on.then(|| Previous::new(arch, cameras)), keeps: false }
+    }
+
+    /// Nothing is used again from now on.
+    pub fn stop(&mut self) {
+        self.previous = None;
+    }
+
+    /// What has to be computed of a chunk of `cameras` cameras. One that is observed shows all of its
+    /// stages, so all is computed, and nothing left.
+    pub fn begin(&mut self, inputs: &Inputs<'_>, cameras: usize, observed: bool) -> Fresh {
+        self.keeps = self.previous.is_some() && !observed;
+        match &mut self.previous {
+            Some(previous) if observed => previous.lose_prefix(),
+            Some(previous) => return previous.compare(inputs),
+            None => {}
+        }
+        Fresh::all(cameras)
+    }
+
+    /// True if the chunk that was begun is to leave what it computes.
+    pub fn keeps(&self) -> bool {
+        self.keeps
+    }
+
+    /// The chunk that was begun has been computed.
+    pub fn end(&mut self, inputs: &Inputs<'_>, fresh: Fresh) {
+        if let Some(previous) = self.previous.as_mut().filter(|_| self.keeps) {
+            previous.keep(inputs, fresh);
+        }
+    }
+}
 
 /// The inputs of the previous chunk, as far as what was computed from them is still there.
-pub struct Previous {
+struct Previous {
     /// `[cameras, 3·size²]`
     images: Vec<f32>,
     /// Values of one.
@@ -23,7 +93,7 @@ pub struct Previous {
 
 impl Previous {
     /// Room for chunks of at most `cameras` images.
-    pub fn new(arch: &Arch, cameras: usize) -> Self {
+    fn new(arch: &Arch, cameras: usize) -> Self {
         let image = 3 * arch.image_size * arch.image_size;
         Self {
             images: vec![0.0; cameras * image],
@@ -37,7 +107,7 @@ impl Previous {
 
     /// What of `inputs` has to be computed. Until [`keep`](Self::keep), what will be written over
     /// counts as lost.
-    pub fn compare(&mut self, inputs: &Inputs<'_>) -> Fresh {
+    fn compare(&mut self, inputs: &Inputs<'_>) -> Fresh {
         let mut fresh =
             Fresh { images: 0, text: !(self.text && self.tokens == inputs.tokens), prefix: false };
         let kept = self.images.chunks_exact(self.image);
@@ -57,12 +127,12 @@ impl Previous {
     }
 
     /// The prefix's keys and values are written over by a chunk that keeps nothing.
-    pub fn lose_prefix(&mut self) {
+    fn lose_prefix(&mut self) {
         self.prefix = None;
     }
 
     /// Everything that was fresh has been computed from `inputs`.
-    pub fn keep(&mut self, inputs: &Inputs<'_>, fresh: Fresh) {
+    fn keep(&mut self, inputs: &Inputs<'_>, fresh: Fresh) {
         let kept = self.images.chunks_exact_mut(self.image);
         for (i, (image, kept)) in inputs.images.chunks_exact(self.image).zip(kept).enumerate() {
             if fresh.has(i) {

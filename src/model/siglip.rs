@@ -4,8 +4,9 @@ use super::attention::{Heads, Tokens, attend};
 use super::error::ModelError;
 use super::ledger::Module;
 use super::load::{Loader, Slot};
-use super::ops::{Ops, Source, Stage};
-use crate::device::{HeadSide, Keys, KvCache, Part, PatchEmbed, Role, Then, Vector, View, Weight};
+use super::ops::Ops;
+use super::tap::{Source, Stage};
+use crate::device::{HeadSide, Keys, KvCache, PatchEmbed, PrecisionClass, Role, Then, Vector, View, Weight};
 
 const EPSILON: f32 = 1e-6;
 
@@ -41,7 +42,7 @@ impl Siglip {
         let (width, rows) = (arch.vision_width, cameras * arch.patches());
         let heads =
             Heads { queries: arch.vision_heads, keys: arch.vision_heads, dim: arch.vision_head_dim() };
-        loader.device.part(Part::Vision);
+        loader.device.precision(PrecisionClass::Encoder);
         let mut blocks = Vec::with_capacity(arch.vision_layers);
         for i in 0..arch.vision_layers {
             blocks.push(Block::load(loader.within(&format!("encoder.layers.{i}.")), heads.dim, rows)?);

@@ -5,8 +5,9 @@
 use super::common::{time_bias, time_embedding, time_of_step};
 use super::error::ModelError;
 use super::load::{Loader, Slot};
-use super::ops::{Ops, Source, Stage};
-use crate::device::{Part, Role, Then, Vector, View, Weight};
+use super::ops::Ops;
+use super::tap::{Source, Stage};
+use crate::device::{PrecisionClass, Role, Then, Vector, View, Weight};
 
 /// Suffix embedding and its buffers.
 pub struct Suffix {
@@ -35,7 +36,7 @@ impl Suffix {
     pub fn load(loader: &mut Loader<'_>, steps: usize) -> Result<Self, ModelError> {
         let arch = loader.checkpoint.arch().clone();
         let (width, rows) = (arch.expert_width, arch.chunk_size);
-        loader.device.part(Part::Projections);
+        loader.device.precision(PrecisionClass::Exact);
         let mlp_in = loader.checkpoint.tensor("action_time_mlp_in.weight")?;
         let mlp_in_bias = loader.values("action_time_mlp_in.bias")?;
         let mut table = Vec::with_capacity(steps);

@@ -40,7 +40,7 @@ fn programs(traced: &Traced) -> usize {
         Op::Rope | Op::CacheWrite | Op::Attention | Op::Embed | Op::EulerStep => 2,
         // Gate and up in one product, then two slices' worth of reading in one multiplication.
         Op::Geglu | Op::PatchEmbed => 3,
-        Op::Guide => 5,
+        Op::Blend => 5,
         Op::Write | Op::Read => 0,
     }
 }

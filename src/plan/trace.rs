@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use super::parts::{Part, Phase};
 use crate::checkpoint::Tensor;
 use crate::device::{
-    Attention, Buffer, Builder, Device, DeviceError, Guidance, Keys, KvCache, OpResult, PatchEmbed, Progress,
+    Attention, Blend, Buffer, Builder, Device, DeviceError, Keys, KvCache, OpResult, PatchEmbed, Progress,
     Ran, Role, Rope, Table, Then, Vector, View, Weight,
 };
 use crate::model::ledger::Op;
@@ -270,8 +270,8 @@ impl Device for Trace {
         self.elements(Op::Copy, x, 1, out)
     }
 
-    fn guide(&mut self, v: View, x: View, _: View, _: View, _: Guidance) -> OpResult {
-        self.elements(Op::Guide, x, 3, v)
+    fn blend(&mut self, y: View, x: View, _: View, _: View, _: Blend) -> OpResult {
+        self.elements(Op::Blend, x, 3, y)
     }
 
     fn euler_step(&mut self, x: View, v: View, _: f32) -> OpResult {

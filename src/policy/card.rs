@@ -2,7 +2,7 @@
 
 use crate::checkpoint::Checkpoint;
 use crate::device::ttnn::{TtnnBuilder, TtnnOptions};
-use crate::device::{self, DeviceError};
+use crate::device::{DeviceError, PrecisionClass};
 use crate::plan::{self, Config, Format};
 
 /// # Errors
@@ -26,10 +26,10 @@ fn config(options: &TtnnOptions, cameras: usize) -> Config {
     for &part in plan::Part::ALL {
         use plan::Part as P;
         let of = match part {
-            P::Patches | P::VisionAttention | P::VisionMlp | P::Projector => device::Part::Vision,
-            P::PrefixAttention | P::PrefixMlp => device::Part::Language,
-            P::ExpertAttention | P::ExpertMlp => device::Part::Expert,
-            P::Suffix => device::Part::Projections,
+            P::Patches | P::VisionAttention | P::VisionMlp | P::Projector => PrecisionClass::Encoder,
+            P::PrefixAttention | P::PrefixMlp => PrecisionClass::Context,
+            P::ExpertAttention | P::ExpertMlp => PrecisionClass::Iterated,
+            P::Suffix => PrecisionClass::Exact,
             // Looked up, in bf16.
             P::Text => continue,
         };

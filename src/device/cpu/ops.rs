@@ -16,7 +16,7 @@ use super::views::{apart, expect, item, same, shape};
 use super::weight::Matrix;
 use super::{Cpu, Precision};
 use crate::device::{
-    Attention, Ceiling, Device, DeviceError, Guidance, Keys, KvCache, OpResult, PatchEmbed, Ran, Role, Rope,
+    Attention, Blend, Ceiling, Device, DeviceError, Keys, KvCache, OpResult, PatchEmbed, Ran, Role, Rope,
     Table, Then, Vector, View, Weight,
 };
 
@@ -407,24 +407,24 @@ impl Device for Cpu {
         Ok(Ran::Device)
     }
 
-    fn guide(&mut self, v: View, x: View, left_over: View, row_weights: View, args: Guidance) -> OpResult {
-        const OP: &str = "guide";
-        same(OP, x, v)?;
-        same(OP, left_over, v)?;
-        expect(OP, "row weights", v.rows, row_weights.rows)?;
+    fn blend(&mut self, y: View, x: View, target: View, row_weights: View, args: Blend) -> OpResult {
+        const OP: &str = "blend";
+        same(OP, x, y)?;
+        same(OP, target, y)?;
+        expect(OP, "row weights", y.rows, row_weights.rows)?;
         expect(OP, "column of row weights", 1, row_weights.cols)?;
-        let v_slab = self.slab(OP, v, &[Role::Stream])?;
+        let y_slab = self.slab(OP, y, &[Role::Stream])?;
         let x = self.slab(OP, x, &[Role::Stream])?;
-        let left_over = self.slab(OP, left_over, &[Role::Stream])?;
+        let target = self.slab(OP, target, &[Role::Stream])?;
         let weights = self.slab(OP, row_weights, &[Role::Stream])?;
-        for row in 0..v.rows {
-            for col in 0..v.cols {
+        for row in 0..y.rows {
+            for col in 0..y.cols {
                 // SAFETY: the views lie inside their buffers.
                 unsafe {
-                    let velocity = v_slab.get(row, col);
-                    let clean = x.get(row, col) - args.time * velocity;
-                    let error = (left_over.get(row, col) - clean) * weights.get(row, 0);
-                    v_slab.set(row, col, velocity - args.weight * error);
+                    let value = y_slab.get(row, col);
+                    let reached = x.get(row, col) - args.alpha * value;
+                    let error = (target.get(row, col) - reached) * weights.get(row, 0);
+                    y_slab.set(row, col, value - args.beta * error);
                 }
             }
         }

@@ -8,7 +8,7 @@ use super::*;
 use crate::checkpoint::{Dtype, Mapped};
 use crate::device::reference::ReferenceBuilder;
 use crate::device::{
-    Attention, Buffer, Builder, Device, DeviceError, Guidance, Keys, KvCache, PatchEmbed, Ran, Rope, Then,
+    Attention, Blend, Buffer, Builder, Device, DeviceError, Keys, KvCache, PatchEmbed, Ran, Rope, Then,
     Vector, View, Weight,
 };
 
@@ -525,7 +525,7 @@ fn patches_of_several_images() {
 }
 
 #[test]
-fn embed_copy_guide_and_step() {
+fn embed_copy_blend_and_step() {
     for dtype in [Dtype::F32, Dtype::Bf16, Dtype::F16] {
         compare(&format!("small operations, {dtype}"), false, |mut device| {
             let mut numbers = Numbers(13);
@@ -541,7 +541,7 @@ fn embed_copy_guide_and_step() {
             device.write_tokens(&[6, 0, 3, 3], ids.rows(1..5)).unwrap();
             device.embed(table, ids.rows(1..6), 3.0, a.rows(22..27)).unwrap();
             device.copy(a.rows(20..57).columns(1..8), b.rows(23..60).columns(2..9)).unwrap();
-            device.guide(c, a, b, weights, Guidance { time: 0.7, weight: 1.3 }).unwrap();
+            device.blend(c, a, b, weights, Blend { alpha: 0.7, beta: 1.3 }).unwrap();
             device.euler_step(a, c, -0.1).unwrap();
             [a, b, c].into_iter().flat_map(|view| read(device, view)).collect()
         });
@@ -634,7 +634,7 @@ fn what_does_not_fit_is_a_shape_error() {
             d.write(&[0.0; 3], s).map(|()| Ran::Device),
             d.read(ids, &mut [0.0; 5]).map(|()| Ran::Device),
             d.euler_step(s, y, 0.1),
-            d.guide(s, s, s, s, Guidance { time: 0.1, weight: 1.0 }),
+            d.blend(s, s, s, s, Blend { alpha: 0.1, beta: 1.0 }),
         ];
         for (i, error) in errors.into_iter().enumerate() {
             assert!(matches!(error, Err(DeviceError::Shape { .. })), "{i}: {error:?}");

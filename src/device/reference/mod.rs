@@ -12,8 +12,8 @@ pub use builder::ReferenceBuilder;
 use std::ops::Range;
 
 use super::{
-    Attention, Device, DeviceError, Guidance, Keys, KvCache, OpResult, PatchEmbed, Ran, Role, Rope, Table,
-    Then, Vector, View, Weight,
+    Attention, Blend, Device, DeviceError, Keys, KvCache, OpResult, PatchEmbed, Ran, Role, Rope, Table, Then,
+    Vector, View, Weight,
 };
 use crate::checkpoint::Tensor;
 use math::{dot, gelu_tanh, rotate, silu, softmax};
@@ -430,17 +430,17 @@ impl Device for Reference {
         Ok(Ran::Device)
     }
 
-    fn guide(&mut self, v: View, x: View, left_over: View, row_weights: View, args: Guidance) -> OpResult {
-        let x = self.load("guide", x)?;
-        let left_over = self.load("guide", left_over)?;
-        let weights = self.load("guide", row_weights)?;
-        expect("guide", v.rows * v.cols, x.len())?;
-        expect("guide", v.rows * v.cols, left_over.len())?;
-        expect("guide", v.rows, weights.len())?;
-        self.update("guide", v, |r, c, v| {
+    fn blend(&mut self, y: View, x: View, target: View, row_weights: View, args: Blend) -> OpResult {
+        let x = self.load("blend", x)?;
+        let target = self.load("blend", target)?;
+        let weights = self.load("blend", row_weights)?;
+        expect("blend", y.rows * y.cols, x.len())?;
+        expect("blend", y.rows * y.cols, target.len())?;
+        expect("blend", y.rows, weights.len())?;
+        self.update("blend", y, |r, c, y| {
             let i = r * (x.len() / weights.len()) + c;
-            let clean = x[i] - args.time * *v;
-            *v -= args.weight * ((left_over[i] - clean) * weights[r]);
+            let reached = x[i] - args.alpha * *y;
+            *y -= args.beta * ((target[i] - reached) * weights[r]);
         })?;
         Ok(Ran::Device)
     }

@@ -1,16 +1,13 @@
-//! Heads, keys and values, attention.
+//! Splitting into heads, masks, attention.
 
-use std::ops::Range;
 use std::rc::Rc;
 
 use cxx::UniquePtr;
 
 use super::bridge::{self, Dtype, Tensor};
 use super::value::Value;
-use super::{
-    Cache, Constant, Fresh, HIDDEN, Handle, Layer, Split, TILE, Ttnn, expect, failed, padded, refuse, shape,
-};
-use crate::device::{Attention, DeviceError, Keys, KvCache, OpResult, Part, Ran, Rope, View};
+use super::{Constant, Fresh, HIDDEN, Handle, Split, TILE, Ttnn, expect, failed, padded, refuse};
+use crate::device::{Attention, DeviceError, Keys, KvCache, OpResult, PrecisionClass, View};
 
 impl Ttnn {
     /// Heads `cols` of a fused `[queries | keys | values]` value.
@@ -54,116 +51,6 @@ impl Ttnn {
         })
     }
 
-    pub(super) fn add_cache(
-        &mut self,
-        layers: usize,
-        runs: &[usize],
-        heads: usize,
-        head_dim: usize,
-    ) -> Result<KvCache, DeviceError> {
-        let (mut starts, mut next) = (vec![(0, 0); runs.len()], 0);
-        for (run, rows) in runs.iter().enumerate().rev() {
-            starts[run] = (*rows, next);
-            next += padded(*rows);
-        }
-        let rows = next.next_multiple_of(self.options.attention_chunk);
-        let mut cache = Cache { heads, head_dim, runs: starts, rows, hidden: None, layers: Vec::new() };
-        let kept = runs.len() > 1;
-        let dims = [1, heads, rows, padded(head_dim)];
-        let zeros = vec![0.0; if kept { dims.iter().product() } else { 0 }];
-        for _ in 0..layers {
-            let mut layer = Layer::default();
-            if kept {
-                layer.k = Some(Rc::new(self.upload(&zeros, dims, Dtype::Bf16)?));
-                layer.v = Some(Rc::new(self.upload(&zeros, dims, Dtype::Bf16)?));
-            }
-            cache.layers.push(layer);
-        }
-        if kept {
-            cache.hidden = Some(Rc::new(self.upload(&vec![0.0; rows], [1, 1, 1, rows], Dtype::Bf16)?));
-        }
-        self.caches.push(cache);
-        Ok(KvCache(self.caches.len() as u32 - 1))
-    }
-
-    pub(super) fn cache_at(
-        &self,
-        op: &'static str,
-        cache: KvCache,
-        layer: usize,
-    ) -> Result<usize, DeviceError> {
-        let at = cache.0 as usize;
-        match self.caches.get(at) {
-            Some(cache) if layer < cache.layers.len() => Ok(at),
-            _ => Err(shape(op, "a layer of a cache".into(), format!("{cache:?}, layer {layer}"))),
-        }
-    }
-
-    pub(super) fn keep(
-        &mut self,
-        cache: KvCache,
-        layer: usize,
-        row: usize,
-        k: View,
-        v: View,
-        rope: Option<Rope>,
-    ) -> OpResult {
-        const OP: &str = "cache_write";
-        let at = self.cache_at(OP, cache, layer)?;
-        let keys = self.heads(OP, k)?;
-        let values = self.heads(OP, v)?;
-        self.split = None;
-        let keys = self.rotate(keys, rope)?;
-        let written = &mut self.caches[at].layers[layer].written;
-        if row == 0 {
-            written.clear();
-        }
-        let run = match written.iter().position(|(first, _)| *first == row) {
-            Some(run) => run,
-            None if row == written.last().map_or(0, |(first, rows)| first + rows) => written.len(),
-            None => return Err(shape(OP, format!("a row that continues {written:?}"), row.to_string())),
-        };
-        let declared = self.caches[at].runs.get(run).map_or(0, |(rows, _)| *rows);
-        if k.rows > declared {
-            return Err(shape(OP, format!("at most {declared} rows in run {run}"), k.rows.to_string()));
-        }
-        if self.caches[at].layers[layer].fresh.as_ref().is_some_and(|fresh| fresh.run != run) {
-            self.flush(at, layer)?;
-        }
-        let layer = &mut self.caches[at].layers[layer];
-        layer.written.truncate(run + 1);
-        layer.written.resize(run + 1, (row, k.rows));
-        layer.fresh = Some(Fresh { run, k: keys, v: values });
-        Ok(Ran::Device)
-    }
-
-    /// Writes the latest run of a layer to its place in the cache.
-    pub(super) fn flush(&mut self, cache: usize, layer: usize) -> Result<(), DeviceError> {
-        let Some(fresh) = self.caches[cache].layers[layer].fresh.take() else { return Ok(()) };
-        let (heads, width) = (self.caches[cache].heads, padded(self.caches[cache].head_dim));
-        let start = self.caches[cache].runs[fresh.run].1;
-        for (value, keys) in [(fresh.k, true), (fresh.v, false)] {
-            let mut rows = value.flat_heads()?;
-            if start > 0 {
-                // What lies before is written later.
-                let zeros = self.constant(
-                    Constant::Zeros(heads, start, width),
-                    [1, heads, start, width],
-                    Dtype::Bf16,
-                    || vec![0.0; heads * start * width],
-                )?;
-                rows = Rc::new(bridge::concat(&zeros, &rows, 2).map_err(failed("cache_write"))?);
-            }
-            let layer = &self.caches[cache].layers[layer];
-            let Some(held) = (if keys { &layer.k } else { &layer.v }) else {
-                return Err(refuse("cache_write", "a cache of one run holds only what was written last"));
-            };
-            let mut held = bridge::share(held).map_err(failed("cache_write"))?;
-            bridge::fill_cache(held.pin_mut(), &rows).map_err(failed("cache_write"))?;
-        }
-        Ok(())
-    }
-
     /// Keys, values and mask for queries of `rows` padded rows that see the first `n` rows.
     pub(super) fn first_keys(
         &mut self,
@@ -202,7 +89,7 @@ impl Ttnn {
         Ok((k, v, Rc::new(mask)))
     }
 
-    pub(super) fn attend(
+    pub(super) fn attention(
         &mut self,
         q: View,
         cache: KvCache,
@@ -237,7 +124,7 @@ impl Ttnn {
         };
         let keys = bridge::dims(&k).map_err(failed(OP))?[2] as usize;
         let chunks = self.options.chunks(rows, keys);
-        let compute = self.options.compute(Part::Projections);
+        let compute = self.options.compute(PrecisionClass::Exact);
         let mask = mask.as_ref().map_or(std::ptr::null(), |mask| std::ptr::from_ref::<Tensor>(mask));
         // SAFETY: the mask is alive or null.
         let attended =
@@ -246,42 +133,5 @@ impl Ttnn {
         let joined = bridge::join_heads(&attended).map_err(failed(OP))?;
         let value = Value { split: false, ..queries.with(joined, queries.dtype) };
         self.put(OP, out, value)
-    }
-
-    pub(super) fn read_cache(
-        &mut self,
-        cache: KvCache,
-        layer: usize,
-        rows: Range<usize>,
-        k: &mut [f32],
-        v: &mut [f32],
-    ) -> Result<(), DeviceError> {
-        let at = self.cache_at("read_kv", cache, layer)?;
-        let Some(fresh) = self.caches[at].layers[layer].fresh.clone() else {
-            return Err(refuse("read_kv", "rows are read when they have just been written"));
-        };
-        let first = self.caches[at].layers[layer].written[fresh.run].0;
-        for (value, out) in [(fresh.k, k), (fresh.v, v)] {
-            let values = self.read_value(&value)?;
-            if rows.start < first || rows.end > first + value.all_rows() {
-                return Err(shape(
-                    "read_kv",
-                    format!("rows from {first}, {}", value.all_rows()),
-                    format!("{rows:?}"),
-                ));
-            }
-            out.copy_from_slice(&values[(rows.start - first) * value.cols..(rows.end - first) * value.cols]);
-        }
-        Ok(())
-    }
-}
-
-impl Value {
-    /// Split heads of one block.
-    fn flat_heads(&self) -> Result<Handle, DeviceError> {
-        if self.batch == 1 && self.split {
-            return Ok(self.tensor.clone());
-        }
-        Err(refuse("cache_write", "blocks of rows are not kept"))
     }
 }

@@ -69,12 +69,12 @@ impl Ttnn {
         Ok(value.with(tensor, dtype))
     }
 
-    pub(super) fn add_buffer(&mut self, role: Role, rows: usize, cols: usize) -> Result<Buffer, DeviceError> {
-        self.buffers.push(Storage { role, rows, cols, part: self.part, pieces: Vec::new(), input: None });
+    pub(super) fn buffer(&mut self, role: Role, rows: usize, cols: usize) -> Result<Buffer, DeviceError> {
+        self.buffers.push(Storage { role, rows, cols, class: self.class, pieces: Vec::new(), input: None });
         Ok(Buffer(self.buffers.len() as u32 - 1))
     }
 
-    pub(super) fn read_view(&mut self, view: View, out: &mut [f32]) -> Result<(), DeviceError> {
+    pub(super) fn read(&mut self, view: View, out: &mut [f32]) -> Result<(), DeviceError> {
         let at = self.buffer_at("read", view)?;
         expect("read", "values", view.rows * view.cols, out.len())?;
         let mut found = 0;
@@ -91,11 +91,5 @@ impl Ttnn {
             found += to - from;
         }
         expect("read", "rows written before", view.rows, found)
-    }
-
-    pub(super) fn alias(&mut self, x: View, out: View) -> OpResult {
-        // Values are replaced, never changed: a second name is a copy.
-        let value = self.get("copy", x)?;
-        self.put("copy", out, value)
     }
 }

@@ -7,9 +7,10 @@ use std::sync::atomic::Ordering;
 use cxx::UniquePtr;
 
 use super::bridge::{self, Dtype, Tensor};
+use super::patch;
 use super::value::Value;
-use super::{HIDDEN, Handle, TILE, Ttnn, expect, failed, lost, padded, refuse, shape};
-use crate::device::{Begin, ChunkShape, DeviceError, Role, View};
+use super::{HIDDEN, Handle, Ttnn, expect, failed, lost, padded, refuse, shape};
+use crate::device::{Begin, ChunkKey, DeviceError, Role, View};
 
 /// What the operations being issued are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,9 +18,9 @@ pub enum Stage {
     /// Between chunks.
     Idle,
     /// To be done now; with a shape, so that its programs are compiled.
-    Running(Option<ChunkShape>),
+    Running(Option<ChunkKey>),
     /// To be recorded.
-    Capturing(ChunkShape, u32),
+    Capturing(ChunkKey, u32),
 }
 
 /// A shape that has been run.
@@ -141,9 +142,9 @@ impl Ttnn {
         &self.positions[at].ids
     }
 
-    pub(super) fn begin(
+    pub(super) fn begin_chunk(
         &mut self,
-        chunk: ChunkShape,
+        chunk: ChunkKey,
         padding: Range<usize>,
         observed: bool,
     ) -> Result<Begin, DeviceError> {
@@ -199,7 +200,7 @@ impl Ttnn {
         started.map_err(lost("execute_trace"))
     }
 
-    pub(super) fn end(&mut self) -> Result<(), DeviceError> {
+    pub(super) fn end_chunk(&mut self) -> Result<(), DeviceError> {
         self.compiled.extend(self.chunk.take());
         match std::mem::replace(&mut self.stage, Stage::Idle) {
             Stage::Capturing(chunk, trace) => {
@@ -256,7 +257,7 @@ impl Ttnn {
         Ok(value)
     }
 
-    pub(super) fn write_values(&mut self, values: &[f32], out: View) -> Result<(), DeviceError> {
+    pub(super) fn write(&mut self, values: &[f32], out: View) -> Result<(), DeviceError> {
         let at = self.buffer_at("write", out)?;
         expect("write", "values", out.rows * out.cols, values.len())?;
         if out.row != 0 || out.col != 0 || out.cols != self.buffers[at].cols {
@@ -268,7 +269,7 @@ impl Ttnn {
         match self.buffers[at].role {
             Role::Image => {
                 let patch = self.patches[&(at as u32)];
-                unfold(values, out.rows, out.cols, patch, input.rows, &mut staging);
+                patch::unfold(values, out.rows, out.cols, patch, input.rows, &mut staging);
                 staging.resize(input.batch * padded(input.rows) * input.cols, 0.0);
             }
             Role::Tokens => return Err(shape("write", "a stream or images".into(), "tokens".into())),
@@ -288,7 +289,7 @@ impl Ttnn {
         Ok(())
     }
 
-    pub(super) fn write_ids(&mut self, ids: &[u32], out: View) -> Result<(), DeviceError> {
+    pub(super) fn write_tokens(&mut self, ids: &[u32], out: View) -> Result<(), DeviceError> {
         let at = self.buffer_at("write_tokens", out)?;
         expect("write_tokens", "ids", out.rows, ids.len())?;
         if self.buffers[at].role != Role::Tokens || out.row != 0 {
@@ -328,26 +329,10 @@ impl Ttnn {
         Ok(out)
     }
 
-    pub(super) fn finish(&mut self) -> Result<(), DeviceError> {
+    pub(super) fn synchronize(&mut self) -> Result<(), DeviceError> {
         if matches!(self.stage, Stage::Capturing(..)) {
             return Ok(());
         }
         bridge::synchronize(self.handle()?).map_err(lost("synchronize"))
-    }
-}
-
-/// Images `[n, 3·size²]` to their patches `[n, padded rows, 3·patch²]`.
-fn unfold(images: &[f32], n: usize, cols: usize, patch: usize, patches: usize, out: &mut Vec<f32>) {
-    let size = ((cols / 3) as f64).sqrt().round() as usize;
-    let (side, width) = (size / patch, 3 * patch * patch);
-    debug_assert!(patches == side * side && TILE > 0);
-    for image in images.chunks_exact(cols).take(n) {
-        for place in 0..patches {
-            for (channel, y) in (0..3).flat_map(|c| (0..patch).map(move |y| (c, y))) {
-                let start = (channel * size + place / side * patch + y) * size + place % side * patch;
-                out.extend_from_slice(&image[start..start + patch]);
-            }
-        }
-        out.resize(out.len() + (padded(patches) - patches) * width, 0.0);
     }
 }

@@ -1,93 +1,58 @@
-//! Norms and what is computed element by element.
+//! Operations element by element, and rows that are looked up.
 
-use cxx::UniquePtr;
-
-use super::bridge::{self, Dtype, Tensor};
+use super::bridge::{self, Dtype};
 use super::value::Value;
-use super::{Constant, Handle, Ttnn, expect, failed};
-use crate::device::{DeviceError, Guidance, OpResult, Part, Vector, View};
+use super::{Ttnn, failed, padded, shape};
+use crate::device::{Blend, OpResult, Table, View};
 
 impl Ttnn {
-    pub(super) fn norm(
-        &mut self,
-        op: &'static str,
-        x: View,
-        out: View,
-        call: impl FnOnce(&mut Self, &Value) -> Result<UniquePtr<Tensor>, DeviceError>,
-    ) -> OpResult {
-        let mut value = self.get(op, x)?;
-        let wanted = self.dtype_of(out.buffer.0);
-        if wanted == Dtype::F32 {
-            value = self.cast(value, Dtype::F32)?;
-        }
-        let tensor = call(self, &value)?;
-        // An operand in f32 is as good as one in bf16.
-        let normed = value.with(tensor, value.dtype);
-        self.put(op, out, normed)
-    }
-
-    pub(super) fn gamma(
-        &mut self,
-        op: &'static str,
-        weight: Vector,
-        plus: f32,
-        cols: usize,
-    ) -> Result<Handle, DeviceError> {
-        let values = self.vectors[weight.0 as usize].0.clone();
-        expect(op, "values in a norm's weight", cols, values.len())?;
-        let key = if plus == 0.0 { Constant::Gamma(weight.0) } else { Constant::GammaPlusOne(weight.0) };
-        let dims = [1, 1, 1, cols];
-        self.constant(key, dims, Dtype::F32, || values.iter().map(|v| v + plus).collect())
-    }
-
-    pub(super) fn normalize_layer(
-        &mut self,
-        x: View,
-        weight: Vector,
-        bias: Vector,
-        epsilon: f32,
-        out: View,
-    ) -> OpResult {
-        const OP: &str = "layer_norm";
-        self.norm(OP, x, out, |device, value| {
-            let gamma = device.gamma(OP, weight, 0.0, x.cols)?;
-            let beta = device.gamma(OP, bias, 0.0, x.cols)?;
-            let compute = device.options.compute(Part::Projections);
-            bridge::layer_norm(&value.tensor, &gamma, &beta, epsilon, &compute).map_err(failed(OP))
-        })
-    }
-
-    pub(super) fn normalize_rms(&mut self, x: View, weight: Vector, epsilon: f32, out: View) -> OpResult {
-        const OP: &str = "rms_norm";
-        self.norm(OP, x, out, |device, value| {
-            let gamma = device.gamma(OP, weight, 1.0, x.cols)?;
-            let compute = device.options.compute(Part::Projections);
-            bridge::rms_norm(&value.tensor, &gamma, epsilon, &compute).map_err(failed(OP))
-        })
-    }
-
-    pub(super) fn guide_velocity(
-        &mut self,
-        v: View,
-        x: View,
-        left_over: View,
-        row_weights: View,
-        args: Guidance,
-    ) -> OpResult {
-        const OP: &str = "guide";
-        let (velocity, state) = (self.get(OP, v)?, self.get(OP, x)?);
-        let (left_over, weights) = (self.get(OP, left_over)?, self.get(OP, row_weights)?);
-        let guided = || {
-            let clean = bridge::subtract(&state.tensor, &*bridge::scale(&velocity.tensor, args.time)?)?;
-            let error = bridge::subtract(&left_over.tensor, &clean)?;
-            let weighted = bridge::multiply(&error, &weights.tensor, Dtype::F32)?;
-            bridge::subtract(&velocity.tensor, &*bridge::scale(&weighted, args.weight)?)
+    pub(super) fn embed(&mut self, table: Table, ids: View, scale: f32, out: View) -> OpResult {
+        const OP: &str = "embed";
+        let at = self.buffer_at(OP, ids)?;
+        let Some((_, tokens)) = self.buffers[at].pieces.first().cloned() else {
+            return Err(shape(OP, "tokens that were written".into(), "none".into()));
         };
-        let guided = guided().map_err(failed(OP))?;
-        self.put(OP, v, velocity.with(guided, Dtype::F32))
+        let (table, cols) = self.tables[table.0 as usize].clone();
+        let rows = bridge::embedding(&tokens.tensor, &table).map_err(failed(OP))?;
+        let all = padded(self.buffers[at].rows) as u32;
+        let mut rows = bridge::reshape(&rows, [1, 1, all, cols as u32]).map_err(failed(OP))?;
+        if ids.rows < all as usize {
+            rows = bridge::slice(&rows, [0; 4], [1, 1, ids.rows as u32, cols as u32]).map_err(failed(OP))?;
+        }
+        let dtype = self.dtype_of(out.buffer.0);
+        let scaled = bridge::scale(&rows, scale).map_err(failed(OP))?;
+        let value = self.cast(Value::matrix(scaled, ids.rows, cols, Dtype::Bf16), dtype)?;
+        self.put(OP, out, value)
     }
 
-    pub(super) fn integrate(&mut self, x: View, v: View, dt: f32) -> OpResult {
+    pub(super) fn copy(&mut self, x: View, out: View) -> OpResult {
+        // Values are replaced, never changed: a second name is a copy.
+        let value = self.get("copy", x)?;
+        self.put("copy", out, value)
+    }
+
+    pub(super) fn blend(
+        &mut self,
+        y: View,
+        x: View,
+        target: View,
+        row_weights: View,
+        args: Blend,
+    ) -> OpResult {
+        const OP: &str = "blend";
+        let (blended, x) = (self.get(OP, y)?, self.get(OP, x)?);
+        let (target, weights) = (self.get(OP, target)?, self.get(OP, row_weights)?);
+        let moved = || {
+            let reached = bridge::subtract(&x.tensor, &*bridge::scale(&blended.tensor, args.alpha)?)?;
+            let error = bridge::subtract(&target.tensor, &reached)?;
+            let weighted = bridge::multiply(&error, &weights.tensor, Dtype::F32)?;
+            bridge::subtract(&blended.tensor, &*bridge::scale(&weighted, args.beta)?)
+        };
+        let moved = moved().map_err(failed(OP))?;
+        self.put(OP, y, blended.with(moved, Dtype::F32))
+    }
+
+    pub(super) fn euler_step(&mut self, x: View, v: View, dt: f32) -> OpResult {
         const OP: &str = "euler_step";
         let (state, velocity) = (self.get(OP, x)?, self.get(OP, v)?);
         let stepped = || {

@@ -10,16 +10,19 @@ mod attention;
 mod buffers;
 mod builder;
 mod chunk;
-mod device;
 mod elements;
 mod ffi;
-mod load;
+mod kv_cache;
+mod norm;
 mod open;
+mod ops;
 mod options;
-mod products;
-mod rotary;
+mod patch;
+mod product;
+mod rope;
 mod value;
 mod watch;
+mod weight;
 
 pub use builder::TtnnBuilder;
 pub use ffi::bridge;
@@ -37,8 +40,7 @@ use cxx::UniquePtr;
 use self::bridge::{Dtype, Facts, Tensor};
 use self::chunk::{Position, Recording, Stage};
 use self::value::Value;
-use self::watch::Watch;
-use super::{ChunkShape, DeviceError, Part, Role, Shapes};
+use super::{ChunkKey, DeviceError, PrecisionClass, Role, Shapes};
 use crate::tenstorrent::DeviceLock;
 
 /// Side of the device's tiles: rows and columns come in whole ones.
@@ -76,26 +78,26 @@ impl Counts {
 /// A tensor that several names stand for.
 type Handle = Rc<UniquePtr<Tensor>>;
 
-/// The device.
+/// A card: its methods are those of the [`Builder`](crate::device::Builder) and [`Device`](crate::device::Device)
+/// traits, and called through [`Watched`](watch::Watched).
 pub struct Ttnn {
     /// None once it is closed or lost.
     device: Option<UniquePtr<bridge::Device>>,
     facts: Facts,
     options: TtnnOptions,
-    watch: Arc<Watch>,
     lost: bool,
     /// How long the card may take to answer now.
     limit: Duration,
     /// Nobody else drives the card as long as this lives.
     _lock: Option<DeviceLock>,
     /// The shape of the chunk that was begun last.
-    chunk: Option<ChunkShape>,
+    chunk: Option<ChunkKey>,
     /// Shapes whose programs are compiled.
-    compiled: HashSet<ChunkShape>,
+    compiled: HashSet<ChunkKey>,
     counts: Arc<Counts>,
     /// Bytes uploaded to stay.
     bytes: usize,
-    part: Part,
+    class: PrecisionClass,
     weights: Vec<Matrix>,
     vectors: Vec<(Vec<f32>, Option<usize>)>,
     tables: Vec<(Rc<UniquePtr<Tensor>>, usize)>,
@@ -112,7 +114,7 @@ pub struct Ttnn {
     padding: Range<usize>,
     shapes: Shapes,
     positions: Vec<Position>,
-    recordings: HashMap<ChunkShape, Recording>,
+    recordings: HashMap<ChunkKey, Recording>,
     staging: Vec<f32>,
     ids: Vec<u32>,
 }
@@ -129,7 +131,7 @@ struct Matrix {
     cols: usize,
     /// Width of the heads its outputs are.
     head: Option<usize>,
-    part: Part,
+    class: PrecisionClass,
     bytes: usize,
 }
 
@@ -137,7 +139,7 @@ struct Storage {
     role: Role,
     rows: usize,
     cols: usize,
-    part: Part,
+    class: PrecisionClass,
     pieces: Vec<(usize, Value)>,
     /// Where the host writes, if it does.
     input: Option<Value>,
@@ -253,16 +255,22 @@ impl Ttnn {
         }
     }
 
-    /// Runs a call that may wait for the card. If it does not come back in time, the process ends.
-    fn watched<R>(
-        &mut self,
-        what: &'static str,
-        call: impl FnOnce(&mut Self) -> Result<R, DeviceError>,
-    ) -> Result<R, DeviceError> {
-        let watch = self.watch.clone();
-        let result = watch.over(what, self.limit, || call(self));
-        self.lost |= matches!(result, Err(DeviceError::Lost(_)));
-        result
+    /// How long the card may take to answer now.
+    fn limit(&self) -> Duration {
+        self.limit
+    }
+
+    /// The card has not answered: nothing more is asked of it.
+    fn lose(&mut self) {
+        self.lost = true;
+    }
+
+    fn is_lost(&self) -> bool {
+        self.lost
+    }
+
+    fn options(&self) -> &TtnnOptions {
+        &self.options
     }
 
     fn upload(
@@ -298,7 +306,7 @@ impl Ttnn {
     fn dtype_of(&self, buffer: u32) -> Dtype {
         let storage = &self.buffers[buffer as usize];
         match storage.role {
-            Role::Stream => options::dtype(self.options.precision(storage.part).residual),
+            Role::Stream => options::dtype(self.options.precision(storage.class).residual),
             _ => Dtype::Bf16,
         }
     }
@@ -315,38 +323,33 @@ fn bytes(dims: [usize; 4], dtype: Dtype) -> usize {
     }
 }
 
-impl Drop for Ttnn {
-    fn drop(&mut self) {
-        let Some(device) = self.device.take() else { return };
-        if self.lost {
-            // Freeing its memory would ask the card; so may the SDK when the process ends.
-            std::mem::forget(device);
-            std::mem::forget(std::mem::take(&mut self.weights));
-            std::mem::forget(std::mem::take(&mut self.tables));
-            std::mem::forget(std::mem::take(&mut self.buffers));
-            std::mem::forget(std::mem::take(&mut self.caches));
-            std::mem::forget(std::mem::take(&mut self.constants));
-            std::mem::forget(std::mem::take(&mut self.positions));
-            std::mem::forget(std::mem::take(&mut self.recordings));
-            std::mem::forget(self.split.take());
-            self.watch.clone().over_the_end(self.options.timeout);
-            return;
+impl Ttnn {
+    /// Gives everything on a lost card up: freeing its memory would ask the card.
+    fn abandon(&mut self) {
+        std::mem::forget(self.device.take());
+        std::mem::forget(std::mem::take(&mut self.weights));
+        std::mem::forget(std::mem::take(&mut self.tables));
+        std::mem::forget(std::mem::take(&mut self.buffers));
+        std::mem::forget(std::mem::take(&mut self.caches));
+        std::mem::forget(std::mem::take(&mut self.constants));
+        std::mem::forget(std::mem::take(&mut self.positions));
+        std::mem::forget(std::mem::take(&mut self.recordings));
+        std::mem::forget(self.split.take());
+    }
+
+    /// Closes the card, tensors first: they free memory of the device.
+    fn close(&mut self) {
+        let Some(mut device) = self.device.take() else { return };
+        self.recordings.clear();
+        self.weights.clear();
+        self.tables.clear();
+        self.buffers.clear();
+        self.caches.clear();
+        self.constants.clear();
+        self.positions.clear();
+        self.split = None;
+        if let Err(error) = bridge::close(device.pin_mut()) {
+            log::warn!("closing the card: {}", text(&error));
         }
-        let watch = self.watch.clone();
-        watch.over("closing the card", self.options.open_timeout, || {
-            // Tensors first: they free memory of the device.
-            self.recordings.clear();
-            self.weights.clear();
-            self.tables.clear();
-            self.buffers.clear();
-            self.caches.clear();
-            self.constants.clear();
-            self.positions.clear();
-            self.split = None;
-            let mut device = device;
-            if let Err(error) = bridge::close(device.pin_mut()) {
-                log::warn!("closing the card: {}", text(&error));
-            }
-        });
     }
 }

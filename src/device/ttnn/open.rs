@@ -6,9 +6,9 @@ use std::sync::Arc;
 
 use super::bridge::{self, Facts, OpenOptions};
 use super::chunk::Stage;
-use super::watch::Watch;
+use super::watch::{Watch, Watched};
 use super::{Counts, Ttnn, TtnnBuilder, TtnnOptions, text};
-use crate::device::{DeviceError, Part};
+use crate::device::{DeviceError, PrecisionClass};
 use crate::tenstorrent::preflight::{Expect, Root, Severity, preflight};
 use crate::tenstorrent::{Architecture, Board, DeviceLock};
 
@@ -46,20 +46,19 @@ impl TtnnBuilder {
         }
         let mut options = options.clone();
         options.architecture = Some(architecture);
-        Ok(Self(Ttnn {
+        let card = Ttnn {
             device: Some(device),
             facts,
             shapes: options.shapes(),
             limit: options.compile_timeout,
             options,
-            watch,
             lost: false,
             _lock: lock,
             chunk: None,
             compiled: HashSet::new(),
             counts: Arc::default(),
             bytes: 0,
-            part: Part::default(),
+            class: PrecisionClass::default(),
             weights: Vec::new(),
             vectors: Vec::new(),
             tables: Vec::new(),
@@ -74,30 +73,31 @@ impl TtnnBuilder {
             recordings: HashMap::new(),
             staging: Vec::new(),
             ids: Vec::new(),
-        }))
+        };
+        Ok(Self(Watched::new(card, watch)))
     }
 
     /// Counts that go on while the device is used.
     pub fn counts(&self) -> Arc<Counts> {
-        self.0.counts.clone()
+        self.0.card().counts.clone()
     }
 
     /// What the card is.
     pub fn facts(&self) -> &Facts {
-        &self.0.facts
+        &self.0.card().facts
     }
 
     /// The options, with the architecture found.
     pub fn options(&self) -> &TtnnOptions {
-        &self.0.options
+        self.0.card().options()
     }
 
     /// The open card as a board: the one it is most like, with its own memory and grid.
     pub fn board(&self) -> Board {
-        let f = &self.0.facts;
+        let f = &self.0.card().facts;
         let grid = (f.grid_x as usize, f.grid_y as usize);
         let boards =
-            || Board::ALL.into_iter().filter(|b| Some(b.architecture) == self.0.options.architecture);
+            || Board::ALL.into_iter().filter(|b| Some(b.architecture) == self.0.card().options.architecture);
         let like = boards().find(|b| b.grid == grid).or(boards().next()).unwrap_or(Board::N150);
         let dram_bytes = u64::from(f.dram_channels) * f.dram_channel_bytes;
         Board { dram_bytes, grid, l1_bytes: f.l1_bytes as usize, ..like }

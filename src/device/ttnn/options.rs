@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::bridge::{self, Activation, Chunks, Compute};
-use crate::device::{DeviceError, Part, Shapes};
+use crate::device::{DeviceError, PrecisionClass, Shapes};
 use crate::tenstorrent::{Architecture, DeviceLock, Fidelity, WeightDtype};
 
-/// Precision of one part of the model.
+/// Precision of one class of weights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Precision {
     /// How weights are stored.
@@ -19,24 +19,27 @@ pub struct Precision {
 }
 
 impl Precision {
-    /// What a part is computed with if nothing else is asked for. Vision tower and language model are
-    /// bound by arithmetic, the expert by reading its weights ten times; positions, velocities and
-    /// the integration are f32 everywhere.
-    pub const fn default_of(architecture: Architecture, part: Part) -> Self {
+    /// Formats of a class if nothing else is asked for. What is run once a chunk is bound by arithmetic, what
+    /// is run every step by reading its weights; an integration's own numbers are f32 everywhere.
+    pub const fn default_of(architecture: Architecture, class: PrecisionClass) -> Self {
         use Fidelity::{HiFi2, HiFi4};
         use WeightDtype::{Bf16, Bfp8, F32};
-        let (weights, fidelity, residual) = match (architecture, part) {
-            (_, Part::Projections) => (F32, HiFi4, F32),
-            (_, Part::Expert) => (Bf16, HiFi4, F32),
+        let (weights, fidelity, residual) = match (architecture, class) {
+            (_, PrecisionClass::Exact) => (F32, HiFi4, F32),
+            (_, PrecisionClass::Iterated) => (Bf16, HiFi4, F32),
             // Half the bandwidth and half the peak of a Blackhole.
-            (Architecture::Wormhole, Part::Vision | Part::Language) => (Bfp8, HiFi2, Bf16),
-            (Architecture::Blackhole, Part::Vision | Part::Language) => (Bf16, HiFi4, Bf16),
+            (Architecture::Wormhole, PrecisionClass::Encoder | PrecisionClass::Context) => {
+                (Bfp8, HiFi2, Bf16)
+            }
+            (Architecture::Blackhole, PrecisionClass::Encoder | PrecisionClass::Context) => {
+                (Bf16, HiFi4, Bf16)
+            }
         };
         Self { weights, fidelity, residual }
     }
 }
 
-/// What was asked for of one part.
+/// Formats asked for of one class.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Asked {
     weights: Option<WeightDtype>,
@@ -51,8 +54,8 @@ pub struct TtnnOptions {
     pub device: u16,
     /// What it has to be, if that matters; once it is open, what it is.
     pub architecture: Option<Architecture>,
-    /// By [`Part`].
-    asked: [Asked; 4],
+    /// By [`PrecisionClass`].
+    asked: [Asked; PrecisionClass::ALL.len()],
     /// Record each shape of chunk once and replay it. Off: every operation is dispatched, which simulators
     /// need and which is slow.
     pub trace: bool,
@@ -204,13 +207,11 @@ impl TtnnOptions {
         Ok(())
     }
 
-    /// `PART.weights`, `PART.fidelity` and `PART.residual`.
+    /// `CLASS.weights`, `CLASS.fidelity` and `CLASS.residual`.
     fn ask(&mut self, name: &str, value: &str) -> Option<()> {
-        let (part, what) = name.split_once('.')?;
-        let part = [Part::Vision, Part::Language, Part::Expert, Part::Projections]
-            .into_iter()
-            .find(|p| format!("{p:?}").eq_ignore_ascii_case(part))?;
-        let asked = &mut self.asked[part as usize];
+        let (class, what) = name.split_once('.')?;
+        let class = PrecisionClass::ALL.into_iter().find(|&c| class_name(c).eq_ignore_ascii_case(class))?;
+        let asked = &mut self.asked[class as usize];
         let dtype = WeightDtype::from_name(value);
         match what {
             "weights" => asked.weights = Some(dtype?),
@@ -223,10 +224,10 @@ impl TtnnOptions {
         Some(())
     }
 
-    /// What a part is computed with: what was asked for, else what the card's architecture does well.
-    pub fn precision(&self, part: Part) -> Precision {
-        let usual = Precision::default_of(self.architecture.unwrap_or(Architecture::Wormhole), part);
-        let asked = self.asked[part as usize];
+    /// Formats of a class: what was asked for, else what the card's architecture does well.
+    pub fn precision(&self, class: PrecisionClass) -> Precision {
+        let usual = Precision::default_of(self.architecture.unwrap_or(Architecture::Wormhole), class);
+        let asked = self.asked[class as usize];
         Precision {
             weights: asked.weights.unwrap_or(usual.weights),
             fidelity: asked.fidelity.unwrap_or(usual.fidelity),
@@ -234,17 +235,17 @@ impl TtnnOptions {
         }
     }
 
-    /// The shapes of chunks: attention takes whole steps of keys; a shape is compiled, recorded, then
+    /// The lengths of sequences: attention takes whole steps of keys; a chunk is compiled, recorded, then
     /// replayed.
     pub(super) fn shapes(&self) -> Shapes {
         let rounds = if self.trace { 3 } else { 1 };
-        Shapes { text_lengths: self.text_lengths.clone(), row_multiple: self.attention_chunk, rounds }
+        Shapes { row_lengths: self.text_lengths.clone(), row_multiple: self.attention_chunk, rounds }
     }
 
-    /// How products of `part` are computed.
-    pub(super) fn compute(&self, part: Part) -> Compute {
+    /// How products of a class are computed.
+    pub(super) fn compute(&self, class: PrecisionClass) -> Compute {
         Compute {
-            fidelity: match self.precision(part).fidelity {
+            fidelity: match self.precision(class).fidelity {
                 Fidelity::LoFi => bridge::Fidelity::LoFi,
                 Fidelity::HiFi2 => bridge::Fidelity::HiFi2,
                 Fidelity::HiFi3 => bridge::Fidelity::HiFi3,
@@ -271,6 +272,16 @@ impl TtnnOptions {
                 .unwrap_or(super::TILE)
         };
         Chunks { queries: fit(queries), keys: fit(keys), approximate_exp: self.approximate_exp }
+    }
+}
+
+/// Name of a class in options: the part of a policy whose weights are of it.
+pub(super) const fn class_name(class: PrecisionClass) -> &'static str {
+    match class {
+        PrecisionClass::Encoder => "vision",
+        PrecisionClass::Context => "language",
+        PrecisionClass::Iterated => "expert",
+        PrecisionClass::Exact => "projections",
     }
 }
 

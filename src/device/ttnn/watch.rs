@@ -1,9 +1,10 @@
-//! What is done when the card does not answer.
+//! The watchdog: a card that does not answer ends the process.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::Ttnn;
 use crate::device::{DeviceError, lost};
 use crate::tenstorrent::Watchdog;
 
@@ -15,7 +16,7 @@ unsafe extern "C" {
     safe fn _exit(status: i32) -> !;
 }
 
-/// A watchdog whose bite is the end of the process: a call that hangs in a driver can't be given up.
+/// A watchdog that ends the process: a call that hangs in a driver can't be given up.
 pub struct Watch {
     dog: Watchdog,
     /// The limit of the call being watched, ms.
@@ -54,5 +55,54 @@ impl Watch {
         self.limit.store(u64::try_from(limit.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
         let watch: &'static Self = Box::leak(Box::new(self));
         std::mem::forget(watch.dog.arm("the end of the process", limit));
+    }
+}
+
+/// A card whose calls have to be back in time: each that may wait for it is watched, and if one does
+/// not come back the process ends.
+pub struct Watched {
+    card: Ttnn,
+    watch: Arc<Watch>,
+}
+
+impl Watched {
+    /// Watches an open card.
+    pub fn new(card: Ttnn, watch: Arc<Watch>) -> Self {
+        Self { card, watch }
+    }
+
+    /// The card itself, for what does not wait for it.
+    pub fn card(&self) -> &Ttnn {
+        &self.card
+    }
+
+    /// The same, to change.
+    pub fn card_mut(&mut self) -> &mut Ttnn {
+        &mut self.card
+    }
+
+    /// Runs a call that may wait for the card.
+    pub fn over<R>(
+        &mut self,
+        what: &'static str,
+        call: impl FnOnce(&mut Ttnn) -> Result<R, DeviceError>,
+    ) -> Result<R, DeviceError> {
+        let result = self.watch.over(what, self.card.limit(), || call(&mut self.card));
+        if matches!(result, Err(DeviceError::Lost(_))) {
+            self.card.lose();
+        }
+        result
+    }
+}
+
+impl Drop for Watched {
+    fn drop(&mut self) {
+        if self.card.is_lost() {
+            self.card.abandon();
+            self.watch.clone().over_the_end(self.card.options().timeout);
+        } else {
+            let limit = self.card.options().open_timeout;
+            self.watch.over("closing the card", limit, || self.card.close());
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::bridge::{self, Activation, Dtype};
 use super::value::Value;
 use super::{Constant, Handle, TILE, Ttnn, failed, padded, refuse};
-use crate::device::{DeviceError, OpResult, Part, Rope, View};
+use crate::device::{DeviceError, OpResult, PrecisionClass, Rope, View};
 
 impl Ttnn {
     /// Cosines and sines for rows from `position` on, `[1, 1, padded rows, head_dim]`.
@@ -53,7 +53,7 @@ impl Ttnn {
     pub(super) fn rotate(&mut self, x: Value, rope: Option<Rope>) -> Result<Value, DeviceError> {
         let Some(rope) = rope else { return Ok(x) };
         let (cos, sin) = self.angles(rope, x.all_rows())?;
-        let compute = self.options.compute(Part::Projections);
+        let compute = self.options.compute(PrecisionClass::Exact);
         if self.options.fuse_rotary && rope.head_dim.is_multiple_of(2 * TILE) {
             let tensor = bridge::rotary(&x.tensor, &cos, &sin, &compute).map_err(failed("rope"))?;
             return Ok(x.with(tensor, x.dtype));
@@ -82,7 +82,7 @@ impl Ttnn {
         Ok(x.with(tensor, x.dtype))
     }
 
-    pub(super) fn rotate_view(&mut self, x: View, rope: Option<Rope>, out: View) -> OpResult {
+    pub(super) fn rope(&mut self, x: View, rope: Option<Rope>, out: View) -> OpResult {
         let heads = self.heads("rope", x)?;
         let rotated = self.rotate(heads, rope)?;
         self.put("rope", out, rotated)

@@ -1,19 +1,20 @@
-//! The [`Device`] trait: every call that may wait for the card is watched.
+//! The [`Device`] trait, watched.
 
 use std::ops::Range;
 
 use super::bridge;
+use super::watch::Watched;
 use super::{Ttnn, expect};
 use crate::device::{
-    Attention, Begin, ChunkShape, Device, DeviceError, Guidance, KvCache, OpResult, Part, PatchEmbed, Rope,
-    Shapes, Table, Then, Vector, View, Weight,
+    Attention, Begin, Blend, ChunkKey, Device, DeviceError, KvCache, OpResult, PatchEmbed, PrecisionClass,
+    Rope, Shapes, Table, Then, Vector, View, Weight,
 };
 
-impl Device for Ttnn {
+impl Device for Watched {
     fn describe(&self) -> String {
-        let f = &self.facts;
-        let weights = |part: Part| {
-            let precision = self.options.precision(part);
+        let (f, options) = (&self.card().facts, self.card().options());
+        let weights = |class: PrecisionClass| {
+            let precision = options.precision(class);
             format!("{:?} {:?}", precision.weights, precision.fidelity).to_lowercase()
         };
         format!(
@@ -22,32 +23,32 @@ impl Device for Ttnn {
             f.arch,
             f.grid_x,
             f.grid_y,
-            weights(Part::Vision),
-            weights(Part::Language),
-            weights(Part::Expert),
-            if self.options.trace { "recorded" } else { "not recorded" }
+            weights(PrecisionClass::Encoder),
+            weights(PrecisionClass::Context),
+            weights(PrecisionClass::Iterated),
+            if options.trace { "recorded" } else { "not recorded" }
         )
     }
 
     fn weight_bytes(&self, weight: Weight) -> usize {
-        self.weights.get(weight.0 as usize).map_or(0, |w| w.bytes)
+        self.card().weights.get(weight.0 as usize).map_or(0, |w| w.bytes)
     }
 
     fn bytes(&self) -> usize {
-        self.bytes
+        self.card().bytes
     }
 
     fn write(&mut self, values: &[f32], out: View) -> Result<(), DeviceError> {
-        self.watched("writing inputs", |device| device.write_values(values, out))
+        self.over("writing inputs", |card| card.write(values, out))
     }
 
     fn write_tokens(&mut self, ids: &[u32], out: View) -> Result<(), DeviceError> {
-        self.watched("writing tokens", |device| device.write_ids(ids, out))
+        self.over("writing tokens", |card| card.write_tokens(ids, out))
     }
 
     fn read(&mut self, view: View, out: &mut [f32]) -> Result<(), DeviceError> {
         expect("read", "values", view.rows * view.cols, out.len())?;
-        self.watched("reading", |device| device.read_view(view, out))
+        self.over("reading", |card| card.read(view, out))
     }
 
     fn read_kv(
@@ -58,7 +59,7 @@ impl Device for Ttnn {
         k: &mut [f32],
         v: &mut [f32],
     ) -> Result<(), DeviceError> {
-        self.watched("reading keys and values", |device| device.read_cache(cache, layer, rows, k, v))
+        self.over("reading keys and values", |card| card.read_kv(cache, layer, rows, k, v))
     }
 
     fn reuses(&self) -> bool {
@@ -67,52 +68,52 @@ impl Device for Ttnn {
     }
 
     fn shapes(&self) -> Option<&Shapes> {
-        Some(&self.shapes)
+        Some(&self.card().shapes)
     }
 
     fn begin_chunk(
         &mut self,
-        shape: ChunkShape,
+        key: ChunkKey,
         padding: Range<usize>,
         observed: bool,
     ) -> Result<Begin, DeviceError> {
-        self.watched("starting a chunk", |device| device.begin(shape, padding, observed))
+        self.over("starting a chunk", |card| card.begin_chunk(key, padding, observed))
     }
 
     fn end_chunk(&mut self) -> Result<(), DeviceError> {
-        self.watched("recording a chunk", Self::end)
+        self.over("recording a chunk", Ttnn::end_chunk)
     }
 
     fn synchronize(&mut self) -> Result<(), DeviceError> {
-        self.watched("waiting for the card", Self::finish)
+        self.over("waiting for the card", Ttnn::synchronize)
     }
 
     fn patch_embed(&mut self, images: View, args: PatchEmbed, out: View) -> OpResult {
-        self.watched("patch_embed", |device| device.embed_patches(images, args, out))
+        self.over("patch_embed", |card| card.patch_embed(images, args, out))
     }
 
     fn embed(&mut self, table: Table, ids: View, scale: f32, out: View) -> OpResult {
-        self.watched("embed", |device| device.look_up(table, ids, scale, out))
+        self.over("embed", |card| card.embed(table, ids, scale, out))
     }
 
     fn layer_norm(&mut self, x: View, weight: Vector, bias: Vector, epsilon: f32, out: View) -> OpResult {
-        self.watched("layer_norm", |device| device.normalize_layer(x, weight, bias, epsilon, out))
+        self.over("layer_norm", |card| card.layer_norm(x, weight, bias, epsilon, out))
     }
 
     fn rms_norm(&mut self, x: View, weight: Vector, epsilon: f32, out: View) -> OpResult {
-        self.watched("rms_norm", |device| device.normalize_rms(x, weight, epsilon, out))
+        self.over("rms_norm", |card| card.rms_norm(x, weight, epsilon, out))
     }
 
     fn linear(&mut self, x: View, weight: Weight, bias: Option<Vector>, then: Then, out: View) -> OpResult {
-        self.watched("linear", |device| device.multiply(x, weight, bias, then, out))
+        self.over("linear", |card| card.linear(x, weight, bias, then, out))
     }
 
     fn geglu(&mut self, x: View, weight: Weight, out: View) -> OpResult {
-        self.watched("geglu", |device| device.gate(x, weight, out))
+        self.over("geglu", |card| card.geglu(x, weight, out))
     }
 
     fn rope(&mut self, x: View, rope: Option<Rope>, out: View) -> OpResult {
-        self.watched("rope", |device| device.rotate_view(x, rope, out))
+        self.over("rope", |card| card.rope(x, rope, out))
     }
 
     fn cache_write(
@@ -124,22 +125,22 @@ impl Device for Ttnn {
         v: View,
         rope: Option<Rope>,
     ) -> OpResult {
-        self.watched("cache_write", |device| device.keep(cache, layer, row, k, v, rope))
+        self.over("cache_write", |card| card.cache_write(cache, layer, row, k, v, rope))
     }
 
     fn attention(&mut self, q: View, cache: KvCache, layer: usize, args: Attention, out: View) -> OpResult {
-        self.watched("attention", |device| device.attend(q, cache, layer, args, out))
+        self.over("attention", |card| card.attention(q, cache, layer, args, out))
     }
 
     fn copy(&mut self, x: View, out: View) -> OpResult {
-        self.watched("copy", |device| device.alias(x, out))
+        self.over("copy", |card| card.copy(x, out))
     }
 
-    fn guide(&mut self, v: View, x: View, left_over: View, row_weights: View, args: Guidance) -> OpResult {
-        self.watched("guide", |device| device.guide_velocity(v, x, left_over, row_weights, args))
+    fn blend(&mut self, y: View, x: View, target: View, row_weights: View, args: Blend) -> OpResult {
+        self.over("blend", |card| card.blend(y, x, target, row_weights, args))
     }
 
     fn euler_step(&mut self, x: View, v: View, dt: f32) -> OpResult {
-        self.watched("euler_step", |device| device.integrate(x, v, dt))
+        self.over("euler_step", |card| card.euler_step(x, v, dt))
     }
 }

@@ -9,7 +9,7 @@ use super::bridge::{self, Dtype, Tensor};
 use super::options::dtype;
 use super::{Matrix, TILE, Ttnn, expect, failed, padded, refuse, shape};
 use crate::checkpoint::{Dtype as Stored, Tensor as Mapped};
-use crate::device::{DeviceError, HeadSide, Table, Weight};
+use crate::device::{DeviceError, HeadSide, Table, Vector, Weight};
 
 /// How a matrix's rows and columns are to be laid out.
 #[derive(Clone, Default)]
@@ -122,7 +122,7 @@ impl Ttnn {
         Ok(stored)
     }
 
-    pub(super) fn add_weight(
+    pub(super) fn weight(
         &mut self,
         parts: &[&Mapped],
         cols: Option<Range<usize>>,
@@ -130,7 +130,7 @@ impl Ttnn {
         self.add_matrix(parts, None, Layout { cols, ..Layout::default() })
     }
 
-    pub(super) fn add_head_weight(
+    pub(super) fn head_weight(
         &mut self,
         parts: &[&Mapped],
         side: HeadSide,
@@ -141,7 +141,7 @@ impl Ttnn {
         self.add_matrix(parts, None, layout)
     }
 
-    pub(super) fn add_gated_weight(&mut self, gate: &Mapped, up: &Mapped) -> Result<Weight, DeviceError> {
+    pub(super) fn gated_weight(&mut self, gate: &Mapped, up: &Mapped) -> Result<Weight, DeviceError> {
         expect("gated_weight", "rows", gate.rows(), up.rows())?;
         self.add_matrix(&[gate], Some(up), Layout::default())
     }
@@ -153,7 +153,7 @@ impl Ttnn {
         up: Option<&Mapped>,
         layout: Layout,
     ) -> Result<Weight, DeviceError> {
-        let dtype = dtype(self.options.precision(self.part).weights);
+        let dtype = dtype(self.options.precision(self.class).weights);
         let before = self.bytes;
         let tensor = self.matrix(parts, &layout, dtype)?;
         let up = up.map(|up| self.matrix(&[up], &layout, dtype)).transpose()?;
@@ -163,13 +163,18 @@ impl Ttnn {
             rows: parts.iter().map(|t| t.rows()).sum(),
             cols: layout.cols.as_ref().map_or(parts[0].cols(), |cols| cols.len()),
             head: layout.head_rows,
-            part: self.part,
+            class: self.class,
             bytes: self.bytes - before,
         });
         Ok(Weight(self.weights.len() as u32 - 1))
     }
 
-    pub(super) fn add_table(&mut self, tensor: &Mapped) -> Result<Table, DeviceError> {
+    pub(super) fn vector(&mut self, values: &[f32], head: Option<usize>) -> Vector {
+        self.vectors.push((values.to_vec(), head));
+        Vector(self.vectors.len() as u32 - 1)
+    }
+
+    pub(super) fn table(&mut self, tensor: &Mapped) -> Result<Table, DeviceError> {
         let (rows, cols) = (tensor.rows(), tensor.cols());
         let converted: Vec<u16>;
         let elements = match as_bf16(tensor) {

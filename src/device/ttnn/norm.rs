@@ -1,0 +1,68 @@
+//! Norms.
+
+use cxx::UniquePtr;
+
+use super::bridge::{self, Dtype, Tensor};
+use super::value::Value;
+use super::{Constant, Handle, Ttnn, expect, failed};
+use crate::device::{DeviceError, OpResult, PrecisionClass, Vector, View};
+
+impl Ttnn {
+    pub(super) fn norm(
+        &mut self,
+        op: &'static str,
+        x: View,
+        out: View,
+        call: impl FnOnce(&mut Self, &Value) -> Result<UniquePtr<Tensor>, DeviceError>,
+    ) -> OpResult {
+        let mut value = self.get(op, x)?;
+        let wanted = self.dtype_of(out.buffer.0);
+        if wanted == Dtype::F32 {
+            value = self.cast(value, Dtype::F32)?;
+        }
+        let tensor = call(self, &value)?;
+        // An operand in f32 is as good as one in bf16.
+        let normed = value.with(tensor, value.dtype);
+        self.put(op, out, normed)
+    }
+
+    pub(super) fn gamma(
+        &mut self,
+        op: &'static str,
+        weight: Vector,
+        plus: f32,
+        cols: usize,
+    ) -> Result<Handle, DeviceError> {
+        let values = self.vectors[weight.0 as usize].0.clone();
+        expect(op, "values in a norm's weight", cols, values.len())?;
+        let key = if plus == 0.0 { Constant::Gamma(weight.0) } else { Constant::GammaPlusOne(weight.0) };
+        let dims = [1, 1, 1, cols];
+        self.constant(key, dims, Dtype::F32, || values.iter().map(|v| v + plus).collect())
+    }
+
+    pub(super) fn layer_norm(
+        &mut self,
+        x: View,
+        weight: Vector,
+        bias: Vector,
+        epsilon: f32,
+        out: View,
+    ) -> OpResult {
+        const OP: &str = "layer_norm";
+        self.norm(OP, x, out, |device, value| {
+            let gamma = device.gamma(OP, weight, 0.0, x.cols)?;
+            let beta = device.gamma(OP, bias, 0.0, x.cols)?;
+            let compute = device.options.compute(PrecisionClass::Exact);
+            bridge::layer_norm(&value.tensor, &gamma, &beta, epsilon, &compute).map_err(failed(OP))
+        })
+    }
+
+    pub(super) fn rms_norm(&mut self, x: View, weight: Vector, epsilon: f32, out: View) -> OpResult {
+        const OP: &str = "rms_norm";
+        self.norm(OP, x, out, |device, value| {
+            let gamma = device.gamma(OP, weight, 1.0, x.cols)?;
+            let compute = device.options.compute(PrecisionClass::Exact);
+            bridge::rms_norm(&value.tensor, &gamma, epsilon, &compute).map_err(failed(OP))
+        })
+    }
+}

@@ -1,0 +1,75 @@
+//! Images: unfolded to patches by the host, embedded by the card.
+
+use std::rc::Rc;
+
+use super::bridge::{self, Activation, Dtype};
+use super::value::Value;
+use super::{Constant, TILE, Ttnn, expect, failed, padded, shape};
+use crate::device::{OpResult, PatchEmbed, View};
+
+impl Ttnn {
+    pub(super) fn patch_embed(&mut self, images: View, args: PatchEmbed, out: View) -> OpResult {
+        const OP: &str = "patch_embed";
+        let at = self.buffer_at(OP, images)?;
+        let Some((_, mut x)) = self.buffers[at].pieces.first().cloned() else {
+            return Err(shape(OP, "images that were written".into(), "none".into()));
+        };
+        if images.rows < x.batch {
+            let to = [images.rows as u32, 1, padded(x.rows) as u32, x.cols as u32];
+            let present = bridge::slice(&x.tensor, [0; 4], to).map_err(failed(OP))?;
+            x = Value { batch: images.rows, ..x.with(present, x.dtype) };
+        }
+        let dtype = self.dtype_of(out.buffer.0);
+        let bias = self.bias(Some(args.bias), false)?;
+        let y = self.product(&x, args.weight.0 as usize, false, bias.as_ref(), Activation::None, dtype)?;
+        let position = match self.constants.get(&Constant::Positions(args.position.0)) {
+            Some(position) => position.clone(),
+            None => {
+                let (table, cols) = self.tables[args.position.0 as usize].clone();
+                expect(OP, "columns of positions", out.cols, cols)?;
+                // Rows of padding get the last positions' neighbours' zeros.
+                let tiles = bridge::tilize(&table).map_err(failed(OP))?;
+                let [_, _, rows, cols] = bridge::dims(&tiles).map_err(failed(OP))?;
+                let mut position = bridge::reshape(&tiles, [1, 1, rows, cols]).map_err(failed(OP))?;
+                let missing = padded(rows as usize) - rows as usize;
+                if missing > 0 {
+                    let zeros = self.constant(
+                        Constant::Zeros(1, missing, cols as usize),
+                        [1, 1, missing, cols as usize],
+                        Dtype::Bf16,
+                        || vec![0.0; missing * cols as usize],
+                    )?;
+                    position = bridge::concat(&position, &zeros, 2).map_err(failed(OP))?;
+                }
+                let position = Rc::new(position);
+                self.constants.insert(Constant::Positions(args.position.0), position.clone());
+                position
+            }
+        };
+        let sum = bridge::add(&y.tensor, &position, dtype).map_err(failed(OP))?;
+        self.put(OP, out, y.with(sum, dtype))
+    }
+}
+
+/// Images `[n, 3·size²]` to their patches `[n, padded rows, 3·patch²]`.
+pub(super) fn unfold(
+    images: &[f32],
+    n: usize,
+    cols: usize,
+    patch: usize,
+    patches: usize,
+    out: &mut Vec<f32>,
+) {
+    let size = ((cols / 3) as f64).sqrt().round() as usize;
+    let (side, width) = (size / patch, 3 * patch * patch);
+    debug_assert!(patches == side * side && TILE > 0);
+    for image in images.chunks_exact(cols).take(n) {
+        for place in 0..patches {
+            for (channel, y) in (0..3).flat_map(|c| (0..patch).map(move |y| (c, y))) {
+                let start = (channel * size + place / side * patch + y) * size + place % side * patch;
+                out.extend_from_slice(&image[start..start + patch]);
+            }
+        }
+        out.resize(out.len() + (padded(patches) - patches) * width, 0.0);
+    }
+}

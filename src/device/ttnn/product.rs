@@ -1,0 +1,92 @@
+//! Matrix products.
+
+use std::rc::Rc;
+
+use super::bridge::{self, Activation, Dtype, Tensor};
+use super::value::Value;
+use super::weight::pad_heads;
+use super::{Constant, Handle, Ttnn, expect, failed};
+use crate::device::{DeviceError, OpResult, PrecisionClass, Then, Vector, View, Weight};
+
+impl Ttnn {
+    pub(super) fn bias(&mut self, bias: Option<Vector>, wide: bool) -> Result<Option<Handle>, DeviceError> {
+        let Some(bias) = bias else { return Ok(None) };
+        let (values, head) = self.vectors[bias.0 as usize].clone();
+        let values = pad_heads(&values, head);
+        let dtype = if wide { Dtype::F32 } else { Dtype::Bf16 };
+        let dims = [1, 1, 1, values.len()];
+        self.constant(Constant::Bias(bias.0, wide), dims, dtype, || values).map(Some)
+    }
+
+    /// `activation(x·W + b)`.
+    pub(super) fn product(
+        &mut self,
+        x: &Value,
+        weight: usize,
+        up: bool,
+        bias: Option<&Handle>,
+        activation: Activation,
+        dtype: Dtype,
+    ) -> Result<Value, DeviceError> {
+        let w = &self.weights[weight];
+        let matrix = if up { w.up.as_ref().unwrap_or(&w.tensor) } else { &w.tensor };
+        let fused = if self.options.fuse_activations { activation } else { Activation::None };
+        let compute = self.options.compute(w.class);
+        let bias = bias.map_or(std::ptr::null(), |bias| std::ptr::from_ref::<Tensor>(bias));
+        // SAFETY: the bias is alive or null.
+        let y = unsafe { bridge::linear(&x.tensor, matrix, bias, fused, dtype, &compute) };
+        let mut y = y.map_err(failed("linear"))?;
+        if fused != activation {
+            y = bridge::activate(&y, activation).map_err(failed("activation"))?;
+        }
+        let tensor = Rc::new(y);
+        Ok(Value { tensor, cols: w.rows, head: w.head, split: false, dtype, ..x.clone() })
+    }
+
+    pub(super) fn linear(
+        &mut self,
+        x: View,
+        weight: Weight,
+        bias: Option<Vector>,
+        then: Then,
+        out: View,
+    ) -> OpResult {
+        const OP: &str = "linear";
+        let at = weight.0 as usize;
+        expect(OP, "input columns", self.weights[at].cols, x.cols)?;
+        expect(OP, "output columns", self.weights[at].rows, out.cols)?;
+        let value = self.get(OP, x)?;
+        let old = if then == Then::Add { Some(self.get(OP, out)?) } else { None };
+        let wide = self.weights[at].class == PrecisionClass::Exact;
+        // Heads go to attention, which takes bf16.
+        let dtype = match &old {
+            Some(old) => old.dtype,
+            None if self.weights[at].head.is_some() => Dtype::Bf16,
+            None => self.dtype_of(out.buffer.0),
+        };
+        let bias = self.bias(bias, wide)?;
+        let activation = match then {
+            Then::Gelu => self.options.gelu(),
+            Then::Silu => Activation::Silu,
+            Then::Store | Then::Add => Activation::None,
+        };
+        let mut y = self.product(&value, at, false, bias.as_ref(), activation, dtype)?;
+        if let Some(old) = old {
+            let sum = bridge::add(&old.tensor, &y.tensor, dtype).map_err(failed(OP))?;
+            y = old.with(sum, dtype);
+        }
+        self.put(OP, out, y)
+    }
+
+    pub(super) fn geglu(&mut self, x: View, weight: Weight, out: View) -> OpResult {
+        const OP: &str = "geglu";
+        let at = weight.0 as usize;
+        expect(OP, "input columns", self.weights[at].cols, x.cols)?;
+        let value = self.get(OP, x)?;
+        let gelu = self.options.gelu();
+        let gate = self.product(&value, at, false, None, gelu, Dtype::Bf16)?;
+        let up = self.product(&value, at, true, None, Activation::None, Dtype::Bf16)?;
+        let gated = bridge::multiply(&gate.tensor, &up.tensor, Dtype::Bf16).map_err(failed(OP))?;
+        self.put(OP, out, gate.with(gated, Dtype::Bf16))
+    }
+}

@@ -1,0 +1,184 @@
+//! Inputs of one chunk, and their checks.
+
+use std::ops::Range;
+
+use super::attention::Sequence;
+use super::error::ModelError;
+use super::prefix::Prefix;
+use super::reuse::Fresh;
+use crate::checkpoint::Arch;
+use crate::device::{ChunkKey, Shapes};
+
+/// Most cameras a model can be given.
+pub const MAX_CAMERAS: usize = 4;
+
+/// Left-over actions of the previous chunk that guide the next one (real-time chunking).
+#[derive(Clone, Copy, Debug)]
+pub struct Rtc<'a> {
+    /// The previous chunk's actions not yet executed, normalised, `[rows, max_action_dim]`.
+    pub left_over: &'a [f32],
+    /// Rows that will be executed before the new chunk arrives (d).
+    pub delay: usize,
+    /// Rows that are guided at all (H).
+    pub horizon: usize,
+    /// Upper bound of the guidance weight (g_max), 10 by default.
+    pub max_weight: f32,
+    /// Weights of the rows between delay and horizon.
+    pub schedule: RtcSchedule,
+}
+
+/// How the guidance of real-time chunking fades between delay and horizon.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RtcSchedule {
+    /// From 1 down to 0 in equal steps.
+    #[default]
+    Linear,
+    /// `w·(e^w - 1)/(e - 1)` of the linear weight.
+    Exp,
+    /// 0 after the delay.
+    Zeros,
+    /// 1 up to the horizon.
+    Ones,
+}
+
+/// Inputs of one chunk, already in the model's terms.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// Images of the cameras that are present, in the model's order, `[cameras, 3, size, size]`,
+    /// values in [-1, 1].
+    pub images: &'a [f32],
+    /// Valid text tokens (no padding).
+    pub tokens: &'a [u32],
+    /// Normalised state, padded, `[max_state_dim]`.
+    pub state: &'a [f32],
+    /// N(0, 1) noise, `[chunk_size, max_action_dim]`.
+    pub noise: &'a [f32],
+    /// Guidance by the previous chunk.
+    pub rtc: Option<Rtc<'a>>,
+}
+
+/// Rows of one chunk, from inputs that have been checked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Extent {
+    /// Cameras present.
+    pub cameras: usize,
+    /// Prefix, padding included, state and actions.
+    pub sequence: Sequence,
+    /// Rows of the prefix that only fill its length.
+    pub padding: Range<usize>,
+    /// Bound on the weight of real-time chunking's guidance; `None` without guidance.
+    pub guided: Option<f32>,
+}
+
+impl Extent {
+    /// Checks the inputs of a chunk, and where its actions go, for a model with `cameras` cameras on a
+    /// device of these shapes.
+    pub fn of(
+        arch: &Arch,
+        cameras: usize,
+        shapes: Option<&Shapes>,
+        inputs: &Inputs<'_>,
+        actions: &[f32],
+    ) -> Result<Self, ModelError> {
+        let (most_cameras, most_tokens) = (cameras, arch.tokenizer_max_length);
+        let image = 3 * arch.image_size * arch.image_size;
+        let chunk = arch.chunk_size * arch.max_action_dim;
+        let (cameras, tokens) = (inputs.images.len() / image, inputs.tokens.len());
+
+        let whole = inputs.images.len() == cameras * image && (1..=most_cameras).contains(&cameras);
+        ensure(whole, "images", || {
+            (format!("1 to {most_cameras} times {image} values"), inputs.images.len().to_string())
+        })?;
+        ensure((1..=most_tokens).contains(&tokens), "tokens", || {
+            (format!("1 to {most_tokens}"), tokens.to_string())
+        })?;
+        if let Some(id) = inputs.tokens.iter().find(|&&id| id as usize >= arch.vocab_size) {
+            ensure(false, "token", || (format!("an id below {}", arch.vocab_size), id.to_string()))?;
+        }
+        ensure_values("state", arch.max_state_dim, inputs.state.len())?;
+        ensure_values("noise", chunk, inputs.noise.len())?;
+        ensure_values("actions", chunk, actions.len())?;
+        if let Some(rtc) = &inputs.rtc {
+            check_guidance(arch, rtc)?;
+        }
+        let text = cameras * arch.patches();
+        let prefix = text + Prefix::text_rows(arch, cameras, tokens, shapes);
+        Ok(Self {
+            cameras,
+            sequence: Sequence { prefix, actions: arch.chunk_size },
+            padding: text + tokens..prefix,
+            guided: inputs.rtc.as_ref().map(|rtc| rtc.max_weight),
+        })
+    }
+
+    /// What the operations of a chunk depend on: its rows, what of it is computed, and the numbers that
+    /// guidance is called with.
+    pub fn key(&self, fresh: Fresh) -> ChunkKey {
+        let mut key = self.guided.map_or(0, |max| 1 << 32 | u128::from(max.to_bits()));
+        // Sizes and fields that are far below their bits, see `Arch::check`.
+        for (value, bits) in [
+            (self.cameras, 8),
+            (self.sequence.prefix, 32),
+            (usize::from(fresh.images), 8),
+            (usize::from(fresh.text), 1),
+            (usize::from(fresh.prefix), 1),
+        ] {
+            key = key << bits | value as u128;
+        }
+        ChunkKey(key)
+    }
+}
+
+fn check_guidance(arch: &Arch, rtc: &Rtc<'_>) -> Result<(), ModelError> {
+    let (width, most) = (arch.max_action_dim, arch.chunk_size);
+    let rows = rtc.left_over.len() / width;
+    let whole = rtc.left_over.len() == rows * width && (1..=most).contains(&rows);
+    ensure(whole, "left-over actions", || {
+        (format!("1 to {most} rows of {width}"), format!("{} values", rtc.left_over.len()))
+    })?;
+    let bounded = rtc.max_weight.is_finite() && rtc.max_weight >= 0.0;
+    ensure(bounded, "guidance weight", || ("a finite value, not negative".into(), rtc.max_weight.to_string()))
+}
+
+/// An input error unless `ok`; the message (expected, got) is only made when it is needed.
+pub fn ensure(
+    ok: bool,
+    what: &'static str,
+    message: impl FnOnce() -> (String, String),
+) -> Result<(), ModelError> {
+    if ok {
+        return Ok(());
+    }
+    let (expected, got) = message();
+    Err(ModelError::Input { what, expected, got })
+}
+
+fn ensure_values(what: &'static str, expected: usize, got: usize) -> Result<(), ModelError> {
+    ensure(expected == got, what, || (format!("{expected} values"), got.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn keys_tell_apart_what_runs_other_operations() {
+        let mut keys = HashSet::new();
+        let mut count = 0;
+        for (cameras, prefix) in [(1, 256), (1, 257), (2, 256), (4, 16_384)] {
+            for guided in [None, Some(0.0), Some(10.0), Some(f32::MAX)] {
+                let sequence = Sequence { prefix, actions: 50 };
+                let extent = Extent { cameras, sequence, padding: 0..0, guided };
+                for images in [0, 1, 0b1111] {
+                    for (text, prefix) in [(false, false), (false, true), (true, true)] {
+                        keys.insert(extent.key(Fresh { images, text, prefix }));
+                        count += 1;
+                    }
+                }
+            }
+        }
+        assert_eq!(keys.len(), count);
+    }
+}

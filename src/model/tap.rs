@@ -1,0 +1,66 @@
+//! Looking at a chunk while it is computed: stages, and who is shown them.
+
+use crate::device::{Device, DeviceError, KvCache, View};
+
+/// A point of the forward pass whose values have a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Stage {
+    /// Patch embedding plus position, `[cameras·patches, vision_width]`.
+    VisionEmbedding,
+    /// Output of a vision block.
+    VisionLayer(usize),
+    /// After the vision tower's last norm.
+    VisionOut,
+    /// Projected image tokens, `[cameras·patches, width]`.
+    ImageTokens,
+    /// Scaled token embeddings, `[tokens, width]`.
+    LanguageEmbedding,
+    /// Image and text embeddings, `[prefix, width]`.
+    PrefixEmbedding,
+    /// Output of a prefix layer; the last layer has none.
+    PrefixLayer(usize),
+    /// Keys and values of a prefix layer, `[prefix, kv_heads·head_dim]` each.
+    PrefixKv(usize),
+    /// Embedded state, `[1, expert_width]`.
+    StateEmbedding,
+    /// Output of an expert layer for the state token; the last layer has none.
+    StateLayer(usize),
+    /// Sinusoidal time embedding of a step, `[1, expert_width]`.
+    TimeEmbedding(usize),
+    /// Embedded actions and time of a step, `[chunk, expert_width]`.
+    ActionEmbedding(usize),
+    /// Output of an expert layer (step, layer), `[chunk, expert_width]`.
+    ExpertLayer(usize, usize),
+    /// After the expert's last norm, `[chunk, expert_width]`.
+    ExpertOut(usize),
+    /// x before a step, `[chunk, max_action_dim]`.
+    X(usize),
+    /// Velocity of a step before guidance, `[chunk, max_action_dim]`.
+    Velocity(usize),
+    /// The result, `[chunk, max_action_dim]`.
+    Actions,
+}
+
+/// Where a stage's values are.
+#[derive(Clone, Copy, Debug)]
+pub enum Source<'a> {
+    /// In a buffer of the device.
+    View(View),
+    /// In the first rows of a layer of a KV cache.
+    Kv {
+        /// The cache.
+        cache: KvCache,
+        /// The layer.
+        layer: usize,
+        /// Rows filled.
+        rows: usize,
+    },
+    /// On the host.
+    Host(&'a [f32]),
+}
+
+/// Someone who looks at stages while a chunk is computed.
+pub trait Tap {
+    /// `stage` has just been computed.
+    fn at(&mut self, stage: Stage, source: Source<'_>, device: &mut dyn Device) -> Result<(), DeviceError>;
+}
