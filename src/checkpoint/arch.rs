@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::variant::Variant;
+
 /// The sizes of one PI0 model. Field names are those of `arch.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -50,6 +52,9 @@ pub struct Arch {
     pub state_dim: usize,
     /// Width of the robot's action.
     pub action_dim: usize,
+    /// The member of the family: tensors tell it, no file.
+    #[serde(skip)]
+    pub variant: Variant,
 }
 
 impl Arch {
@@ -79,6 +84,7 @@ impl Arch {
             tokenizer_max_length: 48,
             state_dim: 14,
             action_dim: 14,
+            variant: Variant::PI0,
         }
     }
 

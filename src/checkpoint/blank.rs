@@ -13,7 +13,7 @@ use super::files::Files;
 use super::open::{Checkpoint, Layout};
 use super::safetensors::SafeTensors;
 use super::tensor::Mapped;
-use super::weights::{EMBED_TOKENS, Spec, weights};
+use super::weights::{Spec, embeddings, weights};
 use super::{Arch, Dimension, Dtype, Processing, Tensor};
 
 impl Checkpoint {
@@ -25,8 +25,7 @@ impl Checkpoint {
     pub fn blank(arch: &Arch, cameras: usize) -> Result<Self, CheckpointError> {
         arch.check().map_err(CheckpointError::Arch)?;
         let dtype = Dtype::Bf16;
-        let embedding =
-            Spec { name: EMBED_TOKENS.into(), shape: vec![arch.vocab_size, arch.width], dims: "" };
+        let [embedding, ..] = embeddings(arch);
         let specs: Vec<Spec> = weights(arch).into_iter().chain([embedding]).collect();
         let bytes = |spec: &Spec| spec.shape.iter().product::<usize>() * dtype.size();
         let most = specs.iter().map(bytes).max().unwrap_or(0);

@@ -7,6 +7,7 @@ use super::error::CheckpointError;
 use super::files::Files;
 use super::json::Object;
 use super::tensor::Tensor;
+use super::variant::Variant;
 use super::weights::{EMBED_TOKENS, EXPERT, LM_HEAD, PREFIX, VISION, weights};
 
 const SHAPES: &str = "the tensors' shapes";
@@ -30,6 +31,14 @@ pub(super) struct Declared<'a> {
 pub(super) fn derive(files: &Files, declared: &Declared<'_>) -> Result<Arch, CheckpointError> {
     let full = Arch::full();
     let sources = Sources { files, declared };
+    let variant = Variant::of(files);
+    if variant != Variant::PI0 {
+        return Err(CheckpointError::Unsupported {
+            path: files.dir().to_path_buf(),
+            what: variant.to_string(),
+            why: "only π0 runs here".into(),
+        });
+    }
 
     let patch = files.need(&format!("{VISION}embeddings.patch_embedding.weight"))?;
     let [vision_width, channels, patch_size, patch_width] = dims(files, patch, "[width, 3, patch, patch]")?;
@@ -143,6 +152,7 @@ pub(super) fn derive(files: &Files, declared: &Declared<'_>) -> Result<Arch, Che
             declared.action_width.map(|width| (width, width)),
             max_action_dim,
         )?,
+        variant,
     };
     sources.agree_with_arch_json(&arch)?;
     arch.check().map_err(|why| CheckpointError::Arch(format!("{}: {why}", files.dir().display())))?;

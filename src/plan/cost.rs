@@ -9,9 +9,10 @@ use std::ops::{Add, Div};
 
 use serde::Serialize;
 
-use super::parts::{Part, Phase};
+use super::phase::Phase;
 use super::trace::{Record, Traced, Work};
 use super::{Format, Sizes};
+use crate::checkpoint::Part;
 use crate::device::Then;
 use crate::model::ledger::Op;
 use crate::tenstorrent::board::tiled;

@@ -3,8 +3,8 @@
 use serde::Serialize;
 
 use super::Sizes;
-use super::parts::Part;
 use super::trace::{Record, Work};
+use crate::checkpoint::Part;
 use crate::device::{DeviceError, Role};
 use crate::tenstorrent::board::tiled;
 use crate::tenstorrent::{Board, WeightDtype};
@@ -113,17 +113,16 @@ fn weights(sizes: &Sizes<'_>, record: &Record) -> Vec<Weights> {
         list[part as usize].bytes += bytes as u64;
     };
     for matrix in &record.matrices {
-        let part = Part::of(&matrix.name);
+        let part = matrix.part;
         let (rows, cols) = sizes.stored(matrix);
         let dtype = sizes.config.format(part).weights;
         add(part, matrix.rows * matrix.cols, dtype.matrix_bytes(rows, cols));
     }
-    for (name, rows, cols) in &record.tables {
-        let part = Part::of(name);
+    for &(part, rows, cols) in &record.tables {
         // Embedding looks rows up: row-major. Positions are added: f32 tiles.
         let bytes = match part {
             Part::Text => 2 * rows * cols,
-            _ => WeightDtype::F32.matrix_bytes(*rows, *cols),
+            _ => WeightDtype::F32.matrix_bytes(rows, cols),
         };
         add(part, rows * cols, bytes);
     }

@@ -14,18 +14,19 @@
 
 pub mod cost;
 pub mod memory;
-mod parts;
+mod phase;
 mod trace;
 
 use serde::Serialize;
 
+pub use crate::checkpoint::Part;
 use crate::checkpoint::{Arch, Checkpoint};
-use crate::device::DeviceError;
+use crate::device::{DeviceError, HeadSide};
 use crate::model::{Inputs, Ledger, ModelError, Pi0};
 use crate::tenstorrent::{Board, Fidelity, WeightDtype};
 use cost::{Cost, Line};
 use memory::Memory;
-pub use parts::{Part, Phase};
+pub use phase::Phase;
 use trace::{Record, Trace};
 
 /// What is to run, and with which formats.
@@ -117,7 +118,7 @@ pub fn plan(board: &Board, arch: &Arch, config: &Config) -> Result<Plan, DeviceE
         .map_err(Box::from)
         .and_then(|checkpoint| trace(&checkpoint, config.cameras, tokens, steps).map_err(Box::from));
     let (record, _) = chunk.map_err(|why: Box<dyn std::error::Error>| refuse(board, &*why))?;
-    let sizes = Sizes { board, arch, config };
+    let sizes = Sizes { board, config };
     let lines = cost::lines(&sizes, &record);
     let sum = |phase: Option<Phase>| {
         let chosen = lines.iter().filter(|l| phase.is_none_or(|p| p == l.phase));
@@ -143,7 +144,6 @@ fn refuse(board: &Board, why: &dyn std::error::Error) -> DeviceError {
 /// What every part of a plan looks things up in.
 struct Sizes<'a> {
     board: &'a Board,
-    arch: &'a Arch,
     config: &'a Config,
 }
 
@@ -152,16 +152,12 @@ impl Sizes<'_> {
     /// then the matrix.
     fn stored(&self, matrix: &trace::Matrix) -> (usize, usize) {
         use crate::tenstorrent::board::tiled;
-        let head = match Part::of(&matrix.name) {
-            Part::VisionAttention => self.arch.vision_head_dim(),
-            Part::PrefixAttention | Part::ExpertAttention => self.arch.head_dim,
-            _ => return (tiled(matrix.rows), tiled(matrix.cols)),
-        };
-        let padded = |n: usize| n / head * tiled(head);
-        match matrix.name.contains("out_proj") || matrix.name.contains("o_proj") {
-            true => (tiled(matrix.rows), padded(matrix.cols)),
-            false => (padded(matrix.rows), tiled(matrix.cols)),
+        let (mut rows, mut cols) = (matrix.rows, matrix.cols);
+        if let Some((side, head)) = matrix.heads {
+            let n = if side == HeadSide::Output { &mut rows } else { &mut cols };
+            *n = *n / head * tiled(head);
         }
+        (tiled(rows), tiled(cols))
     }
 }
 
@@ -173,7 +169,7 @@ fn trace(
     steps: usize,
 ) -> Result<(Record, Ledger), ModelError> {
     let arch = checkpoint.arch();
-    let mut trace = Trace::default();
+    let mut trace = Trace::new(arch);
     let mut model = Pi0::load(checkpoint, Box::new(trace.clone()), steps)?;
     let images = vec![0.0; cameras * 3 * arch.image_size * arch.image_size];
     let mut actions = vec![0.0; arch.chunk_size * arch.max_action_dim];

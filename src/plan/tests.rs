@@ -1,4 +1,5 @@
 use super::*;
+use crate::checkpoint::Variant;
 use crate::checkpoint::synth::preset;
 use crate::device::Builder;
 use crate::device::cpu::{CpuBuilder, CpuOptions};
@@ -90,13 +91,24 @@ fn parts_share_out_all_weights() {
 fn heads_are_stored_in_whole_tiles() {
     let arch = Arch::full();
     let (board, config) = (Board::N150, Config::default());
-    let sizes = Sizes { board: &board, arch: &arch, config: &config };
-    let stored = |name: &str, rows, cols| {
-        let name = format!("vision_tower.x.layers.0.self_attn.{name}.weight");
-        sizes.stored(&trace::Matrix { name, rows, cols })
+    let sizes = Sizes { board: &board, config: &config };
+    let stored = |side, rows, cols| {
+        let (part, heads) = (Part::VisionAttention, Some((side, arch.vision_head_dim())));
+        sizes.stored(&trace::Matrix { part, heads, rows, cols })
     };
-    assert_eq!(stored("q_proj", 3 * 1152, 1152), (3 * 16 * 96, 1152));
-    assert_eq!(stored("out_proj", 1152, 1152), (1152, 16 * 96));
+    assert_eq!(stored(HeadSide::Output, 3 * 1152, 1152), (3 * 16 * 96, 1152));
+    assert_eq!(stored(HeadSide::Input, 1152, 1152), (1152, 16 * 96));
+}
+
+#[test]
+fn a_tensor_that_nobody_declares_is_refused() {
+    let arch = preset("tiny").unwrap();
+    let checkpoint = Checkpoint::blank(&arch, 1).unwrap();
+    let tensor = checkpoint.tensor("state_proj.weight").unwrap();
+    assert!(Trace::new(&arch).weight(&[tensor], None).is_ok());
+    let other = Arch { variant: Variant::PI05, ..arch };
+    let error = Trace::new(&other).weight(&[tensor], None).unwrap_err().to_string();
+    assert!(error.contains("state_proj.weight"), "{error}");
 }
 
 #[test]

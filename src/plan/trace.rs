@@ -1,14 +1,15 @@
 //! A device that computes nothing and writes down what it is asked: the model's own list of
 //! operations.
 
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::parts::{Part, Phase};
-use crate::checkpoint::Tensor;
+use super::phase::Phase;
+use crate::checkpoint::{Arch, Part, Tensor};
 use crate::device::{
-    Attention, Blend, Buffer, Builder, Device, DeviceError, Keys, KvCache, OpResult, PatchEmbed, Progress,
-    Ran, Role, Rope, Table, Then, Vector, View, Weight,
+    Attention, Blend, Buffer, Builder, Device, DeviceError, HeadSide, Keys, KvCache, OpResult, PatchEmbed,
+    Progress, Ran, Role, Rope, Table, Then, Vector, View, Weight,
 };
 use crate::model::ledger::Op;
 use crate::model::{Source, Stage, Tap};
@@ -16,8 +17,10 @@ use crate::model::{Source, Stage, Tap};
 /// A matrix the model multiplies with, `[rows, cols]`.
 #[derive(Clone, Debug)]
 pub struct Matrix {
-    /// Name of its first tensor.
-    pub name: String,
+    /// Part of its tensors.
+    pub part: Part,
+    /// Side that runs over heads, and their width.
+    pub heads: Option<(HeadSide, usize)>,
     pub rows: usize,
     pub cols: usize,
 }
@@ -59,8 +62,8 @@ pub struct Record {
     pub matrices: Vec<Matrix>,
     /// Length of every vector, with the part it was loaded for.
     pub vectors: Vec<usize>,
-    /// Token and position embeddings, `(name, rows, cols)`.
-    pub tables: Vec<(String, usize, usize)>,
+    /// Token and position embeddings, `(part, rows, cols)`.
+    pub tables: Vec<(Part, usize, usize)>,
     pub buffers: Vec<(Role, usize, usize)>,
     pub caches: Vec<Cache>,
     /// Operations that no stage has closed yet.
@@ -75,7 +78,7 @@ impl Record {
             .open
             .iter()
             .map(|(_, _, work)| match work {
-                Work::Product { matrix, .. } => Some(Part::of(&self.matrices[*matrix].name)),
+                Work::Product { matrix, .. } => Some(self.matrices[*matrix].part),
                 _ => None,
             })
             .collect();
@@ -89,13 +92,49 @@ impl Record {
 }
 
 /// The tracing device, and the tap that tells it where in the forward pass it is.
-#[derive(Clone, Default)]
-pub struct Trace(Arc<Mutex<Record>>);
+#[derive(Clone)]
+pub struct Trace {
+    record: Arc<Mutex<Record>>,
+    /// Parts of the model's weights, by name.
+    parts: Arc<HashMap<String, Part>>,
+}
 
 impl Trace {
+    /// For a model of these sizes.
+    pub fn new(arch: &Arch) -> Self {
+        Self { record: Arc::default(), parts: Arc::new(arch.parts()) }
+    }
+
+    fn part(&self, tensor: &Tensor) -> Result<Part, DeviceError> {
+        self.parts.get(tensor.name()).copied().ok_or_else(|| DeviceError::Unsupported {
+            what: format!("tensor {}", tensor.name()),
+            device: "trace".into(),
+            why: "no weight of this model has its name".into(),
+        })
+    }
+
+    fn matrix(
+        &self,
+        parts: &[&Tensor],
+        cols: Option<Range<usize>>,
+        heads: Option<(HeadSide, usize)>,
+    ) -> Result<Weight, DeviceError> {
+        let Some(first) = parts.first() else {
+            let (expected, got) = ("at least one tensor".into(), "none".into());
+            return Err(DeviceError::Shape { op: "weight", expected, got });
+        };
+        let matrix = Matrix {
+            part: self.part(first)?,
+            heads,
+            rows: parts.iter().map(|t| t.rows()).sum(),
+            cols: cols.map_or(first.cols(), |c| c.len()),
+        };
+        Ok(Weight(push(&mut self.record().matrices, matrix)))
+    }
+
     /// What was recorded.
     pub fn record(&self) -> MutexGuard<'_, Record> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn enter(&self, op: Op, work: Work) -> OpResult {
@@ -139,12 +178,16 @@ fn push<T>(list: &mut Vec<T>, item: T) -> u32 {
 
 impl Builder for Trace {
     fn weight(&mut self, parts: &[&Tensor], cols: Option<Range<usize>>) -> Result<Weight, DeviceError> {
-        let matrix = Matrix {
-            name: parts.first().map_or("", |t| t.name()).to_string(),
-            rows: parts.iter().map(|t| t.rows()).sum(),
-            cols: cols.map_or(parts.first().map_or(0, |t| t.cols()), |c| c.len()),
-        };
-        Ok(Weight(push(&mut self.record().matrices, matrix)))
+        self.matrix(parts, cols, None)
+    }
+
+    fn head_weight(
+        &mut self,
+        parts: &[&Tensor],
+        side: HeadSide,
+        head_dim: usize,
+    ) -> Result<Weight, DeviceError> {
+        self.matrix(parts, None, Some((side, head_dim)))
     }
 
     fn gated_weight(&mut self, gate: &Tensor, up: &Tensor) -> Result<Weight, DeviceError> {
@@ -156,7 +199,7 @@ impl Builder for Trace {
     }
 
     fn table(&mut self, tensor: &Tensor) -> Result<Table, DeviceError> {
-        let table = (tensor.name().to_string(), tensor.rows(), tensor.cols());
+        let table = (self.part(tensor)?, tensor.rows(), tensor.cols());
         Ok(Table(push(&mut self.record().tables, table)))
     }
 

@@ -20,9 +20,9 @@ use std::path::Path;
 use super::error::CheckpointError;
 use super::files::MODEL;
 use super::output::Output;
-use super::weights::{EMBED_TOKENS, EXPERT_LM_HEAD, LM_HEAD, Spec, weights};
+use super::weights::{EMBED_TOKENS, LM_HEAD, Spec, embeddings, weights};
 use super::write::{Plan, Planned, Progress, bf16_bits, put};
-use super::{Arch, Dtype, lerobot};
+use super::{Arch, Dtype, Variant, lerobot};
 use rule::{Stream, distribution};
 
 /// The tokenizer that comes with every synthetic checkpoint: of Gemma's shape, with 512 ids.
@@ -104,12 +104,13 @@ impl Synth {
     ) -> Result<(), CheckpointError> {
         self.check()?;
         let plan = self.plan()?;
+        let specs: BTreeMap<String, Spec> = self.specs().map(|spec| (spec.name.clone(), spec)).collect();
         let mut output = Output::create(dir, self.force)?;
         let fill = |tensor: &Planned, range: std::ops::Range<usize>, out: &mut [u8]| {
             let name = tensor.name.strip_prefix("model.").unwrap_or(&tensor.name);
             // Gemma ties the two: its lm_head holds the embedding matrix.
             let name = if name == LM_HEAD { EMBED_TOKENS } else { name };
-            let (offset, scale) = distribution(name, &tensor.shape, &self.arch);
+            let (offset, scale) = distribution(&specs[name], &self.arch);
             let values = Stream::new(name, self.seed).units(range).map(|r| offset + r * scale);
             match tensor.dtype {
                 Dtype::Bf16 => put(out, values.map(|w| bf16_bits(w).to_le_bytes())),
@@ -129,6 +130,9 @@ impl Synth {
 
     fn check(&self) -> Result<(), CheckpointError> {
         self.arch.check().map_err(CheckpointError::Arch)?;
+        if self.arch.variant != Variant::PI0 {
+            return Err(CheckpointError::Arch(format!("{}: only π0 is made up", self.arch.variant)));
+        }
         if self.arch.vocab_size < TOKENIZER_IDS {
             return Err(CheckpointError::Arch(format!(
                 "vocab_size is {}, but the tokenizer that comes with the checkpoint has {TOKENIZER_IDS} ids",
@@ -144,13 +148,13 @@ impl Synth {
         Ok(())
     }
 
+    fn specs(&self) -> impl Iterator<Item = Spec> {
+        weights(&self.arch).into_iter().chain(embeddings(&self.arch))
+    }
+
     fn plan(&self) -> Result<Plan, CheckpointError> {
-        let a = &self.arch;
-        let more = [(EMBED_TOKENS, a.width), (LM_HEAD, a.width), (EXPERT_LM_HEAD, a.expert_width)]
-            .map(|(name, width)| Spec { name: name.into(), shape: vec![a.vocab_size, width], dims: "" });
-        let tensors = weights(a)
-            .into_iter()
-            .chain(more)
+        let tensors = self
+            .specs()
             .map(|spec| Planned::new(format!("model.{}", spec.name), self.dtype, spec.shape))
             .collect();
         Plan::new(tensors, &BTreeMap::new())

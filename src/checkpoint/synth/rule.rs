@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use super::Arch;
+use super::{Arch, Spec};
+use crate::checkpoint::Part;
+use crate::checkpoint::weights::Kind;
 
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
@@ -36,38 +38,27 @@ fn fnv1a(text: &str) -> u64 {
 }
 
 /// Offset, and √3 times the standard deviation, of a tensor: activations keep their size through
-/// any depth, and attention is neither flat nor a single peak. `name` has no leading `model.`.
-pub(super) fn distribution(name: &str, shape: &[usize], arch: &Arch) -> (f32, f32) {
-    let (offset, std) = offset_and_std(name, shape, arch);
+/// any depth, and attention is neither flat nor a single peak.
+pub(super) fn distribution(spec: &Spec, arch: &Arch) -> (f32, f32) {
+    let (offset, std) = offset_and_std(spec, arch);
     (offset as f32, (std * 3f64.sqrt()) as f32)
 }
 
-fn offset_and_std(name: &str, shape: &[usize], arch: &Arch) -> (f64, f64) {
-    let fan_in = shape.iter().skip(1).product::<usize>() as f64;
-    let has = |part: &str| name.contains(part);
+fn offset_and_std(spec: &Spec, arch: &Arch) -> (f64, f64) {
+    let fan_in = spec.shape.iter().skip(1).product::<usize>() as f64;
     let scaled = |gain: f64| (0.0, gain / fan_in.sqrt());
-    let damped = |layers: usize| 1.0 / (layers as f64).sqrt();
-    if name.ends_with("embed_tokens.weight") || name.ends_with("lm_head.weight") {
-        return (0.0, 1.0 / (shape[1] as f64).sqrt());
-    }
-    if has("vision_tower") {
-        return match () {
-            () if has("layer_norm") || has("layernorm") => {
-                (if name.ends_with("weight") { 1.0 } else { 0.0 }, 0.1)
-            }
-            () if name.ends_with("position_embedding.weight") => (0.0, 0.5),
-            () if name.ends_with("bias") => (0.0, 0.1),
-            () if has("q_proj") || has("k_proj") => scaled(1.3),
-            () if has("out_proj") || has("fc2") => scaled(damped(arch.vision_layers)),
-            () => scaled(1.0),
-        };
-    }
-    match () {
-        // RMSNorm multiplies by 1 + w.
-        () if has("layernorm") || name.ends_with("model.norm.weight") => (0.0, 0.2),
-        () if name.ends_with("bias") => (0.0, 0.1),
-        () if has("q_proj") || has("k_proj") => scaled(1.3),
-        () if has("o_proj") || has("down_proj") => scaled(damped(arch.depth)),
-        () => scaled(1.0),
+    match spec.kind {
+        Kind::Embedding => (0.0, 1.0 / fan_in.sqrt()),
+        Kind::Position => (0.0, 0.5),
+        Kind::LayerNorm => (1.0, 0.1),
+        Kind::RmsNorm => (0.0, 0.2),
+        Kind::Bias => (0.0, 0.1),
+        Kind::QueryKey => scaled(1.3),
+        Kind::Residual => {
+            let vision = matches!(spec.part, Part::VisionAttention | Part::VisionMlp);
+            let layers = if vision { arch.vision_layers } else { arch.depth };
+            scaled(1.0 / (layers as f64).sqrt())
+        }
+        Kind::Product => scaled(1.0),
     }
 }

@@ -1,0 +1,72 @@
+//! Members of the model's family: what tells them apart.
+
+use std::fmt;
+
+use super::files::Files;
+use super::weights::EXPERT;
+
+/// Path of time to the action expert.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Conditioning {
+    /// Concatenated to the actions, through an MLP (π0).
+    #[default]
+    Concatenated,
+    /// Scale, shift and gate of every norm (π0.5).
+    AdaptiveNorms,
+}
+
+/// Path of the robot's state to the model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum StateInput {
+    /// A token between prefix and actions (π0).
+    #[default]
+    Token,
+    /// Text of the prompt (π0.5).
+    Text,
+}
+
+/// A member of the family; the default is π0. Its horizon is a size like others, `chunk_size`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Variant {
+    /// How time reaches the action expert.
+    pub conditioning: Conditioning,
+    /// How the robot's state reaches the model.
+    pub state: StateInput,
+}
+
+impl Variant {
+    /// The member that runs.
+    pub const PI0: Self = Self { conditioning: Conditioning::Concatenated, state: StateInput::Token };
+    /// Known by its weights; does not run yet.
+    pub const PI05: Self = Self { conditioning: Conditioning::AdaptiveNorms, state: StateInput::Text };
+
+    /// The member that tensors belong to: only one with adaptive norms has a dense layer in the expert's last
+    /// norm, and only one that sees the state as a token projects it.
+    pub(super) fn of(files: &Files) -> Self {
+        let has = |name: &str| files.find(name).is_some();
+        match has(&format!("{EXPERT}norm.dense.weight")) {
+            false => Self::PI0,
+            true if has("state_proj.weight") => Self { state: StateInput::Token, ..Self::PI05 },
+            true => Self::PI05,
+        }
+    }
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match *self {
+            Self::PI0 => "π0",
+            Self::PI05 => "π0.5",
+            _ => "a mixture of π0 and π0.5",
+        };
+        let time = match self.conditioning {
+            Conditioning::Concatenated => "time concatenated to actions",
+            Conditioning::AdaptiveNorms => "time through adaptive norms",
+        };
+        let state = match self.state {
+            StateInput::Token => "state as a token",
+            StateInput::Text => "state as text",
+        };
+        write!(f, "{name} ({time}, {state})")
+    }
+}
