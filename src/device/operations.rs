@@ -9,12 +9,13 @@ use super::{
     Vector, View, Weight,
 };
 
-/// Where an operation was executed.
+/// Where an operation was executed, by what the device did for this very call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ran {
     /// On the device.
     Device,
-    /// On the host, because the device has no such operation: a fallback.
+    /// On the host, at least in part: the device has no such operation, or values crossed to the host and
+    /// back. A device that is the host's own cores has no other place.
     Host,
 }
 
@@ -47,7 +48,8 @@ pub trait Device: Send {
     }
 
     /// Row-major f32 `[rows, cols]` into an image, stream or operand view, which may start at any row.
-    fn write(&mut self, values: &[f32], out: View) -> Result<(), DeviceError>;
+    /// What the host does to them besides copying them is its work, and is reported so.
+    fn write(&mut self, values: &[f32], out: View) -> OpResult;
 
     /// Token ids into the rows of a tokens view, which may start at any row.
     fn write_tokens(&mut self, ids: &[u32], out: View) -> Result<(), DeviceError>;

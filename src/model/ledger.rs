@@ -120,7 +120,8 @@ ops! {
 }
 
 impl Op {
-    /// Inputs and outputs cross between host and device by nature; they are listed, not rated.
+    /// Inputs and outputs cross between host and device by nature; they are listed, not rated. A write
+    /// that ran on the host is one whose values the host rearranged on the way.
     pub const fn is_transfer(self) -> bool {
         matches!(self, Op::Write | Op::Read)
     }

@@ -6,6 +6,7 @@ pub mod attention;
 mod chunk;
 pub mod common;
 pub mod cost;
+mod coverage;
 pub mod denoise;
 mod error;
 pub mod gemma;
@@ -23,6 +24,7 @@ mod tap;
 
 pub use chunk::Timings;
 pub use cost::Cost;
+pub use coverage::Coverage;
 pub use error::ModelError;
 pub use inputs::{Inputs, MAX_CAMERAS, Rtc, RtcSchedule};
 pub use ledger::{Ledger, Module, Phase};

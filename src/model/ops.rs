@@ -75,17 +75,17 @@ impl<'a> Ops<'a> {
 
     /// [`Device::write`]
     pub fn write(&mut self, values: &[f32], out: View) -> Done {
-        self.run(Op::Write, Cost::default(), |device| device.write(values, out).map(|()| Ran::Host))
+        self.run(Op::Write, Cost::default(), |device| device.write(values, out))
     }
 
     /// [`Device::write_tokens`]
     pub fn write_tokens(&mut self, ids: &[u32], out: View) -> Done {
-        self.run(Op::Write, Cost::default(), |device| device.write_tokens(ids, out).map(|()| Ran::Host))
+        self.run(Op::Write, Cost::default(), |device| device.write_tokens(ids, out).map(|()| Ran::Device))
     }
 
     /// [`Device::read`]
     pub fn read(&mut self, view: View, out: &mut [f32]) -> Done {
-        self.run(Op::Read, Cost::default(), |device| device.read(view, out).map(|()| Ran::Host))
+        self.run(Op::Read, Cost::default(), |device| device.read(view, out).map(|()| Ran::Device))
     }
 
     /// [`Device::patch_embed`]

@@ -144,7 +144,7 @@ impl Device for Cpu {
         }))
     }
 
-    fn write(&mut self, values: &[f32], out: View) -> Result<(), DeviceError> {
+    fn write(&mut self, values: &[f32], out: View) -> OpResult {
         expect("write", "values", out.rows * out.cols, values.len())?;
         let s = self.storage("write", out, &[Role::Image, Role::Stream, Role::Operand])?;
         if s.role == Role::Image {
@@ -155,14 +155,14 @@ impl Device for Cpu {
                 // SAFETY: as above; the values are another's memory.
                 unsafe { std::ptr::copy_nonoverlapping(values.as_ptr(), row, values.len()) };
             }
-            return Ok(());
+            return Ok(Ran::Device);
         }
         let slab = self.columns("write", out, &[Role::Stream, Role::Operand])?;
         for (i, value) in values.iter().enumerate() {
             // SAFETY: the view lies inside the buffer.
             unsafe { slab.set(out.row + i / out.cols, i % out.cols, *value) };
         }
-        Ok(())
+        Ok(Ran::Device)
     }
 
     fn write_tokens(&mut self, ids: &[u32], out: View) -> Result<(), DeviceError> {

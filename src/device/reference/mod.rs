@@ -180,8 +180,9 @@ impl Device for Reference {
         4 * (buffers + vectors + caches)
     }
 
-    fn write(&mut self, values: &[f32], out: View) -> Result<(), DeviceError> {
-        self.store("write", out, values)
+    fn write(&mut self, values: &[f32], out: View) -> OpResult {
+        self.store("write", out, values)?;
+        Ok(Ran::Device)
     }
 
     fn write_tokens(&mut self, ids: &[u32], out: View) -> Result<(), DeviceError> {

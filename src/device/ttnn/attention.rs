@@ -7,7 +7,7 @@ use cxx::UniquePtr;
 use super::bridge::{self, Dtype, Tensor};
 use super::value::Value;
 use super::{Constant, Fresh, HIDDEN, Handle, Split, TILE, Ttnn, expect, failed, padded, refuse};
-use crate::device::{Attention, DeviceError, Keys, KvCache, OpResult, PrecisionClass, View};
+use crate::device::{Attention, DeviceError, Keys, KvCache, PrecisionClass, View};
 
 impl Ttnn {
     /// Heads `cols` of a fused `[queries | keys | values]` value.
@@ -96,7 +96,7 @@ impl Ttnn {
         layer: usize,
         args: Attention,
         out: View,
-    ) -> OpResult {
+    ) -> Result<(), DeviceError> {
         const OP: &str = "attention";
         let at = self.cache_at(OP, cache, layer)?;
         let queries = self.get(OP, q)?;

@@ -3,7 +3,7 @@
 use super::bridge::{self, Dtype};
 use super::value::Value;
 use super::{Storage, Ttnn, expect, failed, shape};
-use crate::device::{Buffer, DeviceError, OpResult, Ran, Role, View};
+use crate::device::{Buffer, DeviceError, Role, View};
 
 impl Ttnn {
     pub(super) fn buffer_at(&self, op: &'static str, view: View) -> Result<usize, DeviceError> {
@@ -50,7 +50,7 @@ impl Ttnn {
         }
     }
 
-    pub(super) fn put(&mut self, op: &'static str, out: View, value: Value) -> OpResult {
+    pub(super) fn put(&mut self, op: &'static str, out: View, value: Value) -> Result<(), DeviceError> {
         let at = self.buffer_at(op, out)?;
         expect(op, "rows", out.rows, value.all_rows())?;
         expect(op, "columns", out.cols, value.cols)?;
@@ -58,7 +58,7 @@ impl Ttnn {
         let pieces = &mut self.buffers[at].pieces;
         pieces.retain(|(row, v)| row + v.all_rows() <= out.row || *row >= end);
         pieces.push((out.row, value));
-        Ok(Ran::Device)
+        Ok(())
     }
 
     pub(super) fn cast(&self, value: Value, dtype: Dtype) -> Result<Value, DeviceError> {

@@ -10,7 +10,7 @@ use super::bridge::{self, Dtype, Tensor};
 use super::patch;
 use super::value::Value;
 use super::{HIDDEN, Handle, Ttnn, expect, failed, lost, padded, refuse, shape};
-use crate::device::{Begin, ChunkKey, DeviceError, Role, View};
+use crate::device::{Begin, ChunkKey, DeviceError, OpResult, Ran, Role, View};
 
 /// What the operations being issued are for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -257,7 +257,7 @@ impl Ttnn {
         Ok(value)
     }
 
-    pub(super) fn write(&mut self, values: &[f32], out: View) -> Result<(), DeviceError> {
+    pub(super) fn write(&mut self, values: &[f32], out: View) -> OpResult {
         let at = self.buffer_at("write", out)?;
         expect("write", "values", out.rows * out.cols, values.len())?;
         if out.row != 0 || out.col != 0 || out.cols != self.buffers[at].cols {
@@ -266,8 +266,10 @@ impl Ttnn {
         let input = self.input(at)?;
         let mut staging = std::mem::take(&mut self.staging);
         staging.clear();
+        let mut ran = Ran::Device;
         match self.buffers[at].role {
             Role::Image => {
+                ran = Ran::Host;
                 let patch = self.patches[&(at as u32)];
                 patch::unfold(values, out.rows, out.cols, patch, input.rows, &mut staging);
                 staging.resize(input.batch * padded(input.rows) * input.cols, 0.0);
@@ -286,7 +288,7 @@ impl Ttnn {
         self.count_upload();
         self.staging = staging;
         self.buffers[at].pieces = vec![(0, input)];
-        Ok(())
+        Ok(ran)
     }
 
     pub(super) fn write_tokens(&mut self, ids: &[u32], out: View) -> Result<(), DeviceError> {

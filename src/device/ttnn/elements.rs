@@ -3,10 +3,16 @@
 use super::bridge::{self, Dtype};
 use super::value::Value;
 use super::{Ttnn, failed, padded, shape};
-use crate::device::{Blend, OpResult, Table, View};
+use crate::device::{Blend, DeviceError, Table, View};
 
 impl Ttnn {
-    pub(super) fn embed(&mut self, table: Table, ids: View, scale: f32, out: View) -> OpResult {
+    pub(super) fn embed(
+        &mut self,
+        table: Table,
+        ids: View,
+        scale: f32,
+        out: View,
+    ) -> Result<(), DeviceError> {
         const OP: &str = "embed";
         let at = self.buffer_at(OP, ids)?;
         let Some((_, tokens)) = self.buffers[at].pieces.first().cloned() else {
@@ -25,7 +31,7 @@ impl Ttnn {
         self.put(OP, out, value)
     }
 
-    pub(super) fn copy(&mut self, x: View, out: View) -> OpResult {
+    pub(super) fn copy(&mut self, x: View, out: View) -> Result<(), DeviceError> {
         // Values are replaced, never changed: a second name is a copy.
         let value = self.get("copy", x)?;
         self.put("copy", out, value)
@@ -38,7 +44,7 @@ impl Ttnn {
         target: View,
         row_weights: View,
         args: Blend,
-    ) -> OpResult {
+    ) -> Result<(), DeviceError> {
         const OP: &str = "blend";
         let (blended, x) = (self.get(OP, y)?, self.get(OP, x)?);
         let (target, weights) = (self.get(OP, target)?, self.get(OP, row_weights)?);
@@ -52,7 +58,7 @@ impl Ttnn {
         self.put(OP, y, blended.with(moved, Dtype::F32))
     }
 
-    pub(super) fn euler_step(&mut self, x: View, v: View, dt: f32) -> OpResult {
+    pub(super) fn euler_step(&mut self, x: View, v: View, dt: f32) -> Result<(), DeviceError> {
         const OP: &str = "euler_step";
         let (state, velocity) = (self.get(OP, x)?, self.get(OP, v)?);
         let stepped = || {

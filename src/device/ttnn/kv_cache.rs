@@ -6,7 +6,7 @@ use std::rc::Rc;
 use super::bridge::{self, Dtype};
 use super::value::Value;
 use super::{Cache, Constant, Fresh, Handle, Layer, Ttnn, failed, padded, refuse, shape};
-use crate::device::{DeviceError, KvCache, OpResult, Ran, Rope, View};
+use crate::device::{DeviceError, KvCache, Rope, View};
 
 impl Ttnn {
     pub(super) fn kv_cache(
@@ -62,7 +62,7 @@ impl Ttnn {
         k: View,
         v: View,
         rope: Option<Rope>,
-    ) -> OpResult {
+    ) -> Result<(), DeviceError> {
         const OP: &str = "cache_write";
         let at = self.cache_at(OP, cache, layer)?;
         let keys = self.heads(OP, k)?;
@@ -89,7 +89,7 @@ impl Ttnn {
         layer.written.truncate(run + 1);
         layer.written.resize(run + 1, (row, k.rows));
         layer.fresh = Some(Fresh { run, k: keys, v: values });
-        Ok(Ran::Device)
+        Ok(())
     }
 
     /// Writes the latest run of a layer to its place in the cache.

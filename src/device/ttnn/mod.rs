@@ -260,6 +260,11 @@ impl Ttnn {
         self.limit
     }
 
+    /// How often values were read back so far.
+    fn reads(&self) -> u64 {
+        self.counts.get().1
+    }
+
     /// The card has not answered: nothing more is asked of it.
     fn lose(&mut self) {
         self.lost = true;

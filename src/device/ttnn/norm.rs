@@ -5,7 +5,7 @@ use cxx::UniquePtr;
 use super::bridge::{self, Dtype, Tensor};
 use super::value::Value;
 use super::{Constant, Handle, Ttnn, expect, failed};
-use crate::device::{DeviceError, OpResult, PrecisionClass, Vector, View};
+use crate::device::{DeviceError, PrecisionClass, Vector, View};
 
 impl Ttnn {
     pub(super) fn norm(
@@ -14,7 +14,7 @@ impl Ttnn {
         x: View,
         out: View,
         call: impl FnOnce(&mut Self, &Value) -> Result<UniquePtr<Tensor>, DeviceError>,
-    ) -> OpResult {
+    ) -> Result<(), DeviceError> {
         let mut value = self.get(op, x)?;
         let wanted = self.dtype_of(out.buffer.0);
         if wanted == Dtype::F32 {
@@ -47,7 +47,7 @@ impl Ttnn {
         bias: Vector,
         epsilon: f32,
         out: View,
-    ) -> OpResult {
+    ) -> Result<(), DeviceError> {
         const OP: &str = "layer_norm";
         self.norm(OP, x, out, |device, value| {
             let gamma = device.gamma(OP, weight, 0.0, x.cols)?;
@@ -57,7 +57,13 @@ impl Ttnn {
         })
     }
 
-    pub(super) fn rms_norm(&mut self, x: View, weight: Vector, epsilon: f32, out: View) -> OpResult {
+    pub(super) fn rms_norm(
+        &mut self,
+        x: View,
+        weight: Vector,
+        epsilon: f32,
+        out: View,
+    ) -> Result<(), DeviceError> {
         const OP: &str = "rms_norm";
         self.norm(OP, x, out, |device, value| {
             let gamma = device.gamma(OP, weight, 1.0, x.cols)?;

@@ -38,7 +38,7 @@ impl Device for Watched {
         self.card().bytes
     }
 
-    fn write(&mut self, values: &[f32], out: View) -> Result<(), DeviceError> {
+    fn write(&mut self, values: &[f32], out: View) -> OpResult {
         self.over("writing inputs", |card| card.write(values, out))
     }
 
@@ -89,31 +89,31 @@ impl Device for Watched {
     }
 
     fn patch_embed(&mut self, images: View, args: PatchEmbed, out: View) -> OpResult {
-        self.over("patch_embed", |card| card.patch_embed(images, args, out))
+        self.operation("patch_embed", |card| card.patch_embed(images, args, out))
     }
 
     fn embed(&mut self, table: Table, ids: View, scale: f32, out: View) -> OpResult {
-        self.over("embed", |card| card.embed(table, ids, scale, out))
+        self.operation("embed", |card| card.embed(table, ids, scale, out))
     }
 
     fn layer_norm(&mut self, x: View, weight: Vector, bias: Vector, epsilon: f32, out: View) -> OpResult {
-        self.over("layer_norm", |card| card.layer_norm(x, weight, bias, epsilon, out))
+        self.operation("layer_norm", |card| card.layer_norm(x, weight, bias, epsilon, out))
     }
 
     fn rms_norm(&mut self, x: View, weight: Vector, epsilon: f32, out: View) -> OpResult {
-        self.over("rms_norm", |card| card.rms_norm(x, weight, epsilon, out))
+        self.operation("rms_norm", |card| card.rms_norm(x, weight, epsilon, out))
     }
 
     fn linear(&mut self, x: View, weight: Weight, bias: Option<Vector>, then: Then, out: View) -> OpResult {
-        self.over("linear", |card| card.linear(x, weight, bias, then, out))
+        self.operation("linear", |card| card.linear(x, weight, bias, then, out))
     }
 
     fn geglu(&mut self, x: View, weight: Weight, out: View) -> OpResult {
-        self.over("geglu", |card| card.geglu(x, weight, out))
+        self.operation("geglu", |card| card.geglu(x, weight, out))
     }
 
     fn rope(&mut self, x: View, rope: Option<Rope>, out: View) -> OpResult {
-        self.over("rope", |card| card.rope(x, rope, out))
+        self.operation("rope", |card| card.rope(x, rope, out))
     }
 
     fn cache_write(
@@ -125,22 +125,22 @@ impl Device for Watched {
         v: View,
         rope: Option<Rope>,
     ) -> OpResult {
-        self.over("cache_write", |card| card.cache_write(cache, layer, row, k, v, rope))
+        self.operation("cache_write", |card| card.cache_write(cache, layer, row, k, v, rope))
     }
 
     fn attention(&mut self, q: View, cache: KvCache, layer: usize, args: Attention, out: View) -> OpResult {
-        self.over("attention", |card| card.attention(q, cache, layer, args, out))
+        self.operation("attention", |card| card.attention(q, cache, layer, args, out))
     }
 
     fn copy(&mut self, x: View, out: View) -> OpResult {
-        self.over("copy", |card| card.copy(x, out))
+        self.operation("copy", |card| card.copy(x, out))
     }
 
     fn blend(&mut self, y: View, x: View, target: View, row_weights: View, args: Blend) -> OpResult {
-        self.over("blend", |card| card.blend(y, x, target, row_weights, args))
+        self.operation("blend", |card| card.blend(y, x, target, row_weights, args))
     }
 
     fn euler_step(&mut self, x: View, v: View, dt: f32) -> OpResult {
-        self.over("euler_step", |card| card.euler_step(x, v, dt))
+        self.operation("euler_step", |card| card.euler_step(x, v, dt))
     }
 }

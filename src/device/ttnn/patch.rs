@@ -5,10 +5,15 @@ use std::rc::Rc;
 use super::bridge::{self, Activation, Dtype};
 use super::value::Value;
 use super::{Constant, TILE, Ttnn, expect, failed, padded, shape};
-use crate::device::{OpResult, PatchEmbed, View};
+use crate::device::{DeviceError, PatchEmbed, View};
 
 impl Ttnn {
-    pub(super) fn patch_embed(&mut self, images: View, args: PatchEmbed, out: View) -> OpResult {
+    pub(super) fn patch_embed(
+        &mut self,
+        images: View,
+        args: PatchEmbed,
+        out: View,
+    ) -> Result<(), DeviceError> {
         const OP: &str = "patch_embed";
         let at = self.buffer_at(OP, images)?;
         let Some((_, mut x)) = self.buffers[at].pieces.first().cloned() else {

@@ -6,7 +6,7 @@ use super::bridge::{self, Activation, Dtype, Tensor};
 use super::value::Value;
 use super::weight::pad_heads;
 use super::{Constant, Handle, Ttnn, expect, failed};
-use crate::device::{DeviceError, OpResult, PrecisionClass, Then, Vector, View, Weight};
+use crate::device::{DeviceError, PrecisionClass, Then, Vector, View, Weight};
 
 impl Ttnn {
     pub(super) fn bias(&mut self, bias: Option<Vector>, wide: bool) -> Result<Option<Handle>, DeviceError> {
@@ -50,7 +50,7 @@ impl Ttnn {
         bias: Option<Vector>,
         then: Then,
         out: View,
-    ) -> OpResult {
+    ) -> Result<(), DeviceError> {
         const OP: &str = "linear";
         let at = weight.0 as usize;
         expect(OP, "input columns", self.weights[at].cols, x.cols)?;
@@ -78,7 +78,7 @@ impl Ttnn {
         self.put(OP, out, y)
     }
 
-    pub(super) fn geglu(&mut self, x: View, weight: Weight, out: View) -> OpResult {
+    pub(super) fn geglu(&mut self, x: View, weight: Weight, out: View) -> Result<(), DeviceError> {
         const OP: &str = "geglu";
         let at = weight.0 as usize;
         expect(OP, "input columns", self.weights[at].cols, x.cols)?;

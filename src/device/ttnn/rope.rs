@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::bridge::{self, Activation, Dtype};
 use super::value::Value;
 use super::{Constant, Handle, TILE, Ttnn, failed, padded, refuse};
-use crate::device::{DeviceError, OpResult, PrecisionClass, Rope, View};
+use crate::device::{DeviceError, PrecisionClass, Rope, View};
 
 impl Ttnn {
     /// Cosines and sines for rows from `position` on, `[1, 1, padded rows, head_dim]`.
@@ -82,7 +82,7 @@ impl Ttnn {
         Ok(x.with(tensor, x.dtype))
     }
 
-    pub(super) fn rope(&mut self, x: View, rope: Option<Rope>, out: View) -> OpResult {
+    pub(super) fn rope(&mut self, x: View, rope: Option<Rope>, out: View) -> Result<(), DeviceError> {
         let heads = self.heads("rope", x)?;
         let rotated = self.rotate(heads, rope)?;
         self.put("rope", out, rotated)

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::Ttnn;
-use crate::device::{DeviceError, lost};
+use crate::device::{DeviceError, OpResult, Ran, lost};
 use crate::tenstorrent::Watchdog;
 
 /// How long others have to answer for what is lost with the card, and to end the process themselves.
@@ -79,6 +79,18 @@ impl Watched {
     /// The same, to change.
     pub fn card_mut(&mut self) -> &mut Ttnn {
         &mut self.card
+    }
+
+    /// Runs an operation, and says where it ran: on the card, unless it has read values back, which only
+    /// the host can have gone on with.
+    pub fn operation(
+        &mut self,
+        what: &'static str,
+        call: impl FnOnce(&mut Ttnn) -> Result<(), DeviceError>,
+    ) -> OpResult {
+        let before = self.card.reads();
+        self.over(what, call)?;
+        Ok(if self.card.reads() == before { Ran::Device } else { Ran::Host })
     }
 
     /// Runs a call that may wait for the card.
