@@ -4,15 +4,14 @@
 //! along the keys, lane by lane, and leaves probabilities (not yet divided by their sum) in place
 //! as the operand of the second product, values' rows times that.
 
+use super::kv_cache::Layer;
 use super::layout::Slab;
-use super::rope::Layer;
-use super::simd::{self, Dot, Simd, VECTORS};
-use super::tile::{Rows, Tile};
+use super::simd::{self, Dot, Rows, Simd, Tile, VECTORS};
 use crate::device::Keys;
 
 /// Steps of the second product at a time: the probabilities of so many keys stay in the
 /// first-level cache while all rows of values pass.
-const STEPS: usize = 256;
+const KC: usize = 256;
 
 /// Arguments of [`Device::attention`](crate::device::Device::attention).
 pub struct Attend {
@@ -53,8 +52,8 @@ impl Attend {
 #[inline(always)]
 pub unsafe fn job<D: Dot>(a: &Attend, job: usize, scratch: *mut f32) {
     let (panel, head) = (job / a.heads, job % a.heads);
-    let first = panel * D::S::PANEL;
-    let end = a.q.rows.min(first + D::S::PANEL);
+    let first = panel * D::S::NR;
+    let end = a.q.rows.min(first + D::S::NR);
     // SAFETY: as the caller vouches; the lanes are those of rows of the panel.
     unsafe {
         match a.keys {
@@ -82,7 +81,7 @@ unsafe fn block<D: Dot>(
     rows: (usize, usize),
     scratch: *mut f32,
 ) {
-    let width = D::S::PANEL;
+    let width = D::S::NR;
     let lanes = D::S::LANES;
     let element = if D::PAIRS { 2 } else { 4 };
     let at = head / (a.heads / a.key_heads) * a.head_dim;
@@ -90,7 +89,7 @@ unsafe fn block<D: Dot>(
     let vectors = (rows.0 / lanes, rows.1.div_ceil(lanes));
     let count = vectors.1 - vectors.0;
     let offset = vectors.0 * lanes;
-    let most = D::ROWS[count - 1];
+    let most = D::MR[count - 1];
     // SAFETY: rows, keys and columns are in bounds, as the caller vouches; keys and values are read
     // at their elements' addresses.
     unsafe {
@@ -145,7 +144,7 @@ unsafe fn block<D: Dot>(
         let mut step = 0;
         while step < whole || (odd && step == whole) {
             let (w, ldw, steps) = if step < whole {
-                (values.cast::<u32>().add(step).cast_const(), a.layer.rows / D::STEP, STEPS.min(whole - step))
+                (values.cast::<u32>().add(step).cast_const(), a.layer.rows / D::STEP, KC.min(whole - step))
             } else {
                 (last.cast_const(), 1, 1)
             };
@@ -186,7 +185,7 @@ unsafe fn block<D: Dot>(
 /// As for [`job`].
 #[inline(always)]
 unsafe fn softmax<D: Dot>(scores: *mut f32, keys: usize, scale: f32) -> <D::S as Simd>::V {
-    let width = D::S::PANEL;
+    let width = D::S::NR;
     // SAFETY: `keys` rows of scores, as the caller vouches; a pair is stored over scores already read.
     unsafe {
         let scale = D::S::splat(scale);

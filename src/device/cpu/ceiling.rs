@@ -6,8 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::memory::Memory;
 use super::pool::Pool;
-use super::simd::{Dot, MAX_LANES, Simd, VECTORS};
-use super::tile::{Rows, Tile};
+use super::simd::{Dot, MAX_LANES, Rows, Simd, Tile, VECTORS};
 use crate::device::{DeviceError, core_time};
 
 /// A measurement takes at least this long.
@@ -25,7 +24,7 @@ const MOST_ROWS: usize = 16;
 /// # Safety
 /// The machine has `D`'s instructions.
 pub unsafe fn burst<D: Dot>(times: usize) -> u64 {
-    let rows = D::ROWS[VECTORS - 1];
+    let rows = D::MR[VECTORS - 1];
     debug_assert!(rows <= MOST_ROWS);
     // ±1 and its neighbours, as f32 and as bf16, so that sums stay small.
     let word = |i: usize| 0x3f80_3f80 | (i % 7) as u32 | if i.is_multiple_of(2) { 0x8000_8000 } else { 0 };
@@ -46,7 +45,7 @@ pub unsafe fn burst<D: Dot>(times: usize) -> u64 {
         unsafe { D::tile(black_box(&tile)) };
     }
     black_box(&sums);
-    2 * (times * rows * STEPS * D::STEP * D::S::PANEL) as u64
+    2 * (times * rows * STEPS * D::STEP * D::S::NR) as u64
 }
 
 /// Something done by all threads at once.
@@ -117,7 +116,7 @@ mod tests {
     fn a_burst_counts_what_it_multiplies() {
         // SAFETY: any machine has it.
         let flops = unsafe { burst::<Portable<8>>(3) };
-        assert_eq!(flops, 2 * 3 * (Portable::<8>::ROWS[VECTORS - 1] * STEPS * 24) as u64);
+        assert_eq!(flops, 2 * 3 * (Portable::<8>::MR[VECTORS - 1] * STEPS * 24) as u64);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! From a product's sums to its output: bias, activation, residual, the next operand's format.
 
-use super::gemm::Gemm;
-use super::simd::{self, Dot, Simd};
+use super::product::Product;
+use super::simd::{self, Dot, Scales, Simd};
 use crate::device::Then;
 
 /// The sums of a job.
@@ -20,27 +20,29 @@ pub struct Sums {
 /// Finishes output columns `from..to`, whose sums are the first rows.
 ///
 /// # Safety
-/// As for [`gemm::job`](super::gemm::job); the sums have been computed.
+/// The slabs have the matrix's columns and `D`'s format and panels, the sums have been computed, and
+/// the machine has `D`'s instructions.
 #[inline(always)]
-pub unsafe fn finish<D: Dot>(g: &Gemm<'_>, (from, to): (usize, usize), sums: Sums) {
+pub unsafe fn finish<D: Dot>(p: &Product<'_>, (from, to): (usize, usize), sums: Sums) {
+    let scales = &p.scales();
     for panel in sums.panels.0..sums.panels.1 {
         // SAFETY: as the caller vouches; the output has the columns.
         unsafe {
-            let base = sums.base.add((panel - sums.panels.0) * sums.rows * D::S::PANEL);
-            for vector in 0..g.x.vectors::<D::S>(panel) {
-                let lanes = g.out.lanes::<D::S>(panel, vector);
+            let base = sums.base.add((panel - sums.panels.0) * sums.rows * D::S::NR);
+            for vector in 0..p.x.vectors::<D::S>(panel) {
+                let lanes = p.out.lanes::<D::S>(panel, vector);
                 let at = base.add(vector * D::S::LANES);
                 let mut col = from;
                 while col < to {
-                    let at = at.add((col - from) * D::S::PANEL);
-                    let up = sums.up * D::S::PANEL;
-                    let lo = element::<D>(g, at, up, panel, vector, col);
+                    let at = at.add((col - from) * D::S::NR);
+                    let up = sums.up * D::S::NR;
+                    let lo = element::<D>(p, scales, at, up, panel, vector, col);
                     let hi = if col + 1 < to {
-                        Some(element::<D>(g, at.add(D::S::PANEL), up, panel, vector, col + 1))
+                        Some(element::<D>(p, scales, at.add(D::S::NR), up, panel, vector, col + 1))
                     } else {
                         None
                     };
-                    g.out.store::<D::S>(panel, vector, col, lo, hi, lanes);
+                    p.out.store::<D::S>(panel, vector, col, lo, hi, lanes);
                     col += 2;
                 }
             }
@@ -54,29 +56,33 @@ pub unsafe fn finish<D: Dot>(g: &Gemm<'_>, (from, to): (usize, usize), sums: Sum
 /// As for [`finish`].
 #[inline(always)]
 unsafe fn element<D: Dot>(
-    g: &Gemm<'_>,
+    p: &Product<'_>,
+    scales: &Scales<'_>,
     at: *const f32,
     up: usize,
     panel: usize,
     vector: usize,
     col: usize,
 ) -> <D::S as Simd>::V {
-    let token = panel * D::S::PANEL + vector * D::S::LANES;
+    let token = panel * D::S::NR + vector * D::S::LANES;
     // SAFETY: as the caller vouches.
     unsafe {
-        let mut y = D::value(at, g, col, token);
-        if g.matrix.gated {
-            return D::S::mul(simd::gelu::<D::S>(y), D::value(at.add(up), g, g.matrix.rows + col, token));
+        let mut y = D::value(at, scales, col, token);
+        if p.matrix.gated {
+            return D::S::mul(
+                simd::gelu::<D::S>(y),
+                D::value(at.add(up), scales, p.matrix.rows + col, token),
+            );
         }
-        if let Some(bias) = g.bias {
+        if let Some(bias) = p.bias {
             y = D::S::add(y, D::S::splat(*bias.get_unchecked(col)));
         }
-        match g.then {
+        match p.then {
             Then::Store => y,
             Then::Gelu => simd::gelu::<D::S>(y),
             Then::Silu => simd::silu::<D::S>(y),
             Then::Add => {
-                let out = g.out.column(panel, col).add(vector * D::S::LANES);
+                let out = p.out.column(panel, col).add(vector * D::S::LANES);
                 D::S::add(D::S::load(out.cast()), y)
             }
         }

@@ -2,129 +2,91 @@
 //!
 //! A job is a block of output columns (rows of the weight matrix) for all tokens. Its sums build up
 //! in the thread's scratch over blocks of the inner dimension; the [`epilogue`] takes them to the
-//! output, which has the layout the next product reads. Products of few tokens are in [`few`](super::few).
+//! output, which has the layout the next product reads. Products of few tokens are in [`skinny`](super::skinny).
 
 use super::epilogue::{self, Sums};
 use super::layout::Slab;
-use super::simd::{Dot, Simd, VECTORS};
-use super::tile::{Rows, Tile};
+use super::product::Product;
+use super::simd::{Dot, Rows, Simd, Tile, VECTORS};
 use super::weight::{Matrix, Part};
-use crate::device::Then;
-
-/// Sizes of the blocks a job works in, chosen for the caches.
-#[derive(Clone, Copy)]
-pub struct Blocking {
-    /// Weight rows of a job, both matrices of a gated pair counted.
-    pub rows: usize,
-    /// Steps (words) of the inner dimension.
-    pub steps: usize,
-    /// Panels whose sums the scratch holds.
-    pub panels: usize,
-    /// Whether a few rows go over all panels before the next rows, and not the other way round:
-    /// rows stay in the first-level cache and panels in the second, or vice versa.
-    pub panels_inner: bool,
-}
 
 /// Words from one converted row to the next are more than a block, so that rows do not all start
 /// in the same cache set.
 const PAD: usize = 16;
 
-impl Blocking {
-    /// Words of scratch a job needs: sums, then converted weights.
-    pub const fn scratch<D: Dot>(self) -> usize {
-        self.sums::<D>() + self.rows * (self.steps + PAD)
-    }
-
-    const fn sums<D: Dot>(self) -> usize {
-        self.panels * self.rows * D::S::PANEL
-    }
+/// Words of scratch a job needs: sums, then converted weights.
+pub const fn scratch<D: Dot>() -> usize {
+    sums::<D>() + D::BLOCKING.mc * (D::BLOCKING.kc + PAD)
 }
 
-/// `out = then(x·Wᵀ + bias)`, or the gated product.
-pub struct Gemm<'a> {
-    /// W.
-    pub matrix: &'a Matrix,
-    /// Input, as many rows as `out`.
-    pub x: Slab,
-    /// Output.
-    pub out: Slab,
-    /// One f32 an output column.
-    pub bias: Option<&'a [f32]>,
-    /// Ignored for a gated pair.
-    pub then: Then,
-    /// One factor a token of a quantized input, else null.
-    pub scales: *const f32,
+const fn sums<D: Dot>() -> usize {
+    D::BLOCKING.panels * D::BLOCKING.mc * D::S::NR
 }
 
-// SAFETY: jobs write disjoint columns of `out` and only read the rest.
-unsafe impl Sync for Gemm<'_> {}
+/// Output columns of a job: even, so that no two jobs share a pair, and fewer when there would be
+/// few jobs.
+fn columns<D: Dot>(matrix: &Matrix) -> usize {
+    let most = D::BLOCKING.mc / if matrix.gated { 2 } else { 1 };
+    // Tiles of 2, 3, 6, 8 and 12 rows divide it.
+    const TILES: usize = 24;
+    (matrix.rows / 24).next_multiple_of(TILES).clamp(TILES, most)
+}
 
-impl Gemm<'_> {
-    /// Output columns of a job: even, so that no two jobs share a pair, and fewer when there would
-    /// be few jobs.
-    fn columns<D: Dot>(&self) -> usize {
-        let most = D::BLOCKING.rows / if self.matrix.gated { 2 } else { 1 };
-        // Tiles of 2, 3, 6, 8 and 12 rows divide it.
-        const TILES: usize = 24;
-        (self.matrix.rows / 24).next_multiple_of(TILES).clamp(TILES, most)
-    }
-
-    /// Number of jobs.
-    pub fn jobs<D: Dot>(&self) -> usize {
-        if self.x.rows == 0 { 0 } else { self.matrix.rows.div_ceil(self.columns::<D>()) }
-    }
+/// Number of jobs.
+pub fn jobs<D: Dot>(p: &Product<'_>) -> usize {
+    if p.x.rows == 0 { 0 } else { p.matrix.rows.div_ceil(columns::<D>(p.matrix)) }
 }
 
 /// Runs job `job`.
 ///
 /// # Safety
 /// The slabs have the matrix's columns and `D`'s format and panels, `scratch` as many words as
-/// [`Blocking::scratch`] says, and the machine `D`'s instructions.
+/// [`scratch`] says, and the machine `D`'s instructions.
 #[inline(always)]
-pub unsafe fn job<D: Dot>(g: &Gemm<'_>, job: usize, scratch: *mut f32) {
+pub unsafe fn job<D: Dot>(p: &Product<'_>, job: usize, scratch: *mut f32) {
     let blocking = D::BLOCKING;
-    let columns = g.columns::<D>();
-    let (from, to) = (job * columns, ((job + 1) * columns).min(g.matrix.rows));
+    let columns = columns::<D>(p.matrix);
+    let (from, to) = (job * columns, ((job + 1) * columns).min(p.matrix.rows));
     // Of a gated pair the gate's sums come first, then those of the up projection.
-    let rows = if g.matrix.gated { 2 * (to - from) } else { to - from };
-    let panels = g.x.panels();
+    let rows = if p.matrix.gated { 2 * (to - from) } else { to - from };
+    let panels = p.x.panels();
     let groups = panels.div_ceil(blocking.panels);
-    let steps = g.matrix.cols.div_ceil(D::STEP);
+    let steps = p.matrix.cols.div_ceil(D::STEP);
     // SAFETY: as the caller vouches; `sweep`'s rows and panels lie in the job's.
     unsafe {
-        let staged = scratch.add(blocking.sums::<D>()).cast::<u32>();
+        let staged = scratch.add(sums::<D>()).cast::<u32>();
         for group in 0..groups {
             let panels = (panels * group / groups, panels * (group + 1) / groups);
             let mut step = 0;
             while step < steps {
-                let count = blocking.steps.min(steps - step);
+                let count = blocking.kc.min(steps - step);
                 let mut base = 0;
-                for (i, part) in g.matrix.parts.iter().enumerate() {
-                    let start = if g.matrix.gated { 0 } else { base };
+                for (i, part) in p.matrix.parts.iter().enumerate() {
+                    let start = if p.matrix.gated { 0 } else { base };
                     base += part.rows;
                     let (first, last) = (from.max(start), to.min(start + part.rows));
                     if first >= last {
                         continue;
                     }
-                    let row = first - from + if i == 1 && g.matrix.gated { to - from } else { 0 };
-                    let (w, ldw) = weights::<D>(g, part, first - start, last - first, step, count, staged);
+                    let row = first - from + if i == 1 && p.matrix.gated { to - from } else { 0 };
+                    let (w, ldw) = weights::<D>(p, part, first - start, last - first, step, count, staged);
                     let sweep = Sweep {
                         w,
                         ldw,
                         rows: last - first,
-                        ahead: Ahead::new::<D>(g, part, first - start, columns, step, count),
-                        x: g.x,
+                        ahead: Ahead::new::<D>(p, part, first - start, columns, step, count),
+                        x: p.x,
                         step,
                         steps: count,
                         panels,
-                        sums: scratch.add(row * D::S::PANEL),
-                        stride: rows * D::S::PANEL,
+                        sums: scratch.add(row * D::S::NR),
+                        stride: rows * D::S::NR,
                     };
                     sweep.run::<D>();
                 }
                 step += count;
             }
-            epilogue::finish::<D>(g, (from, to), Sums { base: scratch, rows, up: to - from, panels });
+            epilogue::finish::<D>(p, (from, to), Sums { base: scratch, rows, up: to - from, panels });
         }
     }
 }
@@ -135,7 +97,7 @@ pub unsafe fn job<D: Dot>(g: &Gemm<'_>, job: usize, scratch: *mut f32) {
 /// As for [`job`].
 #[inline(always)]
 unsafe fn weights<D: Dot>(
-    g: &Gemm<'_>,
+    p: &Product<'_>,
     part: &Part,
     row: usize,
     rows: usize,
@@ -144,11 +106,11 @@ unsafe fn weights<D: Dot>(
     staged: *mut u32,
 ) -> (*const u32, usize) {
     let col = step * D::STEP;
-    if let Some(stride) = part.direct::<D>(g.matrix.cols) {
+    if let Some(stride) = part.direct::<D>(p.matrix.cols) {
         return (part.at(row, col).cast(), stride);
     }
-    let stride = D::BLOCKING.steps + PAD;
-    let count = (steps * D::STEP).min(g.matrix.cols - col);
+    let stride = D::BLOCKING.kc + PAD;
+    let count = (steps * D::STEP).min(p.matrix.cols - col);
     for i in 0..rows {
         // SAFETY: the part has the row and the elements, `staged` room for a block.
         unsafe { D::stage(part.at(row + i, col), part.element(), count, staged.add(i * stride)) };
@@ -165,17 +127,24 @@ struct Ahead {
 }
 
 impl Ahead {
-    fn new<D: Dot>(g: &Gemm<'_>, part: &Part, row: usize, columns: usize, step: usize, steps: usize) -> Self {
+    fn new<D: Dot>(
+        p: &Product<'_>,
+        part: &Part,
+        row: usize,
+        columns: usize,
+        step: usize,
+        steps: usize,
+    ) -> Self {
         let size = part.element().size();
         let block = steps * D::STEP;
         let next = (step + steps) * D::STEP;
         let (rows, col, count) = if D::BLOCKING.panels_inner {
-            (D::ROWS[VECTORS - 1], step * D::STEP, block)
-        } else if next < g.matrix.cols {
-            (0, next, block.min(g.matrix.cols - next))
+            (D::MR[VECTORS - 1], step * D::STEP, block)
+        } else if next < p.matrix.cols {
+            (0, next, block.min(p.matrix.cols - next))
         } else {
             // The next job's first block.
-            (columns, 0, (D::BLOCKING.steps * D::STEP).min(g.matrix.cols))
+            (columns, 0, (D::BLOCKING.kc * D::STEP).min(p.matrix.cols))
         };
         // Past the last row it may be any address, and is only asked for.
         let row = part.at(row, 0).wrapping_add(rows * part.stride() + col * size);
@@ -208,7 +177,7 @@ impl Sweep {
             if D::BLOCKING.panels_inner {
                 let mut row = 0;
                 while row < self.rows {
-                    let rows = D::ROWS[VECTORS - 1].min(self.rows - row);
+                    let rows = D::MR[VECTORS - 1].min(self.rows - row);
                     for panel in first..last {
                         self.tile::<D>(panel, row, rows);
                     }
@@ -216,7 +185,7 @@ impl Sweep {
                 }
             } else {
                 for panel in first..last {
-                    let most = D::ROWS[self.x.vectors::<D::S>(panel) - 1];
+                    let most = D::MR[self.x.vectors::<D::S>(panel) - 1];
                     let mut row = 0;
                     while row < self.rows {
                         let rows = most.min(self.rows - row);
@@ -246,9 +215,9 @@ impl Sweep {
                 vectors: self.x.vectors::<D::S>(panel),
                 rows,
                 w: Rows::Along(self.w.add(row * self.ldw), self.ldw),
-                x: self.x.base.add(panel * self.x.stride + self.step * D::S::PANEL),
+                x: self.x.base.add(panel * self.x.stride + self.step * D::S::NR),
                 steps: self.steps,
-                sums: self.sums.add((panel - self.panels.0) * self.stride + row * D::S::PANEL),
+                sums: self.sums.add((panel - self.panels.0) * self.stride + row * D::S::NR),
                 add: self.step > 0,
             });
         }

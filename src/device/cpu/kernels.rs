@@ -2,30 +2,32 @@
 
 use super::attention::{self, Attend};
 use super::ceiling;
-use super::few;
-use super::gemm::{self, Gemm};
+use super::gemm;
+use super::kv_cache::{self, CacheWrite};
 use super::norm::{self, Norm};
 use super::options::Precision;
+use super::packing::{self, Pack};
 use super::path::Path;
-use super::prepare::Pack;
+use super::product::Product;
 use super::quantize::{self, Quantize, Quantizer};
-use super::rope::{self, CacheWrite, Rotate};
+use super::rope::{self, Rotate};
 #[cfg(x86)]
 use super::simd::{Avx2, Avx2I8, Avx512, Avx512Bf16, Avx512I8};
-use super::simd::{Dot, Portable, PortableBf16, PortableI8, Simd};
-use super::weight::{Element, Matrix, Panels};
+use super::simd::{Dot, Element, Portable, PortableBf16, PortableI8, Simd};
+use super::skinny;
+use super::weight::{Matrix, Panels};
 
 /// Matrix products of one operand format.
-pub struct Products {
-    /// [`gemm::Gemm::jobs`]
-    pub jobs: fn(&Gemm<'_>) -> usize,
+pub struct ProductKernels {
+    /// [`gemm::jobs`]
+    pub jobs: fn(&Product<'_>) -> usize,
     /// [`gemm::job`]
-    pub job: unsafe fn(&Gemm<'_>, usize, *mut f32),
-    /// [`few::job`]
-    pub few: unsafe fn(&Gemm<'_>, &Panels, usize, *mut f32),
-    /// [`few::element`]
+    pub job: unsafe fn(&Product<'_>, usize, *mut f32),
+    /// [`skinny::job`]
+    pub skinny: unsafe fn(&Product<'_>, &Panels, usize, *mut f32),
+    /// [`packing::element`]
     pub element: fn(&Matrix) -> Element,
-    /// [`few::pack`]
+    /// [`packing::pack`]
     pub pack: unsafe fn(&Pack<'_>, usize, usize, usize),
     /// [`ceiling::burst`]
     pub burst: unsafe fn(usize) -> u64,
@@ -43,11 +45,11 @@ pub struct Kernels {
     /// Whether operands are pairs of bf16.
     pub pairs: bool,
     /// Of streams, in f32.
-    pub streams: Products,
+    pub streams: ProductKernels,
     /// Of operands.
-    pub operands: Products,
+    pub operands: ProductKernels,
     /// Of quantized operands.
-    pub integers: Products,
+    pub integers: ProductKernels,
     /// [`quantize::row`]
     pub quantize_row: unsafe fn(&Quantizer<'_>, usize),
     /// [`quantize::operand`]
@@ -58,7 +60,7 @@ pub struct Kernels {
     pub norm: unsafe fn(&Norm<'_>, usize),
     /// [`rope::rotate`]
     pub rotate: unsafe fn(&Rotate<'_>, usize, *mut f32),
-    /// [`rope::cache_write`]
+    /// [`kv_cache::write`]
     pub cache_write: unsafe fn(&CacheWrite<'_>, usize, *mut f32),
 }
 
@@ -83,30 +85,30 @@ impl Kernels {
 macro_rules! products {
     ($dot:ty $(, $features:literal)?) => {{
         $(#[target_feature(enable = $features)])?
-        unsafe fn job(g: &Gemm<'_>, job: usize, scratch: *mut f32) {
+        unsafe fn job(p: &Product<'_>, job: usize, scratch: *mut f32) {
             // SAFETY: as the caller vouches.
-            unsafe { gemm::job::<$dot>(g, job, scratch) }
+            unsafe { gemm::job::<$dot>(p, job, scratch) }
         }
         $(#[target_feature(enable = $features)])?
-        unsafe fn few(g: &Gemm<'_>, panels: &Panels, job: usize, scratch: *mut f32) {
+        unsafe fn skinny(p: &Product<'_>, panels: &Panels, job: usize, scratch: *mut f32) {
             // SAFETY: as the caller vouches.
-            unsafe { few::job::<$dot>(g, panels, job, scratch) }
+            unsafe { skinny::job::<$dot>(p, panels, job, scratch) }
         }
         $(#[target_feature(enable = $features)])?
         unsafe fn pack(pack: &Pack<'_>, section: usize, panel: usize, place: usize) {
             // SAFETY: as the caller vouches.
-            unsafe { few::pack::<$dot>(pack, section, panel, place) }
+            unsafe { packing::pack::<$dot>(pack, section, panel, place) }
         }
-        let scratch = <$dot as Dot>::BLOCKING.scratch::<$dot>();
-        Products {
-            jobs: |g| g.jobs::<$dot>(),
+        let scratch = gemm::scratch::<$dot>();
+        ProductKernels {
+            jobs: gemm::jobs::<$dot>,
             job,
-            few,
-            element: few::element::<$dot>,
+            skinny,
+            element: packing::element::<$dot>,
             pack,
             burst: ceiling::burst::<$dot>,
             step: <$dot as Dot>::STEP,
-            scratch: if scratch > few::scratch::<$dot>() { scratch } else { few::scratch::<$dot>() },
+            scratch: if scratch > skinny::scratch::<$dot>() { scratch } else { skinny::scratch::<$dot>() },
         }
     }};
 }
@@ -142,10 +144,10 @@ macro_rules! kernels {
             $(#[target_feature(enable = $features)])?
             unsafe fn cache_write(w: &CacheWrite<'_>, job: usize, scratch: *mut f32) {
                 // SAFETY: as the caller vouches.
-                unsafe { rope::cache_write::<<$float as Dot>::S>(w, job, scratch) }
+                unsafe { kv_cache::write::<<$float as Dot>::S>(w, job, scratch) }
             }
             Kernels {
-                panel: <<$float as Dot>::S as Simd>::PANEL,
+                panel: <<$float as Dot>::S as Simd>::NR,
                 pairs: <$operand as Dot>::PAIRS,
                 streams: products!($float $(, $features)?),
                 operands: products!($operand $(, $features)?),

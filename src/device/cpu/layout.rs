@@ -1,6 +1,6 @@
 //! How activations lie in memory.
 //!
-//! Tokens are grouped in panels of [`Simd::PANEL`]; within a panel memory runs along the tokens,
+//! Tokens are grouped in panels of [`Simd::NR`]; within a panel memory runs along the tokens,
 //! then along the columns: `[panel][cols][tokens]` words of f32, or `[panel][cols/2][tokens]` words
 //! that hold two neighbouring columns as bf16. A register of words is thus one column (pair) of
 //! several tokens: products read it as it is, and everything that goes along a token's columns
@@ -37,13 +37,13 @@ impl Slab {
     /// Vectors of `panel` that hold rows.
     #[inline(always)]
     pub fn vectors<S: Simd>(&self, panel: usize) -> usize {
-        (self.rows - panel * S::PANEL).div_ceil(S::LANES).min(VECTORS)
+        (self.rows - panel * S::NR).div_ceil(S::LANES).min(VECTORS)
     }
 
     /// Lanes of a vector of `panel` that may be stored.
     #[inline(always)]
     pub fn lanes<S: Simd>(&self, panel: usize, vector: usize) -> Lanes {
-        let left = self.rows - panel * S::PANEL - vector * S::LANES;
+        let left = self.rows - panel * S::NR - vector * S::LANES;
         (0, if self.whole { S::LANES } else { left.min(S::LANES) })
     }
 
@@ -88,7 +88,7 @@ impl Slab {
             } else {
                 store_lanes::<S>(at.cast(), lo, lanes);
                 if let Some(hi) = hi {
-                    store_lanes::<S>(at.add(S::PANEL).cast(), hi, lanes);
+                    store_lanes::<S>(at.add(S::NR).cast(), hi, lanes);
                 }
             }
         }

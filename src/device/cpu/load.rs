@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use super::attention::Attend;
-use super::few::FEW;
-use super::gemm::Gemm;
 use super::kernels::Kernels;
 use super::layout::Slab;
 use super::memory::Memory;
 use super::pool::{self, Pool};
+use super::product::Product;
 use super::quantize::Quantize;
 use super::rope::Angles;
+use super::skinny;
 use super::{CpuBuilder, Precision};
 use crate::device::{DeviceError, OpResult, Ran, Role};
 
@@ -97,23 +97,24 @@ impl Sealed {
     }
 
     /// Multiplies, with panels of weights if there are any and tokens are few.
-    pub fn multiply(&self, kernels: &Kernels, g: &Gemm<'_>) -> OpResult {
-        let products = match (g.scales.is_null(), g.x.pairs) {
+    pub fn multiply(&self, kernels: &Kernels, p: &Product<'_>) -> OpResult {
+        let products = match (p.token_scales.is_null(), p.x.pairs) {
             (false, _) => &kernels.integers,
             (true, true) => &kernels.operands,
             (true, false) => &kernels.streams,
         };
         let scratch = self.scratch();
         // Of a device that rounds operands, panels are rounded too, and streams are not.
-        let panels = g.matrix.panels.as_ref().filter(|_| !g.scales.is_null() || g.x.pairs == kernels.pairs);
-        if let Some(panels) = panels.filter(|_| g.x.rows <= FEW) {
-            let (job_of, jobs) = (products.few, if g.x.rows == 0 { 0 } else { panels.count });
+        let panels =
+            p.matrix.panels.as_ref().filter(|_| !p.token_scales.is_null() || p.x.pairs == kernels.pairs);
+        if let Some(panels) = panels.filter(|_| p.x.rows <= skinny::MAX_TOKENS) {
+            let (job_of, jobs) = (products.skinny, if p.x.rows == 0 { 0 } else { panels.count });
             // SAFETY: the caller checked the views, each thread has its scratch, the path is available.
-            self.pool.run(jobs, |job, thread| unsafe { job_of(g, panels, job, scratch.of(thread)) })?;
+            self.pool.run(jobs, |job, thread| unsafe { job_of(p, panels, job, scratch.of(thread)) })?;
         } else {
             let job_of = products.job;
             // SAFETY: as above.
-            self.pool.run((products.jobs)(g), |job, thread| unsafe { job_of(g, job, scratch.of(thread)) })?;
+            self.pool.run((products.jobs)(p), |job, thread| unsafe { job_of(p, job, scratch.of(thread)) })?;
         }
         Ok(Ran::Device)
     }

@@ -2,8 +2,8 @@
 //!
 //! Weights stay in the mapped checkpoint, row-major as stored; activations are kept in the panels
 //! of [`layout`], which every kernel reads and writes directly. Matrix products are [`gemm`], and
-//! [`few`] where tokens are few; [`attention`] uses their register tiles, and each is compiled once
-//! per [`Path`]. A token's result does not depend on the number of threads: jobs divide outputs,
+//! [`skinny`] where tokens are few; [`attention`] uses their register tiles, and each is compiled
+//! once per [`Path`]. A token's result does not depend on the number of threads: jobs divide outputs,
 //! never a sum.
 
 mod attention;
@@ -11,25 +11,27 @@ mod builder;
 mod cache;
 mod ceiling;
 mod epilogue;
-mod few;
 mod gemm;
 mod kernels;
+mod kv_cache;
 mod layout;
 mod load;
 mod memory;
 mod norm;
 mod ops;
 mod options;
+mod packing;
 mod patch;
 mod path;
 mod pool;
 mod prepare;
+mod product;
 mod quantize;
 mod rope;
 mod simd;
+mod skinny;
 #[cfg(test)]
 mod tests;
-mod tile;
 mod views;
 mod weight;
 

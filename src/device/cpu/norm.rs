@@ -31,7 +31,7 @@ pub unsafe fn job<S: Simd>(norm: &Norm<'_>, panel: usize) {
     unsafe {
         for vector in 0..norm.x.vectors::<S>(panel) {
             let x = norm.x.column(panel, 0).add(vector * S::LANES).cast::<f32>().cast_const();
-            let at = |col: usize| x.add(col * S::PANEL);
+            let at = |col: usize| x.add(col * S::NR);
             let zero = S::splat(0.0);
             let count = S::splat(cols as f32);
             let mean = match norm.bias {
@@ -74,7 +74,7 @@ unsafe fn sum<S: Simd>(x: *const f32, cols: usize, mean: S::V, squared: bool) ->
         while col < cols {
             for (i, sum) in sums.iter_mut().enumerate() {
                 if col + i < cols {
-                    let d = S::sub(S::load(x.add((col + i) * S::PANEL)), mean);
+                    let d = S::sub(S::load(x.add((col + i) * S::NR)), mean);
                     *sum = if squared { S::fma(d, d, *sum) } else { S::add(*sum, d) };
                 }
             }

@@ -6,12 +6,13 @@ use rustix::thread::Pid;
 
 use super::attention::Attend;
 use super::ceiling;
-use super::few::FEW;
-use super::gemm::Gemm;
+use super::kv_cache::CacheWrite;
 use super::layout::Slab;
 use super::norm::Norm;
 use super::patch::Patches;
-use super::rope::{CacheWrite, Rotate};
+use super::product::Product;
+use super::rope::Rotate;
+use super::skinny;
 use super::views::{apart, expect, item, same, shape};
 use super::weight::Matrix;
 use super::{Cpu, Precision};
@@ -46,26 +47,26 @@ impl Cpu {
         let bias = bias.map(|b| self.vector_of(op, b, out.cols)).transpose()?;
         let quantized = !matrix.scales.is_empty();
         let x_roles: &[Role] = if quantized { &[Role::Operand] } else { &[Role::Stream, Role::Operand] };
-        let mut g = Gemm {
+        let mut p = Product {
             matrix,
             x: self.slab(op, x, x_roles)?,
             out: self.slab(op, out, out_roles)?,
             bias,
             then: then.unwrap_or(Then::Store),
-            scales: std::ptr::null(),
+            token_scales: std::ptr::null(),
         };
         if quantized {
-            let most = if matrix.parts.is_empty() { FEW } else { x.rows };
+            let most = if matrix.parts.is_empty() { skinny::MAX_TOKENS } else { x.rows };
             if x.rows > most {
                 return Err(shape(op, format!("at most {most} rows"), x.rows.to_string()));
             }
-            let (q, slab) = sealed.operand(self.kernels, g.x, x.cols);
+            let (q, slab) = sealed.operand(self.kernels, p.x, x.cols);
             let kernel = self.kernels.quantize;
             // SAFETY: the view was checked, there is room for every operand, the path is available.
             sealed.pool.run(q.x.panels(), |job, _| unsafe { kernel(&q, job) })?;
-            (g.x, g.scales) = (slab, q.scales);
+            (p.x, p.token_scales) = (slab, q.scales);
         }
-        sealed.multiply(self.kernels, &g)
+        sealed.multiply(self.kernels, &p)
     }
 
     fn normalize(
@@ -248,8 +249,10 @@ impl Device for Cpu {
         let patches = Patches { pixels: s.memory.words().cast(), size, patch, x, positions: table, out };
         // SAFETY: the views were checked.
         sealed.pool.run(out.panels(), |job, _| unsafe { patches.unfold(job) })?;
-        sealed
-            .multiply(self.kernels, &Gemm { matrix, x, out, bias, then: Then::Add, scales: std::ptr::null() })
+        sealed.multiply(
+            self.kernels,
+            &Product { matrix, x, out, bias, then: Then::Add, token_scales: std::ptr::null() },
+        )
     }
 
     fn embed(&mut self, table: Table, ids: View, scale: f32, out: View) -> OpResult {

@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::time::{Instant, UNIX_EPOCH};
 
 use super::cache::Cache;
-use super::few::FEW;
-use super::kernels::{Kernels, Products};
+use super::kernels::{Kernels, ProductKernels};
 use super::memory::Memory;
+use super::packing::Pack;
 use super::pool::Pool;
 use super::quantize::Quantizer;
-use super::weight::{Element, Matrix, Panels, Part};
+use super::simd::Element;
+use super::skinny;
+use super::weight::{Matrix, Panels, Part};
 use super::{CpuBuilder, Precision};
 use crate::device::{DeviceError, Progress};
 
@@ -37,7 +39,7 @@ const LINE: usize = 16;
 
 impl Form {
     fn of(device: &CpuBuilder, matrix: &Matrix, first: usize) -> Option<Self> {
-        let few = matrix.expected? <= FEW;
+        let few = matrix.expected? <= skinny::MAX_TOKENS;
         let integers = device.precision == Precision::Int8;
         if !few && !integers {
             return None;
@@ -108,7 +110,7 @@ impl Form {
 
     fn pack(
         &self,
-        products: &Products,
+        products: &ProductKernels,
         panel: usize,
         pool: &Pool,
         matrix: &Matrix,
@@ -148,21 +150,6 @@ impl Form {
         }
     }
 }
-
-/// One matrix's panels to be packed.
-pub struct Pack<'a> {
-    /// Of what.
-    pub matrix: &'a Matrix,
-    /// Where to: one panel after the other.
-    pub words: *mut u32,
-    /// What the panels consist of.
-    pub element: Element,
-    /// Words to a row.
-    pub steps: usize,
-}
-
-// SAFETY: jobs write disjoint panels.
-unsafe impl Sync for Pack<'_> {}
 
 fn quantize(kernels: &Kernels, pool: &Pool, quantizer: &Quantizer<'_>) -> Result<(), DeviceError> {
     let (matrix, row) = (quantizer.matrix, kernels.quantize_row);
@@ -250,7 +237,7 @@ fn key(device: &CpuBuilder) -> String {
         device.kernels.integers.step,
     );
     for matrix in device.matrices.iter().filter(|m| m.expected.is_some()) {
-        let few = matrix.expected.is_some_and(|rows| rows <= FEW);
+        let few = matrix.expected.is_some_and(|rows| rows <= skinny::MAX_TOKENS);
         let _ = write!(key, "{}x{} gated {} few {few}", matrix.rows, matrix.cols, matrix.gated);
         for (tensor, offset) in matrix.parts.iter().filter_map(Part::tensor) {
             let since = tensor.modified().and_then(|t| t.duration_since(UNIX_EPOCH).ok());

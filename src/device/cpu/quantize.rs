@@ -33,7 +33,7 @@ unsafe impl Sync for Quantize {}
 /// `D`'s instructions.
 #[inline(always)]
 pub unsafe fn operand<D: IntegerDot>(q: &Quantize, panel: usize) {
-    let width = D::S::PANEL;
+    let width = D::S::NR;
     let stride = q.cols.div_ceil(D::STEP) * width;
     // SAFETY: the columns are the operand's, and whole vectors of tokens are its memory.
     unsafe {
@@ -89,7 +89,7 @@ unsafe fn two<D: IntegerDot>(
         if q.x.pairs {
             return D::S::load_pairs(at);
         }
-        let hi = if col + 1 < q.cols { D::S::load(at.add(D::S::PANEL).cast()) } else { D::S::splat(0.0) };
+        let hi = if col + 1 < q.cols { D::S::load(at.add(D::S::NR).cast()) } else { D::S::splat(0.0) };
         (D::S::load(at.cast()), hi)
     }
 }

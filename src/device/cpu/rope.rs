@@ -1,11 +1,11 @@
-//! Rotary embedding, and what it is applied for: queries and cached keys.
+//! Rotary embedding of queries and keys.
 //!
 //! A job is one head of one panel. The rotated head is made in the thread's scratch, because
 //! its halves may have odd widths and the output be pairs of columns.
 
-use super::layout::{Lanes, Slab, store_lanes};
+use super::layout::Slab;
 use super::memory::Memory;
-use super::simd::{MAX_LANES, Simd, to_bf16};
+use super::simd::{MAX_LANES, Simd};
 use crate::device::{DeviceError, Rope};
 
 /// Cosines and sines of a head's angles, `[head_dim/2][positions]` each.
@@ -67,7 +67,7 @@ impl Rotation<'_> {
     /// `x` is a stream with the panel and the columns, `scratch` holds a head, and the machine has
     /// `S`'s instructions.
     #[inline(always)]
-    unsafe fn head<S: Simd>(&self, x: &Slab, panel: usize, col: usize, scratch: *mut f32) {
+    pub unsafe fn head<S: Simd>(&self, x: &Slab, panel: usize, col: usize, scratch: *mut f32) {
         let half = self.head_dim / 2;
         // SAFETY: as the caller vouches; angles are read inside their table.
         unsafe {
@@ -76,11 +76,11 @@ impl Rotation<'_> {
                 let out = scratch.add(vector * S::LANES);
                 let Some(rope) = self.rope else {
                     for i in 0..self.head_dim {
-                        S::store(out.add(i * S::PANEL), S::load(x.add(i * S::PANEL)));
+                        S::store(out.add(i * S::NR), S::load(x.add(i * S::NR)));
                     }
                     continue;
                 };
-                let position = rope.position + panel * S::PANEL + vector * S::LANES;
+                let position = rope.position + panel * S::NR + vector * S::LANES;
                 let table = self.angles.filter(|a| position + S::LANES <= a.positions);
                 for i in 0..half {
                     let (c, s) = match table {
@@ -96,10 +96,10 @@ impl Rotation<'_> {
                             (S::load(c.as_ptr()), S::load(s.as_ptr()))
                         }
                     };
-                    let a = S::load(x.add(i * S::PANEL));
-                    let b = S::load(x.add((i + half) * S::PANEL));
-                    S::store(out.add(i * S::PANEL), S::sub(S::mul(a, c), S::mul(b, s)));
-                    S::store(out.add((i + half) * S::PANEL), S::fma(b, c, S::mul(a, s)));
+                    let a = S::load(x.add(i * S::NR));
+                    let b = S::load(x.add((i + half) * S::NR));
+                    S::store(out.add(i * S::NR), S::sub(S::mul(a, c), S::mul(b, s)));
+                    S::store(out.add((i + half) * S::NR), S::fma(b, c, S::mul(a, s)));
                 }
             }
         }
@@ -138,105 +138,11 @@ pub unsafe fn rotate<S: Simd>(r: &Rotate<'_>, job: usize, scratch: *mut f32) {
             let head_at = scratch.add(vector * S::LANES);
             let mut i = 0;
             while i < width {
-                let lo = S::load(head_at.add(i * S::PANEL));
+                let lo = S::load(head_at.add(i * S::NR));
                 let two = i + 1 < width;
-                let hi = if two { S::load(head_at.add((i + 1) * S::PANEL)) } else { S::splat(0.0) };
+                let hi = if two { S::load(head_at.add((i + 1) * S::NR)) } else { S::splat(0.0) };
                 r.out.store::<S>(panel, vector, head * width + i, lo, two.then_some(hi), lanes);
                 i += 2;
-            }
-        }
-    }
-}
-
-/// Keys and values of one layer of a cache.
-///
-/// Keys are row-major, values transposed, so that both products of attention read them as products
-/// read weights: rows that run along the inner dimension.
-#[derive(Clone, Copy)]
-pub struct Layer {
-    /// `[rows][width]`
-    pub keys: *mut u32,
-    /// `[width][rows]`
-    pub values: *mut u32,
-    /// Tokens there is room for, even.
-    pub rows: usize,
-    /// Heads times their width.
-    pub width: usize,
-    /// Whether elements are bf16, two a word, or f32.
-    pub pairs: bool,
-}
-
-impl Layer {
-    /// # Safety
-    /// `index` is less than the number of rows times the width.
-    pub unsafe fn get(&self, words: *mut u32, index: usize) -> f32 {
-        // SAFETY: as the caller vouches.
-        unsafe {
-            if self.pairs {
-                super::simd::from_bf16(*words.cast::<u16>().add(index))
-            } else {
-                *words.cast::<f32>().add(index)
-            }
-        }
-    }
-}
-
-/// Arguments of [`Device::cache_write`](crate::device::Device::cache_write).
-pub struct CacheWrite<'a> {
-    /// Where to.
-    pub layer: Layer,
-    /// First row.
-    pub row: usize,
-    /// Keys, a stream.
-    pub k: Slab,
-    /// Values, a stream.
-    pub v: Slab,
-    /// What to do with the keys' heads.
-    pub rotation: Rotation<'a>,
-}
-
-// SAFETY: jobs write disjoint heads of disjoint rows of the layer and only read the rest.
-unsafe impl Sync for CacheWrite<'_> {}
-
-/// Writes one head of one panel.
-///
-/// # Safety
-/// As for [`rotate`]; the layer has the rows.
-#[inline(always)]
-pub unsafe fn cache_write<S: Simd>(w: &CacheWrite<'_>, job: usize, scratch: *mut f32) {
-    let width = w.rotation.head_dim;
-    let heads = w.layer.width / width;
-    let (panel, col) = (job / heads, job % heads * width);
-    let row = w.row + panel * S::PANEL;
-    // SAFETY: as the caller vouches.
-    unsafe {
-        w.rotation.head::<S>(&w.k, panel, col, scratch);
-        for token in 0..(w.k.rows - panel * S::PANEL).min(S::PANEL) {
-            let at = (row + token) * w.layer.width + col;
-            for i in 0..width {
-                let x = *scratch.add(i * S::PANEL + token);
-                if w.layer.pairs {
-                    *w.layer.keys.cast::<u16>().add(at + i) = to_bf16(x);
-                } else {
-                    *w.layer.keys.cast::<f32>().add(at + i) = x;
-                }
-            }
-        }
-        for vector in 0..w.v.vectors::<S>(panel) {
-            let left = w.v.rows - panel * S::PANEL - vector * S::LANES;
-            let lanes: Lanes = (0, left.min(S::LANES));
-            let x = w.v.column(panel, col).add(vector * S::LANES).cast::<f32>().cast_const();
-            for i in 0..width {
-                let v = S::load(x.add(i * S::PANEL));
-                let at = (col + i) * w.layer.rows + row + vector * S::LANES;
-                if !w.layer.pairs {
-                    store_lanes::<S>(w.layer.values.cast::<f32>().add(at), v, lanes);
-                } else {
-                    let mut halves = [0u16; MAX_LANES];
-                    S::store_bf16(halves.as_mut_ptr().cast(), v);
-                    let to = w.layer.values.cast::<u16>().add(at);
-                    std::ptr::copy_nonoverlapping(halves.as_ptr(), to, lanes.1);
-                }
             }
         }
     }

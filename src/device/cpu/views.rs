@@ -1,7 +1,8 @@
 //! Checks of what operations are given: views, handles, shapes.
 
+use super::kv_cache::Layer;
 use super::layout::Slab;
-use super::rope::{Layer, Rotation};
+use super::rope::Rotation;
 use super::{Cache, Cpu, Storage};
 use crate::device::{DeviceError, KvCache, Role, Rope, Vector, View};
 

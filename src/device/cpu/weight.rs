@@ -4,41 +4,14 @@
 use std::sync::Arc;
 
 use super::memory::Memory;
-use super::simd::{Dot, MAX_LANES, Simd};
+use super::simd::{Dot, Element, Simd};
 use crate::checkpoint::{Dtype, Tensor};
 
-/// What stored rows consist of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Element {
-    /// As in a checkpoint.
-    F32,
-    /// As in a checkpoint.
-    Bf16,
-    /// As in a checkpoint.
-    F16,
-    /// Quantized.
-    I8,
-    /// Quantized, widened for instructions that multiply no narrower.
-    #[cfg_attr(not(x86), allow(dead_code, reason = "AVX2 alone has no use for narrower ones"))]
-    I16,
-}
-
-impl Element {
-    /// Bytes of one.
-    pub const fn size(self) -> usize {
-        match self {
-            Element::F32 => 4,
-            Element::Bf16 | Element::F16 | Element::I16 => 2,
-            Element::I8 => 1,
-        }
-    }
-
-    fn of(dtype: Dtype) -> Self {
-        match dtype {
-            Dtype::F32 => Element::F32,
-            Dtype::F16 => Element::F16,
-            _ => Element::Bf16,
-        }
+fn element_of(dtype: Dtype) -> Element {
+    match dtype {
+        Dtype::F32 => Element::F32,
+        Dtype::F16 => Element::F16,
+        _ => Element::Bf16,
     }
 }
 
@@ -64,7 +37,7 @@ unsafe impl Sync for Part {}
 impl Part {
     /// Columns from `col` of all of a floating tensor's rows.
     pub fn new(tensor: &Tensor, col: usize) -> Self {
-        let element = Element::of(tensor.dtype());
+        let element = element_of(tensor.dtype());
         Self {
             base: tensor.bytes()[col * element.size()..].as_ptr(),
             stride: tensor.cols() * element.size(),
@@ -208,55 +181,7 @@ impl Panels {
 
     /// The words of `panel`, as many rows to it as `D` has tokens.
     pub fn at<D: Dot>(&self, section: usize, panel: usize) -> *const u32 {
-        let panel = (section * self.count + panel) * self.steps * D::S::PANEL;
+        let panel = (section * self.count + panel) * self.steps * D::S::NR;
         self.memory.words().wrapping_add(self.first + panel).cast_const()
-    }
-}
-
-/// Converts `count` elements of floating rows at `src` to words of `D`, an odd pair's second half
-/// zero.
-///
-/// # Safety
-/// `count` elements are readable at `src`, `count.div_ceil(D::STEP)` words writable at `dst`, and
-/// the machine has `D`'s instructions.
-#[inline(always)]
-pub unsafe fn convert<D: Dot>(src: *const u8, element: Element, count: usize, dst: *mut u32) {
-    let lanes = D::S::LANES;
-    let size = element.size();
-    let out = if D::PAIRS { 2 } else { 4 };
-    let dst = dst.cast::<u8>();
-    let whole = count - count % lanes;
-    let mut i = 0;
-    // SAFETY: the vectors up to `whole` lie inside both; the rest goes through arrays as large as
-    // the widest vector.
-    unsafe {
-        while i < whole {
-            vector::<D>(src.add(i * size), element, dst.add(i * out));
-            i += lanes;
-        }
-        let rest = count - whole;
-        if rest > 0 {
-            let mut from = [0u32; MAX_LANES];
-            let mut to = [0u32; MAX_LANES];
-            std::ptr::copy_nonoverlapping(src.add(whole * size), from.as_mut_ptr().cast(), rest * size);
-            vector::<D>(from.as_ptr().cast(), element, to.as_mut_ptr().cast());
-            let bytes = rest.next_multiple_of(D::STEP) * out;
-            std::ptr::copy_nonoverlapping(to.as_ptr().cast(), dst.add(whole * out), bytes);
-        }
-    }
-}
-
-/// # Safety
-/// `LANES` elements are readable at `src` and writable in `D`'s format at `dst`.
-#[inline(always)]
-unsafe fn vector<D: Dot>(src: *const u8, element: Element, dst: *mut u8) {
-    // SAFETY: as the caller vouches.
-    unsafe {
-        let v = match element {
-            Element::F32 => D::S::load(src.cast()),
-            Element::F16 => D::S::load_f16(src),
-            _ => D::S::load_bf16(src),
-        };
-        if D::PAIRS { D::S::store_bf16(dst, v) } else { D::S::store(dst.cast(), v) }
     }
 }

@@ -1,9 +1,9 @@
 //! Plain arrays: what every machine has, and the model the other instruction sets are tested by.
 
-use super::{Dot, IntegerDot, Simd, UNSIGNED, VECTORS, from_bf16, to_bf16};
-use crate::device::cpu::gemm::{Blocking, Gemm};
-use crate::device::cpu::tile::{self, Tile};
-use crate::device::cpu::weight::Element;
+use super::dot::{Blocking, Dot, IntegerDot, Scales, Tile, UNSIGNED};
+use super::element::{Element, from_bf16, to_bf16};
+use super::microkernel;
+use super::vector::{Simd, VECTORS};
 
 /// `N` f32 in an array.
 #[derive(Clone, Copy)]
@@ -139,8 +139,8 @@ unsafe impl<const N: usize> Dot for Portable<N> {
     float_sums!(Portable<N>);
     type X = [f32; N];
     const ELEMENT: Element = Element::F32;
-    const ROWS: [usize; VECTORS] = [4, 3, 2];
-    const BLOCKING: Blocking = Blocking { rows: 64, steps: 256, panels: 16, panels_inner: false };
+    const MR: [usize; VECTORS] = [4, 3, 2];
+    const BLOCKING: Blocking = Blocking { mc: 64, kc: 256, panels: 16, panels_inner: false };
 
     #[inline(always)]
     unsafe fn load(p: *const u32) -> [f32; N] {
@@ -158,7 +158,7 @@ unsafe impl<const N: usize> Dot for Portable<N> {
     }
     unsafe fn tile(tile: &Tile) {
         // SAFETY: the caller vouches for the tile.
-        unsafe { tile::tile::<Self>(tile) }
+        unsafe { microkernel::tile::<Self>(tile) }
     }
 }
 
@@ -172,8 +172,8 @@ unsafe impl Dot for PortableBf16 {
     float_sums!(Portable<16>);
     type X = [u32; 16];
     const ELEMENT: Element = Element::Bf16;
-    const ROWS: [usize; VECTORS] = [2, 2, 2];
-    const BLOCKING: Blocking = Blocking { rows: 96, steps: 1024, panels: 4, panels_inner: true };
+    const MR: [usize; VECTORS] = [2, 2, 2];
+    const BLOCKING: Blocking = Blocking { mc: 96, kc: 1024, panels: 4, panels_inner: true };
 
     #[inline(always)]
     unsafe fn load(p: *const u32) -> [u32; 16] {
@@ -194,7 +194,7 @@ unsafe impl Dot for PortableBf16 {
     }
     unsafe fn tile(tile: &Tile) {
         // SAFETY: the caller vouches for the tile.
-        unsafe { tile::tile::<Self>(tile) }
+        unsafe { microkernel::tile::<Self>(tile) }
     }
 }
 
@@ -209,8 +209,8 @@ unsafe impl<const N: usize> Dot for PortableI8<N> {
     type X = [u32; N];
     type Sum = [i32; N];
     const ELEMENT: Element = Element::I8;
-    const ROWS: [usize; VECTORS] = [2, 2, 2];
-    const BLOCKING: Blocking = Blocking { rows: 48, steps: 512, panels: 8, panels_inner: true };
+    const MR: [usize; VECTORS] = [2, 2, 2];
+    const BLOCKING: Blocking = Blocking { mc: 48, kc: 512, panels: 8, panels_inner: true };
 
     #[inline(always)]
     unsafe fn load(p: *const u32) -> [u32; N] {
@@ -242,12 +242,12 @@ unsafe impl<const N: usize> Dot for PortableI8<N> {
         }
     }
     #[inline(always)]
-    unsafe fn value(at: *const f32, g: &Gemm<'_>, row: usize, token: usize) -> [f32; N] {
+    unsafe fn value(at: *const f32, scales: &Scales<'_>, row: usize, token: usize) -> [f32; N] {
         // SAFETY: the caller vouches for the sums, the row and the tokens.
         unsafe {
             let sums = at.cast::<[i32; N]>().read_unaligned();
-            let tokens = g.scales.add(token).cast::<[f32; N]>().read_unaligned();
-            let (scale, sum) = (g.matrix.scales[row], g.matrix.sums[row]);
+            let tokens = scales.tokens.add(token).cast::<[f32; N]>().read_unaligned();
+            let (scale, sum) = (scales.rows[row], scales.row_sums[row]);
             std::array::from_fn(|i| (sums[i] - UNSIGNED * sum) as f32 * (scale * tokens[i]))
         }
     }
@@ -257,7 +257,7 @@ unsafe impl<const N: usize> Dot for PortableI8<N> {
     }
     unsafe fn tile(tile: &Tile) {
         // SAFETY: the caller vouches for the tile.
-        unsafe { tile::tile::<Self>(tile) }
+        unsafe { microkernel::tile::<Self>(tile) }
     }
 }
 

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::device::cpu::Path;
-use crate::device::cpu::tile::Rows;
 
 /// Values with a story: signs, ties of the rounding to bf16, the smallest and largest, and noise.
 fn values() -> Vec<f32> {
@@ -153,7 +152,7 @@ fn functions<S: Simd>() {
 /// A tile of every shape against f64, rows along and across.
 fn tiles<D: Dot>() {
     const STEPS: usize = 9;
-    let panel = D::S::PANEL;
+    let panel = D::S::NR;
     let number = |i: usize| (i * 37 % 65) as f32 / 32.0 - 1.0;
     let integer = |i: usize| (i * 37 % 255) as i32 - 127;
     // Words as stored, and what tokens of theirs are where those are unsigned.
@@ -176,7 +175,7 @@ fn tiles<D: Dot>() {
     let float = matches!(D::ELEMENT, Element::F32 | Element::Bf16);
     let sum = |word: f32| if float { f64::from(word) } else { f64::from(word.to_bits() as i32) };
     for vectors in 1..=VECTORS {
-        for (rows, across) in (1..=D::ROWS[vectors - 1]).flat_map(|r| [(r, false), (r, true)]) {
+        for (rows, across) in (1..=D::MR[vectors - 1]).flat_map(|r| [(r, false), (r, true)]) {
             if across && vectors < VECTORS {
                 continue;
             }

@@ -1,34 +1,7 @@
 //! The microkernel: a few rows times a panel, in registers.
 
-use super::simd::{Dot, Simd, VECTORS};
-
-/// A few rows, broadcast, times one panel.
-pub struct Tile {
-    /// Vectors of the panel, from 1 to [`VECTORS`].
-    pub vectors: usize,
-    /// Rows, from 1 to what [`Dot::ROWS`] allows.
-    pub rows: usize,
-    /// Where the rows are.
-    pub w: Rows,
-    /// First vector of the panel; the next step is a panel further.
-    pub x: *const u32,
-    /// Words of the inner dimension.
-    pub steps: usize,
-    /// Where sums go, rows a panel apart.
-    pub sums: *mut f32,
-    /// Whether they are added to what is there.
-    pub add: bool,
-}
-
-/// How the broadcast rows lie in memory.
-#[derive(Clone, Copy)]
-pub enum Rows {
-    /// Weights, each row's words one after the other, rows so many words apart.
-    Along(*const u32, usize),
-    /// Tokens, as lanes of a panel, a token's next word a panel further; the panel then is one of
-    /// weights, and has [`VECTORS`] vectors.
-    Across(*const u32),
-}
+use super::dot::{Dot, Rows, Tile};
+use super::vector::{Simd, VECTORS};
 
 /// Computes a tile.
 ///
@@ -62,14 +35,14 @@ unsafe fn micro<D: Dot, const R: usize, const V: usize, const ACROSS: bool>(
     w: *const u32,
     ldw: usize,
 ) {
-    if R > D::ROWS[V - 1] {
+    if R > D::MR[V - 1] {
         // No caller asks for it, and it would only be code.
         return;
     }
     let lanes = D::S::LANES;
-    let panel = D::S::PANEL;
+    let nr = D::S::NR;
     debug_assert!(!ACROSS || t.vectors == VECTORS);
-    let (ldw, next) = if ACROSS { (1, panel) } else { (ldw, 1) };
+    let (ldw, next) = if ACROSS { (1, nr) } else { (ldw, 1) };
     // SAFETY: as the caller vouches.
     unsafe {
         let mut sums = [[D::zero(); V]; R];
@@ -86,11 +59,11 @@ unsafe fn micro<D: Dot, const R: usize, const V: usize, const ACROSS: bool>(
                     sums[r][v] = D::dot(sums[r][v], weights, tokens);
                 }
             }
-            x = x.add(panel);
+            x = x.add(nr);
         }
         for r in 0..R {
             for v in 0..V {
-                D::store(t.sums.add(r * panel + v * lanes), sums[r][v], t.add);
+                D::store(t.sums.add(r * nr + v * lanes), sums[r][v], t.add);
             }
         }
     }
