@@ -19,6 +19,7 @@ mod lost;
 mod operations;
 mod progress;
 pub mod reference;
+mod shapes;
 #[cfg(feature = "_ttnn")]
 pub mod ttnn;
 mod view;

@@ -41,7 +41,7 @@ pub struct ProductKernels {
 /// callers vouch for is said at the generic function behind it.
 pub struct Kernels {
     /// Tokens in a panel.
-    pub panel: usize,
+    pub nr: usize,
     /// Whether operands are pairs of bf16.
     pub pairs: bool,
     /// Of streams, in f32.
@@ -147,7 +147,7 @@ macro_rules! kernels {
                 unsafe { kv_cache::write::<<$float as Dot>::S>(w, job, scratch) }
             }
             Kernels {
-                panel: <<$float as Dot>::S as Simd>::NR,
+                nr: <<$float as Dot>::S as Simd>::NR,
                 pairs: <$operand as Dot>::PAIRS,
                 streams: products!($float $(, $features)?),
                 operands: products!($operand $(, $features)?),

@@ -1,8 +1,57 @@
 //! Keys and values that attention reads: how they lie, and how they get there.
 
 use super::layout::{Lanes, Slab, store_lanes};
+use super::memory::Memory;
 use super::rope::Rotation;
 use super::simd::{MAX_LANES, Simd, from_bf16, to_bf16};
+use crate::device::DeviceError;
+use crate::device::shapes::{CacheShape, shape};
+
+/// Keys and values of all layers of a cache.
+pub struct KeysValues {
+    /// Layers, rows, heads.
+    pub shape: CacheShape,
+    /// Rows there is room for: whole pairs, and no distance that maps all of a column's values to
+    /// the same cache set.
+    pub room: usize,
+    pairs: bool,
+    memory: Memory,
+}
+
+impl KeysValues {
+    /// Zeroed, in f32 or with `pairs` in bf16.
+    pub fn new(cache: CacheShape, pairs: bool) -> Result<Self, DeviceError> {
+        let CacheShape { layers, rows, heads, head_dim } = cache;
+        if pairs && !head_dim.is_multiple_of(2) {
+            return Err(shape("kv_cache", "heads of an even width", format!("{heads} heads of {head_dim}")));
+        }
+        let element = if pairs { 2 } else { 4 };
+        let mut room = rows.next_multiple_of(16);
+        if (room * element).is_multiple_of(1024) {
+            room += 16;
+        }
+        let elements = [2, layers, room, heads, head_dim].into_iter().fold(1, usize::saturating_mul);
+        let memory = Memory::new("keys and values", elements / (4 / element))?;
+        Ok(Self { shape: cache, room, pairs, memory })
+    }
+
+    /// One of its layers.
+    pub fn layer(&self, layer: usize) -> Layer {
+        assert!(layer < self.shape.layers);
+        let width = self.shape.width();
+        let words = width * self.room / if self.pairs { 2 } else { 1 };
+        // SAFETY: the cache has 2·layers·words words.
+        let keys = unsafe { self.memory.words().add(2 * layer * words) };
+        // SAFETY: as above.
+        let values = unsafe { keys.add(words) };
+        Layer { keys, values, rows: self.room, width, pairs: self.pairs }
+    }
+
+    /// Bytes it takes.
+    pub fn bytes(&self) -> usize {
+        self.memory.bytes()
+    }
+}
 
 /// Keys and values of one layer of a cache.
 ///

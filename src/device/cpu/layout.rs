@@ -16,7 +16,7 @@ pub struct Slab {
     /// Words from one panel to the next.
     pub stride: usize,
     /// Tokens in a panel.
-    pub panel: usize,
+    pub nr: usize,
     /// Whether words are pairs of bf16.
     pub pairs: bool,
     /// Rows that hold tokens.
@@ -31,7 +31,7 @@ pub type Lanes = (usize, usize);
 impl Slab {
     /// Panels that hold rows.
     pub fn panels(&self) -> usize {
-        self.rows.div_ceil(self.panel)
+        self.rows.div_ceil(self.nr)
     }
 
     /// Vectors of `panel` that hold rows.
@@ -55,7 +55,7 @@ impl Slab {
     pub unsafe fn column(&self, panel: usize, col: usize) -> *mut u32 {
         let step = if self.pairs { col / 2 } else { col };
         // SAFETY: inside the slab, as the caller vouches.
-        unsafe { self.base.add(panel * self.stride + step * self.panel) }
+        unsafe { self.base.add(panel * self.stride + step * self.nr) }
     }
 
     /// Stores columns `col` and `col + 1` of one vector of tokens; `col` is even. A missing second
@@ -101,7 +101,7 @@ impl Slab {
     pub unsafe fn get(&self, row: usize, col: usize) -> f32 {
         // SAFETY: as the caller vouches.
         unsafe {
-            let word = *self.column(row / self.panel, col).add(row % self.panel);
+            let word = *self.column(row / self.nr, col).add(row % self.nr);
             match (self.pairs, col % 2) {
                 (false, _) => f32::from_bits(word),
                 (true, 0) => from_bf16(word as u16),
@@ -117,7 +117,7 @@ impl Slab {
     pub unsafe fn set(&self, row: usize, col: usize, value: f32) {
         // SAFETY: as the caller vouches.
         unsafe {
-            let word = self.column(row / self.panel, col).add(row % self.panel);
+            let word = self.column(row / self.nr, col).add(row % self.nr);
             *word = match (self.pairs, col % 2) {
                 (false, _) => value.to_bits(),
                 (true, 0) => *word & 0xffff_0000 | u32::from(to_bf16(value)),

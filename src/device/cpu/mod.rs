@@ -8,14 +8,12 @@
 
 mod attention;
 mod builder;
-mod cache;
 mod ceiling;
 mod epilogue;
 mod gemm;
 mod kernels;
 mod kv_cache;
 mod layout;
-mod load;
 mod memory;
 mod norm;
 mod ops;
@@ -24,61 +22,19 @@ mod packing;
 mod patch;
 mod path;
 mod pool;
-mod prepare;
+mod prepared;
 mod product;
 mod quantize;
+mod resources;
 mod rope;
 mod simd;
 mod skinny;
 #[cfg(test)]
 mod tests;
-mod views;
 mod weight;
+mod weight_file;
+mod workspace;
 
 pub use builder::CpuBuilder;
 pub use options::{CpuOptions, Precision};
 pub use path::Path;
-
-use self::kernels::Kernels;
-use self::load::Sealed;
-use self::memory::Memory;
-use self::weight::Matrix;
-use super::Role;
-use crate::checkpoint::Tensor;
-
-/// The device.
-pub struct Cpu {
-    kernels: &'static Kernels,
-    path: Path,
-    precision: Precision,
-    threads: usize,
-    matrices: Vec<Matrix>,
-    vectors: Vec<Vec<f32>>,
-    tables: Vec<Tensor>,
-    buffers: Vec<Storage>,
-    caches: Vec<Cache>,
-    sealed: Sealed,
-}
-
-/// A buffer; images and tokens are row-major, the rest in panels.
-struct Storage {
-    role: Role,
-    rows: usize,
-    cols: usize,
-    pairs: bool,
-    memory: Memory,
-}
-
-struct Cache {
-    layers: usize,
-    rows: usize,
-    /// Rows there is room for: whole pairs, and no distance that maps all of a column's values to
-    /// the same cache set.
-    room: usize,
-    heads: usize,
-    head_dim: usize,
-    memory: Memory,
-}
-
-// SAFETY: the pointers in here are to memory the device owns.
-unsafe impl Send for Cpu {}

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use rustix::thread::{CpuSet, sched_getaffinity};
 
-use super::Path;
+use super::path::Path;
 use crate::device::DeviceError;
 
 /// What operands are rounded to.

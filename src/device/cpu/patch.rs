@@ -31,7 +31,7 @@ impl Patches<'_> {
         let side = self.size / self.patch;
         let area = self.size * self.size;
         let width = self.positions.cols();
-        for row in panel * self.x.panel..((panel + 1) * self.x.panel).min(self.x.rows) {
+        for row in panel * self.x.nr..((panel + 1) * self.x.nr).min(self.x.rows) {
             let (image, place) = (row / (side * side), row % (side * side));
             let corner = image * 3 * area + (place / side * self.size + place % side) * self.patch;
             let mut k = 0;

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use memmap2::MmapMut;
 
 use super::*;
-use crate::checkpoint::{Dtype, Mapped};
+use crate::checkpoint::{Dtype, Mapped, Tensor};
 use crate::device::reference::ReferenceBuilder;
 use crate::device::{
-    Attention, Blend, Buffer, Builder, Device, DeviceError, Keys, KvCache, PatchEmbed, Ran, Rope, Then,
+    Attention, Blend, Buffer, Builder, Device, DeviceError, Keys, KvCache, PatchEmbed, Ran, Role, Rope, Then,
     Vector, View, Weight,
 };
 
@@ -109,8 +109,9 @@ fn compare_on(
     let most = expected.iter().fold(0.0f32, |m, x| m.max(x.abs()));
     assert!(most > 0.0, "{what}: a reference of zeros");
     for device in devices {
-        let (path, precision, threads) = (device.path, device.precision, device.threads);
-        let tolerance = most * if rounded && device.kernels.pairs { 8e-3 } else { 5e-6 };
+        let (path, precision, threads) =
+            (device.resources.path, device.resources.precision, device.resources.threads);
+        let tolerance = most * if rounded && device.resources.kernels.pairs { 8e-3 } else { 5e-6 };
         let got = ops(Box::new(device));
         assert_eq!(expected.len(), got.len());
         for (i, (e, g)) in expected.iter().zip(&got).enumerate() {
@@ -337,7 +338,7 @@ fn in_8_bits_nothing_overflows_and_nan_gets_through() {
     };
     for bad in [f32::NAN, f32::INFINITY, -0.5] {
         for device in integer_devices() {
-            let what = device.path;
+            let what = device.resources.path;
             let got = run(Box::new(device), bad);
             assert!(if bad == -0.5 { got[0] == -24_576.0 } else { got[0].is_nan() }, "{what}: {got:?}");
             assert_eq!(got[2..], [-24_576.0, -24_576.0, 0.0, 0.0], "{what}");

@@ -1,4 +1,4 @@
-//! What is made once everything has been created: threads, scratch, tables.
+//! What operations run with: threads, scratch memory, tables of angles.
 
 use std::sync::Arc;
 
@@ -6,42 +6,45 @@ use super::attention::Attend;
 use super::kernels::Kernels;
 use super::layout::Slab;
 use super::memory::Memory;
+use super::options::Precision;
 use super::pool::{self, Pool};
 use super::product::Product;
 use super::quantize::Quantize;
-use super::rope::Angles;
+use super::resources::Resources;
+use super::rope::{Angles, Rotation};
 use super::skinny;
-use super::{CpuBuilder, Precision};
-use crate::device::{DeviceError, OpResult, Ran, Role};
+use crate::device::shapes::shape;
+use crate::device::{DeviceError, OpResult, Ran, Role, Rope};
 
-/// What [`Builder::seal`](crate::device::Builder::seal) makes.
-pub struct Sealed {
+/// Threads and working memory of a device, as large as its operations can need.
+pub struct Workspace {
     /// The threads.
     pub pool: Pool,
-    /// One stretch a thread.
+    /// A stretch for each thread.
     scratch: Memory,
-    /// Words of each.
-    pub words: usize,
-    /// Of every width of head.
-    pub angles: Vec<Angles>,
+    /// Words of a thread's stretch.
+    words: usize,
+    /// Of each head width of the caches.
+    angles: Vec<Angles>,
     /// Unfolded images.
     pub patches: Memory,
     /// An operand in 8 bits.
-    pub quantized: Memory,
-    /// One factor a token of it.
-    pub scales: Memory,
+    quantized: Memory,
+    /// Factor of each of its tokens.
+    scales: Memory,
     /// Weights in other forms than the checkpoint's.
     pub weights: Option<Arc<Memory>>,
 }
 
-impl Sealed {
-    /// For the device's weights, buffers and caches.
-    pub fn new(device: &CpuBuilder) -> Result<Self, DeviceError> {
-        let kernels = device.kernels;
-        let panel = kernels.panel;
-        let room = device.caches.iter().map(|c| c.room).max().unwrap_or(0);
-        let head = device.caches.iter().map(|c| c.head_dim).max().unwrap_or(0);
-        let words = Attend::scratch(panel, room, head)
+impl Workspace {
+    /// For these weights, buffers and caches; threads run on `cores` if there are any, with `pin_caller` the
+    /// calling one on the first.
+    pub fn new(resources: &Resources, cores: &[usize], pin_caller: bool) -> Result<Self, DeviceError> {
+        let kernels = resources.kernels;
+        let nr = kernels.nr;
+        let room = resources.caches.iter().map(|c| c.room).max().unwrap_or(0);
+        let head = resources.caches.iter().map(|c| c.shape.head_dim).max().unwrap_or(0);
+        let words = Attend::scratch(nr, room, head)
             .max(kernels.streams.scratch)
             .max(kernels.operands.scratch)
             .max(kernels.integers.scratch)
@@ -49,34 +52,36 @@ impl Sealed {
             .next_multiple_of(1024)
             + 32;
         let mut angles: Vec<Angles> = Vec::new();
-        for cache in device.caches.iter().filter(|c| c.head_dim % 2 == 0) {
-            if !angles.iter().any(|a| a.head_dim == cache.head_dim) {
-                angles.push(Angles::new(cache.head_dim, room)?);
+        for cache in resources.caches.iter().filter(|c| c.shape.head_dim % 2 == 0) {
+            if !angles.iter().any(|a| a.head_dim == cache.shape.head_dim) {
+                angles.push(Angles::new(cache.shape.head_dim, room)?);
             }
         }
-        let widths = || device.matrices.iter().map(|m| m.cols);
-        let images = device.buffers.iter().filter(|b| b.role == Role::Image);
+        let widths = || resources.matrices.iter().map(|m| m.cols);
+        let images = resources.buffers.iter().filter(|b| b.shape.role == Role::Image);
         let patches = images
-            .map(|b| b.rows * b.cols + panel * widths().filter(|w| *w <= b.cols).max().unwrap_or(0))
+            .map(|b| {
+                b.shape.rows * b.shape.cols + nr * widths().filter(|w| *w <= b.shape.cols).max().unwrap_or(0)
+            })
             .max()
             .unwrap_or(0);
-        let integers = device.precision == Precision::Int8;
-        let operands = || device.buffers.iter().filter(|b| integers && b.role == Role::Operand);
+        let integers = resources.precision == Precision::Int8;
+        let operands = || resources.buffers.iter().filter(|b| integers && b.shape.role == Role::Operand);
         let step = kernels.integers.step;
-        let quantized =
-            operands().map(|b| b.rows.next_multiple_of(panel) * b.cols.div_ceil(step)).max().unwrap_or(0);
-        let scales = operands().map(|b| b.rows.next_multiple_of(panel)).max().unwrap_or(0);
-        if device.pin_caller
-            && let Some(core) = device.cores.first()
-        {
+        let quantized = operands()
+            .map(|b| b.shape.rows.next_multiple_of(nr) * b.shape.cols.div_ceil(step))
+            .max()
+            .unwrap_or(0);
+        let scales = operands().map(|b| b.shape.rows.next_multiple_of(nr)).max().unwrap_or(0);
+        if pin_caller && let Some(core) = cores.first() {
             pool::pin(*core);
         }
         Ok(Self {
             patches: Memory::new("image patches", patches)?,
-            scratch: Memory::new("scratch", words * device.threads)?,
+            scratch: Memory::new("scratch", words * resources.threads)?,
             quantized: Memory::new("quantized operands", quantized)?,
             scales: Memory::new("scales", scales)?,
-            pool: Pool::new(device.threads, &device.cores)?,
+            pool: Pool::new(resources.threads, cores)?,
             words,
             angles,
             weights: None,
@@ -91,7 +96,7 @@ impl Sealed {
     /// How to quantize the operand `x`, and what will hold it.
     pub fn operand(&self, kernels: &Kernels, x: Slab, cols: usize) -> (Quantize, Slab) {
         let out = self.quantized.words();
-        let stride = cols.div_ceil(kernels.integers.step) * kernels.panel;
+        let stride = cols.div_ceil(kernels.integers.step) * kernels.nr;
         let slab = Slab { base: out, stride, pairs: false, ..x };
         (Quantize { x, cols, out, scales: self.scales.words().cast() }, slab)
     }
@@ -117,6 +122,22 @@ impl Sealed {
             self.pool.run((products.jobs)(p), |job, thread| unsafe { job_of(p, job, scratch.of(thread)) })?;
         }
         Ok(Ran::Device)
+    }
+
+    /// How heads of `head_dim` are rotated, or without `rope` only converted.
+    pub fn rotation(
+        &self,
+        op: &'static str,
+        head_dim: usize,
+        rope: Option<Rope>,
+        nr: usize,
+    ) -> Result<Rotation<'_>, DeviceError> {
+        if head_dim * nr > self.words {
+            let most = self.words / nr;
+            return Err(shape(op, format!("heads of at most {most}"), head_dim.to_string()));
+        }
+        let angles = self.angles.iter().find(|a| a.head_dim == head_dim);
+        Ok(Rotation { head_dim, rope, angles })
     }
 
     /// Bytes it takes.

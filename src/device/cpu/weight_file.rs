@@ -19,13 +19,13 @@ const FIXED: usize = 24;
 const PAGE: usize = 4096;
 
 /// A cache file that is or will be there.
-pub struct Cache {
+pub struct WeightFile {
     path: PathBuf,
     key: String,
     words: usize,
 }
 
-impl Cache {
+impl WeightFile {
     /// For `words` words made as `key` says, in directory `dir`.
     pub fn new(dir: &Path, key: String, words: usize) -> Self {
         let name = format!("{:08x}-{words}.weights", crc32fast::hash(key.as_bytes()));
@@ -112,7 +112,7 @@ impl Cache {
         rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, length)?;
         // SAFETY: the file was made here under a name that nobody else uses.
         let map = unsafe { MmapMut::map_mut(&file) }?;
-        Ok(Draft { cache: self, unfinished, file, map })
+        Ok(Draft { of: self, unfinished, file, map })
     }
 }
 
@@ -127,7 +127,7 @@ impl Drop for Unfinished {
 
 /// A cache file being written.
 pub struct Draft<'a> {
-    cache: &'a Cache,
+    of: &'a WeightFile,
     unfinished: Unfinished,
     file: File,
     map: MmapMut,
@@ -136,21 +136,21 @@ pub struct Draft<'a> {
 impl Draft<'_> {
     /// Its first word, zeroed as all of them.
     pub fn words(&mut self) -> *mut u32 {
-        let header = self.cache.header();
+        let header = self.of.header();
         self.map[header..].as_mut_ptr().cast()
     }
 
     /// Gives the file its name, and the words, read-only, to whom they are for.
     pub fn finish(mut self) -> io::Result<Memory> {
-        let header = self.cache.header();
+        let header = self.of.header();
         let sum = crc32fast::hash(&self.map[header..]);
-        self.map[..FIXED].copy_from_slice(&self.cache.fixed(sum));
-        self.map[FIXED..FIXED + self.cache.key.len()].copy_from_slice(self.cache.key.as_bytes());
+        self.map[..FIXED].copy_from_slice(&self.of.fixed(sum));
+        self.map[FIXED..FIXED + self.of.key.len()].copy_from_slice(self.of.key.as_bytes());
         let map = self.map.make_read_only()?;
-        match self.file.sync_all().and_then(|()| std::fs::rename(&self.unfinished.0, &self.cache.path)) {
-            Ok(()) => log::info!("weights kept in {}", self.cache.path.display()),
+        match self.file.sync_all().and_then(|()| std::fs::rename(&self.unfinished.0, &self.of.path)) {
+            Ok(()) => log::info!("weights kept in {}", self.of.path.display()),
             // The words are good all the same.
-            Err(e) => log::warn!("{}: can't be kept: {e}", self.cache.path.display()),
+            Err(e) => log::warn!("{}: can't be kept: {e}", self.of.path.display()),
         }
         Ok(Memory::of_file(map, header))
     }
@@ -167,7 +167,7 @@ mod tests {
         dir
     }
 
-    fn fill(cache: &Cache) -> Memory {
+    fn fill(cache: &WeightFile) -> Memory {
         let mut draft = cache.create().unwrap();
         for i in 0..cache.words {
             // SAFETY: one of the draft's words.
@@ -184,13 +184,13 @@ mod tests {
     #[test]
     fn what_was_written_is_read_and_nothing_else_is_left() {
         let dir = directory("round");
-        let cache = Cache::new(&dir, "some key".repeat(1000), 5000);
+        let cache = WeightFile::new(&dir, "some key".repeat(1000), 5000);
         assert!(cache.open().is_none());
         assert!(right(&fill(&cache), 5000));
         assert!(right(&cache.open().unwrap(), 5000));
         assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1);
         // One that is given up leaves nothing.
-        drop(Cache::new(&dir, "another".into(), 10).create().unwrap());
+        drop(WeightFile::new(&dir, "another".into(), 10).create().unwrap());
         assert_eq!(std::fs::read_dir(&dir).unwrap().count(), 1);
         std::fs::remove_dir_all(dir).unwrap();
     }
@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn whatever_is_wrong_with_a_file_it_is_not_used() {
         let dir = directory("wrong");
-        let cache = Cache::new(&dir, "key".into(), 2000);
+        let cache = WeightFile::new(&dir, "key".into(), 2000);
         fill(&cache);
         let good = std::fs::read(&cache.path).unwrap();
         for at in [0, 9, 13, 17, FIXED, FIXED + 2, PAGE, good.len() - 1] {
@@ -222,7 +222,7 @@ mod tests {
 
     #[test]
     fn a_directory_that_is_not_there_costs_only_the_cache() {
-        let cache = Cache::new(Path::new("/nonexistent/cache"), "key".into(), 10);
+        let cache = WeightFile::new(Path::new("/nonexistent/cache"), "key".into(), 10);
         assert!(cache.open().is_none() && cache.create().is_none());
     }
 }

@@ -1,20 +1,22 @@
 //! Weights in the forms that products of few tokens and of integers want: made at load, in one
-//! stretch of memory or in a [`Cache`] file.
+//! stretch of memory or in a [`WeightFile`].
 
 use std::fmt::Write;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Instant, UNIX_EPOCH};
 
-use super::cache::Cache;
 use super::kernels::{Kernels, ProductKernels};
 use super::memory::Memory;
+use super::options::Precision;
 use super::packing::Pack;
 use super::pool::Pool;
 use super::quantize::Quantizer;
+use super::resources::Resources;
 use super::simd::Element;
 use super::skinny;
 use super::weight::{Matrix, Panels, Part};
-use super::{CpuBuilder, Precision};
+use super::weight_file::WeightFile;
 use crate::device::{DeviceError, Progress};
 
 /// The form of one matrix, and its place among the prepared words.
@@ -38,14 +40,14 @@ struct Form {
 const LINE: usize = 16;
 
 impl Form {
-    fn of(device: &CpuBuilder, matrix: &Matrix, first: usize) -> Option<Self> {
+    fn of(resources: &Resources, matrix: &Matrix, first: usize) -> Option<Self> {
         let few = matrix.expected? <= skinny::MAX_TOKENS;
-        let integers = device.precision == Precision::Int8;
+        let integers = resources.precision == Precision::Int8;
         if !few && !integers {
             return None;
         }
-        let panel = device.kernels.panel;
-        let element = if integers { Element::I8 } else { (device.kernels.operands.element)(matrix) };
+        let panel = resources.kernels.nr;
+        let element = if integers { Element::I8 } else { (resources.kernels.operands.element)(matrix) };
         let steps = if few {
             matrix.cols.div_ceil(4 / element.size())
         } else {
@@ -99,11 +101,9 @@ impl Form {
                 let memory = Arc::new(Memory::new("quantized weights", self.rows * stride)?);
                 quantize(kernels, pool, &Quantizer { matrix, words: memory.words(), stride, scales, sums })?;
                 let quantized = Matrix { parts: parts(&memory, 0, matrix, stride), ..shape_of(matrix) };
-                self.pack(&kernels.integers, kernels.panel, pool, &quantized, element, rows)
+                self.pack(&kernels.integers, kernels.nr, pool, &quantized, element, rows)
             }
-            (false, Some(element)) => {
-                self.pack(&kernels.operands, kernels.panel, pool, matrix, element, rows)
-            }
+            (false, Some(element)) => self.pack(&kernels.operands, kernels.nr, pool, matrix, element, rows),
             (false, None) => Ok(()),
         }
     }
@@ -167,18 +167,19 @@ fn parts(memory: &Arc<Memory>, first: usize, matrix: &Matrix, stride: usize) -> 
     (0..matrix.sections()).map(part).collect()
 }
 
-/// Prepares the weights of a device that expects products of few tokens or of integers; None if
-/// there are none.
+/// Prepares weights for products of few tokens or of integers, or finds them in directory `cache`; None
+/// if no weight needs it.
 pub fn prepare(
-    device: &mut CpuBuilder,
+    resources: &mut Resources,
+    cache: Option<&Path>,
     pool: &Pool,
     progress: Progress<'_>,
 ) -> Result<Option<Arc<Memory>>, DeviceError> {
     let start = Instant::now();
-    let mut forms = Vec::with_capacity(device.matrices.len());
+    let mut forms = Vec::with_capacity(resources.matrices.len());
     let mut words = 0;
-    for matrix in &device.matrices {
-        let form = Form::of(device, matrix, words);
+    for matrix in &resources.matrices {
+        let form = Form::of(resources, matrix, words);
         words = form.map_or(words, |form| form.end());
         forms.push(form);
     }
@@ -187,19 +188,19 @@ pub fn prepare(
     }
     let make = |words: *mut u32| {
         let made =
-            device.matrices.iter().zip(&forms).filter_map(|(matrix, form)| Some((matrix, form.as_ref()?)));
+            resources.matrices.iter().zip(&forms).filter_map(|(matrix, form)| Some((matrix, form.as_ref()?)));
         let of = forms.iter().flatten().count();
         for (done, (matrix, form)) in made.enumerate() {
             // SAFETY: forms lie one behind the other in as many zeroed words.
-            unsafe { form.make(device.kernels, pool, matrix, words) }?;
+            unsafe { form.make(resources.kernels, pool, matrix, words) }?;
             progress(done + 1, of);
         }
         Ok(())
     };
-    let cache = device.cache.as_ref().map(|dir| Cache::new(dir, key(device), words));
-    let memory = match cache.as_ref().and_then(Cache::open) {
+    let file = cache.map(|dir| WeightFile::new(dir, key(resources), words));
+    let memory = match file.as_ref().and_then(WeightFile::open) {
         Some(memory) => memory,
-        None => match cache.as_ref().and_then(Cache::create) {
+        None => match file.as_ref().and_then(WeightFile::create) {
             Some(mut draft) => {
                 make(draft.words())?;
                 draft.finish().map_err(|e| DeviceError::Memory {
@@ -216,9 +217,9 @@ pub fn prepare(
         },
     };
     let memory = Arc::new(memory);
-    for (matrix, form) in device.matrices.iter_mut().zip(&forms) {
+    for (matrix, form) in resources.matrices.iter_mut().zip(&forms) {
         if let Some(form) = form {
-            form.attach(&memory, device.kernels.panel, matrix);
+            form.attach(&memory, resources.kernels.nr, matrix);
         }
     }
     log::debug!("{} MB of prepared weights in {:?}", words / 250_000, start.elapsed());
@@ -227,16 +228,16 @@ pub fn prepare(
 
 /// Everything that prepared weights depend on: tensors by name, shape, place and time of the file's
 /// last change, and the forms they are brought into.
-fn key(device: &CpuBuilder) -> String {
+fn key(resources: &Resources) -> String {
     let mut key = format!(
         "pi0rt {} panels of {} operands in pairs {} precision {} step {}\n",
         env!("CARGO_PKG_VERSION"),
-        device.kernels.panel,
-        device.kernels.pairs,
-        device.precision,
-        device.kernels.integers.step,
+        resources.kernels.nr,
+        resources.kernels.pairs,
+        resources.precision,
+        resources.kernels.integers.step,
     );
-    for matrix in device.matrices.iter().filter(|m| m.expected.is_some()) {
+    for matrix in resources.matrices.iter().filter(|m| m.expected.is_some()) {
         let few = matrix.expected.is_some_and(|rows| rows <= skinny::MAX_TOKENS);
         let _ = write!(key, "{}x{} gated {} few {few}", matrix.rows, matrix.cols, matrix.gated);
         for (tensor, offset) in matrix.parts.iter().filter_map(Part::tensor) {
