@@ -12,6 +12,8 @@ mod arguments;
 mod builder;
 mod ceiling;
 mod chunk;
+#[cfg(test)]
+mod conformance;
 mod core_time;
 pub mod cpu;
 mod error;

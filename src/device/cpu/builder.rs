@@ -18,7 +18,7 @@ use crate::device::{Buffer, Builder, Device, DeviceError, KvCache, Progress, Rol
 
 /// The device being loaded.
 pub struct CpuBuilder {
-    pub(super) resources: Resources,
+    resources: Resources,
     cores: Vec<usize>,
     pin_caller: bool,
     /// Where prepared weights are kept from one start to the next.
@@ -46,7 +46,7 @@ impl CpuBuilder {
             path,
             precision: options.precision,
             threads,
-            shapes: Inventory::new("cpu"),
+            inventory: Inventory::new("cpu"),
             matrices: Vec::new(),
             vectors: Vec::new(),
             tables: Vec::new(),
@@ -60,14 +60,14 @@ impl CpuBuilder {
 impl Builder for CpuBuilder {
     fn weight(&mut self, parts: &[&Tensor], cols: Option<Range<usize>>) -> Result<Weight, DeviceError> {
         let r = &mut self.resources;
-        let (weight, cols) = r.shapes.add_weight(parts, cols)?;
+        let (weight, cols) = r.inventory.add_weight(parts, cols)?;
         r.matrices.push(Matrix::mapped(parts, cols.start, cols.len()));
         Ok(weight)
     }
 
     fn gated_weight(&mut self, gate: &Tensor, up: &Tensor) -> Result<Weight, DeviceError> {
         let r = &mut self.resources;
-        let weight = r.shapes.add_gated_weight(gate, up)?;
+        let weight = r.inventory.add_gated_weight(gate, up)?;
         let both = Matrix::mapped(&[gate, up], 0, gate.cols());
         r.matrices.push(Matrix { rows: gate.rows(), gated: true, ..both });
         Ok(weight)
@@ -75,11 +75,11 @@ impl Builder for CpuBuilder {
 
     fn vector(&mut self, values: &[f32]) -> Result<Vector, DeviceError> {
         self.resources.vectors.push(values.to_vec());
-        Ok(self.resources.shapes.add_vector(values.len()))
+        Ok(self.resources.inventory.add_vector(values.len()))
     }
 
     fn table(&mut self, tensor: &Tensor) -> Result<Table, DeviceError> {
-        let table = self.resources.shapes.add_table(tensor)?;
+        let table = self.resources.inventory.add_table(tensor)?;
         self.resources.tables.push(tensor.clone());
         Ok(table)
     }
@@ -87,7 +87,7 @@ impl Builder for CpuBuilder {
     fn buffer(&mut self, role: Role, rows: usize, cols: usize) -> Result<Buffer, DeviceError> {
         let r = &mut self.resources;
         r.buffers.push(Storage::new(r.kernels, BufferShape { role, rows, cols })?);
-        Ok(r.shapes.add_buffer(role, rows, cols))
+        Ok(r.inventory.add_buffer(role, rows, cols))
     }
 
     fn kv_cache(
@@ -98,13 +98,13 @@ impl Builder for CpuBuilder {
         head_dim: usize,
     ) -> Result<KvCache, DeviceError> {
         let r = &mut self.resources;
-        let (cache, shape) = r.shapes.add_cache(layers, runs, heads, head_dim)?;
+        let (cache, shape) = r.inventory.add_cache(layers, runs, heads, head_dim)?;
         r.caches.push(KeysValues::new(shape, r.kernels.pairs)?);
         Ok(cache)
     }
 
     fn row_hint(&mut self, weight: Weight, rows: usize) -> Result<(), DeviceError> {
-        self.resources.shapes.weight("row_hint", weight)?;
+        self.resources.inventory.weight("row_hint", weight)?;
         self.resources.matrices[weight.0 as usize].expected = Some(rows);
         Ok(())
     }

@@ -57,7 +57,7 @@ impl Cpu {
             token_scales: std::ptr::null(),
         };
         if quantized {
-            r.shapes.view(op, x, &[Role::Operand])?;
+            r.inventory.view(op, x, &[Role::Operand])?;
             let most = if matrix.parts.is_empty() { skinny::MAX_TOKENS } else { x.rows };
             if x.rows > most {
                 return Err(shape(op, format!("at most {most} rows"), x.rows.to_string()));
@@ -81,7 +81,7 @@ impl Cpu {
         out: View,
     ) -> OpResult {
         let r = &self.resources;
-        r.shapes.norm(op, x, weight, bias, out)?;
+        r.inventory.norm(op, x, weight, bias, out)?;
         let norm = Norm {
             x: r.columns(op, x)?,
             out: r.columns(op, out)?,
@@ -140,7 +140,7 @@ impl Device for Cpu {
 
     fn write(&mut self, values: &[f32], out: View) -> OpResult {
         let r = &self.resources;
-        let to = r.shapes.write(values, out)?;
+        let to = r.inventory.write(values, out)?;
         if to.role == Role::Image {
             let s = r.rows("write", out)?;
             for (i, values) in values.chunks_exact(out.cols.max(1)).enumerate() {
@@ -161,7 +161,7 @@ impl Device for Cpu {
     }
 
     fn write_tokens(&mut self, ids: &[u32], out: View) -> Result<(), DeviceError> {
-        self.resources.shapes.write_tokens(ids, out)?;
+        self.resources.inventory.write_tokens(ids, out)?;
         let s = self.resources.rows("write_tokens", out)?;
         for (i, id) in ids.iter().enumerate() {
             // SAFETY: the view lies inside the buffer.
@@ -171,7 +171,7 @@ impl Device for Cpu {
     }
 
     fn read(&mut self, view: View, out: &mut [f32]) -> Result<(), DeviceError> {
-        self.resources.shapes.read(view, out)?;
+        self.resources.inventory.read(view, out)?;
         let slab = self.resources.columns("read", view)?;
         for (i, out) in out.iter_mut().enumerate() {
             // SAFETY: the view lies inside the buffer.
@@ -188,7 +188,7 @@ impl Device for Cpu {
         k: &mut [f32],
         v: &mut [f32],
     ) -> Result<(), DeviceError> {
-        self.resources.shapes.read_kv(cache, layer, &rows, k, v)?;
+        self.resources.inventory.read_kv(cache, layer, &rows, k, v)?;
         let l = self.resources.caches[cache.0 as usize].layer(layer);
         for (i, (k, v)) in k.iter_mut().zip(v).enumerate() {
             let (row, col) = (rows.start + i / l.width, i % l.width);
@@ -203,7 +203,7 @@ impl Device for Cpu {
     fn patch_embed(&mut self, images: View, args: PatchEmbed, out: View) -> OpResult {
         const OP: &str = "patch_embed";
         let (r, workspace) = (&self.resources, &self.workspace);
-        r.shapes.patch_embed(images, &args, out)?;
+        r.inventory.patch_embed(images, &args, out)?;
         let matrix = &r.matrices[args.weight.0 as usize];
         let pixels = r.rows(OP, images)?.memory.words().cast();
         let out = r.columns(OP, out)?;
@@ -235,7 +235,7 @@ impl Device for Cpu {
     fn embed(&mut self, table: Table, ids: View, scale: f32, out: View) -> OpResult {
         const OP: &str = "embed";
         let r = &self.resources;
-        let known = r.shapes.embed(table, ids, out)?;
+        let known = r.inventory.embed(table, ids, out)?;
         let table = &r.tables[table.0 as usize];
         let tokens = r.rows(OP, ids)?;
         let slab = r.columns(OP, out)?;
@@ -269,19 +269,19 @@ impl Device for Cpu {
     }
 
     fn linear(&mut self, x: View, weight: Weight, bias: Option<Vector>, then: Then, out: View) -> OpResult {
-        self.resources.shapes.linear(x, weight, bias, then, out)?;
+        self.resources.inventory.linear(x, weight, bias, then, out)?;
         self.product("linear", x, weight, bias, then, out)
     }
 
     fn geglu(&mut self, x: View, weight: Weight, out: View) -> OpResult {
-        self.resources.shapes.geglu(x, weight, out)?;
+        self.resources.inventory.geglu(x, weight, out)?;
         self.product("geglu", x, weight, None, Then::Store, out)
     }
 
     fn rope(&mut self, x: View, rope: Option<Rope>, out: View) -> OpResult {
         const OP: &str = "rope";
         let (r, workspace) = (&self.resources, &self.workspace);
-        r.shapes.rope(x, rope, out)?;
+        r.inventory.rope(x, rope, out)?;
         // Without rotation any width that keeps pairs whole serves as a head.
         let plain = [64, 32, 16, 8, 4, 2].into_iter().find(|n| x.cols.is_multiple_of(*n)).unwrap_or(x.cols);
         let head_dim = rope.map_or(plain, |rope| rope.head_dim);
@@ -309,7 +309,7 @@ impl Device for Cpu {
     ) -> OpResult {
         const OP: &str = "cache_write";
         let (r, workspace) = (&self.resources, &self.workspace);
-        let c = r.shapes.cache_write(cache, layer, row, (k, v), rope)?;
+        let c = r.inventory.cache_write(cache, layer, row, (k, v), rope)?;
         let write = CacheWrite {
             layer: r.caches[cache.0 as usize].layer(layer),
             row,
@@ -327,7 +327,7 @@ impl Device for Cpu {
     fn attention(&mut self, q: View, cache: KvCache, layer: usize, args: Attention, out: View) -> OpResult {
         const OP: &str = "attention";
         let (r, workspace) = (&self.resources, &self.workspace);
-        let c = r.shapes.attention(q, cache, layer, &args, out)?;
+        let c = r.inventory.attention(q, cache, layer, &args, out)?;
         let attend = Attend {
             q: r.columns(OP, q)?,
             out: r.columns(OP, out)?,
@@ -347,7 +347,7 @@ impl Device for Cpu {
 
     fn copy(&mut self, x: View, out: View) -> OpResult {
         let r = &self.resources;
-        r.shapes.copy(x, out)?;
+        r.inventory.copy(x, out)?;
         let (from, to, nr) = (r.columns("copy", x)?, r.columns("copy", out)?, r.kernels.nr);
         let mut row = 0;
         while row < x.rows {
@@ -368,7 +368,7 @@ impl Device for Cpu {
     fn blend(&mut self, y: View, x: View, target: View, row_weights: View, args: Blend) -> OpResult {
         const OP: &str = "blend";
         let r = &self.resources;
-        r.shapes.blend(y, x, target, row_weights)?;
+        r.inventory.blend(y, x, target, row_weights)?;
         let (y_slab, x) = (r.columns(OP, y)?, r.columns(OP, x)?);
         let (target, weights) = (r.columns(OP, target)?, r.columns(OP, row_weights)?);
         for row in 0..y.rows {
@@ -388,7 +388,7 @@ impl Device for Cpu {
     fn euler_step(&mut self, x: View, v: View, dt: f32) -> OpResult {
         const OP: &str = "euler_step";
         let r = &self.resources;
-        r.shapes.euler_step(x, v)?;
+        r.inventory.euler_step(x, v)?;
         let (x_slab, v) = (r.columns(OP, x)?, r.columns(OP, v)?);
         for row in 0..x.rows {
             for col in 0..x.cols {

@@ -22,7 +22,7 @@ pub struct Resources {
     /// Threads that share every operation.
     pub threads: usize,
     /// Shapes of what follows.
-    pub shapes: Inventory,
+    pub inventory: Inventory,
     /// Weight matrices.
     pub matrices: Vec<Matrix>,
     /// Biases and norms' weights.
@@ -61,13 +61,13 @@ impl Storage {
 impl Resources {
     /// The row-major buffer of images or tokens that a view lies in.
     pub fn rows(&self, op: &'static str, view: View) -> Result<&Storage, DeviceError> {
-        self.shapes.view(op, view, &[Role::Image, Role::Tokens])?;
+        self.inventory.view(op, view, &[Role::Image, Role::Tokens])?;
         Ok(&self.buffers[view.buffer.0 as usize])
     }
 
     /// The columns of a view, rows counted from the buffer's first.
     pub fn columns(&self, op: &'static str, view: View) -> Result<Slab, DeviceError> {
-        self.shapes.view(op, view, &[Role::Stream, Role::Operand])?;
+        self.inventory.view(op, view, &[Role::Stream, Role::Operand])?;
         let s = &self.buffers[view.buffer.0 as usize];
         let nr = self.kernels.nr;
         let step = if s.pairs { 2 } else { 1 };

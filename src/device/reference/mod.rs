@@ -12,15 +12,16 @@ pub use builder::ReferenceBuilder;
 use std::ops::Range;
 
 use super::{
-    Attention, Blend, Device, DeviceError, Keys, KvCache, OpResult, PatchEmbed, Ran, Role, Rope, Table, Then,
+    Attention, Blend, Device, DeviceError, Keys, KvCache, OpResult, PatchEmbed, Ran, Rope, Table, Then,
     Vector, View, Weight,
 };
 use crate::checkpoint::Tensor;
+use crate::device::shapes::{CacheShape, Inventory, shape};
 use math::{dot, gelu_tanh, rotate, silu, softmax};
 
 /// The reference device.
-#[derive(Default)]
 pub struct Reference {
+    inventory: Inventory,
     weights: Vec<Matrix>,
     vectors: Vec<Vec<f32>>,
     tables: Vec<Tensor>,
@@ -54,10 +55,8 @@ impl Matrix {
     }
 }
 
-/// A buffer `[rows, cols]`, row-major. Token ids use the integers, everything else the floats.
+/// A buffer, row-major. Token ids use the integers, everything else the floats.
 struct Storage {
-    role: Role,
-    rows: usize,
     cols: usize,
     values: Vec<f32>,
     ids: Vec<u32>,
@@ -65,57 +64,44 @@ struct Storage {
 
 /// Keys and values, each `[layers, rows, heads · head_dim]`.
 struct Cache {
-    layers: usize,
-    rows: usize,
-    heads: usize,
-    head_dim: usize,
+    shape: CacheShape,
     k: Vec<f32>,
     v: Vec<f32>,
 }
 
 impl Cache {
-    fn width(&self) -> usize {
-        self.heads * self.head_dim
-    }
-
     /// Index of the first element of `row` of `layer`.
     fn at(&self, layer: usize, row: usize) -> usize {
-        (layer * self.rows + row) * self.width()
+        (layer * self.shape.rows + row) * self.shape.width()
     }
 }
 
+// Every operation has its arguments checked before it uses these.
 impl Reference {
-    fn check(&self, op: &'static str, view: View) -> Result<&Storage, DeviceError> {
-        let s = &self.buffers[view.buffer.0 as usize];
-        if view.row + view.rows > s.rows || view.col + view.cols > s.cols {
-            return Err(shape(
-                op,
-                format!("a view inside [{}, {}]", s.rows, s.cols),
-                format!("rows {}+{}, columns {}+{}", view.row, view.rows, view.col, view.cols),
-            ));
+    fn new() -> Self {
+        Self {
+            inventory: Inventory::new("reference"),
+            weights: Vec::new(),
+            vectors: Vec::new(),
+            tables: Vec::new(),
+            buffers: Vec::new(),
+            caches: Vec::new(),
         }
-        Ok(s)
     }
 
     /// The view as a dense row-major copy.
-    fn load(&self, op: &'static str, view: View) -> Result<Vec<f32>, DeviceError> {
-        let s = self.check(op, view)?;
+    fn load(&self, view: View) -> Vec<f32> {
+        let s = &self.buffers[view.buffer.0 as usize];
         let mut out = Vec::with_capacity(view.rows * view.cols);
         for r in view.row..view.row + view.rows {
             let start = r * s.cols + view.col;
             out.extend_from_slice(&s.values[start..start + view.cols]);
         }
-        Ok(out)
+        out
     }
 
     /// Applies `f(row, column, element)` to every element of a view.
-    fn update(
-        &mut self,
-        op: &'static str,
-        view: View,
-        mut f: impl FnMut(usize, usize, &mut f32),
-    ) -> Result<(), DeviceError> {
-        self.check(op, view)?;
+    fn update(&mut self, view: View, mut f: impl FnMut(usize, usize, &mut f32)) {
         let s = &mut self.buffers[view.buffer.0 as usize];
         for r in 0..view.rows {
             let start = (view.row + r) * s.cols + view.col;
@@ -123,25 +109,20 @@ impl Reference {
                 f(r, c, value);
             }
         }
-        Ok(())
     }
 
-    fn store(&mut self, op: &'static str, view: View, values: &[f32]) -> Result<(), DeviceError> {
-        expect(op, view.rows * view.cols, values.len())?;
-        self.update(op, view, |r, c, out| *out = values[r * view.cols + c])
+    fn store(&mut self, view: View, values: &[f32]) {
+        self.update(view, |r, c, out| *out = values[r * view.cols + c]);
     }
 
-    fn vector_of(&self, op: &'static str, vector: Vector, len: usize) -> Result<Vec<f32>, DeviceError> {
-        let v = &self.vectors[vector.0 as usize];
-        expect(op, len, v.len())?;
-        Ok(v.clone())
+    fn vector_of(&self, vector: Vector) -> Vec<f32> {
+        self.vectors[vector.0 as usize].clone()
     }
 
     /// `x·Wᵀ`, `[rows, W.rows()]`.
-    fn product(&self, op: &'static str, x: View, weight: Weight) -> Result<Vec<f32>, DeviceError> {
+    fn product(&self, x: View, weight: Weight) -> Vec<f32> {
         let w = &self.weights[weight.0 as usize];
-        expect(op, w.cols.len(), x.cols)?;
-        let input = self.load(op, x)?;
+        let input = self.load(x);
         let n = w.rows();
         let mut y = vec![0.0; x.rows * n];
         w.for_each_row(|row, values| {
@@ -149,16 +130,8 @@ impl Reference {
                 y[r * n + row] = dot(tokens, values);
             }
         });
-        Ok(y)
+        y
     }
-}
-
-fn shape(op: &'static str, expected: String, got: String) -> DeviceError {
-    DeviceError::Shape { op, expected, got }
-}
-
-fn expect(op: &'static str, expected: usize, got: usize) -> Result<(), DeviceError> {
-    if expected == got { Ok(()) } else { Err(shape(op, expected.to_string(), got.to_string())) }
 }
 
 impl Device for Reference {
@@ -181,28 +154,20 @@ impl Device for Reference {
     }
 
     fn write(&mut self, values: &[f32], out: View) -> OpResult {
-        self.store("write", out, values)?;
+        self.inventory.write(values, out)?;
+        self.store(out, values);
         Ok(Ran::Device)
     }
 
     fn write_tokens(&mut self, ids: &[u32], out: View) -> Result<(), DeviceError> {
-        expect("write_tokens", out.rows, ids.len())?;
-        let s = &mut self.buffers[out.buffer.0 as usize];
-        if s.role != Role::Tokens || out.row + out.rows > s.rows {
-            return Err(shape(
-                "write_tokens",
-                format!("tokens [{}]", s.rows),
-                format!("rows {}+{} of {:?}", out.row, out.rows, s.role),
-            ));
-        }
-        s.ids[out.row..out.row + out.rows].copy_from_slice(ids);
+        self.inventory.write_tokens(ids, out)?;
+        self.buffers[out.buffer.0 as usize].ids[out.row..out.row + out.rows].copy_from_slice(ids);
         Ok(())
     }
 
     fn read(&mut self, view: View, out: &mut [f32]) -> Result<(), DeviceError> {
-        let values = self.load("read", view)?;
-        expect("read", values.len(), out.len())?;
-        out.copy_from_slice(&values);
+        self.inventory.read(view, out)?;
+        out.copy_from_slice(&self.load(view));
         Ok(())
     }
 
@@ -214,32 +179,22 @@ impl Device for Reference {
         k: &mut [f32],
         v: &mut [f32],
     ) -> Result<(), DeviceError> {
+        self.inventory.read_kv(cache, layer, &rows, k, v)?;
         let c = &self.caches[cache.0 as usize];
-        if layer >= c.layers || rows.end > c.rows {
-            return Err(shape(
-                "read_kv",
-                format!("{} layers of {} rows", c.layers, c.rows),
-                format!("layer {layer}, rows {rows:?}"),
-            ));
-        }
         let range = c.at(layer, rows.start)..c.at(layer, rows.end);
-        expect("read_kv", range.len(), k.len())?;
-        expect("read_kv", range.len(), v.len())?;
         k.copy_from_slice(&c.k[range.clone()]);
         v.copy_from_slice(&c.v[range]);
         Ok(())
     }
 
     fn patch_embed(&mut self, images: View, args: PatchEmbed, out: View) -> OpResult {
+        self.inventory.patch_embed(images, &args, out)?;
         let (size, patch) = (args.image_size, args.patch_size);
         let side = size / patch;
         let weight = &self.weights[args.weight.0 as usize];
-        expect("patch_embed", 3 * patch * patch, weight.cols.len())?;
-        expect("patch_embed", 3 * size * size, images.cols)?;
-        expect("patch_embed", images.rows * side * side, out.rows)?;
-        let bias = self.vector_of("patch_embed", args.bias, out.cols)?;
+        let bias = self.vector_of(args.bias);
         let position = self.tables[args.position.0 as usize].to_f32();
-        let pixels = self.load("patch_embed", images)?;
+        let pixels = self.load(images);
 
         // Unfolded patches, [images · patches, 3 · patch · patch].
         let mut patches = Vec::with_capacity(out.rows * weight.cols.len());
@@ -257,34 +212,30 @@ impl Device for Reference {
                 y[r * out.cols + n] = dot(x, w) + bias[n] + position[(r % (side * side)) * out.cols + n];
             }
         });
-        self.store("patch_embed", out, &y)?;
+        self.store(out, &y);
         Ok(Ran::Device)
     }
 
     fn embed(&mut self, table: Table, ids: View, scale: f32, out: View) -> OpResult {
+        let known = self.inventory.embed(table, ids, out)?;
         let tensor = self.tables[table.0 as usize].clone();
-        expect("embed", tensor.cols(), out.cols)?;
-        expect("embed", ids.rows, out.rows)?;
         let mut values = vec![0.0; out.cols];
         for r in 0..ids.rows {
-            let id = self.check("embed", ids)?.ids[ids.row + r] as usize;
-            if id >= tensor.rows() {
-                return Err(shape(
-                    "embed",
-                    format!("a token below {}", tensor.rows()),
-                    format!("{id} at row {r}"),
-                ));
+            let id = self.buffers[ids.buffer.0 as usize].ids[ids.row + r] as usize;
+            if id >= known {
+                let got = format!("{id} at row {}", ids.row + r);
+                return Err(shape("embed", format!("a token below {known}"), got));
             }
             tensor.read_f32(id * out.cols..(id + 1) * out.cols, &mut values);
-            self.update("embed", out.rows(r..r + 1), |_, c, y| *y = values[c] * scale)?;
+            self.update(out.rows(r..r + 1), |_, c, y| *y = values[c] * scale);
         }
         Ok(Ran::Device)
     }
 
     fn layer_norm(&mut self, x: View, weight: Vector, bias: Vector, epsilon: f32, out: View) -> OpResult {
-        let (w, b) =
-            (self.vector_of("layer_norm", weight, x.cols)?, self.vector_of("layer_norm", bias, x.cols)?);
-        let mut values = self.load("layer_norm", x)?;
+        self.inventory.norm("layer_norm", x, weight, Some(bias), out)?;
+        let (w, b) = (self.vector_of(weight), self.vector_of(bias));
+        let mut values = self.load(x);
         for row in values.chunks_exact_mut(x.cols) {
             let n = row.len() as f32;
             let mean = row.iter().sum::<f32>() / n;
@@ -294,13 +245,14 @@ impl Device for Reference {
                 *x = (*x - mean) * inverse * w[c] + b[c];
             }
         }
-        self.store("layer_norm", out, &values)?;
+        self.store(out, &values);
         Ok(Ran::Device)
     }
 
     fn rms_norm(&mut self, x: View, weight: Vector, epsilon: f32, out: View) -> OpResult {
-        let w = self.vector_of("rms_norm", weight, x.cols)?;
-        let mut values = self.load("rms_norm", x)?;
+        self.inventory.norm("rms_norm", x, weight, None, out)?;
+        let w = self.vector_of(weight);
+        let mut values = self.load(x);
         for row in values.chunks_exact_mut(x.cols) {
             let mean_square = row.iter().map(|x| x * x).sum::<f32>() / row.len() as f32;
             let inverse = 1.0 / (mean_square + epsilon).sqrt();
@@ -308,19 +260,15 @@ impl Device for Reference {
                 *x = *x * inverse * (1.0 + w[c]);
             }
         }
-        self.store("rms_norm", out, &values)?;
+        self.store(out, &values);
         Ok(Ran::Device)
     }
 
     fn linear(&mut self, x: View, weight: Weight, bias: Option<Vector>, then: Then, out: View) -> OpResult {
-        expect("linear", self.weights[weight.0 as usize].rows(), out.cols)?;
-        expect("linear", x.rows, out.rows)?;
-        let bias = match bias {
-            Some(b) => self.vector_of("linear", b, out.cols)?,
-            None => vec![0.0; out.cols],
-        };
-        let y = self.product("linear", x, weight)?;
-        self.update("linear", out, |r, c, out| {
+        self.inventory.linear(x, weight, bias, then, out)?;
+        let bias = bias.map_or_else(|| vec![0.0; out.cols], |bias| self.vector_of(bias));
+        let y = self.product(x, weight);
+        self.update(out, |r, c, out| {
             let value = y[r * bias.len() + c] + bias[c];
             *out = match then {
                 Then::Store => value,
@@ -328,29 +276,27 @@ impl Device for Reference {
                 Then::Silu => silu(value),
                 Then::Add => *out + value,
             };
-        })?;
+        });
         Ok(Ran::Device)
     }
 
     fn geglu(&mut self, x: View, weight: Weight, out: View) -> OpResult {
-        let n = self.weights[weight.0 as usize].rows();
-        expect("geglu", n, 2 * out.cols)?;
-        expect("geglu", x.rows, out.rows)?;
-        let y = self.product("geglu", x, weight)?;
-        self.update("geglu", out, |r, c, out| {
-            let (gate, up) = (y[r * n + c], y[r * n + n / 2 + c]);
-            *out = gelu_tanh(gate) * up;
-        })?;
+        self.inventory.geglu(x, weight, out)?;
+        let y = self.product(x, weight);
+        self.update(out, |r, c, y_out| {
+            let (gate, up) = (y[2 * r * out.cols + c], y[(2 * r + 1) * out.cols + c]);
+            *y_out = gelu_tanh(gate) * up;
+        });
         Ok(Ran::Device)
     }
 
     fn rope(&mut self, x: View, rope: Option<Rope>, out: View) -> OpResult {
-        expect("rope", x.rows * x.cols, out.rows * out.cols)?;
-        let mut values = self.load("rope", x)?;
+        self.inventory.rope(x, rope, out)?;
+        let mut values = self.load(x);
         if let Some(rope) = rope {
             rotate(&mut values, x.cols, rope);
         }
-        self.store("rope", out, &values)?;
+        self.store(out, &values);
         Ok(Ran::Device)
     }
 
@@ -363,21 +309,12 @@ impl Device for Reference {
         v: View,
         rope: Option<Rope>,
     ) -> OpResult {
-        let (mut keys, values) = (self.load("cache_write", k)?, self.load("cache_write", v)?);
+        self.inventory.cache_write(cache, layer, row, (k, v), rope)?;
+        let (mut keys, values) = (self.load(k), self.load(v));
         if let Some(rope) = rope {
             rotate(&mut keys, k.cols, rope);
         }
         let c = &mut self.caches[cache.0 as usize];
-        expect("cache_write", c.width(), k.cols)?;
-        expect("cache_write", c.width(), v.cols)?;
-        expect("cache_write", k.rows, v.rows)?;
-        if layer >= c.layers || row + k.rows > c.rows {
-            return Err(shape(
-                "cache_write",
-                format!("{} layers of {} rows", c.layers, c.rows),
-                format!("layer {layer}, rows {row}+{}", k.rows),
-            ));
-        }
         let start = c.at(layer, row);
         c.k[start..start + keys.len()].copy_from_slice(&keys);
         c.v[start..start + values.len()].copy_from_slice(&values);
@@ -385,30 +322,18 @@ impl Device for Reference {
     }
 
     fn attention(&mut self, q: View, cache: KvCache, layer: usize, args: Attention, out: View) -> OpResult {
+        let CacheShape { heads: key_heads, head_dim: d, .. } =
+            self.inventory.attention(q, cache, layer, &args, out)?;
         let c = &self.caches[cache.0 as usize];
-        let d = c.head_dim;
-        expect("attention", args.heads * d, q.cols)?;
-        expect("attention", q.rows * q.cols, out.rows * out.cols)?;
-        let last = match args.keys {
-            Keys::First(n) => n,
-            Keys::Blocks(n) => q.rows.next_multiple_of(n.max(1)),
-        };
-        if layer >= c.layers || last > c.rows || !args.heads.is_multiple_of(c.heads) {
-            return Err(shape(
-                "attention",
-                format!("{} layers of {} keys, a multiple of {} heads", c.layers, c.rows, c.heads),
-                format!("layer {layer}, {last} keys, {} heads", args.heads),
-            ));
-        }
-        let queries = self.load("attention", q)?;
+        let queries = self.load(q);
         let mut result = vec![0.0; queries.len()];
-        let mut scores = Vec::with_capacity(last);
+        let mut scores = Vec::new();
         for (r, h) in (0..q.rows).flat_map(|r| (0..args.heads).map(move |h| (r, h))) {
             let keys = match args.keys {
                 Keys::First(n) => 0..n,
                 Keys::Blocks(n) => r / n * n..(r / n + 1) * n,
             };
-            let head = h * c.heads / args.heads * d;
+            let head = h * key_heads / args.heads * d;
             let at = |key: usize| c.at(layer, key) + head;
             let query = &queries[(r * args.heads + h) * d..][..d];
             scores.clear();
@@ -421,35 +346,32 @@ impl Device for Reference {
                 }
             }
         }
-        self.store("attention", out, &result)?;
+        self.store(out, &result);
         Ok(Ran::Device)
     }
 
     fn copy(&mut self, x: View, out: View) -> OpResult {
-        let values = self.load("copy", x)?;
-        self.store("copy", out, &values)?;
+        self.inventory.copy(x, out)?;
+        let values = self.load(x);
+        self.store(out, &values);
         Ok(Ran::Device)
     }
 
     fn blend(&mut self, y: View, x: View, target: View, row_weights: View, args: Blend) -> OpResult {
-        let x = self.load("blend", x)?;
-        let target = self.load("blend", target)?;
-        let weights = self.load("blend", row_weights)?;
-        expect("blend", y.rows * y.cols, x.len())?;
-        expect("blend", y.rows * y.cols, target.len())?;
-        expect("blend", y.rows, weights.len())?;
-        self.update("blend", y, |r, c, y| {
-            let i = r * (x.len() / weights.len()) + c;
-            let reached = x[i] - args.alpha * *y;
-            *y -= args.beta * ((target[i] - reached) * weights[r]);
-        })?;
+        self.inventory.blend(y, x, target, row_weights)?;
+        let (x, target, weights) = (self.load(x), self.load(target), self.load(row_weights));
+        self.update(y, |r, c, value| {
+            let i = r * y.cols + c;
+            let reached = x[i] - args.alpha * *value;
+            *value -= args.beta * ((target[i] - reached) * weights[r]);
+        });
         Ok(Ran::Device)
     }
 
     fn euler_step(&mut self, x: View, v: View, dt: f32) -> OpResult {
-        expect("euler_step", x.rows * x.cols, v.rows * v.cols)?;
-        let velocity = self.load("euler_step", v)?;
-        self.update("euler_step", x, |r, c, x| *x += dt * velocity[r * v.cols + c])?;
+        self.inventory.euler_step(x, v)?;
+        let velocity = self.load(v);
+        self.update(x, |r, c, x| *x += dt * velocity[r * v.cols + c]);
         Ok(Ran::Device)
     }
 }

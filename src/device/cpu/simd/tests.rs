@@ -255,7 +255,7 @@ fn all<D: Dot, I: IntegerDot>(path: Path) {
 
 #[test]
 fn primitives_of_every_path() {
-    for path in crate::device::cpu::tests::paths() {
+    for path in crate::device::conformance::subject::paths() {
         match path {
             #[cfg(x86)]
             Path::Avx512Bf16 => all::<Avx512Bf16, Avx512I8>(path),

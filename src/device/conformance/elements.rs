@@ -1,0 +1,149 @@
+//! Norms, embeddings, and what is computed element by element.
+
+use super::formulas::{Matrix, norm};
+use super::subject::{Outcome, buffer, check, read, seal};
+use super::values::{Numbers, tensor};
+use crate::checkpoint::Dtype;
+use crate::device::{Blend, PatchEmbed, Role, View};
+
+#[test]
+fn norms_into_both_roles() {
+    for rows in [1, 2, 7, 23, 24, 25, 48, 49, 50, 51, 97] {
+        for (cols, role) in [(36, Role::Stream), (37, Role::Operand), (130, Role::Operand), (1, Role::Stream)]
+        {
+            for rms in [true, false] {
+                check(&format!("norm {rows}x{cols} {role:?} {rms}"), role, |mut builder| {
+                    let mut numbers = Numbers(8);
+                    // The norm of a single column is its bias, or a sign.
+                    let (w, b) = (numbers.many(cols), vec![0.5; cols]);
+                    let (weight, bias) = (builder.vector(&w)?, builder.vector(&b)?);
+                    let x = buffer(&mut *builder, Role::Stream, rows, cols)?;
+                    let out = buffer(&mut *builder, role, rows, cols)?;
+                    let mut device = seal(builder)?;
+                    let values = numbers.many(rows * cols);
+                    device.write(&values, x)?;
+                    let epsilon = 1e-6f32;
+                    if rms {
+                        device.rms_norm(x, weight, epsilon, out)?;
+                    } else {
+                        device.layer_norm(x, weight, bias, epsilon, out)?;
+                    }
+                    let bias = (!rms).then_some(b.as_slice());
+                    let expected = norm(&Matrix::new(&values, cols), &w, bias, f64::from(epsilon));
+                    Ok(Outcome { got: read(&mut *device, out)?, expected: expected.values })
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn norm_of_some_columns_in_place() {
+    check("norm in place", Role::Stream, |mut builder| {
+        let mut numbers = Numbers(4);
+        let w = numbers.many(11);
+        let weight = builder.vector(&w)?;
+        let all = buffer(&mut *builder, Role::Stream, 29, 20)?;
+        let mut device = seal(builder)?;
+        let values = numbers.many(29 * 20);
+        device.write(&values, all)?;
+        let view = all.rows(0..27).columns(5..16);
+        device.rms_norm(view, weight, 1e-6, view)?;
+        let mut expected = Matrix::new(&values, 20);
+        let normed = norm(&expected.view(view), &w, None, f64::from(1e-6f32));
+        expected.put(view, &normed);
+        Ok(Outcome { got: read(&mut *device, all)?, expected: expected.values })
+    });
+}
+
+#[test]
+fn patches_of_several_images() {
+    for dtype in [Dtype::F32, Dtype::Bf16] {
+        for (images, size, patch, width) in [(1, 28, 7, 10), (3, 12, 4, 33), (2, 14, 14, 5)] {
+            check(&format!("patches {images} {size} {patch} {dtype}"), Role::Stream, |mut builder| {
+                let mut numbers = Numbers(12);
+                let (side, pixels, k) = (size / patch, 3 * size * size, 3 * patch * patch);
+                let (w, p) = (numbers.many(width * k), numbers.many(side * side * width));
+                let b = numbers.many(width);
+                let args = PatchEmbed {
+                    image_size: size,
+                    patch_size: patch,
+                    weight: builder.weight(&[&tensor(&w, dtype, &[width, 3, patch, patch], 1)], None)?,
+                    bias: builder.vector(&b)?,
+                    position: builder.table(&tensor(&p, dtype, &[side * side, width], 2))?,
+                };
+                let x = buffer(&mut *builder, Role::Image, images, pixels)?;
+                builder.patches(x.buffer, patch);
+                let rows = images * side * side;
+                let out = buffer(&mut *builder, Role::Stream, rows + 5, width)?;
+                let mut device = seal(builder)?;
+                let values = numbers.many(images * pixels);
+                let before = numbers.many(out.rows * width);
+                device.write(&values, x)?;
+                device.write(&before, out)?;
+                device.patch_embed(x, args, out.rows(0..rows))?;
+                // Pixel `i` of patch `r`, in channel, row, column order.
+                let pixel = |r: usize, i: usize| {
+                    let (image, place) = (r / (side * side), r % (side * side));
+                    let (channel, y, x) = (i / (patch * patch), i / patch % patch, i % patch);
+                    let (y, x) = (place / side * patch + y, place % side * patch + x);
+                    f64::from(values[image * pixels + (channel * size + y) * size + x])
+                };
+                let unfolded = (0..rows).flat_map(|r| (0..k).map(move |i| (r, i)));
+                let unfolded = unfolded.map(|(r, i)| pixel(r, i)).collect();
+                let p = Matrix::new(&p, width);
+                let embedded = Matrix { values: unfolded, cols: k }
+                    .times(&Matrix::new(&w, k))
+                    .map(|r, c, y| y + f64::from(b[c]) + p.row(r % (side * side))[c]);
+                let mut expected = Matrix::new(&before, width);
+                expected.put(out.rows(0..rows), &embedded);
+                Ok(Outcome { got: read(&mut *device, out)?, expected: expected.values })
+            });
+        }
+    }
+}
+
+#[test]
+fn embed_copy_blend_and_step() {
+    for dtype in [Dtype::F32, Dtype::Bf16, Dtype::F16] {
+        check(&format!("small operations, {dtype}"), Role::Stream, |mut builder| {
+            let mut numbers = Numbers(13);
+            let t = numbers.many(7 * 9);
+            let table = builder.table(&tensor(&t, dtype, &[7, 9], 1))?;
+            let ids = buffer(&mut *builder, Role::Tokens, 6, 1)?;
+            let mut stream = |cols| buffer(&mut *builder, Role::Stream, 60, cols);
+            let (a, b, c, weights) = (stream(9)?, stream(9)?, stream(9)?, stream(1)?);
+            let mut device = seal(builder)?;
+            let mut known = Vec::new();
+            for view in [a, b, c, weights] {
+                let values = numbers.many(60 * view.cols);
+                device.write(&values, view)?;
+                known.push(Matrix::new(&values, view.cols));
+            }
+            let [mut x, mut y, z, w] = <[Matrix; 4]>::try_from(known).ok().unwrap();
+            device.write_tokens(&[3, 1, 5, 0, 2, 6], ids)?;
+            device.embed(table, ids, 1.5, a.rows(21..27))?;
+            let t = Matrix::new(&t, 9);
+            let rows = [3, 1, 5, 0, 2, 6].map(|id| t.row(id)).concat();
+            x.put(a.rows(21..27), &Matrix { values: rows, cols: 9 }.map(|_, _, x| x * 1.5));
+            device.copy(a.rows(20..55).columns(1..8), b.rows(3..38).columns(2..9))?;
+            y.put(b.rows(3..38).columns(2..9), &x.view(a.rows(20..55).columns(1..8)));
+            let top = |view: View| view.rows(0..50);
+            let args = Blend { alpha: 0.7, beta: 3.5 };
+            device.blend(top(a), top(b), top(c), top(weights), args)?;
+            let (alpha, beta) = (f64::from(args.alpha), f64::from(args.beta));
+            let blended = x.view(top(a)).map(|r, col, value| {
+                let reached = y.row(r)[col] - alpha * value;
+                value - beta * w.row(r)[0] * (z.row(r)[col] - reached)
+            });
+            x.put(top(a), &blended);
+            device.euler_step(top(b), top(a), -0.1)?;
+            let stepped = y.view(top(b)).map(|r, col, y| y + f64::from(-0.1f32) * x.row(r)[col]);
+            y.put(top(b), &stepped);
+            let mut got = read(&mut *device, a)?;
+            got.extend(read(&mut *device, b)?);
+            x.values.extend(y.values);
+            Ok(Outcome { got, expected: x.values })
+        });
+    }
+}

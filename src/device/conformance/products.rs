@@ -1,0 +1,261 @@
+//! Matrix products.
+
+use super::formulas::{Matrix, gelu, linear};
+use super::subject::{Outcome, buffer, check, check_on, integer_subjects, read, seal, subjects};
+use super::values::{Numbers, tensor};
+use crate::checkpoint::Dtype;
+use crate::device::{Builder, DeviceError, Role, Then, View};
+
+/// Sizes of a linear: rows, inputs, outputs, and bytes that the weights are off their alignment.
+struct Size {
+    rows: usize,
+    k: usize,
+    n: usize,
+    dtype: Dtype,
+    shift: usize,
+}
+
+/// One linear between whole buffers.
+fn linear_case(
+    mut builder: Box<dyn Builder>,
+    size: &Size,
+    (x_role, out_role): (Role, Role),
+    then: Then,
+    biased: bool,
+) -> Result<Outcome, DeviceError> {
+    let &Size { rows, k, n, dtype, shift } = size;
+    let mut numbers = Numbers((rows + k) as u64);
+    let (w, b) = (numbers.many(n * k), numbers.many(n));
+    let weight = builder.weight(&[&tensor(&w, dtype, &[n, k], shift)], None)?;
+    let bias = builder.vector(&b)?;
+    let x = buffer(&mut *builder, x_role, rows, k)?;
+    let out = buffer(&mut *builder, out_role, rows, n)?;
+    let mut device = seal(builder)?;
+    let (values, before) = (numbers.many(rows * k), numbers.many(rows * n));
+    device.write(&values, x)?;
+    device.write(&before, out)?;
+    device.linear(x, weight, biased.then_some(bias), then, out)?;
+    let expected = linear(
+        &Matrix::new(&values, k),
+        &Matrix::new(&w, k),
+        biased.then_some(&b),
+        then,
+        &Matrix::new(&before, n),
+    );
+    Ok(Outcome { got: read(&mut *device, out)?, expected: expected.values })
+}
+
+#[test]
+fn linear_of_every_size_dtype_role_and_epilogue() {
+    let epilogues = [
+        (Then::Store, Role::Stream),
+        (Then::Add, Role::Stream),
+        (Then::Gelu, Role::Operand),
+        (Then::Silu, Role::Operand),
+        (Then::Store, Role::Operand),
+    ];
+    let mut turn = 0;
+    for rows in [1, 2, 7, 23, 24, 25, 48, 49, 50, 51, 97] {
+        for (dtype, k, n, shift) in [
+            (Dtype::F32, 40, 37, 1),
+            (Dtype::Bf16, 64, 50, 1),
+            (Dtype::F16, 33, 5, 1),
+            (Dtype::Bf16, 31, 130, 2),
+            (Dtype::Bf16, 600, 9, 6),
+            (Dtype::F32, 1, 1, 2),
+            (Dtype::F32, 2100, 20, 0),
+        ] {
+            // Every size meets two of the epilogues, every epilogue all sizes of rows and weights.
+            for x_role in [Role::Operand, Role::Stream] {
+                let (then, out_role) = epilogues[turn % epilogues.len()];
+                turn += 1;
+                let what = format!("linear {rows}x{k}x{n} {dtype} {x_role:?} {then:?}");
+                let size = Size { rows, k, n, dtype, shift };
+                check(&what, out_role, |builder| {
+                    linear_case(builder, &size, (x_role, out_role), then, turn % 3 > 0)
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn linear_of_parts_columns_and_views_leaves_the_rest_alone() {
+    for rows in [1, 3, 24, 26, 50] {
+        for dtype in [Dtype::F32, Dtype::Bf16] {
+            for (role, more) in [(Role::Stream, 30), (Role::Operand, 30), (Role::Operand, 0)] {
+                let what = format!("linear of parts, {rows} {dtype} {role:?}");
+                check(&what, role, |mut builder| {
+                    let mut numbers = Numbers(5);
+                    let w = numbers.many(85 * 60);
+                    let [a, b, c] = [(0, 70), (70, 6), (76, 9)]
+                        .map(|(first, n)| tensor(&w[first * 60..][..n * 60], dtype, &[n, 2, 30], 0));
+                    let weight = builder.weight(&[&a, &b, &c], Some(6..50))?;
+                    let x = buffer(&mut *builder, Role::Operand, rows + 4, 60)?;
+                    let out = buffer(&mut *builder, role, rows + more, 99)?;
+                    let mut device = seal(builder)?;
+                    let (values, before) = (numbers.many(x.rows * x.cols), numbers.many(out.rows * out.cols));
+                    device.write(&values, x)?;
+                    device.write(&before, out)?;
+                    // 85 columns, up to the buffer's last.
+                    let (from, to) = (x.rows(0..rows).columns(8..52), out.rows(0..rows).columns(14..99));
+                    device.linear(from, weight, None, Then::Store, to)?;
+                    let w = Matrix::new(&w, 60);
+                    let w = w.view(View { rows: 85, row: 0, col: 6, cols: 44, ..from });
+                    let mut expected = Matrix::new(&before, 99);
+                    expected.put(to, &Matrix::new(&values, 60).view(from).times(&w));
+                    Ok(Outcome { got: read(&mut *device, out)?, expected: expected.values })
+                });
+            }
+        }
+    }
+}
+
+/// One gated product, of a weight for which `expected` rows were announced.
+fn gated_case(
+    mut builder: Box<dyn Builder>,
+    size: &Size,
+    hint: Option<usize>,
+) -> Result<Outcome, DeviceError> {
+    let &Size { rows, k, n, dtype, shift } = size;
+    let mut numbers = Numbers(7);
+    let (gate, up) = (numbers.many(n * k), numbers.many(n * k));
+    let weight =
+        builder.gated_weight(&tensor(&gate, dtype, &[n, k], 0), &tensor(&up, dtype, &[n, k], shift))?;
+    if let Some(rows) = hint {
+        builder.row_hint(weight, rows)?;
+    }
+    let x = buffer(&mut *builder, Role::Operand, rows, k)?;
+    let out = buffer(&mut *builder, Role::Operand, rows, n)?;
+    let mut device = seal(builder)?;
+    let values = numbers.many(rows * k);
+    device.write(&values, x)?;
+    device.geglu(x, weight, out)?;
+    let x = Matrix::new(&values, k);
+    let up = x.times(&Matrix::new(&up, k));
+    let expected = x.times(&Matrix::new(&gate, k)).map(|r, c, y| gelu(y) * up.row(r)[c]);
+    Ok(Outcome { got: read(&mut *device, out)?, expected: expected.values })
+}
+
+#[test]
+fn geglu_of_every_dtype_and_number_of_rows() {
+    for (rows, k, n) in [(1, 64, 65), (25, 31, 32), (51, 300, 131), (97, 16, 200)] {
+        for dtype in [Dtype::F32, Dtype::Bf16, Dtype::F16] {
+            for hint in [None, Some(rows), Some(50)] {
+                check(&format!("geglu {rows}x{k}x{n} {dtype}, {hint:?} rows"), Role::Operand, |builder| {
+                    gated_case(builder, &Size { rows, k, n, dtype, shift: 1 }, hint)
+                });
+            }
+        }
+    }
+}
+
+/// Products of fewer and of more rows than were announced.
+#[test]
+fn linear_of_weights_with_a_row_hint() {
+    for (rows, hint) in [(1, 50), (2, 2), (25, 30), (50, 50), (51, 51), (96, 96), (97, 60)] {
+        for (dtype, k, n, shift) in [
+            (Dtype::Bf16, 64, 50, 1),
+            (Dtype::F32, 40, 37, 1),
+            (Dtype::F16, 33, 5, 1),
+            (Dtype::Bf16, 301, 145, 2),
+            (Dtype::F32, 270, 48, 2),
+        ] {
+            for (then, role) in [(Then::Add, Role::Stream), (Then::Gelu, Role::Operand)] {
+                check(&format!("{rows} of {hint} rows, {k}x{n} {dtype} {then:?}"), role, |mut builder| {
+                    let mut numbers = Numbers(rows as u64);
+                    let (w, b) = (numbers.many(2 * n * k), numbers.many(2 * n));
+                    let (upper, lower) = w.split_at(n * k);
+                    let parts = [tensor(upper, dtype, &[n, k], shift), tensor(lower, dtype, &[n, k], 0)];
+                    let weight = builder.weight(&[&parts[0], &parts[1]], None)?;
+                    builder.row_hint(weight, hint)?;
+                    let bias = builder.vector(&b)?;
+                    let x = buffer(&mut *builder, Role::Operand, rows, k)?;
+                    let out = buffer(&mut *builder, role, rows, 2 * n)?;
+                    let mut device = seal(builder)?;
+                    let (values, before) = (numbers.many(rows * k), numbers.many(rows * 2 * n));
+                    device.write(&values, x)?;
+                    device.write(&before, out)?;
+                    device.linear(x, weight, Some(bias), then, out)?;
+                    let (x, w) = (Matrix::new(&values, k), Matrix::new(&w, k));
+                    let expected = linear(&x, &w, Some(&b), then, &Matrix::new(&before, 2 * n));
+                    Ok(Outcome { got: read(&mut *device, out)?, expected: expected.values })
+                });
+            }
+        }
+    }
+}
+
+/// A stream is not rounded, whatever has been made of the weights.
+#[test]
+fn streams_meet_the_weights_themselves() {
+    check("a stream of few", Role::Stream, |mut builder| {
+        let values: Vec<f32> = Numbers(3).many(7 * 20).iter().map(|x| x * 0.3337).collect();
+        let weight = builder.weight(&[&tensor(&values, Dtype::F32, &[7, 20], 0)], None)?;
+        builder.row_hint(weight, 5)?;
+        let x = buffer(&mut *builder, Role::Stream, 5, 20)?;
+        let out = buffer(&mut *builder, Role::Stream, 5, 7)?;
+        let mut device = seal(builder)?;
+        device.write(&values[..100], x)?;
+        device.linear(x, weight, None, Then::Store, out)?;
+        let expected = Matrix::new(&values[..100], 20).times(&Matrix::new(&values, 20));
+        Ok(Outcome { got: read(&mut *device, out)?, expected: expected.values })
+    });
+}
+
+#[test]
+fn products_in_8_bits_of_what_8_bits_hold() {
+    let devices = integer_subjects();
+    for (rows, hint) in [(1, 50), (25, 30), (51, 51), (97, 97), (193, 193)] {
+        for (dtype, k, n) in
+            [(Dtype::Bf16, 64, 50), (Dtype::F32, 37, 37), (Dtype::Bf16, 301, 145), (Dtype::F16, 2, 3)]
+        {
+            for gated in [false, true] {
+                let role = if gated { Role::Operand } else { Role::Stream };
+                check_on(&devices, &format!("int8 {rows}x{k}x{n} {dtype} {gated}"), role, |mut builder| {
+                    let mut numbers = Numbers(rows as u64);
+                    let w = [numbers.eighths(n, k), numbers.eighths(n, k)];
+                    let [a, b] = [0, 1].map(|i| tensor(&w[i], dtype, &[n, k], i));
+                    let (weight, cols) = match gated {
+                        true => (builder.gated_weight(&a, &b)?, n),
+                        false => (builder.weight(&[&a, &b], None)?, 2 * n),
+                    };
+                    builder.row_hint(weight, hint)?;
+                    let x = buffer(&mut *builder, Role::Operand, rows, k)?;
+                    let out = buffer(&mut *builder, role, rows, cols)?;
+                    let mut device = seal(builder)?;
+                    let values = numbers.eighths(rows, k);
+                    device.write(&values, x)?;
+                    let matrix = Matrix::new(&values, k);
+                    let [gate, up] = w.map(|w| matrix.times(&Matrix::new(&w, k)));
+                    let expected = if gated {
+                        device.geglu(x, weight, out)?;
+                        gate.map(|r, c, y| gelu(y) * up.row(r)[c]).values
+                    } else {
+                        device.linear(x, weight, None, Then::Store, out)?;
+                        (0..rows).flat_map(|r| [gate.row(r), up.row(r)].concat()).collect()
+                    };
+                    Ok(Outcome { got: read(&mut *device, out)?, expected })
+                });
+            }
+        }
+    }
+}
+
+#[test]
+fn nan_gets_through() {
+    for subject in subjects() {
+        let mut builder = subject.builder();
+        let weight = builder.weight(&[&tensor(&[0.5; 12], Dtype::Bf16, &[3, 4], 0)], None).unwrap();
+        let x = buffer(&mut *builder, Role::Operand, 2, 4).unwrap();
+        let out = buffer(&mut *builder, Role::Stream, 2, 3).unwrap();
+        let mut device = seal(builder).unwrap();
+        device.write(&[1.0, 1.0, 1.0, f32::NAN, 1.0, 1.0, 1.0, 1.0], x).unwrap();
+        for then in [Then::Store, Then::Gelu, Then::Silu] {
+            device.linear(x, weight, None, then, out).unwrap();
+            let got = read(&mut *device, out).unwrap();
+            let (bad, good) = got.split_at(3);
+            assert!(bad.iter().all(|y| y.is_nan()) && good.iter().all(|y| *y > 1.0), "{}", subject.name);
+        }
+    }
+}
