@@ -38,7 +38,11 @@ impl Subject {
 /// The CPU's paths to test: all of the machine, or the one that `PI0RT_CPU_PATH` names.
 pub fn paths() -> Vec<Path> {
     match std::env::var("PI0RT_CPU_PATH") {
-        Ok(name) => vec![name.parse().unwrap()],
+        Ok(name) => {
+            let path: Path = name.parse().unwrap();
+            assert!(path.available(), "this machine lacks path {path}");
+            vec![path]
+        }
         Err(_) => Path::all_available().collect(),
     }
 }
