@@ -33,7 +33,7 @@ pub use chunk::{Begin, ChunkKey, Shapes};
 pub use core_time::core_time;
 pub use error::DeviceError;
 pub use lost::lost;
-pub use operations::{Device, OpResult, Ran};
+pub use operations::{Device, Op, OpResult, Ran};
 pub(crate) use progress::step;
 pub use progress::steps;
 pub use view::{Buffer, KvCache, Role, Table, Vector, View, Weight};

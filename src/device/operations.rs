@@ -22,6 +22,39 @@ pub enum Ran {
 /// Result of an operation: where it ran.
 pub type OpResult = Result<Ran, DeviceError>;
 
+macro_rules! ops {
+    ($($variant:ident $name:literal),* $(,)?) => {
+        /// The operations of [`Device`], as ledgers name them.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[allow(missing_docs)]
+        pub enum Op { $($variant),* }
+
+        impl Op {
+            /// Every operation.
+            pub const ALL: &[Op] = &[$(Op::$variant),*];
+
+            /// Name, as in the trait.
+            pub const fn name(self) -> &'static str {
+                match self { $(Op::$variant => $name),* }
+            }
+        }
+    };
+}
+
+ops! {
+    PatchEmbed "patch_embed", Embed "embed", LayerNorm "layer_norm", RmsNorm "rms_norm",
+    Linear "linear", Geglu "geglu", Rope "rope", CacheWrite "cache_write", Attention "attention",
+    Copy "copy", Blend "blend", EulerStep "euler_step", Write "write", Read "read",
+}
+
+impl Op {
+    /// Inputs and outputs cross between host and device by nature; they are listed, not rated. A write
+    /// that ran on the host is one whose values the host rearranged on the way.
+    pub const fn is_transfer(self) -> bool {
+        matches!(self, Op::Write | Op::Read)
+    }
+}
+
 /// A machine that runs a model's operations, made by a [`Builder`](super::Builder).
 ///
 /// Between [`begin_chunk`](Self::begin_chunk) and [`end_chunk`](Self::end_chunk) only operations are
@@ -84,8 +117,8 @@ pub trait Device: Send {
         Ok(Begin::Run)
     }
 
-    /// Whether it gains anything if operations are left out whose inputs have not changed since the
-    /// previous chunk. A device that replays recordings of whole chunks gains nothing.
+    /// True if a chunk takes less time without the operations whose inputs have not changed since the
+    /// previous one. A device that replays recordings of whole chunks gains nothing.
     fn reuses(&self) -> bool {
         true
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::cost::Cost;
+pub use crate::device::Op;
 use crate::device::Ran;
 
 /// PI0's modules, one file each.
@@ -91,39 +92,6 @@ impl Phase {
             Phase::State => "state",
             Phase::Denoise => "denoise",
         }
-    }
-}
-
-macro_rules! ops {
-    ($($variant:ident $name:literal),* $(,)?) => {
-        /// The operations of [`Device`](crate::device::Device), as the ledger names them.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-        #[allow(missing_docs)]
-        pub enum Op { $($variant),* }
-
-        impl Op {
-            /// Every operation.
-            pub const ALL: &[Op] = &[$(Op::$variant),*];
-
-            /// Name, as in the trait.
-            pub const fn name(self) -> &'static str {
-                match self { $(Op::$variant => $name),* }
-            }
-        }
-    };
-}
-
-ops! {
-    PatchEmbed "patch_embed", Embed "embed", LayerNorm "layer_norm", RmsNorm "rms_norm",
-    Linear "linear", Geglu "geglu", Rope "rope", CacheWrite "cache_write", Attention "attention",
-    Copy "copy", Blend "blend", EulerStep "euler_step", Write "write", Read "read",
-}
-
-impl Op {
-    /// Inputs and outputs cross between host and device by nature; they are listed, not rated. A write
-    /// that ran on the host is one whose values the host rearranged on the way.
-    pub const fn is_transfer(self) -> bool {
-        matches!(self, Op::Write | Op::Read)
     }
 }
 

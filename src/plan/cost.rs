@@ -13,8 +13,6 @@ use super::phase::Phase;
 use super::trace::{Record, Traced, Work};
 use super::{Format, Sizes};
 use crate::checkpoint::Part;
-use crate::device::Then;
-use crate::model::ledger::Op;
 use crate::tenstorrent::board::tiled;
 use crate::tenstorrent::{Fidelity, WeightDtype};
 
@@ -30,21 +28,6 @@ pub const DRAM_EFFICIENCY: f64 = 190.0 / 288.0;
 
 /// From the end of one program to the start of the next in a replayed trace: "below 6 µs" (the same).
 pub const DISPATCH_SECONDS: f64 = 6e-6;
-
-/// Programs that TTNN runs for one operation of the [`Device`](crate::device::Device) trait. An
-/// estimate from the operations TTNN has, until a card's profiler counts them.
-fn programs(traced: &Traced) -> usize {
-    match traced.op {
-        Op::LayerNorm | Op::RmsNorm | Op::Copy => 1,
-        // The product adds its bias and applies an activation; a residual is a program of its own.
-        Op::Linear => 1 + usize::from(traced.then == Some(Then::Add)),
-        Op::Rope | Op::CacheWrite | Op::Attention | Op::Embed | Op::EulerStep => 2,
-        // Gate and up in one product, then two slices' worth of reading in one multiplication.
-        Op::Geglu | Op::PatchEmbed => 3,
-        Op::Blend => 5,
-        Op::Write | Op::Read => 0,
-    }
-}
 
 /// What a number of operations cost.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -143,7 +126,7 @@ pub(super) fn lines(sizes: &Sizes<'_>, record: &Record) -> Vec<Line> {
 
 fn cost(sizes: &Sizes<'_>, record: &Record, traced: &Traced) -> Cost {
     let Format { weights, fidelity } = sizes.config.format(traced.part);
-    let mut cost = Cost { programs: programs(traced) as f64, ..Cost::default() };
+    let mut cost = Cost { programs: traced.programs() as f64, ..Cost::default() };
     let mut fidelity = fidelity;
     // Products read bf16, write f32 (the residual stream is f32); all else is f32 on both sides.
     match traced.work {

@@ -55,6 +55,23 @@ pub struct Traced {
     pub part: Part,
 }
 
+impl Traced {
+    /// Programs that TTNN runs for one operation of the [`Device`](crate::device::Device) trait. An
+    /// estimate from the operations TTNN has, until a card's profiler counts them.
+    pub fn programs(&self) -> usize {
+        match self.op {
+            Op::LayerNorm | Op::RmsNorm | Op::Copy => 1,
+            // The product adds its bias and applies an activation; a residual is a program of its own.
+            Op::Linear => 1 + usize::from(self.then == Some(Then::Add)),
+            Op::Rope | Op::CacheWrite | Op::Attention | Op::Embed | Op::EulerStep => 2,
+            // Gate and up in one product, then two slices' worth of reading in one multiplication.
+            Op::Geglu | Op::PatchEmbed => 3,
+            Op::Blend => 5,
+            Op::Write | Op::Read => 0,
+        }
+    }
+}
+
 /// Everything the model has asked for.
 #[derive(Default)]
 pub struct Record {

@@ -13,7 +13,7 @@ use crate::synthetic::SyntheticInputs;
 /// Show which operations ran on the device, per module
 ///
 /// Runs one chunk, with all cameras, a prompt of full length and real-time chunking, and counts
-/// every operation where it was executed, as the device says. Inputs and outputs are listed, not rated.
+/// every operation where it was executed.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the checkpoint
