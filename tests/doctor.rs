@@ -11,10 +11,10 @@ use std::time::{Duration, SystemTime};
 
 use ipc_support::*;
 use pi0rt::daemon::Report;
+use pi0rt::daemon::health;
 use pi0rt::service::Source;
 use pi0rt::service::doctor::{Check, Probe, Verdict, examine, is_wrong};
 use pi0rt::service::failure::LastFailure;
-use pi0rt::service::health;
 use pi0rt::tenstorrent::DeviceLock;
 use pi0rt::tenstorrent::preflight::{Root, User};
 use rustix::process::{Pid, Signal, kill_process};

@@ -13,12 +13,12 @@ use std::time::Duration;
 use ipc_support::*;
 use pi0rt::client::{Client, ClientError, Options};
 use pi0rt::control::{self, Fault, Received, Status};
-use pi0rt::daemon::{Claim, Daemon, Handle, Keeper, KeptSession};
+use pi0rt::daemon::{Claim, Daemon, DescriptorStore, Handle, KeptSession};
 
 /// The daemon's way to the keeper: packets of a word, a name and descriptors.
 struct Line(OwnedFd);
 
-impl Keeper for Line {
+impl DescriptorStore for Line {
     fn keep(&mut self, name: &str, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         Ok(control::send_with_fds(self.0.as_fd(), format!("keep {name}").as_bytes(), fds)?)
     }
@@ -54,7 +54,7 @@ fn child_daemon() {
         engine.policy.optional_cameras = 0;
     }
     let mut daemon = Daemon::new(engine, claim, Default::default(), Handle::new().unwrap()).unwrap();
-    daemon.keep_with(Box::new(Line(line)));
+    daemon.keep_in(Box::new(Line(line)));
     daemon.adopt(kept);
     println!("\nserving");
     daemon.run().unwrap();

@@ -238,7 +238,7 @@ fn a_daemon_that_makes_no_sense_is_an_error_of_the_client() {
     let say = |packet: Vec<u8>| -> Answer {
         Box::new(move |socket| control::send(socket.as_fd(), &packet).unwrap())
     };
-    let layout = pi0rt::shm::Layout::plan(pi0rt::shm::Geometry {
+    let layout = pi0rt::shm::SegmentLayout::plan(pi0rt::shm::Geometry {
         cameras: 0,
         frame_bytes: 1,
         state_dim: 1,

@@ -11,7 +11,7 @@ use pi0rt::client::{Client, ClientError, Observation};
 use pi0rt::control::Status;
 use pi0rt::daemon::{Limits, Options, PerUser, Report};
 use pi0rt::shm::clock::now_ns;
-use pi0rt::shm::{Completion, Count, Stage};
+use pi0rt::shm::{Completion, Count, LatencyKind};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -42,14 +42,14 @@ fn client_and_page_say_what_was_answered() {
     for (count, expected) in counts {
         assert_eq!(stats.count(count), expected, "{count:?}");
     }
-    eventually("latencies are there", || client.statistics().latency(Stage::Age).count == 5);
-    let latencies = Stage::ALL.map(|stage| client.statistics().latency(stage));
+    eventually("latencies are there", || client.statistics().latency(LatencyKind::Age).count == 5);
+    let latencies = LatencyKind::ALL.map(|stage| client.statistics().latency(stage));
     let [waiting, inference, age] = latencies;
     assert!(waiting.max_ns <= age.max_ns && inference.max_ns <= age.max_ns);
     assert!(latencies.iter().all(|latency| latency.count == 5 && latency.mean_ns <= latency.max_ns));
 
     let read = || Report::read(&served.socket()).unwrap();
-    eventually("the page says so", || read().stats.latency(Stage::Age).count == 5);
+    eventually("the page says so", || read().stats.latency(LatencyKind::Age).count == 5);
     let report = read();
     assert_eq!(
         (report.pid, report.model.as_str(), report.device.as_str()),

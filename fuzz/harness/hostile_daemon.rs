@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use pi0rt::capi::*;
 use pi0rt::control::{self, Dimension, FEATURES, Rate, RateSource, Refusal, Reply, Welcome};
 use pi0rt::shm::clock::now_ns;
-use pi0rt::shm::{Geometry, Layout, Segment, Writer};
+use pi0rt::shm::{Geometry, Segment, SegmentLayout, Writer};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 use super::c_interface::{last_error, sized};
@@ -85,7 +85,7 @@ fn welcome(input: &mut Input<'_>) -> Vec<u8> {
         epoch: 1,
         heartbeat_ns: 1,
         max_age_ns: 0,
-        layout: Layout::plan(geometry).unwrap(),
+        layout: SegmentLayout::plan(geometry).unwrap(),
         policy,
         token: 1,
     };
@@ -180,7 +180,7 @@ pub fn run(data: &[u8]) {
 struct Program {
     client: *mut pi0rt_client,
     /// What the segments were made for.
-    layout: Layout,
+    layout: SegmentLayout,
     info: pi0rt_policy_info,
     submitted: u64,
     asked: u32,

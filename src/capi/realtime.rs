@@ -6,7 +6,7 @@ use super::last_error;
 use super::types::*;
 use crate::client::{self as inner, Client, ClientError, Observation, Reason};
 use crate::control::Fault;
-use crate::shm::{self, Camera, Count, PixelLayout, Stage};
+use crate::shm::{self, Camera, Count, LatencyKind, PixelLayout};
 
 /// The clock of all times here.
 ///
@@ -330,9 +330,9 @@ pub unsafe extern "C" fn pi0rt_client_statistics(
             device_failures: stats.count(Count::DeviceLost),
             missed_deadlines: stats.count(Count::MissedDeadline),
             stalls: stats.count(Count::Stall),
-            waiting: latency(Stage::Waiting),
-            inference: latency(Stage::Inference),
-            age: latency(Stage::Age),
+            waiting: latency(LatencyKind::Waiting),
+            inference: latency(LatencyKind::Inference),
+            age: latency(LatencyKind::Age),
         };
         // SAFETY: the size was checked.
         unsafe { output(statistics, &known) };

@@ -70,7 +70,7 @@ pub enum ClientError {
     },
     /// The daemon's layout can't be.
     #[error("daemon's layout: {0}")]
-    Layout(#[from] LayoutError),
+    SegmentLayout(#[from] LayoutError),
     /// A dimension whose limits no value can keep.
     #[error("daemon's limits of {dimension} can't be kept")]
     Limits {
@@ -211,7 +211,7 @@ impl ClientError {
             ClientError::Refused(refusal) => refusal.status,
             ClientError::Malformed(malformed) => malformed.status(),
             ClientError::Unexpected { .. }
-            | ClientError::Layout(_)
+            | ClientError::SegmentLayout(_)
             | ClientError::Limits { .. }
             | ClientError::Ring(_)
             | ClientError::Completion { .. }

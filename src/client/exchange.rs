@@ -7,8 +7,8 @@ use super::error::ClientError;
 use crate::control::{Fault, Status};
 use crate::shm::sync::Ordering;
 use crate::shm::{
-    Bell, Camera, Completion, Consumer, Geometry, Layout, Listener, MAX_CAMERAS, Producer, RingError,
-    Segment, Submission, UNWRITTEN_FRAME, UNWRITTEN_STATE, Words,
+    Camera, Completion, Consumer, Doorbell, Geometry, Listener, MAX_CAMERAS, Producer, RingError, Segment,
+    SegmentLayout, Submission, UNWRITTEN_FRAME, UNWRITTEN_STATE, Words,
 };
 
 /// What goes with an acquired slot when it is submitted.
@@ -52,7 +52,7 @@ impl Slot {
 pub(super) struct Exchange {
     submissions: Producer,
     completions: Consumer,
-    bell: Bell,
+    doorbell: Doorbell,
     slots: Vec<Slot>,
     next_ticket: u64,
     /// Tickets whose completion has not been given out.
@@ -63,40 +63,40 @@ pub(super) struct Exchange {
     listener: Listener,
     pub event_mode: bool,
     observation: Arc<Segment>,
-    layout: Layout,
+    layout: SegmentLayout,
     /// When there was last no reason to wait for an answer.
     pub quiet_ns: u64,
 }
 
 impl Exchange {
     pub fn new(
-        layout: Layout,
+        layout: SegmentLayout,
         [control, observation, results]: [&Arc<Segment>; 3],
-        bell: Bell,
+        doorbell: Doorbell,
     ) -> Option<Exchange> {
         let geometry = layout.geometry;
         let ring = |segment, mut region: crate::shm::Region| {
             region.len = geometry.entries * 64;
-            Layout::words(segment, region)
+            SegmentLayout::words(segment, region)
         };
         let mut heads = layout.slot;
         heads.len *= geometry.slots;
         Some(Exchange {
             submissions: Producer::new(
                 ring(control, layout.submissions)?,
-                Layout::words(results, layout.submission_head)?,
+                SegmentLayout::words(results, layout.submission_head)?,
             ),
             completions: Consumer::new(
                 ring(results, layout.completions)?,
-                Layout::words(control, layout.completion_head)?,
+                SegmentLayout::words(control, layout.completion_head)?,
             ),
-            bell,
+            doorbell,
             slots: vec![Slot::Free; geometry.slots as usize],
             next_ticket: 1,
             outstanding: 0,
             aside: VecDeque::with_capacity(geometry.entries as usize),
-            heads: Layout::words(observation, heads)?,
-            listener: Listener::new(Layout::words(control, layout.want_event)?),
+            heads: SegmentLayout::words(observation, heads)?,
+            listener: Listener::new(SegmentLayout::words(control, layout.want_event)?),
             event_mode: false,
             observation: observation.clone(),
             layout,
@@ -163,7 +163,7 @@ impl Exchange {
     }
 
     pub fn frame(&self, slot: u32, camera: usize) -> Option<*mut u8> {
-        let Layout { geometry, frame, .. } = self.layout;
+        let SegmentLayout { geometry, frame, .. } = self.layout;
         if slot >= geometry.slots || camera >= geometry.cameras as usize {
             return None;
         }
@@ -249,7 +249,7 @@ impl Exchange {
         }
         self.outstanding += 1;
         self.slots[slot as usize] = Slot::Submitted(submission);
-        self.bell.ring();
+        self.doorbell.ring();
         Ok(ticket)
     }
 
@@ -365,17 +365,18 @@ mod tests {
             slots: 8,
             entries,
         };
-        let layout = Layout::plan(sizes).unwrap();
+        let layout = SegmentLayout::plan(sizes).unwrap();
         // Both sides write here, through the one mapping.
         let segment = |len: u32| Arc::new(Segment::create("test", len as usize, Writer::Daemon).unwrap());
         let control = segment(layout.control_bytes);
         let observation = segment(layout.observation_bytes);
         let results = segment(layout.results_bytes);
-        let words = |segment, region| Layout::words(segment, region).unwrap();
+        let words = |segment, region| SegmentLayout::words(segment, region).unwrap();
         let completions =
             Producer::new(words(&results, layout.completions), words(&control, layout.completion_head));
-        let bell = Bell::new(words(&results, layout.need_wakeup), eventfd(0, EventfdFlags::CLOEXEC).unwrap());
-        (Exchange::new(layout, [&control, &observation, &results], bell).unwrap(), completions)
+        let doorbell =
+            Doorbell::new(words(&results, layout.need_wakeup), eventfd(0, EventfdFlags::CLOEXEC).unwrap());
+        (Exchange::new(layout, [&control, &observation, &results], doorbell).unwrap(), completions)
     }
 
     fn push(exchange: &mut Exchange, now: u64) -> (u64, u32) {

@@ -8,7 +8,7 @@ use super::connect::{Answer, answer};
 use super::error::ClientError;
 use crate::control::{FEATURE_NUMBERS, Reply, Request, numbered, send};
 use crate::shm::clock::now_ns;
-use crate::shm::{Life, Pulse};
+use crate::shm::{Liveness, LivenessReader};
 
 /// Longest sleep of a wait for an answer before it looks whether the daemon is still the same.
 const NAP_NS: u64 = 50_000_000;
@@ -39,8 +39,13 @@ impl Requests {
     ///
     /// # Errors
     /// No answer in time; a daemon that is gone, or was restarted meanwhile and may not have done it.
-    pub fn ask(&mut self, socket: &OwnedFd, pulse: &Pulse, request: &Request) -> Result<Reply, ClientError> {
-        self.begin(pulse.there())?;
+    pub fn ask(
+        &mut self,
+        socket: &OwnedFd,
+        liveness: &LivenessReader,
+        request: &Request,
+    ) -> Result<Reply, ClientError> {
+        self.begin(liveness.there())?;
         let packet = numbered(request.encode(), self.last);
         say(socket, &packet)?;
         let deadline = now_ns().saturating_add(self.timeout_ns);
@@ -53,8 +58,8 @@ impl Requests {
                 Ok(_) if left > 0 => {}
                 Ok(_) if over > 0 => over -= 1,
                 Err(ClientError::Timeout { .. }) if left > NAP_NS => {
-                    if pulse.there() != self.asked && pulse.feel(now_ns()) != Life::Gone {
-                        self.ask_again(socket, pulse.there(), request, &packet)?;
+                    if liveness.there() != self.asked && liveness.check(now_ns()) != Liveness::Gone {
+                        self.ask_again(socket, liveness.there(), request, &packet)?;
                     }
                 }
                 Ok(_) | Err(ClientError::Timeout { .. }) => {

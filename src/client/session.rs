@@ -18,7 +18,8 @@ use crate::control::{
 use crate::shm::clock::{Clock, now_ns};
 use crate::shm::sync::spin_hint;
 use crate::shm::{
-    Bell, ChunkHeader, Completion, LatestReader, Layout, LayoutError, Life, Pulse, ReadError, Stats, Words,
+    ChunkHeader, Completion, Doorbell, LatestReader, LayoutError, Liveness, LivenessReader, ReadError,
+    SegmentLayout, Stats, Words,
 };
 
 const GONE_AFTER_NS: u64 = 500_000_000;
@@ -35,7 +36,7 @@ pub struct Client {
     // First: what the fast path touches lies together.
     exchange: Option<Exchange>,
     clock: Clock,
-    pulse: Pulse,
+    liveness: LivenessReader,
     latest: LatestReader,
     chunk: ChunkHeader,
     actions: Vec<f32>,
@@ -72,22 +73,25 @@ impl Client {
         // The layout has been checked; a region that still lies outside is the daemon's fault.
         let outside = || {
             let max = results.len() as u64;
-            ClientError::Layout(LayoutError::Size { what: "offset", got: 0, min: 0, max })
+            ClientError::SegmentLayout(LayoutError::Size { what: "offset", got: 0, min: 0, max })
         };
-        let words = |region| Layout::words(&results, region).ok_or_else(outside);
+        let words = |region| SegmentLayout::words(&results, region).ok_or_else(outside);
         let rate = Rate::new(options.control_rate_hz, RateSource::Session).or(welcome.policy.rate);
         let or = |value, default| if value == 0 { default } else { value };
         let exchange = match writing {
             Some(Writing { control, observation, eventfd }) => {
-                let bell = Bell::new(words(layout.need_wakeup)?, eventfd);
-                Some(Exchange::new(layout, [&control, &observation, &results], bell).ok_or_else(outside)?)
+                let doorbell = Doorbell::new(words(layout.need_wakeup)?, eventfd);
+                Some(
+                    Exchange::new(layout, [&control, &observation, &results], doorbell)
+                        .ok_or_else(outside)?,
+                )
             }
             None => None,
         };
         Ok(Client {
             exchange,
             clock: Clock::new(),
-            pulse: Pulse::new(words(layout.liveness)?, or(options.gone_after_ns, GONE_AFTER_NS)),
+            liveness: LivenessReader::new(words(layout.liveness)?, or(options.gone_after_ns, GONE_AFTER_NS)),
             latest: LatestReader::new(
                 words(layout.latest)?,
                 words(layout.chunks)?,
@@ -180,7 +184,7 @@ impl Client {
     }
 
     fn ask(&mut self, request: &Request) -> Result<Reply, ClientError> {
-        self.requests.ask(&self.socket, &self.pulse, request)
+        self.requests.ask(&self.socket, &self.liveness, request)
     }
 
     /// Takes a free observation slot. Real-time safe.
@@ -234,18 +238,18 @@ impl Client {
 
     #[inline]
     fn check_life(&mut self, now: u64) -> Result<(), ClientError> {
-        self.alive(self.pulse.feel(now))
+        self.alive(self.liveness.check(now))
     }
 
     #[inline]
-    fn alive(&mut self, life: Life) -> Result<(), ClientError> {
+    fn alive(&mut self, life: Liveness) -> Result<(), ClientError> {
         match life {
             _ if self.closed => Err(ClientError::Gone),
-            Life::Serving => Ok(()),
-            Life::Gone => Err(ClientError::Gone),
-            Life::Restarted => {
+            Liveness::Serving => Ok(()),
+            Liveness::Gone => Err(ClientError::Gone),
+            Liveness::Restarted => {
                 // Said once: from now on this is the daemon.
-                self.welcome.epoch = self.pulse.adopt();
+                self.welcome.epoch = self.liveness.adopt();
                 Err(ClientError::Restarted)
             }
         }
@@ -280,7 +284,7 @@ impl Client {
             return Ok(completion);
         }
         let due_since = exchange.waits().then_some(exchange.quiet_ns);
-        let life = self.pulse.feel_often();
+        let life = self.liveness.check_often();
         self.alive(life)?;
         if let Some(since) = due_since.filter(|_| self.options.stale_after_ns > 0) {
             let now = self.clock.now();

@@ -4,7 +4,7 @@ use super::Status;
 use super::codec::{Malformed, Reader, Writer};
 use super::contract::PolicyDescription;
 use super::features::{FEATURE_NAMES, FEATURE_TOKEN};
-use crate::shm::{Geometry, Layout, Region};
+use crate::shm::{Geometry, Region, SegmentLayout};
 
 /// Version of messages and segments. Another number is another, incompatible protocol; what is
 /// added compatibly gets a feature bit.
@@ -94,7 +94,7 @@ pub struct Welcome {
     /// Age of an observation beyond which it is STALE; 0: no limit.
     pub max_age_ns: u64,
     /// Where things lie in the segments.
-    pub layout: Layout,
+    pub layout: SegmentLayout,
     /// The policy.
     pub policy: PolicyDescription,
     /// Shows that the session is the client's own, see [`Hello::token`]; 0: it is not, or can't be shown. Said with
@@ -306,8 +306,8 @@ impl Reply {
 const FIRST_NUMBERS: usize = 36;
 
 /// The numbers of a layout, in the order of the message.
-fn numbers(layout: &mut Layout) -> [&mut u32; 38] {
-    let Layout {
+fn numbers(layout: &mut SegmentLayout) -> [&mut u32; 38] {
+    let SegmentLayout {
         geometry: Geometry { cameras, frame_bytes, state_dim, horizon, action_dim, slots, entries },
         control_bytes,
         observation_bytes,
@@ -369,9 +369,9 @@ fn numbers(layout: &mut Layout) -> [&mut u32; 38] {
     ]
 }
 
-fn empty_layout() -> Layout {
+fn empty_layout() -> SegmentLayout {
     let none = Region::default();
-    Layout {
+    SegmentLayout {
         geometry: Geometry {
             cameras: 0,
             frame_bytes: 0,
@@ -466,7 +466,7 @@ mod tests {
             epoch: 77,
             heartbeat_ns: 10_000_000,
             max_age_ns: 5,
-            layout: Layout::plan(geometry).unwrap(),
+            layout: SegmentLayout::plan(geometry).unwrap(),
             policy: PolicyDescription {
                 model: "pi0".into(),
                 device: "cpu".into(),

@@ -1,7 +1,7 @@
 //! What each user has of a daemon, and what it may have.
 //!
 //! All that clients take is counted here, for the user that the kernel says they are of: sessions, their memory, also
-//! when they are over, connections without a session, requests and instructions. A [`Share`] is what somebody
+//! when they are over, connections without a session, requests and instructions. A [`Reservation`] is what somebody
 //! has; dropping it gives it back.
 //!
 //! There is a limit for all users together, and one for each. Where the latter isn't configured, a user may have three
@@ -14,18 +14,18 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::Limits;
-use super::lane::SEGMENTS;
-use super::mutex::{Locked, PiMutex};
+use super::channel::SEGMENTS;
+use super::mutex::{PiMutex, PiMutexGuard};
 
 /// Something that clients take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Good {
+pub(super) enum Resource {
     /// Sessions, from their admission to their end.
     Sessions,
     /// Bytes of shared memory, until nobody can use them any more.
     Memory,
     /// Those bytes among them that are of sessions that are over.
-    Held,
+    HeldMemory,
     /// Segments that these bytes are in: the daemon keeps a descriptor of each.
     HeldSegments,
     /// Connections that have not said hello.
@@ -38,7 +38,7 @@ pub(super) enum Good {
     Instructions,
 }
 
-const GOODS: usize = 8;
+const RESOURCES: usize = 8;
 /// Sessions that are over and that somebody still has something of, for each that may be open.
 const MAX_OVER: u64 = 4;
 /// Segments of sessions that are over, however many clients there may be: a process has descriptors for so many.
@@ -52,28 +52,28 @@ pub(super) const MAX_WAITING: usize = 16;
 /// Instructions that a session may register.
 pub(super) const MAX_PROMPTS: usize = 256;
 
-impl Good {
+impl Resource {
     /// What it is called, and the configuration's key for each user's limit.
     fn names(self) -> (&'static str, Option<&'static str>) {
         match self {
-            Good::Sessions => ("sessions", Some("clients.max_clients_per_user")),
-            Good::Memory => ("bytes of shared memory", Some("clients.max_memory_mb_per_user")),
-            Good::Held => ("bytes of sessions that are over", None),
-            Good::HeldSegments => ("segments of sessions that are over", None),
-            Good::Silent => {
+            Resource::Sessions => ("sessions", Some("clients.max_clients_per_user")),
+            Resource::Memory => ("bytes of shared memory", Some("clients.max_memory_mb_per_user")),
+            Resource::HeldMemory => ("bytes of sessions that are over", None),
+            Resource::HeldSegments => ("segments of sessions that are over", None),
+            Resource::Silent => {
                 ("connections that have not said hello", Some("clients.max_connections_per_user"))
             }
-            Good::Observers => ("observers", Some("clients.max_connections_per_user")),
-            Good::Requests => ("requests waiting", Some("clients.max_requests_per_user")),
-            Good::Instructions => ("instructions registered", Some("clients.max_instructions_per_user")),
+            Resource::Observers => ("observers", Some("clients.max_connections_per_user")),
+            Resource::Requests => ("requests waiting", Some("clients.max_requests_per_user")),
+            Resource::Instructions => ("instructions registered", Some("clients.max_instructions_per_user")),
         }
     }
 
     /// The configuration's key for the limit of all users together.
     fn key(self) -> Option<&'static str> {
         match self {
-            Good::Sessions => Some("clients.max_clients"),
-            Good::Memory => Some("clients.max_memory_mb"),
+            Resource::Sessions => Some("clients.max_clients"),
+            Resource::Memory => Some("clients.max_memory_mb"),
             _ => None,
         }
     }
@@ -81,15 +81,15 @@ impl Good {
 
 /// Most that there may be of something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Most {
+struct Ceiling {
     /// Of all users together.
     all: u64,
     /// Of one; None: three quarters of what the others leave.
     each: Option<u64>,
 }
 
-fn most(limits: &Limits) -> [Most; GOODS] {
-    let of = |all: u64, each: Option<u64>| Most { all, each };
+fn ceilings(limits: &Limits) -> [Ceiling; RESOURCES] {
+    let of = |all: u64, each: Option<u64>| Ceiling { all, each };
     let clients = limits.max_clients as u64;
     let each = &limits.per_user;
     [
@@ -106,27 +106,27 @@ fn most(limits: &Limits) -> [Most; GOODS] {
 
 /// The books of a daemon.
 #[derive(Clone)]
-pub(super) struct Accounts(Arc<PiMutex<Books>>);
+pub(super) struct Accounts(Arc<PiMutex<Holdings>>);
 
-struct Books {
-    most: [Most; GOODS],
+struct Holdings {
+    ceilings: [Ceiling; RESOURCES],
     /// By user; nobody who has nothing.
-    users: BTreeMap<u32, [u64; GOODS]>,
+    users: BTreeMap<u32, [u64; RESOURCES]>,
 }
 
 /// What a user has of something. Dropping it gives it back.
-pub(super) struct Share {
+pub(super) struct Reservation {
     accounts: Accounts,
     user: u32,
-    good: Good,
+    resource: Resource,
     amount: u64,
 }
 
 /// Why somebody doesn't get any more.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Excess {
+pub(super) struct QuotaExceeded {
     user: u32,
-    good: Good,
+    resource: Resource,
     asked: u64,
     /// What this user has, and may have.
     own: [u64; 2],
@@ -140,136 +140,142 @@ pub(super) struct Excess {
 
 /// What a user has and may have, for the statistics page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Statement {
+pub(super) struct UserUsage {
     pub user: u32,
-    pub has: [u64; GOODS],
-    pub may_have: [u64; GOODS],
+    pub has: [u64; RESOURCES],
+    pub may_have: [u64; RESOURCES],
 }
 
-impl Statement {
-    pub fn of(&self, good: Good) -> [u64; 2] {
-        [self.has[good as usize], self.may_have[good as usize]]
+impl UserUsage {
+    pub fn of(&self, resource: Resource) -> [u64; 2] {
+        [self.has[resource as usize], self.may_have[resource as usize]]
     }
 }
 
-impl Books {
-    fn has(&self, user: u32, good: Good) -> u64 {
-        self.users.get(&user).map_or(0, |has| has[good as usize])
+impl Holdings {
+    fn has(&self, user: u32, resource: Resource) -> u64 {
+        self.users.get(&user).map_or(0, |has| has[resource as usize])
     }
 
-    fn taken(&self, good: Good) -> u64 {
-        self.users.values().map(|has| has[good as usize]).sum()
+    fn taken(&self, resource: Resource) -> u64 {
+        self.users.values().map(|has| has[resource as usize]).sum()
     }
 
-    fn may_have(&self, user: u32, good: Good) -> u64 {
-        let Most { all, each } = self.most[good as usize];
-        let left = all.saturating_sub(self.taken(good) - self.has(user, good));
+    fn may_have(&self, user: u32, resource: Resource) -> u64 {
+        let Ceiling { all, each } = self.ceilings[resource as usize];
+        let left = all.saturating_sub(self.taken(resource) - self.has(user, resource));
         each.unwrap_or(left - left / 4).min(left)
     }
 
-    fn add(&mut self, user: u32, good: Good, amount: u64) {
-        self.users.entry(user).or_default()[good as usize] += amount;
+    fn add(&mut self, user: u32, resource: Resource, amount: u64) {
+        self.users.entry(user).or_default()[resource as usize] += amount;
     }
 
-    fn take(&mut self, user: u32, good: Good, amount: u64) {
+    fn take(&mut self, user: u32, resource: Resource, amount: u64) {
         let Some(has) = self.users.get_mut(&user) else { return };
-        has[good as usize] -= amount;
+        has[resource as usize] -= amount;
         if has.iter().all(|amount| *amount == 0) {
             self.users.remove(&user);
         }
     }
 
-    fn excess(&self, user: u32, good: Good, asked: u64) -> Excess {
-        let with = self.users.iter().map(|(user, has)| (*user, has[good as usize]));
+    fn excess(&self, user: u32, resource: Resource, asked: u64) -> QuotaExceeded {
+        let with = self.users.iter().map(|(user, has)| (*user, has[resource as usize]));
         let mut users: Vec<_> = with.filter(|(_, has)| *has > 0).collect();
         users.sort_by_key(|(_, has)| std::cmp::Reverse(*has));
         let more = users.len().saturating_sub(3);
         users.truncate(3);
-        let own = [self.has(user, good), self.may_have(user, good)];
-        let all = [self.taken(good), self.most[good as usize].all];
-        Excess { user, good, asked, own, all, users, more }
+        let own = [self.has(user, resource), self.may_have(user, resource)];
+        let all = [self.taken(resource), self.ceilings[resource as usize].all];
+        QuotaExceeded { user, resource, asked, own, all, users, more }
     }
 }
 
 impl Accounts {
     pub fn new(limits: &Limits) -> Accounts {
-        Accounts(Arc::new(PiMutex::new(Books { most: most(limits), users: BTreeMap::new() })))
+        Accounts(Arc::new(PiMutex::new(Holdings { ceilings: ceilings(limits), users: BTreeMap::new() })))
     }
 
-    fn books(&self) -> Locked<'_, Books> {
+    fn holdings(&self) -> PiMutexGuard<'_, Holdings> {
         self.0.lock()
     }
 
     /// Has other limits from now on. Nobody loses what it has.
     pub fn limit(&self, limits: &Limits) {
-        self.books().most = most(limits);
+        self.holdings().ceilings = ceilings(limits);
     }
 
     /// Gives a user something.
     ///
     /// # Errors
     /// It would have more than it may.
-    pub fn give(&self, user: u32, good: Good, amount: u64) -> Result<Share, Excess> {
-        self.give_for(user, good, amount, 0)
+    pub fn reserve(&self, user: u32, resource: Resource, amount: u64) -> Result<Reservation, QuotaExceeded> {
+        self.reserve_replacing(user, resource, amount, 0)
     }
 
     /// Gives a user something for something else that it gives up, but may have for a while yet.
     ///
     /// # Errors
     /// It would have more than it may afterwards.
-    pub fn give_for(&self, user: u32, good: Good, amount: u64, given_up: u64) -> Result<Share, Excess> {
-        let mut books = self.books();
-        let has = books.has(user, good).saturating_sub(given_up);
-        if has.saturating_add(amount) > books.may_have(user, good) {
-            return Err(books.excess(user, good, amount));
+    pub fn reserve_replacing(
+        &self,
+        user: u32,
+        resource: Resource,
+        amount: u64,
+        given_up: u64,
+    ) -> Result<Reservation, QuotaExceeded> {
+        let mut holdings = self.holdings();
+        let has = holdings.has(user, resource).saturating_sub(given_up);
+        if has.saturating_add(amount) > holdings.may_have(user, resource) {
+            return Err(holdings.excess(user, resource, amount));
         }
-        books.add(user, good, amount);
-        Ok(Share { accounts: self.clone(), user, good, amount })
+        holdings.add(user, resource, amount);
+        Ok(Reservation { accounts: self.clone(), user, resource, amount })
     }
 
     /// Gives a user what it has anyway, whatever it may.
-    pub fn give_in_any_case(&self, user: u32, good: Good, amount: u64) -> Share {
-        self.books().add(user, good, amount);
-        Share { accounts: self.clone(), user, good, amount }
+    pub fn reserve_unchecked(&self, user: u32, resource: Resource, amount: u64) -> Reservation {
+        self.holdings().add(user, resource, amount);
+        Reservation { accounts: self.clone(), user, resource, amount }
     }
 
     /// What all users together have.
-    pub fn taken(&self, good: Good) -> u64 {
-        self.books().taken(good)
+    pub fn taken(&self, resource: Resource) -> u64 {
+        self.holdings().taken(resource)
     }
 
     /// Whether a user may have so much more.
     ///
     /// # Errors
     /// It may not.
-    pub fn check(&self, user: u32, good: Good, amount: u64) -> Result<(), Excess> {
-        self.give(user, good, amount).map(drop)
+    pub fn check(&self, user: u32, resource: Resource, amount: u64) -> Result<(), QuotaExceeded> {
+        self.reserve(user, resource, amount).map(drop)
     }
 
     /// What all have and may have, of whoever has anything.
-    pub fn statements(&self, to: &mut Vec<Statement>) {
-        let books = self.books();
+    pub fn usage(&self, to: &mut Vec<UserUsage>) {
+        let holdings = self.holdings();
         to.clear();
-        to.extend(books.users.iter().map(|(user, has)| Statement {
+        to.extend(holdings.users.iter().map(|(user, has)| UserUsage {
             user: *user,
             has: *has,
-            may_have: ALL.map(|good| books.may_have(*user, good)),
+            may_have: ALL.map(|resource| holdings.may_have(*user, resource)),
         }));
     }
 }
 
-const ALL: [Good; GOODS] = [
-    Good::Sessions,
-    Good::Memory,
-    Good::Held,
-    Good::HeldSegments,
-    Good::Silent,
-    Good::Observers,
-    Good::Requests,
-    Good::Instructions,
+const ALL: [Resource; RESOURCES] = [
+    Resource::Sessions,
+    Resource::Memory,
+    Resource::HeldMemory,
+    Resource::HeldSegments,
+    Resource::Silent,
+    Resource::Observers,
+    Resource::Requests,
+    Resource::Instructions,
 ];
 
-impl Share {
+impl Reservation {
     /// The user whose it is.
     pub fn user(&self) -> u32 {
         self.user
@@ -281,44 +287,52 @@ impl Share {
     }
 
     /// Takes some of it away, as a share of its own, for the same user or another one.
-    pub fn split(&mut self, amount: u64, user: u32) -> Share {
+    pub fn split(&mut self, amount: u64, user: u32) -> Reservation {
         let amount = amount.min(self.amount);
         self.amount -= amount;
-        let mut books = self.accounts.books();
-        books.take(self.user, self.good, amount);
-        books.add(user, self.good, amount);
-        Share { accounts: self.accounts.clone(), user, good: self.good, amount }
+        let mut holdings = self.accounts.holdings();
+        holdings.take(self.user, self.resource, amount);
+        holdings.add(user, self.resource, amount);
+        Reservation { accounts: self.accounts.clone(), user, resource: self.resource, amount }
     }
 
     /// The same user's share of something else, whatever it may have.
-    pub fn beside(&self, good: Good, amount: u64) -> Share {
-        self.accounts.give_in_any_case(self.user, good, amount)
+    pub fn reserve_alongside(&self, resource: Resource, amount: u64) -> Reservation {
+        self.accounts.reserve_unchecked(self.user, resource, amount)
     }
 
     /// Takes more, whatever the user may have.
-    pub fn grow_in_any_case(&mut self, amount: u64) {
-        self.accounts.books().add(self.user, self.good, amount);
+    pub fn grow_unchecked(&mut self, amount: u64) {
+        self.accounts.holdings().add(self.user, self.resource, amount);
         self.amount += amount;
     }
 }
 
-impl Drop for Share {
+impl Drop for Reservation {
     fn drop(&mut self) {
-        self.accounts.books().take(self.user, self.good, self.amount);
+        self.accounts.holdings().take(self.user, self.resource, self.amount);
     }
 }
 
-impl fmt::Display for Excess {
+impl fmt::Display for QuotaExceeded {
     /// The limit, what was asked for, what is taken, and who has it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Excess { user, good, asked, own: [has, may_have], all: [taken, most], users, more } = self;
-        let (what, key) = good.names();
+        let QuotaExceeded {
+            user,
+            resource,
+            asked,
+            own: [has, may_have],
+            all: [taken, most],
+            users,
+            more,
+        } = self;
+        let (what, key) = resource.names();
         let of = |key: Option<&str>| key.map_or(String::new(), |key| format!(" ({key})"));
         if taken.saturating_add(*asked) > *most {
-            let key = of(good.key());
-            match good {
-                Good::Sessions => write!(f, "{taken} clients are connected, the most allowed{key}")?,
-                Good::Memory => write!(
+            let key = of(resource.key());
+            match resource {
+                Resource::Sessions => write!(f, "{taken} clients are connected, the most allowed{key}")?,
+                Resource::Memory => write!(
                     f,
                     "{asked} {what} asked for, clients have {taken}, at most {most} are allowed{key}"
                 )?,
@@ -358,115 +372,116 @@ mod tests {
     }
 
     /// As many as the user gets.
-    fn all(accounts: &Accounts, user: u32, good: Good) -> Vec<Share> {
-        std::iter::from_fn(|| accounts.give(user, good, 1).ok()).collect()
+    fn all(accounts: &Accounts, user: u32, resource: Resource) -> Vec<Reservation> {
+        std::iter::from_fn(|| accounts.reserve(user, resource, 1).ok()).collect()
     }
 
     #[test]
     fn each_further_user_gets_three_quarters_of_what_is_left() {
         let accounts = with(32, PerUser::default());
-        let first = all(&accounts, A, Good::Sessions);
-        let second = all(&accounts, B, Good::Sessions);
-        let third = all(&accounts, C, Good::Sessions);
-        let fourth = all(&accounts, 7, Good::Sessions);
+        let first = all(&accounts, A, Resource::Sessions);
+        let second = all(&accounts, B, Resource::Sessions);
+        let third = all(&accounts, C, Resource::Sessions);
+        let fourth = all(&accounts, 7, Resource::Sessions);
         assert_eq!([first.len(), second.len(), third.len(), fourth.len()], [24, 6, 2, 0]);
         // Whoever gives something back gives it to all, in the same way.
         drop(first);
-        assert_eq!(all(&accounts, 7, Good::Sessions).len(), 18);
+        assert_eq!(all(&accounts, 7, Resource::Sessions).len(), 18);
     }
 
     #[test]
     fn of_few_nothing_is_kept_back() {
         for (most, expected) in [(1, 1), (2, 2), (3, 3), (4, 3), (5, 4), (8, 6), (16, 12)] {
             let accounts = with(most, PerUser::default());
-            assert_eq!(all(&accounts, A, Good::Sessions).len(), expected, "{most}");
+            assert_eq!(all(&accounts, A, Resource::Sessions).len(), expected, "{most}");
         }
     }
 
     #[test]
     fn what_is_configured_for_each_user_holds_and_so_does_what_is_for_all() {
         let accounts = with(16, PerUser { clients: Some(10), ..PerUser::default() });
-        let first = all(&accounts, A, Good::Sessions);
-        let second = all(&accounts, B, Good::Sessions);
+        let first = all(&accounts, A, Resource::Sessions);
+        let second = all(&accounts, B, Resource::Sessions);
         assert_eq!([first.len(), second.len()], [10, 6]);
         // All that there is, if it is said.
         let accounts = with(4, PerUser { clients: Some(1024), ..PerUser::default() });
-        assert_eq!(all(&accounts, A, Good::Sessions).len(), 4);
+        assert_eq!(all(&accounts, A, Resource::Sessions).len(), 4);
     }
 
     #[test]
     fn what_is_dropped_is_given_back_and_nothing_else() {
         let accounts = with(16, PerUser::default());
-        let sessions = all(&accounts, A, Good::Sessions);
-        let memory = accounts.give(A, Good::Memory, 700).unwrap();
-        assert!(accounts.give(A, Good::Memory, 100).is_err());
+        let sessions = all(&accounts, A, Resource::Sessions);
+        let memory = accounts.reserve(A, Resource::Memory, 700).unwrap();
+        assert!(accounts.reserve(A, Resource::Memory, 100).is_err());
         drop(sessions);
-        assert_eq!((accounts.taken(Good::Sessions), accounts.taken(Good::Memory)), (0, 700));
+        assert_eq!((accounts.taken(Resource::Sessions), accounts.taken(Resource::Memory)), (0, 700));
         drop(memory);
-        assert!(accounts.books().users.is_empty());
+        assert!(accounts.holdings().users.is_empty());
     }
 
     #[test]
     fn a_share_is_split_between_users_and_grows() {
         let accounts = with(16, PerUser::default());
-        let mut memory = accounts.give(A, Good::Memory, 700).unwrap();
+        let mut memory = accounts.reserve(A, Resource::Memory, 700).unwrap();
         let part = memory.split(100, B);
         assert_eq!((memory.amount(), part.amount()), (600, 100));
-        let has = |user| accounts.books().has(user, Good::Memory);
+        let has = |user| accounts.holdings().has(user, Resource::Memory);
         assert_eq!((has(A), has(B)), (600, 100));
-        memory.grow_in_any_case(500);
+        memory.grow_unchecked(500);
         assert_eq!((has(A), memory.amount()), (1100, 1100));
         drop(memory);
-        assert_eq!(accounts.taken(Good::Memory), 100);
+        assert_eq!(accounts.taken(Resource::Memory), 100);
         drop(part);
-        assert_eq!(accounts.taken(Good::Memory), 0);
+        assert_eq!(accounts.taken(Resource::Memory), 0);
     }
 
     #[test]
     fn who_has_more_than_new_limits_allow_keeps_it() {
         let accounts = with(16, PerUser::default());
-        let mut sessions = all(&accounts, A, Good::Sessions);
+        let mut sessions = all(&accounts, A, Resource::Sessions);
         accounts.limit(&Limits { max_clients: 8, ..Limits::default() });
         sessions.truncate(6);
-        assert!(accounts.give(A, Good::Sessions, 1).is_err());
+        assert!(accounts.reserve(A, Resource::Sessions, 1).is_err());
         sessions.truncate(5);
-        assert!(accounts.give(A, Good::Sessions, 1).is_ok());
+        assert!(accounts.reserve(A, Resource::Sessions, 1).is_ok());
     }
 
     #[test]
     fn a_refusal_names_the_limit_what_is_taken_and_who_has_it() {
         let accounts = with(16, PerUser::default());
-        let refusal = |user, good, amount| accounts.give(user, good, amount).err().unwrap().to_string();
-        let _first = all(&accounts, A, Good::Sessions);
+        let refusal =
+            |user, resource, amount| accounts.reserve(user, resource, amount).err().unwrap().to_string();
+        let _first = all(&accounts, A, Resource::Sessions);
         assert_eq!(
-            refusal(A, Good::Sessions, 1),
+            refusal(A, Resource::Sessions, 1),
             "user 1000 has 12 sessions and may have 12 of 16 (clients.max_clients_per_user)"
         );
-        let _others: Vec<_> = [B, C, 7, 8].map(|user| accounts.give(user, Good::Sessions, 1)).into();
+        let _others: Vec<_> = [B, C, 7, 8].map(|user| accounts.reserve(user, Resource::Sessions, 1)).into();
         assert_eq!(
-            refusal(9, Good::Sessions, 1),
+            refusal(9, Resource::Sessions, 1),
             "16 clients are connected, the most allowed (clients.max_clients): user 1000 has 12, user 7 has 1, user 8 has \
              1, 2 more users the rest"
         );
-        let _memory = accounts.give(A, Good::Memory, 500).unwrap();
+        let _memory = accounts.reserve(A, Resource::Memory, 500).unwrap();
         assert_eq!(
-            refusal(A, Good::Memory, 300),
+            refusal(A, Resource::Memory, 300),
             "300 bytes of shared memory asked for, user 1000 has 500 and may have 750 of 1000 \
              (clients.max_memory_mb_per_user)"
         );
         assert_eq!(
-            refusal(B, Good::Memory, 501),
+            refusal(B, Resource::Memory, 501),
             "501 bytes of shared memory asked for, clients have 500, at most 1000 are allowed (clients.max_memory_mb): user \
              1000 has 500"
         );
         assert_eq!(
-            refusal(B, Good::Memory, 400),
+            refusal(B, Resource::Memory, 400),
             "400 bytes of shared memory asked for, user 1001 has 0 and may have 375 of 1000 \
              (clients.max_memory_mb_per_user); other users have 500"
         );
-        let _silent = all(&accounts, B, Good::Silent);
+        let _silent = all(&accounts, B, Resource::Silent);
         assert_eq!(
-            refusal(B, Good::Silent, 1),
+            refusal(B, Resource::Silent, 1),
             "user 1001 has 48 connections that have not said hello and may have 48 of 64 \
              (clients.max_connections_per_user)"
         );

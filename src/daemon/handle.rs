@@ -54,9 +54,9 @@ impl Default for Limits {
 
 /// Steers a daemon, from any thread.
 #[derive(Clone)]
-pub struct Handle(Arc<Orders>);
+pub struct Handle(Arc<Commands>);
 
-struct Orders {
+struct Commands {
     /// Readable: there is an order.
     bell: OwnedFd,
     stop: AtomicBool,
@@ -69,7 +69,7 @@ impl Handle {
     pub fn new() -> Result<Handle, DaemonError> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let bell = bell.map_err(|errno| DaemonError::System { call: "eventfd", errno })?;
-        Ok(Handle(Arc::new(Orders { bell, stop: AtomicBool::new(false), limits: PiMutex::new(None) })))
+        Ok(Handle(Arc::new(Commands { bell, stop: AtomicBool::new(false), limits: PiMutex::new(None) })))
     }
 
     /// The request in flight is answered, then [`Daemon::run`](super::Daemon::run) returns.

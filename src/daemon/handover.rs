@@ -1,6 +1,6 @@
 //! Sessions that outlive a daemon.
 //!
-//! A [`Keeper`], a service manager as a rule, holds a session's descriptors for as long as the session
+//! A [`DescriptorStore`], a service manager as a rule, holds a session's descriptors for as long as the session
 //! lasts. A daemon that is started after another one has ended, killed or not, gets them back
 //! ([`Daemon::adopt`](super::Daemon::adopt)) and goes on: under a new epoch, with rings, slots, chunks and
 //! counters as they are, and with the instructions that a record of the session names. The client opens
@@ -18,7 +18,7 @@ use crate::control::codec::{Reader, Writer};
 use crate::shm::Geometry;
 
 /// Holds descriptors beyond a daemon's life.
-pub trait Keeper: Send {
+pub trait DescriptorStore: Send {
     /// Takes duplicates of descriptors, under a name.
     ///
     /// # Errors
@@ -48,14 +48,14 @@ pub(super) struct Identity {
     /// What the client was told of the policy.
     pub policy: String,
     /// What the client has said of itself.
-    pub manners: Manners,
+    pub capabilities: Capabilities,
     /// By which its client takes it over.
     pub token: u64,
 }
 
 /// What a client has said of itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Manners {
+pub(super) struct Capabilities {
     /// Features it makes use of.
     pub understands: u64,
     /// Its observations may lack cameras.
@@ -74,7 +74,7 @@ impl Identity {
     }
 
     fn encode(&self) -> Vec<u8> {
-        let Identity { id, name, peer, opened_ns, geometry, policy, manners, token } = self;
+        let Identity { id, name, peer, opened_ns, geometry, policy, capabilities, token } = self;
         let Geometry { cameras, frame_bytes, state_dim, horizon, action_dim, slots, entries } = *geometry;
         let mut to = Writer::default();
         to.u32(VERSION).u32(peer.pid).u32(peer.uid);
@@ -82,7 +82,7 @@ impl Identity {
             to.u32(size);
         }
         to.u64(*id).u64(*opened_ns).text(name).text(policy);
-        to.u64(manners.understands).u32(manners.missing_cameras.into()).u64(*token);
+        to.u64(capabilities.understands).u32(capabilities.missing_cameras.into()).u64(*token);
         to.bytes
     }
 
@@ -105,14 +105,14 @@ impl Identity {
         };
         let (id, opened_ns) = (r.u64("session number")?, r.u64("time of opening")?);
         let (name, policy) = (r.text("name")?, r.text("policy")?);
-        let mut manners = Manners::default();
+        let mut capabilities = Capabilities::default();
         // Not there in the first version.
         if r.left() > 0 {
-            manners.understands = r.u64("features")?;
-            manners.missing_cameras = r.u32("flags")? & 1 != 0;
+            capabilities.understands = r.u64("features")?;
+            capabilities.missing_cameras = r.u32("flags")? & 1 != 0;
         }
         let token = if r.left() > 0 { r.u64("token")? } else { 0 };
-        Ok(Identity { id, name, peer, opened_ns, geometry, policy, manners, token })
+        Ok(Identity { id, name, peer, opened_ns, geometry, policy, capabilities, token })
     }
 }
 
@@ -123,14 +123,14 @@ const MAX_BYTES: u64 = 64 << 20;
 
 /// A session's identity and its instructions, in a memfd that no client ever sees. Entries are only
 /// added; one that was cut short by the daemon's end doesn't count.
-pub(super) struct Record {
+pub(super) struct SessionRecord {
     fd: OwnedFd,
     end: u64,
 }
 
-impl Record {
-    pub fn create(identity: &Identity) -> io::Result<Record> {
-        let mut record = Record { fd: rustix::fs::memfd_create(MEMFD, MemfdFlags::CLOEXEC)?, end: 0 };
+impl SessionRecord {
+    pub fn create(identity: &Identity) -> io::Result<SessionRecord> {
+        let mut record = SessionRecord { fd: rustix::fs::memfd_create(MEMFD, MemfdFlags::CLOEXEC)?, end: 0 };
         record.append(&identity.encode())?;
         Ok(record)
     }
@@ -159,7 +159,7 @@ impl Record {
     }
 
     /// What a daemon of before has written.
-    fn read(fd: OwnedFd) -> Result<(Record, Identity, Vec<String>), String> {
+    fn read(fd: OwnedFd) -> Result<(SessionRecord, Identity, Vec<String>), String> {
         let system = |errno: Errno| format!("record: {errno}");
         let len = rustix::fs::fstat(&fd).map_err(system)?.st_size as u64;
         if len > MAX_BYTES {
@@ -183,7 +183,7 @@ impl Record {
         let identity = Identity::decode(first).map_err(|malformed| format!("record: {malformed}"))?;
         let prompts = prompts.iter().map(|bytes| String::from_utf8_lossy(bytes).into_owned()).collect();
         let end = (bytes.len() - left.len()) as u64;
-        Ok((Record { fd, end }, identity, prompts))
+        Ok((SessionRecord { fd, end }, identity, prompts))
     }
 }
 
@@ -201,9 +201,9 @@ fn entry(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 }
 
 /// A kept session's parts.
-pub(super) struct Parts {
+pub(super) struct ResumedParts {
     pub identity: Identity,
-    pub record: Record,
+    pub record: SessionRecord,
     pub prompts: Vec<String>,
     /// Control, observation, results.
     pub segments: [OwnedFd; 3],
@@ -211,12 +211,12 @@ pub(super) struct Parts {
     pub socket: OwnedFd,
 }
 
-impl Parts {
+impl ResumedParts {
     /// Tells a kept session's descriptors apart.
     ///
     /// # Errors
     /// One is missing or was not kept by a daemon.
-    pub fn of(fds: Vec<OwnedFd>) -> Result<Parts, String> {
+    pub fn of(fds: Vec<OwnedFd>) -> Result<ResumedParts, String> {
         let kinds = ["pi0rt-control", "pi0rt-observation", "pi0rt-results", MEMFD, "[eventfd]", "socket:"];
         let mut found: [Option<OwnedFd>; 6] = Default::default();
         for fd in fds {
@@ -243,9 +243,9 @@ impl Parts {
         else {
             return Err("a descriptor is missing".into());
         };
-        let (record, identity, prompts) = Record::read(record)?;
+        let (record, identity, prompts) = SessionRecord::read(record)?;
         let segments = [control, observation, results];
-        Ok(Parts { identity, record, prompts, segments, eventfd, socket })
+        Ok(ResumedParts { identity, record, prompts, segments, eventfd, socket })
     }
 }
 
@@ -271,18 +271,18 @@ mod tests {
             opened_ns: u64::MAX - 1,
             geometry,
             policy,
-            manners: Manners { understands: 5, missing_cameras: true },
+            capabilities: Capabilities { understands: 5, missing_cameras: true },
             token: 9,
         }
     }
 
-    fn again(record: &Record) -> Result<(Record, Identity, Vec<String>), String> {
-        Record::read(record.fd().try_clone_to_owned().unwrap())
+    fn again(record: &SessionRecord) -> Result<(SessionRecord, Identity, Vec<String>), String> {
+        SessionRecord::read(record.fd().try_clone_to_owned().unwrap())
     }
 
     #[test]
     fn a_record_says_what_was_written_whole() {
-        let mut record = Record::create(&some()).unwrap();
+        let mut record = SessionRecord::create(&some()).unwrap();
         record.add_prompt("stack the cups").unwrap();
         let whole = record.end;
         record.add_prompt("").unwrap();
@@ -303,11 +303,14 @@ mod tests {
 
     #[test]
     fn descriptors_that_are_not_a_sessions_are_named() {
-        assert_eq!(Parts::of(vec![]).err().unwrap(), "descriptor pi0rt-control is missing");
+        assert_eq!(ResumedParts::of(vec![]).err().unwrap(), "descriptor pi0rt-control is missing");
         let null = || std::fs::File::open("/dev/null").unwrap().into();
-        let error = Parts::of(vec![null()]).err().unwrap();
+        let error = ResumedParts::of(vec![null()]).err().unwrap();
         assert!(error.starts_with("descriptor is /dev/null, expected one of "), "{error}");
-        let record = || Record::create(&some()).unwrap().fd;
-        assert_eq!(Parts::of(vec![record(), record()]).err().unwrap(), "two descriptors are pi0rt-record");
+        let record = || SessionRecord::create(&some()).unwrap().fd;
+        assert_eq!(
+            ResumedParts::of(vec![record(), record()]).err().unwrap(),
+            "two descriptors are pi0rt-record"
+        );
     }
 }

@@ -8,13 +8,13 @@ use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
+use super::channel::{ChannelError, NoChunk};
 use super::engine::{Engine, EngineError, Observation};
 use super::error::panic_text;
-use super::lane::{LaneError, NoChunk};
-use super::mutex::Locked;
-use super::source::{Buffers, Left, Source};
-use super::table::{Session, Shared, Table};
-use super::vitals::Vitals;
+use super::liveness::Activity;
+use super::mutex::PiMutexGuard;
+use super::observation::{Buffers, RetiredSources, Source};
+use super::table::{Session, SharedTable, Table};
 use super::{DaemonError, Wake};
 use crate::control::{Fault, PolicyDescription, Status};
 use crate::shm::Submission;
@@ -26,32 +26,32 @@ const STUCK: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
 
 /// Where the inference thread sleeps: the doorbells of all sessions, and one of the control
 /// thread.
-pub(super) struct Bells {
+pub(super) struct Doorbells {
     epoll: OwnedFd,
     kick: OwnedFd,
 }
 
-impl Bells {
-    pub fn new() -> Result<Bells, DaemonError> {
+impl Doorbells {
+    pub fn new() -> Result<Doorbells, DaemonError> {
         let system = |call| move |errno| DaemonError::System { call, errno };
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(system("epoll_create1"))?;
         let kick = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(system("eventfd"))?;
         let flags = EventFlags::IN | EventFlags::ET;
         epoll::add(&epoll, &kick, EventData::new_u64(0), flags).map_err(system("epoll_ctl"))?;
-        Ok(Bells { epoll, kick })
+        Ok(Doorbells { epoll, kick })
     }
 
     /// Listens to a session's doorbell, until the last descriptor of it is closed: see
     /// [`remove`](Self::remove).
-    pub fn add<P>(&self, session: &Session<P>) -> Result<(), LaneError> {
+    pub fn add<P>(&self, session: &Session<P>) -> Result<(), ChannelError> {
         let flags = EventFlags::IN | EventFlags::ET;
         let data = EventData::new_u64(session.id);
-        epoll::add(&self.epoll, session.lane.sleeper.fd(), data, flags).map_err(LaneError::Eventfd)
+        epoll::add(&self.epoll, session.channel.doorbell.fd(), data, flags).map_err(ChannelError::Eventfd)
     }
 
     /// Stops listening. The client may keep its copy of the descriptor open.
     pub fn remove<P>(&self, session: &Session<P>) {
-        let _ = epoll::delete(&self.epoll, session.lane.sleeper.fd());
+        let _ = epoll::delete(&self.epoll, session.channel.doorbell.fd());
     }
 
     /// Wakes the inference thread.
@@ -77,7 +77,7 @@ enum Failure {
 }
 
 /// A submission whose turn has come.
-struct Begun<P> {
+struct InFlight<P> {
     session: u64,
     submission: Submission,
     source: Box<Source>,
@@ -87,16 +87,16 @@ struct Begun<P> {
 
 pub(super) struct Inference<E: Engine> {
     engine: E,
-    shared: Arc<Shared<E::Prompt>>,
-    bells: Arc<Bells>,
-    vitals: Arc<Vitals>,
+    shared: Arc<SharedTable<E::Prompt>>,
+    doorbells: Arc<Doorbells>,
+    activity: Arc<Activity>,
     wake: Wake,
     clock: Clock,
     buffers: Buffers,
     /// When the last copy that its client made take longer was made.
     copied_ns: u64,
     /// Memory of sessions that have ended while it was in use.
-    left: Left,
+    retired: RetiredSources,
     actions: Vec<f32>,
     policy: PolicyDescription,
 }
@@ -104,10 +104,10 @@ pub(super) struct Inference<E: Engine> {
 impl<E: Engine> Inference<E> {
     pub fn new(
         engine: E,
-        shared: Arc<Shared<E::Prompt>>,
-        bells: Arc<Bells>,
-        vitals: Arc<Vitals>,
-        left: Left,
+        shared: Arc<SharedTable<E::Prompt>>,
+        doorbells: Arc<Doorbells>,
+        activity: Arc<Activity>,
+        retired: RetiredSources,
         wake: Wake,
     ) -> Self {
         let policy = engine.describe();
@@ -116,13 +116,13 @@ impl<E: Engine> Inference<E> {
             policy,
             engine,
             shared,
-            bells,
-            vitals,
+            doorbells,
+            activity,
             wake,
             clock: Clock::new(),
             buffers: Buffers::default(),
             copied_ns: 0,
-            left,
+            retired,
         }
     }
 
@@ -134,11 +134,11 @@ impl<E: Engine> Inference<E> {
         let shared = self.shared.clone();
         let mut held = None;
         loop {
-            let mut table = held.take().unwrap_or_else(|| shared.lock_politely());
+            let mut table = held.take().unwrap_or_else(|| shared.lock_yielding());
             if table.stopping {
                 for session in &mut table.sessions {
-                    let result = session.lane.abandon();
-                    session.heed(result);
+                    let result = session.channel.abandon();
+                    session.apply(result);
                 }
                 return Ok(());
             }
@@ -150,16 +150,16 @@ impl<E: Engine> Inference<E> {
                 continue;
             };
             let started_ns = self.clock.now();
-            self.vitals.begin(started_ns);
+            self.activity.begin(started_ns);
             drop(table);
             let result = catch_unwind(AssertUnwindSafe(|| self.work(&begun, started_ns)));
-            let mut table = shared.lock_politely();
-            self.vitals.finish();
+            let mut table = shared.lock_yielding();
+            self.activity.finish();
             self.finish(&mut table, begun, started_ns, &result);
             if let Err(Failure::Engine(EngineError::Lost(why))) = result.map_err(|panic| failure(&*panic))? {
                 for session in &mut table.sessions {
-                    let result = session.lane.lose();
-                    session.heed(result);
+                    let result = session.channel.answer_lost();
+                    session.apply(result);
                 }
                 return Err(DaemonError::Lost(why));
             }
@@ -169,7 +169,7 @@ impl<E: Engine> Inference<E> {
 
     /// Copies an observation and makes its chunk. The table isn't locked meanwhile: a copy takes as long as the
     /// client's memory makes it.
-    fn work(&mut self, begun: &Begun<E::Prompt>, started_ns: u64) -> Result<(), Failure> {
+    fn work(&mut self, begun: &InFlight<E::Prompt>, started_ns: u64) -> Result<(), Failure> {
         let times = [started_ns, begun.max_age_ns];
         let checked = begun.source.copy(&begun.submission, times, &mut self.buffers);
         if self.buffers.faults > 0 {
@@ -191,7 +191,7 @@ impl<E: Engine> Inference<E> {
     fn finish(
         &mut self,
         table: &mut Table<E::Prompt>,
-        begun: Begun<E::Prompt>,
+        begun: InFlight<E::Prompt>,
         started_ns: u64,
         result: &std::thread::Result<Result<(), Failure>>,
     ) {
@@ -199,29 +199,32 @@ impl<E: Engine> Inference<E> {
         let faults = std::mem::take(&mut self.buffers.faults);
         // The client may have left meanwhile. Its memory is given back elsewhere: that takes long.
         let Some(session) = table.session(begun.session) else {
-            return self.left.push(begun.source);
+            return self.retired.push(begun.source);
         };
-        session.lane.give_back(begun.source, faults);
+        session.channel.give_back(begun.source, faults);
         if faults > 0 {
             // It pays with the time of its next turn, if somebody else wants that.
-            session.held_until_ns = times[1] + self.copied_ns.saturating_sub(started_ns);
+            session.deferred_until_ns = times[1] + self.copied_ns.saturating_sub(started_ns);
         }
         let outcome = match result {
             Ok(Ok(())) => Ok(&self.actions[..]),
             Ok(Err(Failure::Observation(fault))) => {
-                session.complain(fault, &fault.words(&self.policy), times[1]);
+                session.log_bad_observation(fault, &fault.words(&self.policy), times[1]);
                 Err((*fault).into())
             }
             Ok(Err(Failure::Engine(error))) => Err(report(session, error, times[1])),
             Err(_) => Err(Status::Internal.into()),
         };
-        let answered = session.lane.finish(times, outcome);
-        session.heed(answered);
+        let answered = session.channel.finish(times, outcome);
+        session.apply(answered);
     }
 
     /// Nothing to do: polls, then sleeps. Gives the lock back when there is work and nobody else
     /// wants it.
-    fn idle<'a>(&self, mut table: Locked<'a, Table<E::Prompt>>) -> Option<Locked<'a, Table<E::Prompt>>> {
+    fn idle<'a>(
+        &self,
+        mut table: PiMutexGuard<'a, Table<E::Prompt>>,
+    ) -> Option<PiMutexGuard<'a, Table<E::Prompt>>> {
         let limit_ns = match self.wake {
             _ if table.sessions.is_empty() => 0,
             Wake::Spin => u64::MAX,
@@ -238,13 +241,13 @@ impl<E: Engine> Inference<E> {
                     return Some(table);
                 }
                 if spin % 16 == 8 {
-                    table.sessions.iter().for_each(|session| session.lane.foresee());
+                    table.sessions.iter().for_each(|session| session.channel.prefetch_next());
                 }
                 spin_hint();
             }
         }
         for session in &table.sessions {
-            session.lane.sleeper.announce();
+            session.channel.doorbell.announce();
         }
         // Between the announcement and the sleep: what was submitted before it is seen here, what
         // comes later rings. The control thread kicks after each of its changes.
@@ -252,8 +255,8 @@ impl<E: Engine> Inference<E> {
             // Nobody rings when completions are taken.
             let stuck = table.is_stuck().then_some(STUCK);
             drop(table);
-            self.bells.wait(stuck.as_ref());
-            self.awake(&self.shared.lock_politely());
+            self.doorbells.wait(stuck.as_ref());
+            self.awake(&self.shared.lock_yielding());
         } else {
             self.awake(&table);
         }
@@ -262,18 +265,18 @@ impl<E: Engine> Inference<E> {
 
     fn awake(&self, table: &Table<E::Prompt>) {
         for session in &table.sessions {
-            session.lane.sleeper.awake();
+            session.channel.doorbell.awake();
         }
     }
 }
 
 /// Takes the next submission whose turn it is.
-fn begin<P>(table: &mut Table<P>) -> Option<Begun<P>> {
+fn begin<P>(table: &mut Table<P>) -> Option<InFlight<P>> {
     let max_age_ns = table.max_age_ns;
     let session = table.next(now_ns)?;
-    let (submission, source) = session.lane.begin()?;
+    let (submission, source) = session.channel.begin()?;
     let prompt = prompt(session, submission.prompt_id);
-    Some(Begun { session: session.id, submission, source, prompt, max_age_ns })
+    Some(InFlight { session: session.id, submission, source, prompt, max_age_ns })
 }
 
 /// The prompt of a submission; 0 stands for the one registered last.
@@ -286,7 +289,7 @@ fn prompt<P>(session: &Session<P>, id: u32) -> Result<Arc<P>, Fault> {
 /// What the client is told of an error, after the log was.
 fn report<P>(session: &mut Session<P>, error: &EngineError, now_ns: u64) -> NoChunk {
     if let EngineError::BadObservation { fault, why } = error {
-        session.complain(fault, why, now_ns);
+        session.log_bad_observation(fault, why, now_ns);
         return (*fault).into();
     }
     let (session, user) = (session.id, session.peer.uid);

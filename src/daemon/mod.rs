@@ -7,39 +7,37 @@
 //! prompts, *sessions* allocates a session's memory and gives it back.
 
 mod accounts;
-mod admit;
+mod channel;
 mod claim;
 mod control;
 mod engine;
 mod error;
+mod freshness;
 mod handle;
 mod handover;
-mod heart;
 mod inference;
-mod lane;
-mod mark;
+mod journal;
+mod liveness;
 mod mutex;
-mod owed;
+mod observation;
 mod page;
 mod peer;
-mod policy;
+mod policy_engine;
 mod server;
-mod source;
 mod table;
-mod vigil;
-mod vitals;
 mod worker;
+mod writer_lock;
 
 pub use claim::Claim;
 pub use engine::{Engine, EngineError, Observation, Prompter};
 pub use error::DaemonError;
 pub use handle::{Handle, Limits, PerUser};
-pub use handover::{Keeper, KeptSession};
-pub use heart::{Pulse, Watchdog};
-pub(crate) use mutex::{Locked, PiMutex};
+pub use handover::{DescriptorStore, KeptSession};
+pub use liveness::{ActivitySummary, KeepAlive, health};
+pub(crate) use mutex::{PiMutex, PiMutexGuard};
 pub use page::{Quota, Report, ReportError, SessionReport, UserReport};
-pub use policy::PolicyEngine;
-pub use server::{Beginning, Daemon, Options, Role};
+pub use policy_engine::PolicyEngine;
+pub use server::{Daemon, Options, Role, ThreadSetup};
 
 /// What the inference thread does when there is nothing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -50,12 +50,12 @@ impl<T> PiMutex<T> {
     ///
     /// # Panics
     /// If the thread has it already, or a thread has ended without letting it go.
-    pub fn lock(&self) -> Locked<'_, T> {
+    pub fn lock(&self) -> PiMutexGuard<'_, T> {
         if !self.try_take() && !self.spin() {
             self.wait();
         }
-        let turn = Turn(&self.word);
-        Locked { value: self.value.lock().unwrap_or_else(PoisonError::into_inner), _turn: turn }
+        let unlock = Unlock(&self.word);
+        PiMutexGuard { value: self.value.lock().unwrap_or_else(PoisonError::into_inner), _unlock: unlock }
     }
 
     fn try_take(&self) -> bool {
@@ -92,13 +92,13 @@ pub(super) fn check() -> Result<(), Errno> {
 }
 
 /// What was locked, until it is dropped.
-pub(crate) struct Locked<'a, T> {
+pub(crate) struct PiMutexGuard<'a, T> {
     // In this order they are let go.
     value: MutexGuard<'a, T>,
-    _turn: Turn<'a>,
+    _unlock: Unlock<'a>,
 }
 
-impl<T> Deref for Locked<'_, T> {
+impl<T> Deref for PiMutexGuard<'_, T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -106,15 +106,15 @@ impl<T> Deref for Locked<'_, T> {
     }
 }
 
-impl<T> DerefMut for Locked<'_, T> {
+impl<T> DerefMut for PiMutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.value
     }
 }
 
-struct Turn<'a>(&'a AtomicU32);
+struct Unlock<'a>(&'a AtomicU32);
 
-impl Drop for Turn<'_> {
+impl Drop for Unlock<'_> {
     fn drop(&mut self) {
         if self.0.compare_exchange(id(), 0, Ordering::Release, Ordering::Relaxed).is_err() {
             // Somebody waits. It fails only for whoever doesn't have it.

@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Gid, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::accounts::{Good, Statement};
-use super::{DaemonError, mark};
+use super::accounts::{Resource, UserUsage};
+use super::{DaemonError, writer_lock};
 use crate::control::codec::{Reader, Writer};
 use crate::control::{FEATURE_CONTRACT, PolicyDescription, beginning};
 use crate::shm::{STATS_WORDS, Stats};
@@ -58,7 +58,7 @@ pub struct Report {
     /// When the inference that is under way was begun; 0: none is.
     pub busy_since_ns: u64,
     /// How long the engine has been at the same operation, nanoseconds; None: by a daemon of an earlier version.
-    pub still_ns: Option<u64>,
+    pub no_progress_ns: Option<u64>,
     /// How long it may be before it counts as hung; 0: no limit.
     pub hang_after_ns: u64,
     /// Bytes of the sessions' segments.
@@ -112,21 +112,21 @@ pub struct UserReport {
 }
 
 impl UserReport {
-    pub(super) fn of(statement: &Statement) -> UserReport {
-        let quota = |good| {
-            let [has, may_have] = statement.of(good);
+    pub(super) fn of(usage: &UserUsage) -> UserReport {
+        let quota = |resource| {
+            let [has, may_have] = usage.of(resource);
             Quota { has, may_have }
         };
         UserReport {
-            uid: statement.user,
+            uid: usage.user,
             left_out: 0,
-            sessions: quota(Good::Sessions),
-            memory: quota(Good::Memory),
-            held: quota(Good::Held).has,
-            silent: quota(Good::Silent),
-            observers: quota(Good::Observers),
-            requests: quota(Good::Requests),
-            instructions: quota(Good::Instructions),
+            sessions: quota(Resource::Sessions),
+            memory: quota(Resource::Memory),
+            held: quota(Resource::HeldMemory).has,
+            silent: quota(Resource::Silent),
+            observers: quota(Resource::Observers),
+            requests: quota(Resource::Requests),
+            instructions: quota(Resource::Instructions),
         }
     }
 
@@ -256,7 +256,7 @@ impl Page {
             bytes: Vec::new(),
             failing: false,
         };
-        mark::hold(&page.file).map_err(|failed| {
+        writer_lock::hold(&page.file).map_err(|failed| {
             error("F_OFD_SETLK of statistics")(Errno::from_io_error(&failed).unwrap_or(Errno::IO))
         })?;
         // Not what the umask makes of it.
@@ -328,8 +328,8 @@ fn policy_of(words: &[u64], sequence: u64) -> Option<(PagePolicy, &[u64])> {
 /// operation, and how long it may be; and what follows. None: in the middle of a write.
 fn work_of(words: &[u64], sequence: u64) -> Option<(Option<u64>, u64, &[u64])> {
     match words {
-        [WORK, still_ns, hang_after_ns, end, rest @ ..] => {
-            (*end == sequence).then_some((Some(*still_ns), *hang_after_ns, rest))
+        [WORK, no_progress_ns, hang_after_ns, end, rest @ ..] => {
+            (*end == sequence).then_some((Some(*no_progress_ns), *hang_after_ns, rest))
         }
         [WORK, ..] => None,
         _ => Some((None, 0, &[])),
@@ -366,7 +366,7 @@ impl Report {
             Err(missing) if missing.kind() == ErrorKind::NotFound => return no_daemon(None),
             Err(error) => return Err(unreadable(error)),
         };
-        let alive = mark::is_held(&page).map_err(unreadable)?;
+        let alive = writer_lock::is_held(&page).map_err(unreadable)?;
         let (mut without_policy, mut bytes) = (None, Vec::new());
         for _ in 0..TRIES {
             bytes.clear();
@@ -433,7 +433,7 @@ impl Report {
         words.push(sequence);
         words.extend(policy);
         words.push(sequence);
-        words.extend([WORK, self.still_ns.unwrap_or(0), self.hang_after_ns, sequence]);
+        words.extend([WORK, self.no_progress_ns.unwrap_or(0), self.hang_after_ns, sequence]);
         words.extend([USERS, self.users.len() as u64]);
         words.extend(self.users.iter().flat_map(|user| user.to_words()));
         words.push(sequence);
@@ -461,7 +461,7 @@ impl Report {
             return Ok(None);
         }
         let Some((policy, more)) = policy_of(&rest[len + 1..], head[2]) else { return Ok(None) };
-        let Some((still_ns, hang_after_ns, more)) = work_of(more, head[2]) else { return Ok(None) };
+        let Some((no_progress_ns, hang_after_ns, more)) = work_of(more, head[2]) else { return Ok(None) };
         let Some(users) = users_of(more, head[2]) else { return Ok(None) };
         let name = |at: usize| {
             let bytes: Vec<u8> =
@@ -488,7 +488,7 @@ impl Report {
             heartbeat_ns: head[10],
             max_age_ns: head[11],
             busy_since_ns: head[12],
-            still_ns,
+            no_progress_ns,
             hang_after_ns,
             memory: head[13],
             max_memory: head[14],
@@ -519,7 +519,7 @@ mod tests {
             device: "cpu".into(),
             stats: Stats::from_words(&words),
             sessions: vec![SessionReport { id: 3, pid: 5, uid: 1000, submitted: 8, ..Default::default() }; 2],
-            still_ns: Some(11),
+            no_progress_ns: Some(11),
             users: vec![user(1000), user(0)],
             ..Report::default()
         }
@@ -559,7 +559,7 @@ mod tests {
         assert_eq!(read.model, "ü".repeat(63));
         assert_eq!(read.stats.count(Count::Published), 7);
         assert_eq!((&read.sessions, &read.policy), (&report().sessions, &Some(policy())));
-        assert_eq!((&read.users, read.still_ns), (&report().users, Some(11)));
+        assert_eq!((&read.users, read.no_progress_ns), (&report().users, Some(11)));
         let old = bytes(&report(), 1);
         for cut in (24..new.len() - 8).step_by(8) {
             let mut mixed = new[..cut].to_vec();

@@ -27,7 +27,7 @@ impl Peer {
 
 /// Why a peer isn't served, and whose it is, if that is known.
 #[derive(Debug)]
-pub(super) struct Unwelcome {
+pub(super) struct AccessDenied {
     pub user: Option<u32>,
     pub reason: String,
 }
@@ -42,7 +42,7 @@ struct Credentials {
 }
 
 /// Whom a daemon serves.
-struct Door {
+struct AccessPolicy {
     uid: u32,
     group: u32,
     unmapped: Unmapped,
@@ -60,15 +60,15 @@ struct Unmapped {
 ///
 /// # Errors
 /// The reason, for the client.
-pub(super) fn check(socket: BorrowedFd<'_>, group: Option<u32>) -> Result<Peer, Unwelcome> {
-    let credentials = Credentials::of(socket).map_err(|reason| Unwelcome { user: None, reason })?;
+pub(super) fn check(socket: BorrowedFd<'_>, group: Option<u32>) -> Result<Peer, AccessDenied> {
+    let credentials = Credentials::of(socket).map_err(|reason| AccessDenied { user: None, reason })?;
     let group = group.unwrap_or_else(|| getgid().as_raw());
-    let door = Door { uid: getuid().as_raw(), group, unmapped: Unmapped::here() };
+    let door = AccessPolicy { uid: getuid().as_raw(), group, unmapped: Unmapped::here() };
     let peer = credentials.peer;
-    door.admits(&credentials).map(|()| peer).map_err(|reason| Unwelcome { user: Some(peer.uid), reason })
+    door.admits(&credentials).map(|()| peer).map_err(|reason| AccessDenied { user: Some(peer.uid), reason })
 }
 
-impl Door {
+impl AccessPolicy {
     fn admits(&self, Credentials { peer, gid, groups }: &Credentials) -> Result<(), String> {
         let known = self.unmapped.uid != Some(peer.uid);
         let member = |gid: &u32| *gid == self.group && self.unmapped.gid != Some(*gid);
@@ -222,7 +222,8 @@ mod tests {
 
     use super::*;
 
-    const DOOR: Door = Door { uid: 900, group: 90, unmapped: Unmapped { uid: None, gid: None } };
+    const DOOR: AccessPolicy =
+        AccessPolicy { uid: 900, group: 90, unmapped: Unmapped { uid: None, gid: None } };
 
     fn client(uid: u32, gid: u32, groups: &[u32]) -> Credentials {
         Credentials { peer: Peer { pid: 0, uid }, gid, groups: groups.to_vec() }
@@ -242,11 +243,11 @@ mod tests {
     /// In a container whose daemon runs as "nobody", users without a number there look like it.
     #[test]
     fn an_id_that_stands_for_anybody_is_nobody_s() {
-        let door = Door { uid: OVERFLOW, group: OVERFLOW, ..DOOR };
+        let door = AccessPolicy { uid: OVERFLOW, group: OVERFLOW, ..DOOR };
         door.admits(&client(OVERFLOW, 7, &[])).unwrap();
         door.admits(&client(7, OVERFLOW, &[])).unwrap();
         let unmapped = Unmapped { uid: Some(OVERFLOW), gid: Some(OVERFLOW) };
-        let door = Door { unmapped, ..door };
+        let door = AccessPolicy { unmapped, ..door };
         assert!(door.admits(&client(OVERFLOW, OVERFLOW, &[OVERFLOW])).is_err());
         door.admits(&client(0, 0, &[])).unwrap();
     }

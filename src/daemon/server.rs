@@ -6,9 +6,9 @@ use rustix::thread::{Pid, gettid};
 
 use super::control::{Control, geometry};
 use super::engine::Engine;
-use super::handover::{Keeper, KeptSession, Parts};
-use super::heart::Watchdog;
+use super::handover::{DescriptorStore, KeptSession, ResumedParts};
 use super::inference::Inference;
+use super::liveness::KeepAlive;
 use super::{Claim, DaemonError, Handle, Limits, Wake};
 use crate::control::{Hello, MAX_MESSAGE};
 
@@ -52,7 +52,7 @@ impl Default for Options {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// Beats the sessions' hearts.
-    Heart,
+    Heartbeat,
     /// Serves connections.
     Control,
     /// Makes chunks.
@@ -60,14 +60,14 @@ pub enum Role {
 }
 
 /// What is done for a thread before it serves.
-pub type Beginning = Box<dyn Fn(Role, Pid) -> Result<(), String> + Send + Sync>;
+pub type ThreadSetup = Box<dyn Fn(Role, Pid) -> Result<(), String> + Send + Sync>;
 
 /// A daemon that listens.
 pub struct Daemon<E: Engine> {
     control: Control<E::Prompt>,
     inference: Inference<E>,
-    first: Option<Beginning>,
-    watchdog: Option<(Duration, Watchdog)>,
+    first: Option<ThreadSetup>,
+    keep_alive: Option<(Duration, KeepAlive)>,
     handle: Handle,
     // Last: the socket is removed when everything else is gone.
     claim: Claim,
@@ -90,27 +90,27 @@ impl<E: Engine + 'static> Daemon<E> {
         let listener = claim.listen(0o660, options.group)?;
         let wake = options.wake;
         let control = Control::new(options, policy, engine.prompter(), listener, handle.clone(), page)?;
-        let (shared, bells) = (control.shared.clone(), control.bells.clone());
-        let (vitals, left) = (control.heartbeat.vitals.clone(), control.left.clone());
+        let (shared, doorbells) = (control.shared.clone(), control.doorbells.clone());
+        let (activity, retired) = (control.heartbeat.activity.clone(), control.retired.clone());
         Ok(Daemon {
             control,
-            inference: Inference::new(engine, shared, bells, vitals, left, wake),
+            inference: Inference::new(engine, shared, doorbells, activity, retired, wake),
             first: None,
-            watchdog: None,
+            keep_alive: None,
             handle,
             claim,
         })
     }
 
     /// Has the sessions to come kept beyond this daemon's life.
-    pub fn keep_with(&mut self, keeper: Box<dyn Keeper>) {
-        self.control.keep_with(keeper);
+    pub fn keep_in(&mut self, store: Box<dyn DescriptorStore>) {
+        self.control.keep_in(store);
     }
 
     /// Has a watchdog given a sign of life at least `every` so often, from when it serves until it has
     /// stopped, for as long as all threads get on.
-    pub fn feed(&mut self, every: Duration, watchdog: Watchdog) {
-        self.watchdog = Some((every, watchdog));
+    pub fn keep_alive(&mut self, every: Duration, keep_alive: KeepAlive) {
+        self.keep_alive = Some((every, keep_alive));
     }
 
     /// Does this for each thread, by the system's number of the thread: at once for those there are, of which
@@ -118,8 +118,8 @@ impl<E: Engine + 'static> Daemon<E> {
     ///
     /// # Errors
     /// The first. That of the inference thread ends the daemon.
-    pub fn begin_with(&mut self, first: Beginning) -> Result<(), String> {
-        first(Role::Heart, self.control.heartbeat.id())?;
+    pub fn set_up_threads(&mut self, first: ThreadSetup) -> Result<(), String> {
+        first(Role::Heartbeat, self.control.heartbeat.id())?;
         first(Role::Control, gettid())?;
         self.first = Some(first);
         Ok(())
@@ -129,7 +129,7 @@ impl<E: Engine + 'static> Daemon<E> {
     /// client can open another.
     pub fn adopt(&mut self, kept: Vec<KeptSession>) {
         for KeptSession { name, fds } in kept {
-            match Parts::of(fds).and_then(|parts| self.control.resume(parts)) {
+            match ResumedParts::of(fds).and_then(|parts| self.control.resume(parts)) {
                 Ok(id) => log::info!(session = id; "session goes on"),
                 Err(reason) => {
                     log::warn!("kept session {name}: {reason}");
@@ -145,7 +145,7 @@ impl<E: Engine + 'static> Daemon<E> {
     /// The inference thread has failed, or a system call that must not.
     pub fn run(self) -> Result<(), DaemonError> {
         // In the reverse of this order they end.
-        let Daemon { claim, mut control, inference, handle, first, watchdog } = self;
+        let Daemon { claim, mut control, inference, handle, first, keep_alive } = self;
         let thread = std::thread::Builder::new().name("inference".into()).spawn(move || {
             let begun = first.map_or(Ok(()), |first| first(Role::Inference, gettid()));
             let result = begun.map_err(DaemonError::Thread).and_then(|()| inference.run());
@@ -154,8 +154,8 @@ impl<E: Engine + 'static> Daemon<E> {
             result
         });
         let thread = thread.map_err(|error| DaemonError::thread(&error))?;
-        if let Some((every, watchdog)) = watchdog {
-            control.heartbeat.feed(every, watchdog);
+        if let Some((every, keep_alive)) = keep_alive {
+            control.heartbeat.keep_alive(every, keep_alive);
         }
         let served = control.serve();
         control.stop();
@@ -163,17 +163,17 @@ impl<E: Engine + 'static> Daemon<E> {
         while !thread.is_finished() {
             if let Some(why) = control.lost() {
                 // The thread waits for the device and always will.
-                control.lose();
+                control.answer_lost();
                 return Err(DaemonError::Lost(why));
             }
-            control.begin_turn();
-            control.look();
-            control.heartbeat.vitals.end_turn();
+            control.begin_iteration();
+            control.check_sessions();
+            control.heartbeat.activity.end_iteration();
             std::thread::sleep(control.options.heartbeat.min(Duration::from_millis(1)));
         }
         let inferred = thread.join().unwrap_or_else(|_| Err(DaemonError::Inference("it panicked".into())));
         for session in &control.shared.lock().sessions {
-            session.lane.heart.stop();
+            session.channel.liveness.stop();
         }
         drop((control, claim));
         served?;
@@ -218,7 +218,7 @@ mod tests {
         let handle = Handle::new().unwrap();
         let claim = Claim::take(&path).unwrap();
         let daemon = Daemon::new(Zeros, claim, Options::default(), handle.clone()).unwrap();
-        let vitals = daemon.control.heartbeat.vitals.clone();
+        let activity = daemon.control.heartbeat.activity.clone();
         let thread = std::thread::spawn(move || daemon.run());
         let patient = 60_000_000_000;
         let options =
@@ -233,7 +233,7 @@ mod tests {
             assert_eq!(client.wait(Some(ticket), patient).unwrap().status, 0);
             assert_eq!(client.chunk_latest().unwrap().0.ticket, ticket);
             // As the thread that beats the hearts does.
-            vitals.suspended();
+            activity.suspended();
             let end = std::time::Instant::now() + Duration::from_secs(60);
             while !matches!(client.chunk_latest(), Err(ClientError::Empty)) {
                 assert!(std::time::Instant::now() < end, "it is still shown");

@@ -4,11 +4,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::accounts::Share;
-use super::handover::{Identity, Record};
-use super::heart::Place;
-use super::lane::{Events, Lane};
-use super::mutex::{Locked, PiMutex};
+use super::accounts::Reservation;
+use super::channel::{Channel, Notify};
+use super::handover::{Identity, SessionRecord};
+use super::liveness::HeartbeatEntry;
+use super::mutex::{PiMutex, PiMutexGuard};
 use super::peer::Peer;
 use crate::control::{Fault, Reply, Status, send};
 use crate::shm::{RingError, Stats};
@@ -24,15 +24,15 @@ pub(super) struct Session<P> {
     /// The process that opened it, readable once that has ended; None: the kernel doesn't say.
     pub opener: Option<OwnedFd>,
     pub opened_ns: u64,
-    pub lane: Lane,
+    pub channel: Channel,
     /// Its place among its user's sessions; None: it is over.
-    pub seat: Option<Share>,
+    pub seat: Option<Reservation>,
     /// Its memory.
-    pub memory: Share,
+    pub memory: Reservation,
     /// The same as memory of a session that is over; None: it is not.
-    pub held: Option<Share>,
+    pub held: Option<Reservation>,
     /// Where its heart is beaten; None: there was no place.
-    pub place: Option<Place>,
+    pub place: Option<HeartbeatEntry>,
     /// Instructions as the policy wants them: number `id` is at `id - 1`.
     pub prompts: Vec<Arc<P>>,
     /// Instructions that its client has registered with another daemon are still to be made into prompts.
@@ -42,27 +42,27 @@ pub(super) struct Session<P> {
     /// The number of the turn, of any session, that came before what is pending now.
     pub waiting_since: u64,
     /// Before this moment it has a turn only when nobody else wants it: it has made its last one take longer.
-    pub held_until_ns: u64,
+    pub deferred_until_ns: u64,
     /// What a daemon that comes after needs to know; None: this one is the session's last.
-    pub record: Option<Record>,
+    pub record: Option<SessionRecord>,
     /// The user that observed it last, if that is another one than its own.
     pub observed_by: Option<u32>,
     /// Why the control thread is to end this session.
     pub fault: Option<String>,
-    complaints: Complaints,
+    bad_observations: BadObservationLog,
 }
 
 /// How often the log is told of one session's bad observations: a controller makes the same mistake in each tick,
 /// and must not hide what others do.
 #[derive(Default)]
-struct Complaints {
+struct BadObservationLog {
     /// When the first one of now was made.
     since_ns: u64,
     made: u32,
     left_out: u64,
 }
 
-impl Complaints {
+impl BadObservationLog {
     const MOST: u32 = 3;
     const WITHIN_NS: u64 = 10_000_000_000;
 
@@ -85,10 +85,10 @@ impl<P> Session<P> {
     pub fn new(
         Identity { id, name, peer, opened_ns, .. }: Identity,
         socket: OwnedFd,
-        mut lane: Lane,
-        [seat, memory]: [Share; 2],
+        mut channel: Channel,
+        [seat, memory]: [Reservation; 2],
     ) -> Self {
-        lane.whose = (id, peer.uid);
+        channel.owner = (id, peer.uid);
         Session {
             id,
             socket: Arc::new(socket),
@@ -97,7 +97,7 @@ impl<P> Session<P> {
             token: 0,
             opener: None,
             opened_ns,
-            lane,
+            channel,
             seat: Some(seat),
             memory,
             held: None,
@@ -106,21 +106,21 @@ impl<P> Session<P> {
             restoring: false,
             begun: 0,
             waiting_since: 0,
-            held_until_ns: 0,
+            deferred_until_ns: 0,
             record: None,
             observed_by: None,
             fault: None,
-            complaints: Complaints::default(),
+            bad_observations: BadObservationLog::default(),
         }
     }
 
     /// Tells the log of an observation that can't be used. One that is late is no news.
-    pub fn complain(&mut self, fault: &Fault, why: &dyn std::fmt::Display, now_ns: u64) {
+    pub fn log_bad_observation(&mut self, fault: &Fault, why: &dyn std::fmt::Display, now_ns: u64) {
         if fault.status() != Status::BadObservation {
             return;
         }
         let (session, user) = (self.id, self.peer.uid);
-        match self.complaints.next(now_ns) {
+        match self.bad_observations.next(now_ns) {
             None => {}
             Some(0) => log::warn!(session, user; "bad observation: {why}"),
             Some(more) => {
@@ -135,23 +135,23 @@ impl<P> Session<P> {
     }
 
     /// Passes on what writing to the rings came to.
-    pub fn heed(&mut self, result: Result<Events, RingError>) {
+    pub fn apply(&mut self, result: Result<Notify, RingError>) {
         match result {
             // A full socket has news for the client already.
-            Ok(Events(true)) => drop(send(self.socket.as_fd(), &Reply::Event.encode())),
-            Ok(Events(false)) => {}
+            Ok(Notify(true)) => drop(send(self.socket.as_fd(), &Reply::Event.encode())),
+            Ok(Notify(false)) => {}
             Err(error) => self.fault = Some(error.to_string()),
         }
     }
 
     /// Takes in what the client has submitted after `turns` turns.
     pub fn drain(&mut self, turns: u64) {
-        let waited = self.lane.pending.is_some();
-        let result = self.lane.drain();
+        let waited = self.channel.pending.is_some();
+        let result = self.channel.drain();
         if !waited {
             self.waiting_since = turns;
         }
-        self.heed(result);
+        self.apply(result);
     }
 }
 
@@ -183,11 +183,11 @@ impl<P> Table<P> {
         }
     }
 
-    /// Nothing that was observed before now is of use: see [`Lane::outdate`].
-    pub fn outdate(&mut self) {
+    /// Nothing that was observed before now is of use: see [`Channel::discard_stale`].
+    pub fn discard_stale(&mut self) {
         for session in self.sessions.iter_mut().filter(|session| session.fault.is_none()) {
-            let result = session.lane.outdate();
-            session.heed(result);
+            let result = session.channel.discard_stale();
+            session.apply(result);
         }
     }
 
@@ -197,10 +197,10 @@ impl<P> Table<P> {
     /// back comes after all others. `now_ns` is asked only if somebody is.
     pub fn next(&mut self, now_ns: impl FnOnce() -> u64) -> Option<&mut Session<P>> {
         let count = self.sessions.len();
-        let wants = |session: &Session<P>| session.is_served() && session.lane.pending.is_some();
-        let some_held = self.sessions.iter().any(|session| session.held_until_ns > 0 && wants(session));
+        let wants = |session: &Session<P>| session.is_served() && session.channel.pending.is_some();
+        let some_held = self.sessions.iter().any(|session| session.deferred_until_ns > 0 && wants(session));
         let now = if some_held { now_ns() } else { u64::MAX };
-        let free = |session: &Session<P>| wants(session) && session.held_until_ns <= now;
+        let free = |session: &Session<P>| wants(session) && session.deferred_until_ns <= now;
         let any_free = !some_held || self.sessions.iter().any(free);
         let pending = |session: &Session<P>| if any_free { free(session) } else { wants(session) };
         let waiting = self.sessions.iter().filter(|session| pending(session));
@@ -209,7 +209,7 @@ impl<P> Table<P> {
         let index = (0..count)
             .map(|distance| (self.cursor + distance) % count)
             .filter(|&index| pending(&self.sessions[index]) && self.sessions[index].begun <= longest)
-            .min_by_key(|&index| match &self.sessions[index].lane.pending {
+            .min_by_key(|&index| match &self.sessions[index].channel.pending {
                 Some(submission) if submission.deadline_ns > 0 => submission.deadline_ns,
                 _ => u64::MAX,
             })?;
@@ -220,12 +220,12 @@ impl<P> Table<P> {
     }
 
     pub fn has_work(&mut self) -> bool {
-        self.sessions.iter_mut().any(|session| session.is_served() && session.lane.has_work())
+        self.sessions.iter_mut().any(|session| session.is_served() && session.channel.has_work())
     }
 
     /// Whether there would be work if some client took its completions.
     pub fn is_stuck(&mut self) -> bool {
-        self.sessions.iter_mut().any(|session| session.is_served() && session.lane.is_stuck())
+        self.sessions.iter_mut().any(|session| session.is_served() && session.channel.is_stuck())
     }
 }
 
@@ -235,12 +235,12 @@ const YIELDS: usize = 100;
 
 /// A table behind a lock that the inference thread may hold while it polls: it gives way as soon
 /// as the control thread wants it.
-pub(super) struct Shared<P> {
+pub(super) struct SharedTable<P> {
     table: PiMutex<Table<P>>,
     waiting: AtomicUsize,
 }
 
-impl<P> Shared<P> {
+impl<P> SharedTable<P> {
     pub fn new() -> Self {
         let table = Table {
             sessions: Vec::new(),
@@ -250,11 +250,11 @@ impl<P> Shared<P> {
             max_age_ns: 0,
             stopping: false,
         };
-        Shared { table: PiMutex::new(table), waiting: AtomicUsize::new(0) }
+        SharedTable { table: PiMutex::new(table), waiting: AtomicUsize::new(0) }
     }
 
     /// For the control thread.
-    pub fn lock(&self) -> Locked<'_, Table<P>> {
+    pub fn lock(&self) -> PiMutexGuard<'_, Table<P>> {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let table = self.table.lock();
         self.waiting.fetch_sub(1, Ordering::SeqCst);
@@ -263,7 +263,7 @@ impl<P> Shared<P> {
 
     /// For the inference thread: lets the control thread go first. That may be kept from running by this very
     /// thread: it isn't waited for without end.
-    pub fn lock_politely(&self) -> Locked<'_, Table<P>> {
+    pub fn lock_yielding(&self) -> PiMutexGuard<'_, Table<P>> {
         for _ in 0..YIELDS {
             if !self.is_wanted() {
                 break;
@@ -285,10 +285,10 @@ mod tests {
 
     #[test]
     fn a_session_that_complains_in_every_tick_is_heard_three_times() {
-        let (mut complaints, start) = (Complaints::default(), 77 * Complaints::WITHIN_NS);
-        let heard: Vec<_> = (0..1000).map(|tick| complaints.next(start + tick)).collect();
+        let (mut bad_observations, start) = (BadObservationLog::default(), 77 * BadObservationLog::WITHIN_NS);
+        let heard: Vec<_> = (0..1000).map(|tick| bad_observations.next(start + tick)).collect();
         assert_eq!(heard.iter().filter(|heard| heard.is_some()).count(), 3);
-        assert_eq!(complaints.next(start + Complaints::WITHIN_NS), Some(997));
-        assert_eq!(complaints.next(start + Complaints::WITHIN_NS), Some(0));
+        assert_eq!(bad_observations.next(start + BadObservationLog::WITHIN_NS), Some(997));
+        assert_eq!(bad_observations.next(start + BadObservationLog::WITHIN_NS), Some(0));
     }
 }

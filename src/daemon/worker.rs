@@ -15,19 +15,19 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// A thread that does one job after the other.
 pub(super) struct Worker<Job, Done> {
-    desk: Arc<Desk<Job, Done>>,
+    queues: Arc<Queues<Job, Done>>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// Each is locked for a push or a pop, never while a job is done. The control thread runs above this one.
-struct Desk<Job, Done> {
+struct Queues<Job, Done> {
     jobs: PiMutex<Jobs<Job>>,
     done: PiMutex<VecDeque<Done>>,
 }
 
 struct Jobs<Job> {
     waiting: VecDeque<Job>,
-    over: bool,
+    stopping: bool,
 }
 
 impl<Job: Send + 'static, Done: Send + 'static> Worker<Job, Done> {
@@ -40,9 +40,9 @@ impl<Job: Send + 'static, Done: Send + 'static> Worker<Job, Done> {
         bell: Arc<OwnedFd>,
         mut work: impl FnMut(Job) -> Option<Done> + Send + 'static,
     ) -> io::Result<Self> {
-        let jobs = PiMutex::new(Jobs { waiting: VecDeque::new(), over: false });
-        let desk = Arc::new(Desk { jobs, done: PiMutex::default() });
-        let own = desk.clone();
+        let jobs = PiMutex::new(Jobs { waiting: VecDeque::new(), stopping: false });
+        let queues = Arc::new(Queues { jobs, done: PiMutex::default() });
+        let own = queues.clone();
         let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
             while let Some(job) = own.next() {
                 if let Some(done) = work(job) {
@@ -51,18 +51,18 @@ impl<Job: Send + 'static, Done: Send + 'static> Worker<Job, Done> {
                 }
             }
         })?;
-        Ok(Worker { desk, thread: Some(thread) })
+        Ok(Worker { queues, thread: Some(thread) })
     }
 
     /// Gives it a job, to be done after those it has.
-    pub fn give(&self, job: Job) {
-        self.desk.jobs.lock().waiting.push_back(job);
+    pub fn submit(&self, job: Job) {
+        self.queues.jobs.lock().waiting.push_back(job);
         self.wake();
     }
 
     /// A result, in the order of the jobs.
     pub fn take(&self) -> Option<Done> {
-        self.desk.done.lock().pop_front()
+        self.queues.done.lock().pop_front()
     }
 }
 
@@ -74,7 +74,7 @@ impl<Job, Done> Worker<Job, Done> {
     }
 }
 
-impl<Job, Done> Desk<Job, Done> {
+impl<Job, Done> Queues<Job, Done> {
     /// Waits for a job. None: there won't be any.
     fn next(&self) -> Option<Job> {
         loop {
@@ -82,7 +82,7 @@ impl<Job, Done> Desk<Job, Done> {
             if let Some(job) = jobs.waiting.pop_front() {
                 return Some(job);
             }
-            if jobs.over {
+            if jobs.stopping {
                 return None;
             }
             drop(jobs);
@@ -94,7 +94,7 @@ impl<Job, Done> Desk<Job, Done> {
 
 impl<Job, Done> Drop for Worker<Job, Done> {
     fn drop(&mut self) {
-        self.desk.jobs.lock().over = true;
+        self.queues.jobs.lock().stopping = true;
         self.wake();
         let Some(thread) = self.thread.take() else { return };
         let end = Instant::now() + PATIENCE;

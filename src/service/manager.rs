@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use sd_notify::NotifyState;
 
-use crate::daemon::{Keeper, KeptSession, Pulse};
+use crate::daemon::{ActivitySummary, DescriptorStore, KeptSession};
 
 /// Time between two signs of life where the service manager doesn't ask for them: they say how things go.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
@@ -88,11 +88,11 @@ impl Watchdog {
     }
 
     /// What is given each sign.
-    pub fn dog(self) -> crate::daemon::Watchdog {
+    pub fn keep_alive(self) -> crate::daemon::KeepAlive {
         Box::new(move |pulse| {
             // Nothing is allocated on the thread that calls this.
             let mut text = io::Cursor::new([0; 128]);
-            let Pulse { sessions, chunks, chunk_ns } = *pulse;
+            let ActivitySummary { sessions, chunks, chunk_ns } = *pulse;
             let written = write!(text, "WATCHDOG=1\nSTATUS=serving: {sessions} clients, {chunks} chunks")
                 .and_then(|()| match chunk_ns {
                     0 => Ok(()),
@@ -157,7 +157,7 @@ impl Inherited {
 /// The service manager's file descriptor store.
 pub struct Store;
 
-impl Keeper for Store {
+impl DescriptorStore for Store {
     fn keep(&mut self, name: &str, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         // A client that dies while no daemon runs hangs up: that is for the next daemon to see and count,
         // with all of the session still there.

@@ -64,7 +64,7 @@ fn page(socket: &Path) -> Result<String, String> {
 fn answer(path: &str, socket: &Path) -> Answer {
     let found = match path {
         "/metrics" => page(socket),
-        "/healthz" => super::health::check(socket),
+        "/healthz" => crate::daemon::health::check(socket),
         _ => return Answer::NotFound,
     };
     found.map_or_else(Answer::Unavailable, Answer::Page)

@@ -9,7 +9,6 @@ mod attend;
 pub mod config;
 pub mod doctor;
 pub mod failure;
-pub mod health;
 pub mod log;
 mod manager;
 mod measure;
@@ -270,20 +269,20 @@ fn serve(source: &Source, inherited: Inherited) -> Result<(), Box<dyn Error>> {
     let workers = policy.workers();
     let mut daemon = Daemon::new(PolicyEngine::new(policy), claim, options, handle)?;
     if manager::is_there() {
-        daemon.keep_with(Box::new(manager::Store));
+        daemon.keep_in(Box::new(manager::Store));
     }
     daemon.adopt(inherited.sessions);
     let priority = config.scheduling.realtime_priority.0;
     if priority > 0 {
         // It waits for them: with less, anything else could keep it from its next operation.
         workers.into_iter().try_for_each(|worker| realtime::raise(worker, priority))?;
-        daemon.begin_with(Box::new(move |role, thread| match role {
-            Role::Heart | Role::Control => realtime::raise(thread, priority + 1),
+        daemon.set_up_threads(Box::new(move |role, thread| match role {
+            Role::Heartbeat | Role::Control => realtime::raise(thread, priority + 1),
             Role::Inference => realtime::raise(thread, priority),
         }))?;
     }
     if let Some(watchdog) = manager::Watchdog::new() {
-        daemon.feed(watchdog.every(), watchdog.dog());
+        daemon.keep_alive(watchdog.every(), watchdog.keep_alive());
     }
     let attendant = Attendant::start(checkpoint)?;
     let measuring = Measuring::start(&config.metrics, &socket)?;

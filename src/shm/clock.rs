@@ -54,7 +54,7 @@ pub struct Clock {
     anchor: (u64, u64),
     rate: u64,
     /// What was last said.
-    said: u64,
+    last_ns: u64,
     /// Counter and clock when the measurement of the rate began.
     origin: Option<(u64, u64)>,
     usable: bool,
@@ -73,45 +73,45 @@ impl Clock {
     }
 
     fn with(usable: bool) -> Clock {
-        Clock { span: 0, anchor: (0, 0), rate: 0, said: 0, origin: None, usable }
+        Clock { span: 0, anchor: (0, 0), rate: 0, last_ns: 0, origin: None, usable }
     }
 
     /// Nanoseconds of CLOCK_MONOTONIC. Real-time safe.
     #[inline]
     pub fn now(&mut self) -> u64 {
-        match self.reckon(ticks()) {
+        match self.extrapolate(ticks()) {
             Some(ns) => ns,
-            None => self.look(),
+            None => self.read_clock(),
         }
     }
 
     /// By the counter alone, where that will do.
     #[inline]
-    fn reckon(&mut self, ticks: u64) -> Option<u64> {
+    fn extrapolate(&mut self, ticks: u64) -> Option<u64> {
         // A counter that was set back counts as one that ran on for long.
         let passed = ticks.wrapping_sub(self.anchor.0);
-        (passed < self.span).then(|| self.say(self.anchor.1 + ((passed * self.rate) >> SHIFT)))
+        (passed < self.span).then(|| self.monotonic(self.anchor.1 + ((passed * self.rate) >> SHIFT)))
     }
 
     #[inline]
-    fn say(&mut self, ns: u64) -> u64 {
-        self.said = self.said.max(ns);
-        self.said
+    fn monotonic(&mut self, ns: u64) -> u64 {
+        self.last_ns = self.last_ns.max(ns);
+        self.last_ns
     }
 
     #[cold]
-    fn look(&mut self) -> u64 {
+    fn read_clock(&mut self) -> u64 {
         if !self.usable {
             return now_ns();
         }
         let before = ticks();
         let ns = now_ns();
-        self.heed([before, ticks()], ns);
-        self.say(ns)
+        self.calibrate([before, ticks()], ns);
+        self.monotonic(ns)
     }
 
     /// Takes in what the clock said between two values of the counter.
-    fn heed(&mut self, [before, after]: [u64; 2], ns: u64) {
+    fn calibrate(&mut self, [before, after]: [u64; 2], ns: u64) {
         self.span = 0;
         if after.wrapping_sub(before) > READING {
             return;
@@ -119,8 +119,8 @@ impl Clock {
         let since = |(ticks, then): (u64, u64)| (after.wrapping_sub(ticks), ns.saturating_sub(then));
         if self.rate > 0 {
             let (ticks, passed) = since(self.anchor);
-            let reckoned = (u128::from(ticks) * u128::from(self.rate)) >> SHIFT;
-            if reckoned.abs_diff(passed.into()) > u128::from(passed / 1024 + 1000) {
+            let extrapolated = (u128::from(ticks) * u128::from(self.rate)) >> SHIFT;
+            if extrapolated.abs_diff(passed.into()) > u128::from(passed / 1024 + 1000) {
                 (self.rate, self.origin) = (0, None);
             }
         }
@@ -173,11 +173,11 @@ mod tests {
 
         /// What the reader says, and how far ahead of the clock that is.
         fn ask(&mut self, reader: &mut Clock) -> (u64, f64) {
-            let said = reader.reckon(self.ticks).unwrap_or_else(|| {
-                reader.heed([self.ticks - 20, self.ticks], self.ns as u64);
-                reader.say(self.ns as u64)
+            let time = reader.extrapolate(self.ticks).unwrap_or_else(|| {
+                reader.calibrate([self.ticks - 20, self.ticks], self.ns as u64);
+                reader.monotonic(self.ns as u64)
             });
-            (said, said as f64 - self.ns)
+            (time, time as f64 - self.ns)
         }
     }
 
@@ -188,7 +188,7 @@ mod tests {
         let mut looks = 0;
         for _ in 0..10_000 {
             machine.pass(1000.0);
-            looks += u32::from(reader.reckon(machine.ticks).is_none());
+            looks += u32::from(reader.extrapolate(machine.ticks).is_none());
             let (_, ahead) = machine.ask(&mut reader);
             assert!(ahead.abs() < 100.0, "{ahead}");
         }
@@ -210,19 +210,19 @@ mod tests {
                 let (_, ahead) = machine.ask(&mut reader);
                 assert!(ahead.abs() < 100.0, "{ahead} in round {round}");
             }
-            assert!(reader.reckon(machine.ticks).is_some(), "the counter is in use again");
+            assert!(reader.extrapolate(machine.ticks).is_some(), "the counter is in use again");
         }
     }
 
     #[test]
     fn a_reading_that_was_interrupted_is_no_anchor() {
         let mut reader = Clock::with(true);
-        reader.heed([1000, 1020], 1_000_000);
-        reader.heed([5_001_000, 5_001_020], 3_000_000);
-        let said = reader.reckon(5_001_520).unwrap();
-        assert!((3_000_199..=3_000_200).contains(&said), "{said}");
-        reader.heed([5_002_000, 9_000_000], 3_000_400);
-        assert_eq!(reader.reckon(9_000_001), None);
+        reader.calibrate([1000, 1020], 1_000_000);
+        reader.calibrate([5_001_000, 5_001_020], 3_000_000);
+        let time = reader.extrapolate(5_001_520).unwrap();
+        assert!((3_000_199..=3_000_200).contains(&time), "{time}");
+        reader.calibrate([5_002_000, 9_000_000], 3_000_400);
+        assert_eq!(reader.extrapolate(9_000_001), None);
     }
 
     #[test]
@@ -230,9 +230,9 @@ mod tests {
         let mut reader = Clock::with(false);
         for _ in 0..1000 {
             let before = now_ns();
-            let said = reader.now();
-            assert!((before..=now_ns()).contains(&said));
-            assert_eq!(reader.reckon(ticks()), None);
+            let time = reader.now();
+            assert!((before..=now_ns()).contains(&time));
+            assert_eq!(reader.extrapolate(ticks()), None);
         }
     }
 
@@ -245,12 +245,12 @@ mod tests {
         let mut asked = 0;
         while now_ns() < end || asked < 10_000 {
             let before = now_ns();
-            let said = reader.now();
+            let time = reader.now();
             let after = now_ns();
-            assert!(said >= last, "{said} after {last}");
-            assert!(said + TRUST_NS >= before && said <= after + TRUST_NS, "{before} {said} {after}");
-            near += u64::from(said + 500 >= before && said <= after + 500);
-            (last, asked) = (said, asked + 1);
+            assert!(time >= last, "{time} after {last}");
+            assert!(time + TRUST_NS >= before && time <= after + TRUST_NS, "{before} {time} {after}");
+            near += u64::from(time + 500 >= before && time <= after + 500);
+            (last, asked) = (time, asked + 1);
         }
         assert!(near * 100 >= asked * 95, "{near} of {asked} within half a microsecond");
     }
@@ -271,9 +271,9 @@ mod tests {
                 }
                 machine.pass(ns);
                 machine.ticks = machine.ticks.max(20);
-                let (said, ahead) = machine.ask(&mut reader);
-                prop_assert!(said >= last && ahead <= TRUST_NS as f64 + 1.0, "{said} after {last}, {ahead} ahead");
-                last = said;
+                let (time, ahead) = machine.ask(&mut reader);
+                prop_assert!(time >= last && ahead <= TRUST_NS as f64 + 1.0, "{time} after {last}, {ahead} ahead");
+                last = time;
             }
         }
 

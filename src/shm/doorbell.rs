@@ -15,24 +15,24 @@ use super::Words;
 use super::sync::{Ordering, fence};
 
 /// The daemon's end: one per session.
-pub struct Sleeper {
+pub struct DoorbellWaiter {
     need_wakeup: Words,
     eventfd: OwnedFd,
 }
 
-impl Sleeper {
+impl DoorbellWaiter {
     /// With an eventfd of its own. `need_wakeup` is a word that only the daemon may write.
     ///
     /// # Errors
     /// No more descriptors.
-    pub fn new(need_wakeup: Words) -> Result<Sleeper, Errno> {
+    pub fn new(need_wakeup: Words) -> Result<DoorbellWaiter, Errno> {
         let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Sleeper { need_wakeup, eventfd })
+        Ok(DoorbellWaiter { need_wakeup, eventfd })
     }
 
     /// With the eventfd that the client has already.
-    pub fn resume(need_wakeup: Words, eventfd: OwnedFd) -> Sleeper {
-        Sleeper { need_wakeup, eventfd }
+    pub fn resume(need_wakeup: Words, eventfd: OwnedFd) -> DoorbellWaiter {
+        DoorbellWaiter { need_wakeup, eventfd }
     }
 
     /// Says that the daemon is going to sleep. Work that was handed over before this returns is
@@ -55,15 +55,15 @@ impl Sleeper {
 }
 
 /// The client's end.
-pub struct Bell {
+pub struct Doorbell {
     need_wakeup: Words,
     eventfd: OwnedFd,
 }
 
-impl Bell {
+impl Doorbell {
     /// With what the daemon sent.
-    pub fn new(need_wakeup: Words, eventfd: OwnedFd) -> Bell {
-        Bell { need_wakeup, eventfd }
+    pub fn new(need_wakeup: Words, eventfd: OwnedFd) -> Doorbell {
+        Doorbell { need_wakeup, eventfd }
     }
 
     /// To be called after work was handed over: wakes the daemon if it sleeps. Returns whether
@@ -132,15 +132,15 @@ mod tests {
     #[test]
     fn rings_only_for_a_sleeper() {
         let (word, peer) = Words::private(1);
-        let sleeper = Sleeper::new(word).unwrap();
-        let bell = Bell::new(peer, sleeper.fd().try_clone_to_owned().unwrap());
-        assert!(!bell.ring());
-        sleeper.announce();
-        assert!(bell.ring());
-        sleeper.awake();
-        assert!(!bell.ring());
+        let waiter = DoorbellWaiter::new(word).unwrap();
+        let doorbell = Doorbell::new(peer, waiter.fd().try_clone_to_owned().unwrap());
+        assert!(!doorbell.ring());
+        waiter.announce();
+        assert!(doorbell.ring());
+        waiter.awake();
+        assert!(!doorbell.ring());
         let mut count = [0; 8];
-        rustix::io::read(sleeper.fd(), &mut count).unwrap();
+        rustix::io::read(waiter.fd(), &mut count).unwrap();
         assert_eq!(u64::from_ne_bytes(count), 1);
     }
 }

@@ -43,7 +43,7 @@ pub struct Region {
 
 /// Where everything lies. Offsets count from the start of the named segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Layout {
+pub struct SegmentLayout {
     /// What it was planned for.
     pub geometry: Geometry,
     /// Bytes of the control segment.
@@ -176,12 +176,12 @@ impl Geometry {
     }
 }
 
-impl Layout {
+impl SegmentLayout {
     /// Places everything.
     ///
     /// # Errors
     /// A geometry out of bounds.
-    pub fn plan(geometry: Geometry) -> Result<Layout, LayoutError> {
+    pub fn plan(geometry: Geometry) -> Result<SegmentLayout, LayoutError> {
         geometry.check()?;
         let ring = geometry.entries as usize * ENTRY_WORDS * 8;
         let mut control = Planner { end: 0 };
@@ -197,7 +197,7 @@ impl Layout {
         let completions = results.place(ring, APART);
         let latest = results.place(8, APART);
         let chunks = results.place(total_words(geometry.values()) * 8, APART);
-        // The daemon's own: see `notes`.
+        // The daemon's own: see `journal`.
         results.place(PAGE, PAGE);
 
         let mut slot = Planner { end: MAX_CAMERAS * 16 };
@@ -212,7 +212,7 @@ impl Layout {
             slot.end = frame.offset as usize + frame.len as usize * geometry.cameras as usize;
         }
         let slot_bytes = slot.total();
-        Ok(Layout {
+        Ok(SegmentLayout {
             geometry,
             control_bytes: control.total(),
             observation_bytes: slot_bytes * geometry.slots,
@@ -299,7 +299,7 @@ impl Layout {
 
     /// Where daemons keep notes for those that come after them: the last page of the results. Not part
     /// of the protocol.
-    pub fn notes(&self) -> Region {
+    pub fn journal(&self) -> Region {
         Region { offset: self.results_bytes - PAGE as u32, len: PAGE as u32 }
     }
 
@@ -344,17 +344,17 @@ mod tests {
 
     #[test]
     fn a_plan_passes_its_own_check() {
-        Layout::plan(GEOMETRY).unwrap().check().unwrap();
-        Layout::plan(Geometry { cameras: 0, ..GEOMETRY }).unwrap().check().unwrap();
+        SegmentLayout::plan(GEOMETRY).unwrap().check().unwrap();
+        SegmentLayout::plan(Geometry { cameras: 0, ..GEOMETRY }).unwrap().check().unwrap();
     }
 
     #[test]
     fn what_reaches_beyond_its_segment_is_named() {
-        let mut layout = Layout::plan(GEOMETRY).unwrap();
+        let mut layout = SegmentLayout::plan(GEOMETRY).unwrap();
         layout.completions.offset = layout.results_bytes;
         let message = layout.check().unwrap_err().to_string();
         assert!(message.starts_with("completion ring at "), "{message}");
-        let mut layout = Layout::plan(GEOMETRY).unwrap();
+        let mut layout = SegmentLayout::plan(GEOMETRY).unwrap();
         layout.slot.len += 8;
         layout.observation_bytes += 4096;
         let message = layout.check().unwrap_err().to_string();
@@ -370,8 +370,8 @@ mod tests {
             message,
             format!("offset of frames is {}, expected a multiple of 4096", layout.frame.offset)
         );
-        let message = Layout::plan(Geometry { cameras: 5, ..GEOMETRY }).unwrap_err().to_string();
+        let message = SegmentLayout::plan(Geometry { cameras: 5, ..GEOMETRY }).unwrap_err().to_string();
         assert_eq!(message, "number of cameras is 5, expected 0 to 4");
-        assert!(Layout::plan(Geometry { entries: 48, ..GEOMETRY }).is_err());
+        assert!(SegmentLayout::plan(Geometry { entries: 48, ..GEOMETRY }).is_err());
     }
 }

@@ -17,19 +17,19 @@ const SERVING: u64 = 1;
 const CLOSED: u64 = 2;
 
 /// The daemon's end: begins and ends a life.
-pub struct Heart {
+pub struct LivenessWriter {
     words: Words,
 }
 
-/// The daemon's end: says that this life goes on. Another thread's than the [`Heart`]'s.
-pub struct Beat {
+/// The daemon's end: says that this life goes on. Another thread's than the [`LivenessWriter`]'s.
+pub struct Heartbeat {
     words: Words,
 }
 
-impl Beat {
-    /// Of a life that a [`Heart`] over the same words has begun.
-    pub fn new(words: Words) -> Beat {
-        Beat { words }
+impl Heartbeat {
+    /// Of a life that a [`LivenessWriter`] over the same words has begun.
+    pub fn new(words: Words) -> Heartbeat {
+        Heartbeat { words }
     }
 
     /// One beat.
@@ -39,14 +39,14 @@ impl Beat {
     }
 }
 
-impl Heart {
+impl LivenessWriter {
     /// Starts to beat. `epoch` tells one daemon's life from the next.
-    pub fn new(words: Words, epoch: u64) -> Heart {
+    pub fn new(words: Words, epoch: u64) -> LivenessWriter {
         words.store(EPOCH, epoch, Ordering::Relaxed);
         // Release: whoever feels this life's beat sees its epoch.
         words.store(BEAT, now_ns(), Ordering::Release);
         words.store(STATE, SERVING, Ordering::Release);
-        Heart { words }
+        LivenessWriter { words }
     }
 
     /// The session is over: the client need not wait for the beat to become old.
@@ -57,7 +57,7 @@ impl Heart {
 
 /// What the client knows of the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Life {
+pub enum Liveness {
     /// It served within the bound.
     Serving,
     /// It has closed the session, or its last beat is older than the bound.
@@ -67,7 +67,7 @@ pub enum Life {
 }
 
 /// The client's end.
-pub struct Pulse {
+pub struct LivenessReader {
     words: Words,
     epoch: u64,
     bound_ns: u64,
@@ -75,12 +75,12 @@ pub struct Pulse {
     young: u64,
 }
 
-impl Pulse {
+impl LivenessReader {
     /// Feels for the life that is there now. `bound_ns`: age of a beat beyond which the daemon is
     /// taken for gone.
-    pub fn new(words: Words, bound_ns: u64) -> Pulse {
+    pub fn new(words: Words, bound_ns: u64) -> LivenessReader {
         let epoch = words.load(EPOCH, Ordering::Acquire);
-        Pulse { words, epoch, bound_ns, young: 0 }
+        LivenessReader { words, epoch, bound_ns, young: 0 }
     }
 
     /// The daemon's life this client belongs to.
@@ -101,33 +101,33 @@ impl Pulse {
 
     /// Whether the daemon lives, at `now_ns`.
     #[inline]
-    pub fn feel(&self, now_ns: u64) -> Life {
+    pub fn check(&self, now_ns: u64) -> Liveness {
         if self.words.load(STATE, Ordering::Acquire) != SERVING {
-            return Life::Gone;
+            return Liveness::Gone;
         }
         let beat = self.words.load(BEAT, Ordering::Acquire);
         if now_ns.saturating_sub(beat) > self.bound_ns {
-            return Life::Gone;
+            return Liveness::Gone;
         }
         if self.words.load(EPOCH, Ordering::Relaxed) != self.epoch {
-            return Life::Restarted;
+            return Liveness::Restarted;
         }
-        Life::Serving
+        Liveness::Serving
     }
 
     /// Whether the daemon lives, now. For loops that ask without end: reads the clock only once some
     /// microseconds have passed since it last did, and is late by no more than that.
     #[inline]
-    pub fn feel_often(&mut self) -> Life {
+    pub fn check_often(&mut self) -> Liveness {
         let ticks = ticks();
         let serving = self.words.load(STATE, Ordering::Acquire) == SERVING
             && self.words.load(EPOCH, Ordering::Relaxed) == self.epoch;
         // A counter that was set back counts as one that ran on for long.
         if serving && ticks.wrapping_sub(self.young) < STILL_YOUNG {
-            return Life::Serving;
+            return Liveness::Serving;
         }
-        let life = self.feel(now_ns());
-        if life == Life::Serving {
+        let life = self.check(now_ns());
+        if life == Liveness::Serving {
             self.young = ticks;
         }
         life
@@ -141,41 +141,41 @@ mod tests {
     #[test]
     fn old_beats_other_epochs_and_closed_sessions_are_told_apart() {
         let (words, peer) = Words::private(LIVENESS_WORDS);
-        let (spare, beat) = (words.alias(), Beat::new(words.alias()));
-        let _heart = Heart::new(words, 7);
-        let pulse = Pulse::new(peer, 1000);
+        let (spare, beat) = (words.alias(), Heartbeat::new(words.alias()));
+        let _heart = LivenessWriter::new(words, 7);
+        let liveness = LivenessReader::new(peer, 1000);
         beat.beat(5000);
-        assert_eq!(pulse.feel(5000), Life::Serving);
-        assert_eq!(pulse.feel(4000), Life::Serving);
-        assert_eq!(pulse.feel(6000), Life::Serving);
-        assert_eq!(pulse.feel(6001), Life::Gone);
+        assert_eq!(liveness.check(5000), Liveness::Serving);
+        assert_eq!(liveness.check(4000), Liveness::Serving);
+        assert_eq!(liveness.check(6000), Liveness::Serving);
+        assert_eq!(liveness.check(6001), Liveness::Gone);
         beat.beat(6000);
-        assert_eq!(pulse.feel(6001), Life::Serving);
-        let next = Heart::new(spare, 8);
+        assert_eq!(liveness.check(6001), Liveness::Serving);
+        let next = LivenessWriter::new(spare, 8);
         beat.beat(6000);
-        assert_eq!(pulse.feel(6001), Life::Restarted);
+        assert_eq!(liveness.check(6001), Liveness::Restarted);
         next.stop();
-        assert_eq!(pulse.feel(6001), Life::Gone);
+        assert_eq!(liveness.check(6001), Liveness::Gone);
     }
 
     #[test]
     fn whoever_asks_often_learns_the_same() {
         let (words, peer) = Words::private(LIVENESS_WORDS);
-        let (spare, beat) = (words.alias(), Beat::new(words.alias()));
-        let _heart = Heart::new(words, 7);
-        let mut pulse = Pulse::new(peer, 1_000_000_000);
+        let (spare, beat) = (words.alias(), Heartbeat::new(words.alias()));
+        let _heart = LivenessWriter::new(words, 7);
+        let mut liveness = LivenessReader::new(peer, 1_000_000_000);
         beat.beat(now_ns());
-        assert_eq!(pulse.feel_often(), Life::Serving);
+        assert_eq!(liveness.check_often(), Liveness::Serving);
         // A beat that has become old is noticed once the counter has run on.
         beat.beat(now_ns() - 2_000_000_000);
-        while pulse.feel_often() == Life::Serving {}
-        assert_eq!(pulse.feel_often(), Life::Gone);
+        while liveness.check_often() == Liveness::Serving {}
+        assert_eq!(liveness.check_often(), Liveness::Gone);
         beat.beat(now_ns());
-        assert_eq!(pulse.feel_often(), Life::Serving);
+        assert_eq!(liveness.check_often(), Liveness::Serving);
         // Another life, and the end, are noticed at once.
-        let next = Heart::new(spare, 8);
-        assert_eq!(pulse.feel_often(), Life::Restarted);
+        let next = LivenessWriter::new(spare, 8);
+        assert_eq!(liveness.check_often(), Liveness::Restarted);
         next.stop();
-        assert_eq!(pulse.feel_often(), Life::Gone);
+        assert_eq!(liveness.check_often(), Liveness::Gone);
     }
 }

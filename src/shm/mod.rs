@@ -32,7 +32,7 @@ pub mod sync;
 mod words;
 
 pub use copy::{copy_out, prefetch};
-pub use doorbell::{Bell, Listener, Notifier, Sleeper};
+pub use doorbell::{Doorbell, DoorbellWaiter, Listener, Notifier};
 pub use entry::{
     Camera, Completion, ENTRY_WORDS, MAX_CAMERAS, NO_PROMPT, PixelLayout, Submission, UNWRITTEN_FRAME,
     UNWRITTEN_STATE,
@@ -40,11 +40,11 @@ pub use entry::{
 #[cfg(feature = "daemon")]
 pub use faults::page_faults;
 pub use latest::{ChunkHeader, LatestReader, LatestWriter, ReadError};
-pub use layout::{Geometry, Layout, LayoutError, Region};
-pub use liveness::{Beat, Heart, Life, Pulse};
+pub use layout::{Geometry, LayoutError, Region, SegmentLayout};
+pub use liveness::{Heartbeat, Liveness, LivenessReader, LivenessWriter};
 pub use ring::{Consumer, Producer, RingError};
 pub use segment::{Access, Segment, SegmentError, Writer};
-pub use stats::{Count, Histogram, Latency, STATS_WORDS, Stage, Stats, StatsWriter};
+pub use stats::{Count, Histogram, Latency, LatencyKind, STATS_WORDS, Stats, StatsWriter};
 pub use words::Words;
 #[cfg(all(test, not(loom)))]
 pub(crate) use words::killed;

@@ -1,6 +1,6 @@
 //! Counters and histograms of one session, in its results segment: the daemon writes, anyone reads.
 //!
-//! [`COUNTS`] words of counters, then one histogram for each [`Stage`] of [`HISTOGRAM_WORDS`] words:
+//! [`COUNTS`] words of counters, then one histogram for each [`LatencyKind`] of [`HISTOGRAM_WORDS`] words:
 //! buckets of four to the octave, counted in units of 1024 ns, then the longest time and the sum of
 //! all. Words are stored one by one: a reader may see one of a pair before the other.
 
@@ -12,7 +12,7 @@ pub const COUNTS: usize = 16;
 /// Words of a histogram.
 pub const HISTOGRAM_WORDS: usize = 128;
 /// Words of everything.
-pub const STATS_WORDS: usize = COUNTS + Stage::ALL.len() * HISTOGRAM_WORDS;
+pub const STATS_WORDS: usize = COUNTS + LatencyKind::ALL.len() * HISTOGRAM_WORDS;
 
 const BUCKETS: usize = HISTOGRAM_WORDS - 2;
 const LONGEST: usize = BUCKETS;
@@ -53,7 +53,7 @@ pub enum Count {
 /// What a histogram is of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
-pub enum Stage {
+pub enum LatencyKind {
     /// From submission to the beginning of the work.
     Waiting = 0,
     /// From then to the chunk.
@@ -62,9 +62,9 @@ pub enum Stage {
     Age = 2,
 }
 
-impl Stage {
+impl LatencyKind {
     /// All, in their order.
-    pub const ALL: [Stage; 3] = [Stage::Waiting, Stage::Inference, Stage::Age];
+    pub const ALL: [LatencyKind; 3] = [LatencyKind::Waiting, LatencyKind::Inference, LatencyKind::Age];
 
     fn start(self) -> usize {
         COUNTS + self as usize * HISTOGRAM_WORDS
@@ -138,14 +138,14 @@ impl Stats {
     }
 
     /// How often a stage took how long.
-    pub fn histogram(&self, stage: Stage) -> Histogram {
+    pub fn histogram(&self, stage: LatencyKind) -> Histogram {
         let mut words = [0; HISTOGRAM_WORDS];
         words.copy_from_slice(&self.0[stage.start()..][..HISTOGRAM_WORDS]);
         Histogram(words)
     }
 
     /// Where a stage's times lie.
-    pub fn latency(&self, stage: Stage) -> Latency {
+    pub fn latency(&self, stage: LatencyKind) -> Latency {
         let words = &self.0[stage.start()..][..HISTOGRAM_WORDS];
         let count = words[..BUCKETS].iter().fold(0u64, |sum, n| sum.saturating_add(*n));
         if count == 0 {
@@ -256,7 +256,7 @@ impl StatsWriter {
     }
 
     /// A time that a stage took.
-    pub fn record(&mut self, stage: Stage, ns: u64) {
+    pub fn record(&mut self, stage: LatencyKind, ns: u64) {
         let start = stage.start();
         let at = start + bucket(ns);
         self.put(at, self.own.0[at] + 1);
@@ -291,21 +291,21 @@ mod tests {
         let (words, peer) = Words::private(STATS_WORDS);
         let mut writer = StatsWriter::new(words);
         for ms in 1..=100 {
-            writer.record(Stage::Inference, ms * 1_000_000);
+            writer.record(LatencyKind::Inference, ms * 1_000_000);
             writer.count(Count::Published);
         }
         writer.set(Count::LastChunkNs, 17);
         let read = Stats::read(&peer);
         assert_eq!(read.words(), writer.stats().words());
         assert_eq!((read.count(Count::Published), read.count(Count::LastChunkNs)), (100, 17));
-        let latency = read.latency(Stage::Inference);
+        let latency = read.latency(LatencyKind::Inference);
         assert_eq!((latency.count, latency.mean_ns, latency.max_ns), (100, 50_500_000, 100_000_000));
         for (got, exact) in [(latency.p50_ns, 50), (latency.p90_ns, 90), (latency.p99_ns, 99)] {
             let exact = exact * 1_000_000;
             assert!((exact..=exact + exact / 4).contains(&got), "{got} for {exact}");
         }
-        assert_eq!(read.latency(Stage::Age), Latency::default());
-        let histogram = read.histogram(Stage::Inference);
+        assert_eq!(read.latency(LatencyKind::Age), Latency::default());
+        let histogram = read.histogram(LatencyKind::Inference);
         assert_eq!((histogram.count(), histogram.sum_ns()), (100, 5_050_000_000));
         for (end, shorter) in histogram.octaves() {
             assert!(end.is_power_of_two());
@@ -318,13 +318,13 @@ mod tests {
     fn sessions_add_up() {
         let (words, _peer) = Words::private(STATS_WORDS);
         let mut writer = StatsWriter::new(words);
-        writer.record(Stage::Age, 5_000_000);
+        writer.record(LatencyKind::Age, 5_000_000);
         writer.count(Count::Stall);
         let mut sum = Stats::default();
         sum.add(writer.stats());
-        writer.record(Stage::Age, 9_000_000);
+        writer.record(LatencyKind::Age, 9_000_000);
         sum.add(writer.stats());
-        let latency = sum.latency(Stage::Age);
+        let latency = sum.latency(LatencyKind::Age);
         assert_eq!((latency.count, latency.max_ns, sum.count(Count::Stall)), (3, 9_000_000, 2));
     }
 
@@ -332,7 +332,7 @@ mod tests {
         #[test]
         fn any_words_can_be_read(words in proptest::collection::vec(any::<u64>(), 0..STATS_WORDS + 8)) {
             let stats = Stats::from_words(&words);
-            for stage in Stage::ALL {
+            for stage in LatencyKind::ALL {
                 let latency = stats.latency(stage);
                 prop_assert!(latency.p50_ns <= latency.p90_ns && latency.p90_ns <= latency.p99_ns);
             }

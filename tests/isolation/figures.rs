@@ -3,7 +3,7 @@
 use pi0rt::control::{Hello, Status};
 use pi0rt::daemon::Report;
 use pi0rt::shm::clock::now_ns;
-use pi0rt::shm::{Count, Stage, Stats, Submission};
+use pi0rt::shm::{Count, LatencyKind, Stats, Submission};
 
 use crate::ipc_support::eventually;
 use crate::raw::{Raw, prompt};
@@ -59,7 +59,9 @@ fn times_that_can_not_be_enter_no_figures() {
     let elapsed = now_ns() - begun;
     let look = |stats: &Stats| {
         assert_eq!(stats.count(Count::Published), chunks);
-        for (stage, most) in [(Stage::Waiting, 0), (Stage::Inference, 0), (Stage::Age, 10 * SECOND)] {
+        for (stage, most) in
+            [(LatencyKind::Waiting, 0), (LatencyKind::Inference, 0), (LatencyKind::Age, 10 * SECOND)]
+        {
             let latency = stats.latency(stage);
             assert_eq!(latency.count, chunks);
             assert!(latency.max_ns <= most + elapsed, "{stage:?}: {latency:?} within {elapsed} ns");
@@ -99,6 +101,6 @@ fn a_wait_is_no_longer_than_since_the_last_look() {
     raw.submit(Submission { prompt_id: 1, observed_ns: at, submitted_ns: at, ..Submission::default() });
     eventually("it is answered", || raw.poll().is_some());
     let elapsed = now_ns() - since;
-    let waited = raw.stats().latency(Stage::Waiting);
+    let waited = raw.stats().latency(LatencyKind::Waiting);
     assert!(waited.max_ns <= elapsed, "{waited:?} within {elapsed} ns");
 }

@@ -61,11 +61,11 @@ fn hearts_beat_while_everything_else_hangs() {
 fn fed(every: Duration) -> (impl FnOnce(&mut Daemon<Rig>), Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let counted = count.clone();
-    let dog = move |_: &pi0rt::daemon::Pulse| {
+    let dog = move |_: &pi0rt::daemon::ActivitySummary| {
         counted.fetch_add(1, Ordering::SeqCst);
         true
     };
-    (move |daemon: &mut Daemon<Rig>| daemon.feed(every, Box::new(dog)), count)
+    (move |daemon: &mut Daemon<Rig>| daemon.keep_alive(every, Box::new(dog)), count)
 }
 
 /// A daemon whose chunk hangs is not vouched for; one that has nothing to do, or makes chunks, is.

@@ -9,7 +9,7 @@ use pi0rt::client::{Client, ClientError, Options};
 use pi0rt::control::{self, FEATURES, MAX_MESSAGE, PolicyDescription, Received, Reply, Request, Welcome};
 use pi0rt::shm::sync::Ordering;
 use pi0rt::shm::{
-    ChunkHeader, Completion, ENTRY_WORDS, Geometry, LatestWriter, Layout, Producer, Region, Segment,
+    ChunkHeader, Completion, ENTRY_WORDS, Geometry, LatestWriter, Producer, Region, Segment, SegmentLayout,
     Submission, Words, Writer,
 };
 use rustix::event::{EventfdFlags, eventfd};
@@ -26,7 +26,7 @@ pub struct Puppet {
 /// The daemon's side of one session.
 pub struct Strings {
     pub socket: OwnedFd,
-    pub layout: Layout,
+    pub layout: SegmentLayout,
     control: Arc<Segment>,
     results: Arc<Segment>,
     completions: Producer,
@@ -58,7 +58,7 @@ pub fn welcome() -> Welcome {
         epoch: 1,
         heartbeat_ns: 10_000_000,
         max_age_ns: 0,
-        layout: Layout::plan(geometry).unwrap(),
+        layout: SegmentLayout::plan(geometry).unwrap(),
         policy,
         token: 1,
     }
@@ -116,13 +116,13 @@ impl Drop for Puppet {
 impl Strings {
     /// Makes segments as they are planned for the geometry, whatever else the welcome says.
     fn attach(socket: OwnedFd, welcome: &Welcome) -> Strings {
-        let layout = Layout::plan(welcome.layout.geometry).unwrap();
+        let layout = SegmentLayout::plan(welcome.layout.geometry).unwrap();
         let make =
             |name, bytes: u32, writer| Arc::new(Segment::create(name, bytes as usize, writer).unwrap());
         let control = make("puppet-control", layout.control_bytes, Writer::Client);
         let observation = make("puppet-observation", layout.observation_bytes, Writer::Client);
         let results = make("puppet-results", layout.results_bytes, Writer::Daemon);
-        let words = |segment, region: Region| Layout::words(segment, region).unwrap();
+        let words = |segment, region: Region| SegmentLayout::words(segment, region).unwrap();
         let completions =
             Producer::new(words(&results, layout.completions), words(&control, layout.completion_head));
         let (latest, chunks) = (words(&results, layout.latest), words(&results, layout.chunks));
@@ -139,7 +139,7 @@ impl Strings {
     }
 
     fn words(&self, segment: &Arc<Segment>, region: Region) -> Words {
-        Layout::words(segment, region).unwrap()
+        SegmentLayout::words(segment, region).unwrap()
     }
 
     /// Begins a life that never shows its age.

@@ -8,7 +8,7 @@ use pi0rt::control::{self, Hello, Received, Reply, Request, Welcome};
 use pi0rt::shm::clock::now_ns;
 use pi0rt::shm::sync::Ordering;
 use pi0rt::shm::{
-    Access, Camera, Completion, Count, ENTRY_WORDS, Layout, Region, Segment, Stats, Submission, Words,
+    Access, Camera, Completion, Count, ENTRY_WORDS, Region, Segment, SegmentLayout, Stats, Submission, Words,
 };
 
 use crate::ipc_support::eventually;
@@ -125,7 +125,7 @@ impl Raw {
         let control = map(0, layout.control_bytes, Access::Write);
         let observation = map(1, layout.observation_bytes, Access::Write);
         let results = map(2, layout.results_bytes, Access::Read);
-        let words = |segment: &Arc<Segment>, region: Region| Layout::words(segment, region).unwrap();
+        let words = |segment: &Arc<Segment>, region: Region| SegmentLayout::words(segment, region).unwrap();
         Raw {
             submissions: words(&control, layout.submissions),
             completion_head: words(&control, layout.completion_head),

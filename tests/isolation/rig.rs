@@ -9,8 +9,8 @@ use std::thread::JoinHandle;
 use pi0rt::client::{Client, Options as ClientOptions};
 use pi0rt::control::PolicyDescription;
 use pi0rt::daemon::{
-    Claim, Daemon, DaemonError, Engine, EngineError, Handle, Keeper, KeptSession, Observation, Options,
-    Prompter, Report,
+    Claim, Daemon, DaemonError, DescriptorStore, Engine, EngineError, Handle, KeptSession, Observation,
+    Options, Prompter, Report,
 };
 use pi0rt::shm::Count;
 
@@ -127,7 +127,7 @@ impl Store {
     }
 }
 
-impl Keeper for Store {
+impl DescriptorStore for Store {
     fn keep(&mut self, name: &str, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
         self.gate.pass();
         let fds = fds.iter().map(|fd| fd.try_clone_to_owned()).collect::<io::Result<_>>()?;
@@ -178,7 +178,7 @@ impl Rigged {
         let handle = Handle::new().unwrap();
         let claim = Claim::take(&directory.socket()).unwrap();
         let mut daemon = Daemon::new(rig.clone(), claim, options, handle.clone()).unwrap();
-        daemon.keep_with(Box::new(store.clone()));
+        daemon.keep_in(Box::new(store.clone()));
         daemon.adopt(store.copies());
         say(&mut daemon);
         let thread = Some(std::thread::spawn(move || daemon.run()));

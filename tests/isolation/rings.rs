@@ -109,9 +109,7 @@ fn a_client_that_leaves_in_mid_chunk_leaves_a_daemon_that_is_idle() {
     eventually("the session is over", || report().sessions.is_empty());
     served.rig.chunks.open();
     eventually("it is said to be idle", || report().busy_since_ns == 0);
-    assert!(
-        pi0rt::service::health::judge(&report(), now_ns() + 3600 * 1_000_000_000, Duration::ZERO).is_ok()
-    );
+    assert!(pi0rt::daemon::health::judge(&report(), now_ns() + 3600 * 1_000_000_000, Duration::ZERO).is_ok());
     let mut next = served.open();
     next.set_prompt("stack the cups").unwrap();
     let ticket = submit(&mut next, 0, [1.0; 3], None);
@@ -122,7 +120,7 @@ fn a_client_that_leaves_in_mid_chunk_leaves_a_daemon_that_is_idle() {
 /// spoil them.
 #[test]
 fn times_that_can_not_be_spoil_no_figures() {
-    use pi0rt::shm::Stage;
+    use pi0rt::shm::LatencyKind;
     let served = rigged();
     let mut honest = served.open();
     honest.set_prompt("stack the cups").unwrap();
@@ -156,7 +154,7 @@ fn times_that_can_not_be_spoil_no_figures() {
     drop(raw);
     eventually("all is counted", || served.counted(Count::Submitted) == 12);
     let stats = Report::read(&served.socket()).unwrap().stats;
-    for stage in Stage::ALL {
+    for stage in LatencyKind::ALL {
         let max = stats.latency(stage).max_ns;
         assert!(max < 120 * 1_000_000_000, "{stage:?}: {max} ns");
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use pi0rt::control::default_socket;
-use pi0rt::service::health;
+use pi0rt::daemon::health;
 
 use crate::CommandResult;
 

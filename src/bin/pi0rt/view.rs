@@ -5,7 +5,7 @@ use std::fmt::Write;
 use pi0rt::control::{PolicyDescription, Rate};
 use pi0rt::daemon::{Quota, Report, SessionReport, UserReport};
 use pi0rt::service::failure::{DEFAULT_PATH, LastFailure};
-use pi0rt::shm::{Count, Latency, Stage, Stats};
+use pi0rt::shm::{Count, Latency, LatencyKind, Stats};
 use pi0rt::tenstorrent::Telemetry;
 use pi0rt::tenstorrent::preflight::Root;
 
@@ -21,8 +21,8 @@ pub const COUNTS: [(&str, &str, Count); 9] = [
     ("stalls", "stalls of the daemon, over all sessions", Count::Stall),
 ];
 
-pub const STAGES: [(&str, Stage); 3] =
-    [("waiting", Stage::Waiting), ("inference", Stage::Inference), ("age", Stage::Age)];
+pub const STAGES: [(&str, LatencyKind); 3] =
+    [("waiting", LatencyKind::Waiting), ("inference", LatencyKind::Inference), ("age", LatencyKind::Age)];
 
 pub fn ms(ns: u64) -> f64 {
     ns as f64 / 1e6

@@ -1,12 +1,12 @@
 //! What a client may have.
 
-use super::super::accounts::{Excess, Good, Share};
-use super::super::handover::Manners;
+use super::super::accounts::{QuotaExceeded, Reservation, Resource};
+use super::super::handover::Capabilities;
+use super::super::observation::Negotiated;
 use super::super::server::Options;
-use super::super::source::Terms;
 use super::Control;
 use crate::control::{FEATURE_FAULTS, FEATURES, Hello, MAX_NAME, PolicyDescription, Refusal, Status};
-use crate::shm::{Geometry, Layout};
+use crate::shm::{Geometry, SegmentLayout};
 
 const DEFAULT_SLOTS: u32 = 4;
 const MAX_SLOTS: u32 = 16;
@@ -20,15 +20,15 @@ pub(super) enum Denial {
     NotYet(Refusal),
 }
 
-impl From<Excess> for Refusal {
-    fn from(excess: Excess) -> Refusal {
-        Refusal { status: Status::Refused, reason: excess.to_string() }
+impl From<QuotaExceeded> for Refusal {
+    fn from(exceeded: QuotaExceeded) -> Refusal {
+        Refusal { status: Status::Refused, reason: exceeded.to_string() }
     }
 }
 
-impl From<Excess> for Denial {
-    fn from(excess: Excess) -> Denial {
-        Denial::Refused(excess.into())
+impl From<QuotaExceeded> for Denial {
+    fn from(exceeded: QuotaExceeded) -> Denial {
+        Denial::Refused(exceeded.into())
     }
 }
 
@@ -40,7 +40,7 @@ impl From<Refusal> for Denial {
 
 impl<P: Send + Sync + 'static> Control<P> {
     /// What the session that is asked for will have: its sizes, and its shares of sessions and of memory.
-    pub(super) fn admit(&self, user: u32, hello: &Hello) -> Result<(Geometry, [Share; 2]), Denial> {
+    pub(super) fn admit(&self, user: u32, hello: &Hello) -> Result<(Geometry, [Reservation; 2]), Denial> {
         check(hello)?;
         let table = self.shared.lock();
         let sessions = &table.sessions;
@@ -60,12 +60,12 @@ impl<P: Send + Sync + 'static> Control<P> {
         // What it gives up for this one: its memory counts again once it is over.
         let [mut seats, mut given_up] = [0; 2];
         for session in owned {
-            (seats, given_up) = (seats + 1, given_up + session.lane.bytes());
+            (seats, given_up) = (seats + 1, given_up + session.channel.bytes());
         }
         drop(table);
         let openings = self.openings.values().filter(|opening| opening.shares[0].user() == user);
         seats += openings.filter(|opening| opening.over || hello.owns(opening.token)).count() as u64;
-        let seat = self.accounts.give_for(user, Good::Sessions, 1, seats)?;
+        let seat = self.accounts.reserve_replacing(user, Resource::Sessions, 1, seats)?;
         let limits = [
             ("bytes per frame", hello.frame_bytes, self.options.max_frame_bytes),
             ("observation slots", hello.slots, MAX_SLOTS),
@@ -78,14 +78,15 @@ impl<P: Send + Sync + 'static> Control<P> {
         }
         let geometry = geometry(&self.policy, &self.options, hello);
         // Before it is allocated.
-        let bytes = Layout::plan(geometry).or_else(|error| refused::<_, Denial>(error.to_string()))?.bytes();
-        let memory = self.accounts.give_for(user, Good::Memory, bytes, given_up);
-        let room = self.accounts.check(user, Good::HeldSegments, 1);
+        let bytes =
+            SegmentLayout::plan(geometry).or_else(|error| refused::<_, Denial>(error.to_string()))?.bytes();
+        let memory = self.accounts.reserve_replacing(user, Resource::Memory, bytes, given_up);
+        let room = self.accounts.check(user, Resource::HeldSegments, 1);
         match memory.and_then(|memory| room.map(|()| memory)) {
             Ok(memory) => Ok((geometry, [seat, memory])),
-            Err(excess) => {
-                let held = self.accounts.taken(Good::Held);
-                let refusal = Refusal::from(excess);
+            Err(exceeded) => {
+                let held = self.accounts.taken(Resource::HeldMemory);
+                let refusal = Refusal::from(exceeded);
                 if held == 0 {
                     return Err(refusal.into());
                 }
@@ -96,16 +97,20 @@ impl<P: Send + Sync + 'static> Control<P> {
     }
 
     /// How the observations of a client are answered.
-    pub(super) fn terms(&self, manners: Manners) -> Terms {
-        Terms {
-            faults: manners.understands & FEATURE_FAULTS != 0,
-            optional_cameras: if manners.missing_cameras { u32::MAX } else { self.policy.optional_cameras },
+    pub(super) fn negotiated(&self, capabilities: Capabilities) -> Negotiated {
+        Negotiated {
+            faults: capabilities.understands & FEATURE_FAULTS != 0,
+            optional_cameras: if capabilities.missing_cameras {
+                u32::MAX
+            } else {
+                self.policy.optional_cameras
+            },
         }
     }
 }
 
-pub(super) fn manners(hello: &Hello) -> Manners {
-    Manners { understands: hello.features | hello.understands, missing_cameras: hello.missing_cameras }
+pub(super) fn capabilities(hello: &Hello) -> Capabilities {
+    Capabilities { understands: hello.features | hello.understands, missing_cameras: hello.missing_cameras }
 }
 
 /// What has to hold of a hello, whatever it asks for.

@@ -1,10 +1,10 @@
 //! The statistics page.
 
-use super::super::accounts::Good;
+use super::super::accounts::Resource;
 use super::super::page::{SessionReport, UserReport};
 use super::Control;
 use crate::shm::clock::now_ns;
-use crate::shm::{Count, Stage};
+use crate::shm::{Count, LatencyKind};
 
 impl<P: Send + Sync + 'static> Control<P> {
     /// Writes the statistics page.
@@ -12,16 +12,16 @@ impl<P: Send + Sync + 'static> Control<P> {
         let report = &mut self.report;
         let table = self.shared.lock();
         report.stats = table.ended.clone();
-        report.memory = self.accounts.taken(Good::Memory);
-        self.accounts.statements(&mut self.statements);
+        report.memory = self.accounts.taken(Resource::Memory);
+        self.accounts.usage(&mut self.usage);
         report.users.clear();
-        report.users.extend(self.statements.iter().map(UserReport::of));
+        report.users.extend(self.usage.iter().map(UserReport::of));
         if let Some(left_out) = self.options.left_out_of_log {
             report.users.iter_mut().for_each(|user| user.left_out = left_out(user.uid));
         }
         report.sessions.clear();
         for session in &table.sessions {
-            let counted = session.lane.stats.stats();
+            let counted = session.channel.stats.stats();
             report.stats.add(counted);
             report.sessions.push(SessionReport {
                 id: session.id,
@@ -31,16 +31,16 @@ impl<P: Send + Sync + 'static> Control<P> {
                 submitted: counted.count(Count::Submitted),
                 published: counted.count(Count::Published),
                 missed_deadlines: counted.count(Count::MissedDeadline),
-                answered_ns: session.lane.answered_ns,
+                answered_ns: session.channel.answered_ns,
             });
         }
         report.stopping = table.stopping;
         drop(table);
-        let vitals = &self.heartbeat.vitals;
-        report.busy_since_ns = vitals.busy_since_ns();
-        report.still_ns = Some(vitals.still_ns());
-        let chunk_ns = report.stats.latency(Stage::Inference).p50_ns;
-        vitals.set_chunks(report.stats.count(Count::Published), chunk_ns);
+        let activity = &self.heartbeat.activity;
+        report.busy_since_ns = activity.busy_since_ns();
+        report.no_progress_ns = Some(activity.no_progress_ns());
+        let chunk_ns = report.stats.latency(LatencyKind::Inference).p50_ns;
+        activity.set_chunks(report.stats.count(Count::Published), chunk_ns);
         report.written_ns = now_ns();
         self.page.write(report);
     }

@@ -2,10 +2,10 @@
 
 mod admission;
 mod figures;
-mod held;
+mod held_memory;
 mod housekeeping;
 mod observers;
-mod own;
+mod ownership;
 mod reception;
 mod requests;
 mod sessions;
@@ -20,29 +20,28 @@ use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
 pub(super) use self::admission::geometry;
-use self::held::Held;
+use self::held_memory::HeldMemory;
 use self::housekeeping::{Chore, Housekeeper, Housekeeping};
 use self::observers::Observer;
-use self::own::OPENER;
-use self::reception::{Strangers, refuse};
+use self::ownership::OPENER;
+use self::reception::{PendingHandshakes, refuse};
 use self::requests::{Instructions, Requests};
 use self::sessions::{Reserved, told};
 use super::DaemonError;
-use super::accounts::{Accounts, Good, Statement};
+use super::accounts::{Accounts, Resource, UserUsage};
+use super::channel::Channel;
 use super::engine::Prompter;
-use super::handover::{Identity, Keeper, Parts};
-use super::heart::{Heartbeat, MAX_SESSIONS};
-use super::inference::Bells;
-use super::lane::Lane;
+use super::handover::{DescriptorStore, Identity, ResumedParts};
+use super::inference::Doorbells;
+use super::liveness::{HeartbeatThread, MAX_SESSIONS, device_loss};
 use super::mutex;
+use super::observation::RetiredSources;
 use super::page::{Page, Report};
 use super::server::Options;
-use super::source::Left;
-use super::table::{Session, Shared};
+use super::table::{Session, SharedTable};
 use super::worker::Worker;
 use super::{Handle, Limits};
 use crate::control::{MAX_MESSAGE, PolicyDescription, Received, Status, receive};
-use crate::device::lost;
 use crate::shm::Count;
 use crate::shm::clock::now_ns;
 
@@ -50,10 +49,10 @@ use crate::shm::clock::now_ns;
 const PAGE_EVERY_NS: u64 = 100_000_000;
 
 /// Time between two looks at who has memory of sessions that are over.
-const LOOK_EVERY: Duration = Duration::from_secs(1);
+const SCAN_EVERY: Duration = Duration::from_secs(1);
 
 const LISTENER: u64 = 0;
-const ORDERS: u64 = 1;
+const COMMANDS: u64 = 1;
 const DONE: u64 = 2;
 const FIRST_CONNECTION: u64 = 3;
 
@@ -61,20 +60,20 @@ pub(super) struct Control<P> {
     pub options: Options,
     policy: PolicyDescription,
     epoch: u64,
-    pub shared: Arc<Shared<P>>,
-    pub bells: Arc<Bells>,
+    pub shared: Arc<SharedTable<P>>,
+    pub doorbells: Arc<Doorbells>,
     epoll: OwnedFd,
     listener: OwnedFd,
     handle: Handle,
-    strangers: Strangers,
+    handshakes: PendingHandshakes,
     observers: HashMap<u64, Observer>,
     /// Sessions that are being opened.
     openings: HashMap<u64, Reserved>,
     /// What users have and may have.
     accounts: Accounts,
-    statements: Vec<Statement>,
+    usage: Vec<UserUsage>,
     /// When it was looked last who has memory of sessions that are over.
-    looked_ns: u64,
+    scanned_ns: u64,
     housekeeping: Housekeeping<P>,
     requests: Requests,
     instructions: Instructions<P>,
@@ -84,9 +83,9 @@ pub(super) struct Control<P> {
     page: Page,
     /// What was written to it last.
     report: Report,
-    pub heartbeat: Heartbeat,
-    pub left: Left,
-    turn: u64,
+    pub heartbeat: HeartbeatThread,
+    pub retired: RetiredSources,
+    iteration: u64,
     /// Stalls of the heart that the sessions know of.
     stalls: u64,
     /// Suspensions of the machine that the sessions know of.
@@ -110,22 +109,22 @@ impl<P: Send + Sync + 'static> Control<P> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(system("epoll_create1"))?;
         let done = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(system("eventfd"))?;
         let done = Arc::new(done);
-        for (fd, id) in [(listener.as_fd(), LISTENER), (handle.bell(), ORDERS), (done.as_fd(), DONE)] {
+        for (fd, id) in [(listener.as_fd(), LISTENER), (handle.bell(), COMMANDS), (done.as_fd(), DONE)] {
             epoll::add(&epoll, fd, EventData::new_u64(id), EventFlags::IN).map_err(system("epoll_ctl"))?;
         }
         let instructions = Worker::start("instructions", done.clone(), requests::make(prompter));
         let instructions = instructions.map_err(|error| DaemonError::thread(&error))?;
-        let heartbeat = Heartbeat::start(options.heartbeat, done.clone());
+        let heartbeat = HeartbeatThread::start(options.heartbeat, done.clone());
         let heartbeat = heartbeat.map_err(|error| DaemonError::thread(&error))?;
         // Never 0, and another one for each life of a daemon.
         let epoch = now_ns().max(1);
-        let left = Left::default();
+        let retired = RetiredSources::default();
         let mut housekeeper = Housekeeper {
             epoch,
-            hearts: heartbeat.hearts.clone(),
-            left: left.clone(),
-            keeper: None,
-            held: Held::default(),
+            heartbeats: heartbeat.heartbeats.clone(),
+            retired: retired.clone(),
+            store: None,
+            held: HeldMemory::default(),
         };
         let housekeeping = Worker::start("sessions", done.clone(), move |chore| housekeeper.work(chore));
         let housekeeping = housekeeping.map_err(|error| DaemonError::thread(&error))?;
@@ -145,33 +144,33 @@ impl<P: Send + Sync + 'static> Control<P> {
             ..Report::default()
         };
         let accounts = Accounts::new(&options.limits);
-        let shared = Shared::new();
+        let shared = SharedTable::new();
         shared.lock().max_age_ns = options.limits.max_age_ns;
         let mut control = Control {
             options,
             policy,
             epoch,
             shared: Arc::new(shared),
-            bells: Arc::new(Bells::new()?),
+            doorbells: Arc::new(Doorbells::new()?),
             epoll,
             listener,
             handle,
-            strangers: Strangers::default(),
+            handshakes: PendingHandshakes::default(),
             observers: HashMap::new(),
             openings: HashMap::new(),
-            looked_ns: 0,
+            scanned_ns: 0,
             housekeeping,
             requests: Requests::new(accounts.clone()),
             accounts,
-            statements: Vec::new(),
+            usage: Vec::new(),
             instructions,
             done,
             next_id: FIRST_CONNECTION,
             page,
             report,
             heartbeat,
-            left,
-            turn: 0,
+            retired,
+            iteration: 0,
             stalls: 0,
             suspensions: 0,
             hung: None,
@@ -182,48 +181,48 @@ impl<P: Send + Sync + 'static> Control<P> {
     }
 
     /// Has the sessions to come kept beyond this daemon's life.
-    pub fn keep_with(&mut self, keeper: Box<dyn Keeper>) {
-        self.housekeeping.give(Chore::KeepWith(keeper));
+    pub fn keep_in(&mut self, store: Box<dyn DescriptorStore>) {
+        self.housekeeping.submit(Chore::KeepIn(store));
     }
 
     /// Has what was kept under a name let go.
     pub fn release(&mut self, name: String) {
-        self.housekeeping.give(Chore::Release(name));
+        self.housekeeping.submit(Chore::Release(name));
     }
 
     /// Goes on with a session that another daemon has served. Its instructions are made into prompts again
     /// once this one serves; until then no observation of it is taken in.
-    pub fn resume(&mut self, parts: Parts) -> Result<u64, String> {
-        let Parts { identity, record, prompts, segments, eventfd, socket } = parts;
-        let Identity { id, peer, geometry, manners, token, .. } = identity;
+    pub fn resume(&mut self, parts: ResumedParts) -> Result<u64, String> {
+        let ResumedParts { identity, record, prompts, segments, eventfd, socket } = parts;
+        let Identity { id, peer, geometry, capabilities, token, .. } = identity;
         let (policy, now) = (&identity.policy, told(&self.policy));
         if *policy != now {
             return Err(format!("its client knows the policy {policy}, this one is {now}"));
         }
         // From here on its client sees this daemon.
-        let lane = Lane::resume(geometry, self.terms(manners), self.epoch, segments, eventfd)
+        let channel = Channel::resume(geometry, self.negotiated(capabilities), self.epoch, segments, eventfd)
             .map_err(|error| error.to_string())?;
         // It was admitted by the daemon of before.
-        let give = |good, amount| self.accounts.give_in_any_case(peer.uid, good, amount);
-        let shares = [give(Good::Sessions, 1), give(Good::Memory, lane.bytes())];
-        let mut session = Session::new(identity, socket, lane, shares);
+        let give = |resource, amount| self.accounts.reserve_unchecked(peer.uid, resource, amount);
+        let shares = [give(Resource::Sessions, 1), give(Resource::Memory, channel.bytes())];
+        let mut session = Session::new(identity, socket, channel, shares);
         (session.restoring, session.record) = (!prompts.is_empty(), Some(record));
         session.token = token;
         if let Err(reason) = self.watch_opener(&mut session) {
-            session.lane.heart.stop();
+            session.channel.liveness.stop();
             return Err(reason);
         }
-        session.place = self.heartbeat.hearts.add(session.lane.beat());
+        session.place = self.heartbeat.heartbeats.add(session.channel.beat());
         if session.place.is_none() {
-            session.lane.heart.stop();
+            session.channel.liveness.stop();
             return Err(format!("there are {MAX_SESSIONS} sessions"));
         }
         let failed = |errno: Errno| {
-            session.lane.heart.stop();
+            session.channel.liveness.stop();
             format!("epoll_ctl: {errno}")
         };
         epoll::add(&self.epoll, &*session.socket, EventData::new_u64(id), EventFlags::IN).map_err(failed)?;
-        self.bells.add(&session).map_err(|error| error.to_string())?;
+        self.doorbells.add(&session).map_err(|error| error.to_string())?;
         self.next_id = self.next_id.max(id + 1);
         self.requests.begin(id, peer.uid, prompts);
         self.shared.lock().sessions.push(session);
@@ -246,38 +245,38 @@ impl<P: Send + Sync + 'static> Control<P> {
                 self.write_page();
             }
             let timeout = (!quiet).then_some(self.options.heartbeat);
-            let timeout = timeout.or((self.accounts.taken(Good::Held) > 0).then_some(LOOK_EVERY));
+            let timeout = timeout.or((self.accounts.taken(Resource::HeldMemory) > 0).then_some(SCAN_EVERY));
             let timeout = if self.requests.is_ready() { Some(Duration::ZERO) } else { timeout };
             let timeout = timeout.map(|timeout| Timespec {
                 tv_sec: timeout.as_secs() as i64,
                 tv_nsec: timeout.subsec_nanos().into(),
             });
-            self.heartbeat.vitals.end_turn();
+            self.heartbeat.activity.end_iteration();
             let count = match epoll::wait(self.epoll.as_fd(), &mut events[..], timeout.as_ref()) {
                 Ok(count) => count,
                 Err(Errno::INTR) => 0,
                 Err(errno) => return Err(DaemonError::System { call: "epoll_wait", errno }),
             };
-            self.begin_turn();
+            self.begin_iteration();
             for event in &events[..count] {
                 match event.data.u64() {
                     LISTENER => self.accept(&mut buffer),
-                    ORDERS => match self.handle.take() {
+                    COMMANDS => match self.handle.take() {
                         (true, _) => return Ok(()),
                         (false, limits) => limits.into_iter().for_each(|limits| self.limit(limits)),
                     },
                     DONE => drop(rustix::io::read(&*self.done, &mut [0; 8])),
-                    id if id & OPENER != 0 => self.bereave(id & !OPENER),
-                    id => self.hear(id, &mut buffer),
+                    id if id & OPENER != 0 => self.opener_exited(id & !OPENER),
+                    id => self.handle_message(id, &mut buffer),
                 }
             }
             self.finish_chores();
             self.serve_requests();
-            self.look();
+            self.check_sessions();
             if self.lost().is_some() {
                 return Ok(());
             }
-            self.strangers.forget_silent(now_ns());
+            self.handshakes.forget_silent(now_ns());
         }
     }
 
@@ -285,22 +284,22 @@ impl<P: Send + Sync + 'static> Control<P> {
     pub fn stop(&mut self) {
         self.shared.lock().stopping = true;
         self.write_page();
-        self.bells.kick();
+        self.doorbells.kick();
     }
 
     /// Answers everything: the device is lost, and the inference thread with it.
-    pub fn lose(&mut self) {
+    pub fn answer_lost(&mut self) {
         let mut table = self.shared.lock();
         for session in &mut table.sessions {
-            let result = session.lane.lose();
-            session.heed(result);
-            session.lane.heart.stop();
+            let result = session.channel.answer_lost();
+            session.apply(result);
+            session.channel.liveness.stop();
         }
     }
 
     /// Why nothing more will come from the device, if that is so.
     pub fn lost(&self) -> Option<String> {
-        lost().map(str::to_owned).or_else(|| self.hung.clone())
+        device_loss().or_else(|| self.hung.clone())
     }
 
     /// Other limits from now on.
@@ -318,34 +317,34 @@ impl<P: Send + Sync + 'static> Control<P> {
 
     /// Whether there is nobody and nothing to watch over.
     fn is_quiet(&self) -> bool {
-        self.strangers.is_empty()
-            && !self.heartbeat.vitals.is_busy()
+        self.handshakes.is_empty()
+            && !self.heartbeat.activity.is_busy()
             && self.shared.lock().sessions.is_empty()
     }
 
     /// Tells who watches this thread that it gets on.
-    pub fn begin_turn(&mut self) {
-        self.turn += 1;
-        self.heartbeat.vitals.begin_turn(self.turn);
+    pub fn begin_iteration(&mut self) {
+        self.iteration += 1;
+        self.heartbeat.activity.begin_iteration(self.iteration);
     }
 
     /// Looks after the sessions, at least as often as their hearts beat. While the inference thread is with the
     /// engine, older submissions are answered here, so that clients get their slots back.
-    pub fn look(&mut self) {
-        let vitals = &self.heartbeat.vitals;
-        let stalls = vitals.stalls() - std::mem::replace(&mut self.stalls, vitals.stalls());
-        let suspensions = vitals.suspensions();
+    pub fn check_sessions(&mut self) {
+        let activity = &self.heartbeat.activity;
+        let stalls = activity.stalls() - std::mem::replace(&mut self.stalls, activity.stalls());
+        let suspensions = activity.suspensions();
         let suspended = std::mem::replace(&mut self.suspensions, suspensions) != suspensions;
         let mut table = self.shared.lock();
         if suspended {
-            table.outdate();
+            table.discard_stale();
         }
         let now = now_ns();
         for session in &mut table.sessions {
-            session.lane.note_empty(now);
-            (0..stalls).for_each(|_| session.lane.stats.count(Count::Stall));
+            session.channel.note_empty(now);
+            (0..stalls).for_each(|_| session.channel.stats.count(Count::Stall));
         }
-        if vitals.is_busy() {
+        if activity.is_busy() {
             table.drain();
         }
         let faulty: Vec<_> = table.sessions.iter().filter(|s| s.fault.is_some()).map(|s| s.id).collect();
@@ -353,37 +352,37 @@ impl<P: Send + Sync + 'static> Control<P> {
         if suspended {
             log::warn!("the machine was suspended: observations and chunks of before are not used any more");
         }
-        let still = Duration::from_nanos(vitals.still_ns());
+        let still = Duration::from_nanos(activity.no_progress_ns());
         if let Some(limit) = self.options.limits.hang_after.filter(|limit| still >= *limit) {
             self.hung = Some(format!("no progress within {} s", limit.as_secs_f64()));
         }
         for id in faulty {
             self.end(id);
         }
-        self.look_at_held();
+        self.scan_held();
         if now_ns().saturating_sub(self.report.written_ns) >= PAGE_EVERY_NS {
             self.write_page();
         }
     }
 
     /// Has it looked now and then who still has memory of sessions that are over.
-    fn look_at_held(&mut self) {
+    fn scan_held(&mut self) {
         let now = now_ns();
-        let due = self.accounts.taken(Good::Held) > 0
-            && now.saturating_sub(self.looked_ns) >= LOOK_EVERY.as_nanos() as u64;
-        if due || !self.left.is_empty() {
-            self.looked_ns = now;
-            self.housekeeping.give(Chore::Look(None));
+        let due = self.accounts.taken(Resource::HeldMemory) > 0
+            && now.saturating_sub(self.scanned_ns) >= SCAN_EVERY.as_nanos() as u64;
+        if due || !self.retired.is_empty() {
+            self.scanned_ns = now;
+            self.housekeeping.submit(Chore::Scan(None));
         }
     }
 
     /// Something came over a connection.
-    fn hear(&mut self, id: u64, buffer: &mut [u8]) {
-        if let Some(stranger) = self.strangers.take(id) {
-            return self.hear_stranger(id, stranger, buffer);
+    fn handle_message(&mut self, id: u64, buffer: &mut [u8]) {
+        if let Some(handshake) = self.handshakes.take(id) {
+            return self.handle_handshake(id, handshake, buffer);
         }
         if let Some(observer) = self.observers.remove(&id) {
-            return self.hear_observer(id, observer, buffer);
+            return self.handle_observer(id, observer, buffer);
         }
         let session = |session: &mut Session<P>| (session.socket.clone(), session.peer.uid);
         let Some((socket, user)) = self.shared.lock().session(id).map(session) else { return };

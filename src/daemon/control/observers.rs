@@ -2,23 +2,23 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::super::accounts::{Good, Share};
+use super::super::accounts::{Reservation, Resource};
 use super::super::table::Table;
 use super::Control;
 use super::admission::{check, refused};
-use super::reception::{Stranger, refuse, refuse_with};
+use super::reception::{PendingHandshake, refuse, refuse_with};
 use crate::control::{Hello, Received, Refusal, Reply, Request, Status, receive, send_with_fds};
 
 /// A connection that looks at a session.
 pub(super) struct Observer {
     socket: OwnedFd,
     pub session: u64,
-    _share: Share,
+    _share: Reservation,
 }
 
 impl<P: Send + Sync + 'static> Control<P> {
     /// An observer has nothing to say but good-bye.
-    pub(super) fn hear_observer(&mut self, id: u64, observer: Observer, buffer: &mut [u8]) {
+    pub(super) fn handle_observer(&mut self, id: u64, observer: Observer, buffer: &mut [u8]) {
         match receive(observer.socket.as_fd(), buffer) {
             Ok(Received::Nothing) => drop(self.observers.insert(id, observer)),
             Ok(Received::Closed) => {}
@@ -28,16 +28,21 @@ impl<P: Send + Sync + 'static> Control<P> {
     }
 
     /// Shows a session to somebody else.
-    pub(super) fn observe(&mut self, id: u64, stranger: Stranger, hello: &Hello) -> Result<(), Refusal> {
-        let Stranger { socket, peer, .. } = stranger;
+    pub(super) fn observe(
+        &mut self,
+        id: u64,
+        handshake: PendingHandshake,
+        hello: &Hello,
+    ) -> Result<(), Refusal> {
+        let PendingHandshake { socket, peer, .. } = handshake;
         let mut table = self.shared.lock();
         let found = self.to_observe(&table, hello);
         let (index, share) = found
-            .and_then(|index| Ok((index, self.accounts.give(peer.uid, Good::Observers, 1)?)))
+            .and_then(|index| Ok((index, self.accounts.reserve(peer.uid, Resource::Observers, 1)?)))
             .inspect_err(|refusal| refuse_with(socket.as_fd(), refusal))?;
         let session = &mut table.sessions[index];
-        let packet = Reply::Welcome(Box::new(self.welcome(session.id, &session.lane))).encode();
-        let results = session.lane.open_results();
+        let packet = Reply::Welcome(Box::new(self.welcome(session.id, &session.channel))).encode();
+        let results = session.channel.open_results();
         if peer.uid != session.peer.uid {
             session.observed_by = Some(peer.uid);
         }

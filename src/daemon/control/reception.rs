@@ -8,7 +8,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 
-use super::super::accounts::{Good, Share};
+use super::super::accounts::{Reservation, Resource};
 use super::super::peer::{self, Peer};
 use super::Control;
 use crate::control::{MAX_MESSAGE, Received, Refusal, Reply, Request, Status, receive, send, shortened};
@@ -22,38 +22,38 @@ const ACCEPTED: usize = 16;
 const MAX_REASON: usize = 512;
 
 /// A connection that has no session yet.
-pub(super) struct Stranger {
+pub(super) struct PendingHandshake {
     pub socket: OwnedFd,
     pub peer: Peer,
     /// What it counts as, once it is waited for.
-    pub share: Option<Share>,
+    pub share: Option<Reservation>,
     since_ns: u64,
 }
 
 /// All of them.
 #[derive(Default)]
-pub(super) struct Strangers(HashMap<u64, Stranger>);
+pub(super) struct PendingHandshakes(HashMap<u64, PendingHandshake>);
 
-impl Strangers {
+impl PendingHandshakes {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    pub fn take(&mut self, id: u64) -> Option<Stranger> {
+    pub fn take(&mut self, id: u64) -> Option<PendingHandshake> {
         self.0.remove(&id)
     }
 
-    fn put(&mut self, id: u64, stranger: Stranger) {
-        self.0.insert(id, stranger);
+    fn put(&mut self, id: u64, handshake: PendingHandshake) {
+        self.0.insert(id, handshake);
     }
 
     /// Takes out the oldest one: of this user, if it has any, else of the one that has most.
-    fn make_room_for(&mut self, user: u32) -> Option<Stranger> {
+    fn make_room_for(&mut self, user: u32) -> Option<PendingHandshake> {
         let mut users: HashMap<u32, usize> = HashMap::new();
-        self.0.values().for_each(|stranger| *users.entry(stranger.peer.uid).or_default() += 1);
+        self.0.values().for_each(|handshake| *users.entry(handshake.peer.uid).or_default() += 1);
         let greediest = users.iter().max_by_key(|(_, count)| **count).map(|(user, _)| *user);
-        let whose = if users.contains_key(&user) { user } else { greediest? };
-        let theirs = self.0.iter().filter(|(_, stranger)| stranger.peer.uid == whose);
+        let owner = if users.contains_key(&user) { user } else { greediest? };
+        let theirs = self.0.iter().filter(|(_, handshake)| handshake.peer.uid == owner);
         // Numbers grow: the least is the oldest.
         let oldest = *theirs.map(|(id, _)| id).min()?;
         self.0.remove(&oldest)
@@ -61,7 +61,7 @@ impl Strangers {
 
     /// Forgets those that have said nothing for too long.
     pub fn forget_silent(&mut self, now_ns: u64) {
-        self.0.retain(|_, stranger| now_ns.saturating_sub(stranger.since_ns) < HELLO_WITHIN_NS);
+        self.0.retain(|_, handshake| now_ns.saturating_sub(handshake.since_ns) < HELLO_WITHIN_NS);
     }
 }
 
@@ -87,7 +87,7 @@ impl<P: Send + Sync + 'static> Control<P> {
     fn take_in(&mut self, socket: OwnedFd, buffer: &mut [u8]) {
         let peer = match peer::check(socket.as_fd(), self.options.group) {
             Ok(peer) => peer,
-            Err(peer::Unwelcome { user, reason }) => {
+            Err(peer::AccessDenied { user, reason }) => {
                 match user {
                     Some(user) => log::warn!(user; "refused a client: {reason}"),
                     None => log::warn!("refused a client: {reason}"),
@@ -102,34 +102,34 @@ impl<P: Send + Sync + 'static> Control<P> {
             return;
         }
         // Most have said hello by now, and are none of those who may have to make room.
-        self.hear_stranger(id, Stranger { socket, peer, share: None, since_ns: now_ns() }, buffer);
+        self.handle_handshake(id, PendingHandshake { socket, peer, share: None, since_ns: now_ns() }, buffer);
     }
 
     /// Waits for a stranger's hello. One that is waited for already may have to go for it.
-    fn wait_for(&mut self, id: u64, mut stranger: Stranger) {
-        let user = stranger.peer.uid;
-        while stranger.share.is_none() {
-            match self.accounts.give(user, Good::Silent, 1) {
-                Ok(share) => stranger.share = Some(share),
-                Err(excess) => {
-                    let Some(oldest) = self.strangers.make_room_for(user) else {
-                        return refuse(stranger.socket.as_fd(), Status::Refused, excess.to_string());
+    fn wait_for(&mut self, id: u64, mut handshake: PendingHandshake) {
+        let user = handshake.peer.uid;
+        while handshake.share.is_none() {
+            match self.accounts.reserve(user, Resource::Silent, 1) {
+                Ok(share) => handshake.share = Some(share),
+                Err(exceeded) => {
+                    let Some(oldest) = self.handshakes.make_room_for(user) else {
+                        return refuse(handshake.socket.as_fd(), Status::Refused, exceeded.to_string());
                     };
                     let user = oldest.peer.uid;
                     log::warn!(user; "a connection that had said nothing had to make room for another one");
-                    let reason = format!("{excess}: this was the oldest that user {user} had");
+                    let reason = format!("{exceeded}: this was the oldest that user {user} had");
                     refuse(oldest.socket.as_fd(), Status::Refused, reason);
                 }
             }
         }
-        self.strangers.put(id, stranger);
+        self.handshakes.put(id, handshake);
     }
 
-    pub(super) fn hear_stranger(&mut self, id: u64, stranger: Stranger, buffer: &mut [u8]) {
-        let socket = stranger.socket.as_fd();
+    pub(super) fn handle_handshake(&mut self, id: u64, handshake: PendingHandshake, buffer: &mut [u8]) {
+        let socket = handshake.socket.as_fd();
         let hello = match receive(socket, buffer) {
             Ok(Received::Nothing) => {
-                self.wait_for(id, stranger);
+                self.wait_for(id, handshake);
                 return;
             }
             Ok(Received::Packet(len)) => match Request::decode(&buffer[..len]) {
@@ -148,11 +148,11 @@ impl<P: Send + Sync + 'static> Control<P> {
             }
             Ok(Received::Closed) | Err(_) => return,
         };
-        let user = stranger.peer.uid;
+        let user = handshake.peer.uid;
         let opened = if hello.observes {
-            self.observe(id, stranger, &hello)
+            self.observe(id, handshake, &hello)
         } else {
-            self.open(id, stranger, hello, true)
+            self.open(id, handshake, hello, true)
         };
         if let Err(refusal) = opened {
             log::warn!(user; "refused a client: {}", refusal.reason);

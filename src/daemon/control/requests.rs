@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-use super::super::accounts::{Accounts, Good, MAX_PROMPTS, MAX_WAITING, Share};
+use super::super::accounts::{Accounts, MAX_PROMPTS, MAX_WAITING, Reservation, Resource};
 use super::super::engine::{EngineError, Prompter};
 use super::super::error::panic_text;
 use super::super::worker::Worker;
@@ -28,7 +28,7 @@ enum Job {
 /// A job, and what it counts as.
 struct Waiting {
     job: Job,
-    _share: Option<Share>,
+    _share: Option<Reservation>,
 }
 
 /// A request whose turn it is, with the number that its answer carries.
@@ -48,23 +48,23 @@ enum Turn {
 }
 
 /// A session's requests.
-struct Line {
+struct SessionQueue {
     session: u64,
     user: u32,
     /// Instructions as they were said, and whether their end was cut off: number `id` is at `id - 1`.
     texts: Vec<(String, bool)>,
     /// What they count as.
-    kept: Share,
+    kept: Reservation,
     jobs: VecDeque<Waiting>,
 }
 
-impl Line {
+impl SessionQueue {
     fn restores(&self) -> bool {
         matches!(self.jobs.front(), Some(Waiting { job: Job::Restore(_), .. }))
     }
 
     /// What its next request comes to.
-    fn look(&self, accounts: &Accounts) -> Option<Turn> {
+    fn next_turn(&self, accounts: &Accounts) -> Option<Turn> {
         Some(match &self.jobs.front()?.job {
             Job::Reset(number) => Turn::Reset(*number),
             Job::Refuse(reason, number) => Turn::Refuse(reason.clone(), *number),
@@ -80,9 +80,9 @@ impl Line {
                         format!("this session has registered {MAX_PROMPTS} instructions, the most allowed");
                     Turn::Refuse(reason, *number)
                 }
-                None => match accounts.check(self.user, Good::Instructions, 1) {
+                None => match accounts.check(self.user, Resource::Instructions, 1) {
                     Ok(()) => Turn::Make(text.clone()),
-                    Err(excess) => Turn::Refuse(excess.to_string(), *number),
+                    Err(exceeded) => Turn::Refuse(exceeded.to_string(), *number),
                 },
             },
         })
@@ -93,49 +93,49 @@ impl Line {
 pub(super) struct Requests {
     accounts: Accounts,
     /// The session whose turn comes next first.
-    lines: VecDeque<Line>,
+    queues: VecDeque<SessionQueue>,
     /// The session whose instruction is being made into a prompt, and whether its client asked for it.
     at_work: Option<u64>,
 }
 
 impl Requests {
     pub fn new(accounts: Accounts) -> Requests {
-        Requests { accounts, lines: VecDeque::new(), at_work: None }
+        Requests { accounts, queues: VecDeque::new(), at_work: None }
     }
 
     /// Takes in a session, with the instructions that another daemon has registered.
     pub fn begin(&mut self, session: u64, user: u32, restore: Vec<String>) {
         let job = |text| Waiting { job: Job::Restore(text), _share: None };
         let jobs = restore.into_iter().map(job).collect();
-        let kept = self.accounts.give_in_any_case(user, Good::Instructions, 0);
-        self.lines.push_back(Line { session, user, texts: Vec::new(), kept, jobs });
+        let kept = self.accounts.reserve_unchecked(user, Resource::Instructions, 0);
+        self.queues.push_back(SessionQueue { session, user, texts: Vec::new(), kept, jobs });
     }
 
     /// Forgets a session.
     pub fn end(&mut self, session: u64) {
-        self.lines.retain(|line| line.session != session);
+        self.queues.retain(|queue| queue.session != session);
     }
 
-    fn line(&mut self, session: u64) -> Option<&mut Line> {
-        self.lines.iter_mut().find(|line| line.session == session)
+    fn queue(&mut self, session: u64) -> Option<&mut SessionQueue> {
+        self.queues.iter_mut().find(|queue| queue.session == session)
     }
 
     /// Whether it has room for one more. Of a user that has too many in all its sessions it is refused in its turn.
     fn add(&mut self, session: u64, job: Job) -> bool {
         let accounts = self.accounts.clone();
-        let Some(line) = self.line(session) else { return true };
-        let asked = line.jobs.iter().filter(|waiting| !matches!(waiting.job, Job::Restore(_))).count();
+        let Some(queue) = self.queue(session) else { return true };
+        let asked = queue.jobs.iter().filter(|waiting| !matches!(waiting.job, Job::Restore(_))).count();
         if asked >= MAX_WAITING {
             return false;
         }
-        line.jobs.push_back(match accounts.give(line.user, Good::Requests, 1) {
+        queue.jobs.push_back(match accounts.reserve(queue.user, Resource::Requests, 1) {
             Ok(share) => Waiting { job, _share: Some(share) },
-            Err(excess) => {
+            Err(exceeded) => {
                 let number = match job {
                     Job::Prompt(_, number) | Job::Reset(number) | Job::Refuse(_, number) => number,
                     Job::Restore(_) => 0,
                 };
-                Waiting { job: Job::Refuse(excess.to_string(), number), _share: None }
+                Waiting { job: Job::Refuse(exceeded.to_string(), number), _share: None }
             }
         });
         true
@@ -144,8 +144,8 @@ impl Requests {
     /// Where the next request is that can be served now, and what it comes to.
     fn find(&self) -> Option<(usize, Turn)> {
         // Its next one waits for the answer of the one before.
-        let free = self.lines.iter().enumerate().filter(|(_, line)| self.at_work != Some(line.session));
-        let mut turns = free.filter_map(|(index, line)| Some((index, line.look(&self.accounts)?)));
+        let free = self.queues.iter().enumerate().filter(|(_, queue)| self.at_work != Some(queue.session));
+        let mut turns = free.filter_map(|(index, queue)| Some((index, queue.next_turn(&self.accounts)?)));
         turns.find(|(_, turn)| !matches!(turn, Turn::Make(_)) || self.at_work.is_none())
     }
 
@@ -157,54 +157,54 @@ impl Requests {
     /// Takes the next request; its session goes behind all others.
     fn next(&mut self) -> Option<(u64, Turn)> {
         let (index, turn) = self.find()?;
-        let mut line = self.lines.remove(index)?;
-        let session = line.session;
+        let mut queue = self.queues.remove(index)?;
+        let session = queue.session;
         // What is being made stays, for the session to be seen to restore or not until it is done.
         if matches!(turn, Turn::Make(_)) {
             self.at_work = Some(session);
         } else {
-            line.jobs.pop_front();
+            queue.jobs.pop_front();
         }
-        self.lines.push_back(line);
+        self.queues.push_back(queue);
         Some((session, turn))
     }
 
     /// Ends the making of a prompt. The job, if its session is still there.
-    fn made(&mut self) -> Option<Job> {
+    fn finish_prompt(&mut self) -> Option<Job> {
         let session = self.at_work.take()?;
-        self.line(session)?.jobs.pop_front().map(|waiting| waiting.job)
+        self.queue(session)?.jobs.pop_front().map(|waiting| waiting.job)
     }
 }
 
 /// An instruction that is to be made into a prompt.
-pub(super) struct Raw {
+pub(super) struct PromptJob {
     session: u64,
     user: u32,
     text: String,
 }
 
 /// What became of an instruction.
-pub(super) struct Made<P> {
+pub(super) struct PromptOutcome<P> {
     session: u64,
     prompt: Result<(P, bool), Refusal>,
 }
 
 /// The thread that makes prompts.
-pub(super) type Instructions<P> = Worker<Raw, Made<P>>;
+pub(super) type Instructions<P> = Worker<PromptJob, PromptOutcome<P>>;
 
 /// What [`Instructions`] does.
-pub(super) fn make<P>(mut prompter: Prompter<P>) -> impl FnMut(Raw) -> Option<Made<P>> {
-    move |Raw { session, user, text }| {
+pub(super) fn make<P>(mut prompter: Prompter<P>) -> impl FnMut(PromptJob) -> Option<PromptOutcome<P>> {
+    move |PromptJob { session, user, text }| {
         let refused = |error: EngineError| Refusal { status: error.status(), reason: error.to_string() };
         let prompt = match catch_unwind(AssertUnwindSafe(|| prompter(&text))) {
-            Ok(made) => made.map_err(refused),
+            Ok(finish_prompt) => finish_prompt.map_err(refused),
             Err(panic) => {
                 log::error!(session, user; "an instruction could not be made into a prompt: {}", panic_text(&*panic));
                 let reason = "the instruction could not be made into a prompt".into();
                 Err(Refusal { status: Status::Internal, reason })
             }
         };
-        Some(Made { session, prompt })
+        Some(PromptOutcome { session, prompt })
     }
 }
 
@@ -227,10 +227,10 @@ impl<P: Send + Sync + 'static> Control<P> {
 
     /// Serves one request of each session that has any.
     pub(super) fn serve_requests(&mut self) {
-        while let Some(made) = self.instructions.take() {
-            self.made(made);
+        while let Some(finish_prompt) = self.instructions.take() {
+            self.finish_prompt(finish_prompt);
         }
-        for _ in 0..self.requests.lines.len() {
+        for _ in 0..self.requests.queues.len() {
             let Some((id, turn)) = self.requests.next() else { return };
             match turn {
                 Turn::Known { prompt_id, truncated, number } => {
@@ -241,8 +241,8 @@ impl<P: Send + Sync + 'static> Control<P> {
                     self.answer(id, number, &Reply::Refused(refusal));
                 }
                 Turn::Make(text) => {
-                    let user = self.requests.line(id).map_or(0, |line| line.user);
-                    self.instructions.give(Raw { session: id, user, text });
+                    let user = self.requests.queue(id).map_or(0, |queue| queue.user);
+                    self.instructions.submit(PromptJob { session: id, user, text });
                 }
                 Turn::Reset(number) => self.reset(id, number),
             }
@@ -252,23 +252,23 @@ impl<P: Send + Sync + 'static> Control<P> {
     fn reset(&mut self, id: u64, number: u32) {
         let mut table = self.shared.lock();
         let Some(session) = table.session(id) else { return };
-        let result = session.lane.reset();
-        session.heed(result);
+        let result = session.channel.reset();
+        session.apply(result);
         drop(table);
         self.answer(id, number, &Reply::ResetDone);
     }
 
     /// An instruction has become a prompt, or can't.
-    fn made(&mut self, Made { session: id, prompt }: Made<P>) {
+    fn finish_prompt(&mut self, PromptOutcome { session: id, prompt }: PromptOutcome<P>) {
         // Its session may have ended meanwhile.
-        let Some(job) = self.requests.made() else { return };
+        let Some(job) = self.requests.finish_prompt() else { return };
         let (text, asked) = match job {
             Job::Prompt(text, number) => (text, Some(number)),
             Job::Restore(text) => (text, None),
             Job::Reset(_) | Job::Refuse(..) => return,
         };
         let (prompt, truncated) = match prompt {
-            Ok(made) => made,
+            Ok(finish_prompt) => finish_prompt,
             Err(refusal) => {
                 let Some(number) = asked else {
                     let why = format!("its instruction {text:?} can't be taken over: {}", refusal.reason);
@@ -277,11 +277,11 @@ impl<P: Send + Sync + 'static> Control<P> {
                 return self.answer(id, number, &Reply::Refused(refusal));
             }
         };
-        let Some(line) = self.requests.line(id) else { return };
-        line.texts.push((text, truncated));
-        line.kept.grow_in_any_case(1);
-        let (prompt_id, restores) = (line.texts.len() as u32, line.restores());
-        let text = line.texts.last().map_or("", |(text, _)| text);
+        let Some(queue) = self.requests.queue(id) else { return };
+        queue.texts.push((text, truncated));
+        queue.kept.grow_unchecked(1);
+        let (prompt_id, restores) = (queue.texts.len() as u32, queue.restores());
+        let text = queue.texts.last().map_or("", |(text, _)| text);
         let mut table = self.shared.lock();
         let Some(session) = table.session(id) else { return };
         session.prompts.push(Arc::new(prompt));
@@ -295,7 +295,7 @@ impl<P: Send + Sync + 'static> Control<P> {
         if let Some(number) = asked {
             self.answer(id, number, &Reply::PromptReady { prompt_id, truncated });
         } else if was_restoring && !restores {
-            self.bells.kick();
+            self.doorbells.kick();
         }
     }
 }
@@ -330,9 +330,9 @@ mod tests {
         // While that is made, what needs no making goes on, and no other request of the same session.
         assert_eq!(requests.next(), Some((2, Turn::Reset(0))));
         assert_eq!(requests.next(), Some((2, Turn::Reset(1))));
-        assert!(requests.made().is_some());
+        assert!(requests.finish_prompt().is_some());
         assert_eq!(requests.next(), Some((3, make("honest"))));
-        assert!(requests.made().is_some());
+        assert!(requests.finish_prompt().is_some());
         assert_eq!(requests.next(), Some((1, make("flood 1"))));
     }
 
@@ -348,9 +348,9 @@ mod tests {
         assert!(!requests.add(1, prompt("too many")));
         for n in 0..MAX_PROMPTS {
             let Some((1, Turn::Make(text))) = requests.next() else { panic!("{n}") };
-            assert!(requests.line(1).unwrap().restores());
-            assert!(requests.made().is_some());
-            requests.line(1).unwrap().texts.push((text, n == 7));
+            assert!(requests.queue(1).unwrap().restores());
+            assert!(requests.finish_prompt().is_some());
+            requests.queue(1).unwrap().texts.push((text, n == 7));
         }
         for _ in 0..MAX_WAITING - 1 {
             let known = Turn::Known { prompt_id: 8, truncated: true, number: 5 };
@@ -373,7 +373,7 @@ mod tests {
         assert_eq!(requests.next(), Some((1, make("a"))));
         requests.end(1);
         assert!(!requests.is_ready());
-        assert!(requests.made().is_none());
+        assert!(requests.finish_prompt().is_none());
         assert_eq!(requests.next(), Some((2, make("c"))));
     }
 }

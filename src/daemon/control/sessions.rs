@@ -4,15 +4,15 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 
-use super::super::accounts::{Good, Share};
+use super::super::accounts::{Reservation, Resource};
+use super::super::channel::Channel;
 use super::super::handover::Identity;
-use super::super::lane::Lane;
 use super::super::table::Session;
 use super::Control;
-use super::admission::{Denial, manners};
-use super::housekeeping::{Asking, Chore, Done, Opened, Opening};
-use super::own;
-use super::reception::{Stranger, refuse, refuse_with};
+use super::admission::{Denial, capabilities};
+use super::housekeeping::{Chore, DeferredHello, Done, Opened, Opening};
+use super::ownership;
+use super::reception::{PendingHandshake, refuse, refuse_with};
 use crate::control::{
     ABI_VERSION, FEATURES, Hello, PolicyDescription, Refusal, Reply, Request, Status, Welcome, number_of,
     numbered, send, send_with_fds,
@@ -23,7 +23,7 @@ use crate::shm::clock::now_ns;
 pub(super) struct Reserved {
     pub name: String,
     /// Of sessions and of memory.
-    pub shares: [Share; 2],
+    pub shares: [Reservation; 2],
     pub token: u64,
     /// Its client has given it up and opens another one.
     pub over: bool,
@@ -35,39 +35,41 @@ impl<P: Send + Sync + 'static> Control<P> {
     pub(super) fn open(
         &mut self,
         id: u64,
-        mut stranger: Stranger,
+        mut handshake: PendingHandshake,
         hello: Hello,
         may_wait: bool,
     ) -> Result<(), Refusal> {
         // Nothing it may say is heard before its welcome.
-        let _ = epoll::delete(&self.epoll, &stranger.socket);
-        let user = stranger.peer.uid;
+        let _ = epoll::delete(&self.epoll, &handshake.socket);
+        let user = handshake.peer.uid;
         let admitted = match self.admit(user, &hello) {
-            Err(Denial::NotYet(refusal)) if may_wait => match self.accounts.give(user, Good::Silent, 1) {
-                Ok(share) => {
-                    stranger.share = Some(share);
-                    let asking = Asking { id, stranger, hello };
-                    self.housekeeping.give(Chore::Look(Some(Box::new(asking))));
-                    return Ok(());
+            Err(Denial::NotYet(refusal)) if may_wait => {
+                match self.accounts.reserve(user, Resource::Silent, 1) {
+                    Ok(share) => {
+                        handshake.share = Some(share);
+                        let deferred = DeferredHello { id, handshake, hello };
+                        self.housekeeping.submit(Chore::Scan(Some(Box::new(deferred))));
+                        return Ok(());
+                    }
+                    Err(_) => Err(refusal),
                 }
-                Err(_) => Err(refusal),
-            },
+            }
             Err(Denial::Refused(refusal) | Denial::NotYet(refusal)) => Err(refusal),
             Ok(admitted) => Ok(admitted),
         };
         let (geometry, shares) = match admitted {
             Err(refusal) => {
-                refuse_with(stranger.socket.as_fd(), &refusal);
+                refuse_with(handshake.socket.as_fd(), &refusal);
                 return Err(refusal);
             }
             Ok(admitted) => admitted,
         };
-        let Stranger { socket, peer, .. } = stranger;
-        let token = own::token(&hello)
+        let PendingHandshake { socket, peer, .. } = handshake;
+        let token = ownership::token(&hello)
             .map_err(|errno| Refusal { status: Status::System, reason: format!("getrandom: {errno}") })
             .inspect_err(|refusal| refuse_with(socket.as_fd(), refusal))?;
-        self.make_way(&hello);
-        let manners = manners(&hello);
+        self.end_predecessors(&hello);
+        let capabilities = capabilities(&hello);
         let identity = Identity {
             id,
             name: hello.name.clone(),
@@ -75,12 +77,12 @@ impl<P: Send + Sync + 'static> Control<P> {
             opened_ns: now_ns(),
             geometry,
             policy: told(&self.policy),
-            manners,
+            capabilities,
             token,
         };
         self.openings.insert(id, Reserved { name: hello.name.clone(), shares, token, over: false });
-        let opening = Opening { identity, terms: self.terms(manners), socket };
-        self.housekeeping.give(Chore::Open(Box::new(opening)));
+        let opening = Opening { identity, negotiated: self.negotiated(capabilities), socket };
+        self.housekeeping.submit(Chore::Open(Box::new(opening)));
         Ok(())
     }
 
@@ -88,14 +90,14 @@ impl<P: Send + Sync + 'static> Control<P> {
     pub(super) fn finish_chores(&mut self) {
         while let Some(done) = self.housekeeping.take() {
             match done {
-                Done::Looked(freed, asking) => {
+                Done::Scanned(freed, deferred) => {
                     if freed {
                         self.write_page();
                     }
-                    let Some(asking) = asking else { continue };
-                    let Asking { id, stranger, hello } = *asking;
-                    let user = stranger.peer.uid;
-                    if let Err(refusal) = self.open(id, stranger, hello, false) {
+                    let Some(deferred) = deferred else { continue };
+                    let DeferredHello { id, handshake, hello } = *deferred;
+                    let user = handshake.peer.uid;
+                    if let Err(refusal) = self.open(id, handshake, hello, false) {
                         log::warn!(user; "refused a client: {}", refusal.reason);
                     }
                 }
@@ -114,49 +116,49 @@ impl<P: Send + Sync + 'static> Control<P> {
         let Opening { identity, socket, .. } = opening;
         let (id, peer, token) = (identity.id, identity.peer, identity.token);
         let Some(Reserved { shares, over, .. }) = self.openings.remove(&id) else { return Ok(()) };
-        let (lane, place, record) = made.inspect_err(|refusal| refuse_with(socket.as_fd(), refusal))?;
-        let welcome = Welcome { token, ..self.welcome(id, &lane) };
+        let (channel, place, record) = made.inspect_err(|refusal| refuse_with(socket.as_fd(), refusal))?;
+        let welcome = Welcome { token, ..self.welcome(id, &channel) };
         let welcome = Reply::Welcome(Box::new(welcome)).encode();
-        let mut session = Session::new(identity, socket, lane, shares);
+        let mut session = Session::new(identity, socket, channel, shares);
         (session.place, session.record, session.token) = (Some(place), record, token);
         let begun = if over { Err("its client has given it up".into()) } else { Ok(()) };
         let begun = begun.and_then(|()| self.watch_opener(&mut session)).and_then(|()| {
-            self.bells.add(&session).map_err(|error| format!("doorbell: {error}"))?;
+            self.doorbells.add(&session).map_err(|error| format!("doorbell: {error}"))?;
             epoll::add(&self.epoll, &*session.socket, EventData::new_u64(id), EventFlags::IN)
                 .map_err(|errno| format!("epoll_ctl: {errno}"))?;
             let [control, observation, results] =
-                session.lane.open_segments().map_err(|error| error.to_string())?;
-            let fds = [control.as_fd(), observation.as_fd(), results.as_fd(), session.lane.sleeper.fd()];
+                session.channel.open_segments().map_err(|error| error.to_string())?;
+            let fds = [control.as_fd(), observation.as_fd(), results.as_fd(), session.channel.doorbell.fd()];
             send_with_fds(session.socket.as_fd(), &welcome, &fds).map_err(|errno| format!("welcome: {errno}"))
         });
         if let Err(reason) = begun {
-            self.let_go(session);
+            self.tear_down(session);
             return Err(Refusal { status: Status::System, reason });
         }
         log::info!(session = id, process:% = peer.process(), user = peer.uid; "session opened");
         self.shared.lock().sessions.push(session);
         self.requests.begin(id, peer.uid, Vec::new());
         // A sleeping inference thread has not announced itself to this session.
-        self.bells.kick();
+        self.doorbells.kick();
         self.write_page();
         Ok(())
     }
 
     /// Gives back what a session has that is in no table any more.
-    fn let_go(&mut self, mut session: Session<P>) {
+    fn tear_down(&mut self, mut session: Session<P>) {
         // Whoever sees the end of the connection finds the session over.
-        session.lane.heart.stop();
+        session.channel.liveness.stop();
         // Its client sees that now, and not when its memory is given back.
         let _ = rustix::net::shutdown(&*session.socket, rustix::net::Shutdown::Both);
-        self.bells.remove(&session);
+        self.doorbells.remove(&session);
         let _ = epoll::delete(&self.epoll, &*session.socket);
         if let Some(process) = &session.opener {
             let _ = epoll::delete(&self.epoll, process);
         }
         session.seat = None;
         // Until it is seen that nobody has it any more.
-        session.held = Some(session.memory.beside(Good::Held, session.memory.amount()));
-        self.housekeeping.give(Chore::Close(Box::new(session)));
+        session.held = Some(session.memory.reserve_alongside(Resource::HeldMemory, session.memory.amount()));
+        self.housekeeping.submit(Chore::Close(Box::new(session)));
     }
 
     /// A message of a client that has a session.
@@ -204,7 +206,7 @@ impl<P: Send + Sync + 'static> Control<P> {
         if table.cursor > index {
             table.cursor -= 1;
         }
-        table.ended.add(session.lane.stats.stats());
+        table.ended.add(session.channel.stats.stats());
         drop(table);
         self.requests.end(id);
         // Who looked at it sees that it is over.
@@ -214,11 +216,11 @@ impl<P: Send + Sync + 'static> Control<P> {
             Some(fault) => log::warn!(session = id, user; "session ended: {fault}"),
             None => log::info!(session = id, user; "session closed"),
         }
-        self.let_go(session);
+        self.tear_down(session);
         self.write_page();
     }
 
-    pub(super) fn welcome(&self, session: u64, lane: &Lane) -> Welcome {
+    pub(super) fn welcome(&self, session: u64, channel: &Channel) -> Welcome {
         Welcome {
             abi: ABI_VERSION,
             features: FEATURES,
@@ -226,7 +228,7 @@ impl<P: Send + Sync + 'static> Control<P> {
             epoch: self.epoch,
             heartbeat_ns: self.options.heartbeat.as_nanos() as u64,
             max_age_ns: self.options.limits.max_age_ns,
-            layout: lane.layout,
+            layout: channel.layout,
             policy: self.policy.clone(),
             // For its client alone.
             token: 0,

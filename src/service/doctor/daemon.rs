@@ -2,8 +2,8 @@
 
 use super::{Checks, Scene, socket};
 use crate::daemon::ReportError;
+use crate::daemon::health;
 use crate::service::failure::LastFailure;
-use crate::service::health;
 use crate::shm::clock::now_ns;
 use crate::tenstorrent::preflight::Root;
 

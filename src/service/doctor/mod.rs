@@ -23,7 +23,6 @@ use rustix::process::{getgroups, getuid};
 use super::Source;
 use super::config::Config;
 use super::failure::{self, LastFailure};
-use super::health;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::daemon::{Report, ReportError};
 use crate::tenstorrent::DeviceLock;
@@ -113,7 +112,7 @@ impl Default for Probe {
             locks: DeviceLock::DIR.into(),
             user: User { uid: getuid().as_raw(), gids },
             least_free: 256 << 20,
-            unlimited: health::UNLIMITED,
+            unlimited: crate::daemon::health::UNLIMITED,
         }
     }
 }

@@ -19,7 +19,7 @@ use systemd_journal_logger::{JournalLog, connected_to_journal};
 use self::limit::{Cause, Limiter};
 use super::config::{LogSection, LogTarget};
 use crate::control::shortened;
-use crate::daemon::{Locked, PiMutex};
+use crate::daemon::{PiMutex, PiMutexGuard};
 use crate::shm::clock::now_ns;
 
 /// Records that wait to be written.
@@ -213,7 +213,7 @@ impl Queue {
         Ok(Queue { to, lost, limiter })
     }
 
-    fn limiter(&self) -> Locked<'_, Limiter> {
+    fn limiter(&self) -> PiMutexGuard<'_, Limiter> {
         self.limiter.lock()
     }
 

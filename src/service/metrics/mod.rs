@@ -11,7 +11,7 @@ pub use http::{Answer, Server};
 use std::fmt::{Display, Write};
 
 use crate::daemon::{Report, UserReport};
-use crate::shm::{Count, Histogram, Stage};
+use crate::shm::{Count, Histogram, LatencyKind};
 use crate::tenstorrent::Telemetry;
 
 /// What an HTTP answer says it is.
@@ -29,10 +29,10 @@ const COUNTERS: [(&str, &str, Count); 9] = [
     ("stalls", "Times a session's heart was late by five beats or more.", Count::Stall),
 ];
 
-const HISTOGRAMS: [(&str, &str, Stage); 3] = [
-    ("waiting", "From submission to the beginning of the work.", Stage::Waiting),
-    ("inference", "From the beginning of the work to the chunk.", Stage::Inference),
-    ("age", "From the observation to its chunk.", Stage::Age),
+const HISTOGRAMS: [(&str, &str, LatencyKind); 3] = [
+    ("waiting", "From submission to the beginning of the work.", LatencyKind::Waiting),
+    ("inference", "From the beginning of the work to the chunk.", LatencyKind::Inference),
+    ("age", "From the observation to its chunk.", LatencyKind::Age),
 ];
 
 /// A page of metrics.
@@ -205,7 +205,7 @@ mod tests {
         let (words, _peer) = Words::private(STATS_WORDS);
         let mut writer = StatsWriter::new(words);
         for ms in [1, 1, 300] {
-            writer.record(Stage::Inference, ms * 1_000_000);
+            writer.record(LatencyKind::Inference, ms * 1_000_000);
             writer.count(Count::Published);
         }
         let report = Report {

@@ -5,39 +5,39 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::{read, write};
 
 use super::check;
-use crate::shm::{Bell, Consumer, ENTRY_WORDS, Listener, Notifier, Producer, Sleeper, Words};
+use crate::shm::{Consumer, Doorbell, DoorbellWaiter, ENTRY_WORDS, Listener, Notifier, Producer, Words};
 
-fn parts() -> (Producer, Bell, Consumer, Sleeper) {
+fn parts() -> (Producer, Doorbell, Consumer, DoorbellWaiter) {
     let (entries, peer_entries) = Words::private(2 * ENTRY_WORDS);
     let (head, peer_head) = Words::private(1);
     let (flag, peer_flag) = Words::private(1);
-    let sleeper = Sleeper::new(flag).unwrap();
-    let bell = Bell::new(peer_flag, sleeper.fd().try_clone_to_owned().unwrap());
-    (Producer::new(entries, head), bell, Consumer::new(peer_entries, peer_head), sleeper)
+    let waiter = DoorbellWaiter::new(flag).unwrap();
+    let doorbell = Doorbell::new(peer_flag, waiter.fd().try_clone_to_owned().unwrap());
+    (Producer::new(entries, head), doorbell, Consumer::new(peer_entries, peer_head), waiter)
 }
 
 /// How often the bell was rung.
-fn rung(sleeper: &Sleeper) -> u64 {
+fn rung(waiter: &DoorbellWaiter) -> u64 {
     let mut count = [0; 8];
-    read(sleeper.fd(), &mut count).map_or(0, |_| u64::from_ne_bytes(count))
+    read(waiter.fd(), &mut count).map_or(0, |_| u64::from_ne_bytes(count))
 }
 
 #[test]
 fn no_daemon_sleeps_over_work() {
     check(|| {
-        let (mut producer, bell, mut consumer, sleeper) = parts();
+        let (mut producer, doorbell, mut consumer, waiter) = parts();
         let client = thread::spawn(move || {
             producer.push(&[7; ENTRY_WORDS]).unwrap();
-            bell.ring()
+            doorbell.ring()
         });
-        sleeper.announce();
+        waiter.announce();
         let sleeps = !consumer.is_ready();
         if !sleeps {
-            sleeper.awake();
+            waiter.awake();
         }
         let system_call = client.join().unwrap();
         assert!(!sleeps || system_call, "asleep, and not woken");
-        assert_eq!(rung(&sleeper), system_call.into());
+        assert_eq!(rung(&waiter), system_call.into());
         assert!(consumer.pop().is_some());
     });
 }
@@ -46,25 +46,25 @@ fn no_daemon_sleeps_over_work() {
 #[test]
 fn no_daemon_sleeps_over_the_second_piece_of_work() {
     check(|| {
-        let (mut producer, bell, mut consumer, sleeper) = parts();
+        let (mut producer, doorbell, mut consumer, waiter) = parts();
         let client = thread::spawn(move || {
             for _ in 0..2 {
                 producer.push(&[7; ENTRY_WORDS]).unwrap();
-                bell.ring();
+                doorbell.ring();
             }
         });
         let mut client = Some(client);
         for _ in 0..2 {
             while consumer.pop().is_none() {
-                sleeper.announce();
+                waiter.announce();
                 if !consumer.is_ready() {
                     // The sleep: until the bell is rung, or nobody is left to ring it.
-                    while rung(&sleeper) == 0 {
+                    while rung(&waiter) == 0 {
                         let Some(client) = client.take() else { panic!("asleep, and not woken") };
                         client.join().unwrap();
                     }
                 }
-                sleeper.awake();
+                waiter.awake();
             }
         }
         if let Some(client) = client {
@@ -133,16 +133,16 @@ fn no_client_sleeps_over_an_answer() {
 #[test]
 fn a_request_and_its_answer_wake_both() {
     check(|| {
-        let (mut requests, bell, mut submissions, sleeper) = parts();
+        let (mut requests, doorbell, mut submissions, waiter) = parts();
         let (mut completions, listener, mut producer, notifier) = answers();
         let (mine, theirs) = socket();
         let client = thread::spawn(move || {
             requests.push(&[7; ENTRY_WORDS]).unwrap();
-            let rang = bell.ring();
+            let rang = doorbell.ring();
             listener.listen();
             (rang, completions.pop().is_none(), completions)
         });
-        sleeper.announce();
+        waiter.announce();
         let mut client = Some(client);
         let mut ended = None;
         if !submissions.is_ready() {
@@ -150,7 +150,7 @@ fn a_request_and_its_answer_wake_both() {
             assert!(end.0, "the daemon is asleep, and not woken");
             ended = Some(end);
         }
-        sleeper.awake();
+        waiter.awake();
         assert!(submissions.pop().is_some());
         let told = answer(&mut producer, &notifier, &theirs);
         let (_, asleep, mut completions) = ended.unwrap_or_else(|| client.take().unwrap().join().unwrap());

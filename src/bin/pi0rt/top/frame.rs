@@ -75,7 +75,7 @@ pub fn fit(text: &str, rows: usize, columns: usize) -> String {
 mod tests {
     use super::*;
     use pi0rt::daemon::SessionReport;
-    use pi0rt::shm::{STATS_WORDS, Stage, Stats};
+    use pi0rt::shm::{LatencyKind, STATS_WORDS, Stats};
 
     const SECOND: u64 = 1_000_000_000;
 
@@ -83,7 +83,7 @@ mod tests {
     fn report(second: u64, published: u64, missed: u64) -> Report {
         let mut words = [0; STATS_WORDS];
         (words[0], words[1], words[8]) = (published * 2, published, missed);
-        let inference = 16 + 128 * Stage::Inference as usize;
+        let inference = 16 + 128 * LatencyKind::Inference as usize;
         // Octaves 8.2 to 16.4 us, none, and 32.8 to 65.5 us.
         (words[inference + 8], words[inference + 16]) = (1, 100);
         (words[inference + 126], words[inference + 127]) = (60_000, 5_000_000);

@@ -4,16 +4,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Written by one thread each, read by any. Nobody waits for a number here, so that all are relaxed.
 #[derive(Default)]
-pub(super) struct Vitals {
+pub(in super::super) struct Activity {
     /// Inference: when it began with the observation the engine works on; 0: the engine has nothing to do.
     busy_since_ns: AtomicU64,
     /// Control: the number of the turn that it is in; 0: it waits for something to happen.
-    turn: AtomicU64,
+    iteration: AtomicU64,
     /// Control: chunks published, and their median time.
     chunks: AtomicU64,
     chunk_ns: AtomicU64,
     /// Heart: how long the engine has been at the same operation.
-    still_ns: AtomicU64,
+    no_progress_ns: AtomicU64,
     /// Heart: times it was kept from beating.
     stalls: AtomicU64,
     /// Heart: times the machine was suspended.
@@ -28,7 +28,7 @@ fn set(number: &AtomicU64, value: u64) {
     number.store(value, Ordering::Relaxed);
 }
 
-impl Vitals {
+impl Activity {
     /// The engine is given an observation.
     pub fn begin(&self, now_ns: u64) {
         // Never 0: the time since boot.
@@ -51,18 +51,18 @@ impl Vitals {
     }
 
     /// The control thread begins a turn; never 0.
-    pub fn begin_turn(&self, number: u64) {
-        set(&self.turn, number);
+    pub fn begin_iteration(&self, number: u64) {
+        set(&self.iteration, number);
     }
 
     /// The control thread waits.
-    pub fn end_turn(&self) {
-        set(&self.turn, 0);
+    pub fn end_iteration(&self) {
+        set(&self.iteration, 0);
     }
 
     /// The control thread's turn; 0: it waits.
-    pub fn turn(&self) -> u64 {
-        get(&self.turn)
+    pub fn iteration(&self) -> u64 {
+        get(&self.iteration)
     }
 
     /// Figures for the service manager.
@@ -77,13 +77,13 @@ impl Vitals {
     }
 
     /// The engine has been at the same operation for so long.
-    pub fn set_still(&self, ns: u64) {
-        set(&self.still_ns, ns);
+    pub fn set_no_progress(&self, ns: u64) {
+        set(&self.no_progress_ns, ns);
     }
 
     /// How long the engine has been at the same operation; 0: it gets on, or has nothing to do.
-    pub fn still_ns(&self) -> u64 {
-        get(&self.still_ns)
+    pub fn no_progress_ns(&self) -> u64 {
+        get(&self.no_progress_ns)
     }
 
     /// The hearts' thread was kept from running.

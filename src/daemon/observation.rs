@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::admit::admit;
+use super::freshness::check_times;
 use super::mutex::PiMutex;
 use crate::control::Fault;
 use crate::policy::{Frame, PixelFormat};
 use crate::shm::{
-    Camera, Geometry, Layout, MAX_CAMERAS, PixelLayout, Segment, Submission, UNWRITTEN_FRAME,
+    Camera, Geometry, MAX_CAMERAS, PixelLayout, Segment, SegmentLayout, Submission, UNWRITTEN_FRAME,
     UNWRITTEN_STATE, Words, copy_out, page_faults,
 };
 
@@ -18,17 +18,17 @@ const FEW_BYTES: usize = 16 * PAGE;
 /// Memory of sessions that ended while the inference thread used it, for the thread that gives memory back.
 #[derive(Clone, Default)]
 #[allow(clippy::vec_box, reason = "they come in boxes: only a pointer is moved under the lock")]
-pub(super) struct Left(Arc<PiMutex<Vec<Box<Source>>>>);
+pub(super) struct RetiredSources(Arc<PiMutex<Vec<Box<Source>>>>);
 
-impl Left {
+impl RetiredSources {
     pub fn push(&self, source: Box<Source>) {
         self.0.lock().push(source);
     }
 
     /// Gives it back.
     pub fn clear(&self) {
-        let left = std::mem::take(&mut *self.0.lock());
-        drop(left);
+        let retired = std::mem::take(&mut *self.0.lock());
+        drop(retired);
     }
 
     /// Whether there is any.
@@ -39,7 +39,7 @@ impl Left {
 
 /// What a client has said of itself that decides how its observations are answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Terms {
+pub(super) struct Negotiated {
     /// It reads why there is no chunk.
     pub faults: bool,
     /// It may leave cameras away: bit `i` for camera `i`.
@@ -87,16 +87,16 @@ impl Buffers {
 /// A session's observation segment, as the inference thread reads it without holding anything that others wait
 /// for.
 pub(super) struct Source {
-    layout: Layout,
-    terms: Terms,
+    layout: SegmentLayout,
+    negotiated: Negotiated,
     words: Words,
     segment: Arc<Segment>,
 }
 
 impl Source {
     /// `words`: all of the segment.
-    pub fn new(layout: Layout, terms: Terms, words: Words, segment: Arc<Segment>) -> Source {
-        Source { layout, terms, words, segment }
+    pub fn new(layout: SegmentLayout, negotiated: Negotiated, words: Words, segment: Arc<Segment>) -> Source {
+        Source { layout, negotiated, words, segment }
     }
 
     /// Copies an observation out, if its times let it be worked on, and checks the copy.
@@ -123,7 +123,7 @@ impl Source {
                 *time = 0;
             }
         }
-        admit(submission, &times, now_ns, max_age_ns)?;
+        check_times(submission, &times, now_ns, max_age_ns)?;
 
         if ![0, state_dim].contains(&submission.state_values) {
             return Err(Fault::StateCount { got: submission.state_values });
@@ -167,7 +167,7 @@ impl Source {
         let i = camera as usize;
         to.shapes[i].bytes = 0;
         if head.format == 0 {
-            return match self.terms.optional_cameras >> camera & 1 {
+            return match self.negotiated.optional_cameras >> camera & 1 {
                 0 => Err(Fault::MissingCamera { camera }),
                 _ => Ok(0),
             };

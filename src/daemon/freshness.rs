@@ -11,7 +11,7 @@ use crate::shm::{MAX_CAMERAS, Submission};
 ///
 /// # Errors
 /// Why it may not be worked on.
-pub(super) fn admit(
+pub(super) fn check_times(
     submission: &Submission,
     frames: &[u64; MAX_CAMERAS],
     now_ns: u64,
@@ -63,7 +63,7 @@ mod tests {
     }
 
     fn looked_at(submission: &Submission, frames: [u64; MAX_CAMERAS]) -> Result<(), Fault> {
-        admit(submission, &frames, NOW, SECOND)
+        check_times(submission, &frames, NOW, SECOND)
     }
 
     #[test]
@@ -104,7 +104,7 @@ mod tests {
         let waited = |ns| {
             let at = NOW - ns;
             let submission = Submission { observed_ns: at, submitted_ns: at, ..Submission::default() };
-            admit(&submission, &[0; 4], NOW, 0)
+            check_times(&submission, &[0; 4], NOW, 0)
         };
         assert_eq!(waited(600 * SECOND), Ok(()));
         assert_eq!(waited(600 * SECOND + 1), Err(Fault::Age { camera: None, ms: 600_000 }));

@@ -35,10 +35,10 @@ pub(super) fn token(hello: &Hello) -> Result<u64, Errno> {
 
 impl<P: Send + Sync + 'static> Control<P> {
     /// Ends the sessions whose place another one takes that has been admitted.
-    pub(super) fn make_way(&mut self, hello: &Hello) {
+    pub(super) fn end_predecessors(&mut self, hello: &Hello) {
         let own = |session: &&Session<P>| hello.owns(session.token);
-        let whose = |session: &Session<P>| (session.id, session.peer.uid);
-        let own: Vec<_> = self.shared.lock().sessions.iter().filter(own).map(whose).collect();
+        let owner = |session: &Session<P>| (session.id, session.peer.uid);
+        let own: Vec<_> = self.shared.lock().sessions.iter().filter(own).map(owner).collect();
         for (session, user) in own {
             log::info!(session, user; "its client opens it anew");
             self.end(session);
@@ -65,7 +65,7 @@ impl<P: Send + Sync + 'static> Control<P> {
     }
 
     /// The process that opened a session has ended.
-    pub(super) fn bereave(&mut self, id: u64) {
+    pub(super) fn opener_exited(&mut self, id: u64) {
         let user = self.shared.lock().session(id).map_or(0, |session| session.peer.uid);
         log::info!(session = id, user; "the process that opened it has ended");
         self.end(id);

@@ -42,13 +42,13 @@ pub fn judge(report: &Report, now_ns: u64, unlimited: Duration) -> Result<String
     }
     let busy = if report.busy_since_ns > 0 { since(report.busy_since_ns) } else { Duration::ZERO };
     // A daemon of an earlier version says only when it began with the chunk.
-    let still = report.still_ns.map_or(busy, Duration::from_nanos).min(busy);
+    let no_progress = report.no_progress_ns.map_or(busy, Duration::from_nanos).min(busy);
     let allowed =
         if report.hang_after_ns > 0 { Duration::from_nanos(report.hang_after_ns) } else { unlimited };
-    if still > allowed {
-        let (still, allowed) = (still.as_secs_f64(), allowed.as_secs_f64());
+    if no_progress > allowed {
+        let (no_progress, allowed) = (no_progress.as_secs_f64(), allowed.as_secs_f64());
         return Err(format!(
-            "process {pid} has been at one operation of a chunk for {still:.0} s, expected at most {allowed:.0} s"
+            "process {pid} has been at one operation of a chunk for {no_progress:.0} s, expected at most {allowed:.0} s"
         ));
     }
     Ok(format!(
@@ -95,21 +95,29 @@ mod tests {
 
     #[test]
     fn nor_is_one_whose_chunk_does_not_get_on() {
-        let still = |second: u64| Some(second * SECOND);
-        let report =
-            Report { busy_since_ns: SECOND, written_ns: 1000 * SECOND, still_ns: still(30), ..report() };
+        let no_progress = |second: u64| Some(second * SECOND);
+        let report = Report {
+            busy_since_ns: SECOND,
+            written_ns: 1000 * SECOND,
+            no_progress_ns: no_progress(30),
+            ..report()
+        };
         assert!(at(&report, 1000).is_ok());
-        let why = at(&Report { still_ns: still(31), ..report.clone() }, 1000).unwrap_err();
+        let why = at(&Report { no_progress_ns: no_progress(31), ..report.clone() }, 1000).unwrap_err();
         assert_eq!(why, "process 7 has been at one operation of a chunk for 31 s, expected at most 30 s");
         // The daemon's own limit is another one.
-        let patient = Report { hang_after_ns: 100 * SECOND, still_ns: still(100), ..report.clone() };
+        let patient =
+            Report { hang_after_ns: 100 * SECOND, no_progress_ns: no_progress(100), ..report.clone() };
         assert!(at(&patient, 1000).is_ok());
-        assert!(at(&Report { still_ns: still(101), ..patient }, 1000).is_err());
+        assert!(at(&Report { no_progress_ns: no_progress(101), ..patient }, 1000).is_err());
         // One that takes long and gets on is let be, and one that has nothing to do hangs at nothing.
-        assert!(at(&Report { still_ns: still(0), ..report.clone() }, 1000).is_ok());
-        assert!(at(&Report { busy_since_ns: 0, still_ns: still(500), ..report.clone() }, 1000).is_ok());
+        assert!(at(&Report { no_progress_ns: no_progress(0), ..report.clone() }, 1000).is_ok());
+        assert!(
+            at(&Report { busy_since_ns: 0, no_progress_ns: no_progress(500), ..report.clone() }, 1000)
+                .is_ok()
+        );
         // A page of before says when the chunk was begun.
-        let old = Report { still_ns: None, busy_since_ns: 970 * SECOND, ..report };
+        let old = Report { no_progress_ns: None, busy_since_ns: 970 * SECOND, ..report };
         assert!(at(&old, 1000).is_ok() && at(&old, 1001).is_err());
     }
 

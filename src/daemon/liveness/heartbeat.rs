@@ -15,21 +15,21 @@ use std::time::Duration;
 
 use rustix::thread::{Pid, gettid};
 
-use super::vigil::{Suspensions, Vigil};
-use super::vitals::Vitals;
+use super::activity::Activity;
+use super::progress::{ProgressMonitor, SuspendDetector};
 use crate::device::steps;
-use crate::shm::Beat;
+use crate::shm::Heartbeat;
 use crate::shm::clock::{boot_ns, now_ns};
 
 /// Sessions that a daemon can have.
-pub(super) const MAX_SESSIONS: usize = 1024;
+pub(in super::super) const MAX_SESSIONS: usize = 1024;
 /// Heartbeats that may be late together before that counts as a stall.
-const STALL_BEATS: u32 = 5;
+const STALL_HEARTBEATS: u32 = 5;
 
 /// A sign of life: the hearts beat, the control thread gets on, and the engine has nothing to do or gets on
 /// with what it does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Pulse {
+pub struct ActivitySummary {
     /// Sessions there are.
     pub sessions: usize,
     /// Chunks published.
@@ -40,67 +40,67 @@ pub struct Pulse {
 
 /// Who is given signs of life, on the thread that beats the hearts: must not block. False: it could not take
 /// this one, and is given the next one soon.
-pub type Watchdog = Box<dyn FnMut(&Pulse) -> bool + Send>;
+pub type KeepAlive = Box<dyn FnMut(&ActivitySummary) -> bool + Send>;
 
 /// A watchdog, and when it was given something.
-struct Fed {
-    dog: Watchdog,
+struct Attached {
+    ping: KeepAlive,
     every: Duration,
-    fed_ns: u64,
+    pinged_ns: u64,
 }
 
 /// What this thread shares with those that open and end sessions.
-pub(super) struct Hearts {
-    places: Box<[Seat]>,
+pub(in super::super) struct HeartbeatTable {
+    entries: Box<[Entry]>,
     /// Places beyond this one were never taken.
     used: AtomicUsize,
     count: AtomicUsize,
     /// To be taken at the next beat.
-    watchdog: Mutex<Option<Fed>>,
+    keep_alive: Mutex<Option<Attached>>,
     stop: AtomicBool,
     thread: OnceLock<Thread>,
 }
 
 /// Room for one session's heart.
 #[derive(Default)]
-struct Seat {
+struct Entry {
     taken: AtomicBool,
     /// Locked by whoever has taken it, to put something in or take it out, and by nobody else: a thread that is
     /// kept from running meanwhile holds up no other session's heart. The thread that beats passes over what is
     /// locked: it beat a moment ago, or is over.
-    beat: Mutex<Option<Beat>>,
+    beat: Mutex<Option<Heartbeat>>,
 }
 
 /// A session's place among the hearts. Dropping it gives it back.
-pub(super) struct Place {
-    hearts: Arc<Hearts>,
+pub(in super::super) struct HeartbeatEntry {
+    heartbeats: Arc<HeartbeatTable>,
     index: usize,
 }
 
-impl Hearts {
-    fn new() -> Hearts {
-        Hearts {
-            places: (0..MAX_SESSIONS).map(|_| Seat::default()).collect(),
+impl HeartbeatTable {
+    fn new() -> HeartbeatTable {
+        HeartbeatTable {
+            entries: (0..MAX_SESSIONS).map(|_| Entry::default()).collect(),
             used: AtomicUsize::new(0),
             count: AtomicUsize::new(0),
-            watchdog: Mutex::default(),
+            keep_alive: Mutex::default(),
             stop: AtomicBool::new(false),
             thread: OnceLock::new(),
         }
     }
 
     /// Has a session's heart beaten. None: there are [`MAX_SESSIONS`].
-    pub fn add(self: &Arc<Self>, beat: Beat) -> Option<Place> {
-        let free = |seat: &Seat| {
-            seat.taken.compare_exchange(false, true, Ordering::SeqCst, Ordering::SeqCst).is_ok()
+    pub fn add(self: &Arc<Self>, beat: Heartbeat) -> Option<HeartbeatEntry> {
+        let free = |entry: &Entry| {
+            entry.taken.compare_exchange(false, true, Ordering::SeqCst, Ordering::SeqCst).is_ok()
         };
-        let index = self.places.iter().position(free)?;
+        let index = self.entries.iter().position(free)?;
         beat.beat(now_ns());
-        *self.places[index].beat.lock().unwrap_or_else(PoisonError::into_inner) = Some(beat);
+        *self.entries[index].beat.lock().unwrap_or_else(PoisonError::into_inner) = Some(beat);
         self.used.fetch_max(index + 1, Ordering::SeqCst);
         self.count.fetch_add(1, Ordering::SeqCst);
         self.wake();
-        Some(Place { hearts: self.clone(), index })
+        Some(HeartbeatEntry { heartbeats: self.clone(), index })
     }
 
     fn wake(&self) {
@@ -110,9 +110,9 @@ impl Hearts {
     }
 
     fn beat(&self, now_ns: u64) {
-        for place in &self.places[..self.used.load(Ordering::SeqCst)] {
-            if let Ok(place) = place.beat.try_lock()
-                && let Some(beat) = &*place
+        for entry in &self.entries[..self.used.load(Ordering::SeqCst)] {
+            if let Ok(entry) = entry.beat.try_lock()
+                && let Some(beat) = &*entry
             {
                 beat.beat(now_ns);
             }
@@ -120,41 +120,41 @@ impl Hearts {
     }
 }
 
-impl Drop for Place {
+impl Drop for HeartbeatEntry {
     fn drop(&mut self) {
-        let seat = &self.hearts.places[self.index];
-        let beat = seat.beat.lock().unwrap_or_else(PoisonError::into_inner).take();
-        seat.taken.store(false, Ordering::SeqCst);
-        self.hearts.count.fetch_sub(1, Ordering::SeqCst);
+        let entry = &self.heartbeats.entries[self.index];
+        let beat = entry.beat.lock().unwrap_or_else(PoisonError::into_inner).take();
+        entry.taken.store(false, Ordering::SeqCst);
+        self.heartbeats.count.fetch_sub(1, Ordering::SeqCst);
         // Here, and not where the place is locked: it may be what a segment is unmapped with.
         drop(beat);
     }
 }
 
 /// The thread. It ends when this is dropped.
-pub(super) struct Heartbeat {
-    pub hearts: Arc<Hearts>,
-    pub vitals: Arc<Vitals>,
+pub(in super::super) struct HeartbeatThread {
+    pub heartbeats: Arc<HeartbeatTable>,
+    pub activity: Arc<Activity>,
     thread: Option<JoinHandle<()>>,
     id: Pid,
 }
 
-impl Heartbeat {
+impl HeartbeatThread {
     /// Starts the thread. `bell`, an eventfd, is rung when there is something for the control thread to see.
     ///
     /// # Errors
     /// If the system has no thread to give.
-    pub fn start(interval: Duration, bell: Arc<OwnedFd>) -> io::Result<Heartbeat> {
-        let (hearts, vitals) = (Arc::new(Hearts::new()), Arc::new(Vitals::default()));
+    pub fn start(interval: Duration, bell: Arc<OwnedFd>) -> io::Result<HeartbeatThread> {
+        let (heartbeats, activity) = (Arc::new(HeartbeatTable::new()), Arc::new(Activity::default()));
         let (to, from) = sync_channel(1);
-        let (own, said) = (hearts.clone(), vitals.clone());
+        let (own, shared) = (heartbeats.clone(), activity.clone());
         let thread = std::thread::Builder::new().name("heart".into()).spawn(move || {
             let _ = to.send(gettid());
-            Beating::new(&own, &said, interval, &bell).run();
+            HeartbeatLoop::new(&own, &shared, interval, &bell).run();
         })?;
-        let _ = hearts.thread.set(thread.thread().clone());
+        let _ = heartbeats.thread.set(thread.thread().clone());
         let id = from.recv().map_err(io::Error::other)?;
-        Ok(Heartbeat { hearts, vitals, thread: Some(thread), id })
+        Ok(HeartbeatThread { heartbeats, activity, thread: Some(thread), id })
     }
 
     /// The system's number of the thread.
@@ -163,17 +163,17 @@ impl Heartbeat {
     }
 
     /// Has signs of life given to a watchdog at least `every` so often.
-    pub fn feed(&self, every: Duration, dog: Watchdog) {
-        let fed = Fed { dog, every, fed_ns: 0 };
-        *self.hearts.watchdog.lock().unwrap_or_else(PoisonError::into_inner) = Some(fed);
-        self.hearts.wake();
+    pub fn keep_alive(&self, every: Duration, ping: KeepAlive) {
+        let attached = Attached { ping, every, pinged_ns: 0 };
+        *self.heartbeats.keep_alive.lock().unwrap_or_else(PoisonError::into_inner) = Some(attached);
+        self.heartbeats.wake();
     }
 }
 
-impl Drop for Heartbeat {
+impl Drop for HeartbeatThread {
     fn drop(&mut self) {
-        self.hearts.stop.store(true, Ordering::SeqCst);
-        self.hearts.wake();
+        self.heartbeats.stop.store(true, Ordering::SeqCst);
+        self.heartbeats.wake();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -181,36 +181,41 @@ impl Drop for Heartbeat {
 }
 
 /// What the thread does.
-struct Beating<'a> {
-    hearts: &'a Hearts,
-    vitals: &'a Vitals,
+struct HeartbeatLoop<'a> {
+    heartbeats: &'a HeartbeatTable,
+    activity: &'a Activity,
     interval: Duration,
     bell: &'a OwnedFd,
     /// When the hearts beat last; 0: they need not, there was no session.
-    beaten_ns: u64,
-    inference: Vigil,
-    control: Vigil,
-    suspensions: Suspensions,
-    watchdog: Option<Fed>,
+    last_ns: u64,
+    engine: ProgressMonitor,
+    control: ProgressMonitor,
+    suspensions: SuspendDetector,
+    keep_alive: Option<Attached>,
 }
 
-impl<'a> Beating<'a> {
-    fn new(hearts: &'a Hearts, vitals: &'a Vitals, interval: Duration, bell: &'a OwnedFd) -> Beating<'a> {
-        Beating {
-            hearts,
-            vitals,
+impl<'a> HeartbeatLoop<'a> {
+    fn new(
+        heartbeats: &'a HeartbeatTable,
+        activity: &'a Activity,
+        interval: Duration,
+        bell: &'a OwnedFd,
+    ) -> HeartbeatLoop<'a> {
+        HeartbeatLoop {
+            heartbeats,
+            activity,
             interval,
             bell,
-            beaten_ns: 0,
-            inference: Vigil::default(),
-            control: Vigil::default(),
-            suspensions: Suspensions::default(),
-            watchdog: None,
+            last_ns: 0,
+            engine: ProgressMonitor::default(),
+            control: ProgressMonitor::default(),
+            suspensions: SuspendDetector::default(),
+            keep_alive: None,
         }
     }
 
     fn run(&mut self) {
-        while !self.hearts.stop.load(Ordering::SeqCst) {
+        while !self.heartbeats.stop.load(Ordering::SeqCst) {
             let next = self.beat(now_ns());
             // Woken at once by whoever has unparked it since it looked.
             match next {
@@ -224,50 +229,50 @@ impl<'a> Beating<'a> {
 
     /// One beat of all hearts; when there has to be another one. None: not before there is a session.
     fn beat(&mut self, now: u64) -> Option<u64> {
-        self.hearts.beat(now);
+        self.heartbeats.beat(now);
         let interval = self.interval.as_nanos() as u64;
-        let stall = interval * u64::from(STALL_BEATS);
-        if self.beaten_ns > 0 && now.saturating_sub(self.beaten_ns) > stall {
-            self.vitals.stalled();
+        let stall = interval * u64::from(STALL_HEARTBEATS);
+        if self.last_ns > 0 && now.saturating_sub(self.last_ns) > stall {
+            self.activity.stalled();
         }
-        self.notice_suspensions();
-        let still = self.inference.look(now, self.vitals.busy_since_ns(), steps(), stall);
-        self.vitals.set_still(still);
-        let stuck = self.control.look(now, self.vitals.turn(), 0, stall);
-        if still == 0 && stuck == 0 {
-            self.feed(now);
+        self.check_suspended();
+        let no_progress = self.engine.check(now, self.activity.busy_since_ns(), steps(), stall);
+        self.activity.set_no_progress(no_progress);
+        let stuck = self.control.check(now, self.activity.iteration(), 0, stall);
+        if no_progress == 0 && stuck == 0 {
+            self.keep_alive_due(now);
         }
-        let used = self.hearts.count.load(Ordering::SeqCst) > 0 || self.vitals.is_busy();
-        self.beaten_ns = if used { now } else { 0 };
-        match &self.watchdog {
+        let used = self.heartbeats.count.load(Ordering::SeqCst) > 0 || self.activity.is_busy();
+        self.last_ns = if used { now } else { 0 };
+        match &self.keep_alive {
             _ if used => Some(now + interval),
-            Some(fed) => Some(now + fed.every.as_nanos() as u64 / 4),
+            Some(attached) => Some(now + attached.every.as_nanos() as u64 / 4),
             None => None,
         }
     }
 
-    fn notice_suspensions(&mut self) {
+    fn check_suspended(&mut self) {
         let (before, boot, after) = (now_ns(), boot_ns(), now_ns());
-        if self.suspensions.notice(before, boot, after) {
-            self.vitals.suspended();
+        if self.suspensions.check(before, boot, after) {
+            self.activity.suspended();
             let _ = rustix::io::write(self.bell, &1u64.to_ne_bytes());
         }
     }
 
-    fn feed(&mut self, now: u64) {
-        if let Ok(mut given) = self.hearts.watchdog.try_lock()
-            && let Some(fed) = given.take()
+    fn keep_alive_due(&mut self, now: u64) {
+        if let Ok(mut given) = self.heartbeats.keep_alive.try_lock()
+            && let Some(attached) = given.take()
         {
-            self.watchdog = Some(fed);
+            self.keep_alive = Some(attached);
         }
-        let Some(fed) = &mut self.watchdog else { return };
-        if u128::from(now.saturating_sub(fed.fed_ns)) < fed.every.as_nanos() / 2 {
+        let Some(attached) = &mut self.keep_alive else { return };
+        if u128::from(now.saturating_sub(attached.pinged_ns)) < attached.every.as_nanos() / 2 {
             return;
         }
-        let (chunks, chunk_ns) = self.vitals.chunks();
-        let sessions = self.hearts.count.load(Ordering::SeqCst);
-        if (fed.dog)(&Pulse { sessions, chunks, chunk_ns }) {
-            fed.fed_ns = now;
+        let (chunks, chunk_ns) = self.activity.chunks();
+        let sessions = self.heartbeats.count.load(Ordering::SeqCst);
+        if (attached.ping)(&ActivitySummary { sessions, chunks, chunk_ns }) {
+            attached.pinged_ns = now;
         }
     }
 }
@@ -279,81 +284,82 @@ mod tests {
     use rustix::event::{EventfdFlags, eventfd};
 
     use super::*;
-    use crate::shm::{Heart, Life, Pulse as Felt, Words};
+    use crate::shm::{Liveness, LivenessReader, LivenessWriter, Words};
 
     const MS: u64 = 1_000_000;
 
-    fn vitals() -> (Arc<Hearts>, Vitals, OwnedFd) {
-        (Arc::new(Hearts::new()), Vitals::default(), eventfd(0, EventfdFlags::NONBLOCK).unwrap())
+    fn activity() -> (Arc<HeartbeatTable>, Activity, OwnedFd) {
+        (Arc::new(HeartbeatTable::new()), Activity::default(), eventfd(0, EventfdFlags::NONBLOCK).unwrap())
     }
 
     /// A watchdog that counts, and takes nothing while it is told not to.
-    fn counting(hearts: &Hearts, every: Duration) -> (Arc<AtomicU64>, Arc<AtomicBool>) {
+    fn counting(heartbeats: &HeartbeatTable, every: Duration) -> (Arc<AtomicU64>, Arc<AtomicBool>) {
         let (count, deaf) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let (counted, is_deaf) = (count.clone(), deaf.clone());
-        let dog = move |_: &Pulse| {
+        let ping = move |_: &ActivitySummary| {
             counted.fetch_add(1, Ordering::SeqCst);
             !is_deaf.load(Ordering::SeqCst)
         };
-        *hearts.watchdog.lock().unwrap() = Some(Fed { dog: Box::new(dog), every, fed_ns: 0 });
+        *heartbeats.keep_alive.lock().unwrap() = Some(Attached { ping: Box::new(ping), every, pinged_ns: 0 });
         (count, deaf)
     }
 
     #[test]
     fn hearts_beat_from_when_they_are_added_until_they_are_taken_out() {
-        let (hearts, ..) = vitals();
+        let (heartbeats, ..) = activity();
         let (words, peer) = Words::private(3);
-        let felt = Felt::new(peer, 1000);
-        let place = hearts.add(Beat::new(words.alias())).unwrap();
-        let _heart = Heart::new(words, 7);
-        assert_eq!(felt.feel(now_ns()), Life::Restarted);
-        hearts.beat(5000);
-        assert_eq!(felt.feel(6000), Life::Restarted);
-        assert_eq!(felt.feel(6001), Life::Gone);
-        drop(place);
-        hearts.beat(9000);
-        assert_eq!(felt.feel(9000), Life::Gone);
-        assert_eq!(hearts.count.load(Ordering::SeqCst), 0);
+        let felt = LivenessReader::new(peer, 1000);
+        let entry = heartbeats.add(Heartbeat::new(words.alias())).unwrap();
+        let _heart = LivenessWriter::new(words, 7);
+        assert_eq!(felt.check(now_ns()), Liveness::Restarted);
+        heartbeats.beat(5000);
+        assert_eq!(felt.check(6000), Liveness::Restarted);
+        assert_eq!(felt.check(6001), Liveness::Gone);
+        drop(entry);
+        heartbeats.beat(9000);
+        assert_eq!(felt.check(9000), Liveness::Gone);
+        assert_eq!(heartbeats.count.load(Ordering::SeqCst), 0);
     }
 
     /// Whoever puts a heart in or takes one out, and is kept from running meanwhile, holds up nobody else's.
     #[test]
     fn a_place_that_is_locked_is_passed_over() {
-        let (hearts, ..) = vitals();
+        let (heartbeats, ..) = activity();
         let pairs: Vec<_> = (0..3).map(|_| Words::private(3)).collect();
-        let places: Vec<_> =
-            pairs.iter().map(|(words, _)| hearts.add(Beat::new(words.alias())).unwrap()).collect();
-        let locked = hearts.places[1].beat.lock().unwrap();
+        let entries: Vec<_> =
+            pairs.iter().map(|(words, _)| heartbeats.add(Heartbeat::new(words.alias())).unwrap()).collect();
+        let locked = heartbeats.entries[1].beat.lock().unwrap();
         // Nor does it keep others from coming.
         let (words, _peer) = Words::private(3);
-        let _more = hearts.add(Beat::new(words)).unwrap();
-        hearts.beat(77);
+        let _more = heartbeats.add(Heartbeat::new(words)).unwrap();
+        heartbeats.beat(77);
         let beats: Vec<_> = pairs.iter().map(|(words, _)| words.load(2, Ordering::SeqCst)).collect();
         assert_eq!((beats[0], beats[2]), (77, 77));
         assert_ne!(beats[1], 77);
         drop(locked);
-        drop(places);
+        drop(entries);
     }
 
     #[test]
     fn there_is_a_place_for_1024_sessions_and_each_is_given_back() {
-        let (hearts, ..) = vitals();
+        let (heartbeats, ..) = activity();
         let (words, _) = Words::private(3);
         for _ in 0..3 {
-            let places: Vec<_> = std::iter::from_fn(|| hearts.add(Beat::new(words.alias()))).collect();
-            assert_eq!(places.len(), MAX_SESSIONS);
+            let entries: Vec<_> =
+                std::iter::from_fn(|| heartbeats.add(Heartbeat::new(words.alias()))).collect();
+            assert_eq!(entries.len(), MAX_SESSIONS);
         }
     }
 
     #[test]
     fn a_watchdog_is_fed_while_both_threads_get_on() {
-        let (hearts, vitals, bell) = vitals();
-        let (count, deaf) = counting(&hearts, Duration::from_millis(100));
-        let mut beating = Beating::new(&hearts, &vitals, Duration::from_millis(10), &bell);
+        let (heartbeats, activity, bell) = activity();
+        let (count, deaf) = counting(&heartbeats, Duration::from_millis(100));
+        let mut beating = HeartbeatLoop::new(&heartbeats, &activity, Duration::from_millis(10), &bell);
         let mut now = 1_000_000 * MS;
         // The engine's operations are counted for the whole process, other tests' too: only work that does not
         // change and steps that do are told apart in `vigil`.
-        let mut fed = |ms: u64, change: &dyn Fn(u64)| {
+        let mut attached = |ms: u64, change: &dyn Fn(u64)| {
             let before = count.load(Ordering::SeqCst);
             for tick in 0..ms / 10 {
                 change(tick);
@@ -363,50 +369,53 @@ mod tests {
             count.load(Ordering::SeqCst) - before
         };
         // Nothing to do: one in 50 ms, to have one in each 100.
-        assert_eq!(fed(1000, &|_| ()), 20);
+        assert_eq!(attached(1000, &|_| ()), 20);
         // Observations come and go; the control thread turns.
-        assert_eq!(fed(1000, &|tick| (vitals.begin(tick + 1), vitals.begin_turn(tick + 1)).0), 20);
-        vitals.finish();
+        assert_eq!(
+            attached(1000, &|tick| (activity.begin(tick + 1), activity.begin_iteration(tick + 1)).0),
+            20
+        );
+        activity.finish();
         // The control thread is at the same for long.
-        vitals.begin_turn(5);
-        assert!(fed(1000, &|_| ()) <= 1);
-        vitals.end_turn();
-        assert_eq!(fed(1000, &|_| ()), 20);
+        activity.begin_iteration(5);
+        assert!(attached(1000, &|_| ()) <= 1);
+        activity.end_iteration();
+        assert_eq!(attached(1000, &|_| ()), 20);
         // One that can't take it is asked again with the next beat.
         deaf.store(true, Ordering::SeqCst);
-        assert!(fed(1000, &|_| ()) > 90);
+        assert!(attached(1000, &|_| ()) > 90);
     }
 
     #[test]
     fn an_idle_daemon_feeds_its_watchdog_in_time_and_sleeps_without_one() {
-        let (hearts, vitals, bell) = vitals();
-        let mut beating = Beating::new(&hearts, &vitals, Duration::from_millis(10), &bell);
+        let (heartbeats, activity, bell) = activity();
+        let mut beating = HeartbeatLoop::new(&heartbeats, &activity, Duration::from_millis(10), &bell);
         assert_eq!(beating.beat(7 * MS), None);
-        let (_count, _) = counting(&hearts, Duration::from_millis(100));
+        let (_count, _) = counting(&heartbeats, Duration::from_millis(100));
         let next = beating.beat(1000 * MS).unwrap();
         assert!(next <= 1050 * MS, "{next}");
         // With a session, or with something to do, the hearts are what it wakes for.
-        vitals.begin(1);
+        activity.begin(1);
         assert_eq!(beating.beat(1000 * MS), Some(1010 * MS));
-        vitals.finish();
+        activity.finish();
         let (words, _) = Words::private(3);
-        let _place = hearts.add(Beat::new(words)).unwrap();
+        let _place = heartbeats.add(Heartbeat::new(words)).unwrap();
         assert_eq!(beating.beat(1000 * MS), Some(1010 * MS));
     }
 
     #[test]
     fn a_heart_that_was_kept_from_beating_is_a_stall() {
-        let (hearts, vitals, bell) = vitals();
-        let mut beating = Beating::new(&hearts, &vitals, Duration::from_millis(10), &bell);
-        vitals.begin(1);
+        let (heartbeats, activity, bell) = activity();
+        let mut beating = HeartbeatLoop::new(&heartbeats, &activity, Duration::from_millis(10), &bell);
+        activity.begin(1);
         for (at, stalls) in [(1000, 0), (1050, 0), (1101, 1), (1110, 1), (2000, 2)] {
             beating.beat(at * MS);
-            assert_eq!(vitals.stalls(), stalls, "{at}");
+            assert_eq!(activity.stalls(), stalls, "{at}");
         }
-        vitals.finish();
+        activity.finish();
         beating.beat(2010 * MS);
         // Without a session nobody waits for a beat.
         beating.beat(9000 * MS);
-        assert_eq!(vitals.stalls(), 2);
+        assert_eq!(activity.stalls(), 2);
     }
 }

@@ -13,12 +13,12 @@ const TAIL: usize = 1;
 const PENDING: usize = ENTRY_WORDS;
 const IN_FLIGHT: usize = 2 * ENTRY_WORDS;
 /// The record. Numbers are stored plus one: 0 is nobody.
-pub(super) struct Owed(Option<Words>);
+pub(super) struct Journal(Option<Words>);
 
-impl Owed {
+impl Journal {
     /// None: nobody will ever ask.
-    pub fn new(words: Option<Words>) -> Owed {
-        Owed(words)
+    pub fn new(words: Option<Words>) -> Journal {
+        Journal(words)
     }
 
     fn put(&self, place: usize, number: u64, submission: &Submission) {
@@ -43,7 +43,7 @@ impl Owed {
     }
 
     /// The pending one is worked on.
-    pub fn begun(&self, number: u64, submission: &Submission) {
+    pub fn started(&self, number: u64, submission: &Submission) {
         self.put(IN_FLIGHT, number, submission);
         self.clear(PENDING);
     }
@@ -67,11 +67,11 @@ impl Owed {
     }
 
     /// What a daemon left unanswered that had taken `taken` submissions and written `tail` completions.
-    pub fn left(&self, taken: u64, tail: u64) -> Vec<(u64, Submission)> {
+    pub fn unanswered(&self, taken: u64, tail: u64) -> Vec<(u64, Submission)> {
         let Some(words) = &self.0 else { return Vec::new() };
         let answered = words.load(ANSWERING, Ordering::Acquire);
         let is_answered = |number: u64| number == answered && tail > words.load(TAIL, Ordering::Acquire);
-        let mut left: Vec<(u64, Submission)> = Vec::new();
+        let mut unanswered: Vec<(u64, Submission)> = Vec::new();
         for place in [IN_FLIGHT, PENDING] {
             let number = words.load(place, Ordering::Acquire);
             // One that is still in the ring will be taken from there.
@@ -80,11 +80,11 @@ impl Owed {
             }
             let mut entry = [0; ENTRY_WORDS];
             words.read(place, &mut entry);
-            if left.iter().all(|(known, _)| *known != number - 1) {
-                left.push((number - 1, Submission::from_words(&entry)));
+            if unanswered.iter().all(|(known, _)| *known != number - 1) {
+                unanswered.push((number - 1, Submission::from_words(&entry)));
             }
         }
-        left
+        unanswered
     }
 }
 
@@ -94,11 +94,11 @@ mod tests {
     use std::os::fd::OwnedFd;
     use std::sync::Arc;
 
-    use super::super::lane::Lane;
-    use super::super::source::Terms;
+    use super::super::channel::Channel;
+    use super::super::observation::Negotiated;
     use crate::control::Status;
     use crate::shm::{
-        Access, Completion, Consumer, Geometry, Layout, Producer, Region, Segment, Submission, killed,
+        Access, Completion, Consumer, Geometry, Producer, Region, Segment, SegmentLayout, Submission, killed,
     };
 
     const GEOMETRY: Geometry = Geometry {
@@ -117,19 +117,20 @@ mod tests {
         completions: Consumer,
     }
 
-    fn fds(lane: &Lane) -> [OwnedFd; 4] {
-        lane.fds().map(|fd| fd.try_clone_to_owned().unwrap())
+    fn fds(channel: &Channel) -> [OwnedFd; 4] {
+        channel.fds().map(|fd| fd.try_clone_to_owned().unwrap())
     }
 
     impl Client {
-        fn of(lane: &Lane) -> Client {
-            let layout = &lane.layout;
-            let [control, _, results, _] = fds(lane);
+        fn of(channel: &Channel) -> Client {
+            let layout = &channel.layout;
+            let [control, _, results, _] = fds(channel);
             let map =
                 |name, fd, len: u32, access| Arc::new(Segment::map(name, &fd, len as usize, access).unwrap());
             let control = map("control", control, layout.control_bytes, Access::Write);
             let results = map("results", results, layout.results_bytes, Access::Read);
-            let words = |segment: &Arc<Segment>, region: Region| Layout::words(segment, region).unwrap();
+            let words =
+                |segment: &Arc<Segment>, region: Region| SegmentLayout::words(segment, region).unwrap();
             Client {
                 submissions: Producer::new(
                     words(&control, layout.submissions),
@@ -144,36 +145,36 @@ mod tests {
 
         fn submit(&mut self, ticket: u64) {
             // The client lives on, whatever becomes of the daemon.
-            let left = killed::left();
+            let unanswered = killed::left();
             killed::after(u64::MAX);
             let submission = Submission { ticket, slot: ticket as u32 % 8, ..Submission::default() };
             self.submissions.push(&submission.to_words()).unwrap();
-            killed::after(left);
+            killed::after(unanswered);
         }
     }
 
-    fn finish(lane: &mut Lane) {
-        if let Some((_, source)) = lane.begin() {
-            lane.give_back(source, 0);
-            let _ = lane.finish([1, 2], Ok(&[0.0; 4])).unwrap();
+    fn finish(channel: &mut Channel) {
+        if let Some((_, source)) = channel.begin() {
+            channel.give_back(source, 0);
+            let _ = channel.finish([1, 2], Ok(&[0.0; 4])).unwrap();
         }
     }
 
     /// All that a daemon does with submissions: 6 tickets.
-    fn work(lane: &mut Lane, client: &mut Client) {
+    fn work(channel: &mut Channel, client: &mut Client) {
         (1..=3).for_each(|ticket| client.submit(ticket));
-        let _ = lane.drain().unwrap();
-        let (_, source) = lane.begin().unwrap();
+        let _ = channel.drain().unwrap();
+        let (_, source) = channel.begin().unwrap();
         client.submit(4);
-        let _ = lane.drain().unwrap();
+        let _ = channel.drain().unwrap();
         client.submit(5);
-        let _ = lane.drain().unwrap();
-        lane.give_back(source, 0);
-        let _ = lane.finish([1, 2], Ok(&[0.0; 4])).unwrap();
-        finish(lane);
+        let _ = channel.drain().unwrap();
+        channel.give_back(source, 0);
+        let _ = channel.finish([1, 2], Ok(&[0.0; 4])).unwrap();
+        finish(channel);
         client.submit(6);
-        let _ = lane.drain().unwrap();
-        finish(lane);
+        let _ = channel.drain().unwrap();
+        finish(channel);
     }
 
     /// Killed between any two of its stores, a daemon leaves each ticket to be answered once.
@@ -181,16 +182,16 @@ mod tests {
     fn every_ticket_is_answered_once_wherever_a_daemon_is_killed() {
         let mut restarted = 0;
         for stores in 0.. {
-            let mut lane = Lane::new(GEOMETRY, Terms::default(), 1, true).unwrap();
-            let mut client = Client::of(&lane);
+            let mut channel = Channel::new(GEOMETRY, Negotiated::default(), 1, true).unwrap();
+            let mut client = Client::of(&channel);
             killed::after(stores);
-            work(&mut lane, &mut client);
+            work(&mut channel, &mut client);
             let survived = killed::left() > 0;
             killed::after(u64::MAX);
-            let [control, observation, results, eventfd] = fds(&lane);
-            drop(lane);
+            let [control, observation, results, eventfd] = fds(&channel);
+            drop(channel);
             let mut next =
-                Lane::resume(GEOMETRY, Terms::default(), 2, [control, observation, results], eventfd)
+                Channel::resume(GEOMETRY, Negotiated::default(), 2, [control, observation, results], eventfd)
                     .unwrap();
             client.submit(7);
             while next.has_work() {

@@ -5,14 +5,14 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::owed::Owed;
-use super::source::{Source, Terms};
+use super::journal::Journal;
+use super::observation::{Negotiated, Source};
 use crate::control::{Fault, Status, WELCOME_FDS, times};
 use crate::shm::clock::now_ns;
 use crate::shm::{
-    Beat, ChunkHeader, Completion, Consumer, Count, Geometry, Heart, LatestWriter, Layout, LayoutError,
-    MAX_CAMERAS, Notifier, Producer, Region, RingError, Segment, SegmentError, Sleeper, Stage, StatsWriter,
-    Submission, Writer, prefetch,
+    ChunkHeader, Completion, Consumer, Count, DoorbellWaiter, Geometry, Heartbeat, LatencyKind, LatestWriter,
+    LayoutError, LivenessWriter, MAX_CAMERAS, Notifier, Producer, Region, RingError, Segment, SegmentError,
+    SegmentLayout, StatsWriter, Submission, Writer, prefetch,
 };
 
 /// Bytes of state and of each frame that are asked for ahead; the processor sees by itself where a
@@ -24,9 +24,9 @@ pub(super) const SEGMENTS: usize = WELCOME_FDS - 1;
 
 /// Why a lane could not be made.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum LaneError {
+pub(super) enum ChannelError {
     #[error(transparent)]
-    Layout(#[from] LayoutError),
+    SegmentLayout(#[from] LayoutError),
     #[error(transparent)]
     Segment(#[from] SegmentError),
     #[error("eventfd: {0}")]
@@ -54,14 +54,14 @@ impl From<Fault> for NoChunk {
     }
 }
 
-pub(super) struct Lane {
-    pub layout: Layout,
+pub(super) struct Channel {
+    pub layout: SegmentLayout,
     /// Its client reads why there is no chunk.
-    tells_faults: bool,
+    reports_faults: bool,
     submissions: Consumer,
     completions: Producer,
-    pub sleeper: Sleeper,
-    pub heart: Heart,
+    pub doorbell: DoorbellWaiter,
+    pub liveness: LivenessWriter,
     latest: LatestWriter,
     notifier: Notifier,
     /// The inference thread has it while an observation is worked on.
@@ -69,7 +69,7 @@ pub(super) struct Lane {
     pub stats: StatsWriter,
     segments: [Arc<Segment>; 3],
     /// The session and its user, for the log.
-    pub whose: (u64, u32),
+    pub owner: (u64, u32),
     /// The newest submission, if its turn hasn't come.
     pub pending: Option<Submission>,
     /// Its number in the ring.
@@ -83,7 +83,7 @@ pub(super) struct Lane {
     in_flight: Option<(u64, Submission)>,
     /// How what is in flight will be answered, whatever comes of it: its chunk is not wanted any more.
     dismissed: Option<Status>,
-    owed: Owed,
+    journal: Journal,
     /// Its client doesn't take completions, so that nothing can be taken from it.
     full: bool,
     /// The slot of the last answer.
@@ -92,15 +92,20 @@ pub(super) struct Lane {
     pub answered_ns: u64,
 }
 
-impl Lane {
+impl Channel {
     /// Makes a session's segments. `kept`: a daemon that comes after may go on with them.
-    pub fn new(geometry: Geometry, terms: Terms, epoch: u64, kept: bool) -> Result<Lane, LaneError> {
-        let layout = Layout::plan(geometry)?;
+    pub fn new(
+        geometry: Geometry,
+        negotiated: Negotiated,
+        epoch: u64,
+        kept: bool,
+    ) -> Result<Channel, ChannelError> {
+        let layout = SegmentLayout::plan(geometry)?;
         let create = |name, len: u32, writer| Segment::create(name, len as usize, writer).map(Arc::new);
         let control = create("pi0rt-control", layout.control_bytes, Writer::Client)?;
         let observation = create("pi0rt-observation", layout.observation_bytes, Writer::Client)?;
         let results = create("pi0rt-results", layout.results_bytes, Writer::Daemon)?;
-        Self::over(layout, terms, epoch, [control, observation, results], kept, None)
+        Self::over(layout, negotiated, epoch, [control, observation, results], kept, None)
     }
 
     /// Goes on with segments and doorbell of a daemon of before. What that has taken and not answered is
@@ -110,12 +115,12 @@ impl Lane {
     /// Segments of other sizes, a client that corrupted its ring.
     pub fn resume(
         geometry: Geometry,
-        terms: Terms,
+        negotiated: Negotiated,
         epoch: u64,
         [control, observation, results]: [OwnedFd; 3],
         eventfd: OwnedFd,
-    ) -> Result<Lane, LaneError> {
-        let layout = Layout::plan(geometry)?;
+    ) -> Result<Channel, ChannelError> {
+        let layout = SegmentLayout::plan(geometry)?;
         let resume =
             |name, fd, len: u32, writer| Segment::resume(name, fd, len as usize, writer).map(Arc::new);
         let segments = [
@@ -123,32 +128,32 @@ impl Lane {
             resume("pi0rt-observation", observation, layout.observation_bytes, Writer::Client)?,
             resume("pi0rt-results", results, layout.results_bytes, Writer::Daemon)?,
         ];
-        let mut lane = Self::over(layout, terms, epoch, segments, true, Some(eventfd))?;
-        let left = lane.owed.left(lane.submissions.taken(), lane.completions.tail());
-        for (number, submission) in left {
+        let mut channel = Self::over(layout, negotiated, epoch, segments, true, Some(eventfd))?;
+        let unanswered = channel.journal.unanswered(channel.submissions.taken(), channel.completions.tail());
+        for (number, submission) in unanswered {
             // The client polls by itself: it has been told that the daemon is another one.
-            let _ = lane.answer(&submission, number, Err(Status::Restarted.into()), [0, now_ns()])?;
+            let _ = channel.answer(&submission, number, Err(Status::Restarted.into()), [0, now_ns()])?;
         }
-        Ok(lane)
+        Ok(channel)
     }
 
     fn over(
-        layout: Layout,
-        terms: Terms,
+        layout: SegmentLayout,
+        negotiated: Negotiated,
         epoch: u64,
         [control, observation, results]: [Arc<Segment>; 3],
         kept: bool,
         eventfd: Option<OwnedFd>,
-    ) -> Result<Lane, LaneError> {
+    ) -> Result<Channel, ChannelError> {
         let geometry = layout.geometry;
         let words = |segment: &Arc<Segment>, region| {
-            Layout::words(segment, region).expect("a planned layout lies within its segments")
+            SegmentLayout::words(segment, region).expect("a planned layout lies within its segments")
         };
         let all = words(&observation, Region { offset: 0, len: layout.observation_bytes });
-        let source = Box::new(Source::new(layout, terms, all, observation.clone()));
+        let source = Box::new(Source::new(layout, negotiated, all, observation.clone()));
         let need_wakeup = words(&results, layout.need_wakeup);
         let resumed = eventfd.is_some();
-        Ok(Lane {
+        Ok(Channel {
             // Segments that were just made are all zeros: that is where to begin.
             submissions: Consumer::resume(
                 words(&control, layout.submissions),
@@ -158,24 +163,24 @@ impl Lane {
                 words(&results, layout.completions),
                 words(&control, layout.completion_head),
             ),
-            sleeper: match eventfd {
-                Some(eventfd) => Sleeper::resume(need_wakeup, eventfd),
-                None => Sleeper::new(need_wakeup).map_err(LaneError::Eventfd)?,
+            doorbell: match eventfd {
+                Some(eventfd) => DoorbellWaiter::resume(need_wakeup, eventfd),
+                None => DoorbellWaiter::new(need_wakeup).map_err(ChannelError::Eventfd)?,
             },
-            heart: Heart::new(words(&results, layout.liveness), epoch),
+            liveness: LivenessWriter::new(words(&results, layout.liveness), epoch),
             latest: LatestWriter::resume(
                 words(&results, layout.latest),
                 words(&results, layout.chunks),
                 geometry.values(),
             ),
-            owed: Owed::new(kept.then(|| words(&results, layout.notes()))),
+            journal: Journal::new(kept.then(|| words(&results, layout.journal()))),
             notifier: Notifier::new(words(&control, layout.want_event)),
             source: Some(source),
             stats: StatsWriter::resume(words(&results, layout.stats)),
             segments: [control, observation, results],
             layout,
-            tells_faults: terms.faults,
-            whose: (0, 0),
+            reports_faults: negotiated.faults,
+            owner: (0, 0),
             pending: None,
             pending_number: 0,
             // What the previous daemon has left in the ring may be of any age.
@@ -191,9 +196,9 @@ impl Lane {
     }
 
     /// What its heart is beaten with.
-    pub fn beat(&self) -> Beat {
-        let words = Layout::words(&self.segments[2], self.layout.liveness);
-        Beat::new(words.expect("a planned layout lies within its segments"))
+    pub fn beat(&self) -> Heartbeat {
+        let words = SegmentLayout::words(&self.segments[2], self.layout.liveness);
+        Heartbeat::new(words.expect("a planned layout lies within its segments"))
     }
 
     /// What goes to the client with the welcome, but for the doorbell: control, observation and results segment.
@@ -216,7 +221,7 @@ impl Lane {
     /// What the daemon that comes after needs of it: control, observation and results segment, doorbell.
     pub fn fds(&self) -> [BorrowedFd<'_>; WELCOME_FDS] {
         let segment = |i: usize| self.segments[i].fd().expect("a daemon made the segment");
-        [segment(0), segment(1), segment(2), self.sleeper.fd()]
+        [segment(0), segment(1), segment(2), self.doorbell.fd()]
     }
 
     /// Its segments, when its session is over.
@@ -249,8 +254,8 @@ impl Lane {
 
     /// Whether there is room for the answer to one more submission.
     fn can_answer(&mut self) -> Result<bool, RingError> {
-        let owed = u64::from(self.pending.is_some()) + u64::from(self.in_flight.is_some());
-        Ok(self.completions.room(owed + 1)? > owed)
+        let journal = u64::from(self.pending.is_some()) + u64::from(self.in_flight.is_some());
+        Ok(self.completions.room(journal + 1)? > journal)
     }
 
     /// Takes all submissions; the newest becomes pending, the others are answered. Takes none that
@@ -258,8 +263,8 @@ impl Lane {
     ///
     /// # Errors
     /// A client that corrupted its ring.
-    pub fn drain(&mut self) -> Result<Events, RingError> {
-        let mut events = Events(false);
+    pub fn drain(&mut self) -> Result<Notify, RingError> {
+        let mut events = Notify(false);
         // A bound: a client that submits without end must not keep the others waiting.
         for _ in 0..self.layout.geometry.entries {
             if !self.submissions.is_ready() {
@@ -278,7 +283,7 @@ impl Lane {
             let number = self.submissions.taken();
             // In this order: a daemon that ends in between leaves nothing to be answered twice.
             events |= self.answer_pending(Status::Superseded)?;
-            self.owed.pending(number, &submission);
+            self.journal.pending(number, &submission);
             self.submissions.advance();
             self.stats.count(Count::Submitted);
             self.pending = Some(submission);
@@ -291,7 +296,7 @@ impl Lane {
     /// Asks for what the copy of an observation begins with: all of it at once, and before the copy
     /// needs to know what is there.
     fn prefetch(&self, number: u32) {
-        let Layout { geometry, slot, state, frame, frame_times, .. } = self.layout;
+        let SegmentLayout { geometry, slot, state, frame, frame_times, .. } = self.layout;
         if number >= geometry.slots {
             return;
         }
@@ -310,7 +315,7 @@ impl Lane {
     /// Asks for what the next observation's copy will probably begin with: the slot that became free
     /// last, which the client may have written to already.
     #[inline]
-    pub fn foresee(&self) {
+    pub fn prefetch_next(&self) {
         self.prefetch(self.freed);
     }
 
@@ -322,7 +327,7 @@ impl Lane {
         let submission = self.pending.take()?;
         self.in_flight = Some((self.pending_number, submission));
         self.in_flight_since_ns = self.pending_since_ns;
-        self.owed.begun(self.pending_number, &submission);
+        self.journal.started(self.pending_number, &submission);
         Some((submission, source))
     }
 
@@ -334,8 +339,8 @@ impl Lane {
         }
     }
 
-    fn answer_pending(&mut self, status: Status) -> Result<Events, RingError> {
-        let Some(submission) = self.pending.take() else { return Ok(Events(false)) };
+    fn answer_pending(&mut self, status: Status) -> Result<Notify, RingError> {
+        let Some(submission) = self.pending.take() else { return Ok(Notify(false)) };
         self.answer(&submission, self.pending_number, Err(status.into()), [0, now_ns()])
     }
 
@@ -347,10 +352,10 @@ impl Lane {
         &mut self,
         [started_ns, finished_ns]: [u64; 2],
         result: Result<&[f32], NoChunk>,
-    ) -> Result<Events, RingError> {
+    ) -> Result<Notify, RingError> {
         let Some((number, submission)) = self.in_flight.take() else {
-            // The control thread has: see `lose`.
-            return Ok(Events(false));
+            // The control thread has: see `answer_lost`.
+            return Ok(Notify(false));
         };
         self.completions.prefetch();
         let result = match self.dismissed.take() {
@@ -372,7 +377,7 @@ impl Lane {
                 match self.latest.publish(header, actions) {
                     Some(chunk) => Ok(chunk),
                     None => {
-                        let (session, user) = self.whose;
+                        let (session, user) = self.owner;
                         log::warn!(session, user; "ticket {}: its chunk has values that are not finite", submission.ticket);
                         Err(Status::InvalidChunk.into())
                     }
@@ -389,10 +394,10 @@ impl Lane {
         number: u64,
         outcome: Result<u64, NoChunk>,
         [started_ns, finished_ns]: [u64; 2],
-    ) -> Result<Events, RingError> {
+    ) -> Result<Notify, RingError> {
         let (status, chunk, fault) = match outcome {
             Ok(chunk) => (Status::Ok, chunk, None),
-            Err(NoChunk { status, fault }) => (status, 0, fault.filter(|_| self.tells_faults)),
+            Err(NoChunk { status, fault }) => (status, 0, fault.filter(|_| self.reports_faults)),
         };
         let completion = Completion {
             ticket: submission.ticket,
@@ -406,15 +411,15 @@ impl Lane {
             finished_ns,
         };
         self.count(submission, status, finished_ns);
-        self.owed.answering(number, self.completions.tail());
+        self.journal.answering(number, self.completions.tail());
         self.completions.push(&completion.to_words())?;
-        self.owed.answered(number);
+        self.journal.answered(number);
         self.answered_ns = finished_ns;
         self.freed = submission.slot;
         if status == Status::Ok {
             self.record(&completion);
         }
-        Ok(Events(self.notifier.is_wanted()))
+        Ok(Notify(self.notifier.is_wanted()))
     }
 
     /// Counts an answer.
@@ -448,16 +453,16 @@ impl Lane {
         let submitted_ns = submitted_ns.max(self.in_flight_since_ns);
         let observed_ns = observed_ns.max(submitted_ns.saturating_sub(times::SUBMITTED_WITHIN_NS));
         self.stats.set(Count::LastChunkNs, inference);
-        self.stats.record(Stage::Waiting, started_ns.saturating_sub(submitted_ns));
-        self.stats.record(Stage::Inference, inference);
-        self.stats.record(Stage::Age, finished_ns.saturating_sub(observed_ns));
+        self.stats.record(LatencyKind::Waiting, started_ns.saturating_sub(submitted_ns));
+        self.stats.record(LatencyKind::Inference, inference);
+        self.stats.record(LatencyKind::Age, finished_ns.saturating_sub(observed_ns));
     }
 
     /// Answers what is in flight and what is pending with DEVICE_LOST: the engine will not come back.
     ///
     /// # Errors
     /// A client that corrupted its ring.
-    pub fn lose(&mut self) -> Result<Events, RingError> {
+    pub fn answer_lost(&mut self) -> Result<Notify, RingError> {
         let mut events = self.drain()?;
         if let Some((number, submission)) = self.in_flight.take() {
             events |= self.answer(&submission, number, Err(Status::DeviceLost.into()), [0, now_ns()])?;
@@ -470,7 +475,7 @@ impl Lane {
     ///
     /// # Errors
     /// A client that corrupted its ring.
-    pub fn abandon(&mut self) -> Result<Events, RingError> {
+    pub fn abandon(&mut self) -> Result<Notify, RingError> {
         let mut events = self.drain()?;
         events |= self.answer_pending(Status::Gone)?;
         Ok(events)
@@ -480,7 +485,7 @@ impl Lane {
     ///
     /// # Errors
     /// A client that corrupted its ring.
-    pub fn reset(&mut self) -> Result<Events, RingError> {
+    pub fn reset(&mut self) -> Result<Notify, RingError> {
         self.dismiss(Status::Superseded)
     }
 
@@ -489,11 +494,11 @@ impl Lane {
     ///
     /// # Errors
     /// A client that corrupted its ring.
-    pub fn outdate(&mut self) -> Result<Events, RingError> {
+    pub fn discard_stale(&mut self) -> Result<Notify, RingError> {
         self.dismiss(Status::Stale)
     }
 
-    fn dismiss(&mut self, status: Status) -> Result<Events, RingError> {
+    fn dismiss(&mut self, status: Status) -> Result<Notify, RingError> {
         let mut events = self.drain()?;
         events |= self.answer_pending(status)?;
         self.dismissed = self.in_flight.map(|_| status);
@@ -505,10 +510,10 @@ impl Lane {
 /// Whether the client wants to be told of completions that were written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[must_use]
-pub(super) struct Events(pub bool);
+pub(super) struct Notify(pub bool);
 
-impl std::ops::BitOrAssign for Events {
-    fn bitor_assign(&mut self, other: Events) {
+impl std::ops::BitOrAssign for Notify {
+    fn bitor_assign(&mut self, other: Notify) {
         self.0 |= other.0;
     }
 }

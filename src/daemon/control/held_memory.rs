@@ -7,18 +7,18 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
-use super::super::accounts::Share;
+use super::super::accounts::Reservation;
 use crate::shm::{Segment, Writer};
 
 /// Segments that somebody may still have.
 #[derive(Default)]
-pub(super) struct Held {
-    segments: Vec<One>,
+pub(super) struct HeldMemory {
+    segments: Vec<HeldSegment>,
     /// Said once: the system doesn't tell who has what.
     blind: bool,
 }
 
-struct One {
+struct HeldSegment {
     session: u64,
     segment: Arc<Segment>,
     /// What it counts as. None: it has been seen that nobody has it, but for this daemon.
@@ -26,23 +26,23 @@ struct One {
 }
 
 /// What a segment counts as, and for whom: memory, memory of a session that is over, a segment.
-pub(super) type Counts = [Share; 3];
+pub(super) type Counts = [Reservation; 3];
 
-impl Held {
+impl HeldMemory {
     /// Takes a segment of a session that is over. `counts`: what it counts as until nobody has it.
     pub fn take(&mut self, session: u64, segment: Arc<Segment>, counts: Counts) {
         // What only the daemon writes to is left to be read: the last chunk, and that the session is over.
         if segment.writer() == Some(Writer::Client) {
             punch(session, &segment);
         }
-        self.segments.push(One { session, segment, counts: Some(counts) });
+        self.segments.push(HeldSegment { session, segment, counts: Some(counts) });
     }
 
     /// Looks who still has them. Whether any has become free.
-    pub fn look(&mut self) -> bool {
+    pub fn scan(&mut self) -> bool {
         let mut freed = false;
         let blind = &mut self.blind;
-        self.segments.retain_mut(|One { session, segment, counts }| {
+        self.segments.retain_mut(|HeldSegment { session, segment, counts }| {
             if counts.is_some() && !is_held(segment, blind) {
                 *counts = None;
                 freed = true;
