@@ -32,25 +32,24 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/** Version of this header. A library with the same number can be used. */
+/** ABI version of this header. A program runs with any library whose pi0rt_version() returns the same number. */
 #define PI0RT_ABI_VERSION 1
 
-/** Most cameras of an observation. */
+/** Maximum number of cameras of an observation. */
 #define PI0RT_MAX_CAMERAS 4
 
-/** Room for a name, with its terminating NUL. */
+/** Size of a name buffer in bytes, with the terminating NUL. */
 #define PI0RT_NAME_BYTES 64
 
-/** Room for a unit, with its terminating NUL. */
+/** Size of a unit buffer in bytes, with the terminating NUL. */
 #define PI0RT_UNIT_BYTES 16
 
 /**
- * What a call or a request came to: 0 is success, positive values mean "nothing yet", negative
- * values are errors; those from -32 down are misuse that the library has found. New values may be
- * added.
+ * Result of a call or a request: 0 is success, positive values mean "nothing yet", negative values are errors;
+ * those from -32 down are misuse that the library has found. New values may be added.
  */
 typedef enum pi0rt_status {
-    /** Success. */
+    /** Success: the call did what was asked. */
     PI0RT_STATUS_OK = 0,
     /** Nothing there yet: no completion, no chunk. */
     PI0RT_STATUS_EMPTY = 1,
@@ -59,7 +58,7 @@ typedef enum pi0rt_status {
      * published faster than they can be read. Poll, and try again.
      */
     PI0RT_STATUS_BUSY = 2,
-    /** The time allowed has passed. */
+    /** The time limit of the call has passed. */
     PI0RT_STATUS_TIMEOUT = 3,
     /** An argument is NULL, out of range or used wrongly; the last error says which. */
     PI0RT_STATUS_INVALID_ARGUMENT = -1,
@@ -69,22 +68,19 @@ typedef enum pi0rt_status {
     PI0RT_STATUS_NO_DAEMON = -3,
     /** Daemon and library speak different versions of the protocol. */
     PI0RT_STATUS_VERSION = -4,
-    /** The daemon won't serve this client. */
+    /** The daemon refuses to serve this client. */
     PI0RT_STATUS_REFUSED = -5,
     /** The peer sent or wrote something that makes no sense. */
     PI0RT_STATUS_PROTOCOL = -6,
-    /** The daemon has ended, closed the session, or gives no sign of life within the bound. */
+    /** The daemon has ended, closed the session, or sent no heartbeat within the bound. */
     PI0RT_STATUS_GONE = -7,
-    /**
-     * The daemon was started anew and has taken the session up again; requests under way
-     * are lost.
-     */
+    /** The daemon was restarted and has resumed the session; requests in flight are lost. */
     PI0RT_STATUS_RESTARTED = -8,
     /** A newer observation of the same client took this one's place. */
     PI0RT_STATUS_SUPERSEDED = -9,
     /**
-     * As an answer: the observation was older than the daemon accepts, or its deadline had passed,
-     * when its turn came. Of a call: the daemon lives but is late, by what the options allow.
+     * As an answer: the observation was older than the daemon accepts, or its deadline had passed, when its
+     * turn came. Of a call: the daemon lives but is later than the options allow.
      */
     PI0RT_STATUS_STALE = -10,
     /**
@@ -94,17 +90,17 @@ typedef enum pi0rt_status {
     PI0RT_STATUS_BAD_OBSERVATION = -11,
     /** The policy produced values that are not finite; no chunk was published. */
     PI0RT_STATUS_INVALID_CHUNK = -12,
-    /** The device failed. */
+    /** The device failed or stopped responding. */
     PI0RT_STATUS_DEVICE_LOST = -13,
-    /** The instruction can't be made into a prompt. */
+    /** The instruction can't be turned into a prompt. */
     PI0RT_STATUS_BAD_PROMPT = -14,
-    /** A system call failed. */
+    /** A system call failed; the last error names it. */
     PI0RT_STATUS_SYSTEM = -15,
-    /** A defect of the library or the daemon. */
+    /** A defect in the library or the daemon. */
     PI0RT_STATUS_INTERNAL = -16,
-    /** The client is none that pi0rt_client_open made. */
+    /** The handle was not returned by pi0rt_client_open. */
     PI0RT_STATUS_BAD_HANDLE = -32,
-    /** The client is closed. */
+    /** The client was closed by pi0rt_client_close. */
     PI0RT_STATUS_CLOSED = -33,
     /**
      * The client was opened by the process that this one was forked from, and can only be closed
@@ -113,54 +109,54 @@ typedef enum pi0rt_status {
     PI0RT_STATUS_FORKED = -34,
     /** The client is in use by another thread, or by what a signal handler has interrupted. */
     PI0RT_STATUS_IN_USE = -35,
-    /** A frame's width, height and stride don't fit each other or the room there is. */
+    /** A frame's width, height and stride contradict each other or exceed its capacity. */
     PI0RT_STATUS_FRAME_SIZE = -36,
-    /** No request under way has this ticket: it was never given out, or its completion was taken. */
+    /** No request in flight has this ticket: it was never given out, or its completion was taken. */
     PI0RT_STATUS_UNKNOWN_TICKET = -37,
-    /** The client observes somebody else's session: it can't submit, and has nothing to poll for. */
+    /** The client observes another client's session: it can't submit, and has nothing to poll for. */
     PI0RT_STATUS_OBSERVER = -38,
-    /** Nothing says at what rate chunks are played: neither the options nor the daemon. */
+    /** No control rate is declared, neither by the options nor by the daemon. */
     PI0RT_STATUS_NO_RATE = -39,
     /** A time is not of CLOCK_MONOTONIC, the clock of pi0rt_now_ns. */
     PI0RT_STATUS_OTHER_CLOCK = -40,
 } pi0rt_status;
 
-/** Where the rate at which chunks are played is declared. */
+/** Where the control rate of a session is declared. */
 typedef enum pi0rt_rate_source {
-    /** Nowhere. */
+    /** No control rate is declared. */
     PI0RT_RATE_SOURCE_NONE = 0,
-    /** control_rate_hz in the checkpoint's config.json. */
+    /** The key control_rate_hz in the checkpoint's config.json. */
     PI0RT_RATE_SOURCE_CHECKPOINT = 1,
-    /** The robot's profile. */
+    /** The profile of the robot. */
     PI0RT_RATE_SOURCE_PROFILE = 2,
-    /** The daemon's configuration or command line. */
+    /** The daemon's configuration file or command line. */
     PI0RT_RATE_SOURCE_CONFIGURATION = 3,
-    /** This session's options. */
+    /** The options this session was opened with. */
     PI0RT_RATE_SOURCE_SESSION = 4,
 } pi0rt_rate_source;
 
 /** The physical quantity of one value. New ones may be added. */
 typedef enum pi0rt_quantity {
-    /** Nothing declares it. */
+    /** No quantity is declared. */
     PI0RT_QUANTITY_UNKNOWN = 0,
-    /** Position: of a joint, of an end effector along an axis, of a gripper. */
+    /** Position of a joint, of an end effector along an axis, or of a gripper. */
     PI0RT_QUANTITY_POSITION = 1,
-    /** Change of position by one control step. */
+    /** Change of position within one control step. */
     PI0RT_QUANTITY_POSITION_DELTA = 2,
-    /** Velocity. */
+    /** Velocity: change of position per second. */
     PI0RT_QUANTITY_VELOCITY = 3,
-    /** Force or torque. */
+    /** Effort: force or torque. */
     PI0RT_QUANTITY_EFFORT = 4,
 } pi0rt_quantity;
 
 /**
- * Why there is no chunk: with BAD_OBSERVATION any but the last two, which come with STALE. New ones may
- * be added.
+ * Why a completion has no chunk. The last two values come with PI0RT_STATUS_STALE, all others with
+ * PI0RT_STATUS_BAD_OBSERVATION. New values may be added.
  */
 typedef enum pi0rt_completion_reason {
-    /** There is a chunk, or the status says all there is to say. */
+    /** There is a chunk, or the status is the whole reason. */
     PI0RT_COMPLETION_REASON_NONE = 0,
-    /** One that only the daemon's log has. */
+    /** A reason that only the daemon's log gives. */
     PI0RT_COMPLETION_REASON_OTHER = 1,
     /**
      * A time lies more than 1 ms ahead of the submission, by value milliseconds: is it another clock's? index: the
@@ -168,8 +164,8 @@ typedef enum pi0rt_completion_reason {
      */
     PI0RT_COMPLETION_REASON_FUTURE = 2,
     /**
-     * A time was more than 10 s old when it was submitted, by value milliseconds: is it another clock's? index: as
-     * for FUTURE.
+     * A time was more than 10 s old when it was submitted, by value milliseconds: is it another clock's?
+     * index: as for PI0RT_COMPLETION_REASON_FUTURE.
      */
     PI0RT_COMPLETION_REASON_TOO_OLD = 3,
     /**
@@ -187,16 +183,16 @@ typedef enum pi0rt_completion_reason {
     PI0RT_COMPLETION_REASON_FRAME_SIZE = 8,
     /** The frame of camera index was not written since its slot was acquired. */
     PI0RT_COMPLETION_REASON_OLD_FRAME = 9,
-    /** Value index of the state was not written since its slot was acquired. */
+    /** State value index was not written since its slot was acquired. */
     PI0RT_COMPLETION_REASON_OLD_STATE = 10,
-    /** Value index of the state is infinite or not a number. value: what is there. */
+    /** State value index is infinite or not a number. value: the value. */
     PI0RT_COMPLETION_REASON_NOT_FINITE = 11,
     /**
-     * Value index of the state lies outside of its limits, or far from all the policy was trained with. value:
-     * what is there.
+     * State value index lies outside its limits, or far from everything the policy was trained with. value:
+     * the value.
      */
     PI0RT_COMPLETION_REASON_OUT_OF_LIMITS = 12,
-    /** The state has value values, not state_dim. */
+    /** The state has value values instead of state_dim. */
     PI0RT_COMPLETION_REASON_STATE_COUNT = 13,
     /** No slot has this number. value: the number. */
     PI0RT_COMPLETION_REASON_SLOT = 14,
@@ -209,17 +205,17 @@ typedef enum pi0rt_completion_reason {
     PI0RT_COMPLETION_REASON_DEADLINE_PASSED = 16,
 } pi0rt_completion_reason;
 
-/** How the action for a moment came about. */
+/** Where an action came from, relative to the chunk's rows. */
 typedef enum pi0rt_reason {
-    /** From the chunk's rows around that moment. */
+    /** The moment lies within the chunk: from the rows around it. */
     PI0RT_REASON_IN_CHUNK = 0,
-    /** The moment lies before the chunk's observation: the first row. */
+    /** The moment lies before the chunk's observation: the first row is used. */
     PI0RT_REASON_BEFORE_START = 1,
-    /** The moment lies beyond the chunk's last row: the last row, held. */
+    /** The moment lies beyond the chunk's last row: the last row is held. */
     PI0RT_REASON_PAST_END = 2,
 } pi0rt_reason;
 
-/** How the bytes of a frame are to be read. */
+/** Pixel format of a frame: how its bytes are to be read. */
 typedef enum pi0rt_format {
     /** The camera has no frame in this observation. */
     PI0RT_FORMAT_NONE = 0,
@@ -229,224 +225,223 @@ typedef enum pi0rt_format {
     PI0RT_FORMAT_BGR8 = 2,
     /** 4 bytes per pixel: red, green, blue, ignored. */
     PI0RT_FORMAT_RGBA8 = 3,
-    /** 1 byte per pixel. */
+    /** 1 byte per pixel: grey. */
     PI0RT_FORMAT_GRAY8 = 4,
 } pi0rt_format;
 
-/** What a client is to a session. */
+/** Role of a client in its session. */
 typedef enum pi0rt_role {
-    /** It submits observations: the session is its own. */
+    /** The client owns the session and submits observations. */
     PI0RT_ROLE_WRITER = 0,
-    /** It looks at another client's session: chunks, actions, statistics, signs of life. */
+    /** The client reads another client's session: chunks, actions, statistics and liveness. */
     PI0RT_ROLE_OBSERVER = 1,
 } pi0rt_role;
 
-/** What an action between two rows of a chunk is. */
+/** How an action between two rows of a chunk is computed. */
 typedef enum pi0rt_interpolation {
-    /** The earlier row. */
+    /** The earlier row is held. */
     PI0RT_INTERPOLATION_HOLD = 0,
-    /** On the straight line between the two. */
+    /** Linear interpolation between the two rows. */
     PI0RT_INTERPOLATION_LINEAR = 1,
 } pi0rt_interpolation;
 
-/** The state or an action: what a pi0rt_dimension is of. */
+/** Which vector a pi0rt_dimension belongs to. */
 typedef enum pi0rt_vector {
-    /** The state. */
+    /** The observation's state. */
     PI0RT_VECTOR_STATE = 0,
-    /** An action. */
+    /** The actions of a chunk. */
     PI0RT_VECTOR_ACTION = 1,
 } pi0rt_vector;
 
-/**
- * A session with the daemon. Opaque: a number that looks like a pointer. Used by one thread at a
- * time.
- */
+/** A session with the daemon. Opaque: a number that looks like a pointer. Used by one thread at a time. */
 typedef struct pi0rt_client pi0rt_client;
 
-/** How a session is to be. Zero, in any field but the first, means the default. */
+/** Options of a session. Zero, in any field but the first, means the default. */
 typedef struct pi0rt_client_options {
-    /** sizeof(pi0rt_client_options). */
+    /** sizeof(pi0rt_client_options), set by the caller. */
     uint32_t struct_size;
-    /** A pi0rt_interpolation. */
+    /** How actions between rows are computed, a pi0rt_interpolation; default: PI0RT_INTERPOLATION_HOLD. */
     uint32_t interpolation;
-    /** The daemon's socket; default: $PI0RT_SOCKET, else /run/pi0rt/pi0rt.sock. */
+    /** Path of the daemon's socket; default: $PI0RT_SOCKET, else /run/pi0rt/pi0rt.sock. */
     const char *socket_path;
-    /** Bytes for each camera's frame; default: the daemon's choice. */
+    /** Capacity of each camera's frame in bytes; default: the daemon's choice. */
     uint32_t frame_bytes;
-    /** Observation slots; default: the daemon's choice. */
+    /** Number of observation slots; default: the daemon's choice. */
     uint32_t slots;
-    /** Requests that can be under way, a power of two; default: the daemon's choice. */
+    /** Maximum number of requests in flight, a power of two; default: the daemon's choice. */
     uint32_t ring_entries;
     /**
      * Actions per second at which chunks are played; default: what the daemon's configuration, the robot's
-     * profile or the checkpoint declares. Where nothing does, pi0rt_action_at answers with NO_RATE.
+     * profile or the checkpoint declares. Where nothing does, pi0rt_action_at answers with
+     * PI0RT_STATUS_NO_RATE.
      */
     float control_rate_hz;
-    /** Age of the daemon's heartbeat beyond which it is taken for gone; default: 500 ms. */
+    /** Age of the daemon's heartbeat, ns, beyond which the daemon counts as gone; default: 500 ms. */
     uint64_t gone_after_ns;
     /**
-     * Longest wait for an answer over the socket; default: 60 s. Has to be longer than a
-     * chunk takes, because an instruction is looked at between two chunks.
+     * Longest wait for a reply over the socket, ns; default: 60 s. Must be longer than a chunk takes, because
+     * an instruction is processed between two chunks.
      */
     uint64_t reply_timeout_ns;
     /**
-     * Age of the latest chunk's observation beyond which pi0rt_chunk_latest and pi0rt_action_at say
-     * STALE, and time without an answer that is due beyond which pi0rt_poll does; default: never.
+     * Age of the latest chunk's observation, ns, beyond which pi0rt_chunk_latest and pi0rt_action_at return
+     * PI0RT_STATUS_STALE, and time that a completion may be overdue before pi0rt_poll does; default: never.
      */
     uint64_t stale_after_ns;
     /**
-     * Name of the session, at most 63 bytes. A name has one writer at a time: another one is REFUSED.
-     * Default: none; for an observer, the only session there is.
+     * Name of the session, at most 63 bytes. A name has one writer at a time: another one is
+     * PI0RT_STATUS_REFUSED. Default: none; for an observer, the only session there is.
      */
     const char *session_name;
-    /** A pi0rt_role. */
+    /** Role of this client, a pi0rt_role; default: PI0RT_ROLE_WRITER. */
     uint32_t role;
     /**
-     * 1: observations may lack frames of cameras that the policy needs; it then sees what it sees of a camera that
-     * was absent in training. Default: such an observation is answered with BAD_OBSERVATION.
+     * 1: observations may lack frames of cameras that the policy needs; the policy then sees what it saw in
+     * training for an absent camera. Default: such an observation is answered with
+     * PI0RT_STATUS_BAD_OBSERVATION.
      */
     uint32_t allow_missing_cameras;
 } pi0rt_client_options;
 
-/** The policy that is served, and the session's sizes. */
+/** The policy the daemon serves, and the sizes of this session. */
 typedef struct pi0rt_policy_info {
     /** sizeof(pi0rt_policy_info), set by the caller. */
     uint32_t struct_size;
-    /** Number of cameras. */
+    /** Number of cameras of an observation. */
     uint32_t cameras;
-    /** Values of the state. */
+    /** Number of values of the state. */
     uint32_t state_dim;
-    /** Values of an action. */
+    /** Number of values of an action. */
     uint32_t action_dim;
-    /** Actions of a chunk. */
+    /** Number of actions of a chunk. */
     uint32_t horizon;
-    /** Denoising steps of a chunk. */
+    /** Number of denoising steps per chunk. */
     uint32_t steps;
-    /** Longest instruction, tokens. */
+    /** Length of the longest instruction, tokens. */
     uint32_t max_tokens;
-    /** Side of the images the model sees, pixels. Frames may have any size. */
+    /** Side of the square images the model sees, pixels. Frames may have any size. */
     uint32_t image_size;
-    /** Actions per second the daemon declares; 0: none. What this session plays is in rate_hz. */
+    /** Actions per second the daemon declares; 0: none. The rate of this session is rate_hz. */
     float control_rate_hz;
-    /** Bytes of each camera's frame. */
+    /** Capacity of each camera's frame in bytes. */
     uint32_t frame_bytes;
-    /** Observation slots. */
+    /** Number of observation slots. */
     uint32_t slots;
-    /** Requests that can be under way. */
+    /** Maximum number of requests in flight. */
     uint32_t ring_entries;
-    /** Age of an observation beyond which it is answered with STALE; 0: no limit. */
+    /** Age of an observation, ns, beyond which it is answered with PI0RT_STATUS_STALE; 0: no limit. */
     uint64_t max_age_ns;
-    /** Time between two heartbeats of the daemon. */
+    /** Time between two heartbeats of the daemon, ns. */
     uint64_t heartbeat_ns;
-    /** The session's number. */
+    /** Number of the session, for the daemon's log. */
     uint64_t session;
-    /** Tells this life of the daemon from others. */
+    /** Number of this run of the daemon: changes with every restart, never 0. */
     uint64_t epoch;
-    /** The checkpoint's name. */
+    /** Name of the checkpoint. */
     char model[PI0RT_NAME_BYTES];
-    /** The device it runs on. */
+    /** Name of the device it runs on. */
     char device[PI0RT_NAME_BYTES];
-    /** The cameras' names, in the order of an observation's frames. */
+    /** Names of the cameras, in the order of an observation's frames. */
     char camera_names[PI0RT_MAX_CAMERAS][PI0RT_NAME_BYTES];
     /**
      * Actions per second at which this session plays chunks: row i is meant for i / rate_hz seconds after its
-     * observation. 0: nothing declares it, and pi0rt_action_at answers with NO_RATE.
+     * observation. 0: none is declared, and pi0rt_action_at returns PI0RT_STATUS_NO_RATE.
      */
     float rate_hz;
     /** Where rate_hz is declared. */
     pi0rt_rate_source rate_source;
-    /** Actions of a chunk that are meant to be executed before the next; 0: not declared. */
+    /** Number of actions of a chunk meant to be executed before the next chunk; 0: not declared. */
     uint32_t execution_horizon;
     /** Cameras that an observation may lack, whatever the options say: bit i for camera i. */
     uint32_t optional_cameras;
 } pi0rt_policy_info;
 
-/** One value of the state or of an action. */
+/** Description of one value of the state or of an action. */
 typedef struct pi0rt_dimension {
     /** sizeof(pi0rt_dimension), set by the caller. */
     uint32_t struct_size;
-    /** The physical quantity. */
+    /** The physical quantity of the value. */
     pi0rt_quantity quantity;
-    /** 1: it opens and closes a gripper; else 0. */
+    /** 1: the value opens and closes a gripper; else 0. */
     uint32_t gripper;
-    /** Zero. */
+    /** Reserved for later versions, always 0. */
     uint32_t reserved;
-    /** Least value; -INFINITY where nothing declares one. */
+    /** Lower bound of the value; -INFINITY: none declared. */
     float position_min;
-    /** Greatest value; INFINITY where nothing declares one. */
+    /** Upper bound of the value; INFINITY: none declared. */
     float position_max;
-    /** Greatest absolute rate of change, units per second; INFINITY where nothing declares one. */
+    /** Upper bound of the absolute rate of change, units per second; INFINITY: none declared. */
     float velocity_max;
-    /** Greatest absolute change of that rate, units per second squared; INFINITY where nothing declares one. */
+    /** Upper bound of the absolute change of that rate, units per second squared; INFINITY: none declared. */
     float acceleration_max;
-    /** Name, such as "left_waist"; empty where nothing declares one. */
+    /** Name, such as "left_waist"; empty: none declared. */
     char name[PI0RT_NAME_BYTES];
-    /** Unit, such as "rad" or "m/s"; empty where nothing declares one. */
+    /** Unit, such as "rad" or "m/s"; empty: none declared. */
     char unit[PI0RT_UNIT_BYTES];
 } pi0rt_dimension;
 
-/** An instruction of the session. */
+/** An instruction registered by this session. */
 typedef struct pi0rt_prompt {
     /** sizeof(pi0rt_prompt), set by the caller. */
     uint32_t struct_size;
-    /** Its number, for pi0rt_observation.prompt_id. */
+    /** Number of the instruction, for pi0rt_observation.prompt_id. */
     uint32_t prompt_id;
-    /** 1: its end was cut off, because the policy takes no more than pi0rt_policy_info.max_tokens; else 0. */
+    /** 1: the end was cut off, because the policy takes at most pi0rt_policy_info.max_tokens tokens; else 0. */
     uint32_t truncated;
-    /** Zero. */
+    /** Reserved for later versions, always 0. */
     uint32_t reserved;
 } pi0rt_prompt;
 
 /** One camera's frame in an observation slot. */
 typedef struct pi0rt_frame {
-    /** Where the frame goes: shared memory, page-aligned. Set by pi0rt_observation_acquire. */
+    /** Where to write the frame: shared memory, page-aligned. Set by pi0rt_observation_acquire. */
     uint8_t *data;
-    /** Bytes there. Set by pi0rt_observation_acquire. */
+    /** Bytes available at data. Set by pi0rt_observation_acquire. */
     size_t capacity;
-    /** Pixels per row. */
+    /** Width of the frame, pixels per row. */
     uint32_t width;
-    /** Rows. */
+    /** Height of the frame, rows. */
     uint32_t height;
     /** Bytes from one row to the next; 0: rows without gaps. */
     uint32_t stride;
-    /** A pi0rt_format; PI0RT_FORMAT_NONE: no frame. */
+    /** Format of the pixels, a pi0rt_format; PI0RT_FORMAT_NONE: no frame. */
     uint32_t format;
 } pi0rt_frame;
 
-/** An observation slot that has been acquired, and what is to be said about its content. */
+/** An acquired observation slot and the metadata of its content. */
 typedef struct pi0rt_observation {
     /** sizeof(pi0rt_observation), set by the caller. */
     uint32_t struct_size;
-    /** The slot. Set by pi0rt_observation_acquire. */
+    /** Number of the slot. Set by pi0rt_observation_acquire. */
     uint32_t slot;
     /** Number of cameras. Set by pi0rt_observation_acquire. */
     uint32_t cameras;
-    /** The instruction, from pi0rt_client_set_prompt; 0: the one set last. */
+    /** Number of the instruction, from pi0rt_client_set_prompt; 0: the one set last. */
     uint32_t prompt_id;
     /**
-     * When the state and, unless frame_observed_ns says otherwise, the frames were taken, CLOCK_MONOTONIC; 0: when
-     * it is submitted. Row 0 of the chunk is meant for this moment.
+     * When the state and, unless frame_observed_ns says otherwise, the frames were taken, CLOCK_MONOTONIC, ns;
+     * 0: at submission. Row 0 of the chunk is meant for this moment.
      */
     uint64_t observed_ns;
-    /** Seed of the noise; 0: made from the ticket. */
+    /** Seed of the noise; 0: derived from the ticket. */
     uint64_t seed;
-    /** Where the state goes: shared memory. Set by pi0rt_observation_acquire. */
+    /** Where to write the state, state_dim floats: shared memory. Set by pi0rt_observation_acquire. */
     float *state;
     /**
-     * Values there. Set by pi0rt_observation_acquire; a controller that has another number says so here and is
-     * answered with BAD_OBSERVATION.
+     * Number of values at state. Set by pi0rt_observation_acquire; a controller with a different number sets
+     * it here and is answered with PI0RT_STATUS_BAD_OBSERVATION.
      */
     size_t state_dim;
-    /** The cameras' frames, in the order of pi0rt_policy_info.camera_names. */
+    /** Frames of the cameras, in the order of pi0rt_policy_info.camera_names. */
     pi0rt_frame frames[PI0RT_MAX_CAMERAS];
     /**
-     * When its chunk is needed at the latest, CLOCK_MONOTONIC; 0: no such moment. Among clients, the
-     * earliest goes first; one that has passed before the work begins is answered with STALE.
+     * Latest time its chunk is of use, CLOCK_MONOTONIC, ns; 0: no deadline. Among clients, the earliest
+     * deadline goes first; one that has passed before the work begins is answered with PI0RT_STATUS_STALE.
      */
     uint64_t deadline_ns;
     /**
-     * When each camera's frame was taken, CLOCK_MONOTONIC; 0: at observed_ns. The observation is as old as the
-     * oldest of its parts.
+     * When each camera's frame was taken, CLOCK_MONOTONIC, ns; 0: at observed_ns. The observation is as old as
+     * the oldest of its parts.
      */
     uint64_t frame_observed_ns[PI0RT_MAX_CAMERAS];
 } pi0rt_observation;
@@ -457,112 +452,112 @@ typedef struct pi0rt_completion {
     uint32_t struct_size;
     /** PI0RT_STATUS_OK, or why there is no chunk. */
     pi0rt_status status;
-    /** The ticket pi0rt_submit returned. */
+    /** The ticket that pi0rt_submit returned. */
     uint64_t ticket;
-    /** Number of the chunk that was published, from 1; 0: none was. */
+    /** Number of the published chunk, from 1; 0: none was published. */
     uint64_t chunk;
-    /** When the observation was taken. */
+    /** When the observation was taken, CLOCK_MONOTONIC, ns. */
     uint64_t observed_ns;
-    /** When it was submitted. */
+    /** When the observation was submitted, CLOCK_MONOTONIC, ns. */
     uint64_t submitted_ns;
-    /** When the daemon began to work on it; 0: it never did. */
+    /** When the daemon started to work on it, CLOCK_MONOTONIC, ns; 0: it never did. */
     uint64_t started_ns;
-    /** When the daemon had finished with it. */
+    /** When the daemon was done with it, CLOCK_MONOTONIC, ns. */
     uint64_t finished_ns;
     /** Why there is no chunk. pi0rt_last_error has it in words. */
     pi0rt_completion_reason reason;
-    /** Which camera, or which value of the state, the reason is about; -1: none. */
+    /** Index of the camera or state value the reason is about; -1: none. */
     int32_t index;
-    /** What was there, as the reason says. */
+    /** The offending value, as described at each reason. */
     double value;
 } pi0rt_completion;
 
-/** A chunk of actions. */
+/** A chunk of actions, with its origin and times. */
 typedef struct pi0rt_chunk {
     /** sizeof(pi0rt_chunk), set by the caller. */
     uint32_t struct_size;
-    /** Rows: one action per control step. */
+    /** Number of rows: one action per control step. */
     uint32_t horizon;
-    /** Columns: values of an action. */
+    /** Number of columns: values of an action. */
     uint32_t action_dim;
-    /** Zero. */
+    /** Reserved for later versions, always 0. */
     uint32_t reserved;
     /**
-     * horizon rows of action_dim values in robot units, row after row. A copy that belongs to the
-     * client: valid until the next call with it.
+     * Actions in robot units, [horizon, action_dim] row-major. A copy owned by the client: valid until the
+     * next call with it.
      */
     const float *actions;
-    /** The submission it answers. */
+    /** Ticket of the submission it answers. */
     uint64_t ticket;
-    /** Its number, from 1. */
+    /** Number of the chunk, from 1; 0: there is none yet. */
     uint64_t chunk;
-    /** When its observation was taken; row i is meant for i control steps later. */
+    /** When its observation was taken, CLOCK_MONOTONIC, ns; row i is meant for i control steps later. */
     uint64_t observed_ns;
-    /** When its observation was submitted. */
+    /** When its observation was submitted, CLOCK_MONOTONIC, ns. */
     uint64_t submitted_ns;
-    /** When the daemon began to work on it. */
+    /** When the daemon started to work on it, CLOCK_MONOTONIC, ns. */
     uint64_t started_ns;
-    /** When it was ready. */
+    /** When it was ready, CLOCK_MONOTONIC, ns. */
     uint64_t finished_ns;
 } pi0rt_chunk;
 
-/** Where an action comes from. */
+/** The origin of an action: chunk, row and age. */
 typedef struct pi0rt_action_info {
     /** sizeof(pi0rt_action_info), set by the caller. */
     uint32_t struct_size;
-    /** How the action came about. */
+    /** How the action was derived from the chunk. */
     pi0rt_reason reason;
-    /** Number of the chunk. */
+    /** Number of the chunk; 0: there is none. */
     uint64_t chunk;
-    /** Position in the chunk, rows from its observation. */
+    /** Position in the chunk, in rows from its observation. */
     double row;
-    /** Time from the chunk's observation to the action's moment. */
+    /** Time from the chunk's observation to the action's moment, ns. */
     uint64_t age_ns;
 } pi0rt_action_info;
 
-/** How long something took. Percentiles are exact to a fifth. */
+/** Distribution of a latency. Percentiles are exact to a fifth. */
 typedef struct pi0rt_latency {
-    /** How many times it was measured. */
+    /** Number of measurements. */
     uint64_t count;
-    /** Mean. */
+    /** Mean of all measurements, ns. */
     uint64_t mean_ns;
-    /** Half of the times were no longer. */
+    /** Median of all measurements, ns. */
     uint64_t p50_ns;
-    /** 90 % were no longer. */
+    /** 90th percentile of all measurements, ns. */
     uint64_t p90_ns;
-    /** 99 % were no longer. */
+    /** 99th percentile of all measurements, ns. */
     uint64_t p99_ns;
-    /** The longest. */
+    /** Maximum of all measurements, ns. */
     uint64_t max_ns;
 } pi0rt_latency;
 
-/** What the daemon has counted for a session. */
+/** Counters and latencies of a session, as the daemon keeps them. */
 typedef struct pi0rt_statistics {
     /** sizeof(pi0rt_statistics), set by the caller. */
     uint32_t struct_size;
-    /** Zero. */
+    /** Reserved for later versions, always 0. */
     uint32_t reserved;
-    /** Observations that were taken in. */
+    /** Observations the daemon took from the ring. */
     uint64_t submitted;
     /** Chunks that were published. */
     uint64_t published;
-    /** Observations that a newer one took the place of. */
+    /** Observations superseded by a newer one. */
     uint64_t superseded;
     /** Observations that were too old, or whose deadline had passed. */
     uint64_t stale;
     /** Observations that could not be used. */
     uint64_t bad_observations;
-    /** Chunks that were not published because of values that are not finite. */
+    /** Chunks withheld because of values that are not finite. */
     uint64_t invalid_chunks;
     /** Failures of the device. */
     uint64_t device_failures;
-    /** Observations that were not answered with a chunk by their deadline. */
+    /** Observations not answered with a chunk by their deadline. */
     uint64_t missed_deadlines;
-    /** Times the daemon itself was kept from running, for five heartbeats or more. */
+    /** Times the daemon itself was kept from running for five heartbeats or more. */
     uint64_t stalls;
-    /** From submission to the beginning of the work, of published chunks. */
+    /** From submission to the start of the work, for published chunks. */
     pi0rt_latency waiting;
-    /** From then to the chunk. */
+    /** From the start of the work to the chunk. */
     pi0rt_latency inference;
     /** From the observation to its chunk. */
     pi0rt_latency age;
@@ -573,8 +568,8 @@ extern "C" {
 #endif // __cplusplus
 
 /**
- * Version of the library's ABI: PI0RT_ABI_VERSION of the header it was built with. A program that
- * was compiled with the same number can use it, whichever of the two is newer.
+ * The ABI version of the library. A program compiled against a header with the same PI0RT_ABI_VERSION
+ * can use it, whichever of the two is newer.
  *
  * Real-time safe. Thread safe.
  *
@@ -583,24 +578,23 @@ extern "C" {
 uint32_t pi0rt_version(void);
 
 /**
- * One line in English about a status.
+ * Describes a status in one line of English.
  *
  * Real-time safe. Thread safe.
  *
- * Returns a string, never NULL and never to be freed; "unknown status" for a number that is none.
+ * Returns a static string, never NULL; "unknown status" for a number that is no status.
  */
 const char *pi0rt_status_string(int status);
 
 /**
- * Copies what the last error in this thread was, in words and with its particulars, to buffer:
- * as much as fits, always terminated if size is not 0. A call that succeeds or returns a "nothing
- * yet" status leaves it as it was; but a completion without a chunk says here why, unless a newer observation
- * took its place.
+ * Copies the text of this thread's last error to buffer: as much as fits, NUL-terminated unless size is 0.
+ *
+ * A call that succeeds or returns a "nothing yet" status leaves the text as it is. A completion without a
+ * chunk sets it to the reason, unless a newer observation superseded it.
  *
  * Real-time safe. Thread safe: each thread has its own.
  *
- * Returns the length of the whole text without its NUL, whatever was copied; 0 if there was no
- * error.
+ * Returns the length of the whole text without its NUL, even if it was cut; 0 if there was no error.
  *
  * Requires:
  * buffer is NULL or has room for size bytes.
@@ -609,20 +603,22 @@ size_t pi0rt_last_error(char *buffer,
                         size_t size);
 
 /**
- * Opens a session with the daemon. options may be NULL: all defaults. On success *client is a
- * handle for pi0rt_client_close to close; on an error it is NULL.
+ * Opens a session with the daemon. options may be NULL: all defaults. On success *client is a handle, to be
+ * closed by pi0rt_client_close; on an error it is NULL.
  *
- * The session is the process's that opens it, and ends when that ends, whoever has inherited its connection: its
- * name is free then. In a forked child the handle can be closed, which ends nothing but the child's share, and every
- * other use of it is answered with FORKED. The child can open a session of its own. A program that goes into the
- * background by a fork opens its session after that.
+ * The session belongs to the process that opens it and ends with that process, even if a child has inherited
+ * the connection; its name is then free. In a forked child the handle can only be closed, which frees the
+ * child's copy; every other use returns PI0RT_STATUS_FORKED. The child can open a session of its own. A
+ * program that daemonizes by a fork opens its session afterwards.
  *
  * Not real-time safe: connects, maps memory. Thread safe.
  *
- * Returns OK; NO_DAEMON when nothing listens on the socket, or the daemon ended before it answered; VERSION when the
- * daemon speaks another version; REFUSED with the daemon's reason, when this user may not connect, or when this process
- * has 64 sessions open; PROTOCOL when what the daemon says makes no sense; TIMEOUT when it doesn't let this client in
- * and answer within the options' reply_timeout_ns; SYSTEM when a system call failed; STRUCT_SIZE; INVALID_ARGUMENT.
+ * Returns PI0RT_STATUS_OK; PI0RT_STATUS_NO_DAEMON when nothing listens on the socket, or the daemon ended
+ * before it answered; PI0RT_STATUS_VERSION when the daemon speaks another version; PI0RT_STATUS_REFUSED with
+ * the daemon's reason, when this user may not connect, or when this process has 64 sessions open;
+ * PI0RT_STATUS_PROTOCOL when the daemon's answer makes no sense; PI0RT_STATUS_TIMEOUT without an answer within
+ * the options' reply_timeout_ns; PI0RT_STATUS_SYSTEM when a system call failed; PI0RT_STATUS_STRUCT_SIZE;
+ * PI0RT_STATUS_INVALID_ARGUMENT.
  *
  * Requires:
  * options is NULL or points to a struct of its struct_size; its socket_path and session_name are NULL or
@@ -632,39 +628,41 @@ pi0rt_status pi0rt_client_open(const pi0rt_client_options *options,
                                pi0rt_client **client);
 
 /**
- * Closes a session. Requests under way are dropped, and what pi0rt_observation_acquire and
- * pi0rt_chunk_latest pointed to is unmapped. NULL is fine: nothing is done. In a child that was
- * forked from the process that opened it, the child's share is freed and the session goes on.
+ * Closes a session. Requests in flight are dropped, and the memory that pi0rt_observation_acquire and
+ * pi0rt_chunk_latest pointed to is unmapped. NULL is allowed: nothing is done. In a child forked from the
+ * process that opened it, the child's copy is freed and the session goes on.
  *
  * Not real-time safe: unmaps memory. Thread safe.
  *
- * Returns OK; CLOSED when it was closed before; BAD_HANDLE; IN_USE when another thread is in a call
- * with it: then it stays open.
+ * Returns PI0RT_STATUS_OK; PI0RT_STATUS_CLOSED when it was closed before; PI0RT_STATUS_BAD_HANDLE;
+ * PI0RT_STATUS_IN_USE when another thread is in a call with it: then it stays open.
  */
 pi0rt_status pi0rt_client_close(pi0rt_client *client);
 
 /**
- * Says what policy is served and what the session's sizes are.
+ * Describes the policy the daemon serves and the sizes of the session.
  *
  * Real-time safe. One thread at a time.
  *
- * Returns OK; STRUCT_SIZE; INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused
- * client.
+ * Returns PI0RT_STATUS_OK; PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_INVALID_ARGUMENT; PI0RT_STATUS_BAD_HANDLE,
+ * PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client.
  *
  * Requires:
  * info is NULL or points to a struct of its struct_size.
  */
-pi0rt_status pi0rt_client_describe(pi0rt_client *client, pi0rt_policy_info *info);
+pi0rt_status pi0rt_client_describe(pi0rt_client *client,
+                                   pi0rt_policy_info *info);
 
 /**
- * Says what one value of the state or of an action is: its name, quantity, unit and limits. which is a
- * pi0rt_vector; index counts from 0 to state_dim or action_dim. Where nothing is declared the name and the unit
- * are empty, the quantity is UNKNOWN and the limits are infinite.
+ * Describes one value of the state or of an action: its name, quantity, unit and limits. which is a
+ * pi0rt_vector; index counts from 0 to state_dim or action_dim. Where nothing is declared the name and the
+ * unit are empty, the quantity is PI0RT_QUANTITY_UNKNOWN and the limits are infinite.
  *
  * Real-time safe. One thread at a time.
  *
- * Returns OK; INVALID_ARGUMENT, also for an index that is too large; STRUCT_SIZE; BAD_HANDLE, CLOSED, FORKED or
- * IN_USE for a misused client.
+ * Returns PI0RT_STATUS_OK; PI0RT_STATUS_INVALID_ARGUMENT, also for an index that is too large;
+ * PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or
+ * PI0RT_STATUS_IN_USE for a misused client.
  *
  * Requires:
  * dimension is NULL or points to a struct of its struct_size.
@@ -675,13 +673,14 @@ pi0rt_status pi0rt_client_dimension(pi0rt_client *client,
                                     pi0rt_dimension *dimension);
 
 /**
- * Finds a camera's place among an observation's frames by its name: that in pi0rt_policy_info.camera_names or, where
- * no camera has it, the one the model has for it.
+ * Finds a camera's index among an observation's frames by its name: one of pi0rt_policy_info.camera_names or,
+ * if none matches, the model's name of the camera.
  *
  * Real-time safe when the camera exists. One thread at a time.
  *
- * Returns OK; INVALID_ARGUMENT when the policy has no such camera; BAD_HANDLE, CLOSED, FORKED or
- * IN_USE for a misused client.
+ * Returns PI0RT_STATUS_OK; PI0RT_STATUS_INVALID_ARGUMENT when the policy has no such camera;
+ * PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused
+ * client.
  *
  * Requires:
  * name is NULL or a string; index is NULL or can be written to.
@@ -691,35 +690,37 @@ pi0rt_status pi0rt_client_camera(pi0rt_client *client,
                                  uint32_t *index);
 
 /**
- * Registers an instruction, UTF-8, and stores its number for pi0rt_observation.prompt_id. The same
- * text gets the same number, which it keeps whichever daemon serves the session. Where the checkpoint
- * has what is too long cut, pi0rt_client_prompt says whether it was.
+ * Registers an instruction, UTF-8, and stores its number for pi0rt_observation.prompt_id. The same text gets
+ * the same number, which stays valid across daemons. Where the checkpoint truncates long instructions,
+ * pi0rt_client_prompt tells whether this one was.
  *
  * Not real-time safe: waits for the daemon. One thread at a time.
  *
- * Returns OK; BAD_PROMPT with the reason for an instruction that is empty, too long or can't be
- * tokenized; REFUSED when too many were registered; TIMEOUT without an answer within the options'
- * reply_timeout_ns: it may be registered all the same, but has no number; RESTARTED when the daemon was
- * restarted meanwhile: ask again; GONE; PROTOCOL when the answer makes
- * no sense; SYSTEM when a system call failed; INVALID_ARGUMENT, also for a text of more than 16384
- * bytes or one that is not UTF-8; OBSERVER; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
+ * Returns PI0RT_STATUS_OK; PI0RT_STATUS_BAD_PROMPT with the reason for an instruction that is empty, too long
+ * or can't be tokenized; PI0RT_STATUS_REFUSED when too many were registered; PI0RT_STATUS_TIMEOUT without an
+ * answer within the options' reply_timeout_ns: it may be registered all the same, but has no number;
+ * PI0RT_STATUS_RESTARTED when the daemon was restarted meanwhile: ask again; PI0RT_STATUS_GONE;
+ * PI0RT_STATUS_PROTOCOL when the answer makes no sense; PI0RT_STATUS_SYSTEM when a system call failed;
+ * PI0RT_STATUS_INVALID_ARGUMENT, also for a text of more than 16384 bytes or one that is not UTF-8;
+ * PI0RT_STATUS_OBSERVER; PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or
+ * PI0RT_STATUS_IN_USE for a misused client.
  *
  * Requires:
- * utf8 is NULL or a string; prompt_id is NULL or can be
- * written to.
+ * utf8 is NULL or a string; prompt_id is NULL or can be written to.
  */
 pi0rt_status pi0rt_client_set_prompt(pi0rt_client *client,
                                      const char *utf8,
                                      uint32_t *prompt_id);
 
 /**
- * Says what became of an instruction that was registered. prompt_id is what pi0rt_client_set_prompt has stored; 0:
- * the one set last.
+ * Tells whether a registered instruction was truncated. prompt_id is a number that pi0rt_client_set_prompt
+ * stored; 0: the instruction set last.
  *
  * Real-time safe. One thread at a time.
  *
- * Returns OK; INVALID_ARGUMENT, also for a number that was never given out; STRUCT_SIZE; BAD_HANDLE, CLOSED, FORKED
- * or IN_USE for a misused client.
+ * Returns PI0RT_STATUS_OK; PI0RT_STATUS_INVALID_ARGUMENT, also for a number that was never given out;
+ * PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or
+ * PI0RT_STATUS_IN_USE for a misused client.
  *
  * Requires:
  * prompt is NULL or points to a struct of its struct_size.
@@ -729,50 +730,55 @@ pi0rt_status pi0rt_client_prompt(pi0rt_client *client,
                                  pi0rt_prompt *prompt);
 
 /**
- * Begins a new episode: chunks of the old one are not shown any more, and requests that are not answered yet are
- * answered with SUPERSEDED.
+ * Begins a new episode: chunks of the old one are no longer shown, and requests in flight are answered with
+ * PI0RT_STATUS_SUPERSEDED.
  *
  * Not real-time safe: waits for the daemon. One thread at a time.
  *
- * Returns OK; TIMEOUT; RESTARTED when the daemon was restarted meanwhile: ask again; GONE; PROTOCOL when the answer makes no sense; SYSTEM when a system call
- * failed; INVALID_ARGUMENT; OBSERVER; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
+ * Returns PI0RT_STATUS_OK; PI0RT_STATUS_TIMEOUT; PI0RT_STATUS_RESTARTED when the daemon was restarted
+ * meanwhile: ask again; PI0RT_STATUS_GONE; PI0RT_STATUS_PROTOCOL when the answer makes no sense;
+ * PI0RT_STATUS_SYSTEM when a system call failed; PI0RT_STATUS_INVALID_ARGUMENT; PI0RT_STATUS_OBSERVER;
+ * PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused
+ * client.
  */
 pi0rt_status pi0rt_client_reset(pi0rt_client *client);
 
 /**
- * Opens the session anew, with a daemon that was started again or has not been heard of for a while, by the options
- * it was opened with. Where the daemon still has the session it ends, and the new one takes its name and its place.
- * Instructions are registered again and keep their numbers. Every ticket still gets one
- * completion: those that the daemon of before has not answered say GONE. Its latest chunk is
- * played until there is a new one. Observations that were acquired have to be acquired again, and
- * what pi0rt_client_fd returned is closed: ask again.
+ * Reopens the session after a restart or a silence of the daemon, with the options it was opened with. If the
+ * daemon still has the session, the new one replaces it under the same name.
+ *
+ * Instructions are registered again and keep their numbers. Every ticket still gets one completion: tickets
+ * the previous daemon left unanswered get PI0RT_STATUS_GONE. The latest chunk is played until there is a new
+ * one. Acquired observations have to be acquired again, and the descriptor that pi0rt_client_fd returned is
+ * closed: ask again.
  *
  * Not real-time safe: connects, maps memory, waits for the daemon. One thread at a time.
  *
- * Returns OK; NO_DAEMON when nothing listens on the socket yet, or the daemon ended before all was done; REFUSED with
- * the daemon's reason, or when something has changed that the program may rely on: the state's or the actions'
- * dimensions (how many, and the name, quantity, unit, gripper and limits of each where something was declared), the
- * horizon, the cameras, the control rate where there was one, or the room for frames where there is less of it now;
- * VERSION, PROTOCOL, BAD_PROMPT, TIMEOUT and SYSTEM as pi0rt_client_open and pi0rt_client_set_prompt; INVALID_ARGUMENT;
- * BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client. Unless it returns OK the client is as it was, and this
- * can be tried again.
+ * Returns PI0RT_STATUS_OK; PI0RT_STATUS_NO_DAEMON when nothing listens on the socket yet, or the daemon ended
+ * before all was done; PI0RT_STATUS_REFUSED with the daemon's reason, or when something the program may rely
+ * on has changed: the state's or the actions' dimensions (their number, and the name, quantity, unit, gripper
+ * and limits of each declared one), the horizon, the cameras, the control rate where there was one, or the
+ * capacity for frames where it is smaller now; PI0RT_STATUS_VERSION, PI0RT_STATUS_PROTOCOL,
+ * PI0RT_STATUS_BAD_PROMPT, PI0RT_STATUS_TIMEOUT and PI0RT_STATUS_SYSTEM as pi0rt_client_open and
+ * pi0rt_client_set_prompt; PI0RT_STATUS_INVALID_ARGUMENT; PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED,
+ * PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client. Unless it returns PI0RT_STATUS_OK the
+ * client is unchanged, and the call can be repeated.
  */
 pi0rt_status pi0rt_client_reconnect(pi0rt_client *client);
 
 /**
- * A descriptor for poll and epoll that becomes readable when there are completions, or when the
- * daemon is gone. It belongs to the client: don't read, write or close it. Call pi0rt_poll until
- * it returns EMPTY each time it is readable.
+ * A descriptor for poll and epoll that becomes readable when there are completions, or when the daemon
+ * is gone. It belongs to the client: don't read, write or close it. Each time it is readable, call pi0rt_poll
+ * until it returns PI0RT_STATUS_EMPTY.
  *
- * Not real-time safe, and from the first call on pi0rt_poll makes a system call. One thread at
- * a time.
+ * Not real-time safe, and from the first call on pi0rt_poll makes a system call. One thread at a time.
  *
  * Returns the descriptor, or -1 for a client that is NULL or misused; the last error says how.
  */
 int pi0rt_client_fd(pi0rt_client *client);
 
 /**
- * The clock of all times here.
+ * Reads the clock that all times of this interface use.
  *
  * Real-time safe: read without a system call. Thread safe.
  *
@@ -781,18 +787,19 @@ int pi0rt_client_fd(pi0rt_client *client);
 uint64_t pi0rt_now_ns(void);
 
 /**
- * Takes a free observation slot: sets slot, cameras, state, state_dim and each frame's data and
- * capacity. Write the frames and the state there, in place; set each frame's width, height,
- * stride and format; then submit. What was set in these fields before is left as it was.
+ * Acquires a free observation slot: sets slot, cameras, state, state_dim and each frame's data and capacity.
+ * Write the frames and the state there, in place; set each frame's width, height, stride and format; then
+ * submit. All other fields keep their values.
  *
- * What was written to the slot for an earlier observation counts as not written: all of the state, and each
- * frame that has a format (of 16 bytes or more, to be exact), has to be written before it is submitted.
- * Else it is answered with BAD_OBSERVATION.
+ * Content that was written for an earlier observation doesn't count: the whole state, and each frame that has
+ * a format and at least 16 bytes, must be written again before the slot is submitted. Otherwise the
+ * observation is answered with PI0RT_STATUS_BAD_OBSERVATION.
  *
  * Real-time safe: no system call, no lock, no allocation. One thread at a time.
  *
- * Returns OK; BUSY when all slots are in use (poll to get them back); STRUCT_SIZE;
- * INVALID_ARGUMENT; OBSERVER; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
+ * Returns PI0RT_STATUS_OK; PI0RT_STATUS_BUSY when all slots are in use (poll to get them back);
+ * PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_INVALID_ARGUMENT; PI0RT_STATUS_OBSERVER; PI0RT_STATUS_BAD_HANDLE,
+ * PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client.
  *
  * Requires:
  * observation is NULL or points to a struct of its struct_size.
@@ -801,12 +808,13 @@ pi0rt_status pi0rt_observation_acquire(pi0rt_client *client,
                                        pi0rt_observation *observation);
 
 /**
- * Gives an acquired slot back without submitting it.
+ * Releases an acquired slot without submitting it.
  *
  * Real-time safe: no system call, no lock, no allocation. One thread at a time.
  *
- * Returns OK; INVALID_ARGUMENT for a slot that was not acquired; STRUCT_SIZE; OBSERVER; BAD_HANDLE, CLOSED,
- * FORKED or IN_USE for a misused client.
+ * Returns PI0RT_STATUS_OK; PI0RT_STATUS_INVALID_ARGUMENT for a slot that was not acquired;
+ * PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_OBSERVER; PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED,
+ * PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client.
  *
  * Requires:
  * observation is NULL or points to a struct of its struct_size.
@@ -815,40 +823,42 @@ pi0rt_status pi0rt_observation_release(pi0rt_client *client,
                                        const pi0rt_observation *observation);
 
 /**
- * Hands an acquired observation over to the daemon and stores the ticket that its completion
- * will carry. From then on, its slot must not be written to. The newest observation wins: an
- * older one whose turn hasn't come is answered with SUPERSEDED.
+ * Submits an acquired observation to the daemon and stores the ticket that its completion will carry. From
+ * then on the slot must not be written to. The newest observation wins: an older one whose turn hasn't come is
+ * answered with PI0RT_STATUS_SUPERSEDED.
  *
- * Real-time safe: no lock, no allocation; no system call unless the daemon sleeps (then one, to
- * wake it). One thread at a time.
+ * Real-time safe: no lock, no allocation; no system call unless the daemon sleeps (then one, to wake it). One
+ * thread at a time.
  *
- * Returns OK; BUSY when the ring is full, as many requests unanswered as it has entries (poll
- * first); GONE or RESTARTED when nobody would answer; FRAME_SIZE for a frame that doesn't fit its
- * capacity; INVALID_ARGUMENT for a slot that was not acquired, an unknown format or a frame of a
- * camera that isn't there; PROTOCOL when the daemon has damaged the ring; STRUCT_SIZE; OBSERVER; BAD_HANDLE,
- * CLOSED, FORKED or IN_USE for a misused client. Unless it returns OK the slot stays acquired.
+ * Returns PI0RT_STATUS_OK; PI0RT_STATUS_BUSY when as many requests are unanswered as the ring has entries
+ * (poll first); PI0RT_STATUS_GONE or PI0RT_STATUS_RESTARTED when nobody would answer; PI0RT_STATUS_FRAME_SIZE
+ * for a frame that doesn't fit its capacity; PI0RT_STATUS_INVALID_ARGUMENT for a slot that was not acquired,
+ * an unknown format or a frame of a camera that doesn't exist; PI0RT_STATUS_PROTOCOL when the daemon has
+ * damaged the ring; PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_OBSERVER; PI0RT_STATUS_BAD_HANDLE,
+ * PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client. Unless it returns
+ * PI0RT_STATUS_OK the slot stays acquired.
  *
  * Requires:
- * observation is NULL or points to a struct of its struct_size;
- * ticket is NULL or can be written to.
+ * observation is NULL or points to a struct of its struct_size; ticket is NULL or can be written to.
  */
 pi0rt_status pi0rt_submit(pi0rt_client *client,
                           const pi0rt_observation *observation,
                           uint64_t *ticket);
 
 /**
- * Takes one completion. Each ticket gets exactly one, and its slot is free again. Whether a chunk
- * came of it is in completion->status, and why not in completion->reason and, unless a newer observation took
- * its place, in words in pi0rt_last_error.
+ * Takes one completion. Each ticket gets exactly one; its slot is then free again. completion->status tells
+ * whether there is a chunk. If there is none, completion->reason tells why and, unless a newer observation
+ * superseded it, pi0rt_last_error has it in words.
  *
- * Real-time safe: no lock, no allocation; no system call (one or two once pi0rt_client_fd was
- * called). One thread at a time.
+ * Real-time safe: no lock, no allocation; no system call (one or two once pi0rt_client_fd was called). One
+ * thread at a time.
  *
- * Returns OK; EMPTY when there is none; STALE when one has been due for longer than the options'
- * stale_after_ns; GONE or RESTARTED when there won't be any more; PROTOCOL when the daemon answers
- * what was not asked; SYSTEM when a system call failed (only once
- * pi0rt_client_fd was called); STRUCT_SIZE; INVALID_ARGUMENT; OBSERVER; BAD_HANDLE, CLOSED, FORKED or IN_USE
- * for a misused client.
+ * Returns PI0RT_STATUS_OK; PI0RT_STATUS_EMPTY when there is none; PI0RT_STATUS_STALE when one is overdue by
+ * more than the options' stale_after_ns; PI0RT_STATUS_GONE or PI0RT_STATUS_RESTARTED when there won't be any
+ * more; PI0RT_STATUS_PROTOCOL when the daemon answers a request that was not made; PI0RT_STATUS_SYSTEM when a
+ * system call failed (only once pi0rt_client_fd was called); PI0RT_STATUS_STRUCT_SIZE;
+ * PI0RT_STATUS_INVALID_ARGUMENT; PI0RT_STATUS_OBSERVER; PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED,
+ * PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client.
  *
  * Requires:
  * completion is NULL or points to a struct of its struct_size.
@@ -861,11 +871,14 @@ pi0rt_status pi0rt_poll(pi0rt_client *client,
  *
  * Real-time safe: wait-free, no system call, no lock, no allocation. One thread at a time.
  *
- * Returns OK; EMPTY before the first chunk; STALE when its observation is older than the options'
- * stale_after_ns, with everything set as for OK; OTHER_CLOCK likewise when its observation lies in the future; GONE or RESTARTED when no newer one will come, with
- * the last chunk filled in if there was one (else chunk->chunk is 0); BUSY when chunks come faster
- * than they can be copied; PROTOCOL when a chunk is not as announced; STRUCT_SIZE;
- * INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
+ * Returns PI0RT_STATUS_OK; PI0RT_STATUS_EMPTY before the first chunk; PI0RT_STATUS_STALE when its observation
+ * is older than the options' stale_after_ns, with everything set as for PI0RT_STATUS_OK;
+ * PI0RT_STATUS_OTHER_CLOCK likewise when its observation lies in the future; PI0RT_STATUS_GONE or
+ * PI0RT_STATUS_RESTARTED when no newer one will come, with the last chunk filled in if there was one (else
+ * chunk->chunk is 0); PI0RT_STATUS_BUSY when chunks are published faster than they can be copied;
+ * PI0RT_STATUS_PROTOCOL when a chunk is not as announced; PI0RT_STATUS_STRUCT_SIZE;
+ * PI0RT_STATUS_INVALID_ARGUMENT; PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or
+ * PI0RT_STATUS_IN_USE for a misused client.
  *
  * Requires:
  * chunk is NULL or points to a struct of its struct_size.
@@ -874,22 +887,25 @@ pi0rt_status pi0rt_chunk_latest(pi0rt_client *client,
                                 pi0rt_chunk *chunk);
 
 /**
- * Stores the action for moment t_ns (CLOCK_MONOTONIC) from the latest chunk: row
- * (t_ns - observed_ns) * rate, held or interpolated as the client's options say. count is the
- * policy's action_dim. info may be NULL. The rate is pi0rt_policy_info.rate_hz.
+ * Stores the action for moment t_ns (CLOCK_MONOTONIC) from the latest chunk: row (t_ns - observed_ns) * rate,
+ * held or interpolated as the client's options say. count is the policy's action_dim. info may be NULL. The
+ * rate is pi0rt_policy_info.rate_hz.
  *
  * Real-time safe: wait-free, no system call, no lock, no allocation. One thread at a time.
  *
- * Returns OK; NO_RATE when neither the options nor the daemon say at what rate chunks are played; EMPTY before
- * the first chunk; OTHER_CLOCK, with nothing stored, for a t_ns of another clock, more than 1 s before the
- * chunk's observation or more than 10 min from now, and for a chunk whose observation lies in the future; STALE when its observation is older at t_ns than the options' stale_after_ns, with everything set as for OK; GONE or RESTARTED when no newer chunk will come, with
- * action and info filled in if there was a chunk (else info->chunk is 0); BUSY and PROTOCOL as
- * pi0rt_chunk_latest; STRUCT_SIZE; INVALID_ARGUMENT, also for a count that is not action_dim;
- * BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
+ * Returns PI0RT_STATUS_OK; PI0RT_STATUS_NO_RATE when neither the options nor the daemon declare a control
+ * rate; PI0RT_STATUS_EMPTY before the first chunk; PI0RT_STATUS_OTHER_CLOCK, with nothing stored, for a t_ns
+ * of another clock, more than 1 s before the chunk's observation or more than 10 min from now, and for a chunk
+ * whose observation lies in the future; PI0RT_STATUS_STALE when its observation is older at t_ns than the
+ * options' stale_after_ns, with everything set as for PI0RT_STATUS_OK; PI0RT_STATUS_GONE or
+ * PI0RT_STATUS_RESTARTED when no newer chunk will come, with action and info filled in if there was a chunk
+ * (else info->chunk is 0); PI0RT_STATUS_BUSY and PI0RT_STATUS_PROTOCOL as pi0rt_chunk_latest;
+ * PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_INVALID_ARGUMENT, also for a count that is not action_dim;
+ * PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused
+ * client.
  *
  * Requires:
- * action is NULL or has room for count values; info is NULL or
- * points to a struct of its struct_size.
+ * action is NULL or has room for count values; info is NULL or points to a struct of its struct_size.
  */
 pi0rt_status pi0rt_action_at(pi0rt_client *client,
                              uint64_t t_ns,
@@ -898,13 +914,13 @@ pi0rt_status pi0rt_action_at(pi0rt_client *client,
                              pi0rt_action_info *info);
 
 /**
- * What the daemon has counted for this session. Readable as long as the client is open, whether the
- * daemon lives or not. Latencies may lag behind a completion by some nanoseconds.
+ * Reads the session's counters and latencies. Available as long as the client is open, even if the daemon is
+ * gone. Latencies may lag behind a completion by some nanoseconds.
  *
  * Real-time safe: no system call, no lock, no allocation. One thread at a time.
  *
- * Returns OK; STRUCT_SIZE; INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused
- * client.
+ * Returns PI0RT_STATUS_OK; PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_INVALID_ARGUMENT; PI0RT_STATUS_BAD_HANDLE,
+ * PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client.
  *
  * Requires:
  * statistics is NULL or points to a struct of its struct_size.
@@ -913,15 +929,16 @@ pi0rt_status pi0rt_client_statistics(pi0rt_client *client,
                                      pi0rt_statistics *statistics);
 
 /**
- * Waits for the completion of a ticket, or of any if ticket is 0. Completions of other tickets
- * that come first are kept for pi0rt_poll.
+ * Waits for the completion of a ticket, or of any if ticket is 0. Completions of other tickets that come first
+ * are kept for pi0rt_poll.
  *
  * Not real-time safe: may sleep. One thread at a time.
  *
- * Returns OK; TIMEOUT; UNKNOWN_TICKET, without waiting, for a ticket that was never given out or
- * whose completion was taken; GONE or RESTARTED when it won't come; PROTOCOL as pi0rt_poll; SYSTEM
- * when a system call failed; STRUCT_SIZE; INVALID_ARGUMENT; OBSERVER; BAD_HANDLE, CLOSED, FORKED or IN_USE for
- * a misused client.
+ * Returns PI0RT_STATUS_OK; PI0RT_STATUS_TIMEOUT; PI0RT_STATUS_UNKNOWN_TICKET, without waiting, for a ticket
+ * that was never given out or whose completion was taken; PI0RT_STATUS_GONE or PI0RT_STATUS_RESTARTED when it
+ * won't come; PI0RT_STATUS_PROTOCOL as pi0rt_poll; PI0RT_STATUS_SYSTEM when a system call failed;
+ * PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_INVALID_ARGUMENT; PI0RT_STATUS_OBSERVER; PI0RT_STATUS_BAD_HANDLE,
+ * PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client.
  *
  * Requires:
  * completion is NULL or points to a struct of its struct_size.

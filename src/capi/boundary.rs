@@ -1,4 +1,4 @@
-//! Crossing the boundary: arguments in, statuses out, no unwinding.
+//! Conversions at the C boundary: arguments in, statuses out, no unwinding.
 
 use std::ffi::{CStr, c_char};
 use std::mem::MaybeUninit;
@@ -11,10 +11,10 @@ use super::types::Versioned;
 use crate::client::ClientError;
 use crate::control::Status;
 
-/// A struct that says it is longer than known here by more than this says nonsense.
+/// Largest excess of a struct_size over the size known here, bytes; beyond it the size is nonsense.
 const MOST_LATER: usize = 4096;
 
-/// What a function of the ABI fails with.
+/// Why a function of the ABI failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     #[error("{0} is NULL")]
@@ -66,8 +66,8 @@ impl Failure {
     }
 }
 
-/// Runs the body of a function; keeps the words of its error. "Nothing yet" is no error and leaves
-/// the words of the last one.
+/// Runs the body of a function and stores the text of its error. "Nothing yet" is no error and leaves the last
+/// text.
 #[inline]
 pub(super) fn guard(body: impl FnOnce() -> Result<(), Failure>) -> Status {
     match catch_unwind(AssertUnwindSafe(body)) {
@@ -86,7 +86,7 @@ pub(super) fn guard(body: impl FnOnce() -> Result<(), Failure>) -> Status {
     }
 }
 
-/// Checks a struct's size: that of its first version at least.
+/// Checks a struct's size: at least that of its first version.
 ///
 /// # Safety
 /// NULL, or readable for as many bytes as its struct_size says.
@@ -107,8 +107,8 @@ pub(super) unsafe fn check_size<T: Versioned>(what: &'static str, at: *const T) 
     Ok(got as usize)
 }
 
-/// Reads a struct that the caller has filled in. What an earlier version's doesn't have is zero. A
-/// later version's can be used as long as it asks for nothing that isn't known here.
+/// Reads a struct that the caller has filled in. Fields an earlier version lacks are zero. A later version is
+/// accepted as long as the fields unknown here are zero.
 ///
 /// # Safety
 /// As [`check_size`].
@@ -126,7 +126,7 @@ pub(super) unsafe fn input<T: Versioned>(what: &'static str, at: *const T) -> Re
     Ok(value)
 }
 
-/// Reads as much of a struct as both sides know; the rest is zero.
+/// Reads the part of a struct that both sides know; the rest is zero.
 ///
 /// # Safety
 /// As [`check_size`].
@@ -146,7 +146,7 @@ pub(super) unsafe fn known<T: Versioned>(what: &'static str, at: *const T) -> Re
     }
 }
 
-/// Writes as much of a struct as both sides know, and leaves its struct_size as it is.
+/// Writes the part of a struct that both sides know, and leaves its struct_size unchanged.
 ///
 /// # Safety
 /// A struct that [`check_size`] has found good and that can be written to.
@@ -164,7 +164,7 @@ pub(super) unsafe fn output<T: Versioned>(at: *mut T, value: &T) {
     }
 }
 
-/// A C string as text.
+/// Borrows a C string as text.
 ///
 /// # Safety
 /// NULL, or a NUL-terminated string.
@@ -176,7 +176,7 @@ pub(super) unsafe fn text<'a>(what: &'static str, at: *const c_char) -> Result<&
     unsafe { CStr::from_ptr(at) }.to_str().map_err(|_| Failure::Text(what))
 }
 
-/// A C string as a path.
+/// Converts a C string to a path; None for NULL or an empty one.
 ///
 /// # Safety
 /// NULL, or a NUL-terminated string.
@@ -208,7 +208,7 @@ mod tests {
         const FIRST: usize = 8;
     }
 
-    /// What a program of a later version passes.
+    /// The struct as a program of a later version passes it.
     #[repr(C)]
     struct Later {
         known: Grown,

@@ -1,4 +1,4 @@
-//! The part of the ABI that is not real time.
+//! Functions of the ABI that are not real-time safe, or need no session.
 
 use std::ffi::{c_char, c_int};
 use std::os::fd::AsRawFd;
@@ -11,8 +11,8 @@ use crate::client::{Client, Instruction, Interpolation, Options};
 use crate::control::{Dimension, beginning};
 use crate::shm::clock::now_ns;
 
-/// Version of the library's ABI: PI0RT_ABI_VERSION of the header it was built with. A program that
-/// was compiled with the same number can use it, whichever of the two is newer.
+/// The ABI version of the library. A program compiled against a header with the same PI0RT_ABI_VERSION
+/// can use it, whichever of the two is newer.
 ///
 /// Real-time safe. Thread safe.
 ///
@@ -22,25 +22,24 @@ pub extern "C" fn pi0rt_version() -> u32 {
     PI0RT_ABI_VERSION
 }
 
-/// One line in English about a status.
+/// Describes a status in one line of English.
 ///
 /// Real-time safe. Thread safe.
 ///
-/// Returns a string, never NULL and never to be freed; "unknown status" for a number that is none.
+/// Returns a static string, never NULL; "unknown status" for a number that is no status.
 #[unsafe(no_mangle)]
 pub extern "C" fn pi0rt_status_string(status: c_int) -> *const c_char {
     Status::from_number(status).map_or(c"unknown status", Status::text).as_ptr()
 }
 
-/// Copies what the last error in this thread was, in words and with its particulars, to buffer:
-/// as much as fits, always terminated if size is not 0. A call that succeeds or returns a "nothing
-/// yet" status leaves it as it was; but a completion without a chunk says here why, unless a newer observation
-/// took its place.
+/// Copies the text of this thread's last error to buffer: as much as fits, NUL-terminated unless size is 0.
+///
+/// A call that succeeds or returns a "nothing yet" status leaves the text as it is. A completion without a
+/// chunk sets it to the reason, unless a newer observation superseded it.
 ///
 /// Real-time safe. Thread safe: each thread has its own.
 ///
-/// Returns the length of the whole text without its NUL, whatever was copied; 0 if there was no
-/// error.
+/// Returns the length of the whole text without its NUL, even if it was cut; 0 if there was no error.
 ///
 /// # Safety
 /// buffer is NULL or has room for size bytes.
@@ -56,20 +55,22 @@ pub unsafe extern "C" fn pi0rt_last_error(buffer: *mut c_char, size: usize) -> u
     last_error::copy(unsafe { std::slice::from_raw_parts_mut(buffer.cast(), size) })
 }
 
-/// Opens a session with the daemon. options may be NULL: all defaults. On success *client is a
-/// handle for pi0rt_client_close to close; on an error it is NULL.
+/// Opens a session with the daemon. options may be NULL: all defaults. On success *client is a handle, to be
+/// closed by pi0rt_client_close; on an error it is NULL.
 ///
-/// The session is the process's that opens it, and ends when that ends, whoever has inherited its connection: its
-/// name is free then. In a forked child the handle can be closed, which ends nothing but the child's share, and every
-/// other use of it is answered with FORKED. The child can open a session of its own. A program that goes into the
-/// background by a fork opens its session after that.
+/// The session belongs to the process that opens it and ends with that process, even if a child has inherited
+/// the connection; its name is then free. In a forked child the handle can only be closed, which frees the
+/// child's copy; every other use returns PI0RT_STATUS_FORKED. The child can open a session of its own. A
+/// program that daemonizes by a fork opens its session afterwards.
 ///
 /// Not real-time safe: connects, maps memory. Thread safe.
 ///
-/// Returns OK; NO_DAEMON when nothing listens on the socket, or the daemon ended before it answered; VERSION when the
-/// daemon speaks another version; REFUSED with the daemon's reason, when this user may not connect, or when this process
-/// has 64 sessions open; PROTOCOL when what the daemon says makes no sense; TIMEOUT when it doesn't let this client in
-/// and answer within the options' reply_timeout_ns; SYSTEM when a system call failed; STRUCT_SIZE; INVALID_ARGUMENT.
+/// Returns PI0RT_STATUS_OK; PI0RT_STATUS_NO_DAEMON when nothing listens on the socket, or the daemon ended
+/// before it answered; PI0RT_STATUS_VERSION when the daemon speaks another version; PI0RT_STATUS_REFUSED with
+/// the daemon's reason, when this user may not connect, or when this process has 64 sessions open;
+/// PI0RT_STATUS_PROTOCOL when the daemon's answer makes no sense; PI0RT_STATUS_TIMEOUT without an answer within
+/// the options' reply_timeout_ns; PI0RT_STATUS_SYSTEM when a system call failed; PI0RT_STATUS_STRUCT_SIZE;
+/// PI0RT_STATUS_INVALID_ARGUMENT.
 ///
 /// # Safety
 /// options is NULL or points to a struct of its struct_size; its socket_path and session_name are NULL or
@@ -140,7 +141,7 @@ pub unsafe extern "C" fn pi0rt_client_open(
             }
         }
         let handle = keep(Client::open(&chosen)?)?;
-        // What the first use of these would do is done here, not in a control loop.
+        // Costs that the first use would pay are paid here, not in a control loop.
         last_error::copy(&mut []);
         now_ns();
         // SAFETY: as above.
@@ -149,25 +150,25 @@ pub unsafe extern "C" fn pi0rt_client_open(
     })
 }
 
-/// Closes a session. Requests under way are dropped, and what pi0rt_observation_acquire and
-/// pi0rt_chunk_latest pointed to is unmapped. NULL is fine: nothing is done. In a child that was
-/// forked from the process that opened it, the child's share is freed and the session goes on.
+/// Closes a session. Requests in flight are dropped, and the memory that pi0rt_observation_acquire and
+/// pi0rt_chunk_latest pointed to is unmapped. NULL is allowed: nothing is done. In a child forked from the
+/// process that opened it, the child's copy is freed and the session goes on.
 ///
 /// Not real-time safe: unmaps memory. Thread safe.
 ///
-/// Returns OK; CLOSED when it was closed before; BAD_HANDLE; IN_USE when another thread is in a call
-/// with it: then it stays open.
+/// Returns PI0RT_STATUS_OK; PI0RT_STATUS_CLOSED when it was closed before; PI0RT_STATUS_BAD_HANDLE;
+/// PI0RT_STATUS_IN_USE when another thread is in a call with it: then it stays open.
 #[unsafe(no_mangle)]
 pub extern "C" fn pi0rt_client_close(client: *mut pi0rt_client) -> Status {
     guard(|| if client.is_null() { Ok(()) } else { close(client) })
 }
 
-/// Says what policy is served and what the session's sizes are.
+/// Describes the policy the daemon serves and the sizes of the session.
 ///
 /// Real-time safe. One thread at a time.
 ///
-/// Returns OK; STRUCT_SIZE; INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused
-/// client.
+/// Returns PI0RT_STATUS_OK; PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_INVALID_ARGUMENT; PI0RT_STATUS_BAD_HANDLE,
+/// PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client.
 ///
 /// # Safety
 /// info is NULL or points to a struct of its struct_size.
@@ -217,14 +218,15 @@ pub unsafe extern "C" fn pi0rt_client_describe(
     })
 }
 
-/// Says what one value of the state or of an action is: its name, quantity, unit and limits. which is a
-/// pi0rt_vector; index counts from 0 to state_dim or action_dim. Where nothing is declared the name and the unit
-/// are empty, the quantity is UNKNOWN and the limits are infinite.
+/// Describes one value of the state or of an action: its name, quantity, unit and limits. which is a
+/// pi0rt_vector; index counts from 0 to state_dim or action_dim. Where nothing is declared the name and the
+/// unit are empty, the quantity is PI0RT_QUANTITY_UNKNOWN and the limits are infinite.
 ///
 /// Real-time safe. One thread at a time.
 ///
-/// Returns OK; INVALID_ARGUMENT, also for an index that is too large; STRUCT_SIZE; BAD_HANDLE, CLOSED, FORKED or
-/// IN_USE for a misused client.
+/// Returns PI0RT_STATUS_OK; PI0RT_STATUS_INVALID_ARGUMENT, also for an index that is too large;
+/// PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or
+/// PI0RT_STATUS_IN_USE for a misused client.
 ///
 /// # Safety
 /// dimension is NULL or points to a struct of its struct_size.
@@ -270,7 +272,7 @@ pub unsafe extern "C" fn pi0rt_client_dimension(
     })
 }
 
-/// As much of a name as fits, terminated.
+/// A name as a C array: as much as fits, NUL-terminated.
 fn c_name<const BYTES: usize>(name: &str) -> [c_char; BYTES] {
     let mut to = [0; BYTES];
     for (to, byte) in to.iter_mut().zip(beginning(name, BYTES - 1).as_bytes()) {
@@ -279,13 +281,14 @@ fn c_name<const BYTES: usize>(name: &str) -> [c_char; BYTES] {
     to
 }
 
-/// Finds a camera's place among an observation's frames by its name: that in pi0rt_policy_info.camera_names or, where
-/// no camera has it, the one the model has for it.
+/// Finds a camera's index among an observation's frames by its name: one of pi0rt_policy_info.camera_names or,
+/// if none matches, the model's name of the camera.
 ///
 /// Real-time safe when the camera exists. One thread at a time.
 ///
-/// Returns OK; INVALID_ARGUMENT when the policy has no such camera; BAD_HANDLE, CLOSED, FORKED or
-/// IN_USE for a misused client.
+/// Returns PI0RT_STATUS_OK; PI0RT_STATUS_INVALID_ARGUMENT when the policy has no such camera;
+/// PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused
+/// client.
 ///
 /// # Safety
 /// name is NULL or a string; index is NULL or can be written to.
@@ -309,22 +312,23 @@ pub unsafe extern "C" fn pi0rt_client_camera(
     })
 }
 
-/// Registers an instruction, UTF-8, and stores its number for pi0rt_observation.prompt_id. The same
-/// text gets the same number, which it keeps whichever daemon serves the session. Where the checkpoint
-/// has what is too long cut, pi0rt_client_prompt says whether it was.
+/// Registers an instruction, UTF-8, and stores its number for pi0rt_observation.prompt_id. The same text gets
+/// the same number, which stays valid across daemons. Where the checkpoint truncates long instructions,
+/// pi0rt_client_prompt tells whether this one was.
 ///
 /// Not real-time safe: waits for the daemon. One thread at a time.
 ///
-/// Returns OK; BAD_PROMPT with the reason for an instruction that is empty, too long or can't be
-/// tokenized; REFUSED when too many were registered; TIMEOUT without an answer within the options'
-/// reply_timeout_ns: it may be registered all the same, but has no number; RESTARTED when the daemon was
-/// restarted meanwhile: ask again; GONE; PROTOCOL when the answer makes
-/// no sense; SYSTEM when a system call failed; INVALID_ARGUMENT, also for a text of more than 16384
-/// bytes or one that is not UTF-8; OBSERVER; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
+/// Returns PI0RT_STATUS_OK; PI0RT_STATUS_BAD_PROMPT with the reason for an instruction that is empty, too long
+/// or can't be tokenized; PI0RT_STATUS_REFUSED when too many were registered; PI0RT_STATUS_TIMEOUT without an
+/// answer within the options' reply_timeout_ns: it may be registered all the same, but has no number;
+/// PI0RT_STATUS_RESTARTED when the daemon was restarted meanwhile: ask again; PI0RT_STATUS_GONE;
+/// PI0RT_STATUS_PROTOCOL when the answer makes no sense; PI0RT_STATUS_SYSTEM when a system call failed;
+/// PI0RT_STATUS_INVALID_ARGUMENT, also for a text of more than 16384 bytes or one that is not UTF-8;
+/// PI0RT_STATUS_OBSERVER; PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or
+/// PI0RT_STATUS_IN_USE for a misused client.
 ///
 /// # Safety
-/// utf8 is NULL or a string; prompt_id is NULL or can be
-/// written to.
+/// utf8 is NULL or a string; prompt_id is NULL or can be written to.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pi0rt_client_set_prompt(
     client: *mut pi0rt_client,
@@ -344,13 +348,14 @@ pub unsafe extern "C" fn pi0rt_client_set_prompt(
     })
 }
 
-/// Says what became of an instruction that was registered. prompt_id is what pi0rt_client_set_prompt has stored; 0:
-/// the one set last.
+/// Tells whether a registered instruction was truncated. prompt_id is a number that pi0rt_client_set_prompt
+/// stored; 0: the instruction set last.
 ///
 /// Real-time safe. One thread at a time.
 ///
-/// Returns OK; INVALID_ARGUMENT, also for a number that was never given out; STRUCT_SIZE; BAD_HANDLE, CLOSED, FORKED
-/// or IN_USE for a misused client.
+/// Returns PI0RT_STATUS_OK; PI0RT_STATUS_INVALID_ARGUMENT, also for a number that was never given out;
+/// PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or
+/// PI0RT_STATUS_IN_USE for a misused client.
 ///
 /// # Safety
 /// prompt is NULL or points to a struct of its struct_size.
@@ -373,45 +378,50 @@ pub unsafe extern "C" fn pi0rt_client_prompt(
     })
 }
 
-/// Begins a new episode: chunks of the old one are not shown any more, and requests that are not answered yet are
-/// answered with SUPERSEDED.
+/// Begins a new episode: chunks of the old one are no longer shown, and requests in flight are answered with
+/// PI0RT_STATUS_SUPERSEDED.
 ///
 /// Not real-time safe: waits for the daemon. One thread at a time.
 ///
-/// Returns OK; TIMEOUT; RESTARTED when the daemon was restarted meanwhile: ask again; GONE; PROTOCOL when the answer makes no sense; SYSTEM when a system call
-/// failed; INVALID_ARGUMENT; OBSERVER; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
+/// Returns PI0RT_STATUS_OK; PI0RT_STATUS_TIMEOUT; PI0RT_STATUS_RESTARTED when the daemon was restarted
+/// meanwhile: ask again; PI0RT_STATUS_GONE; PI0RT_STATUS_PROTOCOL when the answer makes no sense;
+/// PI0RT_STATUS_SYSTEM when a system call failed; PI0RT_STATUS_INVALID_ARGUMENT; PI0RT_STATUS_OBSERVER;
+/// PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused
+/// client.
 #[unsafe(no_mangle)]
 pub extern "C" fn pi0rt_client_reset(client: *mut pi0rt_client) -> Status {
     guard(|| Ok(enter(client)?.reset()?))
 }
 
-/// Opens the session anew, with a daemon that was started again or has not been heard of for a while, by the options
-/// it was opened with. Where the daemon still has the session it ends, and the new one takes its name and its place.
-/// Instructions are registered again and keep their numbers. Every ticket still gets one
-/// completion: those that the daemon of before has not answered say GONE. Its latest chunk is
-/// played until there is a new one. Observations that were acquired have to be acquired again, and
-/// what pi0rt_client_fd returned is closed: ask again.
+/// Reopens the session after a restart or a silence of the daemon, with the options it was opened with. If the
+/// daemon still has the session, the new one replaces it under the same name.
+///
+/// Instructions are registered again and keep their numbers. Every ticket still gets one completion: tickets
+/// the previous daemon left unanswered get PI0RT_STATUS_GONE. The latest chunk is played until there is a new
+/// one. Acquired observations have to be acquired again, and the descriptor that pi0rt_client_fd returned is
+/// closed: ask again.
 ///
 /// Not real-time safe: connects, maps memory, waits for the daemon. One thread at a time.
 ///
-/// Returns OK; NO_DAEMON when nothing listens on the socket yet, or the daemon ended before all was done; REFUSED with
-/// the daemon's reason, or when something has changed that the program may rely on: the state's or the actions'
-/// dimensions (how many, and the name, quantity, unit, gripper and limits of each where something was declared), the
-/// horizon, the cameras, the control rate where there was one, or the room for frames where there is less of it now;
-/// VERSION, PROTOCOL, BAD_PROMPT, TIMEOUT and SYSTEM as pi0rt_client_open and pi0rt_client_set_prompt; INVALID_ARGUMENT;
-/// BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client. Unless it returns OK the client is as it was, and this
-/// can be tried again.
+/// Returns PI0RT_STATUS_OK; PI0RT_STATUS_NO_DAEMON when nothing listens on the socket yet, or the daemon ended
+/// before all was done; PI0RT_STATUS_REFUSED with the daemon's reason, or when something the program may rely
+/// on has changed: the state's or the actions' dimensions (their number, and the name, quantity, unit, gripper
+/// and limits of each declared one), the horizon, the cameras, the control rate where there was one, or the
+/// capacity for frames where it is smaller now; PI0RT_STATUS_VERSION, PI0RT_STATUS_PROTOCOL,
+/// PI0RT_STATUS_BAD_PROMPT, PI0RT_STATUS_TIMEOUT and PI0RT_STATUS_SYSTEM as pi0rt_client_open and
+/// pi0rt_client_set_prompt; PI0RT_STATUS_INVALID_ARGUMENT; PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED,
+/// PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client. Unless it returns PI0RT_STATUS_OK the
+/// client is unchanged, and the call can be repeated.
 #[unsafe(no_mangle)]
 pub extern "C" fn pi0rt_client_reconnect(client: *mut pi0rt_client) -> Status {
     guard(|| Ok(enter(client)?.reconnect()?))
 }
 
-/// A descriptor for poll and epoll that becomes readable when there are completions, or when the
-/// daemon is gone. It belongs to the client: don't read, write or close it. Call pi0rt_poll until
-/// it returns EMPTY each time it is readable.
+/// A descriptor for poll and epoll that becomes readable when there are completions, or when the daemon
+/// is gone. It belongs to the client: don't read, write or close it. Each time it is readable, call pi0rt_poll
+/// until it returns PI0RT_STATUS_EMPTY.
 ///
-/// Not real-time safe, and from the first call on pi0rt_poll makes a system call. One thread at
-/// a time.
+/// Not real-time safe, and from the first call on pi0rt_poll makes a system call. One thread at a time.
 ///
 /// Returns the descriptor, or -1 for a client that is NULL or misused; the last error says how.
 #[unsafe(no_mangle)]

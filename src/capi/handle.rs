@@ -1,9 +1,9 @@
 //! Handles: numbers that look like pointers and are never followed.
 //!
-//! A handle names a place in a table and which opening of it is meant. Whatever C passes instead,
-//! be it NULL, a pointer to something else or a client that was closed, is told apart without
-//! touching memory that may not be there. The places also know which process opened them, and
-//! whether a call is under way: two threads never share a [`Client`].
+//! A handle names a place in a table and which opening of it is meant. Anything else that C passes, be it NULL,
+//! a pointer to something else or a closed client, is told apart without touching memory that may not be there.
+//! The places also know which process opened them, and whether a call is in progress: two threads never share a
+//! [`Client`].
 
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
@@ -17,30 +17,29 @@ use super::boundary::Failure;
 use super::types::pi0rt_client;
 use crate::client::{Client, ClientError};
 
-/// Sessions that a process can have open.
+/// Maximum number of sessions a process can have open.
 pub(super) const PLACES: usize = 64;
-/// The low bits of every handle. Nothing that malloc returns, and no object that holds a number,
-/// ends like this.
+/// Low bits of every handle. No pointer from malloc, and no object that holds a number, ends like this.
 const TAG: usize = 0xb;
 const TAG_BITS: u32 = 4;
 const PLACE_BITS: u32 = PLACES.trailing_zeros();
 
-/// Openings so far: what makes each handle another one.
+/// Number of openings so far: makes each handle unique.
 static OPENINGS: AtomicUsize = AtomicUsize::new(0);
 
-/// One client, or room for one. On lines of its own: clients of different threads don't meet.
+/// A place for one client. Aligned so that clients of different threads share no cache line.
 #[repr(align(128))]
 struct Place {
-    /// The handle that is valid here; 0: none.
+    /// The valid handle of this place; 0: the place is free.
     handle: AtomicUsize,
-    /// The process that opened it, as [`process`] counts.
+    /// The process that opened it, numbered by [`process`].
     process: AtomicU64,
-    /// A call is under way: the content belongs to whoever has set this.
+    /// A call is in progress: whoever set this owns the content.
     busy: AtomicBool,
     client: UnsafeCell<Option<Box<Client>>>,
 }
 
-// SAFETY: `client` is touched by those who have set `busy` and nobody else.
+// SAFETY: `client` is only touched by the thread that has set `busy`.
 unsafe impl Sync for Place {}
 
 static TABLE: [Place; PLACES] = [const {
@@ -52,7 +51,7 @@ static TABLE: [Place; PLACES] = [const {
     }
 }; PLACES];
 
-/// A client for the time of one call.
+/// Exclusive access to a client for the duration of one call.
 pub(super) struct Entered(&'static Place);
 
 impl Deref for Entered {
@@ -80,7 +79,7 @@ impl Drop for Entered {
     }
 }
 
-/// The client behind a handle.
+/// Enters the client behind a handle.
 #[inline]
 pub(super) fn enter(handle: *mut pi0rt_client) -> Result<Entered, Failure> {
     let value = handle.addr();
@@ -102,7 +101,7 @@ pub(super) fn enter(handle: *mut pi0rt_client) -> Result<Entered, Failure> {
     Ok(entered)
 }
 
-/// What is wrong with a handle that isn't valid.
+/// The error for a handle that isn't valid.
 #[cold]
 fn stranger(value: usize) -> Failure {
     let opening = value >> (TAG_BITS + PLACE_BITS);
@@ -115,7 +114,7 @@ fn stranger(value: usize) -> Failure {
     }
 }
 
-/// Keeps a client and returns its handle.
+/// Stores a client and returns its handle.
 pub(super) fn keep(client: Client) -> Result<*mut pi0rt_client, Failure> {
     let process = begin().map_err(|errno| ClientError::System { call: "mmap", errno })?;
     for (index, place) in TABLE.iter().enumerate() {
@@ -138,8 +137,8 @@ pub(super) fn keep(client: Client) -> Result<*mut pi0rt_client, Failure> {
     Err(Failure::TooMany)
 }
 
-/// Ends a handle and closes its client. In a process that was forked from the one that opened it,
-/// frees what that process has inherited.
+/// Invalidates a handle and closes its client. In a process forked from the one that opened it, frees the
+/// inherited copy.
 pub(super) fn close(handle: *mut pi0rt_client) -> Result<(), Failure> {
     let client = match enter(handle) {
         Ok(entered) => {
@@ -150,7 +149,7 @@ pub(super) fn close(handle: *mut pi0rt_client) -> Result<(), Failure> {
         Err(Failure::Forked) => inherited(handle)?,
         Err(failure) => return Err(failure),
     };
-    // When the place is free already: this may take a while.
+    // After the place is free: this may take a while.
     drop(client);
     Ok(())
 }
@@ -159,24 +158,24 @@ pub(super) fn close(handle: *mut pi0rt_client) -> Result<(), Failure> {
 fn inherited(handle: *mut pi0rt_client) -> Result<Option<Box<Client>>, Failure> {
     let value = handle.addr();
     let place = &TABLE[(value >> TAG_BITS) % PLACES];
-    // Another thread that was in a call when the process was forked may have left anything: then
-    // the content stays as it is, and the place taken.
+    // A thread that was in a call when the process was forked may have left the content torn: it stays as it
+    // is, and the place taken.
     let torn = place.busy.load(Ordering::Relaxed);
     let after = if torn { usize::MAX } else { 0 };
     place
         .handle
         .compare_exchange(value, after, Ordering::Acquire, Ordering::Relaxed)
         .map_err(|_| Failure::Closed)?;
-    // SAFETY: whoever has taken the handle away has the content, and no call is under way.
+    // SAFETY: the handle was taken away by this thread, and no call is in progress.
     Ok(if torn { None } else { unsafe { (*place.client.get()).take() } })
 }
 
-/// A page that holds a number and that the kernel clears in a forked child.
+/// A page that holds the process's number; the kernel clears it in a forked child.
 static PAGE: AtomicPtr<AtomicU64> = AtomicPtr::new(null_mut());
-/// Processes that have asked [`process`], this one and those it was forked from.
+/// Number of processes that have called [`process`]: this one and its ancestors.
 static PROCESSES: AtomicU64 = AtomicU64::new(0);
 
-/// Tells this process from those that it was forked from, without a system call.
+/// Tells this process from those it was forked from, without a system call.
 #[inline]
 fn process() -> u64 {
     let page = PAGE.load(Ordering::Acquire);
@@ -197,7 +196,7 @@ fn number(page: &AtomicU64) -> u64 {
     page.compare_exchange(0, next, Ordering::Relaxed, Ordering::Relaxed).map_or_else(|set| set, |_| next)
 }
 
-/// Makes the page if there is none, and returns this process's number.
+/// Maps the page if there is none, and returns this process's number.
 fn begin() -> Result<u64, Errno> {
     if PAGE.load(Ordering::Acquire).is_null() {
         let len = rustix::param::page_size();

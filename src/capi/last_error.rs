@@ -1,4 +1,4 @@
-//! The last error of a thread, in words.
+//! The text of a thread's last error.
 
 use std::cell::RefCell;
 use std::fmt::{self, Write};
@@ -26,7 +26,7 @@ thread_local! {
     static LAST: RefCell<Text> = const { RefCell::new(Text { bytes: [0; LEN], len: 0 }) };
 }
 
-/// Keeps the words.
+/// Stores the text of an error.
 pub(super) fn set(error: &dyn fmt::Display) {
     LAST.with(|last| {
         if let Ok(mut last) = last.try_borrow_mut() {
@@ -36,7 +36,7 @@ pub(super) fn set(error: &dyn fmt::Display) {
     });
 }
 
-/// Copies the words to `into`, as many as fit, with a NUL, and returns how many bytes they have.
+/// Copies the text to `into`: as much as fits, NUL-terminated. Returns the length of the whole text in bytes.
 pub(super) fn copy(into: &mut [u8]) -> usize {
     LAST.with(|last| {
         let Ok(last) = last.try_borrow() else { return 0 };

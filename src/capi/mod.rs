@@ -1,7 +1,8 @@
 //! The C ABI: `include/pi0rt.h` is generated from this module.
 //!
-//! Every function may be called with any argument: NULL and misuse are answered with a status, and
-//! nothing unwinds into C. Handles are never followed, so that none can be wrong enough to crash. What the functions do is the [`client`](crate::client)'s business.
+//! Every function may be called with any argument: NULL and misuse are answered with a status, and nothing
+//! unwinds into C. Handles are never dereferenced, so no handle can crash the process. The work is done by
+//! [`client`](crate::client).
 
 mod boundary;
 mod connection;

@@ -1,4 +1,4 @@
-//! The part of the ABI for control loops.
+//! Functions of the ABI for control loops: real-time safe, except for pi0rt_wait.
 
 use super::boundary::{Failure, check_size, guard, input, known, output};
 use super::handle::enter;
@@ -8,7 +8,7 @@ use crate::client::{self as inner, Client, ClientError, Observation, Reason};
 use crate::control::Fault;
 use crate::shm::{self, Camera, Count, LatencyKind, PixelLayout};
 
-/// The clock of all times here.
+/// Reads the clock that all times of this interface use.
 ///
 /// Real-time safe: read without a system call. Thread safe.
 ///
@@ -18,18 +18,19 @@ pub extern "C" fn pi0rt_now_ns() -> u64 {
     shm::clock::now_ns()
 }
 
-/// Takes a free observation slot: sets slot, cameras, state, state_dim and each frame's data and
-/// capacity. Write the frames and the state there, in place; set each frame's width, height,
-/// stride and format; then submit. What was set in these fields before is left as it was.
+/// Acquires a free observation slot: sets slot, cameras, state, state_dim and each frame's data and capacity.
+/// Write the frames and the state there, in place; set each frame's width, height, stride and format; then
+/// submit. All other fields keep their values.
 ///
-/// What was written to the slot for an earlier observation counts as not written: all of the state, and each
-/// frame that has a format (of 16 bytes or more, to be exact), has to be written before it is submitted.
-/// Else it is answered with BAD_OBSERVATION.
+/// Content that was written for an earlier observation doesn't count: the whole state, and each frame that has
+/// a format and at least 16 bytes, must be written again before the slot is submitted. Otherwise the
+/// observation is answered with PI0RT_STATUS_BAD_OBSERVATION.
 ///
 /// Real-time safe: no system call, no lock, no allocation. One thread at a time.
 ///
-/// Returns OK; BUSY when all slots are in use (poll to get them back); STRUCT_SIZE;
-/// INVALID_ARGUMENT; OBSERVER; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
+/// Returns PI0RT_STATUS_OK; PI0RT_STATUS_BUSY when all slots are in use (poll to get them back);
+/// PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_INVALID_ARGUMENT; PI0RT_STATUS_OBSERVER; PI0RT_STATUS_BAD_HANDLE,
+/// PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client.
 ///
 /// # Safety
 /// observation is NULL or points to a struct of its struct_size.
@@ -59,12 +60,13 @@ pub unsafe extern "C" fn pi0rt_observation_acquire(
     })
 }
 
-/// Gives an acquired slot back without submitting it.
+/// Releases an acquired slot without submitting it.
 ///
 /// Real-time safe: no system call, no lock, no allocation. One thread at a time.
 ///
-/// Returns OK; INVALID_ARGUMENT for a slot that was not acquired; STRUCT_SIZE; OBSERVER; BAD_HANDLE, CLOSED,
-/// FORKED or IN_USE for a misused client.
+/// Returns PI0RT_STATUS_OK; PI0RT_STATUS_INVALID_ARGUMENT for a slot that was not acquired;
+/// PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_OBSERVER; PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED,
+/// PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client.
 ///
 /// # Safety
 /// observation is NULL or points to a struct of its struct_size.
@@ -81,22 +83,23 @@ pub unsafe extern "C" fn pi0rt_observation_release(
     })
 }
 
-/// Hands an acquired observation over to the daemon and stores the ticket that its completion
-/// will carry. From then on, its slot must not be written to. The newest observation wins: an
-/// older one whose turn hasn't come is answered with SUPERSEDED.
+/// Submits an acquired observation to the daemon and stores the ticket that its completion will carry. From
+/// then on the slot must not be written to. The newest observation wins: an older one whose turn hasn't come is
+/// answered with PI0RT_STATUS_SUPERSEDED.
 ///
-/// Real-time safe: no lock, no allocation; no system call unless the daemon sleeps (then one, to
-/// wake it). One thread at a time.
+/// Real-time safe: no lock, no allocation; no system call unless the daemon sleeps (then one, to wake it). One
+/// thread at a time.
 ///
-/// Returns OK; BUSY when the ring is full, as many requests unanswered as it has entries (poll
-/// first); GONE or RESTARTED when nobody would answer; FRAME_SIZE for a frame that doesn't fit its
-/// capacity; INVALID_ARGUMENT for a slot that was not acquired, an unknown format or a frame of a
-/// camera that isn't there; PROTOCOL when the daemon has damaged the ring; STRUCT_SIZE; OBSERVER; BAD_HANDLE,
-/// CLOSED, FORKED or IN_USE for a misused client. Unless it returns OK the slot stays acquired.
+/// Returns PI0RT_STATUS_OK; PI0RT_STATUS_BUSY when as many requests are unanswered as the ring has entries
+/// (poll first); PI0RT_STATUS_GONE or PI0RT_STATUS_RESTARTED when nobody would answer; PI0RT_STATUS_FRAME_SIZE
+/// for a frame that doesn't fit its capacity; PI0RT_STATUS_INVALID_ARGUMENT for a slot that was not acquired,
+/// an unknown format or a frame of a camera that doesn't exist; PI0RT_STATUS_PROTOCOL when the daemon has
+/// damaged the ring; PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_OBSERVER; PI0RT_STATUS_BAD_HANDLE,
+/// PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client. Unless it returns
+/// PI0RT_STATUS_OK the slot stays acquired.
 ///
 /// # Safety
-/// observation is NULL or points to a struct of its struct_size;
-/// ticket is NULL or can be written to.
+/// observation is NULL or points to a struct of its struct_size; ticket is NULL or can be written to.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pi0rt_submit(
     client: *mut pi0rt_client,
@@ -128,7 +131,7 @@ pub unsafe extern "C" fn pi0rt_submit(
             seed: observation.seed,
             deadline_ns: observation.deadline_ns,
             frames_observed_ns: observation.frame_observed_ns,
-            // More than fits into its word is another number than the policy's, too.
+            // A number that doesn't fit its word differs from the policy's, too.
             state_values: observation.state_dim.try_into().unwrap_or(u32::MAX),
             cameras,
         })?;
@@ -140,18 +143,19 @@ pub unsafe extern "C" fn pi0rt_submit(
     })
 }
 
-/// Takes one completion. Each ticket gets exactly one, and its slot is free again. Whether a chunk
-/// came of it is in completion->status, and why not in completion->reason and, unless a newer observation took
-/// its place, in words in pi0rt_last_error.
+/// Takes one completion. Each ticket gets exactly one; its slot is then free again. completion->status tells
+/// whether there is a chunk. If there is none, completion->reason tells why and, unless a newer observation
+/// superseded it, pi0rt_last_error has it in words.
 ///
-/// Real-time safe: no lock, no allocation; no system call (one or two once pi0rt_client_fd was
-/// called). One thread at a time.
+/// Real-time safe: no lock, no allocation; no system call (one or two once pi0rt_client_fd was called). One
+/// thread at a time.
 ///
-/// Returns OK; EMPTY when there is none; STALE when one has been due for longer than the options'
-/// stale_after_ns; GONE or RESTARTED when there won't be any more; PROTOCOL when the daemon answers
-/// what was not asked; SYSTEM when a system call failed (only once
-/// pi0rt_client_fd was called); STRUCT_SIZE; INVALID_ARGUMENT; OBSERVER; BAD_HANDLE, CLOSED, FORKED or IN_USE
-/// for a misused client.
+/// Returns PI0RT_STATUS_OK; PI0RT_STATUS_EMPTY when there is none; PI0RT_STATUS_STALE when one is overdue by
+/// more than the options' stale_after_ns; PI0RT_STATUS_GONE or PI0RT_STATUS_RESTARTED when there won't be any
+/// more; PI0RT_STATUS_PROTOCOL when the daemon answers a request that was not made; PI0RT_STATUS_SYSTEM when a
+/// system call failed (only once pi0rt_client_fd was called); PI0RT_STATUS_STRUCT_SIZE;
+/// PI0RT_STATUS_INVALID_ARGUMENT; PI0RT_STATUS_OBSERVER; PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED,
+/// PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client.
 ///
 /// # Safety
 /// completion is NULL or points to a struct of its struct_size.
@@ -170,7 +174,7 @@ pub unsafe extern "C" fn pi0rt_poll(client: *mut pi0rt_client, completion: *mut 
 
 fn completion_of(client: &Client, completion: &shm::Completion) -> pi0rt_completion {
     let fault = Fault::from_word(completion.detail);
-    // A newer observation in its place is what was asked for.
+    // Superseding is what the client asked for by submitting again: no error.
     if completion.status < 0 && completion.status != Status::Superseded as i32 {
         last_error::set(&client.explain(completion));
     }
@@ -193,11 +197,14 @@ fn completion_of(client: &Client, completion: &shm::Completion) -> pi0rt_complet
 ///
 /// Real-time safe: wait-free, no system call, no lock, no allocation. One thread at a time.
 ///
-/// Returns OK; EMPTY before the first chunk; STALE when its observation is older than the options'
-/// stale_after_ns, with everything set as for OK; OTHER_CLOCK likewise when its observation lies in the future; GONE or RESTARTED when no newer one will come, with
-/// the last chunk filled in if there was one (else chunk->chunk is 0); BUSY when chunks come faster
-/// than they can be copied; PROTOCOL when a chunk is not as announced; STRUCT_SIZE;
-/// INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
+/// Returns PI0RT_STATUS_OK; PI0RT_STATUS_EMPTY before the first chunk; PI0RT_STATUS_STALE when its observation
+/// is older than the options' stale_after_ns, with everything set as for PI0RT_STATUS_OK;
+/// PI0RT_STATUS_OTHER_CLOCK likewise when its observation lies in the future; PI0RT_STATUS_GONE or
+/// PI0RT_STATUS_RESTARTED when no newer one will come, with the last chunk filled in if there was one (else
+/// chunk->chunk is 0); PI0RT_STATUS_BUSY when chunks are published faster than they can be copied;
+/// PI0RT_STATUS_PROTOCOL when a chunk is not as announced; PI0RT_STATUS_STRUCT_SIZE;
+/// PI0RT_STATUS_INVALID_ARGUMENT; PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or
+/// PI0RT_STATUS_IN_USE for a misused client.
 ///
 /// # Safety
 /// chunk is NULL or points to a struct of its struct_size.
@@ -232,22 +239,25 @@ pub unsafe extern "C" fn pi0rt_chunk_latest(client: *mut pi0rt_client, chunk: *m
     })
 }
 
-/// Stores the action for moment t_ns (CLOCK_MONOTONIC) from the latest chunk: row
-/// (t_ns - observed_ns) * rate, held or interpolated as the client's options say. count is the
-/// policy's action_dim. info may be NULL. The rate is pi0rt_policy_info.rate_hz.
+/// Stores the action for moment t_ns (CLOCK_MONOTONIC) from the latest chunk: row (t_ns - observed_ns) * rate,
+/// held or interpolated as the client's options say. count is the policy's action_dim. info may be NULL. The
+/// rate is pi0rt_policy_info.rate_hz.
 ///
 /// Real-time safe: wait-free, no system call, no lock, no allocation. One thread at a time.
 ///
-/// Returns OK; NO_RATE when neither the options nor the daemon say at what rate chunks are played; EMPTY before
-/// the first chunk; OTHER_CLOCK, with nothing stored, for a t_ns of another clock, more than 1 s before the
-/// chunk's observation or more than 10 min from now, and for a chunk whose observation lies in the future; STALE when its observation is older at t_ns than the options' stale_after_ns, with everything set as for OK; GONE or RESTARTED when no newer chunk will come, with
-/// action and info filled in if there was a chunk (else info->chunk is 0); BUSY and PROTOCOL as
-/// pi0rt_chunk_latest; STRUCT_SIZE; INVALID_ARGUMENT, also for a count that is not action_dim;
-/// BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused client.
+/// Returns PI0RT_STATUS_OK; PI0RT_STATUS_NO_RATE when neither the options nor the daemon declare a control
+/// rate; PI0RT_STATUS_EMPTY before the first chunk; PI0RT_STATUS_OTHER_CLOCK, with nothing stored, for a t_ns
+/// of another clock, more than 1 s before the chunk's observation or more than 10 min from now, and for a chunk
+/// whose observation lies in the future; PI0RT_STATUS_STALE when its observation is older at t_ns than the
+/// options' stale_after_ns, with everything set as for PI0RT_STATUS_OK; PI0RT_STATUS_GONE or
+/// PI0RT_STATUS_RESTARTED when no newer chunk will come, with action and info filled in if there was a chunk
+/// (else info->chunk is 0); PI0RT_STATUS_BUSY and PI0RT_STATUS_PROTOCOL as pi0rt_chunk_latest;
+/// PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_INVALID_ARGUMENT, also for a count that is not action_dim;
+/// PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused
+/// client.
 ///
 /// # Safety
-/// action is NULL or has room for count values; info is NULL or
-/// points to a struct of its struct_size.
+/// action is NULL or has room for count values; info is NULL or points to a struct of its struct_size.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pi0rt_action_at(
     client: *mut pi0rt_client,
@@ -294,13 +304,13 @@ pub unsafe extern "C" fn pi0rt_action_at(
     })
 }
 
-/// What the daemon has counted for this session. Readable as long as the client is open, whether the
-/// daemon lives or not. Latencies may lag behind a completion by some nanoseconds.
+/// Reads the session's counters and latencies. Available as long as the client is open, even if the daemon is
+/// gone. Latencies may lag behind a completion by some nanoseconds.
 ///
 /// Real-time safe: no system call, no lock, no allocation. One thread at a time.
 ///
-/// Returns OK; STRUCT_SIZE; INVALID_ARGUMENT; BAD_HANDLE, CLOSED, FORKED or IN_USE for a misused
-/// client.
+/// Returns PI0RT_STATUS_OK; PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_INVALID_ARGUMENT; PI0RT_STATUS_BAD_HANDLE,
+/// PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client.
 ///
 /// # Safety
 /// statistics is NULL or points to a struct of its struct_size.
@@ -340,15 +350,16 @@ pub unsafe extern "C" fn pi0rt_client_statistics(
     })
 }
 
-/// Waits for the completion of a ticket, or of any if ticket is 0. Completions of other tickets
-/// that come first are kept for pi0rt_poll.
+/// Waits for the completion of a ticket, or of any if ticket is 0. Completions of other tickets that come first
+/// are kept for pi0rt_poll.
 ///
 /// Not real-time safe: may sleep. One thread at a time.
 ///
-/// Returns OK; TIMEOUT; UNKNOWN_TICKET, without waiting, for a ticket that was never given out or
-/// whose completion was taken; GONE or RESTARTED when it won't come; PROTOCOL as pi0rt_poll; SYSTEM
-/// when a system call failed; STRUCT_SIZE; INVALID_ARGUMENT; OBSERVER; BAD_HANDLE, CLOSED, FORKED or IN_USE for
-/// a misused client.
+/// Returns PI0RT_STATUS_OK; PI0RT_STATUS_TIMEOUT; PI0RT_STATUS_UNKNOWN_TICKET, without waiting, for a ticket
+/// that was never given out or whose completion was taken; PI0RT_STATUS_GONE or PI0RT_STATUS_RESTARTED when it
+/// won't come; PI0RT_STATUS_PROTOCOL as pi0rt_poll; PI0RT_STATUS_SYSTEM when a system call failed;
+/// PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_INVALID_ARGUMENT; PI0RT_STATUS_OBSERVER; PI0RT_STATUS_BAD_HANDLE,
+/// PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client.
 ///
 /// # Safety
 /// completion is NULL or points to a struct of its struct_size.

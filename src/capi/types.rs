@@ -1,4 +1,4 @@
-//! What crosses the boundary.
+//! Structs, enums and constants of the C ABI.
 
 use std::ffi::c_char;
 
@@ -6,26 +6,25 @@ use crate::control::{Fault, Quantity, RateSource};
 
 pub use crate::control::Status;
 
-/// Version of this header. A library with the same number can be used.
+/// ABI version of this header. A program runs with any library whose pi0rt_version() returns the same number.
 pub const PI0RT_ABI_VERSION: u32 = 1;
-/// Most cameras of an observation.
+/// Maximum number of cameras of an observation.
 pub const PI0RT_MAX_CAMERAS: usize = 4;
-/// Room for a name, with its terminating NUL.
+/// Size of a name buffer in bytes, with the terminating NUL.
 pub const PI0RT_NAME_BYTES: usize = 64;
-/// Room for a unit, with its terminating NUL.
+/// Size of a unit buffer in bytes, with the terminating NUL.
 pub const PI0RT_UNIT_BYTES: usize = 16;
 
 const _: () = assert!(PI0RT_ABI_VERSION == crate::control::ABI_VERSION);
 const _: () = assert!(PI0RT_MAX_CAMERAS == crate::shm::MAX_CAMERAS);
 
-/// A session with the daemon. Opaque: a number that looks like a pointer. Used by one thread at a
-/// time.
+/// A session with the daemon. Opaque: a number that looks like a pointer. Used by one thread at a time.
 #[allow(non_camel_case_types)]
 pub struct pi0rt_client {
     _opaque: [u8; 0],
 }
 
-/// How the bytes of a frame are to be read.
+/// Pixel format of a frame: how its bytes are to be read.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -38,53 +37,53 @@ pub enum pi0rt_format {
     Bgr8 = 2,
     /// 4 bytes per pixel: red, green, blue, ignored.
     Rgba8 = 3,
-    /// 1 byte per pixel.
+    /// 1 byte per pixel: grey.
     Gray8 = 4,
 }
 
-/// What a client is to a session.
+/// Role of a client in its session.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub enum pi0rt_role {
-    /// It submits observations: the session is its own.
+    /// The client owns the session and submits observations.
     Writer = 0,
-    /// It looks at another client's session: chunks, actions, statistics, signs of life.
+    /// The client reads another client's session: chunks, actions, statistics and liveness.
     Observer = 1,
 }
 
-/// What an action between two rows of a chunk is.
+/// How an action between two rows of a chunk is computed.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub enum pi0rt_interpolation {
-    /// The earlier row.
+    /// The earlier row is held.
     Hold = 0,
-    /// On the straight line between the two.
+    /// Linear interpolation between the two rows.
     Linear = 1,
 }
 
-/// How the action for a moment came about.
+/// Where an action came from, relative to the chunk's rows.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub enum pi0rt_reason {
-    /// From the chunk's rows around that moment.
+    /// The moment lies within the chunk: from the rows around it.
     InChunk = 0,
-    /// The moment lies before the chunk's observation: the first row.
+    /// The moment lies before the chunk's observation: the first row is used.
     BeforeStart = 1,
-    /// The moment lies beyond the chunk's last row: the last row, held.
+    /// The moment lies beyond the chunk's last row: the last row is held.
     PastEnd = 2,
 }
 
-/// The state or an action: what a pi0rt_dimension is of.
+/// Which vector a pi0rt_dimension belongs to.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub enum pi0rt_vector {
-    /// The state.
+    /// The observation's state.
     State = 0,
-    /// An action.
+    /// The actions of a chunk.
     Action = 1,
 }
 
@@ -93,50 +92,50 @@ pub enum pi0rt_vector {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub enum pi0rt_quantity {
-    /// Nothing declares it.
+    /// No quantity is declared.
     Unknown = 0,
-    /// Position: of a joint, of an end effector along an axis, of a gripper.
+    /// Position of a joint, of an end effector along an axis, or of a gripper.
     Position = 1,
-    /// Change of position by one control step.
+    /// Change of position within one control step.
     PositionDelta = 2,
-    /// Velocity.
+    /// Velocity: change of position per second.
     Velocity = 3,
-    /// Force or torque.
+    /// Effort: force or torque.
     Effort = 4,
 }
 
-/// Where the rate at which chunks are played is declared.
+/// Where the control rate of a session is declared.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub enum pi0rt_rate_source {
-    /// Nowhere.
+    /// No control rate is declared.
     None = 0,
-    /// control_rate_hz in the checkpoint's config.json.
+    /// The key control_rate_hz in the checkpoint's config.json.
     Checkpoint = 1,
-    /// The robot's profile.
+    /// The profile of the robot.
     Profile = 2,
-    /// The daemon's configuration or command line.
+    /// The daemon's configuration file or command line.
     Configuration = 3,
-    /// This session's options.
+    /// The options this session was opened with.
     Session = 4,
 }
 
-/// Why there is no chunk: with BAD_OBSERVATION any but the last two, which come with STALE. New ones may
-/// be added.
+/// Why a completion has no chunk. The last two values come with PI0RT_STATUS_STALE, all others with
+/// PI0RT_STATUS_BAD_OBSERVATION. New values may be added.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub enum pi0rt_completion_reason {
-    /// There is a chunk, or the status says all there is to say.
+    /// There is a chunk, or the status is the whole reason.
     None = 0,
-    /// One that only the daemon's log has.
+    /// A reason that only the daemon's log gives.
     Other = 1,
     /// A time lies more than 1 ms ahead of the submission, by value milliseconds: is it another clock's? index: the
     /// camera whose time it is, -1 for observed_ns.
     Future = 2,
-    /// A time was more than 10 s old when it was submitted, by value milliseconds: is it another clock's? index: as
-    /// for FUTURE.
+    /// A time was more than 10 s old when it was submitted, by value milliseconds: is it another clock's?
+    /// index: as for PI0RT_COMPLETION_REASON_FUTURE.
     TooOld = 3,
     /// The deadline lies more than a day ahead or passed more than 10 min ago: is it another clock's, or a
     /// duration?
@@ -151,14 +150,14 @@ pub enum pi0rt_completion_reason {
     FrameSize = 8,
     /// The frame of camera index was not written since its slot was acquired.
     OldFrame = 9,
-    /// Value index of the state was not written since its slot was acquired.
+    /// State value index was not written since its slot was acquired.
     OldState = 10,
-    /// Value index of the state is infinite or not a number. value: what is there.
+    /// State value index is infinite or not a number. value: the value.
     NotFinite = 11,
-    /// Value index of the state lies outside of its limits, or far from all the policy was trained with. value:
-    /// what is there.
+    /// State value index lies outside its limits, or far from everything the policy was trained with. value:
+    /// the value.
     OutOfLimits = 12,
-    /// The state has value values, not state_dim.
+    /// The state has value values instead of state_dim.
     StateCount = 13,
     /// No slot has this number. value: the number.
     Slot = 14,
@@ -169,137 +168,139 @@ pub enum pi0rt_completion_reason {
     DeadlinePassed = 16,
 }
 
-/// How a session is to be. Zero, in any field but the first, means the default.
+/// Options of a session. Zero, in any field but the first, means the default.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct pi0rt_client_options {
-    /// sizeof(pi0rt_client_options).
+    /// sizeof(pi0rt_client_options), set by the caller.
     pub struct_size: u32,
-    /// A pi0rt_interpolation.
+    /// How actions between rows are computed, a pi0rt_interpolation; default: PI0RT_INTERPOLATION_HOLD.
     pub interpolation: u32,
-    /// The daemon's socket; default: $PI0RT_SOCKET, else /run/pi0rt/pi0rt.sock.
+    /// Path of the daemon's socket; default: $PI0RT_SOCKET, else /run/pi0rt/pi0rt.sock.
     pub socket_path: *const c_char,
-    /// Bytes for each camera's frame; default: the daemon's choice.
+    /// Capacity of each camera's frame in bytes; default: the daemon's choice.
     pub frame_bytes: u32,
-    /// Observation slots; default: the daemon's choice.
+    /// Number of observation slots; default: the daemon's choice.
     pub slots: u32,
-    /// Requests that can be under way, a power of two; default: the daemon's choice.
+    /// Maximum number of requests in flight, a power of two; default: the daemon's choice.
     pub ring_entries: u32,
     /// Actions per second at which chunks are played; default: what the daemon's configuration, the robot's
-    /// profile or the checkpoint declares. Where nothing does, pi0rt_action_at answers with NO_RATE.
+    /// profile or the checkpoint declares. Where nothing does, pi0rt_action_at answers with
+    /// PI0RT_STATUS_NO_RATE.
     pub control_rate_hz: f32,
-    /// Age of the daemon's heartbeat beyond which it is taken for gone; default: 500 ms.
+    /// Age of the daemon's heartbeat, ns, beyond which the daemon counts as gone; default: 500 ms.
     pub gone_after_ns: u64,
-    /// Longest wait for an answer over the socket; default: 60 s. Has to be longer than a
-    /// chunk takes, because an instruction is looked at between two chunks.
+    /// Longest wait for a reply over the socket, ns; default: 60 s. Must be longer than a chunk takes, because
+    /// an instruction is processed between two chunks.
     pub reply_timeout_ns: u64,
-    /// Age of the latest chunk's observation beyond which pi0rt_chunk_latest and pi0rt_action_at say
-    /// STALE, and time without an answer that is due beyond which pi0rt_poll does; default: never.
+    /// Age of the latest chunk's observation, ns, beyond which pi0rt_chunk_latest and pi0rt_action_at return
+    /// PI0RT_STATUS_STALE, and time that a completion may be overdue before pi0rt_poll does; default: never.
     pub stale_after_ns: u64,
-    /// Name of the session, at most 63 bytes. A name has one writer at a time: another one is REFUSED.
-    /// Default: none; for an observer, the only session there is.
+    /// Name of the session, at most 63 bytes. A name has one writer at a time: another one is
+    /// PI0RT_STATUS_REFUSED. Default: none; for an observer, the only session there is.
     pub session_name: *const c_char,
-    /// A pi0rt_role.
+    /// Role of this client, a pi0rt_role; default: PI0RT_ROLE_WRITER.
     pub role: u32,
-    /// 1: observations may lack frames of cameras that the policy needs; it then sees what it sees of a camera that
-    /// was absent in training. Default: such an observation is answered with BAD_OBSERVATION.
+    /// 1: observations may lack frames of cameras that the policy needs; the policy then sees what it saw in
+    /// training for an absent camera. Default: such an observation is answered with
+    /// PI0RT_STATUS_BAD_OBSERVATION.
     pub allow_missing_cameras: u32,
 }
 
-/// The policy that is served, and the session's sizes.
+/// The policy the daemon serves, and the sizes of this session.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct pi0rt_policy_info {
     /// sizeof(pi0rt_policy_info), set by the caller.
     pub struct_size: u32,
-    /// Number of cameras.
+    /// Number of cameras of an observation.
     pub cameras: u32,
-    /// Values of the state.
+    /// Number of values of the state.
     pub state_dim: u32,
-    /// Values of an action.
+    /// Number of values of an action.
     pub action_dim: u32,
-    /// Actions of a chunk.
+    /// Number of actions of a chunk.
     pub horizon: u32,
-    /// Denoising steps of a chunk.
+    /// Number of denoising steps per chunk.
     pub steps: u32,
-    /// Longest instruction, tokens.
+    /// Length of the longest instruction, tokens.
     pub max_tokens: u32,
-    /// Side of the images the model sees, pixels. Frames may have any size.
+    /// Side of the square images the model sees, pixels. Frames may have any size.
     pub image_size: u32,
-    /// Actions per second the daemon declares; 0: none. What this session plays is in rate_hz.
+    /// Actions per second the daemon declares; 0: none. The rate of this session is rate_hz.
     pub control_rate_hz: f32,
-    /// Bytes of each camera's frame.
+    /// Capacity of each camera's frame in bytes.
     pub frame_bytes: u32,
-    /// Observation slots.
+    /// Number of observation slots.
     pub slots: u32,
-    /// Requests that can be under way.
+    /// Maximum number of requests in flight.
     pub ring_entries: u32,
-    /// Age of an observation beyond which it is answered with STALE; 0: no limit.
+    /// Age of an observation, ns, beyond which it is answered with PI0RT_STATUS_STALE; 0: no limit.
     pub max_age_ns: u64,
-    /// Time between two heartbeats of the daemon.
+    /// Time between two heartbeats of the daemon, ns.
     pub heartbeat_ns: u64,
-    /// The session's number.
+    /// Number of the session, for the daemon's log.
     pub session: u64,
-    /// Tells this life of the daemon from others.
+    /// Number of this run of the daemon: changes with every restart, never 0.
     pub epoch: u64,
-    /// The checkpoint's name.
+    /// Name of the checkpoint.
     pub model: [c_char; PI0RT_NAME_BYTES],
-    /// The device it runs on.
+    /// Name of the device it runs on.
     pub device: [c_char; PI0RT_NAME_BYTES],
-    /// The cameras' names, in the order of an observation's frames.
+    /// Names of the cameras, in the order of an observation's frames.
     pub camera_names: [[c_char; PI0RT_NAME_BYTES]; PI0RT_MAX_CAMERAS],
     /// Actions per second at which this session plays chunks: row i is meant for i / rate_hz seconds after its
-    /// observation. 0: nothing declares it, and pi0rt_action_at answers with NO_RATE.
+    /// observation. 0: none is declared, and pi0rt_action_at returns PI0RT_STATUS_NO_RATE.
     pub rate_hz: f32,
     /// Where rate_hz is declared.
     pub rate_source: pi0rt_rate_source,
-    /// Actions of a chunk that are meant to be executed before the next; 0: not declared.
+    /// Number of actions of a chunk meant to be executed before the next chunk; 0: not declared.
     pub execution_horizon: u32,
     /// Cameras that an observation may lack, whatever the options say: bit i for camera i.
     pub optional_cameras: u32,
 }
 
-/// One value of the state or of an action.
+/// Description of one value of the state or of an action.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct pi0rt_dimension {
     /// sizeof(pi0rt_dimension), set by the caller.
     pub struct_size: u32,
-    /// The physical quantity.
+    /// The physical quantity of the value.
     pub quantity: pi0rt_quantity,
-    /// 1: it opens and closes a gripper; else 0.
+    /// 1: the value opens and closes a gripper; else 0.
     pub gripper: u32,
-    /// Zero.
+    /// Reserved for later versions, always 0.
     pub reserved: u32,
-    /// Least value; -INFINITY where nothing declares one.
+    /// Lower bound of the value; -INFINITY: none declared.
     pub position_min: f32,
-    /// Greatest value; INFINITY where nothing declares one.
+    /// Upper bound of the value; INFINITY: none declared.
     pub position_max: f32,
-    /// Greatest absolute rate of change, units per second; INFINITY where nothing declares one.
+    /// Upper bound of the absolute rate of change, units per second; INFINITY: none declared.
     pub velocity_max: f32,
-    /// Greatest absolute change of that rate, units per second squared; INFINITY where nothing declares one.
+    /// Upper bound of the absolute change of that rate, units per second squared; INFINITY: none declared.
     pub acceleration_max: f32,
-    /// Name, such as "left_waist"; empty where nothing declares one.
+    /// Name, such as "left_waist"; empty: none declared.
     pub name: [c_char; PI0RT_NAME_BYTES],
-    /// Unit, such as "rad" or "m/s"; empty where nothing declares one.
+    /// Unit, such as "rad" or "m/s"; empty: none declared.
     pub unit: [c_char; PI0RT_UNIT_BYTES],
 }
 
-/// An instruction of the session.
+/// An instruction registered by this session.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct pi0rt_prompt {
     /// sizeof(pi0rt_prompt), set by the caller.
     pub struct_size: u32,
-    /// Its number, for pi0rt_observation.prompt_id.
+    /// Number of the instruction, for pi0rt_observation.prompt_id.
     pub prompt_id: u32,
-    /// 1: its end was cut off, because the policy takes no more than pi0rt_policy_info.max_tokens; else 0.
+    /// 1: the end was cut off, because the policy takes at most pi0rt_policy_info.max_tokens tokens; else 0.
     pub truncated: u32,
-    /// Zero.
+    /// Reserved for later versions, always 0.
     pub reserved: u32,
 }
 
@@ -308,50 +309,50 @@ pub struct pi0rt_prompt {
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct pi0rt_frame {
-    /// Where the frame goes: shared memory, page-aligned. Set by pi0rt_observation_acquire.
+    /// Where to write the frame: shared memory, page-aligned. Set by pi0rt_observation_acquire.
     pub data: *mut u8,
-    /// Bytes there. Set by pi0rt_observation_acquire.
+    /// Bytes available at data. Set by pi0rt_observation_acquire.
     pub capacity: usize,
-    /// Pixels per row.
+    /// Width of the frame, pixels per row.
     pub width: u32,
-    /// Rows.
+    /// Height of the frame, rows.
     pub height: u32,
     /// Bytes from one row to the next; 0: rows without gaps.
     pub stride: u32,
-    /// A pi0rt_format; PI0RT_FORMAT_NONE: no frame.
+    /// Format of the pixels, a pi0rt_format; PI0RT_FORMAT_NONE: no frame.
     pub format: u32,
 }
 
-/// An observation slot that has been acquired, and what is to be said about its content.
+/// An acquired observation slot and the metadata of its content.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct pi0rt_observation {
     /// sizeof(pi0rt_observation), set by the caller.
     pub struct_size: u32,
-    /// The slot. Set by pi0rt_observation_acquire.
+    /// Number of the slot. Set by pi0rt_observation_acquire.
     pub slot: u32,
     /// Number of cameras. Set by pi0rt_observation_acquire.
     pub cameras: u32,
-    /// The instruction, from pi0rt_client_set_prompt; 0: the one set last.
+    /// Number of the instruction, from pi0rt_client_set_prompt; 0: the one set last.
     pub prompt_id: u32,
-    /// When the state and, unless frame_observed_ns says otherwise, the frames were taken, CLOCK_MONOTONIC; 0: when
-    /// it is submitted. Row 0 of the chunk is meant for this moment.
+    /// When the state and, unless frame_observed_ns says otherwise, the frames were taken, CLOCK_MONOTONIC, ns;
+    /// 0: at submission. Row 0 of the chunk is meant for this moment.
     pub observed_ns: u64,
-    /// Seed of the noise; 0: made from the ticket.
+    /// Seed of the noise; 0: derived from the ticket.
     pub seed: u64,
-    /// Where the state goes: shared memory. Set by pi0rt_observation_acquire.
+    /// Where to write the state, state_dim floats: shared memory. Set by pi0rt_observation_acquire.
     pub state: *mut f32,
-    /// Values there. Set by pi0rt_observation_acquire; a controller that has another number says so here and is
-    /// answered with BAD_OBSERVATION.
+    /// Number of values at state. Set by pi0rt_observation_acquire; a controller with a different number sets
+    /// it here and is answered with PI0RT_STATUS_BAD_OBSERVATION.
     pub state_dim: usize,
-    /// The cameras' frames, in the order of pi0rt_policy_info.camera_names.
+    /// Frames of the cameras, in the order of pi0rt_policy_info.camera_names.
     pub frames: [pi0rt_frame; PI0RT_MAX_CAMERAS],
-    /// When its chunk is needed at the latest, CLOCK_MONOTONIC; 0: no such moment. Among clients, the
-    /// earliest goes first; one that has passed before the work begins is answered with STALE.
+    /// Latest time its chunk is of use, CLOCK_MONOTONIC, ns; 0: no deadline. Among clients, the earliest
+    /// deadline goes first; one that has passed before the work begins is answered with PI0RT_STATUS_STALE.
     pub deadline_ns: u64,
-    /// When each camera's frame was taken, CLOCK_MONOTONIC; 0: at observed_ns. The observation is as old as the
-    /// oldest of its parts.
+    /// When each camera's frame was taken, CLOCK_MONOTONIC, ns; 0: at observed_ns. The observation is as old as
+    /// the oldest of its parts.
     pub frame_observed_ns: [u64; PI0RT_MAX_CAMERAS],
 }
 
@@ -364,135 +365,134 @@ pub struct pi0rt_completion {
     pub struct_size: u32,
     /// PI0RT_STATUS_OK, or why there is no chunk.
     pub status: Status,
-    /// The ticket pi0rt_submit returned.
+    /// The ticket that pi0rt_submit returned.
     pub ticket: u64,
-    /// Number of the chunk that was published, from 1; 0: none was.
+    /// Number of the published chunk, from 1; 0: none was published.
     pub chunk: u64,
-    /// When the observation was taken.
+    /// When the observation was taken, CLOCK_MONOTONIC, ns.
     pub observed_ns: u64,
-    /// When it was submitted.
+    /// When the observation was submitted, CLOCK_MONOTONIC, ns.
     pub submitted_ns: u64,
-    /// When the daemon began to work on it; 0: it never did.
+    /// When the daemon started to work on it, CLOCK_MONOTONIC, ns; 0: it never did.
     pub started_ns: u64,
-    /// When the daemon had finished with it.
+    /// When the daemon was done with it, CLOCK_MONOTONIC, ns.
     pub finished_ns: u64,
     /// Why there is no chunk. pi0rt_last_error has it in words.
     pub reason: pi0rt_completion_reason,
-    /// Which camera, or which value of the state, the reason is about; -1: none.
+    /// Index of the camera or state value the reason is about; -1: none.
     pub index: i32,
-    /// What was there, as the reason says.
+    /// The offending value, as described at each reason.
     pub value: f64,
 }
 
-/// A chunk of actions.
+/// A chunk of actions, with its origin and times.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct pi0rt_chunk {
     /// sizeof(pi0rt_chunk), set by the caller.
     pub struct_size: u32,
-    /// Rows: one action per control step.
+    /// Number of rows: one action per control step.
     pub horizon: u32,
-    /// Columns: values of an action.
+    /// Number of columns: values of an action.
     pub action_dim: u32,
-    /// Zero.
+    /// Reserved for later versions, always 0.
     pub reserved: u32,
-    /// horizon rows of action_dim values in robot units, row after row. A copy that belongs to the
-    /// client: valid until the next call with it.
+    /// Actions in robot units, [horizon, action_dim] row-major. A copy owned by the client: valid until the
+    /// next call with it.
     pub actions: *const f32,
-    /// The submission it answers.
+    /// Ticket of the submission it answers.
     pub ticket: u64,
-    /// Its number, from 1.
+    /// Number of the chunk, from 1; 0: there is none yet.
     pub chunk: u64,
-    /// When its observation was taken; row i is meant for i control steps later.
+    /// When its observation was taken, CLOCK_MONOTONIC, ns; row i is meant for i control steps later.
     pub observed_ns: u64,
-    /// When its observation was submitted.
+    /// When its observation was submitted, CLOCK_MONOTONIC, ns.
     pub submitted_ns: u64,
-    /// When the daemon began to work on it.
+    /// When the daemon started to work on it, CLOCK_MONOTONIC, ns.
     pub started_ns: u64,
-    /// When it was ready.
+    /// When it was ready, CLOCK_MONOTONIC, ns.
     pub finished_ns: u64,
 }
 
-/// Where an action comes from.
+/// The origin of an action: chunk, row and age.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct pi0rt_action_info {
     /// sizeof(pi0rt_action_info), set by the caller.
     pub struct_size: u32,
-    /// How the action came about.
+    /// How the action was derived from the chunk.
     pub reason: pi0rt_reason,
-    /// Number of the chunk.
+    /// Number of the chunk; 0: there is none.
     pub chunk: u64,
-    /// Position in the chunk, rows from its observation.
+    /// Position in the chunk, in rows from its observation.
     pub row: f64,
-    /// Time from the chunk's observation to the action's moment.
+    /// Time from the chunk's observation to the action's moment, ns.
     pub age_ns: u64,
 }
 
-/// How long something took. Percentiles are exact to a fifth.
+/// Distribution of a latency. Percentiles are exact to a fifth.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct pi0rt_latency {
-    /// How many times it was measured.
+    /// Number of measurements.
     pub count: u64,
-    /// Mean.
+    /// Mean of all measurements, ns.
     pub mean_ns: u64,
-    /// Half of the times were no longer.
+    /// Median of all measurements, ns.
     pub p50_ns: u64,
-    /// 90 % were no longer.
+    /// 90th percentile of all measurements, ns.
     pub p90_ns: u64,
-    /// 99 % were no longer.
+    /// 99th percentile of all measurements, ns.
     pub p99_ns: u64,
-    /// The longest.
+    /// Maximum of all measurements, ns.
     pub max_ns: u64,
 }
 
-/// What the daemon has counted for a session.
+/// Counters and latencies of a session, as the daemon keeps them.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct pi0rt_statistics {
     /// sizeof(pi0rt_statistics), set by the caller.
     pub struct_size: u32,
-    /// Zero.
+    /// Reserved for later versions, always 0.
     pub reserved: u32,
-    /// Observations that were taken in.
+    /// Observations the daemon took from the ring.
     pub submitted: u64,
     /// Chunks that were published.
     pub published: u64,
-    /// Observations that a newer one took the place of.
+    /// Observations superseded by a newer one.
     pub superseded: u64,
     /// Observations that were too old, or whose deadline had passed.
     pub stale: u64,
     /// Observations that could not be used.
     pub bad_observations: u64,
-    /// Chunks that were not published because of values that are not finite.
+    /// Chunks withheld because of values that are not finite.
     pub invalid_chunks: u64,
     /// Failures of the device.
     pub device_failures: u64,
-    /// Observations that were not answered with a chunk by their deadline.
+    /// Observations not answered with a chunk by their deadline.
     pub missed_deadlines: u64,
-    /// Times the daemon itself was kept from running, for five heartbeats or more.
+    /// Times the daemon itself was kept from running for five heartbeats or more.
     pub stalls: u64,
-    /// From submission to the beginning of the work, of published chunks.
+    /// From submission to the start of the work, for published chunks.
     pub waiting: pi0rt_latency,
-    /// From then to the chunk.
+    /// From the start of the work to the chunk.
     pub inference: pi0rt_latency,
     /// From the observation to its chunk.
     pub age: pi0rt_latency,
 }
 
-/// A struct whose first member says how large the caller knows it. Fields are only ever added to
-/// its end.
+/// A struct whose first member says how large the caller knows it. Fields are only ever added at the end.
 ///
 /// # Safety
 /// `repr(C)`, with a `u32` called `struct_size` first; zero and every bit pattern of what C may
 /// write are valid.
 pub(super) unsafe trait Versioned: Copy {
-    /// Its size in the first release.
+    /// Size of the struct in the first release, bytes.
     const FIRST: usize;
 }
 
@@ -535,7 +535,7 @@ unsafe impl Versioned for pi0rt_action_info {
 
 const _: () = {
     use std::mem::{offset_of, size_of};
-    // The daemon's too: it shares memory with its clients.
+    // The daemon needs this too: it shares memory with its clients.
     assert!(usize::BITS == 64);
     assert!(size_of::<pi0rt_client_options>() >= pi0rt_client_options::FIRST);
     assert!(size_of::<pi0rt_policy_info>() >= pi0rt_policy_info::FIRST);

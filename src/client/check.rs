@@ -1,13 +1,13 @@
-//! What a daemon says of itself, checked before a program relies on it.
+//! Validation of a daemon's welcome before a program relies on it.
 
 use super::error::ClientError;
 use crate::control::{Dimension, Limits, Malformed, PolicyDescription, Welcome};
 
-/// Checks that everything lies within the segments, and that the policy is of the sizes they have room for:
-/// a program loops over state, actions, cameras and rows by what it is told.
+/// Checks that every region lies within its segment, and that the policy's sizes match the layout: a program
+/// loops over state, actions, cameras and rows by these sizes.
 ///
 /// # Errors
-/// What doesn't fit.
+/// The first size, region or limit that is wrong.
 pub(super) fn check(welcome: &Welcome) -> Result<(), ClientError> {
     welcome.layout.check()?;
     let (policy, geometry) = (&welcome.policy, &welcome.layout.geometry);
@@ -17,7 +17,7 @@ pub(super) fn check(welcome: &Welcome) -> Result<(), ClientError> {
         ("action dimension", policy.action_dim, geometry.action_dim),
         ("horizon", policy.horizon, geometry.horizon),
         ("number of cameras", cameras.len() as u32, geometry.cameras),
-        // Not there without a contract.
+        // A daemon without a contract names none.
         ("number of the model's cameras", camera_keys.len() as u32, geometry.cameras * has(camera_keys)),
         ("number of the state's dimensions", state.len() as u32, geometry.state_dim * has(state)),
         ("number of an action's dimensions", action.len() as u32, geometry.action_dim * has(action)),

@@ -1,4 +1,4 @@
-//! What can go wrong on the client's side.
+//! Errors of the client library.
 
 use std::fmt;
 
@@ -7,100 +7,100 @@ use rustix::io::Errno;
 use crate::control::{ConnectError, Malformed, Refusal, Status};
 use crate::shm::{LayoutError, RingError, SegmentError};
 
-/// What went wrong, or that there is nothing yet.
+/// Why a call of the client failed, or that nothing is available yet.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
-    /// No completion, no chunk.
+    /// No completion or no chunk is available yet.
     #[error("nothing there yet")]
     Empty,
     /// All slots or ring entries are in use.
     #[error("nothing free yet")]
     Busy,
-    /// The time allowed has passed.
+    /// The time limit of a call has passed.
     #[error("no answer within {} ms", ns / 1_000_000)]
     Timeout {
-        /// The time allowed.
+        /// The time limit, ns.
         ns: u64,
     },
-    /// The daemon has ended, closed the session, or shows no life within the bound.
+    /// The daemon has ended, closed the session, or sent no heartbeat within the bound.
     #[error("daemon is gone")]
     Gone,
-    /// Another life of the daemon has taken up the session.
+    /// A restarted daemon has resumed the session.
     #[error("daemon was restarted")]
     Restarted,
-    /// The daemon lives, but the latest chunk is too old, or an answer has been due for too long.
+    /// The daemon lives, but the latest chunk is too old, or a completion is overdue.
     #[error("daemon is late")]
     Stale,
-    /// What only a session's writer can do.
+    /// The call needs the session's writer, and this client only observes.
     #[error("client only observes: {what} belongs to the session's writer")]
     Observer {
-        /// What was asked for.
+        /// The refused operation.
         what: &'static str,
     },
-    /// The policy that is served now is another one.
+    /// The daemon now serves a policy that differs in something the program relies on.
     #[error("policy has changed: it had {was}, now {is}")]
     Changed {
-        /// Sizes of before.
+        /// The policy's sizes, rate or dimension at opening.
         was: String,
-        /// Sizes of now.
+        /// The policy's sizes, rate or dimension now.
         is: String,
     },
-    /// What was asked over the socket may have been lost with the previous daemon.
+    /// The daemon was restarted before it answered a request over the socket.
     #[error("daemon was restarted while it was asked something: ask again, or else reconnect")]
     LostRequest,
-    /// No daemon there.
+    /// No daemon listens on the socket.
     #[error("no daemon: {0}")]
     Connect(#[from] ConnectError),
-    /// The connection was closed before the session was open: its daemon was about to end, or has just ended.
+    /// The connection was closed before the session was open: the daemon was about to end, or has just ended.
     #[error("no daemon: the one that listened on the socket closed the connection before it answered")]
     Unanswered,
-    /// The daemon won't do it.
+    /// The daemon refused the request.
     #[error("daemon refused: {}", .0.reason)]
     Refused(Refusal),
-    /// The daemon says something that makes no sense.
+    /// A message of the daemon can't be decoded.
     #[error("daemon: {0}")]
     Malformed(#[from] Malformed),
-    /// The daemon says something unexpected.
+    /// The daemon sent a message of the wrong kind.
     #[error("daemon sent {got}, expected {expected}")]
     Unexpected {
-        /// What came.
+        /// The message that came.
         got: String,
-        /// What should have come.
+        /// The message that was expected.
         expected: &'static str,
     },
-    /// The daemon's layout can't be.
+    /// The daemon's segment layout is invalid.
     #[error("daemon's layout: {0}")]
     SegmentLayout(#[from] LayoutError),
-    /// A dimension whose limits no value can keep.
+    /// The daemon declares limits of a dimension that no value can satisfy.
     #[error("daemon's limits of {dimension} can't be kept")]
     Limits {
-        /// The dimension.
+        /// Name and limits of the dimension.
         dimension: String,
     },
-    /// A segment can't be used.
+    /// A shared segment can't be mapped.
     #[error(transparent)]
     Segment(#[from] SegmentError),
     /// The submission ring is corrupt.
     #[error("submission {0}")]
     Ring(RingError),
-    /// A completion that answers nothing that was asked.
+    /// A completion answers no submission in flight.
     #[error("daemon answered ticket {ticket} in slot {slot}, which was not asked")]
     Completion {
-        /// Its ticket.
+        /// The completion's ticket.
         ticket: u64,
-        /// Its slot.
+        /// The completion's observation slot.
         slot: u32,
     },
-    /// A chunk that isn't as announced.
+    /// The published chunk contradicts its header.
     #[error("daemon's {0}")]
     Chunk(crate::shm::ReadError),
-    /// A slot that was not acquired.
+    /// The observation slot was not acquired.
     #[error("observation slot {slot} was not acquired")]
     Slot {
-        /// The slot.
+        /// Number of the slot.
         slot: u32,
     },
-    /// A frame that doesn't fit or makes no sense.
+    /// The frame doesn't fit its capacity, or its sizes contradict each other.
     #[error(
         "camera {camera}: {width}x{height} pixels of format {format}, {stride} bytes apart, \
          don't fit the {capacity} bytes of a frame"
@@ -108,81 +108,81 @@ pub enum ClientError {
     Frame {
         /// Index of the camera.
         camera: usize,
-        /// Pixels per row.
+        /// Width of the frame, pixels per row.
         width: u32,
-        /// Rows.
+        /// Height of the frame, rows.
         height: u32,
         /// Bytes from one row to the next.
         stride: u32,
-        /// Pixel format's number.
+        /// Number of the pixel format.
         format: u32,
-        /// Bytes there are.
+        /// Capacity of a frame, bytes.
         capacity: usize,
     },
-    /// Nobody will answer it.
+    /// No submission in flight has this ticket.
     #[error("ticket {ticket} is not under way: never given out, or its completion was taken")]
     Ticket {
-        /// The ticket.
+        /// The unknown ticket.
         ticket: u64,
     },
-    /// More cameras than the policy has.
+    /// A frame was given for a camera the policy doesn't have.
     #[error("camera {camera} has a frame, but the policy has {cameras} cameras")]
     Camera {
         /// Index of the camera.
         camera: usize,
-        /// How many there are.
+        /// Number of cameras.
         cameras: usize,
     },
-    /// Nothing says at what rate chunks are played.
+    /// No control rate is declared, so chunks can't be played.
     #[error(
         "no control rate: set options.control_rate_hz, or policy.control_rate_hz in the daemon's configuration"
     )]
     NoRate,
-    /// A moment that is not of the clock that chunks are stamped by.
+    /// A moment that can't be of CLOCK_MONOTONIC, by which chunks are stamped.
     #[error("t_ns is {}; all times are CLOCK_MONOTONIC, pi0rt_now_ns(): is it another clock's?", Apart(*t_ns, *of_ns, of))]
     Moment {
-        /// The moment.
+        /// The moment, ns.
         t_ns: u64,
-        /// What it is compared with.
+        /// The time it is compared with, ns.
         of_ns: u64,
-        /// What that is.
+        /// Description of that time.
         of: &'static str,
     },
-    /// A chunk whose observation is stamped later than now.
+    /// A chunk whose observation is stamped in the future.
     #[error("chunk's observation is {}: the daemon has let another clock's time pass", Apart(*observed_ns, *now_ns, "now"))]
     FutureChunk {
-        /// When its observation was taken.
+        /// When its observation was taken, ns.
         observed_ns: u64,
-        /// Now.
+        /// The current time, ns.
         now_ns: u64,
     },
-    /// An action buffer of the wrong length.
+    /// The action buffer has the wrong length.
     #[error("action has room for {got} values, the policy's actions have {expected}")]
     ActionLength {
-        /// Values there is room for.
+        /// Values the buffer has room for.
         got: usize,
-        /// Values there are.
+        /// Values of an action.
         expected: usize,
     },
-    /// A prompt that is too long to be sent.
+    /// The instruction is too long to be sent.
     #[error("instruction has {got} bytes, at most {max} are allowed")]
     TextLength {
-        /// Its bytes.
+        /// Length of the instruction, bytes.
         got: usize,
-        /// The limit.
+        /// Longest instruction, bytes.
         max: usize,
     },
-    /// A system call failed.
+    /// A system call failed on the client side.
     #[error("{call}: {errno}")]
     System {
-        /// The system call.
+        /// Name of the system call.
         call: &'static str,
-        /// Its error.
+        /// Error code of the call.
         errno: Errno,
     },
 }
 
-/// How far a moment lies from another, in words.
+/// The distance between two moments, for error texts.
 struct Apart(u64, u64, &'static str);
 
 impl fmt::Display for Apart {
@@ -194,7 +194,7 @@ impl fmt::Display for Apart {
 }
 
 impl ClientError {
-    /// As a status.
+    /// The status that the C ABI returns for this error.
     pub fn status(&self) -> Status {
         match self {
             ClientError::Empty => Status::Empty,
@@ -205,7 +205,7 @@ impl ClientError {
             ClientError::Stale => Status::Stale,
             ClientError::Observer { .. } => Status::Observer,
             ClientError::Changed { .. } => Status::Refused,
-            // There may be one or not: this user is not to know.
+            // Whether a daemon listens is not for this user to know.
             ClientError::Connect(error) if error.errno == Errno::ACCESS => Status::Refused,
             ClientError::Connect(_) | ClientError::Unanswered => Status::NoDaemon,
             ClientError::Refused(refusal) => refusal.status,

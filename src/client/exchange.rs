@@ -1,4 +1,4 @@
-//! Submitting observations and taking their completions: what a writer has and an observer has not.
+//! The writer's side of a session: submissions, completions and observation slots.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -11,24 +11,24 @@ use crate::shm::{
     SegmentLayout, Submission, UNWRITTEN_FRAME, UNWRITTEN_STATE, Words,
 };
 
-/// What goes with an acquired slot when it is submitted.
+/// Metadata of an acquired slot, passed to [`Client::submit`](super::Client::submit).
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Observation {
-    /// The slot.
+    /// Number of the acquired slot.
     pub slot: u32,
-    /// From [`Client::set_prompt`](super::Client::set_prompt).
+    /// Number of the instruction, from [`Client::set_prompt`](super::Client::set_prompt); 0: the one set last.
     pub prompt_id: u32,
-    /// When the state and, unless they say otherwise, the frames were taken, CLOCK_MONOTONIC; 0: now.
+    /// When the state and, unless they say otherwise, the frames were taken, CLOCK_MONOTONIC, ns; 0: now.
     pub observed_ns: u64,
-    /// When each camera's frame was taken, CLOCK_MONOTONIC; 0: when the state was.
+    /// When each camera's frame was taken, CLOCK_MONOTONIC, ns; 0: when the state was.
     pub frames_observed_ns: [u64; MAX_CAMERAS],
-    /// How many values of the state were written; 0: all.
+    /// Number of state values written; 0: all.
     pub state_values: u32,
-    /// Seed of the noise; 0: made from the ticket.
+    /// Seed of the noise; 0: derived from the ticket.
     pub seed: u64,
-    /// When its chunk is needed at the latest, CLOCK_MONOTONIC; 0: no such moment.
+    /// Latest time its chunk is of use, CLOCK_MONOTONIC, ns; 0: no deadline.
     pub deadline_ns: u64,
-    /// What was written to each camera's frame; format 0: nothing.
+    /// Size and format of each camera's frame; format 0: no frame.
     pub cameras: [Camera; MAX_CAMERAS],
 }
 
@@ -48,23 +48,23 @@ impl Slot {
     }
 }
 
-/// The rings, the observation slots and what is under way in them.
+/// The rings, the observation slots, and the submissions in flight.
 pub(super) struct Exchange {
     submissions: Producer,
     completions: Consumer,
     doorbell: Doorbell,
     slots: Vec<Slot>,
     next_ticket: u64,
-    /// Tickets whose completion has not been given out.
+    /// Number of tickets whose completion has not been given out.
     outstanding: u32,
-    /// Completions that were met while another one was waited for.
+    /// Completions that came while [`Client::wait`](super::Client::wait) waited for another ticket.
     aside: VecDeque<Completion>,
     heads: Words,
     listener: Listener,
     pub event_mode: bool,
     observation: Arc<Segment>,
     layout: SegmentLayout,
-    /// When there was last no reason to wait for an answer.
+    /// The last time no completion was outstanding, ns.
     pub quiet_ns: u64,
 }
 
@@ -112,7 +112,7 @@ impl Exchange {
         Ok(slot as u32)
     }
 
-    /// What a slot was used for before must not pass for a new observation.
+    /// Marks a slot's old content, so that it can't pass for a new observation.
     #[inline]
     fn mark_unwritten(&self, slot: u32) {
         let Geometry { cameras, frame_bytes, state_dim, .. } = self.layout.geometry;
@@ -145,7 +145,7 @@ impl Exchange {
         }
     }
 
-    /// The word of `heads` at which a slot's head begins.
+    /// Index in `heads` of a slot's first word.
     #[inline]
     fn head(&self, slot: u32) -> usize {
         slot as usize * self.layout.slot.len as usize / 8
@@ -172,7 +172,7 @@ impl Exchange {
         Some(unsafe { self.observation.as_ptr().add(offset) })
     }
 
-    /// Whether an observation can be submitted as it is.
+    /// Checks that an observation can be submitted as it is.
     #[inline]
     pub fn check(&self, observation: &Observation) -> Result<(), ClientError> {
         self.submissions.prefetch();
@@ -195,8 +195,8 @@ impl Exchange {
         Ok(())
     }
 
-    /// Hands over an observation that was checked, with the daemon's number of its instruction, and wakes a
-    /// daemon that sleeps.
+    /// Submits a checked observation, with the daemon's number of its instruction, and wakes the daemon if it
+    /// sleeps.
     #[inline]
     pub fn push(&mut self, observation: &Observation, prompt_id: u32, now: u64) -> Result<u64, ClientError> {
         let geometry = self.layout.geometry;
@@ -207,7 +207,7 @@ impl Exchange {
         let head = self.head(slot);
         for (index, camera) in observation.cameras[..geometry.cameras as usize].iter().enumerate() {
             for (i, word) in (head + index * 2..).zip(camera.to_words()) {
-                // Mostly as last time: the line then stays where the daemon has it too.
+                // Mostly unchanged: not writing leaves the cache line shared with the daemon.
                 if self.heads.load(i, Ordering::Relaxed) != word {
                     self.heads.store(i, word, Ordering::Relaxed);
                 }
@@ -223,7 +223,7 @@ impl Exchange {
                 }
             }
         } else {
-            // A daemon that asks for one time gets the oldest.
+            // A daemon that reads one time only gets the oldest.
             let taken = times.iter().filter(|time| **time != 0);
             observed_ns = taken.fold(observed_ns, |oldest, time| oldest.min(*time));
         }
@@ -243,7 +243,7 @@ impl Exchange {
             corrupt => ClientError::Ring(corrupt),
         })?;
         self.next_ticket += 1;
-        // Answers that are here already, but not given out, are not waited for.
+        // Completions that have arrived but are not given out yet are not overdue.
         if !self.waits() {
             self.quiet_ns = now;
         }
@@ -264,7 +264,7 @@ impl Exchange {
             _ => return Err(ClientError::Completion { ticket, slot }),
         }
         self.quiet_ns = self.quiet_ns.max(finished_ns);
-        // Programs look up what it is about.
+        // Programs index cameras and state by the fault: it must lie within.
         let Geometry { cameras, state_dim, .. } = self.layout.geometry;
         if Fault::from_word(detail).is_some_and(|fault| !fault.is_within(cameras, state_dim)) {
             completion.detail = Fault::Other.to_word();
@@ -272,7 +272,7 @@ impl Exchange {
         Ok(Some(completion))
     }
 
-    /// A completion that was put aside.
+    /// Takes a completion that was put aside.
     #[inline]
     pub fn kept(&mut self, ticket: Option<u64>) -> Option<Completion> {
         if self.aside.is_empty() {
@@ -287,44 +287,44 @@ impl Exchange {
         self.aside.push_back(completion);
     }
 
-    /// A completion is given out.
+    /// Counts a completion as given out.
     #[inline]
     pub fn settle(&mut self) {
         self.outstanding -= 1;
     }
 
-    /// Whether an answer is still to come.
+    /// Whether a completion is outstanding.
     pub fn waits(&self) -> bool {
         self.outstanding as usize > self.aside.len()
     }
 
-    /// Whether this ticket's answer is still to come.
+    /// Whether this ticket's completion is outstanding.
     pub fn is_under_way(&self, ticket: u64) -> bool {
         self.slots.iter().any(|slot| slot.ticket() == Some(ticket))
     }
 
-    /// Asks to be woken by messages on the socket. Before going to sleep, look for completions.
+    /// Asks for wake-up messages on the socket. Check the ring once more before sleeping.
     pub fn listen(&self) {
         self.listener.listen();
     }
 
-    /// Nobody sleeps any more, unless in an event loop.
+    /// Asks for no more wake-up messages, unless an event loop uses the socket.
     pub fn awake(&self) {
         if !self.event_mode {
             self.listener.ignore();
         }
     }
 
-    /// Puts aside what has come. What a daemon left half done or wrongly stays where it is.
+    /// Puts aside the completions that have arrived. Corrupt entries stay in the ring.
     pub fn collect(&mut self) {
-        // Each one frees a slot, so there is an end.
+        // Each one frees a slot, so this ends.
         while let Ok(Some(completion)) = self.pop() {
             self.aside.push_back(completion);
         }
     }
 
-    /// Takes the place of an exchange whose daemon is gone: tickets go on, answers that have come
-    /// are kept, and those that won't come are answered with GONE.
+    /// Takes over the tickets of an exchange whose daemon is gone: completions that arrived are kept, the
+    /// others are completed with GONE.
     pub fn inherit(&mut self, old: &mut Exchange) {
         old.collect();
         self.next_ticket = old.next_ticket;
@@ -354,7 +354,7 @@ mod tests {
     use super::*;
     use crate::shm::Writer;
 
-    /// An exchange of 8 slots, and the daemon's end of its completions.
+    /// An exchange of 8 slots, and the daemon's side of its completion ring.
     fn exchange(entries: u32) -> (Exchange, Producer) {
         let sizes = Geometry {
             cameras: 0,
@@ -410,7 +410,7 @@ mod tests {
         fresh.inherit(&mut old);
         push(&mut fresh, 5_000);
         assert_eq!(fresh.quiet_ns, 5_000);
-        // From the one that has been waited for longest.
+        // Since the submission that has waited longest.
         push(&mut fresh, 6_000);
         assert_eq!(fresh.quiet_ns, 5_000);
     }

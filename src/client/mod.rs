@@ -1,4 +1,4 @@
-//! What a controller links: a session with the daemon, without an engine and without a thread.
+//! The client library: a controller's session with the daemon, without an engine and without a thread.
 //!
 //! ```no_run
 //! use pi0rt::client::{Client, Observation, Options};

@@ -1,38 +1,38 @@
-//! The action for a moment, from the latest chunk.
+//! Playing a chunk: the action for a moment in time.
 
 use crate::shm::ChunkHeader;
 
-/// What an action between two rows is.
+/// How an action between two rows is computed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Interpolation {
-    /// The earlier row.
+    /// The earlier row is held.
     #[default]
     Hold,
-    /// On the straight line between the two.
+    /// Linear interpolation between the two rows.
     Linear,
 }
 
-/// How the action for a moment came about.
+/// Where an action came from, relative to the chunk's rows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// From the chunk's rows around that moment.
+    /// The moment lies within the chunk.
     InChunk,
-    /// The moment lies before the chunk's observation: the first row.
+    /// The moment lies before the chunk's observation: the first row is used.
     BeforeStart,
-    /// The moment lies beyond the chunk's last row: the last row, held.
+    /// The moment lies beyond the chunk's last row: the last row is held.
     PastEnd,
 }
 
-/// Where an action comes from.
+/// The origin of an action: chunk, row and age.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ActionInfo {
-    /// How it came about.
+    /// How the action was derived from the chunk.
     pub reason: Reason,
-    /// Number of the chunk.
+    /// Number of the chunk, from 1.
     pub chunk: u64,
-    /// Position in the chunk, rows from its observation; the integer part is the row.
+    /// Position in the chunk, in rows from its observation; the integer part is the row.
     pub row: f64,
-    /// Time from the chunk's observation to that moment; 0 if it lies before.
+    /// Time from the chunk's observation to that moment, ns; 0 if it lies before.
     pub age_ns: u64,
 }
 

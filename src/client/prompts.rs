@@ -1,21 +1,22 @@
-//! A session's instructions, under numbers that stay the same whichever daemon serves it.
+//! A session's instructions, numbered independently of the daemon that serves it.
 
 use crate::shm::NO_PROMPT;
 
-/// What was registered: the program's number `id` is at `id - 1`.
+/// The registered instructions: the program's number `id` is at `id - 1`.
 #[derive(Default)]
 pub(super) struct Prompts {
     known: Vec<Prompt>,
-    /// The program's number of the one set last; 0: none was.
+    /// The program's number of the instruction set last; 0: none.
     current: u32,
-    /// Requests that were given up: the daemon may have registered instructions that the program has no number of.
+    /// Number of abandoned requests: the daemon may have registered their instructions under numbers the
+    /// program doesn't know.
     given_up: u32,
 }
 
-/// An instruction that the program knows.
+/// A registered instruction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Instruction {
-    /// Its number, from [`Client::set_prompt`](super::Client::set_prompt).
+    /// Number of the instruction, from [`Client::set_prompt`](super::Client::set_prompt).
     pub id: u32,
     /// Whether its end was cut off because the policy takes no more tokens.
     pub truncated: bool,
@@ -23,13 +24,14 @@ pub struct Instruction {
 
 struct Prompt {
     text: String,
-    /// The daemon's number.
+    /// The daemon's number of the instruction.
     number: u32,
     truncated: bool,
 }
 
 impl Prompts {
-    /// Takes in what the daemon has registered, makes it the current one, and returns the program's number.
+    /// Records an instruction the daemon has registered, makes it the current one, and returns the program's
+    /// number.
     pub fn set(&mut self, text: &str, number: u32, truncated: bool) -> u32 {
         let prompt = Prompt { text: text.to_owned(), number, truncated };
         let index = self.known.iter().position(|known| known.text == text);
@@ -47,7 +49,7 @@ impl Prompts {
         self.current
     }
 
-    /// Nobody knows whether the daemon has registered one more.
+    /// Records a request that was abandoned: the daemon may have registered one more.
     pub fn give_up(&mut self) {
         self.given_up = self.given_up.saturating_add(1);
     }
@@ -63,8 +65,8 @@ impl Prompts {
         self.get(id).map_or_else(|| self.unknown(id), |prompt| prompt.number)
     }
 
-    /// What the daemon is told for a number that was never given out: that number, for it to name in its refusal,
-    /// unless it might have an instruction under it.
+    /// The number to send to the daemon for one that was never given out: the same number, for the refusal to
+    /// name, unless the daemon may have an instruction under it.
     #[cold]
     fn unknown(&self, id: u32) -> u32 {
         let highest = self.known.iter().map(|prompt| prompt.number).max().unwrap_or(0);
@@ -72,18 +74,18 @@ impl Prompts {
         if free { id } else { NO_PROMPT }
     }
 
-    /// What is known of an instruction; 0 stands for the one set last. None for a number that was never given out.
+    /// Looks an instruction up; 0 stands for the one set last. None for a number that was never given out.
     pub fn find(&self, id: u32) -> Option<Instruction> {
         let Prompt { truncated, .. } = *self.get(id)?;
         Some(Instruction { id: if id == 0 { self.current } else { id }, truncated })
     }
 
-    /// The texts, by ascending numbers.
+    /// The texts, in ascending order of their numbers.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
         self.known.iter().map(|prompt| &*prompt.text)
     }
 
-    /// Makes the same one current as it is in another session.
+    /// Makes the same instruction current as in another session.
     pub fn continue_from(&mut self, other: &Prompts) {
         self.current = other.current;
     }
@@ -104,7 +106,7 @@ mod tests {
         let known = |id, truncated| Some(Instruction { id, truncated });
         let found = [0, 1, 2, 3].map(|id| prompts.find(id));
         assert_eq!(found, [known(2, true), known(1, false), known(2, true), None]);
-        // The one that was set last, not the one that was registered last.
+        // Current is the one set last, not the one registered last.
         assert_eq!(prompts.set("a", 1, false), 1);
         assert_eq!(prompts.number(0), 1);
         let mut next = Prompts::default();
@@ -120,7 +122,7 @@ mod tests {
         let mut prompts = Prompts::default();
         prompts.set("a", 1, false);
         assert_eq!(prompts.number(7), 7);
-        // What was given up may be number 2 there.
+        // The abandoned request may be number 2 there.
         prompts.give_up();
         assert_eq!([2, 3].map(|id| prompts.number(id)), [NO_PROMPT, 3]);
         let mut none = Prompts::default();

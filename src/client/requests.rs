@@ -1,4 +1,4 @@
-//! Requests over the socket, and which answer belongs to which.
+//! Requests over the socket, matched with their replies.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -10,35 +10,36 @@ use crate::control::{FEATURE_NUMBERS, Reply, Request, numbered, send};
 use crate::shm::clock::now_ns;
 use crate::shm::{Liveness, LivenessReader};
 
-/// Longest sleep of a wait for an answer before it looks whether the daemon is still the same.
+/// Longest sleep while waiting for a reply, ns, before the daemon's epoch is checked again.
 const NAP_NS: u64 = 50_000_000;
 
-/// One session's requests. One is under way at a time; answers to those that were given up may still come.
+/// The requests of one session. One is in flight at a time; replies to abandoned ones may still come.
 pub(super) struct Requests {
-    /// Whether the daemon's answers carry the numbers of their requests.
+    /// Whether the daemon's replies carry the numbers of their requests.
     numbered: bool,
-    /// The number of the last request.
+    /// Number of the last request.
     last: u32,
-    /// Answers that may still come for requests that were given up.
+    /// Number of replies that may still come for abandoned requests.
     late: u32,
-    /// Epoch of the daemon that was asked last.
+    /// Epoch of the daemon that got the last request.
     asked: u64,
-    /// A daemon that doesn't number its answers ended with a request: the next answer may be that one's.
+    /// A daemon that doesn't number its replies ended with a request in flight: the next reply may belong to
+    /// it.
     lost: bool,
     timeout_ns: u64,
 }
 
 impl Requests {
-    /// To a daemon with these features.
+    /// Requests to a daemon with these features.
     pub fn new(features: u64, timeout_ns: u64) -> Requests {
         let numbered = features & FEATURE_NUMBERS != 0;
         Requests { numbered, last: 0, late: 0, asked: 0, lost: false, timeout_ns }
     }
 
-    /// Asks and waits for the answer, passing over those to requests that were given up.
+    /// Sends a request and waits for its reply, skipping those to abandoned requests.
     ///
     /// # Errors
-    /// No answer in time; a daemon that is gone, or was restarted meanwhile and may not have done it.
+    /// No reply in time; a daemon that is gone, or was restarted and may not have carried it out.
     pub fn ask(
         &mut self,
         socket: &OwnedFd,
@@ -49,7 +50,8 @@ impl Requests {
         let packet = numbered(request.encode(), self.last);
         say(socket, &packet)?;
         let deadline = now_ns().saturating_add(self.timeout_ns);
-        // Those that are there already are read whatever the time: a daemon that sends without end is not.
+        // Late replies that are there already are read even after the deadline: a daemon that sends without end
+        // is not.
         let mut over = self.late;
         loop {
             let left = deadline.saturating_sub(now_ns());
@@ -71,7 +73,7 @@ impl Requests {
         }
     }
 
-    /// Takes the next number, to ask the daemon of this epoch.
+    /// Takes the next number, for a request to the daemon of this epoch.
     fn begin(&mut self, epoch: u64) -> Result<(), ClientError> {
         self.lost |= !self.numbered && self.late > 0 && epoch != self.asked;
         if self.lost {
@@ -82,7 +84,7 @@ impl Requests {
         Ok(())
     }
 
-    /// The daemon that was asked has ended, and another one is there.
+    /// Repeats a request to the restarted daemon.
     fn ask_again(
         &mut self,
         socket: &OwnedFd,
@@ -92,24 +94,24 @@ impl Requests {
     ) -> Result<(), ClientError> {
         self.asked = epoch;
         self.lost = !self.numbered;
-        // An instruction is registered once, however often it is said; an episode would begin twice.
+        // Registering an instruction is idempotent; a reset would begin an episode twice.
         if self.lost || !matches!(request, Request::Prompt(_)) {
             return Err(ClientError::LostRequest);
         }
-        // If the first one was still in the socket there will be two answers.
+        // If the first request was still in the socket there will be two replies.
         self.late += 1;
         say(socket, packet)
     }
 
-    /// Whether an answer of this number is the one to the last request. Daemons that don't number their answers
-    /// give them in the order of the requests.
+    /// Whether a reply of this number belongs to the last request. Daemons that don't number their replies give
+    /// them in the order of the requests.
     fn is_mine(&mut self, number: u32) -> bool {
         let mine = if number == 0 { self.late == 0 } else { number == self.last };
         self.late = if mine { 0 } else { self.late.saturating_sub(1) };
         mine
     }
 
-    /// An answer came while nobody waited for one.
+    /// Counts a reply that came while nobody waited for one.
     pub fn pass_over(&mut self) {
         self.late = self.late.saturating_sub(1);
     }

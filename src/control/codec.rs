@@ -1,37 +1,37 @@
-//! Numbers and strings in messages: little-endian, strings with a 32-bit length before them.
+//! Encoding of numbers and texts in messages: little-endian, texts with a 32-bit length before them.
 
-/// A message that doesn't say what its kind has to say.
+/// Why a message can't be decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Malformed {
-    /// It ends too early.
+    /// The message ends too early.
     #[error("message ends before its {what}: {left} bytes left, {needed} needed")]
     Short {
-        /// What should be there.
+        /// The missing field.
         what: &'static str,
-        /// Bytes left.
+        /// Bytes left in the message.
         left: usize,
-        /// Bytes needed.
+        /// Bytes that the field needs.
         needed: usize,
     },
-    /// A number that has to have another value.
+    /// A number has a value that is not allowed.
     #[error("{what} is {got:#x}, expected {expected}")]
     Value {
-        /// Which number.
+        /// Name of the field.
         what: &'static str,
-        /// Its value.
+        /// Value of the field.
         got: u64,
-        /// What may be there.
+        /// The allowed values.
         expected: &'static str,
     },
-    /// Text that is not UTF-8.
+    /// A text in the message is not UTF-8.
     #[error("{what} is not UTF-8")]
     Text {
-        /// Which text.
+        /// Name of the field.
         what: &'static str,
     },
 }
 
-/// Reads a message from its start.
+/// Decodes a message front to back.
 pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
 }
@@ -77,7 +77,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// Writes a message.
+/// Encodes a message front to back.
 #[derive(Default)]
 pub(crate) struct Writer {
     pub bytes: Vec<u8>,

@@ -1,4 +1,4 @@
-//! The policy as clients are told of it: sizes, names, and what its numbers mean to the robot.
+//! Description of the policy for clients: sizes, names, and the meaning of its numbers for the robot.
 
 use std::fmt;
 
@@ -6,58 +6,58 @@ use super::codec::{Malformed, Reader, Writer};
 use super::features::FEATURE_CONTRACT;
 use crate::shm::MAX_CAMERAS;
 
-/// What a client needs to know of the policy that is served.
+/// The served policy, as a client needs to know it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PolicyDescription {
-    /// The checkpoint's name.
+    /// Name of the checkpoint.
     pub model: String,
-    /// The device it runs on.
+    /// Name of the device it runs on.
     pub device: String,
     /// Names of the cameras, in the order of the observation's frames.
     pub cameras: Vec<String>,
-    /// Values of the state.
+    /// Number of values of the state.
     pub state_dim: u32,
-    /// Values of an action.
+    /// Number of values of an action.
     pub action_dim: u32,
-    /// Actions of a chunk.
+    /// Number of actions of a chunk.
     pub horizon: u32,
-    /// Denoising steps.
+    /// Number of denoising steps per chunk.
     pub steps: u32,
-    /// Longest prompt, tokens.
+    /// Length of the longest prompt, tokens.
     pub max_tokens: u32,
-    /// Side of the images the model sees, pixels.
+    /// Side of the square images the model sees, pixels.
     pub image_size: u32,
-    /// Rows of a chunk per second, if anything declares them.
+    /// Rows of a chunk per second; None: not declared.
     pub rate: Option<Rate>,
-    /// Rows of a chunk that are meant to be executed before the next; 0: not declared.
+    /// Number of rows of a chunk meant to be executed before the next chunk; 0: not declared.
     pub execution_horizon: u32,
-    /// What the model calls each camera; empty: as `cameras` does.
+    /// The model's name of each camera; empty: the same as `cameras`.
     pub camera_keys: Vec<String>,
     /// Cameras that an observation may lack: bit `i` for camera `i`.
     pub optional_cameras: u32,
-    /// The state's values: one for each, or none where nothing is known of them.
+    /// Values of the state, `[state_dim]`; empty: none is declared.
     pub state: Vec<Dimension>,
-    /// An action's values, likewise.
+    /// Values of an action, `[action_dim]`; empty: none is declared.
     pub action: Vec<Dimension>,
 }
 
-/// One value of a state or an action.
+/// Description of one value of the state or of an action.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Dimension {
-    /// Name, such as `left_waist`; empty if nothing declares one.
+    /// Name, such as `left_waist`; empty: not declared.
     pub name: String,
     /// The physical quantity.
     pub quantity: Quantity,
-    /// Unit in ASCII, such as `rad` or `m/s`; empty if nothing declares one.
+    /// Unit in ASCII, such as `rad` or `m/s`; empty: not declared.
     pub unit: String,
-    /// Whether it opens and closes a gripper.
+    /// Whether the value opens and closes a gripper.
     pub gripper: bool,
     /// Bounds the robot must keep.
     pub limits: Limits,
 }
 
 impl Dimension {
-    /// Whether anything is known of it.
+    /// Whether anything is declared.
     pub fn is_declared(&self) -> bool {
         *self != Dimension::default()
     }
@@ -67,27 +67,27 @@ impl Dimension {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Quantity {
-    /// Nothing declares it.
+    /// No quantity is declared.
     #[default]
     Unknown = 0,
-    /// Position: of a joint, of an end effector along an axis, of a gripper.
+    /// Position of a joint, of an end effector along an axis, or of a gripper.
     Position = 1,
-    /// Change of position by one control step.
+    /// Change of position within one control step.
     PositionDelta = 2,
-    /// Velocity.
+    /// Velocity: change of position per second.
     Velocity = 3,
-    /// Force or torque.
+    /// Effort: force or torque.
     Effort = 4,
 }
 
 impl Quantity {
-    /// From its number; unknown for one that a later version may know.
+    /// The quantity of a number; unknown for one that a later version may know.
     pub fn from_number(number: u32) -> Quantity {
         let known = [Self::Position, Self::PositionDelta, Self::Velocity, Self::Effort];
         known.into_iter().find(|quantity| *quantity as u32 == number).unwrap_or_default()
     }
 
-    /// Name in reports.
+    /// Name of the quantity, for reports.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",
@@ -99,28 +99,28 @@ impl Quantity {
     }
 }
 
-/// Bounds of one dimension, in its unit; `None` where nothing declares one.
+/// Bounds of one dimension, in its unit; `None`: not declared.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Limits {
-    /// Least and greatest value.
+    /// Lower and upper bound.
     pub position: Option<[f32; 2]>,
-    /// Greatest absolute rate of change, units per second.
+    /// Upper bound of the absolute rate of change, units per second.
     pub velocity: Option<f32>,
-    /// Greatest absolute change of that rate, units per second squared.
+    /// Upper bound of the absolute change of that rate, units per second squared.
     pub acceleration: Option<f32>,
 }
 
-/// Rows of a chunk per second, and who declares it.
+/// Rows of a chunk per second, and where the rate is declared.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate {
-    /// Hz: finite and above 0.
+    /// The rate in Hz: finite and above 0.
     pub hz: f32,
-    /// Where the figure stands.
+    /// Where the rate is declared.
     pub source: RateSource,
 }
 
 impl Rate {
-    /// None for a figure that is no rate.
+    /// A rate; None unless `hz` is finite and above 0.
     pub fn new(hz: f32, source: RateSource) -> Option<Rate> {
         (hz.is_finite() && hz > 0.0).then_some(Rate { hz, source })
     }
@@ -132,22 +132,22 @@ impl Rate {
 pub enum RateSource {
     /// `control_rate_hz` in the checkpoint's config.json.
     Checkpoint = 1,
-    /// The robot's profile.
+    /// The profile of the robot.
     Profile = 2,
     /// The daemon's configuration or command line.
     Configuration = 3,
-    /// The session's options.
+    /// The options a session was opened with.
     Session = 4,
 }
 
 impl RateSource {
-    /// From its number; None for one that a later version may know.
+    /// The source of a number; None for one that a later version may know.
     pub fn from_number(number: u32) -> Option<RateSource> {
         let known = [Self::Checkpoint, Self::Profile, Self::Configuration, Self::Session];
         known.into_iter().find(|source| *source as u32 == number)
     }
 
-    /// Name in reports.
+    /// Name of the source, for reports.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Checkpoint => "config.json",
@@ -183,7 +183,7 @@ impl fmt::Display for Dimension {
 }
 
 impl PolicyDescription {
-    /// As it stands in a welcome of a daemon with these features.
+    /// Writes it to a welcome, for peers with these features.
     pub(crate) fn encode(&self, w: &mut Writer, features: u64) {
         w.u32(self.state_dim).u32(self.action_dim).u32(self.horizon).u32(self.steps);
         w.u32(self.max_tokens).u32(self.image_size).u32(self.rate.map_or(0.0, |rate| rate.hz).to_bits());
@@ -202,10 +202,10 @@ impl PolicyDescription {
         }
     }
 
-    /// From a welcome of a daemon with these features.
+    /// Reads it from the welcome of a daemon with these features.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The field that is missing or wrong.
     pub(crate) fn decode(r: &mut Reader<'_>, features: u64) -> Result<PolicyDescription, Malformed> {
         let mut policy = PolicyDescription {
             state_dim: r.u32("state dimension")?,
@@ -214,7 +214,7 @@ impl PolicyDescription {
             steps: r.u32("number of steps")?,
             max_tokens: r.u32("prompt length")?,
             image_size: r.u32("image size")?,
-            // Daemons without a contract take it from nowhere else.
+            // Without a contract, the checkpoint is the only source.
             rate: Rate::new(f32::from_bits(r.u32("control rate")?), RateSource::Checkpoint),
             model: r.text("model name")?,
             device: r.text("device name")?,
@@ -244,7 +244,7 @@ impl PolicyDescription {
         Ok(policy)
     }
 
-    /// Bytes of it in a welcome.
+    /// Length in a welcome, bytes.
     #[cfg(feature = "daemon")]
     pub(crate) fn bytes(&self) -> usize {
         let mut writer = Writer::default();
@@ -252,7 +252,7 @@ impl PolicyDescription {
         writer.bytes.len()
     }
 
-    /// Index of the camera that is called so, by the robot or else by the model.
+    /// Index of a camera, by the robot's name or else by the model's.
     pub fn camera(&self, name: &str) -> Option<usize> {
         let find = |names: &[String]| names.iter().position(|known| known == name);
         find(&self.cameras).or_else(|| find(&self.camera_keys))
@@ -265,7 +265,7 @@ const VELOCITY: u32 = 1 << 2;
 const ACCELERATION: u32 = 1 << 3;
 
 impl Dimension {
-    /// A record: its length, then its fields. Later versions add to the end.
+    /// Writes a record: its length, then its fields. Later versions add fields at the end.
     fn encode(&self, w: &mut Writer) {
         let Dimension { name, quantity, unit, gripper, limits } = self;
         let Limits { position, velocity, acceleration } = *limits;
@@ -293,7 +293,7 @@ impl Dimension {
         let flags = r.u32("flags of a dimension")?;
         let mut limit = || r.u32("limit").map(f32::from_bits);
         let (low, high, velocity, acceleration) = (limit()?, limit()?, limit()?, limit()?);
-        // A bound that is no number bounds nothing.
+        // A NaN bounds nothing.
         let declared = |flag, value: f32| (flags & flag != 0 && !value.is_nan()).then_some(value);
         let limits = Limits {
             position: declared(POSITION, low).zip(declared(POSITION, high)).map(|(low, high)| [low, high]),
@@ -305,7 +305,7 @@ impl Dimension {
     }
 }
 
-/// Writes all dimensions, or none where nothing is declared of any.
+/// Writes all dimensions, or none if none is declared.
 fn put_dimensions(w: &mut Writer, dimensions: &[Dimension]) {
     let dimensions = if dimensions.iter().any(Dimension::is_declared) { dimensions } else { &[] };
     w.u32(dimensions.len() as u32);

@@ -1,4 +1,4 @@
-//! The messages. Each is one packet: a header of 16 bytes, then what its kind says.
+//! Messages of the control connection. Each is one packet: a header of 16 bytes, then the fields of its kind.
 
 use super::Status;
 use super::codec::{Malformed, Reader, Writer};
@@ -6,8 +6,8 @@ use super::contract::PolicyDescription;
 use super::features::{FEATURE_NAMES, FEATURE_TOKEN};
 use crate::shm::{Geometry, Region, SegmentLayout};
 
-/// Version of messages and segments. Another number is another, incompatible protocol; what is
-/// added compatibly gets a feature bit.
+/// Version of messages and segments. Another number is an incompatible protocol; compatible additions get a
+/// feature bit.
 pub const PROTOCOL_VERSION: u16 = 1;
 /// Longest message, bytes.
 pub const MAX_MESSAGE: usize = 32 << 10;
@@ -16,7 +16,7 @@ pub const MAX_TEXT: usize = 16 << 10;
 
 const MAGIC: u32 = u32::from_le_bytes(*b"PI0R");
 const HEADER: usize = 16;
-/// Where the header has the number of the request.
+/// Bytes of the header that hold the request's number.
 const NUMBER: std::ops::Range<usize> = 12..16;
 
 const HELLO: u16 = 1;
@@ -29,105 +29,105 @@ const RESET_DONE: u16 = 0x83;
 const EVENT: u16 = 0x84;
 const REFUSED: u16 = 0xff;
 
-/// First message of a client.
+/// The first message of a client.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Hello {
-    /// The library's ABI version.
+    /// ABI version of the client library.
     pub abi: u32,
-    /// Features the client can't do without.
+    /// Features the client requires.
     pub features: u64,
-    /// Further features the client makes use of where the daemon has them.
+    /// Further features the client uses if the daemon has them.
     pub understands: u64,
-    /// Bytes to keep for each camera's frame; 0: the daemon's choice.
+    /// Capacity of each camera's frame in bytes; 0: the daemon's choice.
     pub frame_bytes: u32,
-    /// Observation slots; 0: the daemon's choice.
+    /// Number of observation slots; 0: the daemon's choice.
     pub slots: u32,
     /// Ring entries, a power of two; 0: the daemon's choice.
     pub entries: u32,
-    /// Whether to look at somebody else's session and not to open one. Said with [`FEATURE_NAMES`].
+    /// Observe an existing session instead of opening one. Sent with [`FEATURE_NAMES`].
     pub observes: bool,
-    /// Name of the session; empty: it has none, or, for an observer, the only one there is. Said with
+    /// Name of the session; empty: it has none, or, for an observer, the only one there is. Sent with
     /// [`FEATURE_NAMES`].
     pub name: String,
     /// Whether observations may lack cameras that the policy was trained with.
     pub missing_cameras: bool,
-    /// Token of an earlier session of this client, whose name and place this one takes; 0: there was none.
+    /// Token of an earlier session of this client that this one replaces; 0: none.
     pub token: u64,
 }
 
 impl Hello {
-    /// Features that a daemon needs to serve this.
+    /// The features that a daemon needs to serve this hello.
     pub fn needs(&self) -> u64 {
         if self.observes || !self.name.is_empty() { FEATURE_NAMES } else { 0 }
     }
 }
 
-/// Longest name of a session, bytes.
+/// Length of the longest session name, bytes.
 pub const MAX_NAME: usize = 63;
 
-/// What a client says.
+/// A message from a client to the daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// Opens a session.
+    /// Opens a session, or observes one.
     Hello(Hello),
     /// Registers an instruction.
     Prompt(String),
     /// Begins a new episode: no chunk of the old one is shown any more.
     Reset,
-    /// Ends the session.
+    /// Closes the session and its connection.
     Close,
 }
 
-/// The answer to a [`Hello`]. The segments' descriptors come with it.
+/// The reply to a [`Hello`]. The segments' descriptors come with it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Welcome {
-    /// The daemon's ABI version.
+    /// ABI version of the daemon.
     pub abi: u32,
-    /// Features the daemon has.
+    /// Features of the daemon.
     pub features: u64,
-    /// This session's number.
+    /// Number of this session.
     pub session: u64,
-    /// Tells this life of the daemon from others.
+    /// Number of this run of the daemon: changes with every restart.
     pub epoch: u64,
-    /// Time between two heartbeats.
+    /// Time between two heartbeats, ns.
     pub heartbeat_ns: u64,
-    /// Age of an observation beyond which it is STALE; 0: no limit.
+    /// Age of an observation, ns, beyond which it is STALE; 0: no limit.
     pub max_age_ns: u64,
-    /// Where things lie in the segments.
+    /// Positions of all regions in the segments.
     pub layout: SegmentLayout,
-    /// The policy.
+    /// The policy the daemon serves.
     pub policy: PolicyDescription,
-    /// Shows that the session is the client's own, see [`Hello::token`]; 0: it is not, or can't be shown. Said with
+    /// Proves later that the session is this client's own, see [`Hello::token`]; 0: for an observer. Sent with
     /// [`FEATURE_TOKEN`].
     pub token: u64,
 }
 
-/// Why the daemon doesn't do what was asked.
+/// Why the daemon refused a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// The kind of reason.
+    /// Status for the caller.
     pub status: Status,
-    /// In words.
+    /// Reason in words.
     pub reason: String,
 }
 
-/// What a daemon says.
+/// A message from the daemon to a client.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Reply {
-    /// The session is open.
+    /// The session is open: the reply to a hello.
     Welcome(Box<Welcome>),
-    /// An instruction can be used.
+    /// An instruction was registered.
     PromptReady {
-        /// Under this number.
+        /// Number of the instruction.
         prompt_id: u32,
         /// Whether its end was cut off.
         truncated: bool,
     },
     /// The new episode has begun.
     ResetDone,
-    /// There are completions: sent where the client asked for it in the control segment.
+    /// There are completions. Sent if the client asked for it in the control segment.
     Event,
-    /// The last request was not carried out. After a hello, the connection is closed too.
+    /// The last request was refused. After a hello, the connection is closed too.
     Refused(Refusal),
 }
 
@@ -140,7 +140,7 @@ fn frame(kind: u16, body: impl FnOnce(&mut Writer)) -> Vec<u8> {
     writer.bytes
 }
 
-/// The kind and the body of a packet.
+/// Splits a packet into its kind and its body.
 fn unframe(bytes: &[u8]) -> Result<(u16, Reader<'_>), Malformed> {
     let mut reader = Reader::new(bytes);
     let magic = reader.u32("magic number")?;
@@ -162,20 +162,20 @@ fn unframe(bytes: &[u8]) -> Result<(u16, Reader<'_>), Malformed> {
     Ok((kind, reader))
 }
 
-/// Gives a request a number, which its answer will carry.
+/// Sets a request's number, which its reply will carry.
 pub fn numbered(mut packet: Vec<u8>, number: u32) -> Vec<u8> {
     packet[NUMBER].copy_from_slice(&number.to_le_bytes());
     packet
 }
 
-/// The number of a request, or of the one that this answers; 0: it has none.
+/// The number of a request, or of the request a reply belongs to; 0: none.
 pub fn number_of(packet: &[u8]) -> u32 {
     let number = packet.get(NUMBER).and_then(|bytes| bytes.try_into().ok());
     number.map_or(0, u32::from_le_bytes)
 }
 
 impl Malformed {
-    /// VERSION for a peer that speaks another version, PROTOCOL for everything else.
+    /// The status to answer with: VERSION for a peer of another version, PROTOCOL for everything else.
     pub fn status(&self) -> Status {
         match self {
             Malformed::Value { what: "protocol version", .. } => Status::Version,
@@ -185,7 +185,7 @@ impl Malformed {
 }
 
 impl Request {
-    /// As a packet.
+    /// Encodes the request as a packet.
     pub fn encode(&self) -> Vec<u8> {
         match self {
             Request::Hello(hello) => frame(HELLO, |w| {
@@ -204,11 +204,10 @@ impl Request {
         }
     }
 
-    /// From a packet. What follows the known fields of a kind is ignored: later versions may
-    /// add to them.
+    /// Decodes a packet. Anything after the known fields of a kind is ignored: later versions may add to them.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The field that is missing or wrong.
     pub fn decode(bytes: &[u8]) -> Result<Request, Malformed> {
         let (kind, mut r) = unframe(bytes)?;
         match kind {
@@ -223,7 +222,7 @@ impl Request {
                 } else {
                     (false, String::new())
                 };
-                // Not there in the first version.
+                // The first version doesn't send these.
                 let (understands, flags) =
                     if r.left() >= 12 { (r.u64("further features")?, r.u32("flags")?) } else { (0, 0) };
                 let token = if r.left() >= 8 { r.u64("token")? } else { 0 };
@@ -252,13 +251,13 @@ impl Request {
     }
 }
 
-/// Whether a packet of a daemon is an event, by its first 16 bytes.
+/// Whether a packet from the daemon is an event, by its first 16 bytes.
 pub fn is_event(header: &[u8; HEADER]) -> bool {
     u16::from_le_bytes([header[6], header[7]]) == EVENT
 }
 
 impl Reply {
-    /// As a packet.
+    /// Encodes the reply as a packet.
     pub fn encode(&self) -> Vec<u8> {
         match self {
             Reply::Welcome(welcome) => frame(WELCOME, |w| welcome.encode(w)),
@@ -273,10 +272,10 @@ impl Reply {
         }
     }
 
-    /// From a packet. What follows the known fields of a kind is ignored.
+    /// Decodes a packet. Anything after the known fields of a kind is ignored.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The field that is missing or wrong.
     pub fn decode(bytes: &[u8]) -> Result<Reply, Malformed> {
         let (kind, mut r) = unframe(bytes)?;
         match kind {
@@ -302,10 +301,10 @@ impl Reply {
     }
 }
 
-/// Numbers of a layout in the first version.
+/// Number of a layout's numbers in the first version.
 const FIRST_NUMBERS: usize = 36;
 
-/// The numbers of a layout, in the order of the message.
+/// The numbers of a layout, in the order they are sent.
 fn numbers(layout: &mut SegmentLayout) -> [&mut u32; 38] {
     let SegmentLayout {
         geometry: Geometry { cameras, frame_bytes, state_dim, horizon, action_dim, slots, entries },
@@ -537,7 +536,7 @@ mod tests {
 
     #[test]
     fn peers_of_the_first_version_are_understood() {
-        // A client that knows no further features, and what it left away.
+        // A client without further features, which leaves the later fields out.
         let mut hello = Request::Hello(Hello { abi: 1, slots: 4, ..Hello::default() }).encode();
         hello.truncate(HEADER + 24);
         hello[8] = hello.len() as u8;

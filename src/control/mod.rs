@@ -1,5 +1,5 @@
-//! The control connection: what client and daemon say to each other over a unix socket before
-//! and beside the shared memory. Not real time.
+//! The control connection: messages between client and daemon over a unix socket, beside the shared memory. Not
+//! real time.
 
 pub(crate) mod codec;
 mod contract;
@@ -27,12 +27,12 @@ pub use socket::{
 };
 pub use status::Status;
 
-/// Descriptors that come with a welcome: control, observation and results segment, eventfd.
+/// Number of descriptors that come with a welcome: control, observation and results segment, eventfd.
 pub const WELCOME_FDS: usize = 4;
-/// Most descriptors of any message.
+/// Maximum number of descriptors of any message.
 const MAX_FDS: usize = 8;
 
-/// The daemon's socket where none is named: `$PI0RT_SOCKET`, else `/run/pi0rt/pi0rt.sock`.
+/// Path of the daemon's socket if none is named: `$PI0RT_SOCKET`, else `/run/pi0rt/pi0rt.sock`.
 pub fn default_socket() -> PathBuf {
     match std::env::var_os("PI0RT_SOCKET") {
         Some(path) if !path.is_empty() => path.into(),
@@ -43,7 +43,7 @@ pub fn default_socket() -> PathBuf {
 /// Version of the C ABI: the number in `pi0rt.h` that a program was compiled with.
 pub const ABI_VERSION: u32 = 1;
 
-/// The beginning of a text, whole characters of at most `most` bytes together.
+/// The beginning of a text: whole characters, at most `most` bytes.
 pub(crate) fn beginning(text: &str, most: usize) -> &str {
     let mut len = text.len().min(most);
     while !text.is_char_boundary(len) {
@@ -52,7 +52,7 @@ pub(crate) fn beginning(text: &str, most: usize) -> &str {
     &text[..len]
 }
 
-/// A text that has at most `most` bytes, but for a mark where the rest is left out.
+/// A text cut to at most `most` bytes, with a mark where the rest is left out.
 #[cfg(feature = "daemon")]
 pub(crate) fn shortened(mut text: String, most: usize) -> String {
     if text.len() > most {

@@ -16,22 +16,22 @@ use rustix::net::{
 use super::MAX_FDS;
 use crate::shm::clock::now_ns;
 
-/// No daemon could be reached.
+/// The connection to a daemon failed.
 #[derive(Debug, thiserror::Error)]
 #[error("socket {}: {errno}", path.display())]
 pub struct ConnectError {
-    /// The socket.
+    /// Path of the socket.
     pub path: PathBuf,
-    /// What the system says.
+    /// Error code of the system call.
     pub errno: Errno,
 }
 
-/// What came over the socket.
+/// Result of reading from the socket.
 #[derive(Debug)]
 pub enum Received {
-    /// A packet; its length in the buffer.
+    /// A packet of this length is in the buffer.
     Packet(usize),
-    /// Nothing now.
+    /// No packet is waiting.
     Nothing,
     /// The peer has closed the connection.
     Closed,
@@ -42,12 +42,12 @@ pub enum Received {
 /// Connects to a daemon. Waits without a limit while its queue of connections is full.
 ///
 /// # Errors
-/// Names the socket and says what the system says.
+/// The path of the socket and the system's error.
 pub fn connect(path: &Path) -> Result<OwnedFd, ConnectError> {
     connect_until(path, u64::MAX)
 }
 
-/// As [`connect`], until a moment of CLOCK_MONOTONIC.
+/// Connects to a daemon until a deadline, CLOCK_MONOTONIC, ns.
 ///
 /// # Errors
 /// As [`connect`]; AGAIN when the queue of connections was full until then.
@@ -71,7 +71,7 @@ pub fn connect_until(path: &Path, deadline_ns: u64) -> Result<OwnedFd, ConnectEr
 /// Sends a packet without waiting for room.
 ///
 /// # Errors
-/// The peer doesn't read (AGAIN), is gone, or the system fails.
+/// The peer doesn't read (AGAIN), is gone, or the system call fails.
 pub fn send(socket: BorrowedFd<'_>, packet: &[u8]) -> Result<(), Errno> {
     let flags = SendFlags::NOSIGNAL | SendFlags::DONTWAIT;
     rustix::io::retry_on_intr(|| rustix::net::send(socket, packet, flags)).map(drop)
@@ -91,19 +91,19 @@ pub fn send_with_fds(socket: BorrowedFd<'_>, packet: &[u8], fds: &[BorrowedFd<'_
     sendmsg(socket, &[IoSlice::new(packet)], &mut ancillary, flags).map(drop)
 }
 
-/// Takes a packet if one is there. Descriptors that come with it are refused by the kernel.
+/// Receives a packet if one is waiting. Descriptors that come with it are refused by the kernel.
 ///
 /// # Errors
-/// The system fails.
+/// The system call failed.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Received, Errno> {
     let mut none = RecvAncillaryBuffer::default();
     take(socket, buffer, &mut none)
 }
 
-/// Takes a packet and the descriptors that come with it.
+/// Receives a packet and the descriptors that come with it.
 ///
 /// # Errors
-/// The system fails.
+/// The system call failed.
 pub fn receive_with_fds(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
@@ -129,7 +129,7 @@ fn take(
     let mut slices = [IoSliceMut::new(buffer)];
     let mut receive = || rustix::io::retry_on_intr(|| recvmsg(socket, &mut slices, ancillary, flags));
     let message = match receive() {
-        // The peer closed without reading all we sent; what it had to say is behind this.
+        // The peer closed without reading all we sent; its last packets are still behind this.
         Err(Errno::CONNRESET) => receive(),
         result => result,
     };

@@ -1,19 +1,18 @@
-//! What a call or a request came to.
+//! Statuses of calls and requests.
 
-/// What a call or a request came to: 0 is success, positive values mean "nothing yet", negative
-/// values are errors; those from -32 down are misuse that the library has found. New values may be
-/// added.
+/// Result of a call or a request: 0 is success, positive values mean "nothing yet", negative values are errors;
+/// those from -32 down are misuse that the library has found. New values may be added.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub enum Status {
-    /// Success.
+    /// Success: the call did what was asked.
     Ok = 0,
     /// Nothing there yet: no completion, no chunk.
     Empty = 1,
     /// Nothing free yet: all observation slots or ring entries are in use, or chunks are being
     /// published faster than they can be read. Poll, and try again.
     Busy = 2,
-    /// The time allowed has passed.
+    /// The time limit of the call has passed.
     Timeout = 3,
     /// An argument is NULL, out of range or used wrongly; the last error says which.
     InvalidArgument = -1,
@@ -23,56 +22,55 @@ pub enum Status {
     NoDaemon = -3,
     /// Daemon and library speak different versions of the protocol.
     Version = -4,
-    /// The daemon won't serve this client.
+    /// The daemon refuses to serve this client.
     Refused = -5,
     /// The peer sent or wrote something that makes no sense.
     Protocol = -6,
-    /// The daemon has ended, closed the session, or gives no sign of life within the bound.
+    /// The daemon has ended, closed the session, or sent no heartbeat within the bound.
     Gone = -7,
-    /// The daemon was started anew and has taken the session up again; requests under way
-    /// are lost.
+    /// The daemon was restarted and has resumed the session; requests in flight are lost.
     Restarted = -8,
     /// A newer observation of the same client took this one's place.
     Superseded = -9,
-    /// As an answer: the observation was older than the daemon accepts, or its deadline had passed,
-    /// when its turn came. Of a call: the daemon lives but is late, by what the options allow.
+    /// As an answer: the observation was older than the daemon accepts, or its deadline had passed, when its
+    /// turn came. Of a call: the daemon lives but is later than the options allow.
     Stale = -10,
     /// The observation can't be used: its time, a frame, the state, its instruction. The completion
     /// says why.
     BadObservation = -11,
     /// The policy produced values that are not finite; no chunk was published.
     InvalidChunk = -12,
-    /// The device failed.
+    /// The device failed or stopped responding.
     DeviceLost = -13,
-    /// The instruction can't be made into a prompt.
+    /// The instruction can't be turned into a prompt.
     BadPrompt = -14,
-    /// A system call failed.
+    /// A system call failed; the last error names it.
     System = -15,
-    /// A defect of the library or the daemon.
+    /// A defect in the library or the daemon.
     Internal = -16,
-    /// The client is none that pi0rt_client_open made.
+    /// The handle was not returned by pi0rt_client_open.
     BadHandle = -32,
-    /// The client is closed.
+    /// The client was closed by pi0rt_client_close.
     Closed = -33,
     /// The client was opened by the process that this one was forked from, and can only be closed
     /// here.
     Forked = -34,
     /// The client is in use by another thread, or by what a signal handler has interrupted.
     InUse = -35,
-    /// A frame's width, height and stride don't fit each other or the room there is.
+    /// A frame's width, height and stride contradict each other or exceed its capacity.
     FrameSize = -36,
-    /// No request under way has this ticket: it was never given out, or its completion was taken.
+    /// No request in flight has this ticket: it was never given out, or its completion was taken.
     UnknownTicket = -37,
-    /// The client observes somebody else's session: it can't submit, and has nothing to poll for.
+    /// The client observes another client's session: it can't submit, and has nothing to poll for.
     Observer = -38,
-    /// Nothing says at what rate chunks are played: neither the options nor the daemon.
+    /// No control rate is declared, neither by the options nor by the daemon.
     NoRate = -39,
     /// A time is not of CLOCK_MONOTONIC, the clock of pi0rt_now_ns.
     OtherClock = -40,
 }
 
 impl Status {
-    /// All of them.
+    /// Every status, in the order of declaration.
     const ALL: [Status; 29] = [
         Status::Ok,
         Status::Empty,
@@ -105,12 +103,12 @@ impl Status {
         Status::OtherClock,
     ];
 
-    /// From its number; None for a number that names none.
+    /// The status of a number; None for a number that is no status.
     pub fn from_number(number: i32) -> Option<Status> {
         Self::ALL.into_iter().find(|status| *status as i32 == number)
     }
 
-    /// One line for people, as a C string.
+    /// Describes the status in one line of English.
     pub fn text(self) -> &'static std::ffi::CStr {
         match self {
             Status::Ok => c"success",

@@ -1,13 +1,12 @@
-//! What each user has of a daemon, and what it may have.
+//! Accounting of what each user takes of the daemon, and the quotas.
 //!
-//! All that clients take is counted here, for the user that the kernel says they are of: sessions, their memory, also
-//! when they are over, connections without a session, requests and instructions. A [`Reservation`] is what somebody
-//! has; dropping it gives it back.
+//! Counted for the user the kernel names: sessions, their memory (also after their end), connections without a
+//! session, requests and instructions. A [`Reservation`] is an amount in use; dropping it returns it.
 //!
-//! There is a limit for all users together, and one for each. Where the latter isn't configured, a user may have three
-//! quarters of what all others have left: one alone leaves a quarter to those that may come, the next one three
-//! quarters of that, and so on. Nobody can lock out everybody else, and however many users there are, the first
-//! ones have most. Of fewer than four nothing is kept back.
+//! There is a limit for all users together, and one for each. Where the latter isn't configured, a user may
+//! have three quarters of what all others leave: one alone leaves a quarter to those that may come, the next
+//! one three quarters of that, and so on. No user can lock out all others, and the first users have most. Of
+//! fewer than four nothing is kept back.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -17,43 +16,44 @@ use super::Limits;
 use super::channel::SEGMENTS;
 use super::mutex::{PiMutex, PiMutexGuard};
 
-/// Something that clients take.
+/// A resource that clients take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Resource {
     /// Sessions, from their admission to their end.
     Sessions,
-    /// Bytes of shared memory, until nobody can use them any more.
+    /// Bytes of shared memory, until no process can use them any more.
     Memory,
-    /// Those bytes among them that are of sessions that are over.
+    /// The part of that memory whose sessions are over.
     HeldMemory,
-    /// Segments that these bytes are in: the daemon keeps a descriptor of each.
+    /// Segments of that memory: the daemon keeps a descriptor of each.
     HeldSegments,
-    /// Connections that have not said hello.
+    /// Connections whose handshake is pending.
     Silent,
-    /// Connections that look at sessions.
+    /// Connections that observe sessions.
     Observers,
-    /// Requests that wait.
+    /// Requests waiting for their turn.
     Requests,
-    /// Instructions that are kept.
+    /// Instructions registered by open sessions.
     Instructions,
 }
 
 const RESOURCES: usize = 8;
-/// Sessions that are over and that somebody still has something of, for each that may be open.
+/// Ended sessions that clients may still hold memory of, per session that may be open.
 const MAX_OVER: u64 = 4;
-/// Segments of sessions that are over, however many clients there may be: a process has descriptors for so many.
+/// Upper bound of the segments of ended sessions, whatever the number of clients: a process has descriptors for
+/// so many.
 const MAX_HELD_SEGMENTS: u64 = 3072;
-/// Connections that have not said hello.
+/// Maximum number of connections with a pending handshake.
 const MAX_SILENT: u64 = 64;
-/// Connections that look at sessions.
+/// Maximum number of connections that observe sessions.
 const MAX_OBSERVERS: u64 = 64;
-/// Requests that one session may have waiting.
+/// Maximum number of requests one session may have waiting.
 pub(super) const MAX_WAITING: usize = 16;
-/// Instructions that a session may register.
+/// Maximum number of instructions a session may register.
 pub(super) const MAX_PROMPTS: usize = 256;
 
 impl Resource {
-    /// What it is called, and the configuration's key for each user's limit.
+    /// Name of the resource, and the configuration key of the limit per user.
     fn names(self) -> (&'static str, Option<&'static str>) {
         match self {
             Resource::Sessions => ("sessions", Some("clients.max_clients_per_user")),
@@ -69,7 +69,7 @@ impl Resource {
         }
     }
 
-    /// The configuration's key for the limit of all users together.
+    /// Configuration key of the limit for all users together.
     fn key(self) -> Option<&'static str> {
         match self {
             Resource::Sessions => Some("clients.max_clients"),
@@ -79,12 +79,12 @@ impl Resource {
     }
 }
 
-/// Most that there may be of something.
+/// Upper bounds of one resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Ceiling {
-    /// Of all users together.
+    /// For all users together.
     all: u64,
-    /// Of one; None: three quarters of what the others leave.
+    /// For one user; None: three quarters of what the others leave.
     each: Option<u64>,
 }
 
@@ -104,17 +104,17 @@ fn ceilings(limits: &Limits) -> [Ceiling; RESOURCES] {
     ]
 }
 
-/// The books of a daemon.
+/// The accounts of all users of a daemon.
 #[derive(Clone)]
 pub(super) struct Accounts(Arc<PiMutex<Holdings>>);
 
 struct Holdings {
     ceilings: [Ceiling; RESOURCES],
-    /// By user; nobody who has nothing.
+    /// Amounts by user; users who have nothing are left out.
     users: BTreeMap<u32, [u64; RESOURCES]>,
 }
 
-/// What a user has of something. Dropping it gives it back.
+/// An amount of a resource that a user has. Dropping it returns it.
 pub(super) struct Reservation {
     accounts: Accounts,
     user: u32,
@@ -122,23 +122,23 @@ pub(super) struct Reservation {
     amount: u64,
 }
 
-/// Why somebody doesn't get any more.
+/// Why a user doesn't get any more of a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct QuotaExceeded {
     user: u32,
     resource: Resource,
     asked: u64,
-    /// What this user has, and may have.
+    /// Amount of this user, and its limit.
     own: [u64; 2],
-    /// What all have, and may have.
+    /// Amount of all users together, and their limit.
     all: [u64; 2],
-    /// Those who have most, and what.
+    /// The users who have most, and their amounts.
     users: Vec<(u32, u64)>,
-    /// How many others have some.
+    /// Number of further users who have some.
     more: usize,
 }
 
-/// What a user has and may have, for the statistics page.
+/// Amounts and limits of a user, by resource, for the statistics page.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct UserUsage {
     pub user: u32,
@@ -200,23 +200,23 @@ impl Accounts {
         self.0.lock()
     }
 
-    /// Has other limits from now on. Nobody loses what it has.
+    /// Sets new limits. Existing reservations stay.
     pub fn limit(&self, limits: &Limits) {
         self.holdings().ceilings = ceilings(limits);
     }
 
-    /// Gives a user something.
+    /// Reserves an amount for a user.
     ///
     /// # Errors
-    /// It would have more than it may.
+    /// It would exceed the user's quota or the total.
     pub fn reserve(&self, user: u32, resource: Resource, amount: u64) -> Result<Reservation, QuotaExceeded> {
         self.reserve_replacing(user, resource, amount, 0)
     }
 
-    /// Gives a user something for something else that it gives up, but may have for a while yet.
+    /// Reserves an amount in place of another one, which the user gives up but may keep for a while.
     ///
     /// # Errors
-    /// It would have more than it may afterwards.
+    /// It would exceed the user's quota or the total afterwards.
     pub fn reserve_replacing(
         &self,
         user: u32,
@@ -233,26 +233,26 @@ impl Accounts {
         Ok(Reservation { accounts: self.clone(), user, resource, amount })
     }
 
-    /// Gives a user what it has anyway, whatever it may.
+    /// Reserves an amount that is in use already, whatever the quota.
     pub fn reserve_unchecked(&self, user: u32, resource: Resource, amount: u64) -> Reservation {
         self.holdings().add(user, resource, amount);
         Reservation { accounts: self.clone(), user, resource, amount }
     }
 
-    /// What all users together have.
+    /// Amount all users together have.
     pub fn taken(&self, resource: Resource) -> u64 {
         self.holdings().taken(resource)
     }
 
-    /// Whether a user may have so much more.
+    /// Checks whether a user may have so much more.
     ///
     /// # Errors
-    /// It may not.
+    /// It would exceed the user's quota or the total.
     pub fn check(&self, user: u32, resource: Resource, amount: u64) -> Result<(), QuotaExceeded> {
         self.reserve(user, resource, amount).map(drop)
     }
 
-    /// What all have and may have, of whoever has anything.
+    /// Amounts and limits of each user; users who have nothing are left out.
     pub fn usage(&self, to: &mut Vec<UserUsage>) {
         let holdings = self.holdings();
         to.clear();
@@ -276,17 +276,17 @@ const ALL: [Resource; RESOURCES] = [
 ];
 
 impl Reservation {
-    /// The user whose it is.
+    /// The user it is counted for.
     pub fn user(&self) -> u32 {
         self.user
     }
 
-    /// As much as there is of it.
+    /// The reserved amount.
     pub fn amount(&self) -> u64 {
         self.amount
     }
 
-    /// Takes some of it away, as a share of its own, for the same user or another one.
+    /// Moves a part into a reservation of its own, for the same user or another one.
     pub fn split(&mut self, amount: u64, user: u32) -> Reservation {
         let amount = amount.min(self.amount);
         self.amount -= amount;
@@ -296,12 +296,12 @@ impl Reservation {
         Reservation { accounts: self.accounts.clone(), user, resource: self.resource, amount }
     }
 
-    /// The same user's share of something else, whatever it may have.
+    /// Reserves another resource for the same user, whatever the quota.
     pub fn reserve_alongside(&self, resource: Resource, amount: u64) -> Reservation {
         self.accounts.reserve_unchecked(self.user, resource, amount)
     }
 
-    /// Takes more, whatever the user may have.
+    /// Grows the reservation, whatever the quota.
     pub fn grow_unchecked(&mut self, amount: u64) {
         self.accounts.holdings().add(self.user, self.resource, amount);
         self.amount += amount;
@@ -315,17 +315,10 @@ impl Drop for Reservation {
 }
 
 impl fmt::Display for QuotaExceeded {
-    /// The limit, what was asked for, what is taken, and who has it.
+    /// Names the limit, the amount asked for, the amount in use, and the users who have it.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let QuotaExceeded {
-            user,
-            resource,
-            asked,
-            own: [has, may_have],
-            all: [taken, most],
-            users,
-            more,
-        } = self;
+        let QuotaExceeded { user, resource, asked, own: [has, may_have], all: [taken, most], users, more } =
+            self;
         let (what, key) = resource.names();
         let of = |key: Option<&str>| key.map_or(String::new(), |key| format!(" ({key})"));
         if taken.saturating_add(*asked) > *most {
@@ -371,7 +364,7 @@ mod tests {
         Accounts::new(&Limits { max_clients, max_memory: 1000, per_user, ..Limits::default() })
     }
 
-    /// As many as the user gets.
+    /// All that the user gets, one by one.
     fn all(accounts: &Accounts, user: u32, resource: Resource) -> Vec<Reservation> {
         std::iter::from_fn(|| accounts.reserve(user, resource, 1).ok()).collect()
     }
@@ -384,7 +377,7 @@ mod tests {
         let third = all(&accounts, C, Resource::Sessions);
         let fourth = all(&accounts, 7, Resource::Sessions);
         assert_eq!([first.len(), second.len(), third.len(), fourth.len()], [24, 6, 2, 0]);
-        // Whoever gives something back gives it to all, in the same way.
+        // An amount that is returned is shared out to all by the same rule.
         drop(first);
         assert_eq!(all(&accounts, 7, Resource::Sessions).len(), 18);
     }
@@ -403,7 +396,7 @@ mod tests {
         let first = all(&accounts, A, Resource::Sessions);
         let second = all(&accounts, B, Resource::Sessions);
         assert_eq!([first.len(), second.len()], [10, 6]);
-        // All that there is, if it is said.
+        // All there is, if so configured.
         let accounts = with(4, PerUser { clients: Some(1024), ..PerUser::default() });
         assert_eq!(all(&accounts, A, Resource::Sessions).len(), 4);
     }

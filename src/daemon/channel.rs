@@ -1,4 +1,4 @@
-//! The daemon's side of one session's shared memory.
+//! A session's channel: the daemon's side of its shared memory.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -15,14 +15,13 @@ use crate::shm::{
     SegmentLayout, StatsWriter, Submission, Writer, prefetch,
 };
 
-/// Bytes of state and of each frame that are asked for ahead; the processor sees by itself where a
-/// longer copy is going.
+/// Bytes of state and of each frame to prefetch; the processor predicts the rest of a longer copy itself.
 const PREFETCH: u32 = 1024;
 
-/// Control, observation, results.
+/// Number of a session's segments: control, observation and results.
 pub(super) const SEGMENTS: usize = WELCOME_FDS - 1;
 
-/// Why a lane could not be made.
+/// Why a session channel could not be created.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ChannelError {
     #[error(transparent)]
@@ -35,7 +34,7 @@ pub(super) enum ChannelError {
     Ring(#[from] RingError),
 }
 
-/// Why there is no chunk.
+/// Why a submission is completed without a chunk.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct NoChunk {
     pub status: Status,
@@ -56,7 +55,7 @@ impl From<Fault> for NoChunk {
 
 pub(super) struct Channel {
     pub layout: SegmentLayout,
-    /// Its client reads why there is no chunk.
+    /// Whether the client reads the reason why there is no chunk.
     reports_faults: bool,
     submissions: Consumer,
     completions: Producer,
@@ -64,36 +63,36 @@ pub(super) struct Channel {
     pub liveness: LivenessWriter,
     latest: LatestWriter,
     notifier: Notifier,
-    /// The inference thread has it while an observation is worked on.
+    /// The inference thread takes it while it works on an observation.
     source: Option<Box<Source>>,
     pub stats: StatsWriter,
     segments: [Arc<Segment>; 3],
-    /// The session and its user, for the log.
+    /// Number of the session and of its user, for the log.
     pub owner: (u64, u32),
-    /// The newest submission, if its turn hasn't come.
+    /// The newest submission, as long as its turn hasn't come.
     pub pending: Option<Submission>,
-    /// Its number in the ring.
+    /// Number of the pending submission in the ring.
     pending_number: u64,
-    /// When the ring was last seen to be empty, and what that was when the pending submission and the one in flight
-    /// were taken: they can't have been submitted before, whatever they say.
+    /// When the ring was last seen to be empty, and that time when the pending submission and the one in flight
+    /// were taken: they can't have been submitted earlier, whatever they claim.
     empty_ns: u64,
     pending_since_ns: u64,
     in_flight_since_ns: u64,
-    /// What the engine works on, until it is answered, and its number.
+    /// The submission the engine works on, with its number in the ring, until it is completed.
     in_flight: Option<(u64, Submission)>,
-    /// How what is in flight will be answered, whatever comes of it: its chunk is not wanted any more.
+    /// Status that replaces the result of the submission in flight, whose chunk is no longer wanted.
     dismissed: Option<Status>,
     journal: Journal,
-    /// Its client doesn't take completions, so that nothing can be taken from it.
+    /// The client's completion ring is full, so that no submission can be taken.
     full: bool,
-    /// The slot of the last answer.
+    /// The slot that the last completion freed.
     freed: u32,
-    /// When an observation was answered last; 0: none was.
+    /// When the last submission was completed, CLOCK_MONOTONIC, ns; 0: none was.
     pub answered_ns: u64,
 }
 
 impl Channel {
-    /// Makes a session's segments. `kept`: a daemon that comes after may go on with them.
+    /// Creates a session's segments. `kept`: the next daemon may resume the session.
     pub fn new(
         geometry: Geometry,
         negotiated: Negotiated,
@@ -108,11 +107,11 @@ impl Channel {
         Self::over(layout, negotiated, epoch, [control, observation, results], kept, None)
     }
 
-    /// Goes on with segments and doorbell of a daemon of before. What that has taken and not answered is
-    /// answered with RESTARTED; what is still in the ring will be taken.
+    /// Takes over a previous daemon's segments and doorbell. Submissions it took but did not complete get
+    /// RESTARTED; those still in the ring will be taken.
     ///
     /// # Errors
-    /// Segments of other sizes, a client that corrupted its ring.
+    /// Segments of the wrong size; a client that corrupted its ring.
     pub fn resume(
         geometry: Geometry,
         negotiated: Negotiated,
@@ -131,7 +130,7 @@ impl Channel {
         let mut channel = Self::over(layout, negotiated, epoch, segments, true, Some(eventfd))?;
         let unanswered = channel.journal.unanswered(channel.submissions.taken(), channel.completions.tail());
         for (number, submission) in unanswered {
-            // The client polls by itself: it has been told that the daemon is another one.
+            // No event needed: the client notices the new epoch when it polls.
             let _ = channel.answer(&submission, number, Err(Status::Restarted.into()), [0, now_ns()])?;
         }
         Ok(channel)
@@ -154,7 +153,7 @@ impl Channel {
         let need_wakeup = words(&results, layout.need_wakeup);
         let resumed = eventfd.is_some();
         Ok(Channel {
-            // Segments that were just made are all zeros: that is where to begin.
+            // New segments are all zeros, which is also a valid state to resume from.
             submissions: Consumer::resume(
                 words(&control, layout.submissions),
                 words(&results, layout.submission_head),
@@ -183,7 +182,7 @@ impl Channel {
             owner: (0, 0),
             pending: None,
             pending_number: 0,
-            // What the previous daemon has left in the ring may be of any age.
+            // Submissions left in the ring by the previous daemon may be of any age.
             empty_ns: if resumed { 0 } else { now_ns() },
             pending_since_ns: 0,
             in_flight_since_ns: 0,
@@ -195,77 +194,77 @@ impl Channel {
         })
     }
 
-    /// What its heart is beaten with.
+    /// The heartbeat of the session's liveness record.
     pub fn beat(&self) -> Heartbeat {
         let words = SegmentLayout::words(&self.segments[2], self.layout.liveness);
         Heartbeat::new(words.expect("a planned layout lies within its segments"))
     }
 
-    /// What goes to the client with the welcome, but for the doorbell: control, observation and results segment.
+    /// Descriptors for the client: control, observation and results segment. The doorbell comes on top.
     ///
     /// # Errors
-    /// They can't be opened.
+    /// A segment can't be opened again.
     pub fn open_segments(&self) -> Result<[OwnedFd; SEGMENTS], SegmentError> {
         let [control, observation, results] = &self.segments;
         Ok([control.open()?, observation.open()?, results.open()?])
     }
 
-    /// What goes to an observer: the results segment.
+    /// The descriptor for an observer: the results segment.
     ///
     /// # Errors
-    /// It can't be opened.
+    /// The segment can't be opened again.
     pub fn open_results(&self) -> Result<OwnedFd, SegmentError> {
         self.segments[2].open()
     }
 
-    /// What the daemon that comes after needs of it: control, observation and results segment, doorbell.
+    /// Descriptors for the next daemon: control, observation and results segment, doorbell.
     pub fn fds(&self) -> [BorrowedFd<'_>; WELCOME_FDS] {
         let segment = |i: usize| self.segments[i].fd().expect("a daemon made the segment");
         [segment(0), segment(1), segment(2), self.doorbell.fd()]
     }
 
-    /// Its segments, when its session is over.
+    /// The segments, once the session is over.
     pub fn into_segments(self) -> [Arc<Segment>; SEGMENTS] {
         self.segments
     }
 
-    /// Bytes of its segments.
+    /// Length of the segments together, bytes.
     pub fn bytes(&self) -> u64 {
         self.layout.bytes()
     }
 
-    /// Whether a submission has been taken, or waits and can be.
+    /// Whether a submission is pending, or can be taken from the ring.
     pub fn has_work(&mut self) -> bool {
-        // A ring that is corrupt is for `drain` to find out.
+        // `drain` reports a corrupt ring.
         self.pending.is_some() || self.submissions.is_ready() && self.can_answer().unwrap_or(true)
     }
 
-    /// Notes that nothing had been submitted by `now_ns`, if that is so.
+    /// Remembers `now_ns` as a time at which the ring was empty, if it is.
     pub fn note_empty(&mut self, now_ns: u64) {
         if !self.submissions.is_ready() {
             self.empty_ns = now_ns;
         }
     }
 
-    /// Whether a submission waits that can't be taken, because its client takes no completions.
+    /// Whether a submission can't be taken because the client takes no completions.
     pub fn is_stuck(&mut self) -> bool {
         self.submissions.is_ready() && !self.can_answer().unwrap_or(true)
     }
 
-    /// Whether there is room for the answer to one more submission.
+    /// Whether the completion ring has room for one more submission.
     fn can_answer(&mut self) -> Result<bool, RingError> {
         let journal = u64::from(self.pending.is_some()) + u64::from(self.in_flight.is_some());
         Ok(self.completions.room(journal + 1)? > journal)
     }
 
-    /// Takes all submissions; the newest becomes pending, the others are answered. Takes none that
-    /// it could not answer, so that every ticket is answered once.
+    /// Takes all submissions: the newest becomes pending, the others are superseded. Takes none whose
+    /// completion would not fit, so that every ticket is completed once.
     ///
     /// # Errors
     /// A client that corrupted its ring.
     pub fn drain(&mut self) -> Result<Notify, RingError> {
         let mut events = Notify(false);
-        // A bound: a client that submits without end must not keep the others waiting.
+        // Bounded: a client that submits without pause must not delay the others.
         for _ in 0..self.layout.geometry.entries {
             if !self.submissions.is_ready() {
                 break;
@@ -281,7 +280,7 @@ impl Channel {
             let submission = Submission::from_words(&words);
             self.prefetch(submission.slot);
             let number = self.submissions.taken();
-            // In this order: a daemon that ends in between leaves nothing to be answered twice.
+            // The order matters: a daemon killed in between leaves nothing to be completed twice.
             events |= self.answer_pending(Status::Superseded)?;
             self.journal.pending(number, &submission);
             self.submissions.advance();
@@ -293,8 +292,7 @@ impl Channel {
         Ok(events)
     }
 
-    /// Asks for what the copy of an observation begins with: all of it at once, and before the copy
-    /// needs to know what is there.
+    /// Prefetches the beginning of an observation: all parts at once, before the copy needs them.
     fn prefetch(&self, number: u32) {
         let SegmentLayout { geometry, slot, state, frame, frame_times, .. } = self.layout;
         if number >= geometry.slots {
@@ -312,17 +310,17 @@ impl Channel {
         }
     }
 
-    /// Asks for what the next observation's copy will probably begin with: the slot that became free
-    /// last, which the client may have written to already.
+    /// Prefetches the slot of the next observation: probably the one freed last, which the client may have
+    /// filled already.
     #[inline]
     pub fn prefetch_next(&self) {
         self.prefetch(self.freed);
     }
 
-    /// Takes the pending submission to work on it.
+    /// Puts the pending submission in flight, and lends out the observation segment to read from.
     pub fn begin(&mut self) -> Option<(Submission, Box<Source>)> {
         self.pending?;
-        // Nothing else is in flight.
+        // None while another submission is in flight.
         let source = self.source.take()?;
         let submission = self.pending.take()?;
         self.in_flight = Some((self.pending_number, submission));
@@ -331,7 +329,8 @@ impl Channel {
         Some((submission, source))
     }
 
-    /// Takes back what [`begin`](Self::begin) gave, and counts the page faults that its use has cost.
+    /// Returns the observation segment after [`begin`](Self::begin), and counts the page faults its use has
+    /// cost.
     pub fn give_back(&mut self, source: Box<Source>, faults: u64) {
         self.source = Some(source);
         if faults > 0 {
@@ -344,7 +343,7 @@ impl Channel {
         self.answer(&submission, self.pending_number, Err(status.into()), [0, now_ns()])
     }
 
-    /// Answers the submission that was begun: publishes its chunk, or says why there is none.
+    /// Completes the submission in flight: publishes its chunk, or reports why there is none.
     ///
     /// # Errors
     /// A client that corrupted its ring.
@@ -354,7 +353,7 @@ impl Channel {
         result: Result<&[f32], NoChunk>,
     ) -> Result<Notify, RingError> {
         let Some((number, submission)) = self.in_flight.take() else {
-            // The control thread has: see `answer_lost`.
+            // The control thread has completed it: see `answer_lost`.
             return Ok(Notify(false));
         };
         self.completions.prefetch();
@@ -422,7 +421,7 @@ impl Channel {
         Ok(Notify(self.notifier.is_wanted()))
     }
 
-    /// Counts an answer.
+    /// Counts a completion by its status, and missed deadlines.
     fn count(&mut self, submission: &Submission, status: Status, finished_ns: u64) {
         let count = match status {
             Status::Ok => Some(Count::Published),
@@ -437,19 +436,18 @@ impl Channel {
             self.stats.count(count);
         }
         let deadline = submission.deadline_ns;
-        // One that a newer observation took the place of was not late, and what another clock says is no
-        // deadline.
+        // A superseded submission was not late, and a time of another clock is no deadline.
         let is_deadline = deadline != 0 && times::is_deadline(deadline, finished_ns);
         if is_deadline && status != Status::Superseded && (status != Status::Ok || finished_ns > deadline) {
             self.stats.count(Count::MissedDeadline);
         }
     }
 
-    /// Records the times of a chunk, which the client has by now.
+    /// Records the latencies of a published chunk. The client may read it already.
     fn record(&mut self, chunk: &Completion) {
         let Completion { observed_ns, submitted_ns, started_ns, finished_ns, .. } = *chunk;
         let inference = finished_ns.saturating_sub(started_ns);
-        // No further back than can be: one wrong time would stay the longest for as long as the daemon lives.
+        // Bounded by what is possible: one wrong time would stay the maximum for as long as the daemon lives.
         let submitted_ns = submitted_ns.max(self.in_flight_since_ns);
         let observed_ns = observed_ns.max(submitted_ns.saturating_sub(times::SUBMITTED_WITHIN_NS));
         self.stats.set(Count::LastChunkNs, inference);
@@ -458,7 +456,7 @@ impl Channel {
         self.stats.record(LatencyKind::Age, finished_ns.saturating_sub(observed_ns));
     }
 
-    /// Answers what is in flight and what is pending with DEVICE_LOST: the engine will not come back.
+    /// Completes everything in flight or pending with DEVICE_LOST: the engine will not come back.
     ///
     /// # Errors
     /// A client that corrupted its ring.
@@ -471,7 +469,7 @@ impl Channel {
         Ok(events)
     }
 
-    /// Answers what is pending with GONE: the daemon ends.
+    /// Completes everything pending with GONE: the daemon ends.
     ///
     /// # Errors
     /// A client that corrupted its ring.
@@ -481,7 +479,7 @@ impl Channel {
         Ok(events)
     }
 
-    /// A new episode: no chunk is shown, what is pending or in flight is superseded.
+    /// Begins a new episode: no chunk is shown, submissions pending or in flight are superseded.
     ///
     /// # Errors
     /// A client that corrupted its ring.
@@ -489,8 +487,8 @@ impl Channel {
         self.dismiss(Status::Superseded)
     }
 
-    /// The machine was suspended: no chunk of before is shown, and observations of before are stale, however
-    /// young they seem to be.
+    /// Discards everything from before a suspension of the machine: the chunk is withdrawn, observations are
+    /// stale, however young they seem.
     ///
     /// # Errors
     /// A client that corrupted its ring.
@@ -507,7 +505,7 @@ impl Channel {
     }
 }
 
-/// Whether the client wants to be told of completions that were written.
+/// Whether the client asked for an event for the completions just written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(super) struct Notify(pub bool);

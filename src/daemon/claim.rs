@@ -1,4 +1,4 @@
-//! One daemon per socket.
+//! The claim to a socket: one daemon per socket.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
@@ -19,12 +19,12 @@ use super::page::{Page, beside};
 
 const BACKLOG: i32 = 32;
 
-/// Permissions that leave nothing to anybody but the owner. Whoever can open a lock, for reading is enough, can
-/// lock it, and keep every daemon from starting.
+/// Permissions of the lock file: owner only. Anybody who can open it, even for reading, can lock it and keep
+/// every daemon from starting.
 const OWNERS: u32 = 0o600;
 
-/// The right to serve a socket: a locked file beside it, `PATH.lock`, that names the process, and the statistics
-/// page, which shows that there is a daemon. Dropping it removes the files and the socket.
+/// The right to serve a socket: a locked file beside it, `PATH.lock`, that names the process, and the
+/// statistics page, which shows that there is a daemon. Dropping it removes the files and the socket.
 pub struct Claim {
     path: PathBuf,
     lock_path: PathBuf,
@@ -32,7 +32,7 @@ pub struct Claim {
     page: Option<Page>,
     previous: Option<u32>,
     bound: bool,
-    /// A socket of somebody else who listens.
+    /// A listening socket handed over by a service manager.
     inherited: Option<OwnedFd>,
 }
 
@@ -41,9 +41,9 @@ impl Claim {
     /// second daemon is refused at once.
     ///
     /// # Errors
-    /// Another daemon has it; its lock is another user's; the directory can't be written to.
+    /// Another daemon has it; the lock is another user's; the directory can't be written to.
     pub fn take(path: &Path) -> Result<Claim, DaemonError> {
-        // The address has room for 107 bytes: say so now, not after the policy was loaded.
+        // The address has room for 107 bytes: fail now, not after the policy was loaded.
         SocketAddrUnix::new(path).map_err(|errno| DaemonError::Socket {
             path: path.to_owned(),
             call: "address",
@@ -61,21 +61,21 @@ impl Claim {
         self.page.take().map_or_else(|| Page::create(&self.path), Ok)
     }
 
-    /// The process of a daemon before this one that ended without having time to clean up: killed, crashed.
+    /// Process of the previous daemon, if it was killed or crashed before it could clean up.
     pub fn previous(&self) -> Option<u32> {
         self.previous
     }
 
-    /// The socket's path.
+    /// Path of the socket.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Has a socket that a service manager listens on: it decides who may connect, and the socket stays
-    /// when this daemon ends.
+    /// Uses a socket that a service manager listens on. The manager decides who may connect, and keeps the
+    /// socket when this daemon ends.
     ///
     /// # Errors
-    /// It is no listening SEQPACKET socket at this claim's path.
+    /// It is not a listening SEQPACKET socket at this claim's path.
     pub fn inherit(&mut self, socket: OwnedFd) -> Result<(), DaemonError> {
         let error = |call| {
             let path = self.path.clone();
@@ -129,7 +129,7 @@ impl Claim {
         let address = SocketAddrUnix::new(&path).map_err(error("address"))?;
         bind(&socket, &address).map_err(error("bind"))?;
         self.bound = true;
-        // Nobody can connect before listen.
+        // Before listen, nobody can connect.
         if let Some(group) = group {
             rustix::fs::chown(&path, None, Some(rustix::fs::Gid::from_raw(group))).map_err(error("chown"))?;
         }
@@ -145,15 +145,16 @@ impl Drop for Claim {
         if self.bound {
             let _ = unlink(&self.path);
         }
-        // Still locked: whoever opens it now finds out that it is no longer there.
+        // Still locked: a process that opens it now finds that it was removed.
         let _ = unlink(&self.lock_path);
     }
 }
 
-/// Locks `lock_path`, which is this user's alone and names this process then; the process that it named.
+/// Creates and locks `lock_path`, for this user alone, and writes this process's number to it. Returns the
+/// process that it named before.
 fn lock(socket: &Path, lock_path: &Path) -> Result<(OwnedFd, Option<u32>), DaemonError> {
     let error = |call| move |errno| DaemonError::Socket { path: socket.to_owned(), call, errno };
-    // One that ends in order removes the file.
+    // A daemon that ends in order removes the file.
     let mut previous = None;
     loop {
         let lock = open_lock(lock_path).map_err(|errno| match lstat(lock_path) {
@@ -168,11 +169,11 @@ fn lock(socket: &Path, lock_path: &Path) -> Result<(OwnedFd, Option<u32>), Daemo
             return Err(DaemonError::Lock { path: lock_path.to_owned(), what: "is no regular file".into() });
         }
         let pid = std::fs::read_to_string(lock_path).ok().and_then(|pid| pid.trim().parse().ok());
-        // Earlier versions let others read theirs.
+        // Earlier versions let other users read theirs.
         let shared = mine.st_mode & !OWNERS & 0o777 != 0;
         match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
             Ok(()) => {}
-            // Locked by a reader, if not by the daemon that it names.
+            // Locked by a reader, unless the daemon that it names lives.
             Err(Errno::WOULDBLOCK) if shared && !pid.is_some_and(is_alive) => {}
             Err(Errno::WOULDBLOCK) => return Err(DaemonError::InUse { path: socket.to_owned(), pid }),
             Err(errno) => return Err(error("flock")(errno)),
@@ -211,19 +212,19 @@ fn open_lock(path: &Path) -> Result<OwnedFd, Errno> {
     open(path, flags, Mode::from_raw_mode(OWNERS))
 }
 
-/// Whether a file is what is at a path now.
+/// Whether a file is still the one at a path.
 fn is_at(path: &Path, file: &Stat) -> bool {
     lstat(path).is_ok_and(|there| (there.st_dev, there.st_ino) == (file.st_dev, file.st_ino))
 }
 
-/// Whether a process is there that this user may signal: a daemon of this user's is.
+/// Whether a process exists that this user may signal, as another daemon of this user.
 fn is_alive(pid: u32) -> bool {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     pid.is_some_and(|pid| test_kill_process(pid).is_ok())
 }
 
-/// Removes a lock that others may have opened, so that the next one is of a file that they can't. One daemon at a
-/// time, behind a lock of its own: another one may have put the next file there already.
+/// Removes a lock that other users may have opened, so that the next one is a file they can't open. Serialised
+/// by a lock of its own: another daemon may have created the next file already.
 fn replace(lock_path: &Path, shared: &Stat) -> Result<(), Errno> {
     let path = beside(lock_path, ".old");
     let turn = loop {

@@ -1,4 +1,4 @@
-//! Why a daemon can't start or go on.
+//! Errors that keep a daemon from starting or serving.
 
 use std::any::Any;
 use std::path::PathBuf;
@@ -7,88 +7,88 @@ use rustix::io::Errno;
 
 use crate::shm::LayoutError;
 
-/// What a panic says.
+/// The message of a panic.
 pub(super) fn panic_text(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<&str>().copied();
     text.or(panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("unknown panic")
 }
 
 impl DaemonError {
-    /// A thread that can't be started.
+    /// The error for a thread that can't be started.
     pub(super) fn thread(error: &std::io::Error) -> DaemonError {
         let errno = Errno::from_io_error(error).unwrap_or(Errno::AGAIN);
         DaemonError::System { call: "start a thread", errno }
     }
 }
 
-/// Why a daemon can't start or go on.
+/// Why a daemon can't start or go on serving.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
     /// Another daemon serves this socket.
     #[error("socket {}: another daemon serves it{}", path.display(), pid.map_or(String::new(), |pid| format!(", process {pid}")))]
     InUse {
-        /// The socket.
+        /// Path of the socket.
         path: PathBuf,
-        /// The other daemon, if it could be read.
+        /// Process of the other daemon; None: unknown.
         pid: Option<u32>,
     },
-    /// The lock can't be this daemon's.
+    /// The lock file can't be used.
     #[error("lock {}: it {what}", path.display())]
     Lock {
-        /// The lock.
+        /// Path of the lock file.
         path: PathBuf,
-        /// What is wrong with it, and how it is mended.
+        /// The problem, and how to solve it.
         what: String,
     },
-    /// Something that isn't a socket is in the way.
+    /// A file that is no socket is in the way.
     #[error("socket {}: a file that is no socket is in the way", path.display())]
     NotASocket {
-        /// The socket.
+        /// Path of the file.
         path: PathBuf,
     },
-    /// The socket that a service manager has given is another one.
+    /// The socket handed over by a service manager is not the one to serve.
     #[error("socket {}: the one that was given {what}", path.display())]
     Inherited {
-        /// The socket that is to be served.
+        /// Path of the socket to serve.
         path: PathBuf,
-        /// What the other one is.
+        /// Description of the one handed over.
         what: String,
     },
-    /// Something with the socket's path failed.
+    /// A system call on the socket's path failed.
     #[error("socket {}: {call}: {errno}", path.display())]
     Socket {
-        /// The socket.
+        /// Path of the socket.
         path: PathBuf,
-        /// What was tried.
+        /// Name of the system call, or what was tried.
         call: &'static str,
-        /// What the system says.
+        /// Error code of the call.
         errno: Errno,
     },
     /// A system call failed.
     #[error("{call}: {errno}")]
     System {
-        /// The system call.
+        /// Name of the system call.
         call: &'static str,
-        /// Its error.
+        /// Error code of the call.
         errno: Errno,
     },
-    /// The policy has more to say than clients can be told in a message.
+    /// The policy's description is too long for a message.
     #[error(
         "policy: what clients are told of it, names and units included, has {got} bytes, expected at most {most}"
     )]
     Description {
-        /// Its bytes.
+        /// Length of the description, bytes.
         got: usize,
-        /// Bytes there may be.
+        /// Maximum length, bytes.
         most: usize,
     },
-    /// The policy has sizes that segments can't have.
+    /// The policy's sizes don't fit a session's segments.
     #[error("policy: {0}")]
     Policy(#[from] LayoutError),
-    /// The device is lost: another process may find it again.
+    /// The device is lost: a new process may be able to open it again.
     #[error("device lost: {0}")]
     Lost(String),
-    /// A thread can't serve as it is meant to.
+    /// A thread can't be started or set up.
     #[error("{0}")]
     Thread(String),
     /// The inference thread has panicked: a defect.

@@ -1,16 +1,16 @@
-//! Whether the times of an observation let it be worked on.
+//! Freshness of an observation: checks of its times when its turn has come.
 
 use crate::control::{Fault, ms, times};
 use crate::shm::{MAX_CAMERAS, Submission};
 
-/// Looks at all times of a submission whose turn has come. `frames`: when each camera's frame was taken; 0: when
-/// the observation was. An observation is as old as the oldest of its parts.
+/// Checks all times of a submission. `frames`: when each camera's frame was taken; 0: when the observation was.
+/// An observation is as old as the oldest of its parts.
 ///
-/// What can't be of CLOCK_MONOTONIC is a bad observation; what is older than `max_age_ns` (0: no limit) or comes
-/// after its deadline is a stale one.
+/// Times that can't be of CLOCK_MONOTONIC make it a bad observation; an age above `max_age_ns` (0: no limit) or
+/// a passed deadline makes it stale.
 ///
 /// # Errors
-/// Why it may not be worked on.
+/// The first check that fails.
 pub(super) fn check_times(
     submission: &Submission,
     frames: &[u64; MAX_CAMERAS],
@@ -73,12 +73,12 @@ mod tests {
         let submitted = NOW - 5_000_000;
         assert_eq!(observed(submitted + 1_000_000), Ok(()));
         assert_eq!(observed(submitted + 1_000_001), Err(Fault::Future { camera: None, ms: 1 }));
-        // By the time its turn comes it would be in the past.
+        // By its turn it would be in the past.
         assert_eq!(observed(NOW - 1), Err(Fault::Future { camera: None, ms: 4 }));
         assert_eq!(observed(realtime), Err(Fault::Future { camera: None, ms: u32::MAX }));
         assert_eq!(observed(1), Err(Fault::TooOld { camera: None, ms: 2_999_994 }));
         assert_eq!(observed(submitted - 10 * SECOND - 1), Err(Fault::TooOld { camera: None, ms: 10_000 }));
-        // Whatever else is said of it.
+        // Even if the submission claims the same time.
         let both = Submission { submitted_ns: realtime, ..submission(realtime) };
         assert_eq!(looked_at(&both, [0; 4]), Err(Fault::Future { camera: None, ms: u32::MAX }));
         let frame = |at| looked_at(&submission(submitted), [0, 0, at, 0]);

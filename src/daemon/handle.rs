@@ -1,4 +1,4 @@
-//! What steers a running daemon.
+//! Control of a running daemon from other threads.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -10,33 +10,33 @@ use rustix::event::{EventfdFlags, eventfd};
 use super::DaemonError;
 use super::mutex::PiMutex;
 
-/// What may change while a daemon serves.
+/// Limits that may change while a daemon serves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Age of an observation beyond which it is answered with STALE; 0: no limit.
+    /// Age of an observation, ns, beyond which it is answered with STALE; 0: no limit.
     pub max_age_ns: u64,
-    /// Most clients at a time. Those there are stay.
+    /// Maximum number of sessions. A lower limit ends no open session.
     pub max_clients: usize,
-    /// Most bytes of all clients' segments together.
+    /// Maximum length of all sessions' segments together, bytes.
     pub max_memory: u64,
-    /// What each user may have of what all may.
+    /// Quotas of each user.
     pub per_user: PerUser,
-    /// Time without progress in a chunk after which the device is lost; None: no limit.
+    /// Time without progress in a chunk after which the device counts as lost; None: no limit.
     pub hang_after: Option<Duration>,
 }
 
-/// Most that the clients of one user may have together. None: three quarters of what all other users leave.
+/// Quotas of one user. None: three quarters of what all other users leave.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PerUser {
-    /// Sessions.
+    /// Maximum number of sessions.
     pub clients: Option<u64>,
-    /// Bytes of shared memory.
+    /// Maximum shared memory, bytes.
     pub memory: Option<u64>,
-    /// Connections that have not said hello, and as many observers.
+    /// Maximum number of pending handshakes, and of observers.
     pub connections: Option<u64>,
-    /// Requests that wait.
+    /// Maximum number of requests waiting.
     pub requests: Option<u64>,
-    /// Instructions that are kept.
+    /// Maximum number of instructions registered.
     pub instructions: Option<u64>,
 }
 
@@ -52,12 +52,12 @@ impl Default for Limits {
     }
 }
 
-/// Steers a daemon, from any thread.
+/// A handle that stops or reconfigures a daemon, from any thread.
 #[derive(Clone)]
 pub struct Handle(Arc<Commands>);
 
 struct Commands {
-    /// Readable: there is an order.
+    /// An eventfd, readable when there is a command.
     bell: OwnedFd,
     stop: AtomicBool,
     limits: PiMutex<Option<Limits>>,
@@ -65,20 +65,20 @@ struct Commands {
 
 impl Handle {
     /// # Errors
-    /// No more descriptors.
+    /// The process has no more descriptors.
     pub fn new() -> Result<Handle, DaemonError> {
         let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let bell = bell.map_err(|errno| DaemonError::System { call: "eventfd", errno })?;
         Ok(Handle(Arc::new(Commands { bell, stop: AtomicBool::new(false), limits: PiMutex::new(None) })))
     }
 
-    /// The request in flight is answered, then [`Daemon::run`](super::Daemon::run) returns.
+    /// Stops the daemon: the request in flight is completed, then [`Daemon::run`](super::Daemon::run) returns.
     pub fn stop(&self) {
         self.0.stop.store(true, Ordering::Release);
         self.ring();
     }
 
-    /// Other limits from now on.
+    /// Sets new limits.
     pub fn limit(&self, limits: Limits) {
         *self.0.limits.lock() = Some(limits);
         self.ring();
@@ -92,7 +92,7 @@ impl Handle {
         self.0.bell.as_fd()
     }
 
-    /// The orders since the last call: whether to stop, new limits.
+    /// Takes the pending commands: whether to stop, and new limits.
     pub(super) fn take(&self) -> (bool, Option<Limits>) {
         let _ = rustix::io::read(&self.0.bell, &mut [0; 8]);
         let limits = self.0.limits.lock().take();

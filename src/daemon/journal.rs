@@ -1,9 +1,8 @@
-//! What a session's client is owed, kept where the next daemon finds it.
+//! The in-flight journal: submissions taken but not completed, kept where the next daemon finds them.
 //!
-//! Submissions that were taken from the ring and not answered yet: the pending one and the one that is
-//! worked on, each with its number in the ring. They stand in the results segment, which only daemons
-//! write, in such an order of stores that a daemon can be killed between any two of them: afterwards
-//! each submission is either still in the ring, or owed, or answered.
+//! It holds the pending submission and the one in flight, each with its number in the ring. It lies in the
+//! results segment, which only daemons write. The order of the stores is such that a daemon can be killed
+//! between any two of them: afterwards each submission is still in the ring, or in the journal, or completed.
 
 use crate::shm::sync::Ordering;
 use crate::shm::{ENTRY_WORDS, Submission, Words};
@@ -12,18 +11,18 @@ const ANSWERING: usize = 0;
 const TAIL: usize = 1;
 const PENDING: usize = ENTRY_WORDS;
 const IN_FLIGHT: usize = 2 * ENTRY_WORDS;
-/// The record. Numbers are stored plus one: 0 is nobody.
+/// The journal's words. Numbers are stored +1; 0 marks an empty entry.
 pub(super) struct Journal(Option<Words>);
 
 impl Journal {
-    /// None: nobody will ever ask.
+    /// A journal over these words; None: the session can't be resumed, nothing is kept.
     pub fn new(words: Option<Words>) -> Journal {
         Journal(words)
     }
 
     fn put(&self, place: usize, number: u64, submission: &Submission) {
         let Some(words) = &self.0 else { return };
-        // Nobody, until it stands there whole.
+        // Empty until the entry is complete.
         words.store(place, 0, Ordering::Release);
         for (i, word) in submission.to_words().into_iter().enumerate().skip(1) {
             words.store(place + i, word, Ordering::Release);
@@ -37,18 +36,18 @@ impl Journal {
         }
     }
 
-    /// It is about to be taken from the ring.
+    /// Records a submission that is about to be taken from the ring.
     pub fn pending(&self, number: u64, submission: &Submission) {
         self.put(PENDING, number, submission);
     }
 
-    /// The pending one is worked on.
+    /// Records that the pending submission is now in flight.
     pub fn started(&self, number: u64, submission: &Submission) {
         self.put(IN_FLIGHT, number, submission);
         self.clear(PENDING);
     }
 
-    /// It will be answered by the completion after `tail` others.
+    /// Records that a submission will be completed as number `tail` of the completion ring.
     pub fn answering(&self, number: u64, tail: u64) {
         let Some(words) = &self.0 else { return };
         words.store(ANSWERING, 0, Ordering::Release);
@@ -56,7 +55,7 @@ impl Journal {
         words.store(ANSWERING, number + 1, Ordering::Release);
     }
 
-    /// It has been answered.
+    /// Records that a submission was completed.
     pub fn answered(&self, number: u64) {
         let Some(words) = &self.0 else { return };
         for place in [IN_FLIGHT, PENDING] {
@@ -66,7 +65,8 @@ impl Journal {
         }
     }
 
-    /// What a daemon left unanswered that had taken `taken` submissions and written `tail` completions.
+    /// The submissions a daemon left without a completion, after taking `taken` of them and writing `tail`
+    /// completions.
     pub fn unanswered(&self, taken: u64, tail: u64) -> Vec<(u64, Submission)> {
         let Some(words) = &self.0 else { return Vec::new() };
         let answered = words.load(ANSWERING, Ordering::Acquire);
@@ -74,7 +74,7 @@ impl Journal {
         let mut unanswered: Vec<(u64, Submission)> = Vec::new();
         for place in [IN_FLIGHT, PENDING] {
             let number = words.load(place, Ordering::Acquire);
-            // One that is still in the ring will be taken from there.
+            // A submission that is still in the ring will be taken from there.
             if number == 0 || number > taken || is_answered(number) {
                 continue;
             }
@@ -111,7 +111,7 @@ mod tests {
         entries: 8,
     };
 
-    /// The client's ends of the rings.
+    /// The client's side of both rings.
     struct Client {
         submissions: Producer,
         completions: Consumer,
@@ -144,7 +144,7 @@ mod tests {
         }
 
         fn submit(&mut self, ticket: u64) {
-            // The client lives on, whatever becomes of the daemon.
+            // The client survives the daemon.
             let unanswered = killed::left();
             killed::after(u64::MAX);
             let submission = Submission { ticket, slot: ticket as u32 % 8, ..Submission::default() };
@@ -160,7 +160,7 @@ mod tests {
         }
     }
 
-    /// All that a daemon does with submissions: 6 tickets.
+    /// Every step a daemon makes with submissions: 6 tickets.
     fn work(channel: &mut Channel, client: &mut Client) {
         (1..=3).for_each(|ticket| client.submit(ticket));
         let _ = channel.drain().unwrap();
@@ -177,7 +177,7 @@ mod tests {
         finish(channel);
     }
 
-    /// Killed between any two of its stores, a daemon leaves each ticket to be answered once.
+    /// Killed between any two of its stores, a daemon leaves each ticket to be completed once.
     #[test]
     fn every_ticket_is_answered_once_wherever_a_daemon_is_killed() {
         let mut restarted = 0;

@@ -1,4 +1,4 @@
-//! Where a session's observations are copied from, and the private memory they are copied to.
+//! Copying observations out of a session's shared memory.
 
 use std::sync::Arc;
 
@@ -12,10 +12,11 @@ use crate::shm::{
 };
 
 const PAGE: usize = 4096;
-/// Bytes of frames below which page faults are not looked at: what they could cost is less than a look.
+/// Bytes of frames below which page faults are not counted: they could cost less than the counting.
 const FEW_BYTES: usize = 16 * PAGE;
 
-/// Memory of sessions that ended while the inference thread used it, for the thread that gives memory back.
+/// Observation segments of sessions that ended while the inference thread used them, to be freed by another
+/// thread.
 #[derive(Clone, Default)]
 #[allow(clippy::vec_box, reason = "they come in boxes: only a pointer is moved under the lock")]
 pub(super) struct RetiredSources(Arc<PiMutex<Vec<Box<Source>>>>);
@@ -25,42 +26,42 @@ impl RetiredSources {
         self.0.lock().push(source);
     }
 
-    /// Gives it back.
+    /// Frees them all.
     pub fn clear(&self) {
         let retired = std::mem::take(&mut *self.0.lock());
         drop(retired);
     }
 
-    /// Whether there is any.
+    /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.lock().is_empty()
     }
 }
 
-/// What a client has said of itself that decides how its observations are answered.
+/// Outcome of the handshake that concerns observations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Negotiated {
-    /// It reads why there is no chunk.
+    /// Whether the client reads the reason why there is no chunk.
     pub faults: bool,
-    /// It may leave cameras away: bit `i` for camera `i`.
+    /// Cameras whose frame may be missing: bit `i` for camera `i`.
     pub optional_cameras: u32,
 }
 
-/// Private memory that observations are copied to: as large as the largest session needs.
+/// Private buffers that observations are copied to, as large as the largest session needs.
 #[derive(Default)]
 pub(super) struct Buffers {
     frames: [Vec<u8>; MAX_CAMERAS],
     shapes: [Shape; MAX_CAMERAS],
     pub state: Vec<f32>,
-    /// Page faults of the last copy, as far as its client is to blame for them.
+    /// Number of page faults of the last copy that its client has caused.
     pub faults: u64,
 }
 
-/// What was copied of one camera. Fields as wide as they are read: a read that takes in several
-/// fresh writes waits for all of them.
+/// Size and format of one copied frame. Fields as wide as they are read: a read that spans several fresh writes
+/// waits for all of them.
 #[derive(Clone, Copy)]
 struct Shape {
-    /// 0: the camera has no frame.
+    /// Length of the frame; 0: the camera has no frame.
     bytes: usize,
     width: usize,
     height: usize,
@@ -75,7 +76,7 @@ impl Default for Shape {
 }
 
 impl Buffers {
-    /// The frames that were copied, one per camera.
+    /// The copied frames, one per camera.
     pub fn frames(&self) -> [Option<Frame<'_>>; MAX_CAMERAS] {
         std::array::from_fn(|i| {
             let Shape { bytes, width, height, stride, format } = self.shapes[i];
@@ -84,8 +85,7 @@ impl Buffers {
     }
 }
 
-/// A session's observation segment, as the inference thread reads it without holding anything that others wait
-/// for.
+/// A session's observation segment, for the inference thread to read without holding a lock.
 pub(super) struct Source {
     layout: SegmentLayout,
     negotiated: Negotiated,
@@ -94,15 +94,15 @@ pub(super) struct Source {
 }
 
 impl Source {
-    /// `words`: all of the segment.
+    /// A source over a segment; `words` spans all of it.
     pub fn new(layout: SegmentLayout, negotiated: Negotiated, words: Words, segment: Arc<Segment>) -> Source {
         Source { layout, negotiated, words, segment }
     }
 
-    /// Copies an observation out, if its times let it be worked on, and checks the copy.
+    /// Checks an observation's times, copies it out, and checks the copy.
     ///
     /// # Errors
-    /// Why it can't be used.
+    /// Why the observation can't be used.
     pub fn copy(
         &self,
         submission: &Submission,
@@ -118,7 +118,7 @@ impl Source {
         let (heads, mut times) = (self.heads_of(slot), [0; MAX_CAMERAS]);
         self.words.read((slot + self.layout.frame_times.offset as usize) / 8, &mut times);
         for (time, head) in times.iter_mut().zip(&heads) {
-            // What was not taken has no time.
+            // The time of a missing frame doesn't count.
             if head.format == 0 {
                 *time = 0;
             }
@@ -141,20 +141,20 @@ impl Source {
         for (camera, head) in (0..cameras as u16).zip(heads) {
             bytes += self.shape(camera, head, to)?;
         }
-        // The client can take pages away at any time; each costs a fault here.
+        // The client can punch holes at any time; each costs a fault here.
         let before = if bytes < FEW_BYTES { 0 } else { page_faults() };
         for camera in 0..cameras as u16 {
             self.copy_frame(slot, camera, to)?;
         }
         if bytes >= FEW_BYTES {
             let faults = page_faults() - before;
-            // Of a few the system itself may be the cause.
+            // A few may have other causes.
             to.faults = if faults as usize * 8 > bytes / PAGE { faults } else { 0 };
         }
         Ok(())
     }
 
-    /// What a slot says of its frames.
+    /// Sizes and formats of the frames in a slot.
     fn heads_of(&self, slot: usize) -> [Camera; MAX_CAMERAS] {
         let mut words = [0; MAX_CAMERAS * 2];
         let known = self.layout.geometry.cameras as usize * 2;
@@ -162,7 +162,7 @@ impl Source {
         std::array::from_fn(|i| Camera::from_words([words[i * 2], words[i * 2 + 1]]))
     }
 
-    /// Takes in what a camera's frame is, and has room for it; its bytes.
+    /// Checks the size and format of a camera's frame and makes room for it; its length in bytes.
     fn shape(&self, camera: u16, head: Camera, to: &mut Buffers) -> Result<usize, Fault> {
         let i = camera as usize;
         to.shapes[i].bytes = 0;
@@ -201,8 +201,8 @@ impl Source {
         let offset = slot + frame.offset as usize + i * frame.len as usize;
         let buffer = &mut to.frames[i];
         assert!(bytes <= buffer.len());
-        // SAFETY: the planned layout has frame_bytes (>= bytes, as `shape` has seen to) of the segment there; the
-        // buffer is private and long enough.
+        // SAFETY: the planned layout has frame_bytes of the segment there, and `shape` has checked that bytes
+        // is no more; the buffer is private and long enough.
         unsafe { copy_out(self.segment.as_ptr().add(offset), buffer.as_mut_ptr(), bytes) };
         match buffer[..bytes].starts_with(&UNWRITTEN_FRAME) {
             true => Err(Fault::OldFrame { camera }),

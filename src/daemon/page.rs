@@ -1,9 +1,9 @@
-//! The statistics page: a file beside the socket, `PATH.stats`, that says what the daemon does, to be
-//! read without asking it. It is marked for as long as the daemon lives, and empty until it serves.
+//! The statistics page: a file beside the socket, `PATH.stats`, with the daemon's state, readable without
+//! asking the daemon. It is locked for as long as the daemon lives, and empty until it serves.
 //!
-//! 64-bit little-endian words. The daemon writes the whole of it at once, ten times a second while
-//! there is a session and after each change of the sessions; the same sequence number stands near the
-//! beginning and at the end of each part, so that a reader can tell when it caught the middle of a write.
+//! The page consists of 64-bit little-endian words. The daemon writes all of it at once, ten times a second
+//! while there is a session and after each change of the sessions. The same sequence number stands near the
+//! beginning and at the end of each part, so that a reader can detect a concurrent write.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Seek};
@@ -19,95 +19,95 @@ use crate::control::codec::{Reader, Writer};
 use crate::control::{FEATURE_CONTRACT, PolicyDescription, beginning};
 use crate::shm::{STATS_WORDS, Stats};
 
-/// The bytes `PI0RSTAT`.
+/// Magic number of the page: the bytes `PI0RSTAT`.
 const MAGIC: u64 = u64::from_le_bytes(*b"PI0RSTAT");
 const FORMAT: u64 = 1;
-/// The bytes `PI0RPLCY`: what follows the first version's page.
+/// Magic number of the policy's description, after the first version's page: the bytes `PI0RPLCY`.
 const POLICY: u64 = u64::from_le_bytes(*b"PI0RPLCY");
-/// The bytes `PI0RWORK`: how the engine gets on.
+/// Magic number of the engine's progress: the bytes `PI0RWORK`.
 const WORK: u64 = u64::from_le_bytes(*b"PI0RWORK");
-/// The bytes `PI0RUSER`: what users have.
+/// Magic number of the users' accounts: the bytes `PI0RUSER`.
 const USERS: u64 = u64::from_le_bytes(*b"PI0RUSER");
-/// A user's number and records left out of the log, and six quotas of two words.
+/// Words of a user's account: its number, records left out of the log, and six quotas of two words.
 const USER_WORDS: usize = 16;
 const NAME_WORDS: usize = 16;
 const HEAD_WORDS: usize = 16 + 2 * NAME_WORDS;
 const SESSION_WORDS: usize = 8;
-/// Times a reader tries that meets a write.
+/// Attempts of a reader that meets concurrent writes.
 const TRIES: usize = 8;
 
-/// What a daemon says of itself.
+/// State of a daemon, as its statistics page has it.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// Its process.
+    /// Process of the daemon.
     pub pid: u32,
-    /// Tells this life of the daemon from others.
+    /// Number of this run of the daemon: changes with every restart.
     pub epoch: u64,
-    /// It answers what it has and then ends.
+    /// Whether the daemon is about to end.
     pub stopping: bool,
-    /// When this was written.
+    /// When this report was written, CLOCK_MONOTONIC, ns.
     pub written_ns: u64,
-    /// When it began to serve.
+    /// When the daemon began to serve, CLOCK_MONOTONIC, ns.
     pub ready_ns: u64,
-    /// Most clients at a time.
+    /// Maximum number of sessions.
     pub max_clients: u64,
-    /// Time between two heartbeats.
+    /// Time between two heartbeats, ns.
     pub heartbeat_ns: u64,
-    /// Age of an observation beyond which it is answered with STALE; 0: no limit.
+    /// Age of an observation, ns, beyond which it is answered with STALE; 0: no limit.
     pub max_age_ns: u64,
-    /// When the inference that is under way was begun; 0: none is.
+    /// When the chunk in progress was begun, CLOCK_MONOTONIC, ns; 0: none is.
     pub busy_since_ns: u64,
-    /// How long the engine has been at the same operation, nanoseconds; None: by a daemon of an earlier version.
+    /// For how long the engine has made no progress, ns; None: the daemon is of an earlier version.
     pub no_progress_ns: Option<u64>,
-    /// How long it may be before it counts as hung; 0: no limit.
+    /// Time without progress, ns, after which the device counts as lost; 0: no limit.
     pub hang_after_ns: u64,
-    /// Bytes of the sessions' segments.
+    /// Length of the sessions' segments, bytes.
     pub memory: u64,
-    /// Most bytes they may have.
+    /// Maximum length of the sessions' segments, bytes.
     pub max_memory: u64,
-    /// The checkpoint's name.
+    /// Name of the checkpoint.
     pub model: String,
-    /// The device it runs on.
+    /// Name of the device it runs on.
     pub device: String,
-    /// What clients are told of the policy; None: by a daemon of an earlier version.
+    /// Description of the policy for clients; None: the daemon is of an earlier version.
     pub policy: Option<PolicyDescription>,
-    /// Sums over all sessions of its life.
+    /// Counters and latencies of all sessions since the daemon began to serve.
     pub stats: Stats,
-    /// The sessions there are.
+    /// Reports of all open sessions.
     pub sessions: Vec<SessionReport>,
-    /// The users that have anything; none: by a daemon of an earlier version, too.
+    /// Reports of all users that have anything; empty for a daemon of an earlier version.
     pub users: Vec<UserReport>,
 }
 
-/// What somebody has of something, and may have.
+/// Amount of a resource that is in use, and the limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quota {
-    /// What it has.
+    /// Amount in use.
     pub has: u64,
-    /// What it may have, as long as nobody else takes more.
+    /// Maximum amount, as long as no other user takes more.
     pub may_have: u64,
 }
 
-/// What it says of a user.
+/// Amounts and quotas of a user.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UserReport {
-    /// The user.
+    /// Number of the user.
     pub uid: u32,
-    /// Records that it caused and that were left out of the log, because there were too many.
+    /// Number of log records the user caused that were left out, because there were too many.
     pub left_out: u64,
-    /// Sessions.
+    /// Number of sessions.
     pub sessions: Quota,
-    /// Bytes of shared memory.
+    /// Shared memory, bytes.
     pub memory: Quota,
-    /// Bytes among them that are of sessions that are over, and that somebody still has.
+    /// Part of the shared memory that belongs to ended sessions and is still held, bytes.
     pub held: u64,
-    /// Connections that have not said hello.
+    /// Number of pending handshakes.
     pub silent: Quota,
-    /// Observers.
+    /// Number of observers.
     pub observers: Quota,
-    /// Requests that wait.
+    /// Number of requests waiting.
     pub requests: Quota,
-    /// Instructions that are kept.
+    /// Number of instructions registered.
     pub instructions: Quota,
 }
 
@@ -158,82 +158,82 @@ impl UserReport {
     }
 }
 
-/// What it says of a session.
+/// State of one session.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SessionReport {
-    /// Its number.
+    /// Number of the session.
     pub id: u64,
-    /// The client's process; 0: unknown, in a pid namespace that the daemon doesn't see.
+    /// Process of the client; 0: unknown, in a pid namespace that the daemon doesn't see.
     pub pid: u32,
-    /// The client's user.
+    /// User of the client.
     pub uid: u32,
-    /// When it was opened.
+    /// When the session was opened, CLOCK_MONOTONIC, ns.
     pub opened_ns: u64,
-    /// Observations that were taken in.
+    /// Observations the daemon took from the ring.
     pub submitted: u64,
     /// Chunks that were published.
     pub published: u64,
     /// Observations not answered with a chunk by their deadline.
     pub missed_deadlines: u64,
-    /// When an observation was answered last; 0: none was.
+    /// When the last submission was completed, CLOCK_MONOTONIC, ns; 0: none was.
     pub answered_ns: u64,
 }
 
-/// Why there is nothing to read.
+/// Why a daemon's report can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReportError {
-    /// Nobody serves the socket.
+    /// No daemon serves the socket.
     #[error("no daemon serves {}{}", .socket.display(), match .last { Some(pid) => format!(" (process {pid} did and ended without a word)"), None => String::new() })]
     NoDaemon {
-        /// The socket.
+        /// Path of the socket.
         socket: PathBuf,
-        /// The process that left its page behind.
+        /// Process of a daemon that left its page behind.
         last: Option<u32>,
     },
     /// The page can't be read.
     #[error("{}: {error}", .path.display())]
     File {
-        /// The page.
+        /// Path of the page.
         path: PathBuf,
-        /// Why.
+        /// Error of the system.
         error: std::io::Error,
     },
-    /// The page says nothing that this program understands.
+    /// The page is not in a format known here.
     #[error("{}: {what}", .path.display())]
     Format {
-        /// The page.
+        /// Path of the page.
         path: PathBuf,
-        /// What is wrong.
+        /// Description of the problem.
         what: String,
     },
 }
 
-/// A file beside the socket.
+/// Path of a file beside the socket.
 pub(super) fn beside(socket: &Path, suffix: &str) -> PathBuf {
     let mut path = socket.as_os_str().to_owned();
     path.push(suffix);
     path.into()
 }
 
-/// The daemon's side. The file goes when it is dropped.
+/// The daemon's side of the statistics page. Dropping it removes the file.
 pub(super) struct Page {
     file: File,
     path: PathBuf,
     sequence: u64,
-    /// What follows each report: it doesn't change while the daemon serves.
+    /// The constant end of each report: the policy's description.
     policy: Vec<u64>,
     words: Vec<u64>,
     bytes: Vec<u8>,
-    /// Said once, not ten times a second.
+    /// A write has failed and was logged: once, not ten times a second.
     failing: bool,
 }
 
 impl Page {
-    /// Makes the file, empty and marked, for the daemon's user and group. A page that a crashed daemon left is
-    /// taken away, not written over: whoever has it open sees the old one, and can do nothing to the new one.
+    /// Creates the file, empty and locked, for the daemon's user and group. A page left by a crashed daemon is
+    /// removed, not overwritten: a process that has it open keeps the old one, and can't touch the new one.
     ///
     /// # Errors
-    /// A system call that failed, of those that make a file.
+    /// One of the system calls that create the file failed.
     pub fn create(socket: &Path) -> Result<Page, DaemonError> {
         let path = beside(socket, ".stats");
         let error = |call| {
@@ -245,7 +245,7 @@ impl Page {
             Err(errno) => return Err(error("remove what a crashed daemon left")(errno)),
         }
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC | OFlags::NOFOLLOW;
-        // Nobody else can open it before it is marked.
+        // Nobody else can open it before it is locked.
         let fd = rustix::fs::open(&path, flags, Mode::from_raw_mode(0o600));
         let page = Page {
             file: fd.map_err(error("open statistics"))?.into(),
@@ -259,12 +259,12 @@ impl Page {
         writer_lock::hold(&page.file).map_err(|failed| {
             error("F_OFD_SETLK of statistics")(Errno::from_io_error(&failed).unwrap_or(Errno::IO))
         })?;
-        // Not what the umask makes of it.
+        // Independent of the umask.
         rustix::fs::fchmod(&page.file, Mode::from_raw_mode(0o640)).map_err(error("chmod"))?;
         Ok(page)
     }
 
-    /// For a group that may use the daemon, and with what every report says of the policy.
+    /// Sets the group that may read the page, and the policy's description for every report.
     ///
     /// # Errors
     /// This user may not give files to that group.
@@ -277,7 +277,7 @@ impl Page {
         Ok(())
     }
 
-    /// Writes a report. A file system that is full is no reason not to serve.
+    /// Writes a report. A full file system doesn't keep the daemon from serving.
     pub fn write(&mut self, report: &Report) {
         self.sequence += 1;
         report.encode(self.sequence, &self.policy, &mut self.words);
@@ -294,7 +294,7 @@ impl Page {
     }
 }
 
-/// A policy's description behind its mark and its length in bytes.
+/// Encodes a policy's description behind its magic number and its length in bytes.
 fn policy_words(policy: &PolicyDescription) -> Vec<u64> {
     let mut writer = Writer::default();
     policy.encode(&mut writer, FEATURE_CONTRACT);
@@ -305,13 +305,13 @@ fn policy_words(policy: &PolicyDescription) -> Vec<u64> {
     words
 }
 
-/// A page's policy, if it has one, or what is wrong with it.
+/// The policy of a page, if it has one, or why it can't be read.
 type PagePolicy = Result<Option<PolicyDescription>, String>;
 
-/// The policy behind a report of this sequence, and what follows it. None: in the middle of a write.
+/// Decodes the policy behind a report of this sequence, and returns the rest. None: a concurrent write.
 fn policy_of(words: &[u64], sequence: u64) -> Option<(PagePolicy, &[u64])> {
     let [POLICY, len, rest @ ..] = words else {
-        // An earlier version's page, with or without what a longer one has left behind.
+        // A page of an earlier version, with or without the remains of a longer one.
         return Some((Ok(None), &[]));
     };
     let count = usize::try_from(*len).ok()?.div_ceil(8);
@@ -324,8 +324,8 @@ fn policy_of(words: &[u64], sequence: u64) -> Option<(PagePolicy, &[u64])> {
     Some((policy, &rest[count + 1..]))
 }
 
-/// How the engine gets on, behind the policy of a page of this sequence: how long it has been at the same
-/// operation, and how long it may be; and what follows. None: in the middle of a write.
+/// Decodes the engine's progress, behind the policy: time without progress, its limit, and the rest. None: a
+/// concurrent write.
 fn work_of(words: &[u64], sequence: u64) -> Option<(Option<u64>, u64, &[u64])> {
     match words {
         [WORK, no_progress_ns, hang_after_ns, end, rest @ ..] => {
@@ -336,7 +336,7 @@ fn work_of(words: &[u64], sequence: u64) -> Option<(Option<u64>, u64, &[u64])> {
     }
 }
 
-/// What users have, behind that. None: in the middle of a write.
+/// Decodes the users' accounts, behind the progress. None: a concurrent write.
 fn users_of(words: &[u64], sequence: u64) -> Option<Vec<UserReport>> {
     let [USERS, count, rest @ ..] = words else { return Some(Vec::new()) };
     let len = usize::try_from(*count).ok()?.checked_mul(USER_WORDS)?;
@@ -353,10 +353,10 @@ impl Drop for Page {
 }
 
 impl Report {
-    /// What the daemon that serves `socket` says, without asking it.
+    /// Reads the page of the daemon that serves `socket`, without asking the daemon.
     ///
     /// # Errors
-    /// No daemon, a page that can't be read or understood.
+    /// No daemon, or a page that can't be read or decoded.
     pub fn read(socket: &Path) -> Result<Report, ReportError> {
         let path = beside(socket, ".stats");
         let unreadable = |error| ReportError::File { path: path.clone(), error };
@@ -378,7 +378,7 @@ impl Report {
                     return Err(ReportError::Format { path, what });
                 }
                 Ok(Some(report)) if report.policy.is_some() => return Ok(report),
-                // An earlier version's daemon, or a session came or went while this was written.
+                // A daemon of an earlier version, or a session came or went during the write.
                 Ok(Some(report)) => without_policy = Some(report),
                 Ok(None) => {}
                 Err(what) => return Err(ReportError::Format { path, what }),
@@ -389,7 +389,7 @@ impl Report {
             .ok_or(ReportError::Format { path, what: "it changes faster than it can be read".into() })
     }
 
-    /// `policy`: the part of it that doesn't change.
+    /// Encodes the page. `policy`: its constant end.
     fn encode(&self, sequence: u64, policy: &[u64], words: &mut Vec<u64>) {
         words.clear();
         words.extend([
@@ -412,7 +412,7 @@ impl Report {
         ]);
         for name in [&self.model, &self.device] {
             let mut bytes = [0; NAME_WORDS * 8];
-            // One zero at least.
+            // Terminated by at least one zero.
             let name = beginning(name, bytes.len() - 1);
             bytes[..name.len()].copy_from_slice(name.as_bytes());
             words.extend(bytes.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes)));
@@ -439,11 +439,11 @@ impl Report {
         words.push(sequence);
     }
 
-    /// None: caught in the middle of a write.
+    /// Decodes a page; None: a concurrent write.
     fn decode(bytes: &[u8]) -> Result<Option<Report>, String> {
         let words: Vec<u64> =
             bytes.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes)).collect();
-        // A file that has just been made.
+        // A file that was just created.
         let Some((head, rest)) = words.split_at_checked(HEAD_WORDS) else { return Ok(None) };
         if head[0] != MAGIC {
             return Err(format!("begins with {:#x}, expected {MAGIC:#x}: no page of statistics", head[0]));
@@ -567,12 +567,12 @@ mod tests {
             assert!(Report::decode(&mixed).unwrap().is_none(), "{cut}");
         }
         assert!(Report::decode(&new[..100]).unwrap().is_none());
-        // A shorter page leaves the end of a longer one behind.
+        // A shorter page is followed by the remains of a longer one.
         let mut shorter = bytes(&Report { sessions: vec![], users: vec![user(7)], ..report() }, 3);
         shorter.extend(&new[shorter.len()..]);
         let read = Report::decode(&shorter).unwrap().unwrap();
         assert!(read.sessions.is_empty() && read.policy == Some(policy()) && read.users == [user(7)]);
-        // Of a daemon that says nothing of its policy, with or without what a longer page leaves behind.
+        // A page without a policy, with and without the remains of a longer one.
         let first = (HEAD_WORDS + STATS_WORDS + 2 * SESSION_WORDS + 1) * 8;
         for left in [&[][..], &[7; 64]] {
             let read = Report::decode(&[&new[..first], left].concat()).unwrap().unwrap();

@@ -1,6 +1,6 @@
-//! Who is at the other end of a connection.
+//! Identity of the peer of a connection, and who may connect.
 //!
-//! Known by what the kernel says of the socket, and by nothing else: a process in another container, or one
+//! Taken from what the kernel says of the socket, and from nothing else: a process in another container, or one
 //! that `hidepid` hides, can't be looked up in `/proc`.
 
 use std::io;
@@ -13,50 +13,50 @@ use rustix::process::{getgid, getuid};
 /// A client's process and user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Peer {
-    /// 0: unknown, as it is of a process that this daemon's pid namespace doesn't show.
+    /// Number of the process; 0: unknown, as this daemon's pid namespace doesn't show it.
     pub pid: u32,
     pub uid: u32,
 }
 
 impl Peer {
-    /// The process's number, for people.
+    /// Number of the process, for texts.
     pub fn process(&self) -> String {
         if self.pid == 0 { "unknown".into() } else { self.pid.to_string() }
     }
 }
 
-/// Why a peer isn't served, and whose it is, if that is known.
+/// Why a peer is refused, and its user, if known.
 #[derive(Debug)]
 pub(super) struct AccessDenied {
     pub user: Option<u32>,
     pub reason: String,
 }
 
-/// What the kernel says of a peer.
+/// Credentials of a peer, from the kernel.
 struct Credentials {
     peer: Peer,
     /// The primary group.
     gid: u32,
-    /// All others.
+    /// The supplementary groups.
     groups: Vec<u32>,
 }
 
-/// Whom a daemon serves.
+/// The user and the group that may connect.
 struct AccessPolicy {
     uid: u32,
     group: u32,
     unmapped: Unmapped,
 }
 
-/// Ids that stand for anybody: where a user namespace leaves ids out, the kernel shows all of them as one.
+/// Ids that stand for any unmapped user or group: a user namespace that leaves ids out shows all of them as
+/// one.
 #[derive(Clone, Copy, Default)]
 struct Unmapped {
     uid: Option<u32>,
     gid: Option<u32>,
 }
 
-/// Refuses clients that are neither root, nor the daemon's own user, nor in the group that may
-/// use it.
+/// Checks that a peer is root, the daemon's own user, or in the group that may use the daemon.
 ///
 /// # Errors
 /// The reason, for the client.
@@ -87,13 +87,13 @@ impl Credentials {
     }
 }
 
-/// `SO_PEERCRED`. Not rustix's: its `UCred` has no value for a process that isn't visible here, of which the
-/// kernel gives 0 as the number.
+/// Reads `SO_PEERCRED`. Not by rustix: its `UCred` can't represent a process that isn't visible here, for which
+/// the kernel returns number 0.
 fn credentials(socket: BorrowedFd<'_>) -> io::Result<libc::ucred> {
     let mut ucred = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
     let mut len = size_of_val(&ucred) as libc::socklen_t;
-    // SAFETY: both point to values that live through the call; the kernel writes `len` bytes at most, and any
-    // bytes are a ucred.
+    // SAFETY: both pointers are valid for the call; the kernel writes at most `len` bytes, and any bytes are a
+    // ucred.
     let result = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
@@ -116,24 +116,24 @@ fn credentials(socket: BorrowedFd<'_>) -> io::Result<libc::ucred> {
 /// `SO_PEERPIDFD`, in the kernel since 6.5.
 const SO_PEERPIDFD: libc::c_int = 77;
 
-/// The process that connected.
+/// The process that opened a connection.
 pub(super) enum Opener {
-    /// A descriptor that becomes readable when it ends.
+    /// It lives; the descriptor becomes readable when it ends.
     Alive(OwnedFd),
     Gone,
-    /// The kernel doesn't say.
+    /// The kernel is too old to tell.
     Unknown,
 }
 
-/// The process that connected, whoever has the other end of the connection now.
+/// Finds the process that opened a connection, even if another process has inherited it.
 ///
 /// # Errors
 /// A system call that failed.
 pub(super) fn opener(socket: BorrowedFd<'_>) -> Result<Opener, String> {
     let mut fd: libc::c_int = -1;
     let mut len = size_of_val(&fd) as libc::socklen_t;
-    // SAFETY: both point to values that live through the call; the kernel writes `len` bytes at most, and any
-    // bytes are a number.
+    // SAFETY: both pointers are valid for the call; the kernel writes at most `len` bytes, and any bytes are a
+    // number.
     let result = unsafe {
         libc::getsockopt(
             socket.as_raw_fd(),
@@ -144,24 +144,24 @@ pub(super) fn opener(socket: BorrowedFd<'_>) -> Result<Opener, String> {
         )
     };
     if result == 0 {
-        // SAFETY: the kernel has made the descriptor for this call, and nobody else knows of it.
+        // SAFETY: the kernel has created the descriptor for this call alone.
         return Ok(Opener::Alive(unsafe { OwnedFd::from_raw_fd(fd) }));
     }
     let error = io::Error::last_os_error();
     match error.raw_os_error() {
         Some(libc::ENOPROTOOPT) => Ok(Opener::Unknown),
-        // Kernels before 6.16 have none for a process that was waited for.
+        // Kernels before 6.16 return none for a process that was waited for.
         Some(libc::EINVAL | libc::ESRCH | libc::ENODATA) => Ok(Opener::Gone),
         _ => Err(format!("SO_PEERPIDFD: {error}")),
     }
 }
 
-/// `SO_PEERGROUPS`: the groups beside the primary one, as they were when the peer connected.
+/// Reads `SO_PEERGROUPS`: the supplementary groups of the peer when it connected.
 fn groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
     let mut groups = vec![0u32; 64];
     loop {
         let mut len = size_of_val(&groups[..]) as libc::socklen_t;
-        // SAFETY: `groups` has `len` bytes, and any bytes are numbers; both live through the call.
+        // SAFETY: `groups` has `len` bytes, and any bytes are numbers; both are valid for the call.
         let result = unsafe {
             libc::getsockopt(
                 socket.as_raw_fd(),
@@ -177,7 +177,7 @@ fn groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
             return Ok(groups);
         }
         let error = io::Error::last_os_error();
-        // The kernel has said how many there are.
+        // The kernel has returned the number of groups.
         if error.raw_os_error() != Some(libc::ERANGE) || count <= groups.len() {
             return Err(error);
         }
@@ -186,7 +186,7 @@ fn groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
 }
 
 impl Unmapped {
-    /// Of this process's user namespace, which stays the same.
+    /// The unmapped ids of this process's user namespace, which never changes.
     fn here() -> Unmapped {
         static HERE: OnceLock<Unmapped> = OnceLock::new();
         *HERE.get_or_init(|| {
@@ -203,13 +203,13 @@ impl Unmapped {
     }
 }
 
-/// The kernel's default.
+/// The kernel's default for unmapped ids.
 const OVERFLOW: u32 = 65534;
-/// How many ids there are: the last one stands for none.
+/// Number of ids: the last one stands for none.
 const ALL_IDS: u64 = u32::MAX as u64;
 
-/// Whether a `/proc/self/uid_map` has fewer ids than there are. One that can't be read counts as whole: without
-/// user namespaces there is none.
+/// Whether a `/proc/self/uid_map` leaves ids out. A file that can't be read counts as complete: without user
+/// namespaces there is none.
 fn leaves_out(map: &str) -> bool {
     let lengths = map.lines().filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok());
     (1..ALL_IDS).contains(&lengths.sum())
@@ -240,7 +240,7 @@ mod tests {
         }
     }
 
-    /// In a container whose daemon runs as "nobody", users without a number there look like it.
+    /// In a container whose daemon runs as "nobody", unmapped users look like it.
     #[test]
     fn an_id_that_stands_for_anybody_is_nobody_s() {
         let door = AccessPolicy { uid: OVERFLOW, group: OVERFLOW, ..DOOR };

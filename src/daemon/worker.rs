@@ -1,4 +1,4 @@
-//! A thread for work that may take long, so that the control thread doesn't wait for it.
+//! A worker thread for jobs that would block the control thread.
 
 use std::collections::VecDeque;
 use std::io;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::mutex::PiMutex;
 
-/// How long the end of a worker is waited for. One that hangs in a system call is left to the end of the
+/// How long dropping a worker waits for its thread. A thread stuck in a system call is left to the end of the
 /// process.
 const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -19,7 +19,8 @@ pub(super) struct Worker<Job, Done> {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Each is locked for a push or a pop, never while a job is done. The control thread runs above this one.
+/// Queues of jobs and results. Locked for a push or a pop, never during a job: the control thread has the
+/// higher priority.
 struct Queues<Job, Done> {
     jobs: PiMutex<Jobs<Job>>,
     done: PiMutex<VecDeque<Done>>,
@@ -31,7 +32,7 @@ struct Jobs<Job> {
 }
 
 impl<Job: Send + 'static, Done: Send + 'static> Worker<Job, Done> {
-    /// Starts the thread. `bell`, an eventfd, is rung after each job that has a result.
+    /// Starts the thread. `bell`, an eventfd, is written to after each job that has a result.
     ///
     /// # Errors
     /// If the system has no thread to give.
@@ -54,13 +55,13 @@ impl<Job: Send + 'static, Done: Send + 'static> Worker<Job, Done> {
         Ok(Worker { queues, thread: Some(thread) })
     }
 
-    /// Gives it a job, to be done after those it has.
+    /// Queues a job behind those submitted before.
     pub fn submit(&self, job: Job) {
         self.queues.jobs.lock().waiting.push_back(job);
         self.wake();
     }
 
-    /// A result, in the order of the jobs.
+    /// Takes a result, in the order of the jobs.
     pub fn take(&self) -> Option<Done> {
         self.queues.done.lock().pop_front()
     }
@@ -75,7 +76,7 @@ impl<Job, Done> Worker<Job, Done> {
 }
 
 impl<Job, Done> Queues<Job, Done> {
-    /// Waits for a job. None: there won't be any.
+    /// Waits for a job; None: there won't be any more.
     fn next(&self) -> Option<Job> {
         loop {
             let mut jobs = self.jobs.lock();
@@ -86,7 +87,7 @@ impl<Job, Done> Queues<Job, Done> {
                 return None;
             }
             drop(jobs);
-            // Woken at once by whoever has given a job since.
+            // Returns at once if a job was submitted since.
             std::thread::park();
         }
     }

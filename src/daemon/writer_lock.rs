@@ -1,45 +1,44 @@
-//! A mark on a file that says its writer lives: a lock that anybody who may read the file can see and nobody
-//! but a writer can take.
+//! A lock on a file that shows that its writer lives: visible to everyone who may read the file, and only a
+//! writer can take it.
 //!
-//! An open file description lock for writing (`F_OFD_SETLK`): the kernel takes it away when its holder ends. It
-//! needs a descriptor that can be written to, so that a reader can neither forge it nor, once it is there, lock
-//! anything in its way; and to look at it (`F_OFD_GETLK`) takes nothing. With `flock`, which needs no more than a
-//! descriptor for reading, a reader could do both.
+//! An open file description lock for writing (`F_OFD_SETLK`): the kernel releases it when its holder ends. It
+//! needs a writable descriptor, so that a reader can neither forge it nor block it; checking it (`F_OFD_GETLK`)
+//! takes no lock. With `flock`, which needs only a descriptor for reading, a reader could do both.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
 
-/// The whole of a file.
+/// A lock that spans the whole file.
 fn whole(kind: libc::c_int) -> libc::flock {
-    // SAFETY: a flock is integers, of which zeros are a value.
+    // SAFETY: a flock is integers, and may be all zeros.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
     lock.l_type = kind as libc::c_short;
     lock.l_whence = libc::SEEK_SET as libc::c_short;
     lock
 }
 
-/// Marks a file, until the last descriptor of this opening is closed.
+/// Locks a file until the last descriptor of this opening is closed.
 ///
 /// # Errors
-/// It is open for reading alone, or locked: nobody else may have been able to open it yet.
+/// It is open for reading only, or locked: call it before anybody else can open the file.
 pub(super) fn hold(file: &File) -> io::Result<()> {
     let lock = whole(libc::F_WRLCK);
-    // SAFETY: the lock is there, and only read.
+    // SAFETY: the lock is valid for the call, and only read.
     match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error()),
     }
 }
 
-/// Whether a writer has marked a file, by an opening of it of one's own.
+/// Whether a file is locked by its writer.
 ///
 /// # Errors
-/// A file system without such locks.
+/// The file system has no such locks.
 pub(super) fn is_held(file: &File) -> io::Result<bool> {
-    // Readers' locks are in nobody's way here.
+    // Other readers' locks don't conflict with this one.
     let mut lock = whole(libc::F_RDLCK);
-    // SAFETY: the lock is there, and is written to.
+    // SAFETY: the lock is valid for the call, which writes to it.
     match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_GETLK, &raw mut lock) } {
         0 => Ok(lock.l_type != libc::F_UNLCK as libc::c_short),
         _ => Err(io::Error::last_os_error()),
@@ -70,7 +69,8 @@ mod tests {
         hold(&writer).unwrap();
         assert!(is_held(&other).unwrap());
         assert_eq!(read_lock(&other), -1);
-        // Closing another descriptor of the file, as this process does when it reads its own page, lets nothing go.
+        // Closing another descriptor of the file, as this process does when it reads its own page, doesn't
+        // release it.
         drop(File::open(&path).unwrap());
         assert!(is_held(&other).unwrap());
         drop(writer);

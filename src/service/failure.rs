@@ -1,30 +1,30 @@
-//! The last failure of a daemon, kept for whoever asks later.
+//! The last failure of a daemon, kept in a file.
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Where it is kept when the daemon runs as the installed service.
+/// Path of the file when the daemon runs as the installed service.
 pub const DEFAULT_PATH: &str = "/var/lib/pi0rt/last-failure";
 
-/// Why a daemon ended that was not told to.
+/// Why a daemon ended that was not told to end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastFailure {
-    /// When.
+    /// Time of the failure.
     pub at: SystemTime,
-    /// Its process.
+    /// Process of the daemon.
     pub pid: u32,
-    /// What it said, or what was found out by the next one; one line.
+    /// The reason in one line: the daemon's error, or what the next daemon found out.
     pub reason: String,
 }
 
 impl LastFailure {
-    /// A failure, now.
+    /// A failure at the current time.
     pub fn now(pid: u32, reason: &str) -> Self {
         Self { at: SystemTime::now(), pid, reason: reason.lines().collect::<Vec<_>>().join("; ") }
     }
 
-    /// One line about it.
+    /// Describes the failure in one line.
     pub fn line(&self) -> String {
         let ago = SystemTime::now().duration_since(self.at).unwrap_or_default().as_secs();
         let ago = match ago {
@@ -36,28 +36,29 @@ impl LastFailure {
         format!("{ago} ago, of process {}: {}", self.pid, self.reason)
     }
 
-    /// Where this daemon keeps it: in the state directory that the service manager has made. `None`: nowhere.
+    /// Path of this daemon's file, in the state directory from the service manager; `None`: there is no such
+    /// directory.
     pub fn path() -> Option<PathBuf> {
         let directories = std::env::var_os("STATE_DIRECTORY")?;
-        // Several are separated by colons.
+        // Several directories are separated by colons.
         let first = directories.to_str()?.split(':').next()?;
         (!first.is_empty()).then(|| Path::new(first).join("last-failure"))
     }
 
-    /// Keeps it, in place of the one before.
+    /// Writes the file, replacing the previous failure.
     ///
     /// # Errors
-    /// The file can't be written; the one before is still there.
+    /// The file can't be written; the previous failure is still there.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         let seconds = self.at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let text = format!("time={seconds}\nprocess={}\nreason={}\n", self.pid, self.reason);
         super::replace(path, &text)
     }
 
-    /// The one that is kept, if there is one.
+    /// Reads the file; None: there is no failure.
     ///
     /// # Errors
-    /// The file can't be read, or is no such file.
+    /// The file can't be read, or has another format.
     pub fn read(path: &Path) -> io::Result<Option<Self>> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,

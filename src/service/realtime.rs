@@ -1,16 +1,16 @@
-//! Real-time scheduling and locked memory, and what to say when the limits forbid them.
+//! Real-time scheduling and locked memory, with errors that name the limit to raise.
 
 use rustix::mm::{MlockAllFlags, mlockall};
 use rustix::process::{Pid, Resource, getrlimit};
 
-/// Puts a thread of this process under `SCHED_FIFO`. Threads it starts later are not.
+/// Puts a thread of this process under `SCHED_FIFO`. Threads that it starts later don't inherit it.
 ///
 /// # Errors
-/// What forbids it, and what would allow it.
+/// The limit that forbids it, and how to raise it.
 pub fn raise(thread: Pid, priority: u32) -> Result<(), String> {
     let parameters = libc::sched_param { sched_priority: priority as libc::c_int };
     let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
-    // SAFETY: the parameters are there.
+    // SAFETY: the parameters are valid for the call.
     if unsafe { libc::sched_setscheduler(thread.as_raw_pid(), policy, &parameters) } == 0 {
         return Ok(());
     }
@@ -23,10 +23,10 @@ pub fn raise(thread: Pid, priority: u32) -> Result<(), String> {
     ))
 }
 
-/// Keeps all memory of this process, now and later, in RAM.
+/// Locks all memory of this process, present and future, in RAM.
 ///
 /// # Errors
-/// What forbids it, and what would allow it.
+/// The limit that forbids it, and how to raise it.
 pub fn lock_memory() -> Result<(), String> {
     let Err(errno) = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE) else { return Ok(()) };
     let limit = getrlimit(Resource::Memlock).current;
@@ -38,7 +38,7 @@ pub fn lock_memory() -> Result<(), String> {
     ))
 }
 
-/// What is mapped into this process.
+/// Size of this process's mappings, KiB.
 fn mapped_kb() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmSize:"))?;

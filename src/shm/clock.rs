@@ -1,9 +1,9 @@
-//! The time of everything that is shared: CLOCK_MONOTONIC in nanoseconds.
+//! The clock of all shared times: CLOCK_MONOTONIC in nanoseconds.
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Nanoseconds of CLOCK_MONOTONIC: the same in every process, never set back. Read through the
-/// vDSO, not by a system call.
+/// Nanoseconds of CLOCK_MONOTONIC: the same in every process, never set back. Read through the vDSO, not by a
+/// system call.
 #[inline]
 pub fn now_ns() -> u64 {
     let now = clock_gettime(ClockId::Monotonic);
@@ -18,8 +18,8 @@ pub fn boot_ns() -> u64 {
     now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
 }
 
-/// A counter that runs on evenly, in units of its own and not in step between processes: far cheaper
-/// than [`now_ns`], to tell that hardly any time has passed since the last look.
+/// A counter with a constant rate, in units of its own and not synchronised between processes: far cheaper than
+/// [`now_ns`], to tell that hardly any time has passed since the last check.
 #[inline]
 pub fn ticks() -> u64 {
     #[cfg(x86)]
@@ -29,31 +29,30 @@ pub fn ticks() -> u64 {
     now_ns()
 }
 
-/// How long the counter is trusted after a look at the clock.
+/// How long the counter is trusted after a reading of the clock, ns.
 const TRUST_NS: u64 = 100_000;
-/// Time over which the counter's rate is measured, at least.
+/// Minimum time over which the counter's rate is measured, ns.
 const MEASURE_NS: u64 = 1_000_000;
-/// Ticks between which the clock was read, at most: with more, something came in between.
+/// Maximum number of ticks that a reading of the clock takes; with more, it was interrupted.
 const READING: u64 = 1024;
-/// The rate is nanoseconds per tick, times 2 to this.
+/// Fixed-point shift of the rate, nanoseconds per tick.
 const SHIFT: u32 = 40;
 
-/// [`now_ns`] for one thread that asks again and again, at less than half the price: reads the
-/// processor's time stamp counter, and the clock itself whenever that was last done 100 us ago.
+/// [`now_ns`] for one thread that asks again and again, at less than half the price: reads the processor's time
+/// stamp counter, and the clock itself once the last reading is 100 us old.
 ///
-/// Never set back. Between two looks at the clock the counter is taken to run on at the rate of the
-/// last millisecond: the time is right to the tenth of a microsecond unless the clock's rate changes by
-/// more than 500 ppm within it, and never ahead by more than 100 us. Where the counter and
-/// CLOCK_MONOTONIC come apart (a suspended machine, another clock source) the counter is not used
-/// until its rate has been measured anew. Where it is not what the kernel keeps time by, it is not
-/// used at all.
+/// Never set back. Between two readings of the clock the counter is taken to run on at the rate of the last
+/// millisecond: the time is right to a tenth of a microsecond unless the clock's rate changes by more than 500
+/// ppm within it, and never ahead by more than 100 us. Where the counter and CLOCK_MONOTONIC drift apart (a
+/// suspended machine, another clock source) the counter is not used until its rate has been measured anew.
+/// Where the kernel doesn't keep time by the counter, it is never used.
 pub struct Clock {
-    /// Ticks since the anchor for which the counter is good; 0: not at all.
+    /// Ticks since the anchor for which the counter is trusted; 0: not at all.
     span: u64,
-    /// Counter and clock at the last look.
+    /// Counter and clock at the last reading.
     anchor: (u64, u64),
     rate: u64,
-    /// What was last said.
+    /// The last time returned, ns.
     last_ns: u64,
     /// Counter and clock when the measurement of the rate began.
     origin: Option<(u64, u64)>,
@@ -67,7 +66,7 @@ impl Default for Clock {
 }
 
 impl Clock {
-    /// Not real time: asks the system what it keeps time by.
+    /// A reader for one thread. Not real time: asks the system for its clock source.
     pub fn new() -> Clock {
         Clock::with(keeps_time())
     }
@@ -85,10 +84,10 @@ impl Clock {
         }
     }
 
-    /// By the counter alone, where that will do.
+    /// The time by the counter alone; None when the clock has to be read.
     #[inline]
     fn extrapolate(&mut self, ticks: u64) -> Option<u64> {
-        // A counter that was set back counts as one that ran on for long.
+        // A counter that was set back looks like one that ran on for long.
         let passed = ticks.wrapping_sub(self.anchor.0);
         (passed < self.span).then(|| self.monotonic(self.anchor.1 + ((passed * self.rate) >> SHIFT)))
     }
@@ -110,7 +109,7 @@ impl Clock {
         self.monotonic(ns)
     }
 
-    /// Takes in what the clock said between two values of the counter.
+    /// Takes a reading of the clock between two values of the counter.
     fn calibrate(&mut self, [before, after]: [u64; 2], ns: u64) {
         self.span = 0;
         if after.wrapping_sub(before) > READING {
@@ -128,7 +127,7 @@ impl Clock {
         let (ticks, passed) = since(*self.origin.get_or_insert(self.anchor));
         if passed >= MEASURE_NS {
             let rate = passed as f64 / ticks as f64;
-            // No counter is slower or faster than this, so that nothing overflows.
+            // Bounds of any real counter, so that nothing overflows.
             let known = (0.05..=20.0).contains(&rate);
             self.rate = if known { (rate * (1u64 << SHIFT) as f64) as u64 } else { 0 };
             self.origin = Some(self.anchor);
@@ -137,7 +136,7 @@ impl Clock {
     }
 }
 
-/// Whether the kernel keeps time by the counter, on a processor where that is a sound thing to do.
+/// Whether the kernel keeps time by the counter, on a processor where the counter is invariant.
 fn keeps_time() -> bool {
     #[cfg(x86)]
     {
@@ -157,10 +156,10 @@ mod tests {
 
     use super::*;
 
-    /// A counter and a clock of which a test says how they run.
+    /// A simulated counter and clock.
     struct Machine {
         ticks: u64,
-        /// The clock, in nanoseconds.
+        /// The clock, ns.
         ns: f64,
         per_tick: f64,
     }
@@ -171,7 +170,7 @@ mod tests {
             self.ns += ns;
         }
 
-        /// What the reader says, and how far ahead of the clock that is.
+        /// The time that the reader returns, and how far ahead of the clock it is, ns.
         fn ask(&mut self, reader: &mut Clock) -> (u64, f64) {
             let time = reader.extrapolate(self.ticks).unwrap_or_else(|| {
                 reader.calibrate([self.ticks - 20, self.ticks], self.ns as u64);
@@ -236,8 +235,8 @@ mod tests {
         }
     }
 
-    /// The real ones: what is said lies between two looks at the clock, or next to them. How long this
-    /// thread has to wait makes no difference.
+    /// With the real clock: the time returned lies between two readings of the clock, or next to them, however
+    /// long this thread has to wait.
     #[test]
     fn it_keeps_to_the_system_s_clock() {
         let (mut reader, mut last) = (Clock::new(), 0);
@@ -256,7 +255,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever counter and clock do, the reader is never set back, and never further ahead than the
+        /// However counter and clock behave, the reader is never set back, and never further ahead than the
         /// clock was at a look plus the time the counter is trusted.
         #[test]
         fn never_set_back_and_never_far_ahead(

@@ -1,15 +1,16 @@
-//! Copying bytes out of memory that a peer may be writing to, and into memory that it may be reading.
+//! Copies between private memory and memory that a peer may be reading or writing.
 
-/// Copies `len` bytes from shared memory to private memory. The peer may write at the same time:
-/// the copy then holds some mixture, but nothing worse happens, because the compiler never sees
-/// the reads.
+/// Copies `len` bytes from shared memory to private memory.
+///
+/// The peer may write at the same time: the copy is then a mixture of old and new bytes, but nothing worse
+/// happens, because the compiler never sees the reads.
 ///
 /// # Safety
 /// `from` must be readable and `into` writable for `len` bytes, and they must not overlap.
 #[inline]
 pub unsafe fn copy_out(from: *const u8, into: *mut u8, len: usize) {
     let lines = len / LINE;
-    // SAFETY: all accesses lie in 0..len, which the caller vouches for.
+    // SAFETY: all accesses lie in 0..len, per the caller's contract.
     unsafe {
         copy_lines(from, into, lines);
         for i in lines * LINE..len {
@@ -18,15 +19,16 @@ pub unsafe fn copy_out(from: *const u8, into: *mut u8, len: usize) {
     }
 }
 
-/// Copies whole lines of values from private memory to shared memory, and says whether all are finite. A
-/// peer that reads at the same time gets some mixture: what comes before and after has to tell it so.
+/// Copies whole lines of values from private memory to shared memory; true if all are finite.
+///
+/// A peer that reads at the same time gets a mixture: the protocol around the copy has to tell it so.
 ///
 /// # Safety
 /// `into` must be mapped writable for as many bytes as `from` has, and not overlap it.
 #[inline]
 pub unsafe fn copy_in_finite(from: &[f32], into: *mut u8) -> bool {
     assert!(from.len().is_multiple_of(LINE / 4));
-    // SAFETY: the caller's promise; the processor has the instructions.
+    // SAFETY: the caller's contract; the processor has the instructions.
     unsafe {
         #[cfg(x86)]
         if is_x86_feature_detected!("avx2") {
@@ -34,15 +36,15 @@ pub unsafe fn copy_in_finite(from: &[f32], into: *mut u8) -> bool {
         }
         copy_lines(from.as_ptr().cast(), into, from.len() / (LINE / 4));
     }
-    // No way out of the loop, so that it is done in vector lanes.
+    // No early exit, so that the loop is vectorised.
     from.iter().fold(0, |carry, value| carry | ((value.to_bits() & EXPONENT) + CARRY)) >> 31 == 0
 }
 
-/// Exponents of all ones, and no others, [`CARRY`] into the sign.
+/// Mask of the exponent. Adding [`CARRY`] to an exponent of all ones, and to no other, sets the sign bit.
 const EXPONENT: u32 = 0x7f80_0000;
 const CARRY: u32 = 1 << 23;
 
-/// As [`copy_in_finite`].
+/// The same as [`copy_in_finite`], with AVX2.
 ///
 /// # Safety
 /// As [`copy_in_finite`].
@@ -58,7 +60,7 @@ unsafe fn copy_in_finite_avx2(from: &[f32], into: *mut u8) -> bool {
             let line = line.as_ptr().cast::<__m256i>();
             [_mm256_loadu_si256(line), _mm256_loadu_si256(line.add(1))]
         };
-        // SAFETY: the caller's promise. The compiler never sees the stores.
+        // SAFETY: the caller's contract. The compiler never sees the stores.
         unsafe {
             std::arch::asm!(
                 "vmovdqu [{into}], {a}",
@@ -76,7 +78,7 @@ unsafe fn copy_in_finite_avx2(from: &[f32], into: *mut u8) -> bool {
     _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_or_si256(carry[0], carry[1]))) == 0
 }
 
-/// Asks for `len` bytes that will be read soon. Any address will do: nothing is read.
+/// Prefetches `len` bytes for reading. Any address is allowed: nothing is read.
 #[inline]
 pub fn prefetch(from: *const u8, len: usize) {
     #[cfg(x86)]
@@ -92,7 +94,7 @@ pub fn prefetch(from: *const u8, len: usize) {
     let _ = (from, len);
 }
 
-/// Asks for the line of an address that will be written to soon. Any address will do.
+/// Prefetches the cache line of an address for writing. Any address is allowed.
 #[inline]
 pub fn prefetch_for_write(into: *const u8) {
     #[cfg(x86)]
@@ -108,15 +110,15 @@ const LINE: usize = 64;
 
 /// Copies whole lines of [`LINE`] bytes, aligned or not.
 ///
-/// `rep movsb` takes a fixed time to begin, and on some processors runs at a tenth of this when
-/// `into` is a little further into its page than `from` is.
+/// `rep movsb` has a fixed start-up cost, and on some processors runs at a tenth of this speed when `into` is a
+/// little further into its page than `from` is.
 ///
 /// # Safety
 /// `from` must be readable and `into` writable for `lines` lines, and they must not overlap.
 #[cfg(x86)]
 #[inline]
 unsafe fn copy_lines(from: *const u8, into: *mut u8, lines: usize) {
-    // SAFETY: the caller's promise; the processor has the instructions.
+    // SAFETY: the caller's contract; the processor has the instructions.
     unsafe {
         if is_x86_feature_detected!("avx") {
             copy_lines_avx(from, into, lines);
@@ -126,13 +128,13 @@ unsafe fn copy_lines(from: *const u8, into: *mut u8, lines: usize) {
     }
 }
 
-/// As [`copy_lines`], on any x86-64 processor.
+/// The same as [`copy_lines`], on any x86-64 processor.
 ///
 /// # Safety
 /// As [`copy_lines`].
 #[cfg(x86)]
 unsafe fn copy_lines_sse2(from: *const u8, into: *mut u8, lines: usize) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's contract.
     unsafe {
         std::arch::asm!(
             "test {lines}, {lines}",
@@ -163,15 +165,15 @@ unsafe fn copy_lines_sse2(from: *const u8, into: *mut u8, lines: usize) {
     }
 }
 
-/// As [`copy_lines`], on processors with AVX. Leaves no upper halves behind: what came after would be
-/// slower by more than the copy gained.
+/// The same as [`copy_lines`], on processors with AVX. Clears the upper halves of the registers: the code that
+/// follows would be slowed down by more than the copy gained.
 ///
 /// # Safety
 /// As [`copy_lines`].
 #[cfg(x86)]
 #[target_feature(enable = "avx")]
 unsafe fn copy_lines_avx(from: *const u8, into: *mut u8, lines: usize) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller's contract.
     unsafe {
         std::arch::asm!(
             "test {lines}, {lines}",
@@ -204,8 +206,8 @@ unsafe fn copy_lines_avx(from: *const u8, into: *mut u8, lines: usize) {
 #[cfg(not(x86))]
 unsafe fn copy_lines(from: *const u8, into: *mut u8, lines: usize) {
     let aligned = from.cast::<u64>().is_aligned() && into.cast::<u64>().is_aligned();
-    // SAFETY: all accesses lie within the lines, which the caller vouches for; volatile, so that no
-    // value is read twice or assumed to be stable.
+    // SAFETY: all accesses lie within the lines, per the caller's contract; volatile, so that no value is read
+    // twice or assumed to be stable.
     unsafe {
         if aligned {
             let (from, into) = (from.cast::<u64>(), into.cast::<u64>());

@@ -1,10 +1,10 @@
-//! Waking a peer that sleeps, by a system call only when it does.
+//! Wake-ups between daemon and client, with a system call only when the peer sleeps.
 //!
-//! The daemon says that it is going to sleep (NEED_WAKEUP), then looks once more for work; the
-//! client hands over work, then looks whether the daemon sleeps. A full fence on either side
-//! between the store and the load means that at least one of them sees the other. The same the other
-//! way about: the client says that it wants events, then looks once more for a completion; the daemon
-//! writes the completion, then looks whether the client wants to be told.
+//! The daemon announces that it is about to sleep (NEED_WAKEUP), then checks once more for work; the client
+//! submits work, then checks whether the daemon sleeps. A full fence on either side between the store and the
+//! load makes sure that at least one of them sees the other. The reverse direction works the same: the client
+//! asks for events, then checks once more for a completion; the daemon writes the completion, then checks
+//! whether the client wants an event.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
@@ -14,60 +14,59 @@ use rustix::io::Errno;
 use super::Words;
 use super::sync::{Ordering, fence};
 
-/// The daemon's end: one per session.
+/// The daemon's side of the wake-up doorbell; one per session.
 pub struct DoorbellWaiter {
     need_wakeup: Words,
     eventfd: OwnedFd,
 }
 
 impl DoorbellWaiter {
-    /// With an eventfd of its own. `need_wakeup` is a word that only the daemon may write.
+    /// Creates the doorbell with an eventfd of its own. `need_wakeup` is a word that only the daemon may write.
     ///
     /// # Errors
-    /// No more descriptors.
+    /// The process has no more descriptors.
     pub fn new(need_wakeup: Words) -> Result<DoorbellWaiter, Errno> {
         let eventfd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(DoorbellWaiter { need_wakeup, eventfd })
     }
 
-    /// With the eventfd that the client has already.
+    /// Resumes a doorbell with the eventfd that the client already has.
     pub fn resume(need_wakeup: Words, eventfd: OwnedFd) -> DoorbellWaiter {
         DoorbellWaiter { need_wakeup, eventfd }
     }
 
-    /// Says that the daemon is going to sleep. Work that was handed over before this returns is
-    /// seen by a look at the ring afterwards; later work rings the bell.
+    /// Announces that the daemon is about to sleep. Work submitted before this returns is seen by a check of
+    /// the ring afterwards; later work rings the doorbell.
     pub fn announce(&self) {
         self.need_wakeup.store(0, 1, Ordering::Relaxed);
         fence(Ordering::SeqCst);
     }
 
-    /// Says that the daemon is awake.
+    /// Announces that the daemon is awake.
     pub fn awake(&self) {
         self.need_wakeup.store(0, 0, Ordering::Relaxed);
     }
 
-    /// What the client writes to. To be watched edge-triggered and never read: the client has the
-    /// same descriptor and could make a read block.
+    /// The descriptor the client writes to. Watch it edge-triggered and never read it: the client has the same
+    /// descriptor and could make a read block.
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.eventfd.as_fd()
     }
 }
 
-/// The client's end.
+/// The client's side of the wake-up doorbell.
 pub struct Doorbell {
     need_wakeup: Words,
     eventfd: OwnedFd,
 }
 
 impl Doorbell {
-    /// With what the daemon sent.
+    /// Attaches to the word and the eventfd that the daemon sent.
     pub fn new(need_wakeup: Words, eventfd: OwnedFd) -> Doorbell {
         Doorbell { need_wakeup, eventfd }
     }
 
-    /// To be called after work was handed over: wakes the daemon if it sleeps. Returns whether
-    /// that took a system call.
+    /// Wakes the daemon if it sleeps; to be called after work was submitted. True if that took a system call.
     #[inline]
     pub fn ring(&self) -> bool {
         fence(Ordering::SeqCst);
@@ -80,19 +79,19 @@ impl Doorbell {
     }
 }
 
-/// The client's wish to be told of completions by a message on the socket.
+/// The client's side of the completion events: asks for a message on the socket.
 pub struct Listener {
     want_event: Words,
 }
 
 impl Listener {
-    /// `want_event` is a word that only the client may write.
+    /// Attaches to a word that only the client may write.
     pub fn new(want_event: Words) -> Listener {
         Listener { want_event }
     }
 
-    /// Asks for events. A completion that was written before this returns is seen by a look at the
-    /// ring afterwards; for a later one there is a message.
+    /// Asks for events. A completion written before this returns is seen by a check of the ring afterwards; a
+    /// later one is announced by a message.
     #[inline]
     pub fn listen(&self) {
         self.want_event.store(0, 1, Ordering::Relaxed);
@@ -106,18 +105,18 @@ impl Listener {
     }
 }
 
-/// The daemon's end of that wish.
+/// The daemon's side of the completion events.
 pub struct Notifier {
     want_event: Words,
 }
 
 impl Notifier {
-    /// Over the client's word.
+    /// Attaches to the client's word.
     pub fn new(want_event: Words) -> Notifier {
         Notifier { want_event }
     }
 
-    /// To be asked after a completion was written: whether a message has to be sent.
+    /// Whether an event has to be sent; to be called after a completion was written.
     #[inline]
     pub fn is_wanted(&self) -> bool {
         fence(Ordering::SeqCst);

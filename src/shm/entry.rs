@@ -1,43 +1,44 @@
-//! What the entries of the rings and the heads of observation slots say. Little-endian 64-bit
-//! words; two 32-bit halves share a word, the first named in its low half.
+//! Encoding of ring entries and of the heads of observation slots.
+//!
+//! Little-endian 64-bit words; two 32-bit halves share a word, the first named in its low half.
 
 /// Words of a ring entry: one cache line.
 pub const ENTRY_WORDS: usize = 8;
 
-/// Most cameras of an observation.
+/// Maximum number of cameras of an observation.
 pub const MAX_CAMERAS: usize = 4;
 
-/// A number that no instruction has.
+/// An instruction number that is never assigned.
 pub const NO_PROMPT: u32 = u32::MAX;
 
-/// What a value of the state is, bit for bit, until it is written: no number.
+/// Bit pattern of a state value that was not written yet: a NaN.
 pub const UNWRITTEN_STATE: u32 = 0x7fe5_ca1e;
-/// What a frame begins with until it is written: unlikely for a picture. Frames that are shorter have no mark.
+/// First bytes of a frame that was not written yet: unlikely for a picture. Shorter frames have no mark.
 pub const UNWRITTEN_FRAME: [u8; 16] = *b"\xd7\x1e\xa9UNWRITTEN\x8f\x02\xe3\x5c";
 
-/// An observation handed over by the client.
+/// A submission: the client asks for the chunk of an observation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Submission {
-    /// The client's name for it; any value, answered once.
+    /// The client's name for the submission; any value, answered once.
     pub ticket: u64,
     /// The observation slot that holds frames and state.
     pub slot: u32,
-    /// An instruction registered over the socket; 0: the one registered last; [`NO_PROMPT`]: none.
+    /// Number of an instruction registered over the socket; 0: the one registered last; [`NO_PROMPT`]: none.
     pub prompt_id: u32,
-    /// When the frames and the state were taken.
+    /// When the state was taken, CLOCK_MONOTONIC, ns.
     pub observed_ns: u64,
-    /// When it was handed over.
+    /// When it was submitted, CLOCK_MONOTONIC, ns.
     pub submitted_ns: u64,
     /// Seed of the noise the chunk starts from.
     pub seed: u64,
-    /// When its chunk is needed at the latest; 0: no such moment.
+    /// Latest time its chunk is of use, CLOCK_MONOTONIC, ns; 0: no deadline.
     pub deadline_ns: u64,
-    /// How many values of the state were written; 0: all.
+    /// Number of state values written; 0: all.
     pub state_values: u32,
 }
 
 impl Submission {
-    /// As a ring entry.
+    /// Encodes it as a ring entry.
     pub fn to_words(self) -> [u64; ENTRY_WORDS] {
         let slot_and_prompt = halves(self.slot, self.prompt_id);
         [
@@ -52,7 +53,7 @@ impl Submission {
         ]
     }
 
-    /// From a ring entry. Nothing is checked: every value is representable.
+    /// Decodes a ring entry. Nothing is checked: every value is representable.
     pub fn from_words(words: &[u64; ENTRY_WORDS]) -> Submission {
         let [_, ticket, slot_and_prompt, observed_ns, submitted_ns, seed, deadline_ns, state] = *words;
         let (slot, prompt_id) = split(slot_and_prompt);
@@ -64,28 +65,28 @@ impl Submission {
 /// The daemon's answer to one submission.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Completion {
-    /// The submission's ticket.
+    /// Ticket of the submission it answers.
     pub ticket: u64,
-    /// 0, or what went wrong: the values of `pi0rt_status`.
+    /// A `pi0rt_status`: 0, or why there is no chunk.
     pub status: i32,
-    /// The submission's slot: free again.
+    /// The submission's slot, which is free again.
     pub slot: u32,
-    /// Number of the chunk that was published, from 1; 0: none was.
+    /// Number of the published chunk, from 1; 0: none was published.
     pub chunk: u64,
-    /// Why there is no chunk, in the place of its number; 0: not said.
+    /// Encoded reason why there is no chunk, in place of its number; 0: not given.
     pub detail: u64,
-    /// The submission's times.
+    /// When the observation was taken, as submitted.
     pub observed_ns: u64,
-    /// The submission's times.
+    /// When it was submitted, as submitted.
     pub submitted_ns: u64,
-    /// When the daemon began to work on it; 0: it never did.
+    /// When the daemon started to work on it, CLOCK_MONOTONIC, ns; 0: it never did.
     pub started_ns: u64,
-    /// When the daemon had finished with it.
+    /// When the daemon was done with it, CLOCK_MONOTONIC, ns.
     pub finished_ns: u64,
 }
 
 impl Completion {
-    /// As a ring entry.
+    /// Encodes it as a ring entry.
     pub fn to_words(self) -> [u64; ENTRY_WORDS] {
         let status_and_slot = halves(self.status as u32, self.slot);
         [
@@ -100,7 +101,7 @@ impl Completion {
         ]
     }
 
-    /// From a ring entry. Nothing is checked: every value is representable.
+    /// Decodes a ring entry. Nothing is checked: every value is representable.
     pub fn from_words(words: &[u64; ENTRY_WORDS]) -> Completion {
         let [_, ticket, status_and_slot, outcome, observed_ns, submitted_ns, started_ns, finished_ns] =
             *words;
@@ -120,7 +121,7 @@ impl Completion {
     }
 }
 
-/// How the bytes of a frame are to be read.
+/// Pixel format of a frame: how its bytes are to be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum PixelLayout {
@@ -130,17 +131,17 @@ pub enum PixelLayout {
     Bgr8 = 2,
     /// 4 bytes per pixel: red, green, blue, ignored.
     Rgba8 = 3,
-    /// 1 byte per pixel.
+    /// 1 byte per pixel: grey.
     Gray8 = 4,
 }
 
 impl PixelLayout {
-    /// From its number; None for a number that names none.
+    /// The format of a number; None for a number that is no format.
     pub fn from_number(number: u32) -> Option<PixelLayout> {
         [Self::Rgb8, Self::Bgr8, Self::Rgba8, Self::Gray8].into_iter().find(|f| *f as u32 == number)
     }
 
-    /// Bytes per pixel.
+    /// Number of bytes of a pixel.
     pub fn bytes(self) -> usize {
         match self {
             PixelLayout::Rgb8 | PixelLayout::Bgr8 => 3,
@@ -150,34 +151,34 @@ impl PixelLayout {
     }
 }
 
-/// One camera of an observation slot: two words at the slot's head. Format 0: the camera has no
-/// frame in this observation.
+/// Size and format of one camera's frame: two words at the head of an observation slot. Format 0: the camera
+/// has no frame in this observation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Camera {
-    /// Pixels per row.
+    /// Width of the frame, pixels per row.
     pub width: u32,
-    /// Rows.
+    /// Height of the frame, rows.
     pub height: u32,
     /// Bytes from one row to the next.
     pub stride: u32,
-    /// A [`PixelLayout`]'s number, or 0.
+    /// Number of a [`PixelLayout`], or 0 for no frame.
     pub format: u32,
 }
 
 impl Camera {
-    /// As two words.
+    /// Encodes it as two words.
     pub fn to_words(self) -> [u64; 2] {
         [halves(self.width, self.height), halves(self.stride, self.format)]
     }
 
-    /// From two words. Nothing is checked: every value is representable.
+    /// Decodes two words. Nothing is checked: every value is representable.
     pub fn from_words(words: [u64; 2]) -> Camera {
         let ((width, height), (stride, format)) = (split(words[0]), split(words[1]));
         Camera { width, height, stride, format }
     }
 
-    /// Bytes from the first pixel to the last, when the numbers make sense together and stay
-    /// within `capacity`.
+    /// Format and bytes from the first pixel to the last; None if the numbers contradict each other or exceed
+    /// `capacity`.
     pub fn bytes(&self, capacity: usize) -> Option<(PixelLayout, usize)> {
         let format = PixelLayout::from_number(self.format)?;
         let (width, height, stride) = (self.width as usize, self.height as usize, self.stride as usize);

@@ -1,10 +1,10 @@
 //! Page faults, which a peer can cause by punching holes into a segment that it may write.
 
-/// Page faults of the calling thread so far that needed no disk.
+/// Number of page faults of the calling thread so far that needed no disk.
 pub fn page_faults() -> u64 {
-    // SAFETY: all zeros are a rusage.
+    // SAFETY: a rusage may be all zeros.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: the structure is there.
+    // SAFETY: `usage` is a rusage that may be written to.
     unsafe { libc::getrusage(libc::RUSAGE_THREAD, &mut usage) };
     usage.ru_minflt.max(0) as u64
 }

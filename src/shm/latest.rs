@@ -1,10 +1,10 @@
-//! The latest chunk, in one of three slots.
+//! The latest chunk: a sequence lock over three slots.
 //!
-//! Chunk `n` (counted from 1) is written to slot `n % 3`, whose sequence is odd while it is being
-//! written; then the word `latest` becomes `n`. A reader loads `latest`, copies that slot and
-//! looks at its sequence again: unless it was `2n` both times, it tries again. The writer never touches
-//! the slot that `latest` names, so a reader never waits for a writer, dead or alive; it has to try
-//! again only when three more chunks were begun while it copied.
+//! Chunk `n` (counted from 1) is written to slot `n % 3`, whose sequence is odd while it is being written; then
+//! the word `latest` becomes `n`. A reader loads `latest`, copies that slot and checks its sequence again:
+//! unless it was `2n` both times, it retries. The writer never touches the slot that `latest` names, so a
+//! reader never waits for a writer, dead or alive; it has to retry only when three more chunks were begun while
+//! it copied.
 
 use super::Words;
 use super::sync::{Ordering, fence};
@@ -12,53 +12,53 @@ use super::sync::{Ordering, fence};
 /// Words before the actions of a slot: sequence, then [`ChunkHeader`].
 const HEADER_WORDS: usize = 8;
 const SLOTS: usize = 3;
-/// Times a reader tries before it reports [`ReadError::Busy`]: more than one retry already needs
-/// a writer that makes chunks faster than they can be copied.
+/// Attempts before a reader reports [`ReadError::Busy`]: a second retry already needs a writer that publishes
+/// chunks faster than they can be copied.
 const TRIES: usize = 4;
 
-/// What is known about a chunk besides its actions.
+/// Header of a chunk: its origin, times and size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ChunkHeader {
-    /// The submission it answers.
+    /// Ticket of the submission it answers.
     pub ticket: u64,
-    /// Its number, from 1.
+    /// Number of the chunk, from 1.
     pub chunk: u64,
-    /// When its observation was taken.
+    /// When its observation was taken, CLOCK_MONOTONIC, ns.
     pub observed_ns: u64,
-    /// When its observation was submitted.
+    /// When its observation was submitted, CLOCK_MONOTONIC, ns.
     pub submitted_ns: u64,
-    /// When the daemon began to work on it.
+    /// When the daemon started to work on it, CLOCK_MONOTONIC, ns.
     pub started_ns: u64,
-    /// When it was ready.
+    /// When it was ready, CLOCK_MONOTONIC, ns.
     pub finished_ns: u64,
-    /// Rows: actions of one control step each.
+    /// Number of rows: one action per control step.
     pub horizon: u32,
-    /// Columns: values per action.
+    /// Number of columns: values per action.
     pub action_dim: u32,
 }
 
 /// Why there is no chunk to read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
-    /// None has been published yet.
+    /// No chunk has been published yet.
     #[error("no chunk has been published yet")]
     Empty,
     /// Chunks are published faster than they can be copied.
     #[error("chunks are published faster than they can be read")]
     Busy,
-    /// Its sizes are not those of the handshake.
+    /// The chunk's size differs from the handshake's.
     #[error("chunk has {horizon} rows of {action_dim}, expected {} of {}", expected.0, expected.1)]
     Corrupt {
-        /// As the slot says.
+        /// Rows according to the slot.
         horizon: u32,
-        /// As the slot says.
+        /// Columns according to the slot.
         action_dim: u32,
-        /// As the handshake said.
+        /// Rows and columns according to the handshake.
         expected: (u32, u32),
     },
 }
 
-/// Words that `values` actions need, one slot: a whole number of cache lines.
+/// Words of one slot for `values` values: a whole number of cache lines.
 pub(super) fn slot_words(values: usize) -> usize {
     (HEADER_WORDS + values.div_ceil(2)).next_multiple_of(8)
 }
@@ -68,7 +68,7 @@ pub(super) fn total_words(values: usize) -> usize {
     slot_words(values) * SLOTS
 }
 
-/// The daemon's end.
+/// The daemon's side of the latest chunk.
 pub struct LatestWriter {
     latest: Words,
     slots: Words,
@@ -76,23 +76,23 @@ pub struct LatestWriter {
     published: u64,
 }
 
-/// The client's end.
+/// The client's side of the latest chunk.
 pub struct LatestReader {
     latest: Words,
     slots: Words,
-    /// Horizon and action dimension.
+    /// Expected horizon and action dimension.
     size: (u32, u32),
     values: usize,
 }
 
 impl LatestWriter {
-    /// Over the word `latest` and the slots, for chunks of `values` values.
+    /// A writer over the word `latest` and the slots, for chunks of `values` values.
     pub fn new(latest: Words, slots: Words, values: usize) -> LatestWriter {
         assert!(slots.len() >= total_words(values));
         LatestWriter { latest, slots, values, published: 0 }
     }
 
-    /// Goes on where another writer has ended, also in the middle of a chunk.
+    /// Continues where another writer has ended, even in the middle of a chunk.
     pub fn resume(latest: Words, slots: Words, values: usize) -> LatestWriter {
         let mut writer = LatestWriter::new(latest, slots, values);
         let begun = (0..SLOTS)
@@ -101,8 +101,7 @@ impl LatestWriter {
         writer
     }
 
-    /// Publishes a chunk and returns its number, or None for one with a value that is not finite.
-    /// `header.chunk` is set here.
+    /// Publishes a chunk and returns its number; None if a value is not finite. Sets `header.chunk`.
     pub fn publish(&mut self, header: ChunkHeader, actions: &[f32]) -> Option<u64> {
         assert_eq!(actions.len(), self.values);
         let chunk = self.published + 1;
@@ -117,7 +116,8 @@ impl LatestWriter {
             u64::from(header.horizon) | u64::from(header.action_dim) << 32,
         ];
         self.slots.write(base + 1, &words);
-        // In one pass. The slot stays one that is being written: the next chunk will be.
+        // One pass checks and copies. On failure the slot stays marked as being written, as the next chunk will
+        // be.
         if !self.slots.write_finite(base + HEADER_WORDS, actions) {
             return None;
         }
@@ -127,12 +127,12 @@ impl LatestWriter {
         Some(chunk)
     }
 
-    /// From now on there is no chunk, until the next one is published.
+    /// Withdraws the latest chunk: there is none until the next one is published.
     pub fn clear(&mut self) {
         self.latest.store(0, 0, Ordering::Release);
     }
 
-    /// Marks the slot of a chunk as being written.
+    /// Marks the slot of a chunk as being written; its first word.
     fn begin(&mut self, chunk: u64) -> usize {
         let base = (chunk % SLOTS as u64) as usize * slot_words(self.values);
         self.slots.store(base, chunk * 2 - 1, Ordering::Relaxed);
@@ -143,14 +143,14 @@ impl LatestWriter {
 }
 
 impl LatestReader {
-    /// Over the word `latest` and the slots, for chunks of `horizon` rows of `action_dim` values.
+    /// A reader over the word `latest` and the slots, for chunks of `horizon` rows of `action_dim` values.
     pub fn new(latest: Words, slots: Words, horizon: u32, action_dim: u32) -> LatestReader {
         let values = horizon as usize * action_dim as usize;
         assert!(slots.len() >= total_words(values));
         LatestReader { latest, slots, size: (horizon, action_dim), values }
     }
 
-    /// Number of the latest chunk; 0: none yet.
+    /// Number of the latest chunk; 0: there is none.
     #[inline]
     pub fn latest(&self) -> u64 {
         self.latest.load(0, Ordering::Acquire)
@@ -172,9 +172,9 @@ impl LatestReader {
             let mut words = [0; HEADER_WORDS - 1];
             self.slots.read(base + 1, &mut words);
             self.slots.read_f32(base + HEADER_WORDS, actions);
-            // The copy is complete before the sequence is looked at again.
+            // The copy is complete before the sequence is loaded again.
             fence(Ordering::Acquire);
-            // Nor is a newer chunk of the same slot taken that `latest` doesn't name yet: the next
+            // A newer chunk of the same slot that `latest` doesn't name yet is not accepted either: the next
             // read could find an older one.
             if sequence != chunk.wrapping_mul(2) || self.slots.load(base, Ordering::Relaxed) != sequence {
                 continue;

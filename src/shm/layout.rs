@@ -1,4 +1,5 @@
-//! Where things lie in a session's three segments. The daemon plans it, the handshake carries it.
+//! Positions of everything in a session's three segments. The daemon plans the layout, the handshake carries
+//! it.
 
 use std::sync::Arc;
 
@@ -8,61 +9,61 @@ use super::liveness::LIVENESS_WORDS;
 use super::stats::{COUNTS, STATS_WORDS};
 use super::{Segment, Words};
 
-/// Distance that keeps two words from sharing a cache line or the neighbour that is fetched with
-/// it, bytes.
+/// Distance between two words, bytes, that keeps them from sharing a cache line or the neighbour that is
+/// prefetched with it.
 const APART: usize = 128;
 const PAGE: usize = 4096;
 
-/// What a session's segments have to hold.
+/// Sizes that a session's segments are planned for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Geometry {
-    /// Cameras of an observation, at most [`MAX_CAMERAS`].
+    /// Number of cameras of an observation, at most [`MAX_CAMERAS`].
     pub cameras: u32,
-    /// Bytes kept for each camera's frame.
+    /// Capacity of each camera's frame, bytes.
     pub frame_bytes: u32,
-    /// Values of the state.
+    /// Number of values of the state.
     pub state_dim: u32,
-    /// Rows of a chunk.
+    /// Number of rows of a chunk.
     pub horizon: u32,
-    /// Values of an action.
+    /// Number of values of an action.
     pub action_dim: u32,
-    /// Observation slots.
+    /// Number of observation slots.
     pub slots: u32,
-    /// Entries of either ring, a power of two.
+    /// Number of entries of either ring, a power of two.
     pub entries: u32,
 }
 
-/// A part of a segment.
+/// A range of bytes within a segment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Region {
-    /// From the segment's start, bytes; a multiple of 8.
+    /// Bytes from the start of the segment; a multiple of 8.
     pub offset: u32,
-    /// Bytes.
+    /// Length in bytes.
     pub len: u32,
 }
 
-/// Where everything lies. Offsets count from the start of the named segment.
+/// Layout of a session's segments. Offsets count from the start of the named segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SegmentLayout {
-    /// What it was planned for.
+    /// The sizes it was planned for.
     pub geometry: Geometry,
-    /// Bytes of the control segment.
+    /// Length of the control segment, bytes.
     pub control_bytes: u32,
-    /// Bytes of the observation segment.
+    /// Length of the observation segment, bytes.
     pub observation_bytes: u32,
-    /// Bytes of the results segment.
+    /// Length of the results segment, bytes.
     pub results_bytes: u32,
-    /// Control: how many completions the client has taken.
+    /// Control: number of completions the client has taken.
     pub completion_head: Region,
-    /// Control: 1 while the client wants a message for each completion.
+    /// Control: 1 while the client wants an event for each completion.
     pub want_event: Region,
     /// Control: entries of the submission ring.
     pub submissions: Region,
-    /// Results: epoch, state, heartbeat.
+    /// Results: epoch, state and heartbeat.
     pub liveness: Region,
     /// Results: 1 while the daemon sleeps.
     pub need_wakeup: Region,
-    /// Results: how many submissions the daemon has taken.
+    /// Results: number of submissions the daemon has taken.
     pub submission_head: Region,
     /// Results: counters and histograms.
     pub stats: Region,
@@ -74,51 +75,51 @@ pub struct SegmentLayout {
     pub chunks: Region,
     /// Observation: the first slot. Its head, two words per camera, comes first.
     pub slot: Region,
-    /// Within a slot: the state, 32-bit floats.
+    /// Within a slot: the state, f32 values.
     pub state: Region,
-    /// Within a slot: the first camera's frame; the next ones follow at `frame.len`.
+    /// Within a slot: the first camera's frame; the others follow at multiples of `frame.len`.
     pub frame: Region,
-    /// Within a slot: when each camera's frame was taken, a word for each. Empty: this daemon doesn't ask.
+    /// Within a slot: when each camera's frame was taken, one word each. Empty: this daemon reads none.
     pub frame_times: Region,
 }
 
-/// A layout that can't be.
+/// Why a layout is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LayoutError {
-    /// A number out of its bounds.
+    /// A size is out of bounds.
     #[error("{what} is {got}, expected {min} to {max}")]
     Size {
-        /// Which.
+        /// Name of the size.
         what: &'static str,
-        /// What was asked for.
+        /// The requested value.
         got: u64,
-        /// Least.
+        /// Lower bound.
         min: u64,
-        /// Most.
+        /// Upper bound.
         max: u64,
     },
-    /// A number that C programs rely on for the alignment of what they write to.
+    /// A size breaks the alignment that C programs rely on.
     #[error("{what} is {got}, expected a multiple of {of}")]
     Align {
-        /// Which.
+        /// Name of the size.
         what: &'static str,
-        /// Its value.
+        /// The requested value.
         got: u32,
-        /// What it has to be a multiple of.
+        /// The required divisor.
         of: u32,
     },
-    /// A part that lies outside its segment or is too small.
+    /// A region lies outside its segment or is too small.
     #[error("{what} at {offset}+{len} is not {expected} bytes within a segment of {segment}")]
     Region {
-        /// Which.
+        /// Name of the region.
         what: &'static str,
-        /// From the segment's start.
+        /// Bytes from the start of the segment.
         offset: u32,
-        /// Announced length.
+        /// Announced length, bytes.
         len: u32,
-        /// Length there has to be.
+        /// Required length, bytes.
         expected: u64,
-        /// The segment's length.
+        /// Length of the segment, bytes.
         segment: u32,
     },
 }
@@ -140,7 +141,7 @@ impl Planner {
 }
 
 impl Geometry {
-    /// Values of a chunk.
+    /// Number of values of a chunk.
     pub fn values(&self) -> usize {
         self.horizon as usize * self.action_dim as usize
     }
@@ -177,10 +178,10 @@ impl Geometry {
 }
 
 impl SegmentLayout {
-    /// Places everything.
+    /// Plans the layout of all regions for a geometry.
     ///
     /// # Errors
-    /// A geometry out of bounds.
+    /// A size of the geometry that is out of bounds.
     pub fn plan(geometry: Geometry) -> Result<SegmentLayout, LayoutError> {
         geometry.check()?;
         let ring = geometry.entries as usize * ENTRY_WORDS * 8;
@@ -197,12 +198,12 @@ impl SegmentLayout {
         let completions = results.place(ring, APART);
         let latest = results.place(8, APART);
         let chunks = results.place(total_words(geometry.values()) * 8, APART);
-        // The daemon's own: see `journal`.
+        // For the daemon alone: see `journal`.
         results.place(PAGE, PAGE);
 
         let mut slot = Planner { end: MAX_CAMERAS * 16 };
         let state = slot.place(geometry.state_dim as usize * 4, 64);
-        // Behind what the first version has: a daemon of another version that takes the session over finds
+        // After everything the first version has: a daemon of another version that resumes the session finds
         // the rest in its place.
         let frame_times = slot.place(MAX_CAMERAS * 8, 64);
         let mut frame = Region { offset: slot.total(), len: 0 };
@@ -234,10 +235,10 @@ impl SegmentLayout {
         })
     }
 
-    /// Checks a layout that came in a message: every part within its segment and large enough.
+    /// Checks a layout that came in a message: every region within its segment and large enough.
     ///
     /// # Errors
-    /// The first part that isn't.
+    /// The first region that isn't.
     pub fn check(&self) -> Result<(), LayoutError> {
         self.geometry.check()?;
         let g = &self.geometry;
@@ -297,19 +298,17 @@ impl SegmentLayout {
         )
     }
 
-    /// Where daemons keep notes for those that come after them: the last page of the results. Not part
-    /// of the protocol.
+    /// The region of the in-flight journal: the last page of the results. Not part of the protocol.
     pub fn journal(&self) -> Region {
         Region { offset: self.results_bytes - PAGE as u32, len: PAGE as u32 }
     }
 
-    /// Bytes of the three segments.
+    /// Length of the three segments together, bytes.
     pub fn bytes(&self) -> u64 {
         [self.control_bytes, self.observation_bytes, self.results_bytes].into_iter().map(u64::from).sum()
     }
 
-    /// The words of a part. None when it doesn't lie in the segment: not for a layout that was
-    /// planned or checked.
+    /// The words of a region; None if it lies outside the segment, which a planned or checked layout rules out.
     pub fn words(segment: &Arc<Segment>, region: Region) -> Option<Words> {
         Words::new(segment, region.offset as usize, region.len as usize / 8)
     }

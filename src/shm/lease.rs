@@ -1,4 +1,4 @@
-//! Whether anybody still has a segment's memory.
+//! Detection of peers that still hold a segment's memory.
 
 use std::os::fd::AsRawFd;
 
@@ -8,23 +8,23 @@ use rustix::io::Errno;
 use super::Segment;
 
 impl Segment {
-    /// Whether anybody has a descriptor that [`open`](Self::open) returned, in a process or on its way through a
+    /// Whether a peer has a descriptor that [`open`](Self::open) returned, in a process or in transit through a
     /// socket, or a mapping made with one.
     ///
-    /// The kernel is asked for a lease, which it gives to whoever is the only one to have opened a file. It counts
-    /// openings by a path, such as one in `/proc/self/fd`, until the last descriptor and the last mapping of each
-    /// are gone. Making the file was none: the daemon's own descriptor and mapping, and copies with a service
-    /// manager, don't count. Clients can't open what they have again, for want of permission, so that one of their
+    /// The kernel is asked for a lease, which it grants only to the sole opener of a file. It counts openings
+    /// by a path, such as one in `/proc/self/fd`, until the last descriptor and the last mapping of each are
+    /// gone. Creating the file is none: the daemon's own descriptor and mapping, and copies with a service
+    /// manager, don't count. Clients lack the permission to open again what they have, so that one of their
     /// `O_PATH` descriptors, which aren't counted, is of no use to them.
     ///
     /// # Errors
-    /// A segment of somebody else's, or a system call that failed: EINVAL, for example, where the system gives no
-    /// leases (`fs.leases-enable`).
+    /// A segment made by another process, or a system call that failed: EINVAL, for example, where the system
+    /// grants no leases (`fs.leases-enable`).
     pub fn is_held(&self) -> Result<bool, Errno> {
         // The lease ends when this is closed.
         let own = self.open_as(OFlags::RDONLY)?;
-        // Whoever opens the file meanwhile, root for example, causes a signal that would end the process; this one
-        // is ignored unless somebody wants it.
+        // Another opener, root for example, causes a signal whose default action ends the process; SIGURG is
+        // ignored by default.
         fcntl(&own, F_SETSIG, libc::SIGURG)?;
         match fcntl(&own, libc::F_SETLEASE, libc::F_WRLCK) {
             Ok(()) => Ok(false),
@@ -37,7 +37,7 @@ impl Segment {
 /// `<linux/fcntl.h>`; libc has none.
 const F_SETSIG: i32 = 10;
 
-/// rustix knows neither of the commands.
+/// Calls fcntl for two commands that rustix doesn't know.
 fn fcntl(fd: &impl AsRawFd, command: i32, number: i32) -> Result<(), Errno> {
     // SAFETY: the descriptor is open, and the commands take a number.
     if unsafe { libc::fcntl(fd.as_raw_fd(), command, number) } == 0 {

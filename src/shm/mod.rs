@@ -1,4 +1,4 @@
-//! Shared memory: segments, rings, slots, doorbell. Bytes and atomics; what they mean is known
+//! Shared memory: segments, rings, slots, doorbell. This layer knows bytes and atomics; their meaning is known
 //! to the layers above.
 //!
 //! Two processes that don't trust each other meet here, so three rules hold throughout:

@@ -9,25 +9,25 @@
 use super::sync::Ordering;
 use super::{ENTRY_WORDS, Words};
 
-/// What the peer has done to a ring.
+/// Why a ring can't be used: it is full, or the peer has corrupted it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RingError {
-    /// As many entries are under way as there is room for.
+    /// The ring has no free entry.
     #[error("ring is full")]
     Full,
-    /// The peer's head is ahead of what was produced or further behind than the ring is long.
+    /// The peer's head is ahead of the tail, or further behind than the ring is long.
     #[error("ring is corrupt: peer has taken {head} entries, {tail} were written, {capacity} fit")]
     Corrupt {
-        /// As the peer says.
+        /// Entries the peer claims to have taken.
         head: u64,
-        /// As this side knows.
+        /// Entries this side has written.
         tail: u64,
-        /// Entries in the ring.
+        /// Number of entries of the ring.
         capacity: u64,
     },
 }
 
-/// The writing end.
+/// The writing side of a ring.
 pub struct Producer {
     entries: Words,
     head: Words,
@@ -36,7 +36,7 @@ pub struct Producer {
     cached_head: u64,
 }
 
-/// The reading end.
+/// The reading side of a ring.
 pub struct Consumer {
     entries: Words,
     head: Words,
@@ -51,13 +51,13 @@ fn capacity(entries: &Words) -> u64 {
 }
 
 impl Producer {
-    /// Over entries in a segment that this side may write, and the peer's head.
+    /// A producer over entries in a segment this side may write, and the peer's head.
     pub fn new(entries: Words, head: Words) -> Producer {
         Producer { capacity: capacity(&entries), entries, head, tail: 0, cached_head: 0 }
     }
 
-    /// Goes on where another producer has ended: after as many entries as the highest sequence says.
-    /// Only over entries that no peer can write.
+    /// Continues where another producer has ended: after the highest sequence. Only for entries that no peer
+    /// can write.
     pub fn resume(entries: Words, head: Words) -> Producer {
         let mut producer = Producer::new(entries, head);
         let sequences = (0..producer.capacity as usize)
@@ -68,16 +68,16 @@ impl Producer {
         producer
     }
 
-    /// How many entries have been written.
+    /// Number of entries written.
     pub fn tail(&self) -> u64 {
         self.tail
     }
 
-    /// How many entries can be written now, at least. Reads the peer's head when fewer than
-    /// `wanted` are known to be free.
+    /// Number of entries that can be written now, at least. Reads the peer's head when fewer than `wanted` are
+    /// known to be free.
     ///
     /// # Errors
-    /// A head that can't be.
+    /// The peer's head is impossible.
     #[inline]
     pub fn room(&mut self, wanted: u64) -> Result<u64, RingError> {
         let room = self.capacity - (self.tail - self.cached_head);
@@ -92,8 +92,8 @@ impl Producer {
         Ok(self.capacity - (self.tail - head))
     }
 
-    /// Asks for the line of the next entry, which the peer looks at again and again, before it is known
-    /// what to write.
+    /// Prefetches the line of the next entry for writing, before its content is known: the peer polls that
+    /// line.
     #[inline]
     pub fn prefetch(&self) {
         self.entries.prefetch_for_write((self.tail & (self.capacity - 1)) as usize * ENTRY_WORDS);
@@ -102,7 +102,7 @@ impl Producer {
     /// Writes an entry. Its first word is replaced by the sequence.
     ///
     /// # Errors
-    /// A full ring, or a peer's head that can't be.
+    /// The ring is full, or the peer's head is impossible.
     #[inline]
     pub fn push(&mut self, entry: &[u64; ENTRY_WORDS]) -> Result<(), RingError> {
         if self.room(1)? == 0 {
@@ -117,32 +117,32 @@ impl Producer {
 }
 
 impl Consumer {
-    /// Over the peer's entries, and a head in a segment that this side may write.
+    /// A consumer over the peer's entries, and a head in a segment this side may write.
     pub fn new(entries: Words, head: Words) -> Consumer {
         Consumer { capacity: capacity(&entries), entries, head, taken: 0 }
     }
 
-    /// Goes on where another consumer has ended: after as many entries as its head says. Only over a
-    /// head that no peer can write.
+    /// Continues where another consumer has ended: after as many entries as its head says. Only for a head that
+    /// no peer can write.
     pub fn resume(entries: Words, head: Words) -> Consumer {
         let taken = head.load(0, Ordering::Acquire);
         Consumer { taken, ..Consumer::new(entries, head) }
     }
 
-    /// How many entries have been taken.
+    /// Number of entries taken.
     pub fn taken(&self) -> u64 {
         self.taken
     }
 
-    /// Whether an entry is there.
+    /// Whether an entry can be taken.
     #[inline]
     pub fn is_ready(&self) -> bool {
         let at = (self.taken & (self.capacity - 1)) as usize * ENTRY_WORDS;
         self.entries.load(at, Ordering::Acquire) == self.taken + 1
     }
 
-    /// Takes the next entry, a private copy of it. A sequence other than the expected one means
-    /// that there is none: a misbehaving producer only fails to be heard.
+    /// Takes a private copy of the next entry. A sequence other than the expected one means that there is none:
+    /// a misbehaving producer only fails to be noticed.
     #[inline]
     pub fn pop(&mut self) -> Option<[u64; ENTRY_WORDS]> {
         let entry = self.peek()?;
@@ -150,7 +150,7 @@ impl Consumer {
         Some(entry)
     }
 
-    /// The next entry, a private copy of it, which stays where it is.
+    /// Copies the next entry and leaves it in the ring.
     #[inline]
     pub fn peek(&self) -> Option<[u64; ENTRY_WORDS]> {
         if !self.is_ready() {
@@ -162,11 +162,11 @@ impl Consumer {
         Some(entry)
     }
 
-    /// Takes the entry that was looked at.
+    /// Takes the entry that was peeked at.
     #[inline]
     pub fn advance(&mut self) {
         self.taken += 1;
-        // Release: the reads of the entry come before the producer may write there again.
+        // Release: the entry is read before the producer may overwrite it.
         self.head.store(0, self.taken, Ordering::Release);
     }
 }
@@ -234,7 +234,7 @@ mod tests {
         assert_eq!(producer.push(&entry(3)), Err(RingError::Corrupt { head: 3, tail: 2, capacity: 2 }));
         head.store(0, u64::MAX, Ordering::Relaxed);
         assert!(matches!(producer.room(1), Err(RingError::Corrupt { .. })));
-        // Going back is as impossible as going too far.
+        // A head that goes back is as impossible as one that goes too far.
         head.store(0, 2, Ordering::Relaxed);
         assert_eq!(producer.room(1), Ok(2));
         producer.push(&entry(3)).unwrap();
@@ -252,7 +252,7 @@ mod tests {
             let (mut producer, mut consumer, entries, head_word) = ring(4);
             entries.write(0, &words);
             head_word.store(0, head, Ordering::Relaxed);
-            // At most a ring's worth of rubbish can be taken for entries.
+            // At most a ring's worth of rubbish can pass for entries.
             let taken = std::iter::from_fn(|| consumer.pop()).count();
             prop_assert!(taken <= 4);
             let _ = producer.push(&entry(1));

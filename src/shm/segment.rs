@@ -1,4 +1,4 @@
-//! Segments: sealed memfds, mapped once.
+//! Shared segments: sealed memfds, mapped once.
 
 use std::ffi::c_void;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -11,48 +11,48 @@ use rustix::fs::{
 use rustix::io::Errno;
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
-/// Largest segment that is made or mapped.
+/// Largest segment that is created or mapped, bytes.
 const MAX_BYTES: usize = 1 << 30;
 
-/// Why a segment could not be made or mapped.
+/// Why a segment could not be created or mapped.
 #[derive(Debug, thiserror::Error)]
 pub enum SegmentError {
     /// A system call failed.
     #[error("segment {name}: {call}: {errno}")]
     System {
-        /// Which segment.
+        /// Name of the segment.
         name: &'static str,
-        /// The system call.
+        /// Name of the system call.
         call: &'static str,
-        /// Its error.
+        /// Error code of the call.
         errno: Errno,
     },
-    /// The file's size is not the one announced.
+    /// The file's size differs from the announced one.
     #[error("segment {name} has {got} bytes, expected {expected}")]
     Size {
-        /// Which segment.
+        /// Name of the segment.
         name: &'static str,
-        /// What the file has.
+        /// Size of the file, bytes.
         got: u64,
-        /// What was announced.
+        /// Announced size, bytes.
         expected: usize,
     },
     /// The file could change its size under the mapping.
     #[error("segment {name} is not sealed against shrinking and growing (seals {seals:#x})")]
     NotSealed {
-        /// Which segment.
+        /// Name of the segment.
         name: &'static str,
-        /// What is sealed.
+        /// The seals the file has.
         seals: u32,
     },
 }
 
-/// Who writes to a segment.
+/// The side that writes to a segment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Writer {
-    /// The client: its observations, submissions.
+    /// The client: control and observation segment.
     Client,
-    /// The daemon alone, and the one that comes after it: clients get descriptors that are open for reading only.
+    /// The daemon, and the daemon that resumes its sessions: clients get read-only descriptors.
     Daemon,
 }
 
@@ -65,12 +65,12 @@ impl Writer {
     }
 }
 
-/// How a mapping may be used.
+/// Access rights of a mapping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Loads only.
+    /// The mapping may be read only.
     Read,
-    /// Loads and stores.
+    /// The mapping may be read and written.
     Write,
 }
 
@@ -79,25 +79,25 @@ pub struct Segment {
     base: NonNull<c_void>,
     len: usize,
     name: &'static str,
-    /// Only where this side made it.
+    /// The file; None for a segment of the peer.
     made: Option<Made>,
 }
 
-/// A segment's file, where this side made it.
+/// The file of a segment that this side created.
 struct Made {
-    /// Never given to a client: clients get an opening of their own, which can be told from this one.
+    /// Never sent to a client: clients get a separate opening, which the lease can tell from this one.
     fd: OwnedFd,
     writer: Writer,
 }
 
-// SAFETY: only a mapping; what is done with its memory is decided by those who hold views of it.
+// SAFETY: only a mapping; access to its memory is up to the views of it.
 unsafe impl Send for Segment {}
 // SAFETY: as above.
 unsafe impl Sync for Segment {}
 
 impl Segment {
-    /// Makes a segment of `len` zero bytes, maps it with the daemon's rights and seals its size for ever. Nobody
-    /// but the daemon's user can open it, or open again what [`open`](Self::open) returns.
+    /// Creates a segment of `len` zero bytes, maps it with the daemon's rights and seals its size for good.
+    /// Only the daemon's user can open it, or open again what [`open`](Self::open) returns.
     ///
     /// # Errors
     /// Zero or too many bytes, or a system call that failed.
@@ -114,10 +114,10 @@ impl Segment {
             Writer::Daemon => Mode::RUSR,
         };
         fchmod(&fd, mode).map_err(system("fchmod"))?;
-        // All of it, now: a system without memory says so here, and doesn't kill whoever writes to it later.
+        // Allocates all pages now: a system without memory fails here, instead of killing a writer later.
         fallocate(&fd, FallocateFlags::empty(), 0, len as u64).map_err(system("fallocate"))?;
         let base = map(name, &fd, len, writer.daemons_access())?;
-        // From here on the mapping is undone by drop.
+        // From here on, drop undoes the mapping.
         let mut segment = Segment { base, len, name, made: None };
         let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
         fcntl_add_seals(&fd, seals).map_err(system("fcntl(F_ADD_SEALS)"))?;
@@ -125,7 +125,7 @@ impl Segment {
         Ok(segment)
     }
 
-    /// Maps a segment that a daemon of before has made with [`Segment::create`].
+    /// Maps a segment that a previous daemon created with [`Segment::create`].
     ///
     /// # Errors
     /// As [`Segment::map`].
@@ -140,11 +140,11 @@ impl Segment {
         Ok(segment)
     }
 
-    /// Maps a segment received from the daemon, all of its pages at once, so that the first
-    /// accesses don't fault.
+    /// Maps a segment received from the daemon, with all of its pages present, so that the first accesses don't
+    /// fault.
     ///
     /// # Errors
-    /// Another size than `len`, a file that could still shrink, or a system call that failed.
+    /// A size other than `len`, a file that could still shrink, or a system call that failed.
     pub fn map(
         name: &'static str,
         fd: &OwnedFd,
@@ -164,36 +164,35 @@ impl Segment {
         Ok(Segment { base: map(name, fd, len, access)?, len, name, made: None })
     }
 
-    /// Where it is mapped. Whether it may be written to depends on how it was mapped.
+    /// Address of the mapping. Whether it may be written to depends on how it was mapped.
     pub fn as_ptr(&self) -> *mut u8 {
         self.base.as_ptr().cast()
     }
 
-    /// Its bytes.
+    /// Length of the segment, bytes.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Never: a segment has at least one byte.
+    /// Always false: a segment has at least one byte.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// The file to keep for the daemon that comes after, where this side made it.
+    /// The file to hand over to the next daemon; None for a segment of the peer.
     pub fn fd(&self) -> Option<BorrowedFd<'_>> {
         self.made.as_ref().map(|made| made.fd.as_fd())
     }
 
-    /// Who writes to it, where this side made it.
+    /// The side that writes to it; None for a segment of the peer.
     pub fn writer(&self) -> Option<Writer> {
         self.made.as_ref().map(|made| made.writer)
     }
 
-    /// A descriptor for a client, where this side made the segment: open for reading and writing, or for reading
-    /// only, as [`Writer`] says. Each call opens the file anew.
+    /// Opens a descriptor for a client: read-write or read-only, by [`Writer`]. Each call opens the file anew.
     ///
     /// # Errors
-    /// A segment of somebody else's, or no `/proc`, or no more descriptors.
+    /// A segment of the peer, no `/proc`, or no more descriptors.
     pub fn open(&self) -> Result<OwnedFd, SegmentError> {
         let access = match self.writer() {
             Some(Writer::Daemon) => OFlags::RDONLY,
@@ -203,11 +202,11 @@ impl Segment {
         self.open_as(access).map_err(|errno| SegmentError::System { name: self.name, call, errno })
     }
 
-    /// Gives its pages back to the system. What it holds is zeros from then on; whoever has it mapped takes pages
-    /// again by touching them.
+    /// Gives the segment's pages back to the system. Its content is zeros from then on; a process that has it
+    /// mapped takes pages again by touching them.
     ///
     /// # Errors
-    /// A segment of somebody else's, or a system call that failed.
+    /// A segment of the peer, or a system call that failed.
     pub fn punch(&self) -> Result<(), SegmentError> {
         let system = |errno| SegmentError::System { name: self.name, call: "fallocate(PUNCH_HOLE)", errno };
         let Made { fd, .. } = self.made.as_ref().ok_or(system(Errno::BADF))?;
@@ -215,7 +214,7 @@ impl Segment {
         fallocate(fd, flags, 0, self.len as u64).map_err(system)
     }
 
-    /// Another descriptor of the file, of an opening of its own.
+    /// Opens the file once more.
     pub(super) fn open_as(&self, access: OFlags) -> Result<OwnedFd, Errno> {
         let Made { fd, .. } = self.made.as_ref().ok_or(Errno::BADF)?;
         let path = format!("/proc/self/fd/{}", fd.as_raw_fd());

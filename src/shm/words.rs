@@ -1,4 +1,4 @@
-//! A run of 64-bit words in a mapped segment.
+//! A range of 64-bit words in a mapped segment.
 
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -6,15 +6,15 @@ use std::sync::Arc;
 use super::Segment;
 use super::sync::{AtomicU64, Ordering, fence};
 
-/// 64-bit atomics inside a segment: the only view that rings, slots and flags have of shared
-/// memory. Keeps the mapping alive; every access is bounds-checked.
+/// Atomic words inside a segment: the only view that rings, slots and flags have of shared memory. Keeps the
+/// mapping alive; every access is bounds-checked.
 ///
-/// No reference to the memory is kept, only its address. The one that an access goes through, to an
-/// atomic, promises nothing of the value that is there, and so nothing that the peer could break.
+/// Only the address of the memory is kept, never a reference. The reference that an access goes through is to
+/// an atomic: it promises nothing about the value, and so nothing that the peer could break.
 pub struct Words {
     base: *mut u64,
     len: usize,
-    // None in tests that use memory of their own.
+    // None in tests with private memory.
     _segment: Option<Arc<Segment>>,
     _not_sync: PhantomData<*const ()>,
 }
@@ -23,7 +23,7 @@ pub struct Words {
 unsafe impl Send for Words {}
 
 impl Words {
-    /// The words at `offset` (bytes, a multiple of 8) of a segment. None when they don't fit.
+    /// The words at `offset` (bytes, a multiple of 8) of a segment; None if they don't fit.
     pub fn new(segment: &Arc<Segment>, offset: usize, len: usize) -> Option<Words> {
         let end = len.checked_mul(8).and_then(|bytes| bytes.checked_add(offset))?;
         if !offset.is_multiple_of(8) || end > segment.len() {
@@ -34,17 +34,17 @@ impl Words {
         Some(Words { base, len, _segment: Some(segment.clone()), _not_sync: PhantomData })
     }
 
-    /// How many words there are.
+    /// Number of words.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Whether there are none.
+    /// Whether there are no words.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// A word that may be stored to only where the mapping is writable.
+    /// One word. Stores are allowed only where the mapping is writable.
     #[inline]
     fn word(&self, index: usize) -> &AtomicU64 {
         assert!(index < self.len, "word {index} of {}", self.len);
@@ -53,8 +53,8 @@ impl Words {
         unsafe { AtomicU64::from_ptr(self.base.add(index)) }
     }
 
-    /// Loads one word, relaxed or to acquire. As a relaxed load and a fence: no other atomic access
-    /// is promised to work where a mapping is read-only.
+    /// Loads one word, relaxed or acquire: as a relaxed load and a fence, because no other atomic access is
+    /// guaranteed to work on a read-only mapping.
     #[inline]
     pub fn load(&self, index: usize, order: Ordering) -> u64 {
         let value = self.word(index).load(Ordering::Relaxed);
@@ -64,7 +64,7 @@ impl Words {
         value
     }
 
-    /// Stores one word. The segment has to be mapped writable.
+    /// Stores one word. The segment must be mapped writable.
     #[inline]
     pub fn store(&self, index: usize, value: u64, order: Ordering) {
         #[cfg(test)]
@@ -74,13 +74,13 @@ impl Words {
         self.word(index).store(value, order);
     }
 
-    /// Asks for the line of a word that will be stored to soon.
+    /// Prefetches the cache line of a word for writing.
     #[inline]
     pub fn prefetch_for_write(&self, index: usize) {
         super::copy::prefetch_for_write(self.base.wrapping_add(index).cast());
     }
 
-    /// Copies words out, one relaxed load each.
+    /// Copies words out, with one relaxed load each.
     #[inline]
     pub fn read(&self, start: usize, into: &mut [u64]) {
         assert!(start <= self.len && into.len() <= self.len - start);
@@ -89,7 +89,7 @@ impl Words {
         }
     }
 
-    /// Copies words in, one relaxed store each.
+    /// Copies words in, with one relaxed store each.
     #[inline]
     pub fn write(&self, start: usize, from: &[u64]) {
         assert!(start <= self.len && from.len() <= self.len - start);
@@ -98,15 +98,14 @@ impl Words {
         }
     }
 
-    /// Copies 32-bit floats out, two to a word, the first in its low half. In no order that a writer could
-    /// rely on.
+    /// Copies 32-bit floats out, two to a word, the first in its low half. In no order a writer could rely on.
     #[inline]
     pub fn read_f32(&self, start: usize, into: &mut [f32]) {
         assert!(start <= self.len && into.len().div_ceil(2) <= self.len - start);
-        // Whole lines as lines, and what is left as any other words: see `write_finite`.
+        // Whole lines as lines, and the rest word by word: see `write_finite`.
         let (lines, rest) = into.split_at_mut(into.len() / 16 * 16);
-        // SAFETY: within the words, which are as the floats are, little-endian, and mapped. The peer may
-        // write meanwhile.
+        // SAFETY: within the words, which have the floats' byte order, little-endian, and are mapped. The peer
+        // may write meanwhile.
         unsafe {
             let from = self.base.add(start).cast::<u8>();
             super::copy::copy_out(from, lines.as_mut_ptr().cast(), size_of_val(lines));
@@ -121,15 +120,15 @@ impl Words {
         }
     }
 
-    /// Copies 32-bit floats in, two to a word, the first in its low half, and says whether all are
-    /// finite. In no order that a reader could rely on.
+    /// Copies 32-bit floats in, two to a word, the first in its low half; true if all are finite. In no order a
+    /// reader could rely on.
     #[inline]
     pub fn write_finite(&self, start: usize, from: &[f32]) -> bool {
         assert!(start <= self.len && from.len().div_ceil(2) <= self.len - start);
-        // Whole lines as lines, and what is left as any other words: an access of another size to a
-        // word that the peer loads atomically would be a race.
+        // Whole lines as lines, and the rest word by word: an access of another size to a word that the peer
+        // loads atomically would be a race.
         let (lines, rest) = from.split_at(from.len() / 16 * 16);
-        // SAFETY: within the words, which are as the floats are, little-endian, and mapped writable
+        // SAFETY: within the words, which have the floats' byte order, little-endian, and are mapped writable
         // as for `store`. The peer may read meanwhile.
         let finite = unsafe { super::copy::copy_in_finite(lines, self.base.add(start).cast()) };
         for (i, pair) in rest.chunks(2).enumerate() {
@@ -155,7 +154,7 @@ impl Words {
     }
 }
 
-/// Ends a thread's writing between two stores, as a kill does.
+/// Stops a thread's writing between two stores, as a kill does.
 #[cfg(test)]
 pub(crate) mod killed {
     use std::cell::Cell;
@@ -167,7 +166,7 @@ pub(crate) mod killed {
         LEFT.set(stores);
     }
 
-    /// How many are left.
+    /// Number of stores left.
     pub(crate) fn left() -> u64 {
         LEFT.get()
     }

@@ -1,4 +1,4 @@
-//! What a client may have.
+//! Admission of new sessions: their sizes and quotas.
 
 use super::super::accounts::{QuotaExceeded, Reservation, Resource};
 use super::super::handover::Capabilities;
@@ -16,7 +16,7 @@ const MAX_ENTRIES: u32 = 1024;
 /// Why a client gets no session.
 pub(super) enum Denial {
     Refused(Refusal),
-    /// Because of memory that may have become free since it was looked last.
+    /// For lack of memory that may have become free since the last scan.
     NotYet(Refusal),
 }
 
@@ -39,7 +39,7 @@ impl From<Refusal> for Denial {
 }
 
 impl<P: Send + Sync + 'static> Control<P> {
-    /// What the session that is asked for will have: its sizes, and its shares of sessions and of memory.
+    /// Admits a session: its sizes, and its reservations of a session and of memory.
     pub(super) fn admit(&self, user: u32, hello: &Hello) -> Result<(Geometry, [Reservation; 2]), Denial> {
         check(hello)?;
         let table = self.shared.lock();
@@ -57,7 +57,7 @@ impl<P: Send + Sync + 'static> Control<P> {
             }
         }
         let owned = sessions.iter().filter(|session| hello.owns(session.token));
-        // What it gives up for this one: its memory counts again once it is over.
+        // Sessions this one replaces: their memory counts again once they are over.
         let [mut seats, mut given_up] = [0; 2];
         for session in owned {
             (seats, given_up) = (seats + 1, given_up + session.channel.bytes());
@@ -77,7 +77,7 @@ impl<P: Send + Sync + 'static> Control<P> {
             }
         }
         let geometry = geometry(&self.policy, &self.options, hello);
-        // Before it is allocated.
+        // Checked before anything is allocated.
         let bytes =
             SegmentLayout::plan(geometry).or_else(|error| refused::<_, Denial>(error.to_string()))?.bytes();
         let memory = self.accounts.reserve_replacing(user, Resource::Memory, bytes, given_up);
@@ -96,7 +96,7 @@ impl<P: Send + Sync + 'static> Control<P> {
         }
     }
 
-    /// How the observations of a client are answered.
+    /// Settles how a client's observations are answered.
     pub(super) fn negotiated(&self, capabilities: Capabilities) -> Negotiated {
         Negotiated {
             faults: capabilities.understands & FEATURE_FAULTS != 0,
@@ -113,7 +113,7 @@ pub(super) fn capabilities(hello: &Hello) -> Capabilities {
     Capabilities { understands: hello.features | hello.understands, missing_cameras: hello.missing_cameras }
 }
 
-/// What has to hold of a hello, whatever it asks for.
+/// Checks a hello's name and required features.
 pub(super) fn check(hello: &Hello) -> Result<(), Refusal> {
     let got = hello.name.len();
     if got > MAX_NAME {
@@ -129,7 +129,7 @@ pub(super) fn check(hello: &Hello) -> Result<(), Refusal> {
     })
 }
 
-/// What a client gets: what it asks for, the policy's sizes, defaults for the rest.
+/// Sizes of a client's session: its wishes, the policy's sizes, defaults for the rest.
 pub(in super::super) fn geometry(policy: &PolicyDescription, options: &Options, hello: &Hello) -> Geometry {
     let or = |value, default| if value == 0 { default } else { value };
     Geometry {

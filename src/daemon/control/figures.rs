@@ -1,4 +1,4 @@
-//! The statistics page.
+//! Content of the statistics page.
 
 use super::super::accounts::Resource;
 use super::super::page::{SessionReport, UserReport};

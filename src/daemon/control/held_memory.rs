@@ -1,7 +1,7 @@
-//! Memory of sessions that are over.
+//! Shared memory of sessions that are over.
 //!
-//! What a client could write to goes back to the system when its session ends, page by page. But a client that has kept a descriptor or a mapping can
-//! take them again, and so what it could take counts as taken until nobody has either.
+//! When a session ends, the pages its client could write to are returned to the system. But a client that has
+//! kept a descriptor or a mapping can take them again. So the memory stays counted until no client has either.
 
 use std::sync::Arc;
 
@@ -10,35 +10,35 @@ use rustix::io::Errno;
 use super::super::accounts::Reservation;
 use crate::shm::{Segment, Writer};
 
-/// Segments that somebody may still have.
+/// Segments of ended sessions that clients may still hold.
 #[derive(Default)]
 pub(super) struct HeldMemory {
     segments: Vec<HeldSegment>,
-    /// Said once: the system doesn't tell who has what.
+    /// Whether it was logged that the system can't tell who holds a segment.
     blind: bool,
 }
 
 struct HeldSegment {
     session: u64,
     segment: Arc<Segment>,
-    /// What it counts as. None: it has been seen that nobody has it, but for this daemon.
+    /// Reservations it is counted by; None: no client holds it any more.
     counts: Option<Counts>,
 }
 
-/// What a segment counts as, and for whom: memory, memory of a session that is over, a segment.
+/// Reservations of a segment: memory, memory of ended sessions, a segment.
 pub(super) type Counts = [Reservation; 3];
 
 impl HeldMemory {
-    /// Takes a segment of a session that is over. `counts`: what it counts as until nobody has it.
+    /// Adds a segment of an ended session. `counts`: its reservations until no client holds it.
     pub fn take(&mut self, session: u64, segment: Arc<Segment>, counts: Counts) {
-        // What only the daemon writes to is left to be read: the last chunk, and that the session is over.
+        // The daemon's segment stays readable: the last chunk, and that the session is over.
         if segment.writer() == Some(Writer::Client) {
             punch(session, &segment);
         }
         self.segments.push(HeldSegment { session, segment, counts: Some(counts) });
     }
 
-    /// Looks who still has them. Whether any has become free.
+    /// Checks which segments are still held. True if any has become free.
     pub fn scan(&mut self) -> bool {
         let mut freed = false;
         let blind = &mut self.blind;
@@ -47,7 +47,7 @@ impl HeldMemory {
                 *counts = None;
                 freed = true;
             }
-            // The inference thread may have it yet, and have taken pages again by reading from it.
+            // The inference thread may still have it, and have taken pages again by reading.
             let is_over = counts.is_none() && Arc::strong_count(segment) == 1;
             if is_over {
                 punch(*session, segment);
@@ -67,7 +67,7 @@ fn punch(session: u64, segment: &Segment) {
 fn is_held(segment: &Segment, blind: &mut bool) -> bool {
     match segment.is_held() {
         Ok(held) => held,
-        // To be asked again.
+        // Temporary failures: check again.
         Err(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::INTR) => true,
         Err(errno) => {
             if !std::mem::replace(blind, true) {

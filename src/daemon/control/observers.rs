@@ -1,4 +1,4 @@
-//! Connections that look at sessions.
+//! Connections that observe sessions.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -9,7 +9,7 @@ use super::admission::{check, refused};
 use super::reception::{PendingHandshake, refuse, refuse_with};
 use crate::control::{Hello, Received, Refusal, Reply, Request, Status, receive, send_with_fds};
 
-/// A connection that looks at a session.
+/// A connection that observes a session.
 pub(super) struct Observer {
     socket: OwnedFd,
     pub session: u64,
@@ -17,7 +17,7 @@ pub(super) struct Observer {
 }
 
 impl<P: Send + Sync + 'static> Control<P> {
-    /// An observer has nothing to say but good-bye.
+    /// Handles an observer's connection: the only message allowed is a close.
     pub(super) fn handle_observer(&mut self, id: u64, observer: Observer, buffer: &mut [u8]) {
         match receive(observer.socket.as_fd(), buffer) {
             Ok(Received::Nothing) => drop(self.observers.insert(id, observer)),
@@ -27,7 +27,7 @@ impl<P: Send + Sync + 'static> Control<P> {
         }
     }
 
-    /// Shows a session to somebody else.
+    /// Opens a session for observation.
     pub(super) fn observe(
         &mut self,
         id: u64,
@@ -56,7 +56,7 @@ impl<P: Send + Sync + 'static> Control<P> {
         Ok(())
     }
 
-    /// Which session an observer means.
+    /// Index of the session an observer asks for.
     fn to_observe(&self, table: &Table<P>, hello: &Hello) -> Result<usize, Refusal> {
         check(hello)?;
         match (&hello.name[..], &table.sessions[..]) {

@@ -1,4 +1,5 @@
-//! What belongs to whom: a client takes its own session over, and a session ends with the process that opened it.
+//! Ownership of sessions: a client takes its own session over, and a session ends with the process that opened
+//! it.
 
 use std::os::fd::AsFd;
 
@@ -11,7 +12,7 @@ use super::super::table::Session;
 use super::Control;
 use crate::control::Hello;
 
-/// In the number of an event: it is about the process that opened the session.
+/// Flag in an event's number: the event is about the process that opened the session.
 pub(super) const OPENER: u64 = 1 << 63;
 
 impl Hello {
@@ -21,7 +22,7 @@ impl Hello {
     }
 }
 
-/// The token of a client's session: that of its earlier one, else one that nobody can guess.
+/// The token of a client's session: that of its earlier one, or else a random one.
 pub(super) fn token(hello: &Hello) -> Result<u64, Errno> {
     let mut token = hello.token;
     while token == 0 {
@@ -34,7 +35,7 @@ pub(super) fn token(hello: &Hello) -> Result<u64, Errno> {
 }
 
 impl<P: Send + Sync + 'static> Control<P> {
-    /// Ends the sessions whose place another one takes that has been admitted.
+    /// Ends the client's own sessions that the one just admitted replaces.
     pub(super) fn end_predecessors(&mut self, hello: &Hello) {
         let own = |session: &&Session<P>| hello.owns(session.token);
         let owner = |session: &Session<P>| (session.id, session.peer.uid);
@@ -48,8 +49,8 @@ impl<P: Send + Sync + 'static> Control<P> {
         }
     }
 
-    /// Notices the end of the process that opened a session: a child that was forked from it keeps the
-    /// connection open, but can't use it.
+    /// Watches for the end of the process that opened a session: a forked child keeps the connection open, but
+    /// can't use it.
     ///
     /// # Errors
     /// It has ended already, or a system call failed.
@@ -64,7 +65,7 @@ impl<P: Send + Sync + 'static> Control<P> {
         epoll::add(&self.epoll, process, data, EventFlags::IN).map_err(|errno| format!("epoll_ctl: {errno}"))
     }
 
-    /// The process that opened a session has ended.
+    /// Ends a session whose opener has exited.
     pub(super) fn opener_exited(&mut self, id: u64) {
         let user = self.shared.lock().session(id).map_or(0, |session| session.peer.uid);
         log::info!(session = id, user; "the process that opened it has ended");
@@ -76,7 +77,7 @@ impl<P: Send + Sync + 'static> Control<P> {
 mod tests {
     use super::*;
 
-    /// Kept sessions of an earlier version have no token.
+    /// Stored sessions of an earlier version have no token.
     #[test]
     fn no_token_is_nobody_s() {
         let hello = |token| Hello { token, ..Hello::default() };

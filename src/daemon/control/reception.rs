@@ -1,4 +1,4 @@
-//! Connections that have no session yet.
+//! Pending handshakes: connections that have not said hello.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,23 +14,23 @@ use super::Control;
 use crate::control::{MAX_MESSAGE, Received, Refusal, Reply, Request, Status, receive, send, shortened};
 use crate::shm::clock::now_ns;
 
-/// How long one may take to say it.
+/// Time limit of a handshake, ns.
 const HELLO_WITHIN_NS: u64 = 5_000_000_000;
-/// Connections that are taken in at a time: what others have to say is heard in between.
+/// Maximum number of connections accepted at a time: other events are handled in between.
 const ACCEPTED: usize = 16;
-/// Longest reason that a client is told, bytes: it may repeat what the client has said.
+/// Longest reason sent to a client, bytes: it may repeat the client's own words.
 const MAX_REASON: usize = 512;
 
-/// A connection that has no session yet.
+/// A connection that has not said hello.
 pub(super) struct PendingHandshake {
     pub socket: OwnedFd,
     pub peer: Peer,
-    /// What it counts as, once it is waited for.
+    /// Its reservation, once it has to wait.
     pub share: Option<Reservation>,
     since_ns: u64,
 }
 
-/// All of them.
+/// All pending handshakes, by the number of their connection.
 #[derive(Default)]
 pub(super) struct PendingHandshakes(HashMap<u64, PendingHandshake>);
 
@@ -47,26 +47,26 @@ impl PendingHandshakes {
         self.0.insert(id, handshake);
     }
 
-    /// Takes out the oldest one: of this user, if it has any, else of the one that has most.
+    /// Removes the oldest handshake of this user or, if it has none, of the user that has most.
     fn make_room_for(&mut self, user: u32) -> Option<PendingHandshake> {
         let mut users: HashMap<u32, usize> = HashMap::new();
         self.0.values().for_each(|handshake| *users.entry(handshake.peer.uid).or_default() += 1);
         let greediest = users.iter().max_by_key(|(_, count)| **count).map(|(user, _)| *user);
         let owner = if users.contains_key(&user) { user } else { greediest? };
         let theirs = self.0.iter().filter(|(_, handshake)| handshake.peer.uid == owner);
-        // Numbers grow: the least is the oldest.
+        // Numbers grow: the smallest is the oldest.
         let oldest = *theirs.map(|(id, _)| id).min()?;
         self.0.remove(&oldest)
     }
 
-    /// Forgets those that have said nothing for too long.
+    /// Drops the handshakes whose time limit has passed.
     pub fn forget_silent(&mut self, now_ns: u64) {
         self.0.retain(|_, handshake| now_ns.saturating_sub(handshake.since_ns) < HELLO_WITHIN_NS);
     }
 }
 
 impl<P: Send + Sync + 'static> Control<P> {
-    /// Takes in connections that wait.
+    /// Accepts waiting connections.
     pub(super) fn accept(&mut self, buffer: &mut [u8]) {
         for _ in 0..ACCEPTED {
             let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
@@ -101,11 +101,11 @@ impl<P: Send + Sync + 'static> Control<P> {
             log::warn!("epoll_ctl: {errno}");
             return;
         }
-        // Most have said hello by now, and are none of those who may have to make room.
+        // Most have said hello by now, and never count as pending.
         self.handle_handshake(id, PendingHandshake { socket, peer, share: None, since_ns: now_ns() }, buffer);
     }
 
-    /// Waits for a stranger's hello. One that is waited for already may have to go for it.
+    /// Waits for a hello. A handshake that has waited longest may have to make room.
     fn wait_for(&mut self, id: u64, mut handshake: PendingHandshake) {
         let user = handshake.peer.uid;
         while handshake.share.is_none() {

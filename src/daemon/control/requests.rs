@@ -1,8 +1,8 @@
-//! What sessions ask for over their sockets: instructions and resets.
+//! Requests of sessions over their sockets: instructions and resets.
 //!
-//! A session has one request served and then waits until every other session that has any had one,
-//! whatever became of it. Instructions are made into prompts by a thread of their own; no chunk waits for
-//! them. The answers of one session come in the order of its requests.
+//! Sessions take turns: after each request, served or refused, every other session with a request has its turn.
+//! Instructions are made into prompts by a thread of their own; no chunk waits for them. The replies of a
+//! session come in the order of its requests.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -15,45 +15,45 @@ use super::super::worker::Worker;
 use super::Control;
 use crate::control::{Refusal, Reply, Status};
 
-/// A request that waits, with the number that its answer carries.
+/// A waiting request, with the number its reply will carry.
 enum Job {
     Prompt(String, u32),
-    /// An instruction that another daemon has answered: its client waits for nothing.
+    /// An instruction registered with the previous daemon: no reply is due.
     Restore(String),
     Reset(u32),
-    /// One that its user has too many of: it is refused when its turn comes.
+    /// A request beyond the user's quota: refused when its turn comes.
     Refuse(String, u32),
 }
 
-/// A job, and what it counts as.
+/// A waiting request and its reservation.
 struct Waiting {
     job: Job,
     _share: Option<Reservation>,
 }
 
-/// A request whose turn it is, with the number that its answer carries.
+/// A request whose turn it is, with the number its reply will carry.
 #[derive(Debug, PartialEq, Eq)]
 enum Turn {
-    /// An instruction that the session has registered before.
+    /// An instruction the session has registered before.
     Known {
         prompt_id: u32,
         truncated: bool,
         number: u32,
     },
-    /// One too many, and why.
+    /// A request to refuse, and why.
     Refuse(String, u32),
-    /// To be made into a prompt.
+    /// An instruction to be made into a prompt.
     Make(String),
     Reset(u32),
 }
 
-/// A session's requests.
+/// The requests of one session.
 struct SessionQueue {
     session: u64,
     user: u32,
-    /// Instructions as they were said, and whether their end was cut off: number `id` is at `id - 1`.
+    /// The registered instructions, and whether their end was cut off: number `id` is at `id - 1`.
     texts: Vec<(String, bool)>,
-    /// What they count as.
+    /// Its reservation of instructions.
     kept: Reservation,
     jobs: VecDeque<Waiting>,
 }
@@ -63,13 +63,13 @@ impl SessionQueue {
         matches!(self.jobs.front(), Some(Waiting { job: Job::Restore(_), .. }))
     }
 
-    /// What its next request comes to.
+    /// The turn that the next request leads to.
     fn next_turn(&self, accounts: &Accounts) -> Option<Turn> {
         Some(match &self.jobs.front()?.job {
             Job::Reset(number) => Turn::Reset(*number),
             Job::Refuse(reason, number) => Turn::Refuse(reason.clone(), *number),
             Job::Restore(text) => Turn::Make(text.clone()),
-            // The same instruction again, in every episode.
+            // Programs register the same instruction in every episode.
             Job::Prompt(text, number) => match self.texts.iter().position(|(known, _)| known == text) {
                 Some(index) => {
                     let (prompt_id, truncated) = (index as u32 + 1, self.texts[index].1);
@@ -89,12 +89,12 @@ impl SessionQueue {
     }
 }
 
-/// All sessions' requests.
+/// The requests of all sessions.
 pub(super) struct Requests {
     accounts: Accounts,
-    /// The session whose turn comes next first.
+    /// Queues of the sessions, in the order of their turns.
     queues: VecDeque<SessionQueue>,
-    /// The session whose instruction is being made into a prompt, and whether its client asked for it.
+    /// The session whose instruction is being made into a prompt.
     at_work: Option<u64>,
 }
 
@@ -103,7 +103,7 @@ impl Requests {
         Requests { accounts, queues: VecDeque::new(), at_work: None }
     }
 
-    /// Takes in a session, with the instructions that another daemon has registered.
+    /// Adds a session, with the instructions registered with the previous daemon.
     pub fn begin(&mut self, session: u64, user: u32, restore: Vec<String>) {
         let job = |text| Waiting { job: Job::Restore(text), _share: None };
         let jobs = restore.into_iter().map(job).collect();
@@ -111,7 +111,7 @@ impl Requests {
         self.queues.push_back(SessionQueue { session, user, texts: Vec::new(), kept, jobs });
     }
 
-    /// Forgets a session.
+    /// Removes a session and its requests.
     pub fn end(&mut self, session: u64) {
         self.queues.retain(|queue| queue.session != session);
     }
@@ -120,7 +120,8 @@ impl Requests {
         self.queues.iter_mut().find(|queue| queue.session == session)
     }
 
-    /// Whether it has room for one more. Of a user that has too many in all its sessions it is refused in its turn.
+    /// Queues a request; false if the session has too many waiting. One beyond the user's quota is queued as a
+    /// refusal.
     fn add(&mut self, session: u64, job: Job) -> bool {
         let accounts = self.accounts.clone();
         let Some(queue) = self.queue(session) else { return true };
@@ -141,25 +142,25 @@ impl Requests {
         true
     }
 
-    /// Where the next request is that can be served now, and what it comes to.
+    /// The first queue whose next request can be served now, and its turn.
     fn find(&self) -> Option<(usize, Turn)> {
-        // Its next one waits for the answer of the one before.
+        // A session's next request waits for the reply to the one before.
         let free = self.queues.iter().enumerate().filter(|(_, queue)| self.at_work != Some(queue.session));
         let mut turns = free.filter_map(|(index, queue)| Some((index, queue.next_turn(&self.accounts)?)));
         turns.find(|(_, turn)| !matches!(turn, Turn::Make(_)) || self.at_work.is_none())
     }
 
-    /// Whether there is a request that can be served now.
+    /// Whether a request can be served now.
     pub fn is_ready(&self) -> bool {
         self.find().is_some()
     }
 
-    /// Takes the next request; its session goes behind all others.
+    /// Takes the next request; its session goes to the end of the order.
     fn next(&mut self) -> Option<(u64, Turn)> {
         let (index, turn) = self.find()?;
         let mut queue = self.queues.remove(index)?;
         let session = queue.session;
-        // What is being made stays, for the session to be seen to restore or not until it is done.
+        // The request stays queued while the prompt is made, so that the session counts as restoring.
         if matches!(turn, Turn::Make(_)) {
             self.at_work = Some(session);
         } else {
@@ -169,30 +170,30 @@ impl Requests {
         Some((session, turn))
     }
 
-    /// Ends the making of a prompt. The job, if its session is still there.
+    /// Takes the request whose prompt was made, if its session is still there.
     fn finish_prompt(&mut self) -> Option<Job> {
         let session = self.at_work.take()?;
         self.queue(session)?.jobs.pop_front().map(|waiting| waiting.job)
     }
 }
 
-/// An instruction that is to be made into a prompt.
+/// An instruction to be made into a prompt.
 pub(super) struct PromptJob {
     session: u64,
     user: u32,
     text: String,
 }
 
-/// What became of an instruction.
+/// The prompt of an instruction, or why it can't be made.
 pub(super) struct PromptOutcome<P> {
     session: u64,
     prompt: Result<(P, bool), Refusal>,
 }
 
-/// The thread that makes prompts.
+/// Handle of the thread that makes prompts.
 pub(super) type Instructions<P> = Worker<PromptJob, PromptOutcome<P>>;
 
-/// What [`Instructions`] does.
+/// The work of the [`Instructions`] thread.
 pub(super) fn make<P>(mut prompter: Prompter<P>) -> impl FnMut(PromptJob) -> Option<PromptOutcome<P>> {
     move |PromptJob { session, user, text }| {
         let refused = |error: EngineError| Refusal { status: error.status(), reason: error.to_string() };
@@ -209,12 +210,12 @@ pub(super) fn make<P>(mut prompter: Prompter<P>) -> impl FnMut(PromptJob) -> Opt
 }
 
 impl<P: Send + Sync + 'static> Control<P> {
-    /// A client asks for a prompt.
+    /// Queues an instruction to register.
     pub(super) fn ask_for_prompt(&mut self, id: u64, text: String, number: u32) {
         self.ask(id, Job::Prompt(text, number));
     }
 
-    /// A client begins a new episode.
+    /// Queues the beginning of a new episode.
     pub(super) fn ask_for_reset(&mut self, id: u64, number: u32) {
         self.ask(id, Job::Reset(number));
     }
@@ -258,9 +259,9 @@ impl<P: Send + Sync + 'static> Control<P> {
         self.answer(id, number, &Reply::ResetDone);
     }
 
-    /// An instruction has become a prompt, or can't.
+    /// Registers a new prompt and replies.
     fn finish_prompt(&mut self, PromptOutcome { session: id, prompt }: PromptOutcome<P>) {
-        // Its session may have ended meanwhile.
+        // The session may have ended meanwhile.
         let Some(job) = self.requests.finish_prompt() else { return };
         let (text, asked) = match job {
             Job::Prompt(text, number) => (text, Some(number)),
@@ -316,7 +317,7 @@ mod tests {
         Turn::Make(text.into())
     }
 
-    /// A session that asks without end has one request served between two of another.
+    /// A session that asks without end has one request served between two of another session.
     #[test]
     fn sessions_take_turns_whatever_becomes_of_their_requests() {
         let mut requests = requests();
@@ -327,7 +328,7 @@ mod tests {
         }
         assert!(requests.add(3, prompt("honest")));
         assert_eq!(requests.next(), Some((1, make("flood 0"))));
-        // While that is made, what needs no making goes on, and no other request of the same session.
+        // Meanwhile requests that need no prompt are served, except for those of the same session.
         assert_eq!(requests.next(), Some((2, Turn::Reset(0))));
         assert_eq!(requests.next(), Some((2, Turn::Reset(1))));
         assert!(requests.finish_prompt().is_some());
@@ -340,7 +341,7 @@ mod tests {
     fn sixteen_requests_wait_and_256_instructions_are_kept() {
         let mut requests = requests();
         requests.begin(1, 7, (0..MAX_PROMPTS as u32).map(|n| n.to_string()).collect());
-        // What the daemon before has promised is not counted.
+        // Requests from before the handover don't count.
         for _ in 0..MAX_WAITING - 1 {
             assert!(requests.add(1, prompt("7")));
         }

@@ -1,22 +1,22 @@
-//! What the daemon's threads say of themselves to each other, without a lock.
+//! Activity of the daemon's threads, published to each other without a lock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Written by one thread each, read by any. Nobody waits for a number here, so that all are relaxed.
+/// Each value is written by one thread and read by any. No thread waits for one, so all accesses are relaxed.
 #[derive(Default)]
 pub(in super::super) struct Activity {
-    /// Inference: when it began with the observation the engine works on; 0: the engine has nothing to do.
+    /// Inference thread: when the engine was given the current observation; 0: the engine is idle.
     busy_since_ns: AtomicU64,
-    /// Control: the number of the turn that it is in; 0: it waits for something to happen.
+    /// Control thread: number of its current loop iteration; 0: it waits for events.
     iteration: AtomicU64,
-    /// Control: chunks published, and their median time.
+    /// Control thread: number of chunks published, and their median time.
     chunks: AtomicU64,
     chunk_ns: AtomicU64,
-    /// Heart: how long the engine has been at the same operation.
+    /// Heartbeat thread: time without progress of the engine.
     no_progress_ns: AtomicU64,
-    /// Heart: times it was kept from beating.
+    /// Heartbeat thread: times it was kept from running.
     stalls: AtomicU64,
-    /// Heart: times the machine was suspended.
+    /// Heartbeat thread: times the machine was suspended.
     suspensions: AtomicU64,
 }
 
@@ -29,18 +29,18 @@ fn set(number: &AtomicU64, value: u64) {
 }
 
 impl Activity {
-    /// The engine is given an observation.
+    /// Marks the engine as busy since `now_ns`.
     pub fn begin(&self, now_ns: u64) {
         // Never 0: the time since boot.
         set(&self.busy_since_ns, now_ns);
     }
 
-    /// The engine is done with it.
+    /// Marks the engine as idle.
     pub fn finish(&self) {
         set(&self.busy_since_ns, 0);
     }
 
-    /// When the engine was given what it works on; 0: it has nothing to do.
+    /// When the engine was given the current observation; 0: it is idle.
     pub fn busy_since_ns(&self) -> u64 {
         get(&self.busy_since_ns)
     }
@@ -50,58 +50,58 @@ impl Activity {
         self.busy_since_ns() != 0
     }
 
-    /// The control thread begins a turn; never 0.
+    /// Marks the beginning of a loop iteration of the control thread; `number` is never 0.
     pub fn begin_iteration(&self, number: u64) {
         set(&self.iteration, number);
     }
 
-    /// The control thread waits.
+    /// Marks the control thread as waiting for events.
     pub fn end_iteration(&self) {
         set(&self.iteration, 0);
     }
 
-    /// The control thread's turn; 0: it waits.
+    /// The current loop iteration of the control thread; 0: it waits for events.
     pub fn iteration(&self) -> u64 {
         get(&self.iteration)
     }
 
-    /// Figures for the service manager.
+    /// Publishes the figures for the service manager's status line.
     pub fn set_chunks(&self, chunks: u64, chunk_ns: u64) {
         set(&self.chunks, chunks);
         set(&self.chunk_ns, chunk_ns);
     }
 
-    /// Chunks published, and their median time; 0: there was none.
+    /// Number of chunks published, and their median time, ns; 0 before the first.
     pub fn chunks(&self) -> (u64, u64) {
         (get(&self.chunks), get(&self.chunk_ns))
     }
 
-    /// The engine has been at the same operation for so long.
+    /// Publishes for how long the engine has made no progress.
     pub fn set_no_progress(&self, ns: u64) {
         set(&self.no_progress_ns, ns);
     }
 
-    /// How long the engine has been at the same operation; 0: it gets on, or has nothing to do.
+    /// For how long the engine has made no progress, ns; 0: it advances or is idle.
     pub fn no_progress_ns(&self) -> u64 {
         get(&self.no_progress_ns)
     }
 
-    /// The hearts' thread was kept from running.
+    /// Counts a stall: the heartbeat thread was kept from running.
     pub fn stalled(&self) {
         self.stalls.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often it was.
+    /// Number of stalls so far.
     pub fn stalls(&self) -> u64 {
         get(&self.stalls)
     }
 
-    /// The machine was suspended.
+    /// Counts a suspension of the machine.
     pub fn suspended(&self) {
         self.suspensions.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// How often it was.
+    /// Number of suspensions so far.
     pub fn suspensions(&self) -> u64 {
         get(&self.suspensions)
     }

@@ -1,4 +1,4 @@
-//! Whether a daemon serves, by its statistics page: nothing is sent to it.
+//! Health of a daemon, judged from outside by its statistics page: nothing is sent to it.
 
 use std::path::Path;
 use std::time::Duration;
@@ -6,32 +6,32 @@ use std::time::Duration;
 use crate::daemon::Report;
 use crate::shm::clock::now_ns;
 
-/// Age of the page of a daemon with something to do beyond which it doesn't run: it writes ten a second.
+/// Age of the page beyond which a daemon with work doesn't run: it writes the page ten times a second.
 const STALE: Duration = Duration::from_secs(3);
-/// Time an operation of the engine may take where the daemon sets no limit.
+/// Maximum time of one operation of the engine where the daemon sets no limit.
 pub const UNLIMITED: Duration = Duration::from_secs(30);
 
-/// One line about a daemon that serves; else one about why it doesn't.
+/// Describes a healthy daemon in one line; the error describes an unhealthy one.
 ///
 /// # Errors
-/// There is none, it is starting or stopping, its page is stale, or its chunk doesn't get on.
+/// There is no daemon, it is starting or stopping, its page is stale, or its chunk makes no progress.
 pub fn check(socket: &Path) -> Result<String, String> {
     let report = Report::read(socket).map_err(|error| error.to_string())?;
     judge(&report, now_ns(), UNLIMITED)
 }
 
-/// The same of a report, at a time. However long a chunk takes, the engine has to make progress: `unlimited` is the
-/// longest an operation may take where the daemon sets no limit.
+/// Judges a report at a given time. However long a chunk takes, the engine has to make progress: `unlimited` is
+/// the maximum time of one operation where the daemon sets no limit.
 ///
 /// # Errors
-/// It is stopping, the page is stale, or its chunk doesn't get on.
+/// The daemon is stopping, its page is stale, or its chunk makes no progress.
 pub fn judge(report: &Report, now_ns: u64, unlimited: Duration) -> Result<String, String> {
     let since = |ns: u64| Duration::from_nanos(now_ns.saturating_sub(ns));
     let (pid, clients) = (report.pid, clients(report.sessions.len()));
     if report.stopping {
         return Err(format!("process {pid} is stopping"));
     }
-    // With nothing to do it has nothing to write.
+    // An idle daemon doesn't write its page.
     let idle = report.sessions.is_empty() && report.busy_since_ns == 0;
     let age = since(report.written_ns);
     if !idle && age > STALE {
@@ -41,7 +41,7 @@ pub fn judge(report: &Report, now_ns: u64, unlimited: Duration) -> Result<String
         ));
     }
     let busy = if report.busy_since_ns > 0 { since(report.busy_since_ns) } else { Duration::ZERO };
-    // A daemon of an earlier version says only when it began with the chunk.
+    // A daemon of an earlier version only says when the chunk was begun.
     let no_progress = report.no_progress_ns.map_or(busy, Duration::from_nanos).min(busy);
     let allowed =
         if report.hang_after_ns > 0 { Duration::from_nanos(report.hang_after_ns) } else { unlimited };
@@ -105,18 +105,18 @@ mod tests {
         assert!(at(&report, 1000).is_ok());
         let why = at(&Report { no_progress_ns: no_progress(31), ..report.clone() }, 1000).unwrap_err();
         assert_eq!(why, "process 7 has been at one operation of a chunk for 31 s, expected at most 30 s");
-        // The daemon's own limit is another one.
+        // The daemon's own limit takes precedence.
         let patient =
             Report { hang_after_ns: 100 * SECOND, no_progress_ns: no_progress(100), ..report.clone() };
         assert!(at(&patient, 1000).is_ok());
         assert!(at(&Report { no_progress_ns: no_progress(101), ..patient }, 1000).is_err());
-        // One that takes long and gets on is let be, and one that has nothing to do hangs at nothing.
+        // A long chunk that makes progress is healthy, and so is an idle engine.
         assert!(at(&Report { no_progress_ns: no_progress(0), ..report.clone() }, 1000).is_ok());
         assert!(
             at(&Report { busy_since_ns: 0, no_progress_ns: no_progress(500), ..report.clone() }, 1000)
                 .is_ok()
         );
-        // A page of before says when the chunk was begun.
+        // A page of an earlier version says when the chunk was begun.
         let old = Report { no_progress_ns: None, busy_since_ns: 970 * SECOND, ..report };
         assert!(at(&old, 1000).is_ok() && at(&old, 1001).is_err());
     }

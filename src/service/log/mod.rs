@@ -1,7 +1,7 @@
-//! Log records: one line each, to the journal with their fields or to the terminal, none too often.
+//! Log records: one line each, to the journal with their fields or to the terminal, with rate limits.
 //!
-//! Threads that have something to say put it into a queue and go on; another one writes it out. Whoever ought to
-//! read the log and doesn't, a full pipe or a journal that is stopped, costs records and keeps nobody waiting.
+//! Threads put their records into a queue and go on; another thread writes them. If nobody reads the log,
+//! because a pipe is full or the journal is stopped, records are lost, but no thread waits.
 
 mod limit;
 
@@ -22,22 +22,22 @@ use crate::control::shortened;
 use crate::daemon::{PiMutex, PiMutexGuard};
 use crate::shm::clock::now_ns;
 
-/// Records that wait to be written.
+/// Capacity of the queue, records.
 const QUEUE: usize = 512;
 /// Longest text of a record, bytes.
 const MAX_TEXT: usize = 1024;
-/// How long the end of the process waits for them.
+/// How long the end of the process waits for records to be written.
 const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
-/// What a level says, as in `RUST_LOG`.
+/// Parses a level, as in `RUST_LOG`.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The part that is no level.
 pub fn filter(level: &str) -> Result<Filter, String> {
     for part in level.split(',').map(str::trim).filter(|part| !part.contains('=')) {
-        // It would be taken for a module's name.
+        // It would pass for the name of a module.
         if part.parse::<log::LevelFilter>().is_err() {
             return Err(format!("{part:?} is no level, expected error, warn, info, debug, trace or off"));
         }
@@ -47,7 +47,7 @@ pub fn filter(level: &str) -> Result<Filter, String> {
     Ok(builder.build())
 }
 
-/// `RUST_LOG`, else what is configured.
+/// The filter of `RUST_LOG`, or else of the configuration.
 fn chosen(section: &LogSection) -> Result<Filter, String> {
     match std::env::var("RUST_LOG") {
         Ok(level) if !level.is_empty() => filter(&level).map_err(|error| format!("RUST_LOG: {error}")),
@@ -55,11 +55,10 @@ fn chosen(section: &LogSection) -> Result<Filter, String> {
     }
 }
 
-/// Sends this process's log records where the configuration says. `most`: records that the clients of one user may
-/// cause within 10 s.
+/// Starts logging as configured. `most`: number of records the clients of one user may cause within 10 s.
 ///
 /// # Errors
-/// A level that means nothing, or no journal where it was asked for.
+/// A level that can't be parsed, or no journal where it was asked for.
 pub fn start(section: &LogSection, most: u32) -> Result<(), String> {
     let filter = chosen(section)?;
     let journal = match section.target {
@@ -74,7 +73,7 @@ pub fn start(section: &LogSection, most: u32) -> Result<(), String> {
         Some(journal) => Box::new(journal.with_syslog_identifier("pi0rtd".into())),
         None => {
             let mut terminal = env_logger::Builder::new();
-            // What passes is decided here, not there.
+            // The filter is applied before the queue.
             terminal.filter_level(log::LevelFilter::Trace).format(line);
             Box::new(terminal.build())
         }
@@ -88,10 +87,10 @@ pub fn start(section: &LogSection, most: u32) -> Result<(), String> {
     Ok(())
 }
 
-/// Has another level from now on.
+/// Changes the level of a running log.
 ///
 /// # Errors
-/// A level that means nothing; the one there was stays.
+/// A level that can't be parsed; the previous one stays.
 pub fn set_level(section: &LogSection) -> Result<(), String> {
     let filter = chosen(section)?;
     if let Some(logger) = LOGGER.get() {
@@ -101,19 +100,19 @@ pub fn set_level(section: &LogSection) -> Result<(), String> {
     Ok(())
 }
 
-/// Has another limit on the records that one user's clients may cause.
+/// Changes the limit on the records that one user's clients may cause.
 pub fn set_most(most: u32) {
     if let Some(logger) = LOGGER.get() {
         logger.queue.limiter().most = most;
     }
 }
 
-/// How many records that a user's clients have caused were left out, ever.
+/// Number of records of a user that were left out since the start.
 pub fn left_out(user: u32) -> u64 {
     LOGGER.get().map_or(0, |logger| logger.queue.limiter().total(user))
 }
 
-/// `[   12.345678] WARN  session ended session=3`: seconds of the clock that stamps are of, the text, the fields.
+/// Writes `[   12.345678] WARN  session ended session=3`: CLOCK_MONOTONIC in seconds, the text, the fields.
 fn line(out: &mut env_logger::fmt::Formatter, record: &Record<'_>) -> std::io::Result<()> {
     use std::io::Write;
     struct Fields<'a>(&'a mut env_logger::fmt::Formatter);
@@ -130,11 +129,11 @@ fn line(out: &mut env_logger::fmt::Formatter, record: &Record<'_>) -> std::io::R
 }
 
 thread_local!(
-    /// When the record was made that this thread writes.
+    /// When the record that this thread writes was made, CLOCK_MONOTONIC, ns.
     static LOGGED_NS: Cell<u64> = const { Cell::new(0) };
 );
 
-/// A record that is no longer bound to where it was made.
+/// A record that owns its text and fields.
 struct Owned {
     logged_ns: u64,
     level: log::Level,
@@ -189,16 +188,16 @@ impl Owned {
 
 enum Item {
     Record(Owned),
-    /// To be said when all before it is written.
+    /// Answered when all records before it are written.
     Flush(SyncSender<()>),
-    /// A record was left out: that will have to be said.
+    /// A record was left out: a summary will be due.
     LeftOut,
 }
 
-/// The way to the thread that writes.
+/// The queue to the thread that writes.
 struct Queue {
     to: SyncSender<Item>,
-    /// Records that found no room since the last that did.
+    /// Number of records lost since the last one that fitted in.
     lost: Arc<AtomicU64>,
     limiter: Arc<PiMutex<Limiter>>,
 }
@@ -217,7 +216,7 @@ impl Queue {
         self.limiter.lock()
     }
 
-    /// Whether a record goes through.
+    /// Whether a record passes the rate limits.
     fn pass(&self, record: &Record<'_>) -> bool {
         let Some(cause) = Cause::of(record) else { return true };
         let (now, mut limiter) = (Instant::now(), self.limiter());
@@ -226,20 +225,20 @@ impl Queue {
         let has = limiter.says_in(now).is_some();
         drop(limiter);
         if has && !had {
-            // A full queue is looked at anyway.
+            // With a full queue the thread checks for summaries anyway.
             let _ = self.to.try_send(Item::LeftOut);
         }
         passes
     }
 
-    /// Waits for nothing.
+    /// Queues a record without waiting.
     fn push(&self, record: &Record<'_>) {
         if self.to.try_send(Item::Record(Owned::new(record))).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Waits for all that was pushed before, but not for ever.
+    /// Waits until the records pushed before are written, with a time limit.
     fn flush(&self) {
         let end = Instant::now() + FLUSH_WITHIN;
         let (to, from) = sync_channel(1);
@@ -315,7 +314,7 @@ mod tests {
 
     use super::*;
 
-    /// A place where records are kept, once somebody lets them in.
+    /// A logger that blocks until its gate is opened.
     #[derive(Clone, Default)]
     struct Shelf {
         shut: Arc<Mutex<()>>,
@@ -359,7 +358,7 @@ mod tests {
         (0..100).for_each(|n| say(&queue, &n.to_string()));
         let lost = queue.lost.load(Ordering::SeqCst);
         assert!((95..=96).contains(&lost), "{lost}");
-        // The end of the process waits for a while, and then ends.
+        // The end of the process waits for a limited time.
         queue.flush();
         drop(shut);
         queue.flush();
@@ -383,8 +382,8 @@ mod tests {
         );
     }
 
-    /// Through the logger itself: neither another place in the code nor another client is cut short by one that is, and
-    /// what was left out is said at the end at the latest.
+    /// Through the logger itself: a flood limits no other place in the code and no other client, and the
+    /// summary comes at the end at the latest.
     #[test]
     fn a_logger_cuts_floods_short_and_nothing_else() {
         let shelf = Shelf::default();

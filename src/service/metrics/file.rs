@@ -1,21 +1,21 @@
-//! A file for the node exporter's textfile collector.
+//! Export to a file for the node exporter's textfile collector.
 
 use std::path::PathBuf;
 
 use crate::service::replace;
 
-/// Writes pages to one file, which goes when this is dropped: figures of a daemon that has ended are none.
+/// A file with the current metrics. Dropping it removes the file: a daemon that has ended has no metrics.
 pub struct TextFile {
     path: PathBuf,
-    /// Said once, not at every write.
+    /// A failed write was logged: once, not at every write.
     failing: bool,
 }
 
 impl TextFile {
-    /// At a path whose name ends in `.prom`: the collector reads no other.
+    /// A file at a path that ends in `.prom`: the collector reads no other.
     ///
     /// # Errors
-    /// Another name.
+    /// The path has another extension.
     pub fn new(path: PathBuf) -> Result<TextFile, String> {
         if path.extension() != Some("prom".as_ref()) {
             return Err(format!("metrics.file {}: expected a name that ends in .prom", path.display()));
@@ -23,8 +23,8 @@ impl TextFile {
         Ok(TextFile { path, failing: false })
     }
 
-    /// Puts a page in the place of the one before, so that nobody reads half of one. That it can't be
-    /// written, on a full disk for example, is logged once and no reason not to serve.
+    /// Replaces the page atomically. A failure, on a full disk for example, is logged once and doesn't keep the
+    /// daemon from serving.
     pub fn write(&mut self, page: &str) {
         match replace(&self.path, page) {
             Ok(()) => self.failing = false,
@@ -62,7 +62,7 @@ mod tests {
         file.write("two\n");
         assert!(!file.failing);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "two\n");
-        // On a full disk the page there is stays.
+        // On a full disk the previous page stays.
         std::os::unix::fs::symlink("/dev/full", directory.join("pi0rt.new")).unwrap();
         assert_eq!(replace(&path, "three\n").unwrap_err().kind(), io::ErrorKind::StorageFull);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "two\n");
