@@ -13,7 +13,7 @@
 //! against the boards that [`tenstorrent`] knows. PI0's forward pass is written once, in [`model`], over the
 //! [`Device`](device::Device) trait.
 #![deny(unsafe_op_in_unsafe_fn)]
-#![warn(missing_docs)]
+#![deny(missing_docs)]
 
 #[cfg(feature = "engine")]
 pub mod checkpoint;

@@ -17,48 +17,48 @@ use crate::control::{
 use crate::shm::clock::now_ns;
 use crate::shm::{Access, Segment};
 
-/// How a session is to be. The default of each number is 0.
+/// Options of a session. The default of each number is 0.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// The daemon's socket; None: `$PI0RT_SOCKET`, else `/run/pi0rt/pi0rt.sock`.
     pub socket: Option<PathBuf>,
-    /// Whether to look at somebody else's session: its chunks, actions, statistics and signs of life.
+    /// Observe another client's session, read-only: its chunks, actions, statistics and liveness.
     pub observe: bool,
     /// The session's name, at most 63 bytes. A name has one writer at a time. Empty: none, or, for an
     /// observer, the only session there is.
     pub name: String,
-    /// Bytes for each camera's frame; 0: the daemon's choice.
+    /// Capacity of each camera's frame in bytes; 0: the daemon's choice.
     pub frame_bytes: u32,
-    /// Observation slots; 0: the daemon's choice.
+    /// Number of observation slots; 0: the daemon's choice.
     pub slots: u32,
     /// Ring entries, a power of two; 0: the daemon's choice.
     pub entries: u32,
-    /// Age of the daemon's heartbeat beyond which it is taken for gone; 0: 500 ms.
+    /// Age of the daemon's heartbeat, ns, beyond which the daemon counts as gone; 0: 500 ms.
     pub gone_after_ns: u64,
-    /// Age of the latest chunk's observation, and time without an answer that is due, beyond which
-    /// the daemon is said to be late; 0: never.
+    /// Age of the latest chunk's observation, and time a completion may be overdue, ns, beyond which the daemon
+    /// counts as late; 0: never.
     pub stale_after_ns: u64,
-    /// Longest wait for an answer over the socket; 0: 60 s.
+    /// Longest wait for a reply over the socket, ns; 0: 60 s.
     pub reply_timeout_ns: u64,
-    /// Actions per second at which chunks are played; 0: what the daemon says.
+    /// Actions per second at which chunks are played; 0: the rate the daemon declares.
     pub control_rate_hz: f32,
-    /// Actions between two rows.
+    /// How actions between two rows of a chunk are computed.
     pub interpolation: Interpolation,
-    /// Whether observations may lack frames of cameras that the policy needs: it then sees what it sees of a
-    /// camera that was absent in training.
+    /// Accept observations without frames of cameras that the policy needs: the policy then sees what it saw in
+    /// training for an absent camera.
     pub allow_missing_cameras: bool,
 }
 
-/// What the handshake gives.
+/// Result of the handshake: socket, welcome and mapped segments.
 pub(super) struct Opened {
     pub socket: OwnedFd,
     pub welcome: Welcome,
     pub results: Arc<Segment>,
-    /// What an observer doesn't get.
-    pub writing: Option<Writing>,
+    /// The writer's segments and doorbell; None for an observer.
+    pub writing: Option<WriterSegments>,
 }
 
-pub(super) struct Writing {
+pub(super) struct WriterSegments {
     pub control: Arc<Segment>,
     pub observation: Arc<Segment>,
     pub eventfd: OwnedFd,
@@ -89,7 +89,7 @@ pub(super) fn open(options: &Options, token: u64) -> Result<Opened, ClientError>
     hello.features = hello.needs();
     match send(socket.as_fd(), &Request::Hello(hello).encode()) {
         Ok(()) => {}
-        // It may have said why before it closed: go on to the answer.
+        // The daemon may have sent the reason before it closed: read on.
         Err(Errno::PIPE | Errno::CONNRESET) => {}
         Err(errno) => return Err(ClientError::System { call: "send", errno }),
     }
@@ -116,7 +116,7 @@ pub(super) fn open(options: &Options, token: u64) -> Result<Opened, ClientError>
     } else {
         let fds: [OwnedFd; WELCOME_FDS] = fds.try_into().map_err(|_| number())?;
         let [control, observation, results, eventfd] = fds;
-        let writing = Writing {
+        let writing = WriterSegments {
             control: map("control", &control, layout.control_bytes, Access::Write)?,
             observation: map("observation", &observation, layout.observation_bytes, Access::Write)?,
             eventfd,
@@ -127,15 +127,15 @@ pub(super) fn open(options: &Options, token: u64) -> Result<Opened, ClientError>
     Ok(Opened { socket, welcome, results, writing })
 }
 
-/// What a daemon says to a request.
+/// A reply, the number of the request it answers, and its descriptors.
 pub(super) struct Answer {
     pub reply: Reply,
-    /// The number of the request; 0: the daemon says none.
+    /// Number of the request; 0: the daemon doesn't number its replies.
     pub number: u32,
     pub fds: Vec<OwnedFd>,
 }
 
-/// Waits for the daemon's answer, passing over events.
+/// Waits for the daemon's reply, skipping events.
 pub(super) fn answer(socket: &OwnedFd, timeout_ns: u64) -> Result<Answer, ClientError> {
     let deadline = now_ns().saturating_add(timeout_ns);
     let mut buffer = Box::new([0; MAX_MESSAGE]);
@@ -162,7 +162,7 @@ pub(super) fn answer(socket: &OwnedFd, timeout_ns: u64) -> Result<Answer, Client
     }
 }
 
-/// Waits until the socket has something to read or was closed; false after the time allowed.
+/// Waits until the socket is readable or closed; false when the time is over.
 pub(super) fn readable(socket: &OwnedFd, timeout_ns: u64) -> Result<bool, ClientError> {
     let timeout = Timespec {
         tv_sec: (timeout_ns / 1_000_000_000).min(1 << 30) as i64,
@@ -170,13 +170,13 @@ pub(super) fn readable(socket: &OwnedFd, timeout_ns: u64) -> Result<bool, Client
     };
     match poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&timeout)) {
         Ok(count) => Ok(count > 0),
-        // The caller looks at the clock and comes back.
+        // The caller checks the clock and retries.
         Err(Errno::INTR) => Ok(false),
         Err(errno) => Err(ClientError::System { call: "poll", errno }),
     }
 }
 
-/// Why an answer is not the one asked for.
+/// The error for a reply of the wrong kind.
 pub(super) fn unexpected(reply: Reply, expected: &'static str) -> ClientError {
     let got = match reply {
         Reply::Refused(refusal) => return ClientError::Refused(refusal),

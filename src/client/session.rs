@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::process::{Pid, getpid};
 
-use super::connect::{Opened, Options, REPLY_TIMEOUT_NS, Writing, open, readable, unexpected};
+use super::connect::{Opened, Options, REPLY_TIMEOUT_NS, WriterSegments, open, readable, unexpected};
 use super::error::ClientError;
 use super::exchange::{Exchange, Observation};
 use super::player::{self, ActionInfo};
@@ -23,24 +23,24 @@ use crate::shm::{
 };
 
 const GONE_AFTER_NS: u64 = 500_000_000;
-/// How long `wait` polls before it sleeps.
+/// How long `wait` polls before it sleeps, ns.
 const SPIN_NS: u64 = 20_000;
-/// How long `wait` sleeps at most before it feels the daemon's pulse again.
+/// Longest sleep of `wait`, ns, before it checks the daemon's liveness again.
 const NAP_NS: u64 = 50_000_000;
 
-/// Messages that one call takes from the socket.
+/// Maximum number of messages one call takes from the socket.
 const MOST_EVENTS: usize = 1024;
 
 /// A session with the daemon. One thread at a time.
 pub struct Client {
-    // First: what the fast path touches lies together.
+    // First, so that the data of the fast path lies together.
     exchange: Option<Exchange>,
     clock: Clock,
     liveness: LivenessReader,
     latest: LatestReader,
     chunk: ChunkHeader,
     actions: Vec<f32>,
-    /// The chunk is of the daemon of before.
+    /// The chunk is of the previous daemon, from before a reconnect.
     carried: bool,
     rate: Option<Rate>,
     stats: Words,
@@ -48,11 +48,11 @@ pub struct Client {
     requests: Requests,
     socket: OwnedFd,
     welcome: Welcome,
-    /// Who opened it.
+    /// The process that opened the session.
     process: Pid,
     options: Options,
     prompts: Prompts,
-    /// Shows a daemon that the session is this client's own; 0: it knows no tokens.
+    /// Proves to a daemon that the session is this client's own; 0: the daemon knows no tokens.
     token: u64,
 }
 
@@ -65,12 +65,12 @@ impl Client {
         Client::open_in_place(options, 0)
     }
 
-    /// Opens a session in the place of an earlier one of its own, by the token of that; 0: there was none.
+    /// Opens a session in place of an earlier one of this client, identified by its token; 0: there was none.
     fn open_in_place(options: &Options, token: u64) -> Result<Client, ClientError> {
         let Opened { socket, welcome, results, writing } = open(options, token)?;
         let layout = welcome.layout;
         let geometry = layout.geometry;
-        // The layout has been checked; a region that still lies outside is the daemon's fault.
+        // The layout has been checked: a region outside its segment is the daemon's fault.
         let outside = || {
             let max = results.len() as u64;
             ClientError::SegmentLayout(LayoutError::Size { what: "offset", got: 0, min: 0, max })
@@ -79,7 +79,7 @@ impl Client {
         let rate = Rate::new(options.control_rate_hz, RateSource::Session).or(welcome.policy.rate);
         let or = |value, default| if value == 0 { default } else { value };
         let exchange = match writing {
-            Some(Writing { control, observation, eventfd }) => {
+            Some(WriterSegments { control, observation, eventfd }) => {
                 let doorbell = Doorbell::new(words(layout.need_wakeup)?, eventfd);
                 Some(
                     Exchange::new(layout, [&control, &observation, &results], doorbell)
@@ -114,29 +114,29 @@ impl Client {
         })
     }
 
-    /// What a session's writer has.
+    /// The writer's side; an error for an observer.
     #[inline]
     fn writes(&mut self, what: &'static str) -> Result<&mut Exchange, ClientError> {
         self.exchange.as_mut().ok_or(ClientError::Observer { what })
     }
 
-    /// The policy that is served.
+    /// The policy the daemon serves.
     pub fn policy(&self) -> &PolicyDescription {
         &self.welcome.policy
     }
 
-    /// What the daemon said when the session was opened.
+    /// The daemon's welcome, from when the session was opened.
     pub fn welcome(&self) -> &Welcome {
         &self.welcome
     }
 
-    /// What the daemon has counted for this session. Real-time safe. Latencies may lag behind
-    /// a completion by some nanoseconds.
+    /// The session's counters and latencies. Real-time safe. Latencies may lag behind a completion by some
+    /// nanoseconds.
     pub fn statistics(&self) -> Stats {
         Stats::read(&self.stats)
     }
 
-    /// Actions per second at which chunks are played, and who says so.
+    /// Actions per second at which chunks are played, and where the rate is declared.
     pub fn rate(&self) -> Option<Rate> {
         self.rate
     }
@@ -162,12 +162,13 @@ impl Client {
         }
     }
 
-    /// What is known of an instruction; 0 stands for the one set last. None for a number that was never given out.
+    /// Looks a registered instruction up; 0 stands for the one set last. None for a number that was never given
+    /// out.
     pub fn instruction(&self, prompt_id: u32) -> Option<Instruction> {
         self.prompts.find(prompt_id)
     }
 
-    /// Begins a new episode: chunks of the old one are not shown any more. Not real time.
+    /// Begins a new episode: chunks of the old one are no longer shown. Not real time.
     ///
     /// # Errors
     /// As [`set_prompt`](Self::set_prompt).
@@ -187,7 +188,7 @@ impl Client {
         self.requests.ask(&self.socket, &self.liveness, request)
     }
 
-    /// Takes a free observation slot. Real-time safe.
+    /// Acquires a free observation slot. Real-time safe.
     ///
     /// # Errors
     /// Busy when all are in use.
@@ -196,7 +197,7 @@ impl Client {
         self.writes("an observation")?.acquire()
     }
 
-    /// Gives an acquired slot back without submitting it. Real-time safe.
+    /// Releases an acquired slot without submitting it. Real-time safe.
     ///
     /// # Errors
     /// A slot that was not acquired.
@@ -204,24 +205,24 @@ impl Client {
         self.writes("an observation")?.release(slot)
     }
 
-    /// Where the state of an observation slot goes: `state_dim` values of f32. None for a slot
-    /// that doesn't exist.
+    /// Where to write the state of an observation slot: `state_dim` values of f32. None for a slot that doesn't
+    /// exist.
     pub fn state(&self, slot: u32) -> Option<*mut f32> {
         self.exchange.as_ref()?.state(slot)
     }
 
-    /// Where a camera's frame goes, [`frame_capacity`](Self::frame_capacity) bytes. None for a slot
-    /// or a camera that doesn't exist.
+    /// Where to write a camera's frame, [`frame_capacity`](Self::frame_capacity) bytes. None for a slot or a
+    /// camera that doesn't exist.
     pub fn frame(&self, slot: u32, camera: usize) -> Option<*mut u8> {
         self.exchange.as_ref()?.frame(slot, camera)
     }
 
-    /// Bytes of a camera's frame.
+    /// Capacity of a camera's frame, bytes.
     pub fn frame_capacity(&self) -> usize {
         self.welcome.layout.geometry.frame_bytes as usize
     }
 
-    /// Hands an acquired slot over to the daemon and returns the ticket its completion will carry.
+    /// Submits an acquired slot to the daemon and returns the ticket its completion will carry.
     /// Real-time safe: no lock, no allocation; one system call if the daemon sleeps.
     ///
     /// # Errors
@@ -248,14 +249,14 @@ impl Client {
             Liveness::Serving => Ok(()),
             Liveness::Gone => Err(ClientError::Gone),
             Liveness::Restarted => {
-                // Said once: from now on this is the daemon.
+                // Reported once: from now on the restarted daemon is the session's.
                 self.welcome.epoch = self.liveness.adopt();
                 Err(ClientError::Restarted)
             }
         }
     }
 
-    /// Takes one completion. Every ticket gets exactly one. Real-time safe: no system call (unless
+    /// Takes one completion; every ticket gets exactly one. Real-time safe: no system call (unless
     /// [`fd`](Self::fd) was called), no lock, no allocation.
     ///
     /// # Errors
@@ -293,16 +294,16 @@ impl Client {
         Err(ClientError::Empty)
     }
 
-    /// Why a completion has no chunk, in words that name cameras and joints. Allocates nothing.
+    /// Describes why a completion has no chunk, with the names of cameras and joints. Allocates nothing.
     pub fn explain<'a>(&'a self, completion: &Completion) -> impl fmt::Display + 'a {
-        Answer { completion: *completion, policy: &self.welcome.policy }
+        Explanation { completion: *completion, policy: &self.welcome.policy }
     }
 
     /// Waits for the completion of a ticket, or for any. Completions of other tickets that come
     /// first are kept for [`poll`](Self::poll). May sleep.
     ///
     /// # Errors
-    /// Timeout; Gone or Restarted when it won't come; a ticket that is not under way.
+    /// Timeout; Gone or Restarted when it won't come; a ticket that is not in flight.
     pub fn wait(&mut self, ticket: Option<u64>, timeout_ns: u64) -> Result<Completion, ClientError> {
         let start = now_ns();
         let deadline = start.saturating_add(timeout_ns);
@@ -315,12 +316,12 @@ impl Client {
             return Err(ClientError::Ticket { ticket });
         }
         let waited = self.wait_until(ticket, start, deadline);
-        // However it ends, nobody sleeps any more.
+        // In any case, no wake-up message is wanted any more.
         self.writes("a completion")?.awake();
         waited?.ok_or(ClientError::Timeout { ns: timeout_ns })
     }
 
-    /// None: the time is over.
+    /// Polls, then sleeps, until the completion comes; None when the time is over.
     fn wait_until(
         &mut self,
         ticket: Option<u64>,
@@ -342,7 +343,7 @@ impl Client {
                     self.writes("a completion")?.put_aside(other);
                     continue;
                 }
-                // Who waits has said for how long.
+                // The caller's timeout bounds the wait; Stale does not apply.
                 Err(ClientError::Empty | ClientError::Stale) => {}
                 Err(error) => return Err(error),
             }
@@ -358,22 +359,22 @@ impl Client {
         }
     }
 
-    /// Reads away what the daemon sent to wake us.
+    /// Reads the daemon's wake-up messages off the socket.
     fn drain_events(&mut self) -> Result<(), ClientError> {
-        // Events have no body; of anything longer only the beginning is read.
+        // Events have no body; of a longer message only the beginning is read.
         let mut buffer = [0; 16];
         // A bound: the daemon may send faster than this reads.
         for _ in 0..MOST_EVENTS {
             match receive(self.socket.as_fd(), &mut buffer) {
                 Ok(Received::Packet(_) | Received::TooLong) => {
-                    // Or an answer to a request that was given up.
+                    // It may be a late reply to an abandoned request.
                     if !is_event(&buffer) {
                         self.requests.pass_over();
                     }
                 }
                 Ok(Received::Nothing) => return Ok(()),
                 Ok(Received::Closed) => {
-                    // What was completed before is still to be taken.
+                    // Completions from before the end can still be taken.
                     self.closed = true;
                     return Ok(());
                 }
@@ -383,9 +384,9 @@ impl Client {
         Ok(())
     }
 
-    /// A descriptor that becomes readable when there are completions, for event loops; also when
-    /// the daemon is gone. After the first call, [`poll`](Self::poll) makes a system call to empty
-    /// it: poll until Empty each time it is readable.
+    /// A descriptor for event loops that becomes readable when there are completions, or when the daemon is
+    /// gone. After the first call, [`poll`](Self::poll) makes a system call to empty it: poll until Empty each
+    /// time it is readable.
     pub fn fd(&mut self) -> BorrowedFd<'_> {
         if let Some(exchange) = &mut self.exchange {
             exchange.event_mode = true;
@@ -394,7 +395,7 @@ impl Client {
         self.socket.as_fd()
     }
 
-    /// Makes the private copy of the latest chunk up to date.
+    /// Copies the latest chunk if it is new.
     #[inline]
     fn refresh(&mut self) -> Result<(), ClientError> {
         let latest = self.latest.latest();
@@ -404,7 +405,7 @@ impl Client {
         if latest == self.chunk.chunk && !self.carried {
             return Ok(());
         }
-        // Until the copy is complete there is none.
+        // There is no chunk until the copy is complete.
         self.chunk.chunk = 0;
         self.carried = false;
         self.chunk = self.latest.read(&mut self.actions).map_err(|error| match error {
@@ -415,9 +416,8 @@ impl Client {
         Ok(())
     }
 
-    /// The latest chunk, `[horizon, action_dim]` row-major in robot units, and what is known about
-    /// it; and whether the daemon still lives. Real-time safe: no system call, no lock, no
-    /// allocation; the chunk is copied when it is new.
+    /// The latest chunk, `[horizon, action_dim]` row-major in robot units, its header, and whether the daemon
+    /// still lives. Real-time safe: no system call, no lock, no allocation; the chunk is copied when it is new.
     ///
     /// # Errors
     /// Empty before the first chunk.
@@ -432,18 +432,18 @@ impl Client {
         }
     }
 
-    /// How many rows of a chunk are played in a second.
+    /// Rows of a chunk played per second.
     fn rate_hz(&self) -> Result<f64, ClientError> {
         self.rate.map(|rate| rate.hz.into()).ok_or(ClientError::NoRate)
     }
 
-    /// The action for moment `t_ns` (CLOCK_MONOTONIC) from the latest chunk: where it comes from,
-    /// and whether the daemon still lives. Real-time safe: no system call, no lock, no allocation.
+    /// The action for moment `t_ns` (CLOCK_MONOTONIC) from the latest chunk: its origin, and whether the daemon
+    /// still lives. Real-time safe: no system call, no lock, no allocation.
     ///
     /// # Errors
-    /// NoRate where nothing says how fast chunks are played; Empty before the first chunk; a moment of
-    /// another clock: more than 1 s before the chunk's observation, or more than 10 min from now; an `action`
-    /// of another length than the policy's actions.
+    /// NoRate where no control rate is declared; Empty before the first chunk; a moment of another clock: more
+    /// than 1 s before the chunk's observation, or more than 10 min from now; an `action` of another length
+    /// than the policy's actions.
     #[inline]
     pub fn action_at(
         &mut self,
@@ -465,7 +465,7 @@ impl Client {
         Ok((info, life.and_then(|()| self.fresh(t_ns))))
     }
 
-    /// Whether a moment can be of the clock that the chunk is stamped by.
+    /// Checks that a moment can be of the clock the chunk is stamped by.
     #[inline]
     fn check_moment(&self, t_ns: u64, now: u64) -> Result<(), ClientError> {
         let observed_ns = self.chunk.observed_ns;
@@ -481,7 +481,7 @@ impl Client {
         }
     }
 
-    /// Whether the chunk's observation is young enough at `t_ns`.
+    /// Checks that the chunk's observation is young enough at `t_ns`.
     #[inline]
     fn fresh(&self, t_ns: u64) -> Result<(), ClientError> {
         let observed_ns = self.chunk.observed_ns;
@@ -494,7 +494,7 @@ impl Client {
         }
     }
 
-    /// Whether the daemon is not late yet.
+    /// Checks an age against the options' bound.
     #[inline]
     fn in_time(&self, age_ns: u64) -> Result<(), ClientError> {
         match self.options.stale_after_ns {
@@ -503,18 +503,18 @@ impl Client {
         }
     }
 
-    /// Opens the session anew, with a daemon that was started again or has not been heard of for a while, by the
-    /// options of before. Where the daemon still has the session it ends, and this one takes its name and its place.
-    /// Instructions are registered again and keep their numbers. Every ticket still gets one
-    /// completion: those that the daemon of before has not answered say GONE. Its latest chunk is
-    /// played until there is a new one. Slots that were acquired are not any more, and what
-    /// [`fd`](Self::fd) returned is closed. Not real time.
+    /// Reopens the session after a restart or a silence of the daemon, with the same options. Not real time.
+    ///
+    /// If the daemon still has the session, the new one replaces it under the same name. Instructions are
+    /// registered again and keep their numbers. Every ticket still gets one completion: those the previous
+    /// daemon left unanswered get GONE. The latest chunk is played until there is a new one. Acquired slots
+    /// have to be acquired again, and the descriptor from [`fd`](Self::fd) is closed.
     ///
     /// # Errors
-    /// As [`open`](Self::open) and [`set_prompt`](Self::set_prompt); a policy of other sizes. The
-    /// client is then as it was.
+    /// As [`open`](Self::open) and [`set_prompt`](Self::set_prompt); a policy that differs in what a program
+    /// relies on. The client is then unchanged.
     pub fn reconnect(&mut self) -> Result<(), ClientError> {
-        // Completions and chunk are taken before the session ends.
+        // Completions and chunk are taken before the old session ends.
         if let Some(exchange) = &mut self.exchange {
             exchange.collect();
         }
@@ -534,7 +534,7 @@ impl Client {
         }
         fresh.prompts.continue_from(&self.prompts);
         std::mem::swap(self, &mut fresh);
-        // The daemon of before, should it live after all, is told that this is over.
+        // The previous daemon, if it still lives, is told that the session is over.
         let mut old = fresh;
         self.carried = old.chunk.chunk != 0;
         self.chunk = old.chunk;
@@ -546,30 +546,30 @@ impl Client {
     }
 }
 
-struct Answer<'a> {
+struct Explanation<'a> {
     completion: Completion,
     policy: &'a PolicyDescription,
 }
 
-impl fmt::Display for Answer<'_> {
+impl fmt::Display for Explanation<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Completion { ticket, status, detail, .. } = self.completion;
         write!(f, "ticket {ticket}: ")?;
         match (Fault::from_word(detail), Status::from_number(status)) {
-            (Some(fault), _) => fault.words(self.policy).fmt(f),
+            (Some(fault), _) => fault.describe(self.policy).fmt(f),
             (None, Some(status)) => f.write_str(status.text().to_str().unwrap_or_default()),
             (None, None) => write!(f, "answered with {status}"),
         }
     }
 }
 
-/// What is not as it was with the daemon of before, of all that a controller relies on.
+/// The first difference between two policies that a program may rely on: (old, new).
 fn change(was: &Client, is: &Client) -> Option<(String, String)> {
     let sizes = |client: &Client| {
         let PolicyDescription { state_dim, action_dim, horizon, cameras, .. } = client.policy();
         format!("{state_dim} state values, {horizon} actions of {action_dim}, cameras {}", cameras.join(", "))
     };
-    // Programs may have made their frames as large as they were told.
+    // Programs may have sized their frames by the capacity.
     let [before, now] = [was, is].map(Client::frame_capacity);
     let frames = |bytes| format!("frames of {bytes} bytes");
     let shrunk = (now < before).then(|| (frames(before), frames(now)));
@@ -578,7 +578,7 @@ fn change(was: &Client, is: &Client) -> Option<(String, String)> {
         None => "no control rate".to_owned(),
     };
     let differ = |was: String, is: String| (was != is).then_some((was, is));
-    // What was not known before was not relied on.
+    // Nobody relies on a rate that was not declared.
     let rated = was.rate().and_then(|_| differ(rate(was), rate(is)));
     let dimensions = |what: &str, of: fn(&PolicyDescription) -> &[Dimension]| {
         let (was, is) = (of(was.policy()), of(is.policy()));
@@ -600,7 +600,7 @@ impl Drop for Client {
     fn drop(&mut self) {
         // A forked child has inherited the socket, but the session is its parent's.
         if getpid() == self.process {
-            // The hang-up says as much, should the daemon not read this.
+            // If the daemon doesn't read this, the hang-up tells the same.
             let _ = send(self.socket.as_fd(), &Request::Close.encode());
         }
     }

@@ -5,101 +5,101 @@ use std::fmt;
 use super::{PolicyDescription, Status};
 use crate::shm::NO_PROMPT;
 
-/// Why an observation was answered without a chunk: what a completion says beside its status.
+/// Why an observation was answered without a chunk: the detail beside the completion's status.
 ///
-/// With BAD_OBSERVATION comes any but the last two, which come with STALE.
+/// The last two come with STALE, all others with BAD_OBSERVATION.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fault {
-    /// A reason that only the daemon's log has.
+    /// A reason that only the daemon's log gives.
     Other,
-    /// The observation, or a camera's frame, is stamped later than now.
+    /// The observation or a camera's frame is stamped in the future.
     Future {
-        /// Whose time it is; None: the observation's.
+        /// The camera whose time it is; None: the observation's time.
         camera: Option<u16>,
-        /// How much later, milliseconds.
+        /// How far in the future, milliseconds.
         ms: u32,
     },
-    /// The observation, or a camera's frame, was too old when it was submitted.
+    /// The observation or a camera's frame was too old when it was submitted.
     TooOld {
-        /// Whose time it is; None: the observation's.
+        /// The camera whose time it is; None: the observation's time.
         camera: Option<u16>,
-        /// Its age then, milliseconds.
+        /// Its age at submission, milliseconds.
         ms: u32,
     },
-    /// The deadline is no moment near now.
+    /// The deadline is too far from now to be of the same clock.
     Deadline,
     /// No instruction has this number.
     Prompt {
-        /// The number.
+        /// The unknown number.
         id: u32,
     },
-    /// A camera that is needed has no frame.
+    /// A required camera has no frame.
     MissingCamera {
-        /// Its index.
+        /// Index of the camera.
         camera: u16,
     },
-    /// The format of a camera's frame is unknown.
+    /// A camera's frame has an unknown pixel format.
     FrameFormat {
-        /// Its index.
+        /// Index of the camera.
         camera: u16,
-        /// The format's number.
+        /// Number of the format.
         format: u32,
     },
-    /// The sizes of a camera's frame can't be, or don't fit.
+    /// The sizes of a camera's frame contradict each other, or don't fit.
     FrameSize {
-        /// Its index.
+        /// Index of the camera.
         camera: u16,
     },
     /// A camera's frame was not written since its slot was acquired.
     OldFrame {
-        /// Its index.
+        /// Index of the camera.
         camera: u16,
     },
     /// A value of the state was not written since its slot was acquired.
     OldState {
-        /// Its index.
+        /// Index of the value.
         index: u16,
     },
     /// A value of the state is infinite or not a number.
     NotFinite {
-        /// Its index.
+        /// Index of the value.
         index: u16,
-        /// What is there.
+        /// The value itself.
         value: f32,
     },
-    /// A value of the state is outside of what the robot or the policy knows.
+    /// A value of the state lies outside its limits, or far from the training data.
     OutOfLimits {
-        /// Its index.
+        /// Index of the value.
         index: u16,
-        /// What is there.
+        /// The value itself.
         value: f32,
     },
-    /// The state has another number of values than the policy's.
+    /// The state doesn't have the policy's number of values.
     StateCount {
-        /// How many were written.
+        /// Number of values written.
         got: u32,
     },
-    /// No observation slot has this number.
+    /// There is no observation slot of this number.
     Slot {
-        /// The number.
+        /// The unknown number.
         slot: u32,
     },
-    /// The observation, or a camera's frame, was older than the daemon allows when its turn came.
+    /// The observation or a camera's frame was older than the daemon allows when its turn came.
     Age {
-        /// Whose time it is; None: the observation's.
+        /// The camera whose time it is; None: the observation's time.
         camera: Option<u16>,
-        /// Its age then, milliseconds.
+        /// Its age at its turn, milliseconds.
         ms: u32,
     },
     /// The deadline had passed when its turn came.
     DeadlinePassed,
 }
 
-/// What stands for no camera in [`Fault::to_word`].
+/// The index in [`Fault::to_word`] that stands for none.
 const NONE: u16 = u16::MAX;
 
 impl Fault {
-    /// The status that comes with it.
+    /// The status a completion has with this fault.
     pub fn status(&self) -> Status {
         match self {
             Fault::Age { .. } | Fault::DeadlinePassed => Status::Stale,
@@ -107,17 +107,17 @@ impl Fault {
         }
     }
 
-    /// Its number, in `pi0rt_completion_reason` and in completions. 0 is none.
+    /// Number of the fault, as in `pi0rt_completion_reason` and in completions; never 0.
     pub fn number(&self) -> u16 {
         self.parts().0
     }
 
-    /// Which camera or which value of the state it is about.
+    /// Index of the camera or state value the fault is about.
     pub fn index(&self) -> Option<u16> {
         Some(self.parts().1).filter(|index| *index != NONE)
     }
 
-    /// Whether the camera or the value of the state that it is about is there.
+    /// Whether the camera or state value the fault is about exists.
     pub fn is_within(&self, cameras: u32, state_dim: u32) -> bool {
         let camera_is = |camera: u16| u32::from(camera) < cameras;
         match *self {
@@ -140,7 +140,7 @@ impl Fault {
         }
     }
 
-    /// What was there: milliseconds, a state's value, a number. 0 where there is nothing to say.
+    /// The offending value: milliseconds, a state value, or a number; 0: none.
     pub fn value(&self) -> f64 {
         match *self {
             Fault::NotFinite { value, .. } | Fault::OutOfLimits { value, .. } => value.into(),
@@ -169,13 +169,13 @@ impl Fault {
         }
     }
 
-    /// As a completion's word: number in bits 0 to 15, index in 16 to 31, value from 32 on.
+    /// Encodes the fault as a completion's word: number in bits 0 to 15, index in 16 to 31, value from 32 on.
     pub fn to_word(self) -> u64 {
         let (number, index, value) = self.parts();
         u64::from(number) | u64::from(index) << 16 | u64::from(value) << 32
     }
 
-    /// From a completion's word. A number of a later version is [`Fault::Other`]; None for 0.
+    /// Decodes a completion's word. A number of a later version is [`Fault::Other`]; None for 0.
     pub fn from_word(word: u64) -> Option<Fault> {
         let (index, value) = ((word >> 16) as u16, (word >> 32) as u32);
         let camera = Some(index).filter(|index| *index != NONE);
@@ -200,30 +200,30 @@ impl Fault {
         })
     }
 
-    /// In words, with the names that the policy's description has. Allocates nothing.
-    pub fn words<'a>(&'a self, policy: &'a PolicyDescription) -> impl fmt::Display + 'a {
-        Words { fault: self, policy }
+    /// Describes the fault, with the names of the policy's cameras and dimensions. Allocates nothing.
+    pub fn describe<'a>(&'a self, policy: &'a PolicyDescription) -> impl fmt::Display + 'a {
+        Description { fault: self, policy }
     }
 }
 
-struct Words<'a> {
+struct Description<'a> {
     fault: &'a Fault,
     policy: &'a PolicyDescription,
 }
 
-impl fmt::Display for Words<'_> {
+impl fmt::Display for Description<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const CLOCK: &str = "all times are CLOCK_MONOTONIC, pi0rt_now_ns(): is it another clock's?";
-        let camera = |index| Camera { index, policy: self.policy };
-        let whose = |index| Whose { index, policy: self.policy };
-        let state = |index| Value { index, policy: self.policy };
+        let camera = |index| CameraName { index, policy: self.policy };
+        let whose = |index| Subject { index, policy: self.policy };
+        let state = |index| StateName { index, policy: self.policy };
         match *self.fault {
             Fault::Other => f.write_str("observation can't be used: the daemon's log says why"),
             Fault::Future { camera, ms } => {
-                write!(f, "{} is stamped {} ahead of now; {CLOCK}", whose(camera), Span(ms))
+                write!(f, "{} is stamped {} ahead of now; {CLOCK}", whose(camera), Milliseconds(ms))
             }
             Fault::TooOld { camera, ms } => {
-                write!(f, "{} was {} old when it was submitted; {CLOCK}", whose(camera), Span(ms))
+                write!(f, "{} was {} old when it was submitted; {CLOCK}", whose(camera), Milliseconds(ms))
             }
             Fault::Deadline => write!(f, "deadline is no moment near now; {CLOCK}"),
             Fault::Prompt { id: 0 } => f.write_str("no instruction is registered: pi0rt_client_set_prompt"),
@@ -267,7 +267,7 @@ impl fmt::Display for Words<'_> {
                     f,
                     "{} was {} old when its turn came: older than the daemon allows",
                     whose(camera),
-                    Span(ms)
+                    Milliseconds(ms)
                 )
             }
             Fault::DeadlinePassed => f.write_str("deadline had passed when its turn came"),
@@ -275,13 +275,13 @@ impl fmt::Display for Words<'_> {
     }
 }
 
-/// A camera by its name.
-struct Camera<'a> {
+/// Displays a camera by its name.
+struct CameraName<'a> {
     index: u16,
     policy: &'a PolicyDescription,
 }
 
-impl fmt::Display for Camera<'_> {
+impl fmt::Display for CameraName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.policy.cameras.get(self.index as usize) {
             Some(name) => write!(f, "camera {name}"),
@@ -290,28 +290,28 @@ impl fmt::Display for Camera<'_> {
     }
 }
 
-/// The observation, or a camera's frame.
-struct Whose<'a> {
+/// Displays the subject of a time: the observation, or a camera's frame.
+struct Subject<'a> {
     index: Option<u16>,
     policy: &'a PolicyDescription,
 }
 
-impl fmt::Display for Whose<'_> {
+impl fmt::Display for Subject<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.index {
-            Some(index) => write!(f, "frame of {}", Camera { index, policy: self.policy }),
+            Some(index) => write!(f, "frame of {}", CameraName { index, policy: self.policy }),
             None => f.write_str("observation"),
         }
     }
 }
 
-/// A value of the state, by its name where it has one.
-struct Value<'a> {
+/// Displays a value of the state by its name, if it has one.
+struct StateName<'a> {
     index: u16,
     policy: &'a PolicyDescription,
 }
 
-impl fmt::Display for Value<'_> {
+impl fmt::Display for StateName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "state[{}]", self.index)?;
         match self.policy.state.get(self.index as usize) {
@@ -321,10 +321,10 @@ impl fmt::Display for Value<'_> {
     }
 }
 
-/// Milliseconds, of which the most means that many or more.
-struct Span(u32);
+/// Displays milliseconds; the maximum means that many or more.
+struct Milliseconds(u32);
 
-impl fmt::Display for Span {
+impl fmt::Display for Milliseconds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             u32::MAX => f.write_str("more than 49 days"),
@@ -334,7 +334,7 @@ impl fmt::Display for Span {
     }
 }
 
-/// Milliseconds of a span as a fault has them.
+/// Nanoseconds as a fault's milliseconds, saturating.
 pub fn ms(ns: u64) -> u32 {
     u32::try_from(ns / 1_000_000).unwrap_or(u32::MAX)
 }
@@ -349,7 +349,7 @@ mod tests {
         #[test]
         fn words_and_back(word in any::<u64>()) {
             let Some(fault) = Fault::from_word(word) else { return Ok(()) };
-            let _ = fault.words(&PolicyDescription::default()).to_string();
+            let _ = fault.describe(&PolicyDescription::default()).to_string();
             prop_assert_eq!(Fault::from_word(fault.to_word()).map(Fault::to_word), Some(fault.to_word()));
         }
 
@@ -372,7 +372,7 @@ mod tests {
             state: vec![Dimension::default(), gripper],
             ..PolicyDescription::default()
         };
-        let is = |fault: Fault, expected: &str| assert_eq!(fault.words(&policy).to_string(), expected);
+        let is = |fault: Fault, expected: &str| assert_eq!(fault.describe(&policy).to_string(), expected);
         is(Fault::OutOfLimits { index: 1, value: 1e30 }, "state[1] (gripper) is 1e30, expected -1.0 to 2.5");
         is(
             Fault::OutOfLimits { index: 0, value: 7.0 },

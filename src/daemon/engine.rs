@@ -1,19 +1,7 @@
-//! What the daemon needs of a policy.
+//! The daemon's interface to a policy.
 
 use crate::control::{Fault, PolicyDescription, Status};
-use crate::policy::Frame;
-
-/// One observation, in private memory: shapes are right, the state is finite.
-pub struct Observation<'a, P> {
-    /// One per camera of the description; None: the camera has no frame.
-    pub frames: &'a [Option<Frame<'a>>],
-    /// Raw state, `state_dim` values.
-    pub state: &'a [f32],
-    /// The instruction.
-    pub prompt: &'a P,
-    /// Seed of the noise.
-    pub seed: u64,
-}
+use crate::policy::Observation;
 
 /// Why there is no chunk or no prompt.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -21,9 +9,9 @@ pub enum EngineError {
     /// The observation can't be used: the client's fault.
     #[error("bad observation: {why}")]
     BadObservation {
-        /// What the client is told.
+        /// The reason for the client.
         fault: Fault,
-        /// In words, for the log.
+        /// The reason in words, for the log.
         why: String,
     },
     /// The instruction can't be made into a prompt: the client's fault.
@@ -32,7 +20,7 @@ pub enum EngineError {
     /// The policy produced values that are not finite.
     #[error("invalid chunk: {0}")]
     InvalidChunk(String),
-    /// The device failed.
+    /// The device failed to compute the chunk.
     #[error("device: {0}")]
     Device(String),
     /// The device is lost: nothing more will come from this engine.
@@ -41,7 +29,7 @@ pub enum EngineError {
 }
 
 impl EngineError {
-    /// What a client is told.
+    /// The status for the client.
     pub fn status(&self) -> Status {
         match self {
             EngineError::BadObservation { fault, .. } => fault.status(),
@@ -52,28 +40,32 @@ impl EngineError {
     }
 }
 
-/// Makes instructions into prompts, and says whether their end was cut off. An error: an instruction that
-/// can't be used.
+/// Turns an instruction into a prompt, and says whether its end was cut off. An error: the instruction can't be
+/// used.
 pub type Prompter<P> = Box<dyn FnMut(&str) -> Result<(P, bool), EngineError> + Send>;
 
 /// A policy that is loaded and warm. Only the inference thread calls it once the daemon serves.
 pub trait Engine: Send {
-    /// An instruction as the policy wants it.
+    /// A tokenized instruction, as the policy takes it.
     type Prompt: Send + Sync + 'static;
 
-    /// What clients are told.
+    /// Description of the policy for clients.
     fn describe(&self) -> PolicyDescription;
 
-    /// What makes prompts, on another thread and while chunks are made.
+    /// The prompter, which works on another thread while chunks are computed.
     fn prompter(&self) -> Prompter<Self::Prompt>;
 
-    /// Makes a chunk, `[horizon, action_dim]` row-major in robot units. Allocates nothing.
+    /// Computes a chunk, `[horizon, action_dim]` row-major in robot units. Allocates nothing.
+    ///
+    /// The observation lies in private memory: it has a frame or None for each camera of the description, and
+    /// `state_dim` finite values. The same `seed` gives the same noise.
     ///
     /// # Errors
-    /// See [`EngineError`].
+    /// Any [`EngineError`] but a bad prompt.
     fn infer(
         &mut self,
         observation: &Observation<'_, Self::Prompt>,
+        seed: u64,
         actions: &mut [f32],
     ) -> Result<(), EngineError>;
 }

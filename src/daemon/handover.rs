@@ -1,10 +1,10 @@
 //! Sessions that outlive a daemon.
 //!
-//! A [`DescriptorStore`], a service manager as a rule, holds a session's descriptors for as long as the session
-//! lasts. A daemon that is started after another one has ended, killed or not, gets them back
-//! ([`Daemon::adopt`](super::Daemon::adopt)) and goes on: under a new epoch, with rings, slots, chunks and
-//! counters as they are, and with the instructions that a record of the session names. The client opens
-//! nothing; it is told RESTARTED once.
+//! A [`DescriptorStore`], usually the service manager, holds a session's descriptors for as long as the session
+//! lasts. The next daemon, whether the previous one ended or was killed, gets them back
+//! ([`Daemon::adopt`](super::Daemon::adopt)) and resumes the session: under a new epoch, with rings, slots,
+//! chunks and counters unchanged, and with the instructions in the session's record. The client opens nothing;
+//! it gets RESTARTED once.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -17,27 +17,27 @@ use crate::control::Malformed;
 use crate::control::codec::{Reader, Writer};
 use crate::shm::Geometry;
 
-/// Holds descriptors beyond a daemon's life.
+/// Keeps descriptors beyond a daemon's life.
 pub trait DescriptorStore: Send {
-    /// Takes duplicates of descriptors, under a name.
+    /// Stores duplicates of descriptors under a name.
     ///
     /// # Errors
-    /// It can't: the session then ends with the daemon.
+    /// They can't be stored: the session then ends with the daemon.
     fn keep(&mut self, name: &str, fds: &[BorrowedFd<'_>]) -> io::Result<()>;
 
-    /// Closes what it has under a name.
+    /// Closes the descriptors stored under a name.
     fn release(&mut self, name: &str);
 }
 
-/// What a keeper gives back, in any order.
+/// The descriptors of one session from a store, in any order.
 pub struct KeptSession {
-    /// As it was kept.
+    /// The name they were stored under.
     pub name: String,
-    /// What was kept.
+    /// The stored descriptors.
     pub fds: Vec<OwnedFd>,
 }
 
-/// What a session is, apart from its segments.
+/// Identity of a session: everything but its segments.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Identity {
     pub id: u64,
@@ -45,30 +45,30 @@ pub(super) struct Identity {
     pub peer: Peer,
     pub opened_ns: u64,
     pub geometry: Geometry,
-    /// What the client was told of the policy.
+    /// Description of the policy the client relies on, to be compared.
     pub policy: String,
-    /// What the client has said of itself.
+    /// The capabilities in the client's hello.
     pub capabilities: Capabilities,
-    /// By which its client takes it over.
+    /// Token by which the client takes over its own session.
     pub token: u64,
 }
 
-/// What a client has said of itself.
+/// The capabilities a client declares in its hello.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Capabilities {
-    /// Features it makes use of.
+    /// Features the client uses.
     pub understands: u64,
-    /// Its observations may lack cameras.
+    /// Whether its observations may lack cameras.
     pub missing_cameras: bool,
 }
 
 impl Identity {
-    /// The name to keep it under.
+    /// The name this session is stored under.
     pub fn kept_as(&self) -> String {
         Self::name_of(self.id)
     }
 
-    /// The name to keep a session under.
+    /// The name a session is stored under.
     pub fn name_of(id: u64) -> String {
         format!("pi0rt-{id}")
     }
@@ -106,7 +106,7 @@ impl Identity {
         let (id, opened_ns) = (r.u64("session number")?, r.u64("time of opening")?);
         let (name, policy) = (r.text("name")?, r.text("policy")?);
         let mut capabilities = Capabilities::default();
-        // Not there in the first version.
+        // The first version doesn't have these.
         if r.left() > 0 {
             capabilities.understands = r.u64("features")?;
             capabilities.missing_cameras = r.u32("flags")? & 1 != 0;
@@ -118,11 +118,11 @@ impl Identity {
 
 const MEMFD: &str = "pi0rt-record";
 const VERSION: u32 = 1;
-/// Longest record that is read.
+/// Longest record that is read, bytes.
 const MAX_BYTES: u64 = 64 << 20;
 
-/// A session's identity and its instructions, in a memfd that no client ever sees. Entries are only
-/// added; one that was cut short by the daemon's end doesn't count.
+/// A session's identity and instructions, in a memfd that no client ever sees. Entries are only appended; an
+/// entry cut short by the daemon's end doesn't count.
 pub(super) struct SessionRecord {
     fd: OwnedFd,
     end: u64,
@@ -139,14 +139,14 @@ impl SessionRecord {
         self.fd.as_fd()
     }
 
-    /// Adds an instruction.
+    /// Appends an instruction.
     pub fn add_prompt(&mut self, text: &str) -> io::Result<()> {
         self.append(text.as_bytes())
     }
 
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut entry = (bytes.len() as u32).to_le_bytes().to_vec();
-        entry.extend(check(bytes).to_le_bytes());
+        entry.extend(checksum(bytes).to_le_bytes());
         entry.extend(bytes);
         let mut left = &entry[..];
         let mut at = self.end;
@@ -158,7 +158,7 @@ impl SessionRecord {
         Ok(())
     }
 
-    /// What a daemon of before has written.
+    /// Reads the record of a previous daemon.
     fn read(fd: OwnedFd) -> Result<(SessionRecord, Identity, Vec<String>), String> {
         let system = |errno: Errno| format!("record: {errno}");
         let len = rustix::fs::fstat(&fd).map_err(system)?.st_size as u64;
@@ -187,35 +187,35 @@ impl SessionRecord {
     }
 }
 
-/// Zeros are no entry.
-fn check(bytes: &[u8]) -> u32 {
+/// Checksum of an entry; never 0, so that zeros are no entry.
+fn checksum(bytes: &[u8]) -> u32 {
     !crc32fast::hash(bytes)
 }
 
-/// The first entry, when it is there whole, and what follows it.
+/// The first entry, if it is complete, and the rest.
 fn entry(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
     let (len, rest) = bytes.split_first_chunk()?;
     let (crc, rest) = rest.split_first_chunk()?;
     let (entry, rest) = rest.split_at_checked(u32::from_le_bytes(*len) as usize)?;
-    (check(entry) == u32::from_le_bytes(*crc)).then_some((entry, rest))
+    (checksum(entry) == u32::from_le_bytes(*crc)).then_some((entry, rest))
 }
 
-/// A kept session's parts.
+/// Everything needed to resume a session.
 pub(super) struct ResumedParts {
     pub identity: Identity,
     pub record: SessionRecord,
     pub prompts: Vec<String>,
-    /// Control, observation, results.
+    /// Control, observation and results segment.
     pub segments: [OwnedFd; 3],
     pub eventfd: OwnedFd,
     pub socket: OwnedFd,
 }
 
 impl ResumedParts {
-    /// Tells a kept session's descriptors apart.
+    /// Identifies a stored session's descriptors.
     ///
     /// # Errors
-    /// One is missing or was not kept by a daemon.
+    /// One is missing, or was not stored by a daemon.
     pub fn of(fds: Vec<OwnedFd>) -> Result<ResumedParts, String> {
         let kinds = ["pi0rt-control", "pi0rt-observation", "pi0rt-results", MEMFD, "[eventfd]", "socket:"];
         let mut found: [Option<OwnedFd>; 6] = Default::default();
@@ -288,10 +288,10 @@ mod tests {
         record.add_prompt("").unwrap();
         let (mut read, identity, prompts) = again(&record).unwrap();
         assert_eq!((identity, prompts), (some(), vec!["stack the cups".into(), String::new()]));
-        // Another daemon adds to it where this one has ended.
+        // The next daemon appends where this one has ended.
         read.add_prompt("drop them").unwrap();
         assert_eq!(again(&record).unwrap().2, ["stack the cups", "", "drop them"]);
-        // Cut off anywhere, it says what came before.
+        // Cut off anywhere, it still has the entries before.
         for len in (whole..read.end).rev() {
             rustix::fs::ftruncate(&record.fd, len).unwrap();
             let expected = if len < whole + 8 { 1 } else { 2 };

@@ -1,4 +1,4 @@
-//! The inference thread.
+//! The inference thread: takes submissions in turn and has the engine compute their chunks.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,7 +9,7 @@ use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
 use super::channel::{ChannelError, NoChunk};
-use super::engine::{Engine, EngineError, Observation};
+use super::engine::{Engine, EngineError};
 use super::error::panic_text;
 use super::liveness::Activity;
 use super::mutex::PiMutexGuard;
@@ -17,14 +17,15 @@ use super::observation::{Buffers, RetiredSources, Source};
 use super::table::{Session, SharedTable, Table};
 use super::{DaemonError, Wake};
 use crate::control::{Fault, PolicyDescription, Status};
+use crate::policy::Observation;
 use crate::shm::Submission;
 use crate::shm::clock::{Clock, now_ns};
 use crate::shm::sync::spin_hint;
 
-/// How long the inference thread sleeps while a client has work for it and takes no completions.
+/// Sleep of the inference thread while the only work is blocked by clients that take no completions.
 const STUCK: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
 
-/// Where the inference thread sleeps: the doorbells of all sessions, and one of the control
+/// The descriptors the inference thread sleeps on: the doorbells of all sessions, and one of the control
 /// thread.
 pub(super) struct Doorbells {
     epoll: OwnedFd,
@@ -41,15 +42,14 @@ impl Doorbells {
         Ok(Doorbells { epoll, kick })
     }
 
-    /// Listens to a session's doorbell, until the last descriptor of it is closed: see
-    /// [`remove`](Self::remove).
+    /// Listens to a session's doorbell, until [`remove`](Self::remove).
     pub fn add<P>(&self, session: &Session<P>) -> Result<(), ChannelError> {
         let flags = EventFlags::IN | EventFlags::ET;
         let data = EventData::new_u64(session.id);
         epoll::add(&self.epoll, session.channel.doorbell.fd(), data, flags).map_err(ChannelError::Eventfd)
     }
 
-    /// Stops listening. The client may keep its copy of the descriptor open.
+    /// Stops listening to a session's doorbell. The client may keep its copy of the descriptor open.
     pub fn remove<P>(&self, session: &Session<P>) {
         let _ = epoll::delete(&self.epoll, session.channel.doorbell.fd());
     }
@@ -68,15 +68,15 @@ impl Doorbells {
     }
 }
 
-/// Why there is no chunk.
+/// Why the work on a submission failed.
 enum Failure {
-    /// The observation can't be used: it was not given to the engine.
+    /// The observation can't be used and was not given to the engine.
     Observation(Fault),
-    /// What the engine says.
+    /// The engine's error.
     Engine(EngineError),
 }
 
-/// A submission whose turn has come.
+/// A submission in flight, with everything needed to work on it.
 struct InFlight<P> {
     session: u64,
     submission: Submission,
@@ -93,9 +93,9 @@ pub(super) struct Inference<E: Engine> {
     wake: Wake,
     clock: Clock,
     buffers: Buffers,
-    /// When the last copy that its client made take longer was made.
+    /// When the last copy ended that its client's page faults have slowed down.
     copied_ns: u64,
-    /// Memory of sessions that have ended while it was in use.
+    /// Observation segments of sessions that ended while in use.
     retired: RetiredSources,
     actions: Vec<f32>,
     policy: PolicyDescription,
@@ -126,7 +126,7 @@ impl<E: Engine> Inference<E> {
         }
     }
 
-    /// Serves until the table says to stop; then everything that was submitted is answered.
+    /// Serves until the table says to stop, then completes every pending submission.
     ///
     /// # Errors
     /// The engine has panicked, or lost its device.
@@ -167,8 +167,8 @@ impl<E: Engine> Inference<E> {
         }
     }
 
-    /// Copies an observation and makes its chunk. The table isn't locked meanwhile: a copy takes as long as the
-    /// client's memory makes it.
+    /// Copies an observation and computes its chunk. The table isn't locked meanwhile: the client's memory
+    /// decides how long the copy takes.
     fn work(&mut self, begun: &InFlight<E::Prompt>, started_ns: u64) -> Result<(), Failure> {
         let times = [started_ns, begun.max_age_ns];
         let checked = begun.source.copy(&begun.submission, times, &mut self.buffers);
@@ -182,12 +182,13 @@ impl<E: Engine> Inference<E> {
             frames: &frames[..self.policy.cameras.len()],
             state: &self.buffers.state,
             prompt,
-            seed: begun.submission.seed,
+            // Clients can't send guidance yet.
+            rtc: None,
         };
-        self.engine.infer(&observation, &mut self.actions).map_err(Failure::Engine)
+        self.engine.infer(&observation, begun.submission.seed, &mut self.actions).map_err(Failure::Engine)
     }
 
-    /// Answers the submission.
+    /// Completes the submission in flight.
     fn finish(
         &mut self,
         table: &mut Table<E::Prompt>,
@@ -197,19 +198,19 @@ impl<E: Engine> Inference<E> {
     ) {
         let times = [started_ns, self.clock.now()];
         let faults = std::mem::take(&mut self.buffers.faults);
-        // The client may have left meanwhile. Its memory is given back elsewhere: that takes long.
+        // The client may have left meanwhile. Its memory is freed by another thread: that takes long.
         let Some(session) = table.session(begun.session) else {
             return self.retired.push(begun.source);
         };
         session.channel.give_back(begun.source, faults);
         if faults > 0 {
-            // It pays with the time of its next turn, if somebody else wants that.
+            // The delay is charged to its next turn, if another session wants that.
             session.deferred_until_ns = times[1] + self.copied_ns.saturating_sub(started_ns);
         }
         let outcome = match result {
             Ok(Ok(())) => Ok(&self.actions[..]),
             Ok(Err(Failure::Observation(fault))) => {
-                session.log_bad_observation(fault, &fault.words(&self.policy), times[1]);
+                session.log_bad_observation(fault, &fault.describe(&self.policy), times[1]);
                 Err((*fault).into())
             }
             Ok(Err(Failure::Engine(error))) => Err(report(session, error, times[1])),
@@ -219,8 +220,8 @@ impl<E: Engine> Inference<E> {
         session.apply(answered);
     }
 
-    /// Nothing to do: polls, then sleeps. Gives the lock back when there is work and nobody else
-    /// wants it.
+    /// Polls for some time, then sleeps until there is work. Returns the locked table if there is work and no
+    /// other thread wants the lock.
     fn idle<'a>(
         &self,
         mut table: PiMutexGuard<'a, Table<E::Prompt>>,
@@ -249,10 +250,10 @@ impl<E: Engine> Inference<E> {
         for session in &table.sessions {
             session.channel.doorbell.announce();
         }
-        // Between the announcement and the sleep: what was submitted before it is seen here, what
-        // comes later rings. The control thread kicks after each of its changes.
+        // Work submitted before the announcement is seen here, later work rings the doorbell. The control
+        // thread kicks after each of its changes.
         if !table.has_work() && !table.stopping {
-            // Nobody rings when completions are taken.
+            // Taking completions rings no doorbell.
             let stuck = table.is_stuck().then_some(STUCK);
             drop(table);
             self.doorbells.wait(stuck.as_ref());
@@ -270,7 +271,7 @@ impl<E: Engine> Inference<E> {
     }
 }
 
-/// Takes the next submission whose turn it is.
+/// Puts the next submission in flight.
 fn begin<P>(table: &mut Table<P>) -> Option<InFlight<P>> {
     let max_age_ns = table.max_age_ns;
     let session = table.next(now_ns)?;
@@ -286,7 +287,7 @@ fn prompt<P>(session: &Session<P>, id: u32) -> Result<Arc<P>, Fault> {
     prompt.cloned().ok_or(Fault::Prompt { id })
 }
 
-/// What the client is told of an error, after the log was.
+/// Logs an engine error and returns the answer for the client.
 fn report<P>(session: &mut Session<P>, error: &EngineError, now_ns: u64) -> NoChunk {
     if let EngineError::BadObservation { fault, why } = error {
         session.log_bad_observation(fault, why, now_ns);

@@ -1,10 +1,10 @@
 //! The daemon: sessions, scheduling, and the one thread that touches the engine.
 //!
-//! *Control* ([`Daemon::run`]'s caller) owns the sockets and never waits for inference. *Inference* is woken by the
-//! clients' doorbells, takes turns among the sessions and is the only one that touches the [`Engine`]. They share a
-//! table of sessions whose lock is held only to look for work and to publish a chunk. *Heart* shows the clients that
-//! the daemon lives, and does nothing that can take long. Two more work for the control thread: *instructions* makes
-//! prompts, *sessions* allocates a session's memory and gives it back.
+//! *Control* ([`Daemon::run`]'s caller) owns the sockets and never waits for inference. *Inference* is woken by
+//! the clients' doorbells, takes turns among the sessions and is the only one that touches the [`Engine`]. They
+//! share a table of sessions whose lock is held only to find work and to publish a chunk. *Heartbeat* shows the
+//! clients that the daemon lives, and never blocks. Two workers serve the control thread: *instructions* makes
+//! prompts, *sessions* allocates and frees a session's memory.
 
 mod accounts;
 mod channel;
@@ -29,7 +29,7 @@ mod worker;
 mod writer_lock;
 
 pub use claim::Claim;
-pub use engine::{Engine, EngineError, Observation, Prompter};
+pub use engine::{Engine, EngineError, Prompter};
 pub use error::DaemonError;
 pub use handle::{Handle, Limits, PerUser};
 pub use handover::{DescriptorStore, KeptSession};
@@ -39,13 +39,13 @@ pub use page::{Quota, Report, ReportError, SessionReport, UserReport};
 pub use policy_engine::PolicyEngine;
 pub use server::{Daemon, Options, Role, ThreadSetup};
 
-/// What the inference thread does when there is nothing to do.
+/// How the inference thread waits for work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wake {
     /// Polls as long as there is a session: no client ever makes a system call, one core is busy.
     Spin,
-    /// Polls for some time, nanoseconds, after the last work, then sleeps.
+    /// Polls for this time after the last work, nanoseconds, then sleeps.
     Hybrid(u64),
-    /// Sleeps at once.
+    /// Sleeps at once when there is no work.
     Sleep,
 }

@@ -1,10 +1,9 @@
-//! A mutex with priority inheritance, for what real-time threads share with each other and with threads that are
-//! not.
+//! A mutex with priority inheritance, for data shared between real-time threads and others.
 //!
-//! Under `SCHED_FIFO` a thread that is preempted while it holds a mutex runs again only when all above it sleep.
-//! Whoever waits for that mutex waits as long, though it be the highest thread of all. Here the holder runs at the
-//! priority of the highest that waits, until it lets go (futex(2), `FUTEX_LOCK_PI`); and what is let go goes to
-//! that one, so that nobody who comes back at once is faster.
+//! Under `SCHED_FIFO` a thread that is preempted while it holds a mutex runs again only when all threads above
+//! it sleep. A thread that waits for the mutex waits as long, even if it has the highest priority of all. Here
+//! the holder runs at the priority of the highest waiter until it unlocks (futex(2), `FUTEX_LOCK_PI`); the
+//! mutex is then handed to that waiter, so that a thread that locks it again at once can't be faster.
 
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
@@ -17,11 +16,11 @@ use rustix::thread::gettid;
 
 use crate::shm::sync::spin_hint;
 
-/// Looks at a mutex that is locked before the thread sleeps: what it waits for is short.
+/// Attempts to lock before the thread sleeps: the mutex is only held for short.
 const SPINS: usize = 100;
 
 thread_local!(
-    /// The thread's number; 0: not asked for yet.
+    /// The system's number of the thread; 0: not asked for yet.
     static ID: Cell<u32> = const { Cell::new(0) };
 );
 
@@ -32,12 +31,12 @@ fn id() -> u32 {
     ID.get()
 }
 
-/// A mutex whose holder inherits the priority of those who wait.
+/// A mutex whose holder inherits the priority of its waiters.
 #[derive(Default)]
 pub(crate) struct PiMutex<T> {
-    /// The holder's number, and what the kernel adds; 0: it is free.
+    /// The holder's thread number plus the kernel's flags; 0: unlocked.
     word: AtomicU32,
-    /// Locked and let go of only by whoever holds `word`: nobody ever waits for this one.
+    /// Only locked while `word` is held: never contended.
     value: Mutex<T>,
 }
 
@@ -46,10 +45,10 @@ impl<T> PiMutex<T> {
         PiMutex { word: AtomicU32::new(0), value: Mutex::new(value) }
     }
 
-    /// Waits until it is free, and takes it.
+    /// Locks the mutex, waiting if necessary.
     ///
     /// # Panics
-    /// If the thread has it already, or a thread has ended without letting it go.
+    /// If this thread holds it already, or a thread has ended without unlocking it.
     pub fn lock(&self) -> PiMutexGuard<'_, T> {
         if !self.try_take() && !self.spin() {
             self.wait();
@@ -81,7 +80,7 @@ impl<T> PiMutex<T> {
     }
 }
 
-/// Whether the kernel has such mutexes: it is asked only when somebody has to wait.
+/// Checks that the kernel has such mutexes; otherwise it would only show under contention.
 ///
 /// # Errors
 /// It has none, or the process may not use them.
@@ -91,9 +90,9 @@ pub(super) fn check() -> Result<(), Errno> {
     unlock_pi(&word, Flags::PRIVATE)
 }
 
-/// What was locked, until it is dropped.
+/// Guard of a locked mutex. Dropping it unlocks.
 pub(crate) struct PiMutexGuard<'a, T> {
-    // In this order they are let go.
+    // Dropped in this order.
     value: MutexGuard<'a, T>,
     _unlock: Unlock<'a>,
 }
@@ -117,7 +116,7 @@ struct Unlock<'a>(&'a AtomicU32);
 impl Drop for Unlock<'_> {
     fn drop(&mut self) {
         if self.0.compare_exchange(id(), 0, Ordering::Release, Ordering::Relaxed).is_err() {
-            // Somebody waits. It fails only for whoever doesn't have it.
+            // There is a waiter. It fails only for a thread that doesn't hold the mutex.
             let _ = unlock_pi(self.0, Flags::PRIVATE);
         }
     }
@@ -158,9 +157,9 @@ mod tests {
         assert_eq!(*value.lock(), 7);
     }
 
-    /// It lets go and wants it back at once, without end: those who wait get it all the same.
+    /// One thread unlocks and locks again without end: the waiters get their turn all the same.
     #[test]
-    fn whoever_waits_is_next() {
+    fn a_waiter_is_next() {
         let (value, stop) = (PiMutex::new(()), AtomicBool::new(false));
         std::thread::scope(|scope| {
             scope.spawn(|| {
@@ -208,7 +207,7 @@ mod tests {
                 while !get(&wanted) {
                     std::thread::sleep(Duration::from_micros(100));
                 }
-                // Long enough for the others to come.
+                // Long enough for the others to arrive.
                 (0..100).for_each(|_| std::thread::sleep(Duration::from_micros(50)));
             });
             let middle = scope.spawn(|| {
@@ -216,7 +215,7 @@ mod tests {
                 while !get(&wanted) {
                     std::thread::sleep(Duration::from_micros(100));
                 }
-                // Less than the 0.95 s after which the kernel lets others run.
+                // Less than the 0.95 s after which the kernel lets other threads run.
                 let end = Instant::now() + Duration::from_millis(700);
                 while !get(&had) && Instant::now() < end {
                     spin_hint();

@@ -1,20 +1,20 @@
-//! The policy as the daemon's engine.
+//! The policy as the engine of the daemon.
 
-use super::engine::{Engine, EngineError, Observation, Prompter};
+use super::engine::{Engine, EngineError, Prompter};
 use crate::checkpoint::{self, Camera};
 use crate::control::{Dimension, Fault, Limits, PolicyDescription, Quantity, Rate, RateSource};
 use crate::device::DeviceError;
 use crate::model::ModelError;
-use crate::policy::{self, BadObservation, Chunk, Noise, Policy, PolicyError, Prompt};
+use crate::policy::{BadObservation, Chunk, Noise, Observation, Policy, PolicyError, Prompt};
 
-/// A policy, and the chunk it writes to.
+/// A policy and its output buffer, as an engine.
 pub struct PolicyEngine {
     policy: Policy,
     chunk: Chunk,
 }
 
 impl PolicyEngine {
-    /// Around a policy that is warm.
+    /// Wraps a policy that is warmed up.
     pub fn new(policy: Policy) -> Self {
         PolicyEngine { chunk: Chunk::new(policy.info()), policy }
     }
@@ -39,7 +39,7 @@ impl Engine for PolicyEngine {
 
     fn describe(&self) -> PolicyDescription {
         let info = self.policy.info();
-        // Sizes beyond 32 bits are refused with those beyond what segments can have.
+        // Sizes beyond 32 bits are refused with those beyond the limits of segments.
         let size = |size: usize| u32::try_from(size).unwrap_or(u32::MAX);
         PolicyDescription {
             model: info.model.clone(),
@@ -72,15 +72,10 @@ impl Engine for PolicyEngine {
     fn infer(
         &mut self,
         observation: &Observation<'_, Prompt>,
+        seed: u64,
         actions: &mut [f32],
     ) -> Result<(), EngineError> {
-        let given = policy::Observation {
-            frames: observation.frames,
-            state: observation.state,
-            prompt: observation.prompt,
-            rtc: None,
-        };
-        let infer = self.policy.infer(&given, Noise::Seed(observation.seed), &mut self.chunk);
+        let infer = self.policy.infer(observation, Noise::Seed(seed), &mut self.chunk);
         infer.map_err(|error| match error {
             PolicyError::BadObservation(bad) => EngineError::BadObservation {
                 fault: fault(&bad, &self.policy.info().cameras),
@@ -93,7 +88,7 @@ impl Engine for PolicyEngine {
     }
 }
 
-/// As clients are told.
+/// A dimension of the checkpoint, in the terms of the control connection.
 fn dimension(of: &checkpoint::Dimension) -> Dimension {
     let checkpoint::Dimension { name, quantity, unit, gripper, limits } = of;
     let checkpoint::Limits { position, velocity, acceleration } = *limits;
@@ -112,7 +107,7 @@ fn dimension(of: &checkpoint::Dimension) -> Dimension {
     }
 }
 
-/// As clients are told.
+/// A control rate of the checkpoint, in the terms of the control connection.
 fn rate(of: checkpoint::Rate) -> Option<Rate> {
     let source = match of.source {
         checkpoint::RateSource::Checkpoint => RateSource::Checkpoint,
@@ -123,12 +118,12 @@ fn rate(of: checkpoint::Rate) -> Option<Rate> {
     Rate::new(of.hz, source)
 }
 
-/// Bit `i` for camera `i` that is not required.
+/// Mask of the cameras that are not required: bit `i` for camera `i`.
 fn optional(cameras: &[Camera]) -> u32 {
     (0..).zip(cameras).filter(|(_, camera)| !camera.required).fold(0, |bits, (i, _)| bits | 1 << i)
 }
 
-/// What a client is told of an observation that the policy can't use.
+/// The fault a client is told for an observation that the policy refuses.
 fn fault(bad: &BadObservation, cameras: &[Camera]) -> Fault {
     let index = |index: usize| u16::try_from(index).unwrap_or(u16::MAX);
     match bad {

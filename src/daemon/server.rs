@@ -1,4 +1,4 @@
-//! A daemon: its options, and the two threads it is made of.
+//! The daemon: its options, its threads, and their order of start and end.
 
 use std::time::Duration;
 
@@ -12,25 +12,25 @@ use super::liveness::KeepAlive;
 use super::{Claim, DaemonError, Handle, Limits, Wake};
 use crate::control::{Hello, MAX_MESSAGE};
 
-/// Room for what a welcome says beside the policy, bytes.
+/// Bytes of a welcome reserved for everything but the policy.
 const REST_OF_WELCOME: usize = 1024;
 
-/// How a daemon serves.
+/// Options of a daemon.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// What the inference thread does when there is nothing to do.
+    /// How the inference thread waits for work.
     pub wake: Wake,
     /// Time between two heartbeats.
     pub heartbeat: Duration,
-    /// Bytes for each camera's frame where the client doesn't say.
+    /// Default capacity of each camera's frame, bytes.
     pub frame_bytes: u32,
-    /// Most bytes that a client may ask for.
+    /// Maximum capacity a client may ask for, bytes.
     pub max_frame_bytes: u32,
-    /// Group whose members may connect; None: the daemon's own.
+    /// Group whose members may connect; None: the daemon's own group.
     pub group: Option<u32>,
-    /// What may change while the daemon serves.
+    /// Limits that may change while the daemon serves.
     pub limits: Limits,
-    /// Says how many log records a user has caused that were left out; None: nobody counts them.
+    /// Returns how many log records of a user were left out; None: not counted.
     pub left_out_of_log: Option<fn(u32) -> u64>,
 }
 
@@ -48,36 +48,36 @@ impl Default for Options {
     }
 }
 
-/// What a thread of the daemon does.
+/// Role of a thread of the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
-    /// Beats the sessions' hearts.
+    /// Writes heartbeats and checks the other threads.
     Heartbeat,
-    /// Serves connections.
+    /// Serves connections and requests.
     Control,
-    /// Makes chunks.
+    /// Computes chunks.
     Inference,
 }
 
-/// What is done for a thread before it serves.
+/// A callback that sets up a thread, by its number, before it serves.
 pub type ThreadSetup = Box<dyn Fn(Role, Pid) -> Result<(), String> + Send + Sync>;
 
-/// A daemon that listens.
+/// A daemon that listens on its socket.
 pub struct Daemon<E: Engine> {
     control: Control<E::Prompt>,
     inference: Inference<E>,
     first: Option<ThreadSetup>,
     keep_alive: Option<(Duration, KeepAlive)>,
     handle: Handle,
-    // Last: the socket is removed when everything else is gone.
+    // Last: the socket is removed after everything else is gone.
     claim: Claim,
 }
 
 impl<E: Engine + 'static> Daemon<E> {
-    /// Begins to listen. The engine has to be warm: clients may come at once.
+    /// Creates a daemon that listens. The engine must be warmed up: clients may come at once.
     ///
     /// # Errors
-    /// A policy whose sizes don't fit segments; what [`Claim::listen`] says.
+    /// A policy whose sizes don't fit segments; an error of [`Claim::listen`].
     pub fn new(engine: E, mut claim: Claim, options: Options, handle: Handle) -> Result<Self, DaemonError> {
         let policy = engine.describe();
         geometry(&policy, &options, &Hello::default()).check()?;
@@ -102,22 +102,22 @@ impl<E: Engine + 'static> Daemon<E> {
         })
     }
 
-    /// Has the sessions to come kept beyond this daemon's life.
+    /// Stores the sessions to come in `store`, for the next daemon.
     pub fn keep_in(&mut self, store: Box<dyn DescriptorStore>) {
         self.control.keep_in(store);
     }
 
-    /// Has a watchdog given a sign of life at least `every` so often, from when it serves until it has
-    /// stopped, for as long as all threads get on.
+    /// Has `keep_alive` called at least once per `every` while the daemon serves, for as long as all threads
+    /// make progress.
     pub fn keep_alive(&mut self, every: Duration, keep_alive: KeepAlive) {
         self.keep_alive = Some((every, keep_alive));
     }
 
-    /// Does this for each thread, by the system's number of the thread: at once for those there are, of which
-    /// the calling one is to be the control thread; for the inference thread before it serves.
+    /// Has `first` called for each thread: at once for the existing ones, of which the calling thread has to be
+    /// the control thread; for the inference thread before it serves.
     ///
     /// # Errors
-    /// The first. That of the inference thread ends the daemon.
+    /// The first error. An error for the inference thread ends the daemon.
     pub fn set_up_threads(&mut self, first: ThreadSetup) -> Result<(), String> {
         first(Role::Heartbeat, self.control.heartbeat.id())?;
         first(Role::Control, gettid())?;
@@ -125,8 +125,8 @@ impl<E: Engine + 'static> Daemon<E> {
         Ok(())
     }
 
-    /// Goes on with sessions that another daemon has served. One that can't be gone on with ends: its
-    /// client can open another.
+    /// Resumes the sessions of a previous daemon. A session that can't be resumed ends: its client can open
+    /// another.
     pub fn adopt(&mut self, kept: Vec<KeptSession>) {
         for KeptSession { name, fds } in kept {
             match ResumedParts::of(fds).and_then(|parts| self.control.resume(parts)) {
@@ -139,17 +139,17 @@ impl<E: Engine + 'static> Daemon<E> {
         }
     }
 
-    /// Serves until it is stopped.
+    /// Serves until the daemon is stopped.
     ///
     /// # Errors
     /// The inference thread has failed, or a system call that must not.
     pub fn run(self) -> Result<(), DaemonError> {
-        // In the reverse of this order they end.
+        // Dropped in reverse order.
         let Daemon { claim, mut control, inference, handle, first, keep_alive } = self;
         let thread = std::thread::Builder::new().name("inference".into()).spawn(move || {
             let begun = first.map_or(Ok(()), |first| first(Role::Inference, gettid()));
             let result = begun.map_err(DaemonError::Thread).and_then(|()| inference.run());
-            // The control thread need not be told that it is over when it has said so itself.
+            // Also when the control thread has initiated the end: it does no harm.
             handle.stop();
             result
         });
@@ -159,10 +159,10 @@ impl<E: Engine + 'static> Daemon<E> {
         }
         let served = control.serve();
         control.stop();
-        // In flight may be seconds of inference.
+        // The submission in flight may take seconds.
         while !thread.is_finished() {
             if let Some(why) = control.lost() {
-                // The thread waits for the device and always will.
+                // The thread waits for a device that will never answer.
                 control.answer_lost();
                 return Err(DaemonError::Lost(why));
             }
@@ -203,7 +203,8 @@ mod tests {
 
         fn infer(
             &mut self,
-            _: &crate::daemon::Observation<'_, ()>,
+            _: &crate::policy::Observation<'_, ()>,
+            _: u64,
             actions: &mut [f32],
         ) -> Result<(), EngineError> {
             actions.fill(0.0);
@@ -211,7 +212,7 @@ mod tests {
         }
     }
 
-    /// What a controller goes by after the machine was suspended is no chunk of before.
+    /// After a suspension of the machine no controller may act on an old chunk.
     #[test]
     fn a_chunk_of_before_the_machine_was_suspended_is_not_shown_any_more() {
         let path = std::env::temp_dir().join(format!("pi0rt-suspended-{}.sock", std::process::id()));
@@ -232,7 +233,7 @@ mod tests {
             let ticket = client.submit(&Observation { slot, ..Observation::default() }).unwrap();
             assert_eq!(client.wait(Some(ticket), patient).unwrap().status, 0);
             assert_eq!(client.chunk_latest().unwrap().0.ticket, ticket);
-            // As the thread that beats the hearts does.
+            // In place of the heartbeat thread.
             activity.suspended();
             let end = std::time::Instant::now() + Duration::from_secs(60);
             while !matches!(client.chunk_latest(), Err(ClientError::Empty)) {

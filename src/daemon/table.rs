@@ -1,4 +1,4 @@
-//! The sessions, shared by the two threads.
+//! The table of sessions, shared by control and inference thread.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -16,47 +16,47 @@ use crate::shm::{RingError, Stats};
 pub(super) struct Session<P> {
     pub id: u64,
     pub socket: Arc<OwnedFd>,
-    /// Empty: it has none.
+    /// Name of the session; empty: it has none.
     pub name: String,
     pub peer: Peer,
-    /// By which its client takes it over; 0: nobody does.
+    /// Token by which its client takes it over; 0: nobody can.
     pub token: u64,
-    /// The process that opened it, readable once that has ended; None: the kernel doesn't say.
+    /// The process that opened it, readable once it has ended; None: the kernel can't tell.
     pub opener: Option<OwnedFd>,
     pub opened_ns: u64,
     pub channel: Channel,
-    /// Its place among its user's sessions; None: it is over.
+    /// Its reservation of a session; None: the session is over.
     pub seat: Option<Reservation>,
-    /// Its memory.
+    /// Its reservation of memory.
     pub memory: Reservation,
-    /// The same as memory of a session that is over; None: it is not.
+    /// Its reservation of memory of ended sessions; None: the session is open.
     pub held: Option<Reservation>,
-    /// Where its heart is beaten; None: there was no place.
-    pub place: Option<HeartbeatEntry>,
-    /// Instructions as the policy wants them: number `id` is at `id - 1`.
+    /// Its entry in the heartbeat table; None: the table was full.
+    pub heartbeat_entry: Option<HeartbeatEntry>,
+    /// Registered prompts: number `id` is at `id - 1`.
     pub prompts: Vec<Arc<P>>,
-    /// Instructions that its client has registered with another daemon are still to be made into prompts.
+    /// Whether instructions registered with the previous daemon are still to be made into prompts.
     pub restoring: bool,
-    /// The number of its last turn.
+    /// Number of its last turn.
     pub begun: u64,
-    /// The number of the turn, of any session, that came before what is pending now.
+    /// Number of the last turn, of any session, before its pending submission arrived.
     pub waiting_since: u64,
-    /// Before this moment it has a turn only when nobody else wants it: it has made its last one take longer.
+    /// Until this time it has a turn only when no other session wants one, because it delayed its last turn.
     pub deferred_until_ns: u64,
-    /// What a daemon that comes after needs to know; None: this one is the session's last.
+    /// Record for the next daemon; None: the session ends with this one.
     pub record: Option<SessionRecord>,
-    /// The user that observed it last, if that is another one than its own.
+    /// The last user that observed it, if not its own.
     pub observed_by: Option<u32>,
-    /// Why the control thread is to end this session.
+    /// Why the control thread has to end this session.
     pub fault: Option<String>,
     bad_observations: BadObservationLog,
 }
 
-/// How often the log is told of one session's bad observations: a controller makes the same mistake in each tick,
-/// and must not hide what others do.
+/// Limits the log records about one session's bad observations: a controller makes the same mistake in each
+/// tick, and must not hide other records.
 #[derive(Default)]
 struct BadObservationLog {
-    /// When the first one of now was made.
+    /// Beginning of the current window, ns.
     since_ns: u64,
     made: u32,
     left_out: u64,
@@ -66,7 +66,7 @@ impl BadObservationLog {
     const MOST: u32 = 3;
     const WITHIN_NS: u64 = 10_000_000_000;
 
-    /// Whether one may be made now; then how many were not since the last.
+    /// Whether a record may be logged now, and then how many were left out since the last.
     fn next(&mut self, now_ns: u64) -> Option<u64> {
         if now_ns.saturating_sub(self.since_ns) >= Self::WITHIN_NS {
             (self.since_ns, self.made) = (now_ns, 0);
@@ -81,7 +81,7 @@ impl BadObservationLog {
 }
 
 impl<P> Session<P> {
-    /// `seat` and `memory`: what its user has of the daemon because of it.
+    /// A session with `seat` and `memory` reserved for it.
     pub fn new(
         Identity { id, name, peer, opened_ns, .. }: Identity,
         socket: OwnedFd,
@@ -101,7 +101,7 @@ impl<P> Session<P> {
             seat: Some(seat),
             memory,
             held: None,
-            place: None,
+            heartbeat_entry: None,
             prompts: Vec::new(),
             restoring: false,
             begun: 0,
@@ -114,7 +114,7 @@ impl<P> Session<P> {
         }
     }
 
-    /// Tells the log of an observation that can't be used. One that is late is no news.
+    /// Logs an observation that can't be used, unless it is only late.
     pub fn log_bad_observation(&mut self, fault: &Fault, why: &dyn std::fmt::Display, now_ns: u64) {
         if fault.status() != Status::BadObservation {
             return;
@@ -129,22 +129,22 @@ impl<P> Session<P> {
         }
     }
 
-    /// Whether its observations are taken in and worked on.
+    /// Whether its submissions are taken and worked on.
     fn is_served(&self) -> bool {
         self.fault.is_none() && !self.restoring
     }
 
-    /// Passes on what writing to the rings came to.
+    /// Applies a ring write's result: sends the event or marks the session faulty.
     pub fn apply(&mut self, result: Result<Notify, RingError>) {
         match result {
-            // A full socket has news for the client already.
+            // A client with a full socket has events to read already.
             Ok(Notify(true)) => drop(send(self.socket.as_fd(), &Reply::Event.encode())),
             Ok(Notify(false)) => {}
             Err(error) => self.fault = Some(error.to_string()),
         }
     }
 
-    /// Takes in what the client has submitted after `turns` turns.
+    /// Takes the client's submissions, after `turns` turns.
     pub fn drain(&mut self, turns: u64) {
         let waited = self.channel.pending.is_some();
         let result = self.channel.drain();
@@ -157,15 +157,15 @@ impl<P> Session<P> {
 
 pub(super) struct Table<P> {
     pub sessions: Vec<Session<P>>,
-    /// Where the next look for work begins.
+    /// Index at which the next search for work begins.
     pub cursor: usize,
-    /// How many turns there have been.
+    /// Number of turns so far.
     pub turns: u64,
-    /// What sessions that are over have counted.
+    /// Counters and latencies of sessions that are over.
     pub ended: Stats,
-    /// Age of an observation beyond which it is answered with STALE; 0: no limit.
+    /// Age of an observation, ns, beyond which it is answered with STALE; 0: no limit.
     pub max_age_ns: u64,
-    /// No new work is to be begun.
+    /// Whether the daemon is about to end: no new work is begun.
     pub stopping: bool,
 }
 
@@ -174,7 +174,7 @@ impl<P> Table<P> {
         self.sessions.iter_mut().find(|session| session.id == id)
     }
 
-    /// Takes in what clients have submitted.
+    /// Takes the submissions of all sessions.
     pub fn drain(&mut self) {
         for session in &mut self.sessions {
             if session.is_served() {
@@ -183,7 +183,7 @@ impl<P> Table<P> {
         }
     }
 
-    /// Nothing that was observed before now is of use: see [`Channel::discard_stale`].
+    /// Discards everything from before a suspension: see [`Channel::discard_stale`].
     pub fn discard_stale(&mut self) {
         for session in self.sessions.iter_mut().filter(|session| session.fault.is_none()) {
             let result = session.channel.discard_stale();
@@ -191,10 +191,10 @@ impl<P> Table<P> {
         }
     }
 
-    /// The session whose turn it is among those that have something pending: the one with the
-    /// earliest deadline. But between the moment something becomes pending and its turn, every other
-    /// session has one turn at most: whoever claims to be in a hurry takes nobody's turn away. One that is held
-    /// back comes after all others. `now_ns` is asked only if somebody is.
+    /// The session whose turn it is: of those with a pending submission, the one with the earliest deadline.
+    ///
+    /// No starvation: between the arrival of a submission and its turn, at most one turn of each other session
+    /// goes first. Deferred sessions come last. `now_ns` is called only if there is one.
     pub fn next(&mut self, now_ns: impl FnOnce() -> u64) -> Option<&mut Session<P>> {
         let count = self.sessions.len();
         let wants = |session: &Session<P>| session.is_served() && session.channel.pending.is_some();
@@ -205,7 +205,7 @@ impl<P> Table<P> {
         let pending = |session: &Session<P>| if any_free { free(session) } else { wants(session) };
         let waiting = self.sessions.iter().filter(|session| pending(session));
         let longest = waiting.map(|session| session.waiting_since).min()?;
-        // One that has waited longest has had no turn since: there always is somebody.
+        // The session that has waited longest always qualifies: it has had no turn since.
         let index = (0..count)
             .map(|distance| (self.cursor + distance) % count)
             .filter(|&index| pending(&self.sessions[index]) && self.sessions[index].begun <= longest)
@@ -223,18 +223,17 @@ impl<P> Table<P> {
         self.sessions.iter_mut().any(|session| session.is_served() && session.channel.has_work())
     }
 
-    /// Whether there would be work if some client took its completions.
+    /// Whether some client blocks its work by not taking completions.
     pub fn is_stuck(&mut self) -> bool {
         self.sessions.iter_mut().any(|session| session.is_served() && session.channel.is_stuck())
     }
 }
 
-/// Times the inference thread lets others run before it takes the lock that the control thread wants: it may be
-/// about to take it.
+/// Times the inference thread yields before it takes a lock that the control thread is waiting for.
 const YIELDS: usize = 100;
 
-/// A table behind a lock that the inference thread may hold while it polls: it gives way as soon
-/// as the control thread wants it.
+/// The table behind a lock that the inference thread holds while it polls, and gives up as soon as the control
+/// thread wants it.
 pub(super) struct SharedTable<P> {
     table: PiMutex<Table<P>>,
     waiting: AtomicUsize,
@@ -253,7 +252,7 @@ impl<P> SharedTable<P> {
         SharedTable { table: PiMutex::new(table), waiting: AtomicUsize::new(0) }
     }
 
-    /// For the control thread.
+    /// Locks the table, for the control thread.
     pub fn lock(&self) -> PiMutexGuard<'_, Table<P>> {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         let table = self.table.lock();
@@ -261,8 +260,8 @@ impl<P> SharedTable<P> {
         table
     }
 
-    /// For the inference thread: lets the control thread go first. That may be kept from running by this very
-    /// thread: it isn't waited for without end.
+    /// Locks the table, for the inference thread: lets the control thread go first, but with a bound, because
+    /// this very thread may keep it from running.
     pub fn lock_yielding(&self) -> PiMutexGuard<'_, Table<P>> {
         for _ in 0..YIELDS {
             if !self.is_wanted() {

@@ -124,18 +124,27 @@ pub struct PolicyInfo {
     pub max_frame: (usize, usize),
 }
 
-/// What the robot sees, feels and is told.
-#[derive(Clone, Copy)]
-pub struct Observation<'a> {
+/// An observation in private memory, with the instruction and the guidance that its chunk is computed for.
+/// `P` is another kind of prompt only for engines other than a [`Policy`].
+pub struct Observation<'a, P = Prompt> {
     /// One for each of [`PolicyInfo::cameras`]; `None` where a camera is absent.
     pub frames: &'a [Option<Frame<'a>>],
     /// Raw state in the robot's units, `[state_dim]`.
     pub state: &'a [f32],
     /// The instruction.
-    pub prompt: &'a Prompt,
-    /// Guidance by the previous chunk.
+    pub prompt: &'a P,
+    /// Guidance by the previous chunk; `None`: no guidance.
     pub rtc: Option<Rtc<'a>>,
 }
+
+// Not derived: borrows can be copied, whatever the prompt.
+impl<P> Clone for Observation<'_, P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<P> Copy for Observation<'_, P> {}
 
 /// Where a chunk's noise comes from.
 #[derive(Clone, Copy, Debug)]

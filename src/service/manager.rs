@@ -1,4 +1,4 @@
-//! What the service manager is told, and what it keeps: systemd's notify protocol.
+//! The service manager: systemd's notify protocol and its file descriptor store.
 
 use std::ffi::OsStr;
 use std::io::{self, Write};
@@ -12,12 +12,14 @@ use sd_notify::NotifyState;
 
 use crate::daemon::{ActivitySummary, DescriptorStore, KeptSession};
 
-/// Time between two signs of life where the service manager doesn't ask for them: they say how things go.
+/// Time between two keep-alive pings if the manager has no watchdog for this service: they carry the status
+/// line.
 const STATUS_EVERY: Duration = Duration::from_secs(5);
-/// Names of kept sessions' descriptors begin with this, then comes a number.
+/// Prefix of the names of stored sessions, before the number.
 const SESSION: &str = "pi0rt-";
 
-/// Tells the service manager something, if there is one. That it doesn't listen is no reason not to serve.
+/// Notifies the service manager, if there is one. A manager that doesn't listen doesn't keep the daemon from
+/// serving.
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         log::warn!("the service manager can't be told: {error}");
@@ -29,41 +31,41 @@ pub fn is_there() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some()
 }
 
-/// Starting takes longer, and has got on: `by` more from now, if the manager's limit comes sooner.
+/// Extends the start timeout to `by` from now, unless it is longer already: loading has made progress.
 pub fn extend_start(by: Duration, line: &str) {
     let micros = u32::try_from(by.as_micros()).unwrap_or(u32::MAX);
     tell(&[NotifyState::ExtendTimeoutUsec(micros), NotifyState::Status(line)]);
 }
 
-/// The daemon serves.
+/// Reports that the daemon serves.
 pub fn ready(line: &str) {
     tell(&[NotifyState::Ready, NotifyState::Status(line)]);
 }
 
-/// The daemon is about to end.
+/// Reports that the daemon is about to end.
 pub fn stopping() {
     tell(&[NotifyState::Stopping, NotifyState::Status("stopping: answering what is in flight")]);
 }
 
-/// What is kept under a name is not this daemon's: the service manager need not give it to the next one.
+/// Removes foreign descriptors stored under a name.
 pub fn forget(name: &str) {
     if is_there() {
         tell(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
     }
 }
 
-/// The daemon's signs of life to the service manager. Nothing here is waited for: a manager that doesn't read
-/// its socket is told again soon.
-pub struct Watchdog {
+/// Keep-alive pings to the service manager's watchdog. Never waits: if the manager doesn't read its socket, the
+/// ping is repeated soon.
+pub struct WatchdogNotifier {
     socket: UnixDatagram,
 }
 
-impl Watchdog {
-    /// None: nobody listens.
-    pub fn new() -> Option<Watchdog> {
+impl WatchdogNotifier {
+    /// A connection to the manager's socket; None: there is no manager.
+    pub fn new() -> Option<WatchdogNotifier> {
         let path = std::env::var_os("NOTIFY_SOCKET")?;
         match Self::connect(&path) {
-            Ok(socket) => Some(Watchdog { socket }),
+            Ok(socket) => Some(WatchdogNotifier { socket }),
             Err(error) => {
                 log::warn!("the service manager can't be told of signs of life: {}: {error}", path.display());
                 None
@@ -82,15 +84,15 @@ impl Watchdog {
         Ok(socket)
     }
 
-    /// Within what time the manager wants a sign, halved.
+    /// The interval of pings: half of the manager's timeout.
     pub fn every(&self) -> Duration {
         sd_notify::watchdog_enabled().map_or(STATUS_EVERY, |within| within / 2)
     }
 
-    /// What is given each sign.
+    /// The callback that sends a ping.
     pub fn keep_alive(self) -> crate::daemon::KeepAlive {
         Box::new(move |pulse| {
-            // Nothing is allocated on the thread that calls this.
+            // Allocates nothing: the heartbeat thread calls this.
             let mut text = io::Cursor::new([0; 128]);
             let ActivitySummary { sessions, chunks, chunk_ns } = *pulse;
             let written = write!(text, "WATCHDOG=1\nSTATUS=serving: {sessions} clients, {chunks} chunks")
@@ -104,25 +106,25 @@ impl Watchdog {
     }
 }
 
-/// What the service manager has handed over.
+/// Descriptors that the service manager has handed over.
 #[derive(Default)]
 pub struct Inherited {
-    /// The socket to serve.
+    /// The socket to serve; None: the daemon creates it.
     pub listener: Option<OwnedFd>,
-    /// Sessions of a daemon before this one.
+    /// Stored sessions of the previous daemon.
     pub sessions: Vec<KeptSession>,
-    /// Names of descriptors that are nothing of this daemon's. They are closed.
+    /// Names of descriptors that this daemon doesn't know. They are closed.
     pub unknown: Vec<String>,
 }
 
 impl Inherited {
-    /// Takes them, out of the environment too, so that no child does.
+    /// Takes the descriptors, and removes them from the environment so that no child inherits them.
     ///
     /// # Errors
-    /// They don't add up, or there are two sockets.
+    /// The descriptors contradict each other, or there are two sockets.
     ///
     /// # Safety
-    /// No other thread may run, and nobody else may have taken them.
+    /// No other thread may run, and the descriptors must not have been taken before.
     pub unsafe fn take() -> Result<Inherited, String> {
         // SAFETY: no other thread reads the environment.
         let given = unsafe { sd_notify::listen_fds_with_names_and_unset_env() };
@@ -137,7 +139,7 @@ impl Inherited {
         for (name, fd) in given {
             let number = name.strip_prefix(SESSION).and_then(|number| number.parse::<u64>().ok());
             if number.is_none() {
-                // A socket's name is what its unit says; a store holds whatever somebody has put there.
+                // The unit names the socket; a store may hold anything.
                 if !rustix::net::sockopt::socket_acceptconn(&fd).unwrap_or(false) {
                     inherited.unknown.push(name);
                 } else if inherited.listener.replace(fd).is_some() {
@@ -159,8 +161,8 @@ pub struct Store;
 
 impl DescriptorStore for Store {
     fn keep(&mut self, name: &str, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        // A client that dies while no daemon runs hangs up: that is for the next daemon to see and count,
-        // with all of the session still there.
+        // A hang-up of a client while no daemon runs must not remove the session: the next daemon has to see
+        // and count it.
         let states = [NotifyState::FdStore, NotifyState::FdName(name), NotifyState::Custom("FDPOLL=0")];
         sd_notify::notify_with_fds(&states, fds)
     }

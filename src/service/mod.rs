@@ -1,21 +1,21 @@
-//! What makes the daemon a service: its configuration, what the service manager is told, logs, signals, figures
-//! for monitoring, and [`doctor`], which checks an installation.
+//! The daemon as a service: configuration, service manager, logs, signals, metrics, and [`doctor`], which
+//! checks an installation.
 //!
 //! [`run`] is the whole of `pi0rtd`. Beside the daemon's own threads there are three that sleep most of the
-//! time: one for signals, one that looks after the checkpoint's files and the cards (`attend`), and, while the
-//! policy is loaded, one that says where that is (`starting`).
+//! time: one for signals, one that monitors the checkpoint's files and the cards, and, while the policy is
+//! loaded, one that reports progress.
 
-mod attend;
 pub mod config;
 pub mod doctor;
+mod exporter;
 pub mod failure;
 pub mod log;
 mod manager;
-mod measure;
 pub mod metrics;
+mod monitor;
 mod realtime;
 mod signals;
-mod starting;
+mod startup;
 
 use std::error::Error;
 use std::io::Write;
@@ -23,24 +23,24 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use self::attend::Attendant;
 use self::config::{ClientsSection, Config, ConfigError, DEFAULT_PATH, Override};
+use self::exporter::MetricsExporter;
 use self::failure::LastFailure;
-use self::measure::Measuring;
+use self::monitor::Monitor;
 use self::signals::Signals;
-use self::starting::Starting;
+use self::startup::StartupProgress;
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::daemon::{Claim, Daemon, Handle, Limits, Options, PerUser, PolicyEngine, Role, Wake};
 use crate::policy::{Policy, PolicyError, PolicyOptions};
 
 pub use manager::Inherited;
 
-/// Where a configuration comes from.
+/// Sources of a configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Source {
-    /// The file.
+    /// Path of the configuration file; None: there is none.
     pub file: Option<PathBuf>,
-    /// What stands over it.
+    /// Values that take precedence over the file.
     pub overrides: Vec<Override>,
 }
 
@@ -62,7 +62,7 @@ impl Source {
         Ok(Self { file, overrides })
     }
 
-    /// All of it together.
+    /// Reads all sources into one configuration.
     ///
     /// # Errors
     /// The first thing that is wrong.
@@ -72,10 +72,10 @@ impl Source {
 }
 
 impl Config {
-    /// The checkpoint.
+    /// The path of the checkpoint to serve.
     ///
     /// # Errors
-    /// There is none.
+    /// No source of the configuration names one.
     fn checkpoint(&self, source: &Source) -> Result<&Path, ConfigError> {
         let file = source.file.as_deref().unwrap_or(Path::new(DEFAULT_PATH));
         self.policy.checkpoint.as_deref().ok_or_else(|| {
@@ -180,17 +180,17 @@ impl Config {
     }
 }
 
-/// Serves until SIGTERM or SIGINT. What keeps it from starting or going on is an error, and is kept where the
-/// next one to ask finds it.
+/// Serves until SIGTERM or SIGINT. An error that keeps the daemon from starting or serving is also kept in the
+/// file of the last failure.
 ///
 /// # Errors
-/// What keeps the daemon from starting or going on.
+/// The error that keeps the daemon from starting or serving.
 pub fn run(source: &Source, inherited: Inherited) -> Result<(), Box<dyn Error>> {
     let served = serve(source, inherited);
     if let (Err(error), Some(path)) = (&served, LastFailure::path()) {
         keep(&path, &LastFailure::now(std::process::id(), &whole(error.as_ref())));
     }
-    // What it has said comes before what is said of its end.
+    // Earlier records come before the error.
     ::log::logger().flush();
     served
 }
@@ -201,7 +201,7 @@ fn keep(path: &Path, failure: &LastFailure) {
     }
 }
 
-/// Puts a text in the place of a file, so that nobody reads half of one; what was there stays if it can't be.
+/// Replaces a file's content atomically; on an error the previous content stays.
 fn replace(path: &Path, text: &str) -> std::io::Result<()> {
     let draft = path.with_extension("new");
     std::fs::write(&draft, text)?;
@@ -281,17 +281,17 @@ fn serve(source: &Source, inherited: Inherited) -> Result<(), Box<dyn Error>> {
             Role::Inference => realtime::raise(thread, priority),
         }))?;
     }
-    if let Some(watchdog) = manager::Watchdog::new() {
+    if let Some(watchdog) = manager::WatchdogNotifier::new() {
         daemon.keep_alive(watchdog.every(), watchdog.keep_alive());
     }
-    let attendant = Attendant::start(checkpoint)?;
-    let measuring = Measuring::start(&config.metrics, &socket)?;
-    // Whoever reads this line may be gone by now: that is no reason not to serve.
+    let monitor = Monitor::start(checkpoint)?;
+    let exporter = MetricsExporter::start(&config.metrics, &socket)?;
+    // Nobody may be reading this line: that doesn't keep the daemon from serving.
     let _ = writeln!(std::io::stdout(), "pi0rtd: ready: {line}");
     manager::ready(&format!("ready: {line}"));
     let served = daemon.run();
-    drop(measuring);
-    drop(attendant);
+    drop(exporter);
+    drop(monitor);
     Ok(served?)
 }
 
@@ -299,19 +299,19 @@ fn take(claim: &Mutex<Option<Claim>>) -> Option<Claim> {
     claim.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-/// A daemon that was killed has left no reason, unless it was the very one that the file is of.
+/// Records a killed daemon without a reason, unless the file already holds its failure.
 fn keep_if_new(path: &Path, pid: u32) {
     if LastFailure::read(path).ok().flatten().is_none_or(|known| known.pid != pid) {
         keep(path, &LastFailure::now(pid, "ended without having time to clean up: killed, or crashed"));
     }
 }
 
-/// The policy, warm, and what to say of it once it is served.
+/// Loads and warms up the policy. Returns it with a line that describes it.
 fn load(config: &Config, checkpoint: &Path, socket: &Path) -> Result<(Policy, String), Box<dyn Error>> {
     let start = Instant::now();
     let options = config.policy_options()?;
-    let starting = Starting::begin()?;
-    let mut policy = Policy::load_whole(checkpoint, &options, &|at| starting.at(at)).map_err(refused)?;
+    let startup = StartupProgress::begin()?;
+    let mut policy = Policy::load_whole(checkpoint, &options, &|at| startup.at(at)).map_err(refused)?;
     if policy.info().rate.is_none() {
         ::log::warn!(
             "no control rate is declared: set policy.control_rate_hz, or rate_hz in a profile; until then clients have \
@@ -322,9 +322,9 @@ fn load(config: &Config, checkpoint: &Path, socket: &Path) -> Result<(Policy, St
         realtime::lock_memory()?;
     }
     let loaded = start.elapsed();
-    policy.warm_up_with(&|at| starting.at(at))?;
+    policy.warm_up_with(&|at| startup.at(at))?;
     let warm = start.elapsed() - loaded;
-    drop(starting);
+    drop(startup);
     let info = policy.info();
     let profile = info.profile.as_ref().map_or(String::new(), |name| format!(", profile {name}"));
     let line = format!(
@@ -348,7 +348,7 @@ fn refused(error: PolicyError) -> Box<dyn Error> {
     }
 }
 
-/// Reads the configuration again; what is wrong leaves everything as it was.
+/// Reloads the configuration; an error leaves everything as it was.
 fn reload(source: &Source, in_effect: &mut Config, handle: &Handle) {
     let config = match source.load() {
         Ok(config) => config,

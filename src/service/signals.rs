@@ -1,4 +1,4 @@
-//! Signals: which means what.
+//! Signal handling: stop, reload, and the report of a SIGBUS.
 
 use std::ffi::CString;
 use std::io;
@@ -9,32 +9,32 @@ use std::thread::JoinHandle;
 use signal_hook::consts::{SIGBUS, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals as Caught};
 
-/// What is said when a mapped file is no longer what it was: see [`Signals::watch`].
+/// Report of a read from a truncated file: see [`Signals::watch`].
 const CUT_SHORT: &str = "SIGBUS: mapped memory can't be read: a checkpoint's file was cut short while it was served \
                          (replace it by renaming another one over it), or its medium has failed";
 
-/// What is said and kept by a signal handler: all that takes an allocation is made before.
-struct LastWords {
+/// A message for a signal handler to write: allocated in advance.
+struct ExitMessage {
     said: String,
-    /// The file of the last failure, and its draft; None: it is kept nowhere.
+    /// Path of the last failure's file, and of its draft; None: it isn't kept.
     kept: Option<[CString; 2]>,
-    /// The file's content behind the time.
+    /// Content of that file after the time.
     text: String,
 }
 
-impl LastWords {
-    fn new(path: Option<PathBuf>, reason: &str) -> LastWords {
+impl ExitMessage {
+    fn new(path: Option<PathBuf>, reason: &str) -> ExitMessage {
         let draft = |path: &Path| path.with_extension("new");
         let text = |path: &Path| CString::new(path.as_os_str().as_bytes()).ok();
         let kept = path.and_then(|path| Some([text(&path)?, text(&draft(&path))?]));
         let process = std::process::id();
         let text = format!("\nprocess={process}\nreason={reason}\n");
-        LastWords { said: format!("pi0rtd: {reason}\n"), kept, text }
+        ExitMessage { said: format!("pi0rtd: {reason}\n"), kept, text }
     }
 
-    /// Says and keeps them, and ends the process. For a signal handler.
+    /// Writes the message and ends the process. For a signal handler.
     fn speak(&self) -> ! {
-        // SAFETY: all of these calls are allowed in a signal handler, and what they are given is there.
+        // SAFETY: all of these calls are async-signal-safe, and their arguments are valid.
         unsafe {
             if let Some([path, draft]) = &self.kept {
                 let flags =
@@ -49,7 +49,7 @@ impl LastWords {
                     libc::rename(draft.as_ptr(), path.as_ptr());
                 }
             }
-            // Nobody may read it: that must not keep the process from ending.
+            // A reader that doesn't read must not keep the process from ending.
             let mut ready = libc::pollfd { fd: 2, events: libc::POLLOUT, revents: 0 };
             if libc::poll(&mut ready, 1, 0) == 1 {
                 libc::write(2, self.said.as_ptr().cast(), self.said.len());
@@ -59,7 +59,7 @@ impl LastWords {
     }
 }
 
-/// A number's digits.
+/// Formats a number without an allocation.
 fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
     let mut at = digits.len();
     loop {
@@ -72,26 +72,28 @@ fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
     }
 }
 
-/// The thread that waits for signals. Dropping this ends it.
+/// Handle of the thread that waits for signals. Dropping it ends the thread.
 pub struct Signals {
     handle: Handle,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Signals {
-    /// SIGTERM and SIGINT stop, SIGHUP reloads. SIGBUS, which a mapped checkpoint that is cut short brings
-    /// about, ends the process with a word about why, which is also kept at `last_failure`.
+    /// Watches for signals: SIGTERM and SIGINT stop, SIGHUP reloads.
+    ///
+    /// SIGBUS, which a truncated checkpoint causes, ends the process with a message, which is also kept at
+    /// `last_failure`.
     ///
     /// # Errors
-    /// If the system has no thread or no handler to give.
+    /// The system can't start a thread or install a handler.
     pub fn watch(
         last_failure: Option<PathBuf>,
         mut stop: impl FnMut() + Send + 'static,
         mut reload: impl FnMut() + Send + 'static,
     ) -> io::Result<Signals> {
-        let last_words = LastWords::new(last_failure, CUT_SHORT);
-        // SAFETY: the handler does only what is allowed in one, and doesn't return.
-        unsafe { signal_hook::low_level::register(SIGBUS, move || last_words.speak()) }?;
+        let message = ExitMessage::new(last_failure, CUT_SHORT);
+        // SAFETY: the handler is async-signal-safe, and doesn't return.
+        unsafe { signal_hook::low_level::register(SIGBUS, move || message.speak()) }?;
         let mut caught = Caught::new([SIGTERM, SIGINT, SIGHUP])?;
         let handle = caught.handle();
         let thread = std::thread::Builder::new().name("signals".into()).spawn(move || {

@@ -1,4 +1,4 @@
-//! Counters and histograms of one session, in its results segment: the daemon writes, anyone reads.
+//! Counters and histograms of a session, in its results segment: the daemon writes, anyone reads.
 //!
 //! [`COUNTS`] words of counters, then one histogram for each [`LatencyKind`] of [`HISTOGRAM_WORDS`] words:
 //! buckets of four to the octave, counted in units of 1024 ns, then the longest time and the sum of
@@ -7,42 +7,42 @@
 use super::Words;
 use super::sync::Ordering;
 
-/// Words of counters.
+/// Number of words for counters.
 pub const COUNTS: usize = 16;
-/// Words of a histogram.
+/// Number of words of a histogram.
 pub const HISTOGRAM_WORDS: usize = 128;
-/// Words of everything.
+/// Number of words of a session's statistics.
 pub const STATS_WORDS: usize = COUNTS + LatencyKind::ALL.len() * HISTOGRAM_WORDS;
 
 const BUCKETS: usize = HISTOGRAM_WORDS - 2;
 const LONGEST: usize = BUCKETS;
 const SUM: usize = BUCKETS + 1;
-/// Nanoseconds of a unit, as a power of two.
+/// Length of a histogram's unit, ns, as a power of two.
 const UNIT: u32 = 10;
 
-/// A counter's place.
+/// Index of a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum Count {
-    /// Observations that were taken in.
+    /// Observations the daemon took from the ring.
     Submitted = 0,
     /// Chunks that were published.
     Published = 1,
-    /// Observations that a newer one took the place of.
+    /// Observations superseded by a newer one.
     Superseded = 2,
     /// Observations that were too old, or whose deadline had passed.
     Stale = 3,
     /// Observations that could not be used.
     BadObservation = 4,
-    /// Chunks with values that are not finite.
+    /// Chunks withheld because of values that are not finite.
     InvalidChunk = 5,
     /// Failures of the device.
     DeviceLost = 6,
     /// Duration of the last inference in nanoseconds: not a count.
     LastChunkNs = 7,
-    /// Observations that were not answered with a chunk by their deadline.
+    /// Observations not answered with a chunk by their deadline.
     MissedDeadline = 8,
-    /// Times the daemon itself was kept from running, for five heartbeats or more.
+    /// Times the daemon itself was kept from running for five heartbeats or more.
     Stall = 9,
     /// Times a submission had to wait because the client took no completions.
     Full = 10,
@@ -50,20 +50,20 @@ pub enum Count {
     PageFaults = 11,
 }
 
-/// What a histogram is of.
+/// The latency that a histogram counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(usize)]
 pub enum LatencyKind {
-    /// From submission to the beginning of the work.
+    /// From submission to the start of the work.
     Waiting = 0,
-    /// From then to the chunk.
+    /// From the start of the work to the chunk.
     Inference = 1,
     /// From the observation to its chunk.
     Age = 2,
 }
 
 impl LatencyKind {
-    /// All, in their order.
+    /// All latencies, in the order of their histograms.
     pub const ALL: [LatencyKind; 3] = [LatencyKind::Waiting, LatencyKind::Inference, LatencyKind::Age];
 
     fn start(self) -> usize {
@@ -71,24 +71,24 @@ impl LatencyKind {
     }
 }
 
-/// A copy of what is counted, in private memory.
+/// A private copy of a session's counters and histograms.
 #[derive(Clone, Debug)]
 pub struct Stats([u64; STATS_WORDS]);
 
-/// Where the times of a histogram lie, in nanoseconds. Percentiles are exact to a fifth.
+/// Distribution of a latency, ns. Percentiles are exact to a fifth.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Latency {
-    /// How many times there were.
+    /// Number of measurements.
     pub count: u64,
-    /// Mean.
+    /// Mean of all measurements, ns.
     pub mean_ns: u64,
-    /// Half were no longer.
+    /// Median of all measurements, ns.
     pub p50_ns: u64,
-    /// Nine of ten were no longer.
+    /// 90th percentile of all measurements, ns.
     pub p90_ns: u64,
-    /// 99 of 100 were no longer.
+    /// 99th percentile of all measurements, ns.
     pub p99_ns: u64,
-    /// The longest.
+    /// Maximum of all measurements, ns.
     pub max_ns: u64,
 }
 
@@ -99,7 +99,7 @@ impl Default for Stats {
 }
 
 impl Stats {
-    /// Copies what a session's words say. Words that an older daemon doesn't have count as 0.
+    /// Copies a session's words. Words that an older daemon doesn't have count as 0.
     pub fn read(words: &Words) -> Stats {
         let mut stats = Stats::default();
         let known = words.len().min(STATS_WORDS);
@@ -107,7 +107,7 @@ impl Stats {
         stats
     }
 
-    /// From words in any order of arrival; fewer than [`STATS_WORDS`] leave the rest 0.
+    /// Takes words in the order they are stored; missing words are 0.
     pub fn from_words(words: &[u64]) -> Stats {
         let mut stats = Stats::default();
         let known = words.len().min(STATS_WORDS);
@@ -115,17 +115,17 @@ impl Stats {
         stats
     }
 
-    /// As they are stored.
+    /// The words in the order they are stored.
     pub fn words(&self) -> &[u64; STATS_WORDS] {
         &self.0
     }
 
-    /// A counter.
+    /// The value of a counter.
     pub fn count(&self, count: Count) -> u64 {
         self.0[count as usize]
     }
 
-    /// Takes another session's numbers in.
+    /// Adds another session's numbers.
     pub fn add(&mut self, other: &Stats) {
         for (i, (mine, theirs)) in self.0.iter_mut().zip(other.0.iter()).enumerate() {
             let longest = i >= COUNTS && (i - COUNTS) % HISTOGRAM_WORDS == LONGEST;
@@ -137,16 +137,16 @@ impl Stats {
         }
     }
 
-    /// How often a stage took how long.
-    pub fn histogram(&self, stage: LatencyKind) -> Histogram {
+    /// The histogram of a latency.
+    pub fn histogram(&self, kind: LatencyKind) -> Histogram {
         let mut words = [0; HISTOGRAM_WORDS];
-        words.copy_from_slice(&self.0[stage.start()..][..HISTOGRAM_WORDS]);
+        words.copy_from_slice(&self.0[kind.start()..][..HISTOGRAM_WORDS]);
         Histogram(words)
     }
 
-    /// Where a stage's times lie.
-    pub fn latency(&self, stage: LatencyKind) -> Latency {
-        let words = &self.0[stage.start()..][..HISTOGRAM_WORDS];
+    /// The distribution of a latency.
+    pub fn latency(&self, kind: LatencyKind) -> Latency {
+        let words = &self.0[kind.start()..][..HISTOGRAM_WORDS];
         let count = words[..BUCKETS].iter().fold(0u64, |sum, n| sum.saturating_add(*n));
         if count == 0 {
             return Latency::default();
@@ -172,13 +172,13 @@ impl Stats {
     }
 }
 
-/// How often a stage took how long.
+/// A copy of one histogram.
 #[derive(Clone, Debug)]
 pub struct Histogram([u64; HISTOGRAM_WORDS]);
 
 impl Histogram {
-    /// Powers of two in nanoseconds, from 4096, and how many times were shorter than each. What took
-    /// longer than the last is only in the [`count`](Self::count).
+    /// Powers of two in nanoseconds, from 4096, with the number of times shorter than each. Times longer than
+    /// the last are only in [`count`](Self::count).
     pub fn octaves(&self) -> impl Iterator<Item = (u64, u64)> {
         // Four buckets to an octave; the last bucket has no end.
         let octaves = self.0[..BUCKETS - 1].chunks_exact(4).enumerate();
@@ -188,18 +188,18 @@ impl Histogram {
         })
     }
 
-    /// How many times there were.
+    /// Number of measurements.
     pub fn count(&self) -> u64 {
         self.0[..BUCKETS].iter().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
-    /// All of them together, nanoseconds.
+    /// Sum of all measurements, ns.
     pub fn sum_ns(&self) -> u64 {
         self.0[SUM]
     }
 }
 
-/// The bucket of a time.
+/// Index of the bucket of a time.
 fn bucket(ns: u64) -> usize {
     let units = ns >> UNIT;
     if units < 4 {
@@ -210,32 +210,32 @@ fn bucket(ns: u64) -> usize {
     (4 * (octave as usize - 1) + quarter as usize).min(BUCKETS - 1)
 }
 
-/// Where a bucket ends: the first time beyond it.
+/// End of a bucket: the first time beyond it, ns.
 fn end_ns(bucket: usize) -> u64 {
     let next = bucket as u64 + 1;
     let units = if next < 4 { next } else { (4 + next % 4) << (next / 4 - 1) };
     units << UNIT
 }
 
-/// The daemon's end: counts in private memory, and stores what changed.
+/// The daemon's side of the statistics: counts in private memory, and stores what changed.
 pub struct StatsWriter {
     words: Words,
     own: Stats,
 }
 
 impl StatsWriter {
-    /// Over a session's words.
+    /// A writer over a session's words, from zero.
     pub fn new(words: Words) -> StatsWriter {
         assert!(words.len() >= STATS_WORDS);
         StatsWriter { words, own: Stats::default() }
     }
 
-    /// Goes on with what another daemon has counted.
+    /// Continues the counts of another daemon.
     pub fn resume(words: Words) -> StatsWriter {
         StatsWriter { own: Stats::read(&words), ..StatsWriter::new(words) }
     }
 
-    /// What has been counted.
+    /// The session's counts so far.
     pub fn stats(&self) -> &Stats {
         &self.own
     }
@@ -245,19 +245,19 @@ impl StatsWriter {
         self.words.store(at, value, Ordering::Relaxed);
     }
 
-    /// One more.
+    /// Increments a counter by one.
     pub fn count(&mut self, count: Count) {
         self.put(count as usize, self.own.count(count) + 1);
     }
 
-    /// A value that is not a count.
+    /// Sets a value that is not a count.
     pub fn set(&mut self, count: Count, value: u64) {
         self.put(count as usize, value);
     }
 
-    /// A time that a stage took.
-    pub fn record(&mut self, stage: LatencyKind, ns: u64) {
-        let start = stage.start();
+    /// Records a measurement, ns.
+    pub fn record(&mut self, kind: LatencyKind, ns: u64) {
+        let start = kind.start();
         let at = start + bucket(ns);
         self.put(at, self.own.0[at] + 1);
         self.put(start + SUM, self.own.0[start + SUM].wrapping_add(ns));
@@ -281,7 +281,7 @@ mod tests {
             assert!(index < 8 || (end - start) * 5 <= end, "{index}: {start} to {end}");
             start = end;
         }
-        // Half an hour and more still has a place.
+        // Half an hour and more still has a bucket.
         assert!(start > 1800 * 1_000_000_000);
         assert_eq!(bucket(u64::MAX), BUCKETS - 1);
     }
@@ -332,8 +332,8 @@ mod tests {
         #[test]
         fn any_words_can_be_read(words in proptest::collection::vec(any::<u64>(), 0..STATS_WORDS + 8)) {
             let stats = Stats::from_words(&words);
-            for stage in LatencyKind::ALL {
-                let latency = stats.latency(stage);
+            for kind in LatencyKind::ALL {
+                let latency = stats.latency(kind);
                 prop_assert!(latency.p50_ns <= latency.p90_ns && latency.p90_ns <= latency.p99_ns);
             }
         }

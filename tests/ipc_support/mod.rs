@@ -12,9 +12,8 @@ use std::time::Duration;
 
 use pi0rt::client::{Client, Observation, Options};
 use pi0rt::control::{Dimension, Fault, Limits, PolicyDescription, Quantity, Rate, RateSource};
-use pi0rt::daemon::{
-    Claim, Daemon, DaemonError, Engine, EngineError, Handle, Observation as Given, Prompter,
-};
+use pi0rt::daemon::{Claim, Daemon, DaemonError, Engine, EngineError, Handle, Prompter};
+use pi0rt::policy::Observation as Given;
 use pi0rt::shm::Camera;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -73,7 +72,12 @@ impl Engine for Sums {
         })
     }
 
-    fn infer(&mut self, given: &Given<'_, String>, actions: &mut [f32]) -> Result<(), EngineError> {
+    fn infer(
+        &mut self,
+        given: &Given<'_, String>,
+        _seed: u64,
+        actions: &mut [f32],
+    ) -> Result<(), EngineError> {
         self.begun.fetch_add(1, Ordering::SeqCst);
         if let Some(ms) = given.prompt.strip_prefix("sleep ") {
             std::thread::sleep(Duration::from_millis(ms.parse().unwrap_or(0)));

@@ -9,9 +9,10 @@ use std::thread::JoinHandle;
 use pi0rt::client::{Client, Options as ClientOptions};
 use pi0rt::control::PolicyDescription;
 use pi0rt::daemon::{
-    Claim, Daemon, DaemonError, DescriptorStore, Engine, EngineError, Handle, KeptSession, Observation,
-    Options, Prompter, Report,
+    Claim, Daemon, DaemonError, DescriptorStore, Engine, EngineError, Handle, KeptSession, Options, Prompter,
+    Report,
 };
+use pi0rt::policy::Observation;
 use pi0rt::shm::Count;
 
 use crate::ipc_support::{Directory, Sums, eventually, open, patient};
@@ -102,9 +103,14 @@ impl Engine for Rig {
         })
     }
 
-    fn infer(&mut self, given: &Observation<'_, String>, actions: &mut [f32]) -> Result<(), EngineError> {
+    fn infer(
+        &mut self,
+        given: &Observation<'_, String>,
+        seed: u64,
+        actions: &mut [f32],
+    ) -> Result<(), EngineError> {
         self.chunks.pass();
-        self.sums.infer(given, actions)
+        self.sums.infer(given, seed, actions)
     }
 }
 

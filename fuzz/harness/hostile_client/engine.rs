@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pi0rt::control::PolicyDescription;
-use pi0rt::daemon::{Engine, EngineError, Observation, Prompter};
-use pi0rt::policy::{self, PromptRule};
+use pi0rt::daemon::{Engine, EngineError, Prompter};
+use pi0rt::policy::{self, Observation, PromptRule};
 
 use super::super::{ACTION_DIM, CAMERAS, STATE_DIM, policy};
 use super::session::Flood;
@@ -94,9 +94,10 @@ impl Engine for Counting {
     fn infer(
         &mut self,
         given: &Observation<'_, policy::Prompt>,
+        seed: u64,
         actions: &mut [f32],
     ) -> Result<(), EngineError> {
-        self.chunks.take(given.seed);
+        self.chunks.take(seed);
         assert!(given.prompt.tokens().len() <= 48);
         assert_eq!((given.frames.len(), given.state.len()), (CAMERAS, STATE_DIM));
         for frame in given.frames.iter().flatten() {

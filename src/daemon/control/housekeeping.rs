@@ -1,5 +1,5 @@
-//! What takes long at the beginning and the end of a session, on a thread of its own: memory is allocated and
-//! mapped, the service manager is asked to keep descriptors, memory is given back.
+//! The housekeeping thread: slow work at the beginning and the end of a session. It allocates and maps memory,
+//! stores descriptors with the service manager, and frees memory.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -16,50 +16,50 @@ use super::held_memory::HeldMemory;
 use super::reception::PendingHandshake;
 use crate::control::{Hello, Refusal};
 
-/// A session to come: it has been admitted.
+/// An admitted session that is to be opened.
 pub(super) struct Opening {
     pub identity: Identity,
     pub negotiated: Negotiated,
     pub socket: OwnedFd,
 }
 
-/// Somebody who asks for memory that there may be once it was looked who still has some.
+/// A hello that waits for a scan of held memory.
 pub(super) struct DeferredHello {
     pub id: u64,
     pub handshake: PendingHandshake,
     pub hello: Hello,
 }
 
-/// Something to be done.
+/// A job of the housekeeping thread.
 pub(super) enum Chore<P> {
     Open(Box<Opening>),
-    /// To let go of a session that is over.
+    /// Frees the resources of a session that is over.
     Close(Box<Session<P>>),
-    /// To look who still has memory of sessions that are over.
+    /// Scans for memory of ended sessions that clients still hold.
     Scan(Option<Box<DeferredHello>>),
-    /// Has the sessions to come kept.
+    /// Sets the store for the sessions to come.
     KeepIn(Box<dyn DescriptorStore>),
-    /// Has what was kept under a name let go.
+    /// Removes a session's descriptors from the store.
     Release(String),
 }
 
-/// What came of it.
+/// The result of a job.
 pub(super) enum Done {
     Opened(Box<Opened>),
-    /// Whether any of the memory of sessions that are over has become free.
+    /// Whether memory of ended sessions has become free, and the hello that waited for it.
     Scanned(bool, Option<Box<DeferredHello>>),
 }
 
-/// A session that can begin, or why it can't.
+/// An opened session, or why it could not be opened.
 pub(super) struct Opened {
     pub opening: Opening,
     pub made: Result<(Channel, HeartbeatEntry, Option<SessionRecord>), Refusal>,
 }
 
-/// The thread.
+/// Handle of the housekeeping thread.
 pub(super) type Housekeeping<P> = Worker<Chore<P>, Done>;
 
-/// What [`Housekeeping`] does.
+/// State of the housekeeping thread.
 pub(super) struct Housekeeper {
     pub epoch: u64,
     pub heartbeats: Arc<HeartbeatTable>,
@@ -101,15 +101,15 @@ impl Housekeeper {
         let Opening { identity, negotiated, .. } = opening;
         let channel = Channel::new(identity.geometry, *negotiated, self.epoch, self.store.is_some());
         let channel = channel.or_else(|error| refused::<_, Refusal>(error.to_string()))?;
-        // From here on it beats, however long the rest takes.
-        let Some(place) = self.heartbeats.add(channel.beat()) else {
+        // From here on it has a heartbeat, however long the rest takes.
+        let Some(heartbeat_entry) = self.heartbeats.add(channel.beat()) else {
             return refused(format!("{MAX_SESSIONS} clients are connected, the most there can be"));
         };
         let record = self.keep(opening, &channel);
-        Ok((channel, place, record))
+        Ok((channel, heartbeat_entry, record))
     }
 
-    /// Has a session kept, where somebody keeps sessions.
+    /// Stores a session's descriptors, if there is a store.
     fn keep(
         &mut self,
         Opening { identity, socket, .. }: &Opening,
@@ -126,7 +126,7 @@ impl Housekeeper {
             .ok()
     }
 
-    /// Gives back what a session has, but for memory that its client still has.
+    /// Frees everything a session has, except for memory that its client still holds.
     fn close<P>(&mut self, session: Session<P>) {
         let Session { id, peer, observed_by, channel, record, mut memory, held, .. } = session;
         if record.is_some() {
@@ -134,7 +134,7 @@ impl Housekeeper {
         }
         let Some(mut held) = held else { return };
         let [control, observation, results] = channel.into_segments();
-        // Others had the results, too.
+        // The results segment was shared with observers, too.
         let users = [peer.uid, peer.uid, observed_by.unwrap_or(peer.uid)];
         for (segment, user) in [control, observation, results].into_iter().zip(users) {
             let bytes = segment.len() as u64;

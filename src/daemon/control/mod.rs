@@ -33,7 +33,7 @@ use super::channel::Channel;
 use super::engine::Prompter;
 use super::handover::{DescriptorStore, Identity, ResumedParts};
 use super::inference::Doorbells;
-use super::liveness::{HeartbeatThread, MAX_SESSIONS, device_loss};
+use super::liveness::{Findings, HeartbeatThread, MAX_SESSIONS};
 use super::mutex;
 use super::observation::RetiredSources;
 use super::page::{Page, Report};
@@ -45,10 +45,10 @@ use crate::control::{MAX_MESSAGE, PolicyDescription, Received, Status, receive};
 use crate::shm::Count;
 use crate::shm::clock::now_ns;
 
-/// Time between two writes of the statistics page.
+/// Time between two writes of the statistics page, ns.
 const PAGE_EVERY_NS: u64 = 100_000_000;
 
-/// Time between two looks at who has memory of sessions that are over.
+/// Time between two scans of the memory of ended sessions.
 const SCAN_EVERY: Duration = Duration::from_secs(1);
 
 const LISTENER: u64 = 0;
@@ -67,35 +67,30 @@ pub(super) struct Control<P> {
     handle: Handle,
     handshakes: PendingHandshakes,
     observers: HashMap<u64, Observer>,
-    /// Sessions that are being opened.
+    /// Sessions that are being opened, by connection.
     openings: HashMap<u64, Reserved>,
-    /// What users have and may have.
+    /// Accounts of all users.
     accounts: Accounts,
     usage: Vec<UserUsage>,
-    /// When it was looked last who has memory of sessions that are over.
+    /// When the memory of ended sessions was scanned last, ns.
     scanned_ns: u64,
     housekeeping: Housekeeping<P>,
     requests: Requests,
     instructions: Instructions<P>,
-    /// Rung by workers that are done with something.
+    /// Written to by workers that have a result.
     done: Arc<OwnedFd>,
     next_id: u64,
     page: Page,
-    /// What was written to it last.
+    /// The last report written to the page.
     report: Report,
     pub heartbeat: HeartbeatThread,
     pub retired: RetiredSources,
     iteration: u64,
-    /// Stalls of the heart that the sessions know of.
-    stalls: u64,
-    /// Suspensions of the machine that the sessions know of.
-    suspensions: u64,
-    /// Why the device counts as lost, if it is this daemon that found out.
-    hung: Option<String>,
+    findings: Findings,
 }
 
 impl<P: Send + Sync + 'static> Control<P> {
-    /// Begins to listen.
+    /// Creates the control thread's state; the socket is served by [`serve`](Self::serve).
     pub fn new(
         options: Options,
         policy: PolicyDescription,
@@ -116,7 +111,7 @@ impl<P: Send + Sync + 'static> Control<P> {
         let instructions = instructions.map_err(|error| DaemonError::thread(&error))?;
         let heartbeat = HeartbeatThread::start(options.heartbeat, done.clone());
         let heartbeat = heartbeat.map_err(|error| DaemonError::thread(&error))?;
-        // Never 0, and another one for each life of a daemon.
+        // Never 0, and different for each run of a daemon.
         let epoch = now_ns().max(1);
         let retired = RetiredSources::default();
         let mut housekeeper = Housekeeper {
@@ -139,7 +134,7 @@ impl<P: Send + Sync + 'static> Control<P> {
             hang_after_ns: hang_after_ns(&options.limits),
             model: policy.model.clone(),
             device: policy.device.clone(),
-            // As many as there can be: nothing is allocated while the daemon serves.
+            // Allocated for the maximum, so that serving allocates nothing.
             sessions: Vec::with_capacity(options.limits.max_clients),
             ..Report::default()
         };
@@ -171,27 +166,25 @@ impl<P: Send + Sync + 'static> Control<P> {
             heartbeat,
             retired,
             iteration: 0,
-            stalls: 0,
-            suspensions: 0,
-            hung: None,
+            findings: Findings::default(),
         };
-        // Who is told that there is a daemon finds its page.
+        // Written before clients can know of the daemon.
         control.write_page();
         Ok(control)
     }
 
-    /// Has the sessions to come kept beyond this daemon's life.
+    /// Stores the sessions to come in `store`, for the next daemon.
     pub fn keep_in(&mut self, store: Box<dyn DescriptorStore>) {
         self.housekeeping.submit(Chore::KeepIn(store));
     }
 
-    /// Has what was kept under a name let go.
+    /// Removes the descriptors stored under a name.
     pub fn release(&mut self, name: String) {
         self.housekeeping.submit(Chore::Release(name));
     }
 
-    /// Goes on with a session that another daemon has served. Its instructions are made into prompts again
-    /// once this one serves; until then no observation of it is taken in.
+    /// Resumes a session of a previous daemon. Its instructions are made into prompts again once this daemon
+    /// serves; until then its observations are not taken.
     pub fn resume(&mut self, parts: ResumedParts) -> Result<u64, String> {
         let ResumedParts { identity, record, prompts, segments, eventfd, socket } = parts;
         let Identity { id, peer, geometry, capabilities, token, .. } = identity;
@@ -202,7 +195,7 @@ impl<P: Send + Sync + 'static> Control<P> {
         // From here on its client sees this daemon.
         let channel = Channel::resume(geometry, self.negotiated(capabilities), self.epoch, segments, eventfd)
             .map_err(|error| error.to_string())?;
-        // It was admitted by the daemon of before.
+        // The previous daemon has admitted it.
         let give = |resource, amount| self.accounts.reserve_unchecked(peer.uid, resource, amount);
         let shares = [give(Resource::Sessions, 1), give(Resource::Memory, channel.bytes())];
         let mut session = Session::new(identity, socket, channel, shares);
@@ -212,8 +205,8 @@ impl<P: Send + Sync + 'static> Control<P> {
             session.channel.liveness.stop();
             return Err(reason);
         }
-        session.place = self.heartbeat.heartbeats.add(session.channel.beat());
-        if session.place.is_none() {
+        session.heartbeat_entry = self.heartbeat.heartbeats.add(session.channel.beat());
+        if session.heartbeat_entry.is_none() {
             session.channel.liveness.stop();
             return Err(format!("there are {MAX_SESSIONS} sessions"));
         }
@@ -229,7 +222,7 @@ impl<P: Send + Sync + 'static> Control<P> {
         Ok(id)
     }
 
-    /// Serves until it is told to stop or the device is lost.
+    /// Serves until the daemon is stopped or the device is lost.
     ///
     /// # Errors
     /// A system call that must not fail.
@@ -240,7 +233,7 @@ impl<P: Send + Sync + 'static> Control<P> {
         loop {
             let quiet = self.is_quiet();
             if quiet && self.report.busy_since_ns != 0 {
-                // A client has left in the middle of its chunk, and that is done: there may be no other reason to
+                // The last client has left during its chunk, which is done now: there may be no other reason to
                 // write for long.
                 self.write_page();
             }
@@ -280,14 +273,14 @@ impl<P: Send + Sync + 'static> Control<P> {
         }
     }
 
-    /// No new work is to be begun.
+    /// Begins the end: no new work is begun.
     pub fn stop(&mut self) {
         self.shared.lock().stopping = true;
         self.write_page();
         self.doorbells.kick();
     }
 
-    /// Answers everything: the device is lost, and the inference thread with it.
+    /// Completes all submissions with DEVICE_LOST: the inference thread will not come back.
     pub fn answer_lost(&mut self) {
         let mut table = self.shared.lock();
         for session in &mut table.sessions {
@@ -297,12 +290,12 @@ impl<P: Send + Sync + 'static> Control<P> {
         }
     }
 
-    /// Why nothing more will come from the device, if that is so.
+    /// Why the device is lost, if it is.
     pub fn lost(&self) -> Option<String> {
-        device_loss().or_else(|| self.hung.clone())
+        self.findings.device_loss()
     }
 
-    /// Other limits from now on.
+    /// Sets new limits.
     fn limit(&mut self, limits: Limits) {
         let report = &mut self.report;
         report.max_clients = limits.max_clients as u64;
@@ -315,26 +308,24 @@ impl<P: Send + Sync + 'static> Control<P> {
         self.write_page();
     }
 
-    /// Whether there is nobody and nothing to watch over.
+    /// Whether there is nothing to watch: no session, no handshake, no work.
     fn is_quiet(&self) -> bool {
         self.handshakes.is_empty()
             && !self.heartbeat.activity.is_busy()
             && self.shared.lock().sessions.is_empty()
     }
 
-    /// Tells who watches this thread that it gets on.
+    /// Marks a new loop iteration, for the heartbeat thread to see progress.
     pub fn begin_iteration(&mut self) {
         self.iteration += 1;
         self.heartbeat.activity.begin_iteration(self.iteration);
     }
 
-    /// Looks after the sessions, at least as often as their hearts beat. While the inference thread is with the
-    /// engine, older submissions are answered here, so that clients get their slots back.
+    /// Checks all sessions, at least once per heartbeat. While the inference thread is busy, superseded
+    /// submissions are completed here, so that clients get their slots back.
     pub fn check_sessions(&mut self) {
         let activity = &self.heartbeat.activity;
-        let stalls = activity.stalls() - std::mem::replace(&mut self.stalls, activity.stalls());
-        let suspensions = activity.suspensions();
-        let suspended = std::mem::replace(&mut self.suspensions, suspensions) != suspensions;
+        let (stalls, suspended) = self.findings.take(activity);
         let mut table = self.shared.lock();
         if suspended {
             table.discard_stale();
@@ -350,12 +341,9 @@ impl<P: Send + Sync + 'static> Control<P> {
         let faulty: Vec<_> = table.sessions.iter().filter(|s| s.fault.is_some()).map(|s| s.id).collect();
         drop(table);
         if suspended {
-            log::warn!("the machine was suspended: observations and chunks of before are not used any more");
+            log::warn!("the machine was suspended: observations and chunks from before are discarded");
         }
-        let still = Duration::from_nanos(activity.no_progress_ns());
-        if let Some(limit) = self.options.limits.hang_after.filter(|limit| still >= *limit) {
-            self.hung = Some(format!("no progress within {} s", limit.as_secs_f64()));
-        }
+        self.findings.check_progress(activity, self.options.limits.hang_after);
         for id in faulty {
             self.end(id);
         }
@@ -365,7 +353,7 @@ impl<P: Send + Sync + 'static> Control<P> {
         }
     }
 
-    /// Has it looked now and then who still has memory of sessions that are over.
+    /// Schedules a scan of the memory of ended sessions, if one is due.
     fn scan_held(&mut self) {
         let now = now_ns();
         let due = self.accounts.taken(Resource::HeldMemory) > 0
@@ -376,7 +364,7 @@ impl<P: Send + Sync + 'static> Control<P> {
         }
     }
 
-    /// Something came over a connection.
+    /// Handles a readable connection.
     fn handle_message(&mut self, id: u64, buffer: &mut [u8]) {
         if let Some(handshake) = self.handshakes.take(id) {
             return self.handle_handshake(id, handshake, buffer);

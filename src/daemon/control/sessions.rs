@@ -1,4 +1,4 @@
-//! A session's life: opened, asked, ended.
+//! Life of a session: opening, requests, end.
 
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -19,19 +19,19 @@ use crate::control::{
 };
 use crate::shm::clock::now_ns;
 
-/// What a session takes that is being opened.
+/// Reservations and name of a session that is being opened.
 pub(super) struct Reserved {
     pub name: String,
-    /// Of sessions and of memory.
+    /// Reservations of a session and of memory.
     pub shares: [Reservation; 2],
     pub token: u64,
-    /// Its client has given it up and opens another one.
+    /// Whether its client has given it up and opens another one.
     pub over: bool,
 }
 
 impl<P: Send + Sync + 'static> Control<P> {
-    /// Opens a session: checks what it asks for, and has the rest done by another thread. `may_wait`: until it was
-    /// looked who still has memory of sessions that are over.
+    /// Opens a session: checks the hello and hands the slow part to the housekeeping thread. `may_wait`: a scan
+    /// of held memory may come first.
     pub(super) fn open(
         &mut self,
         id: u64,
@@ -39,7 +39,7 @@ impl<P: Send + Sync + 'static> Control<P> {
         hello: Hello,
         may_wait: bool,
     ) -> Result<(), Refusal> {
-        // Nothing it may say is heard before its welcome.
+        // Nothing it sends is read before its welcome.
         let _ = epoll::delete(&self.epoll, &handshake.socket);
         let user = handshake.peer.uid;
         let admitted = match self.admit(user, &hello) {
@@ -86,7 +86,7 @@ impl<P: Send + Sync + 'static> Control<P> {
         Ok(())
     }
 
-    /// Takes in what the housekeeping thread is done with.
+    /// Handles the results of the housekeeping thread.
     pub(super) fn finish_chores(&mut self) {
         while let Some(done) = self.housekeeping.take() {
             match done {
@@ -111,16 +111,17 @@ impl<P: Send + Sync + 'static> Control<P> {
         }
     }
 
-    /// Begins a session whose memory is there.
+    /// Begins a session whose memory is ready.
     fn opened(&mut self, Opened { opening, made }: Opened) -> Result<(), Refusal> {
         let Opening { identity, socket, .. } = opening;
         let (id, peer, token) = (identity.id, identity.peer, identity.token);
         let Some(Reserved { shares, over, .. }) = self.openings.remove(&id) else { return Ok(()) };
-        let (channel, place, record) = made.inspect_err(|refusal| refuse_with(socket.as_fd(), refusal))?;
+        let (channel, heartbeat_entry, record) =
+            made.inspect_err(|refusal| refuse_with(socket.as_fd(), refusal))?;
         let welcome = Welcome { token, ..self.welcome(id, &channel) };
         let welcome = Reply::Welcome(Box::new(welcome)).encode();
         let mut session = Session::new(identity, socket, channel, shares);
-        (session.place, session.record, session.token) = (Some(place), record, token);
+        (session.heartbeat_entry, session.record, session.token) = (Some(heartbeat_entry), record, token);
         let begun = if over { Err("its client has given it up".into()) } else { Ok(()) };
         let begun = begun.and_then(|()| self.watch_opener(&mut session)).and_then(|()| {
             self.doorbells.add(&session).map_err(|error| format!("doorbell: {error}"))?;
@@ -144,11 +145,11 @@ impl<P: Send + Sync + 'static> Control<P> {
         Ok(())
     }
 
-    /// Gives back what a session has that is in no table any more.
+    /// Frees the resources of a session that is in no table any more.
     fn tear_down(&mut self, mut session: Session<P>) {
-        // Whoever sees the end of the connection finds the session over.
+        // A client that sees the end of the connection finds the session over.
         session.channel.liveness.stop();
-        // Its client sees that now, and not when its memory is given back.
+        // The client sees the end now, not when the memory is freed.
         let _ = rustix::net::shutdown(&*session.socket, rustix::net::Shutdown::Both);
         self.doorbells.remove(&session);
         let _ = epoll::delete(&self.epoll, &*session.socket);
@@ -156,12 +157,12 @@ impl<P: Send + Sync + 'static> Control<P> {
             let _ = epoll::delete(&self.epoll, process);
         }
         session.seat = None;
-        // Until it is seen that nobody has it any more.
+        // Counted until a scan finds that no client holds it.
         session.held = Some(session.memory.reserve_alongside(Resource::HeldMemory, session.memory.amount()));
         self.housekeeping.submit(Chore::Close(Box::new(session)));
     }
 
-    /// A message of a client that has a session.
+    /// Handles a message of a client with a session.
     pub(super) fn request(&mut self, id: u64, socket: BorrowedFd<'_>, packet: &[u8]) {
         let number = number_of(packet);
         match Request::decode(packet) {
@@ -179,7 +180,7 @@ impl<P: Send + Sync + 'static> Control<P> {
         }
     }
 
-    /// Answers the request of a number; a client that doesn't read its socket has its session ended.
+    /// Replies to a request; the session of a client that doesn't read its socket ends.
     pub(super) fn answer(&mut self, id: u64, number: u32, reply: &Reply) {
         let Some(socket) = self.shared.lock().session(id).map(|session| session.socket.clone()) else {
             return;
@@ -197,19 +198,19 @@ impl<P: Send + Sync + 'static> Control<P> {
         self.end(id);
     }
 
-    /// Ends a session: its segments and descriptors go.
+    /// Ends a session and frees its segments and descriptors.
     pub(super) fn end(&mut self, id: u64) {
         let mut table = self.shared.lock();
         let Some(index) = table.sessions.iter().position(|session| session.id == id) else { return };
         let session = table.sessions.remove(index);
-        // The turn stays with the one whose turn it was.
+        // The cursor stays at the same session.
         if table.cursor > index {
             table.cursor -= 1;
         }
         table.ended.add(session.channel.stats.stats());
         drop(table);
         self.requests.end(id);
-        // Who looked at it sees that it is over.
+        // Observers see that the session is over.
         self.observers.retain(|_, observer| observer.session != id);
         let user = session.peer.uid;
         match &session.fault {
@@ -230,13 +231,13 @@ impl<P: Send + Sync + 'static> Control<P> {
             max_age_ns: self.options.limits.max_age_ns,
             layout: channel.layout,
             policy: self.policy.clone(),
-            // For its client alone.
+            // Only the session's own client gets the token.
             token: 0,
         }
     }
 }
 
-/// What clients are told of a policy that they rely on.
+/// Summary of everything in a policy that clients rely on, to be compared.
 pub(super) fn told(policy: &PolicyDescription) -> String {
     let PolicyDescription { model, cameras, state_dim, action_dim, horizon, .. } = policy;
     let rate_hz = policy.rate.map_or(0.0, |rate| rate.hz);

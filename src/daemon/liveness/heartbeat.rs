@@ -1,8 +1,8 @@
-//! The thread that proves life: it beats the sessions' hearts, watches the other threads, and feeds the
-//! service manager's watchdog for as long as they get on.
+//! The heartbeat thread: writes the sessions' heartbeats, checks the other threads for progress, and pings the
+//! service manager's watchdog for as long as they make progress.
 //!
-//! Nothing it does can block: no lock that anybody could hold, no allocation, no file, no log, and no
-//! system call but the clock's, its own sleep and one datagram that isn't waited for. Whatever a client makes
+//! Nothing it does can block: no contended lock, no allocation, no file, no log, and no system call but the
+//! clock's, its own sleep, a write to an eventfd and one datagram without waiting. Whatever a client makes
 //! other threads do, no heartbeat is later than two intervals, unless the machine gives this thread no core.
 
 use std::io;
@@ -21,57 +21,57 @@ use crate::device::steps;
 use crate::shm::Heartbeat;
 use crate::shm::clock::{boot_ns, now_ns};
 
-/// Sessions that a daemon can have.
+/// Maximum number of sessions of a daemon.
 pub(in super::super) const MAX_SESSIONS: usize = 1024;
-/// Heartbeats that may be late together before that counts as a stall.
+/// Heartbeats in a row that have to be late to count as a stall.
 const STALL_HEARTBEATS: u32 = 5;
 
-/// A sign of life: the hearts beat, the control thread gets on, and the engine has nothing to do or gets on
-/// with what it does.
+/// State of a daemon that is alive: heartbeats are written, and the control thread and the engine are idle or
+/// make progress.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ActivitySummary {
-    /// Sessions there are.
+    /// Number of open sessions.
     pub sessions: usize,
-    /// Chunks published.
+    /// Number of chunks published.
     pub chunks: u64,
-    /// Median of the time they took, nanoseconds; 0: there was none.
+    /// Median chunk time, ns; 0 before the first chunk.
     pub chunk_ns: u64,
 }
 
-/// Who is given signs of life, on the thread that beats the hearts: must not block. False: it could not take
-/// this one, and is given the next one soon.
+/// Keep-alive callback, called on the heartbeat thread: must not block. False: the ping could not be sent and
+/// is repeated with the next heartbeat.
 pub type KeepAlive = Box<dyn FnMut(&ActivitySummary) -> bool + Send>;
 
-/// A watchdog, and when it was given something.
+/// A keep-alive callback, its interval, and when it was last called.
 struct Attached {
     ping: KeepAlive,
     every: Duration,
     pinged_ns: u64,
 }
 
-/// What this thread shares with those that open and end sessions.
+/// Heartbeats of all sessions, shared between the heartbeat thread and those that open and end sessions.
 pub(in super::super) struct HeartbeatTable {
     entries: Box<[Entry]>,
-    /// Places beyond this one were never taken.
+    /// Number of entries that were ever taken.
     used: AtomicUsize,
     count: AtomicUsize,
-    /// To be taken at the next beat.
+    /// A new keep-alive callback, for the thread to pick up with the next heartbeat.
     keep_alive: Mutex<Option<Attached>>,
     stop: AtomicBool,
     thread: OnceLock<Thread>,
 }
 
-/// Room for one session's heart.
+/// An entry for the heartbeat of one session.
 #[derive(Default)]
 struct Entry {
     taken: AtomicBool,
-    /// Locked by whoever has taken it, to put something in or take it out, and by nobody else: a thread that is
-    /// kept from running meanwhile holds up no other session's heart. The thread that beats passes over what is
-    /// locked: it beat a moment ago, or is over.
+    /// Locked only by the session that has taken the entry, to set or clear it: a thread preempted meanwhile
+    /// delays no other session's heartbeat. The heartbeat thread skips a locked entry: its heartbeat was
+    /// written a moment ago, or its session is over.
     beat: Mutex<Option<Heartbeat>>,
 }
 
-/// A session's place among the hearts. Dropping it gives it back.
+/// A session's entry in the heartbeat table. Dropping it frees the entry.
 pub(in super::super) struct HeartbeatEntry {
     heartbeats: Arc<HeartbeatTable>,
     index: usize,
@@ -89,7 +89,7 @@ impl HeartbeatTable {
         }
     }
 
-    /// Has a session's heart beaten. None: there are [`MAX_SESSIONS`].
+    /// Adds a session's heartbeat. None: all [`MAX_SESSIONS`] entries are taken.
     pub fn add(self: &Arc<Self>, beat: Heartbeat) -> Option<HeartbeatEntry> {
         let free = |entry: &Entry| {
             entry.taken.compare_exchange(false, true, Ordering::SeqCst, Ordering::SeqCst).is_ok()
@@ -126,12 +126,12 @@ impl Drop for HeartbeatEntry {
         let beat = entry.beat.lock().unwrap_or_else(PoisonError::into_inner).take();
         entry.taken.store(false, Ordering::SeqCst);
         self.heartbeats.count.fetch_sub(1, Ordering::SeqCst);
-        // Here, and not where the place is locked: it may be what a segment is unmapped with.
+        // After the entry is unlocked: dropping it may unmap a segment.
         drop(beat);
     }
 }
 
-/// The thread. It ends when this is dropped.
+/// Handle of the heartbeat thread. Dropping it ends the thread.
 pub(in super::super) struct HeartbeatThread {
     pub heartbeats: Arc<HeartbeatTable>,
     pub activity: Arc<Activity>,
@@ -140,7 +140,7 @@ pub(in super::super) struct HeartbeatThread {
 }
 
 impl HeartbeatThread {
-    /// Starts the thread. `bell`, an eventfd, is rung when there is something for the control thread to see.
+    /// Starts the thread. `bell`, an eventfd, is written to when the control thread has something to check.
     ///
     /// # Errors
     /// If the system has no thread to give.
@@ -162,7 +162,7 @@ impl HeartbeatThread {
         self.id
     }
 
-    /// Has signs of life given to a watchdog at least `every` so often.
+    /// Has `ping` called at least once per `every`, as long as all threads make progress.
     pub fn keep_alive(&self, every: Duration, ping: KeepAlive) {
         let attached = Attached { ping, every, pinged_ns: 0 };
         *self.heartbeats.keep_alive.lock().unwrap_or_else(PoisonError::into_inner) = Some(attached);
@@ -180,13 +180,13 @@ impl Drop for HeartbeatThread {
     }
 }
 
-/// What the thread does.
+/// State of the running thread.
 struct HeartbeatLoop<'a> {
     heartbeats: &'a HeartbeatTable,
     activity: &'a Activity,
     interval: Duration,
     bell: &'a OwnedFd,
-    /// When the hearts beat last; 0: they need not, there was no session.
+    /// Time of the last heartbeat; 0 while no session is open.
     last_ns: u64,
     engine: ProgressMonitor,
     control: ProgressMonitor,
@@ -217,7 +217,7 @@ impl<'a> HeartbeatLoop<'a> {
     fn run(&mut self) {
         while !self.heartbeats.stop.load(Ordering::SeqCst) {
             let next = self.beat(now_ns());
-            // Woken at once by whoever has unparked it since it looked.
+            // Returns at once if the thread was unparked since it checked.
             match next {
                 Some(at) => {
                     std::thread::park_timeout(Duration::from_nanos(at.saturating_sub(now_ns())));
@@ -227,7 +227,7 @@ impl<'a> HeartbeatLoop<'a> {
         }
     }
 
-    /// One beat of all hearts; when there has to be another one. None: not before there is a session.
+    /// Writes all heartbeats. Returns when the next are due; None: not before there is a session.
     fn beat(&mut self, now: u64) -> Option<u64> {
         self.heartbeats.beat(now);
         let interval = self.interval.as_nanos() as u64;
@@ -292,7 +292,7 @@ mod tests {
         (Arc::new(HeartbeatTable::new()), Activity::default(), eventfd(0, EventfdFlags::NONBLOCK).unwrap())
     }
 
-    /// A watchdog that counts, and takes nothing while it is told not to.
+    /// A keep-alive callback that counts its calls and can be told to fail.
     fn counting(heartbeats: &HeartbeatTable, every: Duration) -> (Arc<AtomicU64>, Arc<AtomicBool>) {
         let (count, deaf) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)));
         let (counted, is_deaf) = (count.clone(), deaf.clone());
@@ -310,7 +310,7 @@ mod tests {
         let (words, peer) = Words::private(3);
         let felt = LivenessReader::new(peer, 1000);
         let entry = heartbeats.add(Heartbeat::new(words.alias())).unwrap();
-        let _heart = LivenessWriter::new(words, 7);
+        let _writer = LivenessWriter::new(words, 7);
         assert_eq!(felt.check(now_ns()), Liveness::Restarted);
         heartbeats.beat(5000);
         assert_eq!(felt.check(6000), Liveness::Restarted);
@@ -321,7 +321,7 @@ mod tests {
         assert_eq!(heartbeats.count.load(Ordering::SeqCst), 0);
     }
 
-    /// Whoever puts a heart in or takes one out, and is kept from running meanwhile, holds up nobody else's.
+    /// A session that is preempted while it sets or clears its entry delays no other session's heartbeat.
     #[test]
     fn a_place_that_is_locked_is_passed_over() {
         let (heartbeats, ..) = activity();
@@ -329,7 +329,7 @@ mod tests {
         let entries: Vec<_> =
             pairs.iter().map(|(words, _)| heartbeats.add(Heartbeat::new(words.alias())).unwrap()).collect();
         let locked = heartbeats.entries[1].beat.lock().unwrap();
-        // Nor does it keep others from coming.
+        // Nor does it keep others from being added.
         let (words, _peer) = Words::private(3);
         let _more = heartbeats.add(Heartbeat::new(words)).unwrap();
         heartbeats.beat(77);
@@ -357,8 +357,8 @@ mod tests {
         let (count, deaf) = counting(&heartbeats, Duration::from_millis(100));
         let mut beating = HeartbeatLoop::new(&heartbeats, &activity, Duration::from_millis(10), &bell);
         let mut now = 1_000_000 * MS;
-        // The engine's operations are counted for the whole process, other tests' too: only work that does not
-        // change and steps that do are told apart in `vigil`.
+        // The engine's steps are counted for the whole process, other tests' too: work and steps are told apart
+        // in the tests of `progress`.
         let mut attached = |ms: u64, change: &dyn Fn(u64)| {
             let before = count.load(Ordering::SeqCst);
             for tick in 0..ms / 10 {
@@ -368,20 +368,20 @@ mod tests {
             }
             count.load(Ordering::SeqCst) - before
         };
-        // Nothing to do: one in 50 ms, to have one in each 100.
+        // Idle: one every 50 ms, to have one in each 100.
         assert_eq!(attached(1000, &|_| ()), 20);
-        // Observations come and go; the control thread turns.
+        // Observations come and go; the control thread iterates.
         assert_eq!(
             attached(1000, &|tick| (activity.begin(tick + 1), activity.begin_iteration(tick + 1)).0),
             20
         );
         activity.finish();
-        // The control thread is at the same for long.
+        // The control thread stays in the same iteration.
         activity.begin_iteration(5);
         assert!(attached(1000, &|_| ()) <= 1);
         activity.end_iteration();
         assert_eq!(attached(1000, &|_| ()), 20);
-        // One that can't take it is asked again with the next beat.
+        // A ping that failed is repeated with the next heartbeat.
         deaf.store(true, Ordering::SeqCst);
         assert!(attached(1000, &|_| ()) > 90);
     }
@@ -394,7 +394,7 @@ mod tests {
         let (_count, _) = counting(&heartbeats, Duration::from_millis(100));
         let next = beating.beat(1000 * MS).unwrap();
         assert!(next <= 1050 * MS, "{next}");
-        // With a session, or with something to do, the hearts are what it wakes for.
+        // With a session, or with work in progress, it wakes for the heartbeats.
         activity.begin(1);
         assert_eq!(beating.beat(1000 * MS), Some(1010 * MS));
         activity.finish();
@@ -414,7 +414,7 @@ mod tests {
         }
         activity.finish();
         beating.beat(2010 * MS);
-        // Without a session nobody waits for a beat.
+        // Without a session nobody waits for a heartbeat.
         beating.beat(9000 * MS);
         assert_eq!(activity.stalls(), 2);
     }

@@ -9,19 +9,16 @@
 //! | suspension | the whole machine slept: CLOCK_MONOTONIC stood still |
 //! | device loss | the device doesn't answer any more: a watched call overran, or the engine made no progress within `hang_after` |
 //!
-//! The heartbeat thread checks; the control thread acts on the findings; the statistics page shows them to
+//! The heartbeat thread checks; the control thread acts on its findings; the statistics page shows them to
 //! [`health`], which judges a daemon from outside.
 
 mod activity;
+mod findings;
 pub mod health;
 mod heartbeat;
 mod progress;
 
 pub(super) use activity::Activity;
+pub(super) use findings::Findings;
 pub use heartbeat::{ActivitySummary, KeepAlive};
 pub(super) use heartbeat::{HeartbeatEntry, HeartbeatTable, HeartbeatThread, MAX_SESSIONS};
-
-/// Why this process's device is lost, if a watched call of it has overrun.
-pub(super) fn device_loss() -> Option<String> {
-    crate::device::lost().map(str::to_owned)
-}

@@ -1,8 +1,8 @@
-//! How many log records go through: a flood of one client's hides nobody else's.
+//! Rate limits of log records: a flood from one client hides no other client's records.
 //!
-//! Within [`WINDOW`], one place in the code may log so often for one session, one session so often in all, and one
-//! user's clients, all together, as often as is configured. What is left out is counted, and said when the time is
-//! over. Records that no client has caused are counted by their place alone.
+//! Within [`WINDOW`] there are limits for one place in the code and one session, for one session, and, as
+//! configured, for all clients of one user. Records beyond are counted, and summarised when the window ends.
+//! Records that no client has caused are limited by their place alone.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -13,27 +13,28 @@ use log::kv::{Key, Value, VisitSource};
 use crate::control::shortened;
 
 pub(super) const WINDOW: Duration = Duration::from_secs(10);
-/// Records of one place, for one session.
+/// Maximum number of records of one place for one session.
 const BURST: u32 = 20;
-/// Part of a user's records that one session may have.
+/// Divisor of a user's limit that gives the limit of one session.
 const SESSIONS_PART: u32 = 4;
-/// Sessions that are named of those whose records were left out.
+/// Maximum number of sessions named in a summary.
 const NAMED: usize = 3;
-/// Longest example of what was left out, bytes.
+/// Longest example in a summary, bytes.
 const MAX_EXAMPLE: usize = 120;
 
-/// Where a record comes from.
+/// Cause of a record: place, user and session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct Cause {
-    /// Of the code.
+    /// File and line of the code.
     place: (&'static str, u32),
-    /// Whose client has caused it.
+    /// User of the client that caused it; None: no client.
     user: Option<u32>,
     session: Option<u64>,
 }
 
 impl Cause {
-    /// By a record's fields `user` and `session`. None: it has no place in the code, or one that was made up.
+    /// Takes the cause from a record's fields `user` and `session`. None: the record has no static place in the
+    /// code.
     pub fn of(record: &Record<'_>) -> Option<Cause> {
         struct Fields(Option<u64>, Option<u64>);
         impl<'kvs> VisitSource<'kvs> for Fields {
@@ -54,23 +55,23 @@ impl Cause {
     }
 }
 
-/// Counts records.
+/// Rate limiter over all causes.
 pub(super) struct Limiter {
-    /// Most that one user's clients may cause.
+    /// Limit of one user's clients.
     pub most: u32,
-    /// When the first of now was counted.
+    /// Beginning of the current window.
     since: Option<Instant>,
     causes: HashMap<Cause, u32>,
     sessions: HashMap<(u32, u64), u32>,
     users: HashMap<u32, u32>,
-    left_out: BTreeMap<Whose, LeftOut>,
-    /// Of each user, ever.
+    left_out: BTreeMap<Origin, LeftOut>,
+    /// Number of records left out since the start, by user.
     total: HashMap<u32, u64>,
 }
 
-/// By what records are told apart once they are left out.
+/// Grouping of left-out records in a summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Whose {
+enum Origin {
     User(u32),
     Place(&'static str, u32),
 }
@@ -95,7 +96,7 @@ impl Limiter {
         }
     }
 
-    /// Counts one more record. Whether it goes through.
+    /// Counts a record. True if it passes.
     pub fn pass(&mut self, cause: Cause, record: &Record<'_>, now: Instant) -> bool {
         self.since.get_or_insert(now);
         let of_session = cause.user.zip(cause.session);
@@ -120,8 +121,8 @@ impl Limiter {
 
     fn leave_out(&mut self, cause: Cause, record: &Record<'_>) {
         let (file, line) = cause.place;
-        let whose = cause.user.map_or(Whose::Place(file, line), Whose::User);
-        let left_out = self.left_out.entry(whose).or_default();
+        let origin = cause.user.map_or(Origin::Place(file, line), Origin::User);
+        let left_out = self.left_out.entry(origin).or_default();
         if left_out.count == 0 {
             left_out.example = shortened(record.args().to_string(), MAX_EXAMPLE);
         }
@@ -137,18 +138,18 @@ impl Limiter {
         }
     }
 
-    /// How many records of a user were left out, ever.
+    /// Number of records of a user that were left out since the start.
     pub fn total(&self, user: u32) -> u64 {
         self.total.get(&user).copied().unwrap_or(0)
     }
 
-    /// How long until there is something to say. None: there is nothing.
+    /// Time until a summary is due; None: none is.
     pub fn says_in(&self, now: Instant) -> Option<Duration> {
         let since = self.since.filter(|_| !self.left_out.is_empty())?;
         Some((since + WINDOW).saturating_duration_since(now))
     }
 
-    /// Begins anew if it is time, or if somebody wants to know now, and says what was left out.
+    /// Ends the window if it is over, or if `at_once`, and returns the summaries.
     pub fn say(&mut self, now: Instant, at_once: bool) -> Vec<String> {
         let Some(since) = self.since else { return Vec::new() };
         if !at_once && now.saturating_duration_since(since) < WINDOW {
@@ -160,16 +161,16 @@ impl Limiter {
         self.users.clear();
         std::mem::take(&mut self.left_out)
             .into_iter()
-            .map(|(whose, left_out)| line(whose, &left_out))
+            .map(|(origin, left_out)| line(origin, &left_out))
             .collect()
     }
 }
 
-fn line(whose: Whose, LeftOut { count, sessions, example }: &LeftOut) -> String {
+fn line(origin: Origin, LeftOut { count, sessions, example }: &LeftOut) -> String {
     let seconds = WINDOW.as_secs();
-    let mut of = match whose {
-        Whose::User(user) => format!(" of user {user}"),
-        Whose::Place(..) => String::new(),
+    let mut of = match origin {
+        Origin::User(user) => format!(" of user {user}"),
+        Origin::Place(..) => String::new(),
     };
     if let Some((first, others)) = sessions.split_first() {
         of.push_str(&format!(" (session {first}"));
@@ -185,7 +186,7 @@ mod tests {
 
     const MOST: u32 = 80;
 
-    /// Records of a session of a user at a line of the code. How many go through.
+    /// Sends records of one place, user and session. Returns how many pass.
     fn flood(limiter: &mut Limiter, now: Instant, line: u32, user: u32, session: u64, times: u32) -> usize {
         let place = ("some.rs", line);
         let cause = Cause { place, user: Some(user), session: Some(session) };
@@ -197,7 +198,7 @@ mod tests {
     fn one_place_one_session_and_one_user_hide_nobody_else() {
         let (mut limiter, now) = (Limiter::new(MOST), Instant::now());
         let mut flood = |line, user, session| flood(&mut limiter, now, line, user, session, 1000);
-        // A place; a session that floods at all places; all sessions of a user; another user.
+        // One place; a session at all places; all sessions of a user; another user.
         assert_eq!(flood(1, 1000, 5), BURST as usize);
         assert_eq!(flood(2, 1000, 5), 0);
         assert_eq!(flood(1, 1000, 6), BURST as usize);
@@ -253,7 +254,7 @@ mod tests {
         };
         let place = ("a.rs", 3);
         assert_eq!(of(fields), Some(Cause { place, user: Some(1000), session: Some(7) }));
-        // A session whose user isn't named is of nobody.
+        // A session without a user has no cause.
         assert_eq!(of(&fields[..1]), Some(Cause { place, user: None, session: None }));
         assert_eq!(Cause::of(&Record::builder().build()), None);
     }

@@ -1,5 +1,5 @@
-//! As much of HTTP/1.1 as a scraper needs: GET, one request a connection. Several connections at a time, so that
-//! none that says nothing keeps the others waiting.
+//! A minimal HTTP/1.1 server for scrapers: GET only, one request per connection. Connections are served
+//! concurrently, so that a silent one keeps no other waiting.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -11,32 +11,32 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::CONTENT_TYPE;
 
-/// Longest request.
+/// Longest request, bytes.
 const MAX_BYTES: usize = 8192;
-/// How long a client may take to say it and to read the answer.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// Connections at a time. The oldest has to make room for one more.
+/// Time limit of a connection, for the request and for reading the answer.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// Maximum number of connections. A further one replaces the oldest.
 const MAX_CONNECTIONS: usize = 32;
 
-/// An answer.
+/// Answer to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
-    /// 200.
+    /// Status 200, with a page.
     Page(String),
-    /// 503: there is nothing good to say.
+    /// Status 503, with a reason.
     Unavailable(String),
-    /// 404.
+    /// Status 404.
     NotFound,
 }
 
-/// A listener and its thread; both end when this is dropped.
+/// A listener and its thread. Dropping it ends both.
 pub struct Server {
     listener: TcpListener,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Server {
-    /// Answers GET requests for paths with what `answer` says.
+    /// Starts a server that answers GET requests by calling `answer` with the path.
     ///
     /// # Errors
     /// The address can't be listened on.
@@ -44,12 +44,12 @@ impl Server {
         address: SocketAddr,
         answer: impl Fn(&str) -> Answer + Send + 'static,
     ) -> Result<Server, String> {
-        Self::patient(address, PATIENCE, answer)
+        Self::with_timeout(address, TIMEOUT, answer)
     }
 
-    fn patient(
+    fn with_timeout(
         address: SocketAddr,
-        patience: Duration,
+        timeout: Duration,
         answer: impl Fn(&str) -> Answer + Send + 'static,
     ) -> Result<Server, String> {
         let failed = |error: io::Error| format!("metrics.listen {address}: {error}");
@@ -57,14 +57,14 @@ impl Server {
         listener.set_nonblocking(true).map_err(failed)?;
         let accepting = listener.try_clone().map_err(failed)?;
         let thread = std::thread::Builder::new().name("metrics".into());
-        let thread = thread.spawn(move || serve(&accepting, patience, &answer)).map_err(failed)?;
+        let thread = thread.spawn(move || serve(&accepting, timeout, &answer)).map_err(failed)?;
         Ok(Server { listener, thread: Some(thread) })
     }
 
-    /// Where it listens.
+    /// The address it listens on.
     ///
     /// # Errors
-    /// The system doesn't say.
+    /// The system call failed.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
@@ -80,8 +80,8 @@ impl Drop for Server {
 }
 
 /// Serves until the listener is shut down.
-fn serve(listener: &TcpListener, patience: Duration, answer: &dyn Fn(&str) -> Answer) {
-    // In the order in which they came.
+fn serve(listener: &TcpListener, timeout: Duration, answer: &dyn Fn(&str) -> Answer) {
+    // In the order in which they were accepted.
     let mut connections: Vec<Connection> = Vec::new();
     loop {
         let ready = match wait(listener, &connections) {
@@ -97,8 +97,8 @@ fn serve(listener: &TcpListener, patience: Duration, answer: &dyn Fn(&str) -> An
         connections.retain_mut(|connection| {
             let is_ready = ready.get(at).copied().unwrap_or(false);
             at += 1;
-            // What a scraper does wrong is its own affair.
-            now < connection.end && (!is_ready || connection.go_on(answer).unwrap_or(false))
+            // Errors of a connection concern its scraper alone.
+            now < connection.end && (!is_ready || connection.advance(answer).unwrap_or(false))
         });
         loop {
             match listener.accept() {
@@ -109,13 +109,13 @@ fn serve(listener: &TcpListener, patience: Duration, answer: &dyn Fn(&str) -> An
                     if connections.len() == MAX_CONNECTIONS {
                         connections.remove(0);
                     }
-                    let mut connection = Connection::new(stream, now + patience);
-                    // It may have said all it wants already, and is then none of those who have to make room.
-                    if connection.go_on(answer).unwrap_or(false) {
+                    let mut connection = Connection::new(stream, now + timeout);
+                    // It may have sent its request already, and then doesn't count as waiting.
+                    if connection.advance(answer).unwrap_or(false) {
                         connections.push(connection);
                     }
                 }
-                // Shut down: the daemon ends.
+                // The listener was shut down: the daemon ends.
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => {
@@ -128,7 +128,7 @@ fn serve(listener: &TcpListener, patience: Duration, answer: &dyn Fn(&str) -> An
     }
 }
 
-/// Waits until a connection comes, goes on, or has taken too long. Which of those there are go on.
+/// Waits for a new connection, progress of a connection, or a time limit. Returns which connections are ready.
 fn wait(listener: &TcpListener, connections: &[Connection]) -> io::Result<Vec<bool>> {
     let mut fds = vec![PollFd::from_borrowed_fd(listener.as_fd(), PollFlags::IN)];
     fds.extend(connections.iter().map(|connection| {
@@ -146,10 +146,10 @@ fn wait(listener: &TcpListener, connections: &[Connection]) -> io::Result<Vec<bo
     Ok(fds[1..].iter().map(|fd| !fd.revents().is_empty()).collect())
 }
 
-/// A connection: its request as far as it has come, or its answer as far as it has not gone.
+/// A connection with the part of the request received, or the part of the answer not sent yet.
 struct Connection {
     stream: TcpStream,
-    /// When it is over, whatever it is at: also for one that trickles.
+    /// Time limit of the connection, also for one that trickles.
     end: Instant,
     request: Vec<u8>,
     answer: Option<Vec<u8>>,
@@ -164,8 +164,8 @@ impl Connection {
         self.answer.is_some()
     }
 
-    /// Does what can be done without waiting. Whether there is more to do.
-    fn go_on(&mut self, answer: &dyn Fn(&str) -> Answer) -> io::Result<bool> {
+    /// Advances as far as possible without waiting. True if there is more to do.
+    fn advance(&mut self, answer: &dyn Fn(&str) -> Answer) -> io::Result<bool> {
         if self.answer.is_none() {
             match self.read()? {
                 Request::Partial => return Ok(true),
@@ -210,10 +210,10 @@ impl Connection {
     }
 }
 
-/// How much of a request has come.
+/// State of a request.
 enum Request {
     Partial,
-    /// All of it; its first line.
+    /// Complete, with its first line.
     Whole(String),
     TooLong,
 }
@@ -248,17 +248,17 @@ mod tests {
     use super::*;
 
     fn server() -> Server {
-        // No test waits for it, however busy the machine is.
-        patient(Duration::from_secs(600))
+        // Long enough for any busy machine.
+        with_timeout(Duration::from_secs(600))
     }
 
-    fn patient(patience: Duration) -> Server {
+    fn with_timeout(timeout: Duration) -> Server {
         let answer = |path: &str| match path {
             "/metrics" => Answer::Page("pi0rt_up 1\n".into()),
             "/healthz" => Answer::Unavailable("it hangs".into()),
             _ => Answer::NotFound,
         };
-        Server::patient("127.0.0.1:0".parse().unwrap(), patience, answer).unwrap()
+        Server::with_timeout("127.0.0.1:0".parse().unwrap(), timeout, answer).unwrap()
     }
 
     fn say(server: &Server, request: &[u8]) -> String {
@@ -296,7 +296,7 @@ mod tests {
         let server = server();
         let address = server.address().unwrap();
         let silent: Vec<_> = (0..15).map(|_| TcpStream::connect(address).unwrap()).collect();
-        // These have asked, and never read.
+        // These have sent requests and never read.
         let deaf: Vec<_> = (0..5)
             .map(|_| {
                 let mut stream = TcpStream::connect(address).unwrap();
@@ -306,14 +306,14 @@ mod tests {
             .collect();
         assert!(say(&server, b"GET /metrics HTTP/1.1\r\n\r\n").contains("200 OK"));
         for mut stream in silent {
-            // Nothing has been said to it, and it has not been ended.
+            // No answer has come, and the connection has not been closed.
             stream.set_nonblocking(true).unwrap();
             assert_eq!(stream.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         }
         drop(deaf);
     }
 
-    /// More than there may be: the oldest make room.
+    /// Beyond the maximum, the oldest connections are closed.
     #[test]
     fn the_oldest_of_too_many_connections_is_ended() {
         let server = server();
@@ -326,7 +326,7 @@ mod tests {
 
     #[test]
     fn who_says_nothing_for_too_long_is_not_waited_for() {
-        let server = patient(Duration::from_millis(100));
+        let server = with_timeout(Duration::from_millis(100));
         let mut silent = TcpStream::connect(server.address().unwrap()).unwrap();
         silent.write_all(b"GET /met").unwrap();
         assert_eq!(silent.read(&mut [0]).unwrap_or(0), 0);

@@ -1,6 +1,6 @@
-//! A daemon's figures for a monitoring system: Prometheus' text format, version 0.0.4.
+//! Metrics of a daemon for a monitoring system, in Prometheus' text format, version 0.0.4.
 //!
-//! They come from the statistics page, as `pi0rt status` does: a daemon that hangs is still measured.
+//! They are read from the statistics page, as by `pi0rt status`: a daemon that hangs is still measured.
 
 mod file;
 mod http;
@@ -14,7 +14,7 @@ use crate::daemon::{Report, UserReport};
 use crate::shm::{Count, Histogram, LatencyKind};
 use crate::tenstorrent::Telemetry;
 
-/// What an HTTP answer says it is.
+/// Content type of an HTTP answer.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 const COUNTERS: [(&str, &str, Count); 9] = [
@@ -26,7 +26,7 @@ const COUNTERS: [(&str, &str, Count); 9] = [
     ("bad_observations", "Observations that could not be used.", Count::BadObservation),
     ("invalid_chunks", "Chunks with values that are not finite.", Count::InvalidChunk),
     ("device_failures", "Failures of the device.", Count::DeviceLost),
-    ("stalls", "Times a session's heart was late by five beats or more.", Count::Stall),
+    ("stalls", "Times the daemon's heartbeat was late by five intervals or more.", Count::Stall),
 ];
 
 const HISTOGRAMS: [(&str, &str, LatencyKind); 3] = [
@@ -39,12 +39,12 @@ const HISTOGRAMS: [(&str, &str, LatencyKind); 3] = [
 struct Page(String);
 
 impl Page {
-    /// A metric's name, meaning and kind.
+    /// Writes a metric's name, help and type.
     fn head(&mut self, name: &str, help: &str, kind: &str) {
         let _ = writeln!(self.0, "# HELP pi0rt_{name} {help}\n# TYPE pi0rt_{name} {kind}");
     }
 
-    /// One value of it, under labels.
+    /// Writes one value of a metric, with labels.
     fn value(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
         let _ = write!(self.0, "pi0rt_{name}");
         for (i, (label, text)) in labels.iter().enumerate() {
@@ -71,7 +71,7 @@ impl Page {
         self.value(&format!("{name}_count"), &[], histogram.count());
     }
 
-    /// What each user has, and may have.
+    /// Writes what each user has and may have.
     fn users(&mut self, users: &[UserReport]) {
         type Read = fn(&UserReport) -> u64;
         let figures: [(&str, &str, &str, Read); 14] = [
@@ -161,7 +161,7 @@ fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
 }
 
-/// What a report and the cards say at a moment of [`now_ns`](crate::shm::clock::now_ns).
+/// Renders a report and the cards at a time of [`now_ns`](crate::shm::clock::now_ns).
 pub fn render(report: &Report, cards: &[Telemetry], now_ns: u64) -> String {
     let mut page = Page(String::new());
     let since = |ns: u64| seconds(now_ns.saturating_sub(ns));
@@ -187,8 +187,8 @@ pub fn render(report: &Report, cards: &[Telemetry], now_ns: u64) -> String {
         page.head(&name, help, "counter");
         page.value(&name, &[], report.stats.count(count));
     }
-    for (name, help, stage) in HISTOGRAMS {
-        page.histogram(name, help, &report.stats.histogram(stage));
+    for (name, help, kind) in HISTOGRAMS {
+        page.histogram(name, help, &report.stats.histogram(kind));
     }
     page.cards(cards);
     page.0
@@ -259,7 +259,7 @@ mod tests {
         }
         assert_eq!(page.matches("card_temperature_celsius{").count(), 1);
         assert!(!page.contains("card_power"));
-        // Every value belongs to what was said right before it.
+        // Every value belongs to the metric named right before it.
         let mut family = "";
         for line in page.lines() {
             match line.strip_prefix("# HELP ").or(line.strip_prefix("# TYPE ")) {

@@ -6,7 +6,8 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use pi0rt::control::PolicyDescription;
-use pi0rt::daemon::{Claim, Daemon, Engine, EngineError, Handle, Observation, Options, Prompter, Wake};
+use pi0rt::daemon::{Claim, Daemon, Engine, EngineError, Handle, Options, Prompter, Wake};
+use pi0rt::policy::Observation;
 use pi0rt::shm::sync::{Ordering, spin_hint};
 use pi0rt::shm::{Access, Words};
 
@@ -36,7 +37,12 @@ impl Engine for Nothing {
         Box::new(|_| Ok(((), false)))
     }
 
-    fn infer(&mut self, _given: &Observation<'_, ()>, _actions: &mut [f32]) -> Result<(), EngineError> {
+    fn infer(
+        &mut self,
+        _given: &Observation<'_, ()>,
+        _seed: u64,
+        _actions: &mut [f32],
+    ) -> Result<(), EngineError> {
         Ok(())
     }
 }

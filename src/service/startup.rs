@@ -1,4 +1,4 @@
-//! Where the loading of the policy is: on the terminal, in the log, to the service manager.
+//! Progress of loading the policy: on the terminal, in the log, and for the service manager.
 
 use std::io::{self, IsTerminal, Write};
 use std::mem::discriminant;
@@ -10,27 +10,29 @@ use super::manager;
 use crate::device::steps;
 use crate::model::Loading;
 
-/// How often the terminal is written to.
+/// Time between two updates of the terminal.
 const EVERY: Duration = Duration::from_millis(200);
-/// What the service manager is asked for whenever loading has got on, which is looked at once a second.
+/// Extension of the start timeout while loading makes progress, which is checked once a second.
 const MORE: Duration = Duration::from_secs(60);
 
-/// The thread that tells. Dropping this ends it.
-pub struct Starting {
+/// Handle of the thread that reports progress. Dropping it ends the thread.
+pub struct StartupProgress {
     to: Option<Sender<Loading>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Starting {
+impl StartupProgress {
+    /// Starts the thread.
+    ///
     /// # Errors
-    /// If the system has no thread to give.
-    pub fn begin() -> io::Result<Starting> {
+    /// The system can't start a thread.
+    pub fn begin() -> io::Result<StartupProgress> {
         let (to, from) = channel();
         let thread = std::thread::Builder::new().name("starting".into()).spawn(move || tell(&from))?;
-        Ok(Starting { to: Some(to), thread: Some(thread) })
+        Ok(StartupProgress { to: Some(to), thread: Some(thread) })
     }
 
-    /// Loading is here.
+    /// Reports a new stage of loading.
     pub fn at(&self, at: Loading) {
         if let Some(to) = &self.to {
             let _ = to.send(at);
@@ -38,7 +40,7 @@ impl Starting {
     }
 }
 
-impl Drop for Starting {
+impl Drop for StartupProgress {
     fn drop(&mut self) {
         self.to = None;
         if let Some(thread) = self.thread.take() {
@@ -53,7 +55,7 @@ fn tell(from: &Receiver<Loading>) {
     let mut told: Option<Loading> = None;
     let mut signs = (None, 0);
     for tick in 0u64.. {
-        // The latest of what has come within a tick.
+        // Only the latest report within a tick is shown.
         let end = std::time::Instant::now() + EVERY;
         let over = loop {
             match from.recv_timeout(end.saturating_duration_since(std::time::Instant::now())) {
@@ -76,7 +78,7 @@ fn tell(from: &Receiver<Loading>) {
         if over {
             return;
         }
-        // A device that compiles or computes its first chunk gets on without any news.
+        // A device that compiles or computes its first chunk makes progress without a report.
         if tick % 5 == 0
             && let Some(at) = at
             && signs != (Some(at), steps())

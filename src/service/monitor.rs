@@ -1,4 +1,4 @@
-//! While the daemon serves: an eye on the checkpoint and the cards.
+//! Monitoring of the checkpoint's files and the cards while the daemon serves.
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;
@@ -12,19 +12,21 @@ use crate::checkpoint::weight_files;
 use crate::tenstorrent::Telemetry;
 use crate::tenstorrent::preflight::Root;
 
-/// Time between two looks at the checkpoint and the cards.
+/// Time between two checks of the checkpoint and the cards.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// The thread that attends. Dropping this ends it, but waits for nothing: a look at a file of a server or a disk
-/// that is gone may take for ever.
-pub struct Attendant {
+/// Handle of the monitoring thread. Dropping it ends the thread without waiting: a check of a file on a dead
+/// server or disk may never return.
+pub struct Monitor {
     _to: Sender<()>,
 }
 
-impl Attendant {
+impl Monitor {
+    /// Starts the thread, over the files of a checkpoint and all cards.
+    ///
     /// # Errors
-    /// If the system has no thread to give.
-    pub fn start(checkpoint: &Path) -> io::Result<Attendant> {
+    /// The system can't start a thread.
+    pub fn start(checkpoint: &Path) -> io::Result<Monitor> {
         let checkpoint = checkpoint.to_owned();
         Self::spawn(LOOK, move || {
             let (mut files, mut cards) = (Files::of(&checkpoint), Cards::new(Root::default()));
@@ -39,28 +41,28 @@ impl Attendant {
         })
     }
 
-    /// Has the thread begin with something, and then do what comes of it again and again.
+    /// Starts a thread that calls `begin` once, and then the function it returns again and again.
     fn spawn<Look: FnMut()>(
         every: Duration,
         begin: impl FnOnce() -> Look + Send + 'static,
     ) -> io::Result<Self> {
         let (to, from) = channel();
         let thread = std::thread::Builder::new().name("attendant".into());
-        thread.spawn(move || attend(&from, every, begin()))?;
-        Ok(Attendant { _to: to })
+        thread.spawn(move || monitor(&from, every, begin()))?;
+        Ok(Monitor { _to: to })
     }
 }
 
-fn attend(from: &Receiver<()>, every: Duration, mut look: impl FnMut()) {
+fn monitor(from: &Receiver<()>, every: Duration, mut look: impl FnMut()) {
     while from.recv_timeout(every) == Err(RecvTimeoutError::Timeout) {
         look();
     }
 }
 
-/// What tells one file from another, and from itself later: device, inode, size, time of the last change.
+/// Identity and state of a file: device, inode, size, time of the last change.
 type Stamp = (u64, u64, u64, (i64, i64));
 
-/// The files of a checkpoint as they were when it was loaded.
+/// The files of a checkpoint, as they were at the last check.
 struct Files {
     directory: PathBuf,
     stamps: BTreeMap<PathBuf, Stamp>,
@@ -71,7 +73,7 @@ impl Files {
         Files { directory: directory.into(), stamps: stamps(directory) }
     }
 
-    /// What has changed since the last look.
+    /// The first change since the last check, in words.
     fn look(&mut self) -> Option<String> {
         let now = stamps(&self.directory);
         let before = std::mem::replace(&mut self.stamps, now);
@@ -82,7 +84,7 @@ impl Files {
             Some(is) if (is.0, is.1) != (was.0, was.1) => {
                 "is another file than the one that is served: restart to serve it"
             }
-            // The pages that are mapped are those of the file.
+            // The mapped pages are those of the file.
             Some(_) => "was changed in place while it is served: chunks may be wrong, restart",
         };
         Some(format!("{} {what}", path.display()))
@@ -94,7 +96,7 @@ fn stamps(directory: &Path) -> BTreeMap<PathBuf, Stamp> {
     weight_files(directory).map(|(path, file)| (path, stamp(file))).collect()
 }
 
-/// The cards there are, as they were at the last look.
+/// The cards, as they were at the last check.
 struct Cards {
     root: Root,
     before: Vec<Telemetry>,
@@ -106,7 +108,7 @@ impl Cards {
         Cards { root, before }
     }
 
-    /// What is wrong with which card since the last look.
+    /// Problems of cards since the last check: (card, problem).
     fn look(&mut self) -> Vec<(u32, String)> {
         let before = std::mem::take(&mut self.before);
         self.before = Telemetry::read_all(&self.root);
@@ -165,7 +167,7 @@ mod tests {
         assert_eq!(cards.look(), []);
     }
 
-    /// A look at a server that is gone may take for ever: the daemon ends all the same.
+    /// A check of a file on a dead server may never return: the daemon ends all the same.
     #[test]
     fn a_look_that_hangs_holds_nobody_up() {
         let (to, from) = channel();
@@ -175,9 +177,9 @@ mod tests {
                 std::thread::park();
             }
         };
-        let attendant = Attendant::spawn(Duration::from_millis(1), move || look).unwrap();
+        let monitor = Monitor::spawn(Duration::from_millis(1), move || look).unwrap();
         from.recv().unwrap();
-        drop(attendant);
+        drop(monitor);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The daemon's figures, for as long as it serves: a file, and answers over HTTP.
+//! Export of metrics while the daemon serves: to a file and over HTTP.
 
 use std::path::Path;
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
@@ -12,18 +12,20 @@ use crate::shm::clock::now_ns;
 use crate::tenstorrent::Telemetry;
 use crate::tenstorrent::preflight::Root;
 
-/// What the configuration asks for. It ends when this is dropped.
-pub struct Measuring {
+/// The configured exports. Dropping this ends them.
+pub struct MetricsExporter {
     _server: Option<Server>,
     /// Dropped to end the thread.
     to: Option<Sender<()>>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Measuring {
+impl MetricsExporter {
+    /// Starts the configured exports.
+    ///
     /// # Errors
-    /// An address that can't be listened on, a file of a wrong name.
-    pub fn start(section: &MetricsSection, socket: &Path) -> Result<Measuring, String> {
+    /// An address that can't be listened on; a file name that the collector would ignore.
+    pub fn start(section: &MetricsSection, socket: &Path) -> Result<MetricsExporter, String> {
         let server = match section.listen {
             Some(address) => {
                 let socket = socket.to_owned();
@@ -31,7 +33,7 @@ impl Measuring {
             }
             None => None,
         };
-        let mut measuring = Measuring { _server: server, to: None, thread: None };
+        let mut exporter = MetricsExporter { _server: server, to: None, thread: None };
         if let Some(path) = &section.file {
             let file = TextFile::new(path.clone())?;
             let (to, from) = channel::<()>();
@@ -40,14 +42,14 @@ impl Measuring {
             let write =
                 move || write(file, &socket, || from.recv_timeout(every) == Err(RecvTimeoutError::Timeout));
             let thread = std::thread::Builder::new().name("metrics file".into()).spawn(write);
-            measuring.thread = Some(thread.map_err(|error| format!("metrics.file: {error}"))?);
-            measuring.to = Some(to);
+            exporter.thread = Some(thread.map_err(|error| format!("metrics.file: {error}"))?);
+            exporter.to = Some(to);
         }
-        Ok(measuring)
+        Ok(exporter)
     }
 }
 
-impl Drop for Measuring {
+impl Drop for MetricsExporter {
     fn drop(&mut self) {
         self.to = None;
         if let Some(thread) = self.thread.take() {
@@ -70,7 +72,7 @@ fn answer(path: &str, socket: &Path) -> Answer {
     found.map_or_else(Answer::Unavailable, Answer::Page)
 }
 
-/// Writes the file until waiting says that it is over.
+/// Writes the file at intervals, until `wait` returns false.
 fn write(mut file: TextFile, socket: &Path, wait: impl Fn() -> bool) {
     loop {
         match page(socket) {
