@@ -7,16 +7,17 @@ mod counting;
 use std::path::Path;
 
 use pi0rt::checkpoint::Checkpoint;
+use pi0rt::device::Choice;
 use pi0rt::device::cpu::{CpuBuilder, CpuOptions, Precision};
 use pi0rt::model::{Inputs, Pi0};
-use pi0rt::policy::{Chunk, DeviceChoice, Frame, Noise, Observation, PixelFormat, Policy, PolicyOptions};
+use pi0rt::policy::{Chunk, Frame, Noise, Observation, PixelFormat, Policy, PolicyOptions};
 
 #[test]
 fn a_chunk_allocates_nothing_after_warm_up() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
         let options = PolicyOptions {
-            device: DeviceChoice::Cpu(CpuOptions { precision, threads: Some(2), ..Default::default() }),
+            device: Choice::from(CpuOptions { precision, threads: Some(2), ..Default::default() }),
             ..Default::default()
         };
         let mut policy = Policy::load(&dir, &options).unwrap();

@@ -23,7 +23,7 @@ fn what_comes_over_shared_memory_is_what_the_policy_computes() {
     let got = ask(&mut open(&directory.socket()));
     assert_eq!(signal(&mut daemon, Signal::TERM), 0);
 
-    let device = pi0rt::policy::DeviceChoice::Cpu(pi0rt::device::cpu::CpuOptions {
+    let device = pi0rt::device::Choice::from(pi0rt::device::cpu::CpuOptions {
         precision: pi0rt::device::cpu::Precision::F32,
         threads: Some(1),
         ..Default::default()

@@ -12,11 +12,11 @@ use std::time::{Duration, SystemTime};
 use ipc_support::*;
 use pi0rt::daemon::Report;
 use pi0rt::daemon::health;
+use pi0rt::machine::{Root, User};
 use pi0rt::service::Source;
 use pi0rt::service::doctor::{Check, Probe, Verdict, examine, is_wrong};
 use pi0rt::service::failure::LastFailure;
 use pi0rt::tenstorrent::DeviceLock;
-use pi0rt::tenstorrent::preflight::{Root, User};
 use rustix::process::{Pid, Signal, kill_process};
 
 const LIMITS: &str = "Limit                     Soft Limit           Hard Limit           Units     \n\
@@ -157,7 +157,7 @@ fn mode(path: &Path, mode: u32) {
 fn nothing_is_wrong_with_a_machine_that_is_right() {
     let mut machine = Machine::new();
     assert_eq!(machine.findings(), []);
-    machine.device = format!("weight_cache = {:?}\n", machine.directory.0.to_str().unwrap());
+    machine.device = format!("[device.cpu]\nweight_cache = {:?}\n", machine.directory.0.to_str().unwrap());
     let tokenizer = machine.checkpoint().join("tokenizer.json");
     machine.policy.push_str(&format!("tokenizer = {:?}\n", tokenizer.to_str().unwrap()));
     assert_eq!(machine.findings(), []);
@@ -166,7 +166,7 @@ fn nothing_is_wrong_with_a_machine_that_is_right() {
 #[test]
 fn everything_that_was_checked_is_listed() {
     let mut machine = Machine::new();
-    machine.device = format!("weight_cache = {:?}\n", machine.directory.0.to_str().unwrap());
+    machine.device = format!("[device.cpu]\nweight_cache = {:?}\n", machine.directory.0.to_str().unwrap());
     let group = rustix::process::getgid().as_raw();
     machine.clients.push_str(&format!("group = {group}\n"));
     let checks = machine.checks();
@@ -213,7 +213,12 @@ fn configuration() {
 
     let mut machine = Machine::new();
     machine.device = "name = \"reference\"\nprecision = \"int8\"\n".into();
-    machine.finds("configuration", Verdict::Error, &["precision int8", "reference"], "section device");
+    machine.finds("configuration", Verdict::Error, &["precision int8", "reference"], "change one of them");
+
+    let mut machine = Machine::new();
+    machine.device = "threads = 1\n".into();
+    let place = "device.threads is now threads in section [device.cpu]";
+    machine.finds("configuration", Verdict::Warning, &[place], "--print-config");
 
     let machine = Machine::new();
     mode(&machine.file(), 0o666);
@@ -290,9 +295,9 @@ fn tokenizer() {
 #[test]
 fn weight_cache() {
     let mut machine = Machine::new();
-    machine.device = "weight_cache = \"/nonexistent/cache\"\n".into();
+    machine.device = "[device.cpu]\nweight_cache = \"/nonexistent/cache\"\n".into();
     machine.finds("weight cache", Verdict::Warning, &["/nonexistent/cache"], "install -d");
-    machine.device = format!("weight_cache = {:?}\n", machine.directory.0.to_str().unwrap());
+    machine.device = format!("[device.cpu]\nweight_cache = {:?}\n", machine.directory.0.to_str().unwrap());
     machine.probe.least_free = u64::MAX;
     machine.finds("weight cache", Verdict::Warning, &["are free on the file system"], "make room");
 }
@@ -502,7 +507,7 @@ fn the_program_says_what_is_found() {
 fn with_card() -> Machine {
     const CLASS: &str = "sys/class/tenstorrent/tenstorrent!0";
     let mut machine = Machine::new();
-    machine.device = "name = \"ttnn\"\nttnn = [\"device=0\"]\n".into();
+    machine.device = "name = \"ttnn\"\n[device.ttnn]\ndevice = 0\n".into();
     machine.put("dev/tenstorrent/0", "");
     machine.put("sys/module/tenstorrent/version", "2.4.1\n");
     machine.put("sys/bus/pci/devices/0000:01:00.0/vendor", "0x1e52\n");

@@ -8,9 +8,9 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use pi0rt::machine::Root;
 use pi0rt::service::Source;
 use pi0rt::service::doctor::{Check, Probe, Verdict, examine, is_wrong};
-use pi0rt::tenstorrent::preflight::Root;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use support::*;

@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 
 use pi0rt::checkpoint::{Camera, Checkpoint, SafeTensors, Tensor};
 use pi0rt::device::cpu::{CpuOptions, Precision};
+use pi0rt::device::reference::ReferenceOptions;
 use pi0rt::model::{Inputs, Pi0, Rtc, RtcSchedule};
 use pi0rt::policy::{
-    BadObservation, Chunk, DeviceChoice, Frame, ImageProcessor, Noise, Observation, PixelFormat, Policy,
-    PolicyError, PolicyOptions, PromptError,
+    BadObservation, Chunk, Frame, ImageProcessor, Noise, Observation, PixelFormat, Policy, PolicyError,
+    PolicyOptions, PromptError, open,
 };
 
 fn golden_dir() -> &'static Path {
@@ -17,12 +18,12 @@ fn golden_dir() -> &'static Path {
 }
 
 fn reference() -> PolicyOptions {
-    PolicyOptions { device: DeviceChoice::Reference, ..PolicyOptions::default() }
+    PolicyOptions { device: ReferenceOptions.into(), ..PolicyOptions::default() }
 }
 
 fn cpu_f32() -> PolicyOptions {
     let options = CpuOptions { precision: Precision::F32, threads: Some(2), ..CpuOptions::default() };
-    PolicyOptions { device: DeviceChoice::Cpu(options), ..PolicyOptions::default() }
+    PolicyOptions { device: options.into(), ..PolicyOptions::default() }
 }
 
 /// A copy of the golden checkpoint to damage, without `leave_out`.
@@ -294,7 +295,7 @@ fn openpi_checkpoints_are_handled_as_openpi_does() {
     let inputs =
         Inputs { images: &image, tokens: prompt.tokens(), state: &normalized, noise: &noise, rtc: None };
     let mut actions = vec![0.0; 50 * 32];
-    let mut model = Pi0::load(&checkpoint, DeviceChoice::Reference.open(&checkpoint).unwrap(), 10).unwrap();
+    let mut model = Pi0::load(&checkpoint, open(&ReferenceOptions.into(), &checkpoint).unwrap(), 10).unwrap();
     model.sample(&inputs, &mut actions).unwrap();
     assert_eq!(chunk.normalized, actions);
 }

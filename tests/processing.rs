@@ -12,9 +12,8 @@ use std::fs;
 use std::path::Path;
 
 use pi0rt::checkpoint::{Checkpoint, Conversion, Dtype, Formula};
-use pi0rt::policy::{
-    Chunk, DeviceChoice, Frame, ImageProcessor, Noise, Observation, PixelFormat, Policy, PolicyOptions,
-};
+use pi0rt::device::reference::ReferenceOptions;
+use pi0rt::policy::{Chunk, Frame, ImageProcessor, Noise, Observation, PixelFormat, Policy, PolicyOptions};
 use serde_json::{Value, json};
 use support::{Model, TempDir, edit_json, lerobot, messages, openpi};
 
@@ -31,7 +30,7 @@ struct Given {
 }
 
 fn infer(dir: &Path, state: &[f32]) -> Given {
-    let options = PolicyOptions { device: DeviceChoice::Reference, steps: Some(2), ..Default::default() };
+    let options = PolicyOptions { device: ReferenceOptions.into(), steps: Some(2), ..Default::default() };
     let mut policy = Policy::load(dir, &options).unwrap();
     let (data, prompt) = ([90; 56 * 56], policy.prompt("pick up the red block").unwrap());
     let frame = Frame { data: &data, width: 56, height: 56, stride: 56, format: PixelFormat::Gray8 };

@@ -7,9 +7,9 @@ use std::fs;
 use std::path::Path;
 
 use pi0rt::checkpoint::{Camera, Checkpoint, Transform};
+use pi0rt::device::reference::ReferenceOptions;
 use pi0rt::policy::{
-    Chunk, DeviceChoice, Frame, Noise, Observation, PixelFormat, Policy, PolicyError, PolicyOptions,
-    PromptError,
+    Chunk, Frame, Noise, Observation, PixelFormat, Policy, PolicyError, PolicyOptions, PromptError,
 };
 use serde_json::{Value, json};
 use support::{TempDir, edit_json, lerobot, messages};
@@ -18,7 +18,7 @@ const PRE: &str = "policy_preprocessor.json";
 const POST: &str = "policy_postprocessor.json";
 
 fn options() -> PolicyOptions {
-    PolicyOptions { device: DeviceChoice::Reference, steps: Some(2), ..Default::default() }
+    PolicyOptions { device: ReferenceOptions.into(), steps: Some(2), ..Default::default() }
 }
 
 /// The chunk of a grey frame in every camera.

@@ -10,9 +10,9 @@ use std::fs;
 use std::path::Path;
 
 use pi0rt::checkpoint::{Camera, Checkpoint, PROFILE_FILE, Profile, Quantity, Rate, RateSource, Transform};
+use pi0rt::device::reference::ReferenceOptions;
 use pi0rt::policy::{
-    BadObservation, Chunk, DeviceChoice, Frame, Noise, Observation, PixelFormat, Policy, PolicyError,
-    PolicyOptions, Steps,
+    BadObservation, Chunk, Frame, Noise, Observation, PixelFormat, Policy, PolicyError, PolicyOptions, Steps,
 };
 use proptest::prelude::*;
 use serde_json::json;
@@ -236,7 +236,7 @@ proptest! {
 
 /// A policy on the plain device, with a profile.
 fn policy(dir: &Path, profile: Option<&str>) -> Result<Policy, String> {
-    let (device, profile) = (DeviceChoice::Reference, profile.map(String::from));
+    let (device, profile) = (ReferenceOptions.into(), profile.map(String::from));
     Policy::load(dir, &PolicyOptions { device, profile, ..PolicyOptions::default() })
         .map_err(|e| e.to_string())
 }
@@ -415,7 +415,7 @@ fn rates_have_an_order_and_say_where_they_come_from() {
     let both = (declared(50.0, RateSource::Profile), declared(30.0, RateSource::Checkpoint));
     assert_eq!(open("aloha"), both);
     let options = PolicyOptions {
-        device: DeviceChoice::Reference,
+        device: ReferenceOptions.into(),
         profile: Some("aloha".into()),
         control_rate_hz: Some(25.0),
         ..PolicyOptions::default()

@@ -25,7 +25,7 @@ fn signal(process: &Process, signal: Signal) {
 fn configuration(directory: &Directory, more: &str) -> std::path::PathBuf {
     let file = directory.0.join("pi0rtd.toml");
     let text = format!(
-        "[policy]\ncheckpoint = {:?}\n[device]\nprecision = \"f32\"\nthreads = 1\n{more}",
+        "[policy]\ncheckpoint = {:?}\n[device.cpu]\nprecision = \"f32\"\nthreads = 1\n{more}",
         checkpoint().to_str().unwrap()
     );
     std::fs::write(&file, text).unwrap();

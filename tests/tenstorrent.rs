@@ -10,7 +10,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use pi0rt::tenstorrent::preflight::{Expect, Finding, Root, Severity, User, preflight};
+use pi0rt::machine::{Root, User};
+use pi0rt::tenstorrent::preflight::{Expect, Finding, Severity, preflight};
 use pi0rt::tenstorrent::{Architecture, DeviceLock, LockError};
 use support::{TempDir, messages};
 

@@ -9,9 +9,8 @@ use std::process::{Child, Command, Stdio};
 
 use ipc_support::*;
 use pi0rt::control::Status;
-use pi0rt::policy::{
-    Chunk, DeviceChoice, Frame, Noise, Observation as Seen, PixelFormat, Policy, PolicyOptions,
-};
+use pi0rt::device::reference::ReferenceOptions;
+use pi0rt::policy::{Chunk, Frame, Noise, Observation as Seen, PixelFormat, Policy, PolicyOptions};
 
 /// Replays while it warms up: one to three cameras, each recorded and replayed once.
 const WARM_UP: usize = 6;
@@ -44,7 +43,7 @@ fn rest(child: &mut Child) -> String {
 
 /// The reference device's answer to [`ask`], which goldens hold against lerobot's.
 fn expected() -> Vec<f32> {
-    let options = PolicyOptions { device: DeviceChoice::Reference, ..PolicyOptions::default() };
+    let options = PolicyOptions { device: ReferenceOptions.into(), ..PolicyOptions::default() };
     let mut policy = Policy::load(&checkpoint(), &options).unwrap();
     let pictures: Vec<_> = (0..3).map(pixels).collect();
     let frame = |data| Some(Frame { data, width: 8, height: 6, stride: 24, format: PixelFormat::Rgb8 });

@@ -3,6 +3,8 @@
 // One program under two names: `pi0rt serve` does the same.
 #[path = "pi0rt/device_args.rs"]
 mod device_args;
+#[path = "pi0rt/device_choice.rs"]
+mod device_choice;
 #[path = "pi0rt/profile_args.rs"]
 mod profile_args;
 #[path = "pi0rt/serve.rs"]

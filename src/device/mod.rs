@@ -21,9 +21,14 @@ mod lost;
 mod operations;
 mod progress;
 pub mod reference;
+pub mod registry;
+pub mod settings;
 mod shapes;
 #[cfg(feature = "_ttnn")]
 pub mod ttnn;
+#[cfg(not(feature = "_ttnn"))]
+#[path = "ttnn/kind.rs"]
+mod ttnn;
 mod view;
 
 pub use arguments::{Attention, Blend, Keys, PatchEmbed, Rope, Then};
@@ -36,4 +41,10 @@ pub use lost::lost;
 pub use operations::{Device, Op, OpResult, Ran};
 pub(crate) use progress::step;
 pub use progress::steps;
+pub use registry::{Capacity, Choice, Kind, Needs, Opened, Options, Products, Scene};
 pub use view::{Buffer, KvCache, Role, Table, Vector, View, Weight};
+
+/// Every kind of device, the one that runs where none is chosen first.
+pub static KINDS: &[&dyn Kind] = &[&cpu::CpuKind, &reference::ReferenceKind, &ttnn::TtnnKind];
+/// The kind that the others are compared with.
+pub static BASELINE: &dyn Kind = &reference::ReferenceKind;

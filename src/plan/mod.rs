@@ -21,7 +21,7 @@ use serde::Serialize;
 
 pub use crate::checkpoint::Part;
 use crate::checkpoint::{Arch, Checkpoint};
-use crate::device::{DeviceError, HeadSide};
+use crate::device::{Capacity, DeviceError, HeadSide, PrecisionClass};
 use crate::model::{Inputs, Ledger, ModelError, Pi0};
 use crate::tenstorrent::{Board, Fidelity, WeightDtype};
 use cost::{Cost, Line};
@@ -105,6 +105,32 @@ pub fn fits(board: &Board, arch: &Arch, config: &Config) -> Result<Plan, DeviceE
     let plan = plan(board, arch, config)?;
     plan.memory.check(board)?;
     Ok(plan)
+}
+
+/// As [`fits`], with the board and the formats of a device that is open.
+///
+/// # Errors
+/// As [`fits`].
+pub fn fits_into(capacity: &Capacity, arch: &Arch, cameras: usize) -> Result<Plan, DeviceError> {
+    let mut config = Config { cameras, trace_region: capacity.trace_region, ..Config::default() };
+    for &(of, weights, fidelity) in &capacity.formats {
+        let parts = Part::ALL.iter().filter(|part| class(**part) == Some(of));
+        parts.for_each(|part| *config.format_mut(*part) = Format { weights, fidelity });
+    }
+    fits(&capacity.board, arch, &config)
+}
+
+/// What a part needs of precision; `None`: the embedding table, which is looked up in bf16.
+fn class(part: Part) -> Option<PrecisionClass> {
+    match part {
+        Part::Patches | Part::VisionAttention | Part::VisionMlp | Part::Projector => {
+            Some(PrecisionClass::Encoder)
+        }
+        Part::PrefixAttention | Part::PrefixMlp => Some(PrecisionClass::Context),
+        Part::ExpertAttention | Part::ExpertMlp => Some(PrecisionClass::Iterated),
+        Part::Suffix => Some(PrecisionClass::Exact),
+        Part::Text => None,
+    }
 }
 
 /// As [`fits`], for a model that need not fit.

@@ -12,65 +12,29 @@ use super::normalize::Normalizer;
 use super::prompt::{Prompt, Prompter};
 use super::transform::Steps;
 use crate::checkpoint::{Camera, Checkpoint, Dimension, Rate, RateSource};
-use crate::device::Builder;
-use crate::device::cpu::{CpuBuilder, CpuOptions, Precision};
-use crate::device::reference::ReferenceBuilder;
+use crate::device::{Builder, Choice, DeviceError, Needs};
 use crate::model::{Inputs, Loading, Pi0, Progress, Rtc, RtcSchedule, Timings, common};
+use crate::plan;
 
-/// What a policy runs on.
-#[derive(Clone, Debug)]
-pub enum DeviceChoice {
-    /// Plain f32 loops, for comparison.
-    Reference,
-    /// The host's cores.
-    Cpu(CpuOptions),
-    /// A Tenstorrent card.
-    #[cfg(feature = "_ttnn")]
-    Ttnn(crate::device::ttnn::TtnnOptions),
-}
-
-impl Default for DeviceChoice {
-    fn default() -> Self {
-        Self::Cpu(CpuOptions::default())
+/// Opens a device for a checkpoint's model, which has to fit if that can be told beforehand.
+///
+/// # Errors
+/// [`DeviceError::Unavailable`] if the device can't be had, [`DeviceError::Memory`], with the figures, if the model
+/// is too large for it.
+pub fn open(choice: &Choice, checkpoint: &Checkpoint) -> Result<Box<dyn Builder>, DeviceError> {
+    let arch = checkpoint.arch();
+    let opened = choice.open(&Needs { head_dims: &[arch.vision_head_dim(), arch.head_dim] })?;
+    if let Some(capacity) = &opened.capacity {
+        plan::fits_into(capacity, arch, checkpoint.processing().cameras.len())?;
     }
-}
-
-impl DeviceChoice {
-    /// Whether chunks are computed with weights where the checkpoint is mapped.
-    fn is_in_place(&self) -> bool {
-        matches!(self, DeviceChoice::Cpu(options) if options.precision != Precision::Int8)
-    }
-
-    /// Opens the device for a checkpoint's model.
-    ///
-    /// bf16 products take the values of a head in pairs. PI0's heads are all of even width; a model
-    /// whose are not is computed in f32.
-    ///
-    /// # Errors
-    /// If it can't do what is asked.
-    pub fn open(&self, checkpoint: &Checkpoint) -> Result<Box<dyn Builder>, crate::device::DeviceError> {
-        let arch = checkpoint.arch();
-        Ok(match self {
-            DeviceChoice::Reference => Box::new(ReferenceBuilder::new()),
-            DeviceChoice::Cpu(options) if !arch.vision_head_dim().is_multiple_of(2) => {
-                log::warn!(
-                    "vision heads are {} wide, an odd number: computing in f32",
-                    arch.vision_head_dim()
-                );
-                Box::new(CpuBuilder::new(&CpuOptions { precision: Precision::F32, ..options.clone() })?)
-            }
-            DeviceChoice::Cpu(options) => Box::new(CpuBuilder::new(options)?),
-            #[cfg(feature = "_ttnn")]
-            DeviceChoice::Ttnn(options) => Box::new(super::card::open(options, checkpoint)?),
-        })
-    }
+    Ok(opened.builder)
 }
 
 /// How a policy is loaded.
 #[derive(Clone, Debug, Default)]
 pub struct PolicyOptions {
     /// What it runs on.
-    pub device: DeviceChoice,
+    pub device: Choice,
     /// Euler steps per chunk, if not the checkpoint's.
     pub steps: Option<usize>,
     /// Profile, as [`Profile::find`](crate::checkpoint::Profile::find) takes it, if not the one beside the
@@ -243,7 +207,7 @@ impl Policy {
                 other.source
             );
         }
-        if let Some(progress) = progress.filter(|_| options.device.is_in_place()) {
+        if let Some(progress) = progress.filter(|_| options.device.reads_in_place()) {
             checkpoint.populate(&|done, of| progress(Loading::Reading { done, of }))?;
         }
         let progress = progress.unwrap_or(&|_| {});
@@ -259,7 +223,7 @@ impl Policy {
         let (prompter, model) = std::thread::scope(|scope| {
             let prompter =
                 scope.spawn(|| Prompter::for_checkpoint(&checkpoint, options.tokenizer.as_deref()));
-            let model = options.device.open(&checkpoint).map_err(PolicyError::from);
+            let model = open(&options.device, &checkpoint).map_err(PolicyError::from);
             let model = model
                 .and_then(|device| Ok(Pi0::load_with(&checkpoint, device, steps, progress)?))
                 .map(|mut model| {

@@ -8,9 +8,9 @@ use std::time::Duration;
 use super::config::MetricsSection;
 use super::metrics::{Answer, Server, TextFile, render};
 use crate::daemon::Report;
+use crate::device::registry::telemetry;
+use crate::machine::Root;
 use crate::shm::clock::now_ns;
-use crate::tenstorrent::Telemetry;
-use crate::tenstorrent::preflight::Root;
 
 /// The configured exports. Dropping this ends them.
 pub struct MetricsExporter {
@@ -60,7 +60,7 @@ impl Drop for MetricsExporter {
 
 fn page(socket: &Path) -> Result<String, String> {
     let report = Report::read(socket).map_err(|error| error.to_string())?;
-    Ok(render(&report, &Telemetry::read_all(&Root::default()), now_ns()))
+    Ok(render(&report, &telemetry(&Root::default()), now_ns()))
 }
 
 fn answer(path: &str, socket: &Path) -> Answer {

@@ -17,6 +17,7 @@ mod realtime;
 mod signals;
 mod startup;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -141,7 +142,7 @@ impl Config {
 
     fn policy_options(&self) -> Result<PolicyOptions, crate::device::DeviceError> {
         Ok(PolicyOptions {
-            device: self.device().choice()?,
+            device: self.device.chosen().choose()?,
             steps: self.policy.steps.map(|steps| steps.0 as usize),
             profile: self.policy.profile.clone(),
             control_rate_hz: self.policy.control_rate_hz.map(|rate| rate.0),
@@ -162,22 +163,22 @@ impl Config {
             fixed.log.level = log.level;
             toml::Table::try_from(fixed).unwrap_or_default()
         };
-        let (before, after) = (fixed(self), fixed(other));
-        let mut names = Vec::new();
-        for (section, keys) in &after {
-            let was = before.get(section).and_then(toml::Value::as_table);
-            let is = keys.as_table();
-            let keys = was.into_iter().chain(is).flat_map(|keys| keys.keys());
-            for key in keys {
-                let value = |table: Option<&toml::Table>| table.and_then(|table| table.get(key)).cloned();
-                let name = format!("{section}.{key}");
-                if value(was) != value(is) && !names.contains(&name) {
-                    names.push(name);
-                }
-            }
-        }
-        names
+        let (before, after) = (leaves(&fixed(self)), leaves(&fixed(other)));
+        let keys: BTreeSet<_> = before.keys().chain(after.keys()).collect();
+        let changed = keys.into_iter().filter(|key| before.get(*key) != after.get(*key));
+        changed.cloned().collect()
     }
+}
+
+/// Every key of a table and of those in it, with its value.
+fn leaves(table: &toml::Table) -> BTreeMap<String, toml::Value> {
+    let below = |(key, value): (&String, &toml::Value)| match value {
+        toml::Value::Table(table) => {
+            leaves(table).into_iter().map(|(below, value)| (format!("{key}.{below}"), value)).collect()
+        }
+        value => vec![(key.clone(), value.clone())],
+    };
+    table.iter().flat_map(below).collect()
 }
 
 /// Serves until SIGTERM or SIGINT. An error that keeps the daemon from starting or serving is also kept in the
@@ -222,6 +223,7 @@ fn whole(error: &dyn Error) -> String {
 fn serve(source: &Source, inherited: Inherited) -> Result<(), Box<dyn Error>> {
     let config = source.load()?;
     self::log::start(&config.log, config.clients.max_log_records_per_user.0)?;
+    config.moved.iter().for_each(|moved| ::log::warn!("{moved}"));
     let checkpoint = config.checkpoint(source)?;
     let options = config.options()?;
     let socket = config.socket();
@@ -354,6 +356,7 @@ fn reload(source: &Source, in_effect: &mut Config, handle: &Handle) {
         Ok(config) => config,
         Err(error) => return ::log::error!("not reloaded: {error}"),
     };
+    config.moved.iter().for_each(|moved| ::log::warn!("{moved}"));
     for key in in_effect.fixed(&config) {
         ::log::warn!(key = key.as_str(); "{key} has changed: that takes effect on restart");
     }
@@ -370,6 +373,8 @@ fn reload(source: &Source, in_effect: &mut Config, handle: &Handle) {
 mod tests {
     use super::config::Within;
     use super::*;
+    use crate::device::KINDS;
+    use crate::device::settings::Settings;
 
     #[test]
     fn keys_that_need_a_restart_are_told_from_those_that_do_not() {
@@ -382,8 +387,10 @@ mod tests {
         assert_eq!(after.limits().max_clients, 3);
         assert_eq!(after.limits().hang_after, None);
         after.clients.socket = Some("/s".into());
-        after.device.threads = Some(Within(2));
-        assert_eq!(before.fixed(&after), ["clients.socket", "device.threads"]);
-        assert_eq!(after.fixed(&before), ["clients.socket", "device.threads"]);
+        let mut settings = Settings::new(KINDS[0]);
+        settings.set("threads", "2", "here").unwrap();
+        after.device.put(&settings);
+        assert_eq!(before.fixed(&after), ["clients.socket", "device.cpu.threads"]);
+        assert_eq!(after.fixed(&before), ["clients.socket", "device.cpu.threads"]);
     }
 }

@@ -9,8 +9,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::Duration;
 
 use crate::checkpoint::weight_files;
-use crate::tenstorrent::Telemetry;
-use crate::tenstorrent::preflight::Root;
+use crate::device::registry::telemetry;
+use crate::machine::{Root, Telemetry};
 
 /// Time between two checks of the checkpoint and the cards.
 const LOOK: Duration = Duration::from_secs(10);
@@ -104,14 +104,14 @@ struct Cards {
 
 impl Cards {
     fn new(root: Root) -> Cards {
-        let before = Telemetry::read_all(&root);
+        let before = telemetry(&root);
         Cards { root, before }
     }
 
     /// Problems of cards since the last check: (card, problem).
     fn look(&mut self) -> Vec<(u32, String)> {
         let before = std::mem::take(&mut self.before);
-        self.before = Telemetry::read_all(&self.root);
+        self.before = telemetry(&self.root);
         let mut wrong = Vec::new();
         for was in &before {
             let Some(card) = self.before.iter().find(|card| card.node == was.node) else {
@@ -119,9 +119,10 @@ impl Cards {
                 continue;
             };
             if card.heartbeat.is_some() && card.heartbeat == was.heartbeat {
+                let reset = card.reset.map_or(String::new(), |command| format!(" ({command})"));
                 wrong.push((
                     card.node,
-                    "the firmware's heartbeat stands still: reset the card (tt-smi -r)".into(),
+                    format!("the firmware's heartbeat stands still: reset the card{reset}"),
                 ));
             }
             if card.thermal_trips.zip(was.thermal_trips).is_some_and(|(now, before)| now > before) {

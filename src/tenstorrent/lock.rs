@@ -70,7 +70,7 @@ fn name(holder: &Option<Holder>) -> String {
 
 impl DeviceLock {
     /// Where lock files are by default: a directory that every user may write to.
-    pub const DIR: &str = "/run/lock";
+    pub const DIR: &str = crate::machine::LOCKS;
 
     /// Takes the lock of `/dev/tenstorrent/node`, waiting for at most `timeout` (zero: not at all).
     ///

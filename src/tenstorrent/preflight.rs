@@ -10,40 +10,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, access};
 
 use super::board::{Architecture, PCI_VENDOR};
-
-/// Where `/dev`, `/sys`, `/proc`, `/etc` and `/opt` are.
-#[derive(Clone, Debug)]
-pub struct Root(PathBuf);
-
-impl Default for Root {
-    fn default() -> Self {
-        Self::at("/")
-    }
-}
-
-impl Root {
-    /// A tree below another directory.
-    pub fn at(path: impl Into<PathBuf>) -> Self {
-        Self(path.into())
-    }
-
-    pub(crate) fn path(&self, path: impl AsRef<Path>) -> PathBuf {
-        self.0.join(path)
-    }
-
-    /// The trimmed text of a file, if it can be read.
-    pub(crate) fn text(&self, path: impl AsRef<Path>) -> Option<String> {
-        fs::read_to_string(self.path(path)).ok().map(|text| text.trim().to_string())
-    }
-
-    /// The name that `etc/passwd` or `etc/group` gives a number.
-    pub(crate) fn named(&self, file: &str, id: u32) -> String {
-        let text = self.text(file).unwrap_or_default();
-        let entry = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
-        let mut names = entry.filter(|e| e.get(2).and_then(|n| n.parse().ok()) == Some(id)).map(|e| e[0]);
-        names.next().map_or_else(|| id.to_string(), str::to_string)
-    }
-}
+use crate::machine::{Root, User, Verdict};
 
 /// What is about to be opened.
 #[derive(Clone, Debug)]
@@ -78,29 +45,6 @@ impl Expect {
     }
 }
 
-/// A user and groups, to ask for somebody else (a service's user).
-#[derive(Clone, Debug)]
-pub struct User {
-    /// User.
-    pub uid: u32,
-    /// Groups.
-    pub gids: Vec<u32>,
-}
-
-impl User {
-    /// Whether all of these may be done with a file: 4 read, 2 write, 1 execute or search.
-    pub fn may(&self, file: &fs::Metadata, what: u32) -> bool {
-        let shift = if file.uid() == self.uid {
-            6
-        } else if self.gids.contains(&file.gid()) {
-            3
-        } else {
-            0
-        };
-        self.uid == 0 || file.mode() >> shift & what == what
-    }
-}
-
 /// How much a finding matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -110,6 +54,16 @@ pub enum Severity {
     Warning,
     /// The card will not open.
     Error,
+}
+
+impl From<Severity> for Verdict {
+    fn from(severity: Severity) -> Self {
+        match severity {
+            Severity::Note => Self::Note,
+            Severity::Warning => Self::Warning,
+            Severity::Error => Self::Error,
+        }
+    }
 }
 
 /// One thing found.

@@ -6,87 +6,42 @@
 
 use std::path::Path;
 
-use super::preflight::Root;
+use crate::machine::{Root, Telemetry};
 
 const CLASS: &str = "sys/class/tenstorrent";
+const RESET: &str = "tt-smi -r";
 
-/// One card. `None`: it doesn't say.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Telemetry {
-    /// N of `/dev/tenstorrent/N`.
-    pub node: u32,
-    /// Such as `n150`.
-    pub card_type: Option<String>,
-    /// Serial number, hexadecimal.
-    pub serial: Option<String>,
-    /// Version of the firmware bundle.
-    pub firmware: Option<String>,
-    /// Clock of the Tensix cores, MHz.
-    pub aiclk_mhz: Option<u64>,
-    /// A number that the firmware counts up as long as it is alive.
-    pub heartbeat: Option<u64>,
-    /// Shutdowns because of heat since power came on.
-    pub thermal_trips: Option<u64>,
-    /// Of the chip, degrees Celsius.
-    pub temperature_c: Option<f64>,
-    /// At which it is throttled, degrees Celsius.
-    pub temperature_limit_c: Option<f64>,
-    /// Watts.
-    pub power_w: Option<f64>,
-    /// Amperes.
-    pub current_a: Option<f64>,
-    /// Turns a minute.
-    pub fan_rpm: Option<u64>,
+/// All cards there are, by number.
+pub fn read_all(root: &Root) -> Vec<Telemetry> {
+    let entries = std::fs::read_dir(root.path(CLASS)).into_iter().flatten().flatten();
+    let number = |name: &str| name.strip_prefix("tenstorrent!")?.parse().ok();
+    let mut nodes: Vec<u32> = entries.filter_map(|entry| number(entry.file_name().to_str()?)).collect();
+    nodes.sort_unstable();
+    nodes.into_iter().map(|node| read(root, node)).collect()
 }
 
-impl Telemetry {
-    /// All cards there are, by number.
-    pub fn read_all(root: &Root) -> Vec<Telemetry> {
-        let entries = std::fs::read_dir(root.path(CLASS)).into_iter().flatten().flatten();
-        let number = |name: &str| name.strip_prefix("tenstorrent!")?.parse().ok();
-        let mut nodes: Vec<u32> = entries.filter_map(|entry| number(entry.file_name().to_str()?)).collect();
-        nodes.sort_unstable();
-        nodes.into_iter().map(|node| Self::read(root, node)).collect()
-    }
-
-    /// One card.
-    pub fn read(root: &Root, node: u32) -> Telemetry {
-        let card = Path::new(CLASS).join(format!("tenstorrent!{node}"));
-        let text = |name: &str| root.text(card.join(name)).filter(|text| !text.is_empty());
-        let number = |name: &str| text(name)?.parse().ok();
-        let sensors = std::fs::read_dir(root.path(card.join("device/hwmon"))).into_iter().flatten().flatten();
-        let sensors = sensors.map(|entry| card.join("device/hwmon").join(entry.file_name())).min();
-        let sensor = |name: &str| root.text(sensors.as_ref()?.join(name))?.parse::<f64>().ok();
-        Telemetry {
-            node,
-            card_type: text("tt_card_type"),
-            serial: text("tt_serial"),
-            firmware: text("tt_fw_bundle_ver"),
-            aiclk_mhz: number("tt_aiclk"),
-            heartbeat: number("tt_heartbeat"),
-            thermal_trips: number("tt_therm_trip_count"),
-            temperature_c: sensor("temp1_input").map(|milli| milli / 1e3),
-            temperature_limit_c: sensor("temp1_max").map(|milli| milli / 1e3),
-            power_w: sensor("power1_input").map(|micro| micro / 1e6),
-            current_a: sensor("curr1_input").map(|milli| milli / 1e3),
-            fan_rpm: sensor("fan1_input").map(|rpm| rpm as u64),
-        }
-    }
-
-    /// One line, of what it says.
-    pub fn line(&self) -> String {
-        let mut parts = vec![self.card_type.clone().unwrap_or_else(|| "unknown board".into())];
-        let mut add = |text: Option<String>| parts.extend(text);
-        add(self.temperature_c.map(|celsius| format!("{celsius:.0} °C")));
-        add(self.power_w.map(|watts| format!("{watts:.0} W")));
-        add(self.aiclk_mhz.map(|mhz| format!("{mhz} MHz")));
-        add(self.fan_rpm.map(|rpm| format!("fan {rpm} rpm")));
-        add(self.firmware.as_ref().map(|version| format!("firmware {version}")));
-        add(self
-            .thermal_trips
-            .filter(|trips| *trips > 0)
-            .map(|trips| format!("{trips} shutdowns from heat")));
-        parts.join(", ")
+/// One card.
+pub fn read(root: &Root, node: u32) -> Telemetry {
+    let card = Path::new(CLASS).join(format!("tenstorrent!{node}"));
+    let text = |name: &str| root.text(card.join(name)).filter(|text| !text.is_empty());
+    let number = |name: &str| text(name)?.parse().ok();
+    let sensors = std::fs::read_dir(root.path(card.join("device/hwmon"))).into_iter().flatten().flatten();
+    let sensors = sensors.map(|entry| card.join("device/hwmon").join(entry.file_name())).min();
+    let sensor = |name: &str| root.text(sensors.as_ref()?.join(name))?.parse::<f64>().ok();
+    Telemetry {
+        node,
+        card_type: text("tt_card_type"),
+        serial: text("tt_serial"),
+        firmware: text("tt_fw_bundle_ver"),
+        aiclk_mhz: number("tt_aiclk"),
+        heartbeat: number("tt_heartbeat"),
+        thermal_trips: number("tt_therm_trip_count"),
+        temperature_c: sensor("temp1_input").map(|milli| milli / 1e3),
+        temperature_limit_c: sensor("temp1_max").map(|milli| milli / 1e3),
+        power_w: sensor("power1_input").map(|micro| micro / 1e6),
+        current_a: sensor("curr1_input").map(|milli| milli / 1e3),
+        fan_rpm: sensor("fan1_input").map(|rpm| rpm as u64),
+        reset: Some(RESET),
     }
 }
 
@@ -99,7 +54,7 @@ mod tests {
     fn what_a_card_says_is_read_in_units_and_what_it_does_not_is_none() {
         let directory = std::env::temp_dir().join(format!("pi0rt-telemetry-{}", std::process::id()));
         let root = Root::at(&directory);
-        assert_eq!(Telemetry::read_all(&root), []);
+        assert_eq!(read_all(&root), []);
         let file = |path: &str, text: &str| {
             let path = directory.join(CLASS).join(path);
             fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -115,7 +70,7 @@ mod tests {
         file("tenstorrent!0/device/hwmon/hwmon3/curr1_input", "broken\n");
         file("tenstorrent!10/tt_therm_trip_count", "2\n");
         file("something", "");
-        let read = Telemetry::read_all(&root);
+        let read = read_all(&root);
         let expected = Telemetry {
             card_type: Some("n150".into()),
             aiclk_mhz: Some(1000),
@@ -123,9 +78,11 @@ mod tests {
             temperature_c: Some(51.5),
             temperature_limit_c: Some(75.0),
             power_w: Some(27.0),
+            reset: Some(RESET),
             ..Telemetry::default()
         };
-        let silent = Telemetry { node: 10, thermal_trips: Some(2), ..Telemetry::default() };
+        let silent =
+            Telemetry { node: 10, thermal_trips: Some(2), reset: Some(RESET), ..Telemetry::default() };
         assert_eq!(read, [expected, silent]);
         assert_eq!(read[0].line(), "n150, 52 °C, 27 W, 1000 MHz");
         assert_eq!(read[1].line(), "unknown board, 2 shutdowns from heat");

@@ -147,7 +147,8 @@ fn configuration_page() -> String {
     let (mut comment, mut open) = (Vec::<&str>::new(), false);
     for line in file.lines().chain([""]) {
         let key = line.trim_start_matches('#').split_once(" = ").map(|(key, _)| key);
-        let is_key = key.is_some_and(|key| key.chars().all(|c| c.is_ascii_lowercase() || c == '_'));
+        let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_.".contains(c);
+        let is_key = key.is_some_and(|key| key.chars().all(is_name));
         if let Some(section) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             if std::mem::replace(&mut open, true) {
                 page += ".El\n";

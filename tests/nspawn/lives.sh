@@ -146,7 +146,7 @@ hangs() {
 [Service]
 ExecStart=
 ExecStart=/usr/local/lib/pi0rtd-emulated
-Environment=PI0RTD_DEVICE_NAME=ttnn 'PI0RTD_DEVICE_TTNN=["timeout_ms=600000"]' PI0RT_EMULATION=hang_after=60 PI0RTD_POLICY_STEPS=1
+Environment=PI0RTD_DEVICE_NAME=ttnn PI0RTD_DEVICE_TTNN_TIMEOUT_MS=600000 PI0RT_EMULATION=hang_after=60 PI0RTD_POLICY_STEPS=1
 $1
 END
     within systemctl daemon-reload

@@ -9,6 +9,7 @@ use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use pi0rt::device::KINDS;
 use signal_hook::consts::SIGINT;
 
 use crate::CommandResult;
@@ -112,7 +113,12 @@ pub fn run(args: &Args) -> CommandResult {
 /// on a robot a control loop has a core of its own.
 fn daemon_options(given: &[String]) -> Vec<String> {
     let mut options = given.to_vec();
-    let chosen = given.iter().any(|option| option.starts_with("--threads") || option.starts_with("--device"));
+    let is_choice = |option: &String| {
+        let flag = option.strip_prefix("--").unwrap_or_default();
+        let flags = ["threads", "device"].into_iter().chain(KINDS.iter().map(|kind| kind.name()));
+        flags.into_iter().any(|known| flag.starts_with(known))
+    };
+    let chosen = given.iter().any(is_choice);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     if !chosen && cores > 1 {
         options.push(format!("--threads={}", cores - 1));

@@ -3,28 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use pi0rt::checkpoint::Checkpoint;
-use pi0rt::device::{Builder, DeviceError};
-use pi0rt::policy::{DeviceName, DeviceSettings, PolicyOptions, PrecisionName};
+use pi0rt::device::settings::{SettingError, Settings};
+use pi0rt::device::{Builder, DeviceError, KINDS, Kind, Products};
+use pi0rt::policy::{self, PolicyOptions};
+
+use crate::device_choice::DeviceChoice;
 
 /// Options of a command that runs a model; flatten them into its own.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Device")]
 pub struct DeviceArgs {
-    /// What to run on [default: cpu]
-    #[arg(long, value_enum)]
-    pub device: Option<DeviceName>,
-    /// Precision of products: bf16 by default on the cpu, f32 on the reference
-    #[arg(long, value_enum)]
-    pub precision: Option<PrecisionName>,
-    /// Option of the ttnn device, such as trace=off or language.weights=bfp8; may be repeated
-    #[arg(long, value_name = "NAME=VALUE")]
-    pub ttnn: Vec<String>,
-    /// Threads of the cpu device [default: one for every core]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
-    pub threads: Option<u16>,
-    /// Directory that keeps prepared weights from one start of the cpu device to the next
-    #[arg(long, value_name = "DIR")]
-    pub weight_cache: Option<PathBuf>,
+    #[command(flatten)]
+    pub choice: DeviceChoice,
     /// Denoising steps per chunk [default: the checkpoint's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub steps: Option<u16>,
@@ -36,6 +26,17 @@ pub struct DeviceArgs {
     pub tokenizer: Option<PathBuf>,
 }
 
+/// Why there is no device.
+#[derive(Debug, thiserror::Error)]
+pub enum ChoiceError {
+    /// An option that it doesn't have, or that says something else than another one.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// It refuses.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
+}
+
 // The daemon's program needs what was said and not what it means: its configuration may say more.
 #[allow(dead_code)]
 impl DeviceArgs {
@@ -43,9 +44,9 @@ impl DeviceArgs {
     ///
     /// # Errors
     /// Options that the chosen device doesn't have.
-    pub fn options(&self) -> Result<PolicyOptions, DeviceError> {
+    pub fn options(&self) -> Result<PolicyOptions, ChoiceError> {
         Ok(PolicyOptions {
-            device: self.settings().choice()?,
+            device: self.settings()?.choose()?,
             steps: self.steps.map(usize::from),
             tokenizer: self.tokenizer.clone(),
             recompute: self.recompute,
@@ -57,8 +58,8 @@ impl DeviceArgs {
     ///
     /// # Errors
     /// If it can't do what is asked.
-    pub fn open(&self, checkpoint: &Checkpoint) -> Result<Box<dyn Builder>, DeviceError> {
-        self.settings().choice()?.open(checkpoint)
+    pub fn open(&self, checkpoint: &Checkpoint) -> Result<Box<dyn Builder>, ChoiceError> {
+        Ok(policy::open(&self.settings()?.choose()?, checkpoint)?)
     }
 
     /// Denoising steps: those asked for, else the checkpoint's.
@@ -71,23 +72,28 @@ impl DeviceArgs {
         self.tokenizer.as_deref()
     }
 
-    /// Whether large products are in 8-bit integers.
-    pub fn is_int8(&self) -> bool {
-        self.precision == Some(PrecisionName::Int8)
+    /// What the device's large products are in.
+    ///
+    /// # Errors
+    /// Options that the chosen device doesn't have.
+    pub fn products(&self) -> Result<Products, ChoiceError> {
+        Ok(self.settings()?.choose()?.products())
     }
 
-    /// Whether everything is computed in f32.
-    pub fn is_f32(&self) -> bool {
-        self.device == Some(DeviceName::Reference) || self.precision == Some(PrecisionName::F32)
-    }
-
-    fn settings(&self) -> DeviceSettings {
-        DeviceSettings {
-            name: self.device.unwrap_or_default(),
-            precision: self.precision,
-            ttnn: self.ttnn.clone(),
-            threads: self.threads,
-            weight_cache: self.weight_cache.clone(),
+    fn settings(&self) -> Result<Settings, SettingError> {
+        let kind: &'static dyn Kind = self.choice.device.unwrap_or(KINDS[0]);
+        let mut settings = Settings::new(kind);
+        for said in &self.choice.said {
+            if said.kind.is_some_and(|of| of != kind) {
+                let (name, device) = (format!("{} {}={}", said.flag, said.name, said.value), kind.name());
+                return Err(SettingError::Unknown {
+                    name,
+                    device,
+                    known: format!("which is chosen: --device {}", said.flag.trim_start_matches('-')),
+                });
+            }
+            settings.set(&said.name, &said.value, &said.flag)?;
         }
+        Ok(settings)
     }
 }

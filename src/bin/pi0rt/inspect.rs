@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use clap::builder::{PossibleValue, PossibleValuesParser};
 use pi0rt::checkpoint::{Camera, Checkpoint, Dimension, Normalization, Tensor};
-use pi0rt::device::DeviceError;
+use pi0rt::device::{DeviceError, KINDS, Kind, registry};
 use pi0rt::plan::{Config, Plan, plan};
 use pi0rt::tenstorrent::Board;
 use serde_json::{Value, json};
@@ -14,6 +15,9 @@ use crate::CommandResult;
 use crate::contract;
 use crate::page::Page;
 use crate::plan::FormatArgs;
+
+/// What is shown of a device.
+const BOARDS: &str = "Its boards; none is opened";
 
 /// Show what a checkpoint holds
 ///
@@ -27,8 +31,8 @@ pub struct Args {
     #[arg(long, value_name = "NAME|FILE")]
     profile: Option<String>,
     /// Also show what the model needs of a device's memory, and on which boards it fits
-    #[arg(long, value_enum)]
-    device: Option<Device>,
+    #[arg(long, value_parser = with_boards())]
+    device: Option<String>,
     #[command(flatten)]
     formats: FormatArgs,
     /// Machine-readable output
@@ -36,26 +40,26 @@ pub struct Args {
     json: bool,
 }
 
-#[derive(Clone, Copy, clap::ValueEnum)]
-enum Device {
-    /// Tenstorrent's boards; none is opened
-    Ttnn,
+/// Devices with boards that a model can be held against.
+fn with_boards() -> PossibleValuesParser {
+    let kinds = KINDS.iter().filter(|kind| !kind.boards().is_empty());
+    PossibleValuesParser::new(kinds.map(|kind| PossibleValue::new(kind.name()).help(BOARDS)))
 }
 
 pub fn run(args: &Args) -> CommandResult {
     let checkpoint = Checkpoint::open_with(&args.checkpoint, args.profile.as_deref())?;
-    let plans = match args.device {
-        Some(Device::Ttnn) => Some(board_plans(&checkpoint, args.formats.config()?)?),
+    let plans = match args.device.as_deref().and_then(registry::named) {
+        Some(kind) => Some((kind, board_plans(kind, &checkpoint, args.formats.config()?)?)),
         None => None,
     };
     let text = if args.json {
         let mut report = report(&checkpoint);
-        if let Some(plans) = &plans {
-            report["ttnn"] = report_memory(plans);
+        if let Some((kind, plans)) = &plans {
+            report[kind.name()] = report_memory(*kind, plans);
         }
         serde_json::to_string_pretty(&report)? + "\n"
     } else {
-        describe(&checkpoint) + &plans.map_or(String::new(), |plans| describe_memory(&plans))
+        describe(&checkpoint) + &plans.map_or(String::new(), |(kind, plans)| describe_memory(kind, &plans))
     };
     // A closed pipe (`| head`) is no failure.
     match std::io::Write::write_all(&mut std::io::stdout(), text.as_bytes()) {
@@ -65,24 +69,16 @@ pub fn run(args: &Args) -> CommandResult {
 }
 
 /// The model on every board, whether it fits or not.
-fn board_plans(checkpoint: &Checkpoint, mut config: Config) -> Result<Vec<Plan>, DeviceError> {
+fn board_plans(
+    kind: &dyn Kind,
+    checkpoint: &Checkpoint,
+    mut config: Config,
+) -> Result<Vec<Plan>, DeviceError> {
     config.cameras = checkpoint.processing().cameras.len();
-    [Board::N150, Board::N300, Board::P150]
-        .iter()
-        .map(|board| plan(board, checkpoint.arch(), &config))
-        .collect()
+    kind.boards().iter().map(|board| plan(board, checkpoint.arch(), &config)).collect()
 }
 
-/// The TTNN, or its emulation, that this program was built with.
-fn built_with() -> Option<String> {
-    #[cfg(feature = "_ttnn")]
-    let name = Some(pi0rt::device::ttnn::implementation());
-    #[cfg(not(feature = "_ttnn"))]
-    let name = None;
-    name
-}
-
-fn report_memory(plans: &[Plan]) -> Value {
+fn report_memory(kind: &dyn Kind, plans: &[Plan]) -> Value {
     let memory = &plans[0].memory;
     let boards: Vec<Value> = plans
         .iter()
@@ -91,15 +87,15 @@ fn report_memory(plans: &[Plan]) -> Value {
             json!({"board": plan.board, "fits": refusal.is_none(), "why_not": refusal, "l1": plan.memory.l1})
         })
         .collect();
-    json!({"built_with": built_with(), "weights": memory.weights, "rest": memory.rest, "dram_bytes": memory.dram_bytes, "boards": boards})
+    json!({"built_with": kind.build().ok(), "weights": memory.weights, "rest": memory.rest, "dram_bytes": memory.dram_bytes, "boards": boards})
 }
 
-fn describe_memory(plans: &[Plan]) -> String {
+fn describe_memory(kind: &dyn Kind, plans: &[Plan]) -> String {
     let memory = &plans[0].memory;
     let mut page = Page::default();
     page.blank();
-    let built_with = built_with().unwrap_or("not in this program: build with ttnn or ttnn-emulated".into());
-    page.line("ttnn", format!("device ttnn: {built_with}"));
+    let built_with = kind.build().unwrap_or_else(|why| why.to_owned());
+    page.line(kind.name(), format!("device {}: {built_with}", kind.name()));
     page.line("", "DRAM, weights as stored (tiles of 32×32, heads padded to tiles)");
     for w in &memory.weights {
         let parameters = grouped(w.parameters as usize);

@@ -7,6 +7,7 @@ mod convert;
 mod coverage;
 mod demo;
 mod device_args;
+mod device_choice;
 mod distance;
 mod doctor;
 mod golden;

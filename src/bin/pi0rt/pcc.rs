@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use pi0rt::checkpoint::Checkpoint;
-use pi0rt::device::{Device, DeviceError, reference::ReferenceBuilder};
+use pi0rt::device::settings::Settings;
+use pi0rt::device::{BASELINE, Device, DeviceError};
 use pi0rt::model::{Module, Pi0, Source, Stage, Tap};
+use pi0rt::policy;
 
 use crate::CommandResult;
 use crate::device_args::DeviceArgs;
@@ -42,7 +44,8 @@ pub fn run(args: &Args) -> CommandResult {
     let kv_cols = arch.kv_heads * arch.head_dim;
 
     let mut expected = Recorder::new(kv_cols);
-    let mut reference = Pi0::load(&checkpoint, Box::new(ReferenceBuilder::new()), steps)?;
+    let baseline = policy::open(&Settings::new(BASELINE).choose()?, &checkpoint)?;
+    let mut reference = Pi0::load(&checkpoint, baseline, steps)?;
     reference.sample_with(&inputs.inputs(), &mut actions, Some(&mut expected))?;
     drop(reference);
 

@@ -85,8 +85,6 @@ impl Args {
             },
         };
         let device = &self.device;
-        let ttnn: Vec<String> = device.ttnn.iter().map(|option| format!("{option:?}")).collect();
-        let ttnn = (!ttnn.is_empty()).then(|| format!("[{}]", ttnn.join(", ")));
         let given = [
             ("--checkpoint", "policy", "checkpoint", path("--checkpoint", &self.checkpoint)?),
             ("--profile", "policy", "profile", self.profile.profile.clone()),
@@ -94,11 +92,7 @@ impl Args {
             ("--tokenizer", "policy", "tokenizer", path("--tokenizer", &device.tokenizer)?),
             ("--steps", "policy", "steps", number(device.steps)),
             ("--recompute", "policy", "recompute", flag(device.recompute)),
-            ("--device", "device", "name", device.device.as_ref().and_then(name)),
-            ("--precision", "device", "precision", device.precision.as_ref().and_then(name)),
-            ("--threads", "device", "threads", number(device.threads)),
-            ("--weight-cache", "device", "weight_cache", path("--weight-cache", &device.weight_cache)?),
-            ("--ttnn", "device", "ttnn", ttnn),
+            ("--device", "device", "name", device.choice.device.map(|kind| kind.name().to_owned())),
             ("--socket", "clients", "socket", path("--socket", &self.socket)?),
             ("--group", "clients", "group", self.group.clone()),
             ("--max-clients", "clients", "max_clients", number(self.max_clients)),
@@ -113,7 +107,11 @@ impl Args {
         let given = given.into_iter().filter_map(|(flag, section, key, value)| {
             value.map(|value| Override::flag(flag, section, key, value))
         });
-        Ok(given.collect())
+        let settings = device.choice.said.iter().map(|said| {
+            let of = said.kind.map_or(String::new(), |kind| format!("{}_", kind.name()));
+            Override::flag(&said.flag, "device", &format!("{of}{}", said.name.replace('.', "_")), &said.value)
+        });
+        Ok(given.chain(settings).collect())
     }
 }
 
@@ -127,6 +125,9 @@ pub fn run(args: &Args, inherited: Inherited) -> Result<(), Box<dyn Error>> {
         return pi0rt::service::run(&source, inherited);
     }
     let config = source.load()?;
+    for moved in &config.moved {
+        eprintln!("warning: {moved}");
+    }
     if args.check_config {
         config.check_checkpoint()?;
     }

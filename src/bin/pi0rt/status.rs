@@ -6,11 +6,11 @@ use std::time::UNIX_EPOCH;
 
 use pi0rt::control::{Dimension, PolicyDescription, default_socket};
 use pi0rt::daemon::{Quota, Report};
+use pi0rt::device::registry::telemetry;
+use pi0rt::machine::{Root, Telemetry};
 use pi0rt::service::failure::LastFailure;
 use pi0rt::shm::Latency;
 use pi0rt::shm::clock::now_ns;
-use pi0rt::tenstorrent::Telemetry;
-use pi0rt::tenstorrent::preflight::Root;
 use serde_json::{Value, json};
 
 use crate::CommandResult;
@@ -96,7 +96,7 @@ fn as_json(report: &Report, now: u64) -> Value {
         "serving_ms": since(report.ready_ns),
         "computing_ms": (report.busy_since_ns > 0).then(|| since(report.busy_since_ns)),
         "max_clients": report.max_clients, "memory": report.memory, "max_memory": report.max_memory,
-        "cards": Telemetry::read_all(&Root::default()).iter().map(card_as_json).collect::<Vec<_>>(),
+        "cards": telemetry(&Root::default()).iter().map(card_as_json).collect::<Vec<_>>(),
         "last_failure": view::last_failure().map(|failure| failure_as_json(&failure)),
         "heartbeat_ms": ms(report.heartbeat_ns), "max_age_ms": ms(report.max_age_ns),
         "counts": Value::Object(counts.into_iter().collect()),

@@ -4,10 +4,10 @@ use std::fmt::Write;
 
 use pi0rt::control::{PolicyDescription, Rate};
 use pi0rt::daemon::{Quota, Report, SessionReport, UserReport};
+use pi0rt::device::registry::telemetry;
+use pi0rt::machine::Root;
 use pi0rt::service::failure::{DEFAULT_PATH, LastFailure};
 use pi0rt::shm::{Count, Latency, LatencyKind, Stats};
-use pi0rt::tenstorrent::Telemetry;
-use pi0rt::tenstorrent::preflight::Root;
 
 pub const COUNTS: [(&str, &str, Count); 9] = [
     ("submitted", "observations taken in", Count::Submitted),
@@ -58,7 +58,7 @@ pub fn last_failure() -> Option<LastFailure> {
 /// What is known beside the daemon's page: the cards, and its last failure.
 pub fn beside() -> String {
     let mut text = String::new();
-    for card in Telemetry::read_all(&Root::default()) {
+    for card in telemetry(&Root::default()) {
         let _ = writeln!(text, "card {:<7}{}", card.node, card.line());
     }
     if let Some(failure) = last_failure() {

@@ -12,6 +12,7 @@ mod ceiling;
 mod epilogue;
 mod gemm;
 mod kernels;
+mod kind;
 mod kv_cache;
 mod layout;
 mod memory;
@@ -36,5 +37,6 @@ mod weight_file;
 mod workspace;
 
 pub use builder::CpuBuilder;
+pub use kind::CpuKind;
 pub use options::{CpuOptions, Precision};
 pub use path::Path;

@@ -5,6 +5,7 @@
 //! no second copy of them.
 
 mod builder;
+mod kind;
 mod math;
 
 pub use builder::ReferenceBuilder;
@@ -17,6 +18,7 @@ use super::{
 };
 use crate::checkpoint::Tensor;
 use crate::device::shapes::{CacheShape, Inventory, shape};
+pub use kind::{ReferenceKind, ReferenceOptions};
 use math::{dot, gelu_tanh, rotate, silu, softmax};
 
 /// The reference device.

@@ -9,9 +9,11 @@
 mod attention;
 mod buffers;
 mod builder;
+mod choice;
 mod chunk;
 mod elements;
 mod ffi;
+mod kind;
 mod kv_cache;
 mod norm;
 mod open;
@@ -26,6 +28,7 @@ mod weight;
 
 pub use builder::TtnnBuilder;
 pub use ffi::bridge;
+pub use kind::TtnnKind;
 pub use options::{Precision, TtnnOptions};
 
 use std::collections::{HashMap, HashSet};

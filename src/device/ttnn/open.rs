@@ -9,7 +9,8 @@ use super::chunk::Stage;
 use super::watch::{Watch, Watched};
 use super::{Counts, Ttnn, TtnnBuilder, TtnnOptions, text};
 use crate::device::{DeviceError, PrecisionClass};
-use crate::tenstorrent::preflight::{Expect, Root, Severity, preflight};
+use crate::machine::Root;
+use crate::tenstorrent::preflight::{Expect, Severity, preflight};
 use crate::tenstorrent::{Architecture, Board, DeviceLock};
 
 impl TtnnBuilder {

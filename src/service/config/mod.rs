@@ -3,6 +3,7 @@
 //! Every key has a default, a type and a range; a key that isn't one is an error. What is wrong in a file
 //! is named with its line and column, what is wrong elsewhere with where it came from.
 
+mod device;
 mod page;
 mod types;
 
@@ -14,11 +15,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+pub use device::DeviceSection;
 pub use types::{Group, Hertz, LogTarget, Wake, Within};
 
 use crate::checkpoint::line_and_column;
 use crate::control::default_socket;
-use crate::policy::{DeviceName, DeviceSettings, PrecisionName};
 
 /// The file that is read where none is named.
 pub const DEFAULT_PATH: &str = "/etc/pi0rt/pi0rtd.toml";
@@ -45,6 +46,9 @@ pub struct Config {
     pub metrics: MetricsSection,
     /// What is logged, and where.
     pub log: LogSection,
+    /// Keys that were found in a former place, and where they belong.
+    #[serde(skip)]
+    pub moved: Vec<String>,
 }
 
 /// Section `[policy]`.
@@ -63,22 +67,6 @@ pub struct PolicySection {
     pub steps: Option<Within<1, 1000>>,
     /// Compute every chunk as if there had been none before.
     pub recompute: bool,
-}
-
-/// Section `[device]`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct DeviceSection {
-    /// The device.
-    pub name: DeviceName,
-    /// Precision of products.
-    pub precision: Option<PrecisionName>,
-    /// Threads of the cpu device.
-    pub threads: Option<Within<1, 1024>>,
-    /// Directory that keeps prepared weights.
-    pub weight_cache: Option<PathBuf>,
-    /// Options of the ttnn device, `name=value`.
-    pub ttnn: Vec<String>,
 }
 
 /// Section `[clients]`.
@@ -288,7 +276,13 @@ impl Config {
             config = toml::from_str(&text).map_err(wrong)?;
             table = toml::from_str(&text).map_err(wrong)?;
         }
-        for Override { from, key: (section, key), value } in overrides {
+        // Its keys depend on each other: which device has them is one of them.
+        let (of_device, others): (Vec<_>, Vec<_>) =
+            overrides.iter().partition(|Override { key: (section, _), .. }| section == "device");
+        let mut moved = Vec::new();
+        let device = std::mem::take(&mut config.device).settle(&of_device, &mut moved)?;
+        table.remove("device");
+        for Override { from, key: (section, key), value } in others {
             let wrong = |message: String| ConfigError::Override { from: from.clone(), message };
             let put = |value: Value| {
                 let mut table = table.clone();
@@ -300,9 +294,7 @@ impl Config {
                 table.clone().try_into::<Config>().map(|config| (table, config))
             };
             let text = || Value::String(value.clone());
-            let typed = toml::from_str::<Table>(&format!("value = {value}\n"));
-            let typed =
-                typed.ok().filter(|table| table.len() == 1).and_then(|mut table| table.remove("value"));
+            let typed = typed(value);
             // A string's quotes may be left out, also where it looks like something else.
             let put = match typed {
                 Some(typed) => put(typed).or_else(|error| put(text()).map_err(|_| error)),
@@ -310,19 +302,14 @@ impl Config {
             };
             (table, config) = put.map_err(|error| wrong(error.message().to_owned()))?;
         }
+        (config.device, config.moved) = (device, moved);
         config.check()?;
         Ok(config)
     }
 
     /// What no single key shows.
     fn check(&self) -> Result<(), ConfigError> {
-        let device = &self.device;
-        if !device.ttnn.is_empty() && device.name != DeviceName::Ttnn {
-            let name = format!("{:?}", device.name).to_lowercase();
-            return Err(ConfigError::Whole(format!(
-                "device.ttnn has options, and device.name is {name:?}, expected \"ttnn\""
-            )));
-        }
+        self.device.check()?;
         crate::service::log::filter(&self.log.level)
             .map(drop)
             .map_err(|error| ConfigError::Whole(format!("log.level {:?}: {error}", self.log.level)))
@@ -333,21 +320,17 @@ impl Config {
         self.clients.socket.clone().unwrap_or_else(default_socket)
     }
 
-    /// What to run on.
-    pub fn device(&self) -> DeviceSettings {
-        DeviceSettings {
-            name: self.device.name,
-            precision: self.device.precision,
-            ttnn: self.device.ttnn.clone(),
-            threads: self.device.threads.map(|threads| threads.0 as u16),
-            weight_cache: self.device.weight_cache.clone(),
-        }
-    }
-
     /// It all, as a file with every key explained.
     pub fn page(&self) -> String {
         page::write(self)
     }
+}
+
+/// An override's value, if it is written as TOML.
+fn typed(value: &str) -> Option<Value> {
+    let mut table = toml::from_str::<Table>(&format!("value = {value}\n")).ok()?;
+    let value = table.remove("value")?;
+    table.is_empty().then_some(value)
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {

@@ -16,7 +16,8 @@ pub(super) fn write(config: &Config) -> String {
         if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             section = name;
         }
-        let value = key(line).and_then(|key| Some((key, table.get(section)?.get(key)?)));
+        let inside = section.split('.').try_fold(&table, |table, name| table.get(name)?.as_table());
+        let value = key(line).and_then(|key| Some((key, inside?.get(key)?)));
         match value {
             Some((key, value)) => page.push_str(&format!("{key} = {}\n", value_of(value))),
             None => page.push_str(&format!("{line}\n")),
@@ -28,7 +29,7 @@ pub(super) fn write(config: &Config) -> String {
 /// The key that a line of the template sets, commented out or not.
 pub(super) fn key(line: &str) -> Option<&str> {
     let (key, _) = line.strip_prefix('#').unwrap_or(line).split_once(" = ")?;
-    let is_name = |c: char| c.is_ascii_lowercase() || c == '_';
+    let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_.".contains(c);
     (!key.is_empty() && key.chars().all(is_name)).then_some(key)
 }
 

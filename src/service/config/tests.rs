@@ -1,6 +1,8 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::device::settings::{Settings, Takes};
+use crate::device::{KINDS, Kind};
 
 const DEFAULT: &str = include_str!("../../../packaging/pi0rtd.toml");
 
@@ -33,8 +35,32 @@ fn with(overrides: &[Override]) -> Result<Config, String> {
     Config::load(None, overrides).map_err(|error| error.to_string())
 }
 
+/// A device with all of its settings.
+fn whole(kind: &'static dyn Kind) -> DeviceSection {
+    let mut settings = Settings::new(kind);
+    for setting in kind.settings() {
+        let value = match setting.takes {
+            Takes::Whole(least, _) => least.to_string(),
+            Takes::MultipleOf(of) => of.to_string(),
+            Takes::Switch => "on".into(),
+            Takes::OneOf(words) => words[0].0.into(),
+            Takes::Path | Takes::PathOrSwitch => "/p".into(),
+            Takes::Wholes => "16/48".into(),
+        };
+        settings.set(setting.name, &value, "here").unwrap();
+    }
+    let mut section = DeviceSection::default();
+    section.kind = kind;
+    section.put(&settings);
+    section
+}
+
 /// Every key, also those without a value.
 fn keys() -> BTreeSet<String> {
+    KINDS.iter().flat_map(|kind| keys_with(whole(*kind))).collect()
+}
+
+fn keys_with(device: DeviceSection) -> BTreeSet<String> {
     let some = Config {
         policy: PolicySection {
             checkpoint: Some("/c".into()),
@@ -44,13 +70,7 @@ fn keys() -> BTreeSet<String> {
             steps: Some(Within(5)),
             recompute: true,
         },
-        device: DeviceSection {
-            name: DeviceName::Ttnn,
-            precision: Some(PrecisionName::Int8),
-            threads: Some(Within(3)),
-            weight_cache: Some("/w".into()),
-            ttnn: vec!["trace=off".into()],
-        },
+        device,
         clients: ClientsSection {
             socket: Some("/s".into()),
             group: Some(Group::Name("g".into())),
@@ -70,22 +90,22 @@ fn keys() -> BTreeSet<String> {
     };
     let page = load(&some.page()).unwrap();
     assert_eq!(page, some);
-    let table = Table::try_from(some).unwrap();
-    let of = |(section, keys): (&String, &Value)| {
-        keys.as_table().unwrap().keys().map(|key| format!("{section}.{key}")).collect::<Vec<_>>()
-    };
-    table.iter().flat_map(of).collect()
+    crate::service::leaves(&Table::try_from(some).unwrap()).into_keys().collect()
 }
 
-/// The keys of a template, with their sections.
-fn explained(text: &str) -> Vec<(String, String)> {
+/// The keys of a template, with their sections and lines.
+fn explained(text: &str) -> Vec<(String, String, String)> {
     let mut section = "";
     let mut found = Vec::new();
     for line in text.lines() {
         if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
             section = name;
         } else if let Some(key) = page::key(line) {
-            found.push((format!("{section}.{key}"), line.trim_start_matches('#').to_owned()));
+            found.push((
+                format!("{section}.{key}"),
+                section.to_owned(),
+                line.trim_start_matches('#').to_owned(),
+            ));
         }
     }
     found
@@ -94,14 +114,15 @@ fn explained(text: &str) -> Vec<(String, String)> {
 #[test]
 fn the_installed_file_explains_every_key_once_with_its_default() {
     assert_eq!(load(DEFAULT).unwrap(), Config::default());
-    let listed: Vec<_> = explained(DEFAULT).into_iter().map(|(key, _)| key).collect();
+    let listed: Vec<_> = explained(DEFAULT).into_iter().map(|(key, ..)| key).collect();
     assert_eq!(listed.iter().cloned().collect::<BTreeSet<_>>(), keys());
     assert_eq!(listed.len(), keys().len());
     // Uncommented, each line is right by itself, and says the default where there is one.
     let page = Config::default().page();
-    for (key, line) in explained(DEFAULT) {
-        let section = key.split('.').next().unwrap();
-        let text = if key == "device.ttnn" { String::new() } else { format!("[{section}]\n{line}\n") };
+    for (key, section, line) in explained(DEFAULT) {
+        let device = section.strip_prefix("device.");
+        let chosen = device.map_or(String::new(), |name| format!("device.name = {name:?}\n"));
+        let text = format!("{chosen}[{section}]\n{line}\n");
         load(&text).unwrap_or_else(|error| panic!("{key}: {error}"));
         let effective = page.lines().any(|shown| shown == line);
         let without = page.lines().any(|shown| shown == format!("#{line}"));
@@ -137,7 +158,47 @@ fn what_is_wrong_in_a_file_is_named_with_its_place() {
             "[device]\nname = \"gpu\"\n",
             "FILE:2:8: unknown variant `gpu`, expected one of `cpu`, `reference`, `ttnn`",
         ),
-        ("[device]\nthreads = 2.5\n", "FILE:2:11: invalid type: floating point `2.5`, expected i64"),
+        (
+            "[device.cpu]\nthreads = 2.5\n",
+            "FILE:2:11: threads 2.5: not supported by device cpu: expected a whole number from 1 to 1024",
+        ),
+        (
+            "[device]\nthreads = 0\n",
+            "FILE:2:11: threads 0: not supported by device cpu: expected a whole number from 1 to 1024",
+        ),
+        (
+            "[device.cpu]\nthread = 2\n",
+            "FILE:2:1: thread: not an option of device cpu, expected one of precision, threads or weight_cache",
+        ),
+        ("[device.cpu]\ntrace = false\n", "FILE:2:1: trace: not an option of device cpu, only of ttnn"),
+        (
+            "[device]\nname = \"ttnn\"\n[device.ttnn.language]\nweights = \"int4\"\n",
+            "FILE:4:11: language.weights int4: not supported by device ttnn: expected f32, bf16, bfp8 or bfp4",
+        ),
+        (
+            "[device]\nttnn = [\"trace=maybe\"]\n",
+            "FILE:2:8: trace maybe: not supported by device ttnn: expected on or off",
+        ),
+        (
+            "[device.gpu]\n",
+            "FILE:1:9: unknown field `gpu`, expected one of `name`, `cpu`, `reference`, `ttnn`",
+        ),
+        (
+            "[device]\nname = \"reference\"\n[device.cpu]\nthreads = 2\n",
+            "device.cpu has options, and device.name is \"reference\", expected \"cpu\"",
+        ),
+        (
+            "[device]\nname = \"reference\"\nthreads = 2\n",
+            "device.threads: threads: not an option of device reference, only of cpu",
+        ),
+        (
+            "[device]\nname = \"reference\"\nprecision = \"bf16\"\n",
+            "device.precision: precision bf16: not supported by device reference: expected f32",
+        ),
+        (
+            "[device]\nthreads = 4\n[device.cpu]\nthreads = 2\n",
+            "device.cpu.threads is \"2\" and device.threads is \"4\", which are the same setting: leave one of them out",
+        ),
         ("[metrics]\nlisten = \"9464\"\n", "FILE:2:10: invalid socket address syntax"),
         ("[clients]\ngroup = true\n", "FILE:2:9: expected the number or the name of a group"),
         ("[policy]\nrecompute = 1\n", "FILE:2:13: invalid type: integer `1`, expected a boolean"),
@@ -187,7 +248,7 @@ fn the_environment_wins_over_the_file_and_flags_over_both() {
     let file = File::of("[clients]\nmax_clients = 2\nmax_age_ms = 9\n");
     let config = Config::load(Some(&file.0), &overrides).unwrap();
     assert_eq!((config.clients.max_clients, config.clients.max_age_ms), (Within(4), Within(9)));
-    assert_eq!(config.device.name, DeviceName::Reference);
+    assert_eq!(config.device.kind.name(), "reference");
     assert_eq!(config.policy.checkpoint.unwrap().to_str(), Some("/path/with \"quotes\""));
     // What looks like a number is a string where a string is expected.
     let path = Override::flag("--checkpoint", "policy", "checkpoint", 12);
@@ -215,4 +276,123 @@ fn what_is_wrong_elsewhere_is_named_with_where_it_came_from() {
     // No value says more than one thing.
     let error = from("PI0RTD_CLIENTS_MAX_CLIENTS", "3\nmax_age_ms = 4");
     assert!(error.starts_with("PI0RTD_CLIENTS_MAX_CLIENTS: invalid type: string"), "{error}");
+}
+
+#[test]
+fn settings_of_a_device_are_found_in_their_former_places() {
+    let said = |text: &str| {
+        let config = load(text).unwrap();
+        let settings = config.device.chosen();
+        let values: Vec<_> = settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        (values.join(" "), config.moved)
+    };
+    let now = said("[device.cpu]\nthreads = 2\nprecision = \"int8\"\nweight_cache = \"/w\"\n");
+    assert_eq!(now, ("precision=int8 threads=2 weight_cache=/w".into(), vec![]));
+    let (values, moved) = said("[device]\nthreads = 2\nprecision = \"int8\"\nweight_cache = \"/w\"\n");
+    assert_eq!(values, now.0);
+    for key in ["precision", "threads", "weight_cache"] {
+        assert!(moved.contains(&format!("device.{key} is now {key} in section [device.cpu]")), "{moved:?}");
+    }
+    // Of the device that is chosen.
+    let (values, moved) = said("[device]\nprecision = \"f32\"\nname = \"reference\"\n");
+    assert_eq!(values, "precision=f32");
+    assert_eq!(moved, ["device.precision is now precision in section [device.reference]"]);
+    // Said twice, and the same.
+    let (values, moved) = said("[device]\nthreads = 2\n[device.cpu]\nthreads = 2\n");
+    assert_eq!((&*values, moved.len()), ("threads=2", 1));
+    let table = "[device]\nname = \"ttnn\"\n[device.ttnn]\ntrace = false\nlanguage.weights = \"bfp8\"\n\
+                 text_lengths = [16, 32]\n\"expert.fidelity\" = \"HiFi2\"\n";
+    let now = said(table);
+    let values = "expert.fidelity=hifi2 language.weights=bfp8 text_lengths=16/32 trace=off";
+    assert_eq!(now, (values.into(), vec![]));
+    let (values, moved) = said(
+        "[device]\nname = \"ttnn\"\nttnn = [\"trace=off\", \"language.weights=bfp8\", \"text_lengths=16/32\", \
+         \"expert.fidelity=hifi2\"]\n",
+    );
+    assert_eq!(values, now.0);
+    assert_eq!(moved, ["device.ttnn is now section [device.ttnn], with a key for each option"]);
+    // What is read from a former place is written to the new one.
+    let config = load("[device]\nthreads = 2\n").unwrap();
+    let again = load(&config.page()).unwrap();
+    assert_eq!((again.device, again.moved), (config.device, vec![]));
+}
+
+#[test]
+fn settings_of_a_device_come_from_file_environment_and_flags() {
+    let file = File::of("[device]\nthreads = 2\nprecision = \"f32\"\n");
+    let values = |variables: &[(&str, &str)], flags: &[(&str, &str, &str)]| {
+        let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
+        let mut overrides = Override::from_environment(variables).unwrap();
+        overrides.extend(flags.iter().map(|(flag, key, value)| Override::flag(flag, "device", key, value)));
+        let config = Config::load(Some(&file.0), &overrides).map_err(|error| error.to_string())?;
+        let settings = config.device.chosen();
+        let values: Vec<_> = settings.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        Ok::<_, String>((values.join(" "), config.moved))
+    };
+    let of_file =
+        ["precision", "threads"].map(|key| format!("device.{key} is now {key} in section [device.cpu]"));
+    // A later source contradicts nobody.
+    let (said, moved) = values(&[("PI0RTD_DEVICE_CPU_THREADS", "3")], &[]).unwrap();
+    assert_eq!((&*said, &moved[..]), ("precision=f32 threads=3", &of_file[..]));
+    let (said, _) = values(&[("PI0RTD_DEVICE_CPU_THREADS", "3")], &[("--threads", "threads", "4")]).unwrap();
+    assert_eq!(said, "precision=f32 threads=4");
+    let (said, moved) = values(&[("PI0RTD_DEVICE_THREADS", "3")], &[]).unwrap();
+    assert_eq!(said, "precision=f32 threads=3");
+    assert_eq!(moved[2], "PI0RTD_DEVICE_THREADS is now PI0RTD_DEVICE_CPU_THREADS");
+    let weight_cache = values(&[("PI0RTD_DEVICE_CPU_WEIGHT_CACHE", "12")], &[]).unwrap();
+    assert_eq!(weight_cache.0, "precision=f32 threads=2 weight_cache=12");
+    for (variables, flags, error) in [
+        (
+            &[("PI0RTD_DEVICE_THREADS", "3"), ("PI0RTD_DEVICE_CPU_THREADS", "4")][..],
+            &[][..],
+            "PI0RTD_DEVICE_CPU_THREADS is \"4\" and PI0RTD_DEVICE_THREADS is \"3\", which are the same setting: leave one of them out",
+        ),
+        (
+            &[],
+            &[("--threads", "threads", "3"), ("--cpu", "cpu_threads", "4")],
+            "--threads is \"3\" and --cpu is \"4\", which are the same setting: leave one of them out",
+        ),
+        (
+            &[("PI0RTD_DEVICE_CPU_THREADS", "many")],
+            &[],
+            "PI0RTD_DEVICE_CPU_THREADS: threads many: not supported by device cpu: expected a whole number from 1 to 1024",
+        ),
+        (
+            &[("PI0RTD_DEVICE_CPU_THREAD", "1")],
+            &[],
+            "PI0RTD_DEVICE_CPU_THREAD: thread: not an option of device cpu, expected one of precision, threads or weight_cache",
+        ),
+        (
+            &[("PI0RTD_DEVICE_NAME", "gpu")],
+            &[],
+            "PI0RTD_DEVICE_NAME: unknown variant `gpu`, expected one of `cpu`, `reference`, `ttnn`",
+        ),
+        (
+            &[("PI0RTD_DEVICE_GPU", "1")],
+            &[],
+            "PI0RTD_DEVICE_GPU: unknown field `gpu`, expected one of `name`, `cpu`, `reference`, `ttnn`",
+        ),
+        (
+            &[],
+            &[("--device", "name", "ttnn")],
+            "device.precision: precision: not an option of device ttnn, only of cpu and reference",
+        ),
+        (
+            &[("PI0RTD_DEVICE_TTNN", "[\"trace=off\"]")],
+            &[],
+            "device.ttnn has options, and device.name is \"cpu\", expected \"ttnn\"",
+        ),
+    ] {
+        assert_eq!(values(variables, flags).unwrap_err(), error);
+    }
+    let with = |variables: &[(&str, &str)]| {
+        let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));
+        let config = with(&Override::from_environment(variables).unwrap()).unwrap();
+        config.device.chosen().iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
+    };
+    let card = ("PI0RTD_DEVICE_NAME", "ttnn");
+    let list = ("PI0RTD_DEVICE_TTNN", "[\"trace=off\", \"language.weights=bfp8\"]");
+    let single = [("PI0RTD_DEVICE_TTNN_TRACE", "off"), ("PI0RTD_DEVICE_TTNN_LANGUAGE_WEIGHTS", "bfp8")];
+    assert_eq!(with(&[card, list]), ["language.weights=bfp8", "trace=off"]);
+    assert_eq!(with(&[card, single[0], single[1]]), ["language.weights=bfp8", "trace=off"]);
 }

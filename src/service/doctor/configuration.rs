@@ -33,11 +33,14 @@ pub(super) fn look(source: &Source, checks: &mut Checks<'_>) -> Option<Config> {
         Some(file) => format!("{}: every key is known and in range", file.display()),
         None => "no file; what environment and defaults say is in range".into(),
     });
-    match config.device().choice() {
+    match config.device.chosen().choose() {
         Ok(_) => checks.ok("the device can do what section device asks for"),
         Err(error) => {
             checks.error(format!("section device: {error}"), "change section device of the configuration");
         }
+    }
+    for moved in &config.moved {
+        checks.warn(moved.clone(), "see pi0rtd --print-config: it writes the file as it is meant");
     }
     match config.clients.group.as_ref().map(|group| group.number()) {
         Some(Err(error)) => {

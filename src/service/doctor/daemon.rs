@@ -3,9 +3,9 @@
 use super::{Checks, Scene, socket};
 use crate::daemon::ReportError;
 use crate::daemon::health;
+use crate::machine::Root;
 use crate::service::failure::LastFailure;
 use crate::shm::clock::now_ns;
-use crate::tenstorrent::preflight::Root;
 
 pub(super) fn look(scene: &Scene<'_>, checks: &mut Checks<'_>) {
     let running = daemons(&scene.probe.root);

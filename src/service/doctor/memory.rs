@@ -1,12 +1,6 @@
 //! Memory: for the weights, and for what clients may take.
 
-use rustix::fs::{Access, access};
-
-use super::{Checks, Scene, free, size};
-use crate::policy::DeviceName;
-
-/// What UMD's locks in `/dev/shm` need.
-const LOCKS: u64 = 1 << 20;
+use super::{Checks, Scene, size};
 
 pub(super) fn look(scene: &Scene<'_>, checks: &mut Checks<'_>) {
     let available = scene.memory("MemAvailable");
@@ -42,25 +36,5 @@ pub(super) fn look(scene: &Scene<'_>, checks: &mut Checks<'_>) {
             checks.ok(format!("the {may_come} that clients may take fit into {}", size(available)));
         }
         None => {}
-    }
-    if scene.config.device.name == DeviceName::Ttnn {
-        card_locks(scene, checks);
-    }
-}
-
-/// Sessions are memfds and need no `/dev/shm`; the card's driver library keeps its locks there.
-fn card_locks(scene: &Scene<'_>, checks: &mut Checks<'_>) {
-    let shm = scene.probe.root.path("dev/shm");
-    let mount =
-        "mount -t tmpfs -o mode=1777 tmpfs /dev/shm; in a container: give it one, --ipc=host as a rule";
-    if !shm.is_dir() || access(&shm, Access::WRITE_OK | Access::EXEC_OK).is_err() {
-        checks.error("/dev/shm, where the card's locks are, is missing or can't be written to", mount);
-    } else if free(&shm).is_some_and(|free| free < LOCKS) {
-        checks.error(
-            "/dev/shm, where the card's locks are, is full",
-            "remove from it what nobody uses (ls -l /dev/shm)",
-        );
-    } else {
-        checks.ok("/dev/shm, where the card's locks are, has room");
     }
 }

@@ -3,19 +3,18 @@
 //! [`examine`] checks what a daemon with this configuration needs, and the daemon that serves, if one does. It only
 //! reads: nothing is sent to the daemon, no card is opened, no file written.
 
-mod cache;
-mod card;
 mod checkpoint;
 mod configuration;
 mod contract;
 mod daemon;
+mod device;
 mod limits;
 mod memory;
 mod processor;
 mod socket;
 mod tokenizer;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::process::{getgroups, getuid};
@@ -25,63 +24,8 @@ use super::config::Config;
 use super::failure::{self, LastFailure};
 use crate::checkpoint::{Checkpoint, CheckpointError};
 use crate::daemon::{Report, ReportError};
-use crate::tenstorrent::DeviceLock;
-use crate::tenstorrent::preflight::{Root, Severity, User};
-
-/// One thing that was checked, and what came of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Check {
-    /// What it is about: `socket`, `checkpoint` and so on.
-    pub topic: &'static str,
-    /// What came of it.
-    pub verdict: Verdict,
-    /// What was found, with path or process.
-    pub what: String,
-    /// What to do about it; empty where there is nothing to do.
-    pub remedy: String,
-}
-
-impl Check {
-    /// Whether it found something: anything but [`Verdict::Ok`].
-    pub fn is_finding(&self) -> bool {
-        self.verdict != Verdict::Ok
-    }
-}
-
-/// What came of a check.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Verdict {
-    /// As it should be.
-    Ok,
-    /// A fact worth knowing.
-    Note,
-    /// Works, but not as well as it could, or not for certain.
-    Warning,
-    /// Keeps the daemon from serving, or a client from being served.
-    Error,
-}
-
-impl Verdict {
-    /// Name in reports.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Note => "note",
-            Self::Warning => "warning",
-            Self::Error => "error",
-        }
-    }
-}
-
-impl From<Severity> for Verdict {
-    fn from(severity: Severity) -> Self {
-        match severity {
-            Severity::Note => Self::Note,
-            Severity::Warning => Self::Warning,
-            Severity::Error => Self::Error,
-        }
-    }
-}
+pub use crate::machine::{Check, Verdict};
+use crate::machine::{Checks, LOCKS, Root, User, size};
 
 /// Where to look, and for whom.
 #[derive(Clone, Debug)]
@@ -109,7 +53,7 @@ impl Default for Probe {
         Self {
             root: Root::default(),
             last_failure: LastFailure::path().unwrap_or_else(|| failure::DEFAULT_PATH.into()),
-            locks: DeviceLock::DIR.into(),
+            locks: LOCKS.into(),
             user: User { uid: getuid().as_raw(), gids },
             least_free: 256 << 20,
             unlimited: crate::daemon::health::UNLIMITED,
@@ -143,35 +87,6 @@ impl Scene<'_> {
     }
 }
 
-/// Checks of one topic.
-struct Checks<'a> {
-    topic: &'static str,
-    all: &'a mut Vec<Check>,
-}
-
-impl Checks<'_> {
-    fn add(&mut self, verdict: impl Into<Verdict>, what: impl Into<String>, remedy: impl Into<String>) {
-        let (verdict, what, remedy) = (verdict.into(), what.into(), remedy.into());
-        self.all.push(Check { topic: self.topic, verdict, what, remedy });
-    }
-
-    fn error(&mut self, what: impl Into<String>, remedy: impl Into<String>) {
-        self.add(Verdict::Error, what, remedy);
-    }
-
-    fn warn(&mut self, what: impl Into<String>, remedy: impl Into<String>) {
-        self.add(Verdict::Warning, what, remedy);
-    }
-
-    fn note(&mut self, what: impl Into<String>, remedy: impl Into<String>) {
-        self.add(Verdict::Note, what, remedy);
-    }
-
-    fn ok(&mut self, what: impl Into<String>) {
-        self.add(Verdict::Ok, what, "");
-    }
-}
-
 /// Every check, in the order in which to mend what they find. A configuration that is wrong hides what depends on it.
 pub fn examine(probe: &Probe, source: &Source) -> Vec<Check> {
     let mut all = Vec::new();
@@ -184,13 +99,12 @@ pub fn examine(probe: &Probe, source: &Source) -> Vec<Check> {
         let checkpoint = dir.map(|dir| Checkpoint::open_with(dir, config.policy.profile.as_deref()));
         let scene = Scene { probe, config: &config, socket, daemon, checkpoint, weights };
         type Topic = (&'static str, fn(&Scene<'_>, &mut Checks<'_>));
-        let topics: [Topic; 10] = [
+        let topics: [Topic; 9] = [
             ("checkpoint", checkpoint::look),
             ("cameras", contract::look_at_cameras),
             ("rate", contract::look_at_rate),
             ("tokenizer", tokenizer::look),
-            ("weight cache", cache::look),
-            ("card", card::look),
+            ("device", device::look),
             ("memory", memory::look),
             ("limits", limits::look),
             ("socket", socket::look),
@@ -207,15 +121,4 @@ pub fn examine(probe: &Probe, source: &Source) -> Vec<Check> {
 /// Whether somebody has to do something.
 pub fn is_wrong(checks: &[Check]) -> bool {
     checks.iter().any(|check| check.verdict > Verdict::Note)
-}
-
-/// Free bytes of the file system that a path is on, for those who aren't root.
-fn free(path: &Path) -> Option<u64> {
-    let fs = rustix::fs::statvfs(path).ok()?;
-    Some(fs.f_bavail.saturating_mul(fs.f_frsize))
-}
-
-/// Bytes, for people.
-fn size(bytes: u64) -> String {
-    if bytes < 10 << 20 { format!("{} KiB", bytes >> 10) } else { format!("{} MiB", bytes >> 20) }
 }

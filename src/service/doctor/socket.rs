@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
 use super::{Checks, Scene};
-use crate::tenstorrent::preflight::Root;
+use crate::machine::Root;
 
 /// Room that the address has.
 const MOST_BYTES: usize = 107;

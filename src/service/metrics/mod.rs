@@ -11,8 +11,8 @@ pub use http::{Answer, Server};
 use std::fmt::{Display, Write};
 
 use crate::daemon::{Report, UserReport};
+use crate::machine::Telemetry;
 use crate::shm::{Count, Histogram, LatencyKind};
-use crate::tenstorrent::Telemetry;
 
 /// Content type of an HTTP answer.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -132,7 +132,7 @@ impl Page {
             }),
             ("power_watts", "Power.", "gauge", |card| card.power_w),
             ("current_amperes", "Current.", "gauge", |card| card.current_a),
-            ("clock_hertz", "Clock of the Tensix cores.", "gauge", |card| {
+            ("clock_hertz", "Clock of the card's cores.", "gauge", |card| {
                 card.aiclk_mhz.map(|mhz| mhz as f64 * 1e6)
             }),
             ("fan_rpm", "Turns of the fan a minute.", "gauge", |card| card.fan_rpm.map(|rpm| rpm as f64)),

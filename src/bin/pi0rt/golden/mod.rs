@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use pi0rt::checkpoint::{Camera, Checkpoint, Formula, Processing};
+use pi0rt::device::Products;
 use pi0rt::model::{Inputs, Pi0, Rtc, RtcSchedule};
 use pi0rt::policy::{Frame, ImageProcessor, Normalizer, PixelFormat, PromptRule, Prompter};
 
@@ -35,7 +36,7 @@ pub struct Args {
 pub fn run(args: &Args) -> CommandResult {
     let files = golden_files(&args.dir, args.only.as_deref())?;
     let checkpoint = Checkpoint::open(&args.dir)?;
-    let mut runner = Runner { checkpoint, args, model: None };
+    let mut runner = Runner { checkpoint, args, products: args.device.products()?, model: None };
     let mut failed = 0;
     let mut worst: Option<(String, f64, String)> = None;
     let mut tolerance = Tolerance::F32;
@@ -110,6 +111,7 @@ fn golden_files(dir: &Path, only: Option<&str>) -> Result<Vec<PathBuf>, Box<dyn 
 struct Runner<'a> {
     checkpoint: Checkpoint,
     args: &'a Args,
+    products: Products,
     model: Option<(usize, Pi0)>,
 }
 
@@ -120,10 +122,10 @@ impl Runner<'_> {
 
     fn tolerance(&self, case: &Case) -> Tolerance {
         let golden_f32 = case.text("compute").is_none_or(|compute| compute == "f32");
-        match self.args.device {
-            ref device if device.is_int8() => Tolerance::Int8,
-            ref device if golden_f32 && device.is_f32() => Tolerance::F32,
-            _ => Tolerance::Bf16,
+        match self.products {
+            Products::Int8 => Tolerance::Int8,
+            Products::F32 if golden_f32 => Tolerance::F32,
+            Products::F32 | Products::Bf16 => Tolerance::Bf16,
         }
     }
 

@@ -1,0 +1,215 @@
+//! How a device is chosen: by name, with settings.
+//!
+//! Each device has one [`Kind`], in its own folder, and [`KINDS`](super::KINDS) lists them. The command line,
+//! the daemon's configuration, its figures and `pi0rt doctor` go by that list and name no device.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::cpu::CpuOptions;
+use super::settings::{Setting, Settings};
+use super::{Builder, DeviceError, KINDS, PrecisionClass};
+use crate::machine::{Check, Root, Telemetry};
+use crate::tenstorrent::{Board, Fidelity, WeightDtype};
+
+/// A kind of device: what its folder tells everybody else.
+pub trait Kind: Sync {
+    /// Name, as `--device` and `device.name` take it.
+    fn name(&self) -> &'static str;
+
+    /// What it is, in a line of help.
+    fn about(&self) -> &'static str;
+
+    /// What can be set, in the order in which it is explained.
+    fn settings(&self) -> &'static [Setting] {
+        &[]
+    }
+
+    /// What this program has been built with to run it.
+    ///
+    /// # Errors
+    /// Why this program can't run it.
+    fn build(&self) -> Result<String, &'static str> {
+        Ok("in every build".into())
+    }
+
+    /// The device that settings of this kind ask for. Nothing is opened yet.
+    ///
+    /// # Errors
+    /// Settings that don't go together, or a device that is not in this build.
+    fn choose(&self, settings: &Settings) -> Result<Choice, DeviceError>;
+
+    /// What its cards say of themselves, by number, without opening one.
+    fn telemetry(&self, _root: &Root) -> Vec<Telemetry> {
+        Vec::new()
+    }
+
+    /// Adds what would keep it from opening or slow it down, without opening it.
+    fn examine(&self, _scene: &Scene<'_>, _checks: &mut Vec<Check>) {}
+
+    /// Boards that a model can be held against without having one.
+    fn boards(&self) -> &'static [Board] {
+        &[]
+    }
+}
+
+impl fmt::Debug for dyn Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl PartialEq for dyn Kind {
+    fn eq(&self, other: &dyn Kind) -> bool {
+        self.name() == other.name()
+    }
+}
+
+/// What [`Kind::examine`] looks at.
+pub struct Scene<'a> {
+    /// Where `/dev`, `/sys` and `/proc` are.
+    pub root: &'a Root,
+    /// Directory of the cards' locks.
+    pub locks: &'a Path,
+    /// The settings, if this kind of device is the one that was chosen.
+    pub settings: Option<&'a Settings>,
+    /// Process of the daemon that serves, if one does.
+    pub served_by: Option<u32>,
+    /// Bytes of the checkpoint's weights; 0 if unknown.
+    pub weights: u64,
+    /// Free bytes below which a file system counts as nearly full.
+    pub least_free: u64,
+}
+
+/// What of a model decides how a device is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Needs<'a> {
+    /// Widths of the heads of its attention layers.
+    pub head_dims: &'a [usize],
+}
+
+/// Operands of a device's large products: how far its results are from those in f32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Products {
+    /// f32.
+    F32,
+    /// bf16, or formats of its size.
+    Bf16,
+    /// 8-bit integers.
+    Int8,
+}
+
+/// A device's options, as its own folder has them.
+pub trait Options: fmt::Debug + Send + Sync {
+    /// Opens it.
+    ///
+    /// # Errors
+    /// If it can't be had, or can't do what is asked.
+    fn open(&self, needs: &Needs<'_>) -> Result<Opened, DeviceError>;
+
+    /// What its large products are in.
+    fn products(&self) -> Products {
+        Products::Bf16
+    }
+
+    /// Whether chunks are computed with weights where the checkpoint is mapped.
+    fn reads_in_place(&self) -> bool {
+        false
+    }
+}
+
+/// A device that is open and holds nothing.
+pub struct Opened {
+    /// What a model is loaded into.
+    pub builder: Box<dyn Builder>,
+    /// What a model has to fit into, if that can be told before it is loaded.
+    pub capacity: Option<Capacity>,
+}
+
+/// A board's memories, and the formats in which they will hold a model.
+#[derive(Clone, Debug)]
+pub struct Capacity {
+    /// The board.
+    pub board: Board,
+    /// Memory kept for recordings, bytes.
+    pub trace_region: u64,
+    /// How weights are stored and products computed, class by class.
+    pub formats: Vec<(PrecisionClass, WeightDtype, Fidelity)>,
+}
+
+/// A device that was chosen, with its options.
+#[derive(Clone, Debug)]
+pub struct Choice(Arc<dyn Options>);
+
+impl<O: Options + 'static> From<O> for Choice {
+    fn from(options: O) -> Self {
+        Self(Arc::new(options))
+    }
+}
+
+impl Default for Choice {
+    /// What [`KINDS`] begins with, as it is without settings.
+    fn default() -> Self {
+        CpuOptions::default().into()
+    }
+}
+
+impl Choice {
+    /// Opens the device.
+    ///
+    /// # Errors
+    /// If it can't be had, or can't do what is asked.
+    pub fn open(&self, needs: &Needs<'_>) -> Result<Opened, DeviceError> {
+        self.0.open(needs)
+    }
+
+    /// What the device's large products are in.
+    pub fn products(&self) -> Products {
+        self.0.products()
+    }
+
+    /// Whether chunks are computed with weights where the checkpoint is mapped.
+    pub fn reads_in_place(&self) -> bool {
+        self.0.reads_in_place()
+    }
+}
+
+/// The kind of this name.
+pub fn named(name: &str) -> Option<&'static dyn Kind> {
+    KINDS.iter().copied().find(|kind| kind.name() == name)
+}
+
+/// What the cards of all kinds say of themselves, without opening one.
+pub fn telemetry(root: &Root) -> Vec<Telemetry> {
+    KINDS.iter().flat_map(|kind| kind.telemetry(root)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_lower_case_and_each_there_is_once() {
+        for (i, kind) in KINDS.iter().enumerate() {
+            let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase());
+            assert!(is_name(kind.name()), "{kind:?}");
+            assert!(KINDS[..i].iter().all(|other| other.name() != kind.name()), "{kind:?}");
+            let settings = kind.settings();
+            for (i, setting) in settings.iter().enumerate() {
+                let known = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_.".contains(c);
+                assert!(setting.name.chars().all(known), "{kind:?} {}", setting.name);
+                let plain = |name: &str| name.replace('.', "_");
+                let same = |other: &Setting| plain(other.name) == plain(setting.name);
+                assert!(!settings[..i].iter().any(same), "{kind:?} {}", setting.name);
+            }
+        }
+        assert_eq!(named("none"), None);
+    }
+
+    #[test]
+    fn the_default_is_what_the_list_begins_with() {
+        let first = Settings::new(KINDS[0]).choose().unwrap();
+        assert_eq!(format!("{first:?}"), format!("{:?}", Choice::default()));
+    }
+}

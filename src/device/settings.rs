@@ -1,0 +1,238 @@
+//! What can be set of a device: names, what they take, and what was said of them.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::registry::{Choice, Kind};
+use super::{DeviceError, KINDS};
+
+/// One thing that can be set.
+#[derive(Debug)]
+pub struct Setting {
+    /// Name, a TOML key: lower case, with dots where tables divide it.
+    pub name: &'static str,
+    /// What it is, in a line.
+    pub about: &'static str,
+    /// What it takes.
+    pub takes: Takes,
+    /// What holds if it isn't set, in words.
+    pub default: &'static str,
+    /// Option of the command line that sets it, without the dashes. Every setting can be set by
+    /// `--DEVICE NAME=VALUE`; this is for what people say often. Devices that mean the same share one.
+    pub flag: Option<&'static str>,
+}
+
+/// What a setting takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// A whole number from the first to the second.
+    Whole(u64, u64),
+    /// One of these numbers' multiples, above 0.
+    MultipleOf(u64),
+    /// `on` or `off`; TOML's `true` and `false` are the same.
+    Switch,
+    /// One of these words; each is explained in a line.
+    OneOf(&'static [(&'static str, &'static str)]),
+    /// A path.
+    Path,
+    /// `on`, `off`, or a path to use in place of the usual one.
+    PathOrSwitch,
+    /// Whole numbers: `16/48`, or `[16, 48]` in TOML.
+    Wholes,
+}
+
+impl Takes {
+    /// The value as settings keep it, if it takes it: words in lower case, `on` for `true`.
+    pub fn take(&self, value: &str) -> Option<String> {
+        let whole = |text: &str| text.parse::<u64>().ok();
+        let switch = || match value {
+            "on" | "true" => Some("on"),
+            "off" | "false" => Some("off"),
+            _ => None,
+        };
+        let kept = match *self {
+            Takes::Whole(least, most) => {
+                whole(value).filter(|number| (least..=most).contains(number)).map(|_| value)
+            }
+            Takes::MultipleOf(of) => whole(value).filter(|n| *n > 0 && n.is_multiple_of(of)).map(|_| value),
+            Takes::Switch => switch(),
+            Takes::OneOf(words) => {
+                let mut words = words.iter().map(|(word, _)| *word);
+                words.find(|word| word.eq_ignore_ascii_case(value))
+            }
+            Takes::Path => Some(value).filter(|path| !path.is_empty()),
+            Takes::PathOrSwitch => switch().or(Some(value).filter(|path| !path.is_empty())),
+            Takes::Wholes => Some(value).filter(|list| list.split('/').all(|text| whole(text).is_some())),
+        };
+        kept.map(str::to_owned)
+    }
+}
+
+impl fmt::Display for Takes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Takes::Whole(least, most) if least == most => write!(f, "{least}"),
+            Takes::Whole(least, u64::MAX) => write!(f, "a whole number from {least}"),
+            Takes::Whole(least, most) => write!(f, "a whole number from {least} to {most}"),
+            Takes::MultipleOf(of) => write!(f, "a multiple of {of}"),
+            Takes::Switch => f.write_str("on or off"),
+            Takes::OneOf(words) => f.write_str(&list(words.iter().map(|(word, _)| *word), " or ")),
+            Takes::Path => f.write_str("a path"),
+            Takes::PathOrSwitch => f.write_str("on, off or a path"),
+            Takes::Wholes => f.write_str("whole numbers such as 16/48"),
+        }
+    }
+}
+
+/// Words in a row, the last behind `last`.
+fn list<'a>(words: impl Iterator<Item = &'a str>, last: &str) -> String {
+    let words: Vec<&str> = words.collect();
+    match &words[..] {
+        [rest @ .., end] if !rest.is_empty() => format!("{}{last}{end}", rest.join(", ")),
+        words => words.concat(),
+    }
+}
+
+/// What is wrong with what was said of a device.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettingError {
+    /// The device has no such setting.
+    #[error("{name}: not an option of device {device}, {known}")]
+    Unknown {
+        /// What was set.
+        name: String,
+        /// The device.
+        device: &'static str,
+        /// Which it has, or whose it is.
+        known: String,
+    },
+    /// The setting doesn't take this.
+    #[error("{name} {value}: not supported by device {device}: expected {expected}")]
+    Value {
+        /// The setting.
+        name: &'static str,
+        /// What it was set to.
+        value: String,
+        /// The device.
+        device: &'static str,
+        /// What it takes.
+        expected: Takes,
+    },
+    /// Two places say it, and not the same.
+    #[error("{} is {:?} and {} is {:?}, which are the same setting: leave one of them out", first.0, first.1, second.0, second.1)]
+    Contradiction {
+        /// Place and value.
+        first: (String, String),
+        /// Place and value.
+        second: (String, String),
+    },
+}
+
+/// What was said of one device: names and values, each of which is right by itself.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    kind: &'static dyn Kind,
+    /// By name: the value, and the place where it was set.
+    values: BTreeMap<&'static str, (String, String)>,
+}
+
+impl PartialEq for Settings {
+    /// Places don't count.
+    fn eq(&self, other: &Settings) -> bool {
+        self.kind == other.kind && self.iter().eq(other.iter())
+    }
+}
+
+impl Settings {
+    /// Nothing said yet.
+    pub fn new(kind: &'static dyn Kind) -> Self {
+        Self { kind, values: BTreeMap::new() }
+    }
+
+    /// Whose they are.
+    pub fn kind(&self) -> &'static dyn Kind {
+        self.kind
+    }
+
+    /// Sets one; `place` says where it was said: a key, a variable, a flag.
+    ///
+    /// # Errors
+    /// The device has no such setting, it doesn't take the value, or another place says otherwise.
+    pub fn set(&mut self, name: &str, value: &str, place: &str) -> Result<(), SettingError> {
+        let setting = find(self.kind, name)?;
+        let new = (check(self.kind, setting, value)?, place.to_owned());
+        match self.values.get(setting.name) {
+            Some((before, said)) if *before != new.0 && said != place => Err(SettingError::Contradiction {
+                first: (said.clone(), before.clone()),
+                second: (new.1, new.0),
+            }),
+            _ => {
+                self.values.insert(setting.name, new);
+                Ok(())
+            }
+        }
+    }
+
+    /// Takes over what `other`, of the same device, says.
+    pub fn put_over(&mut self, other: &Settings) {
+        self.values.extend(other.values.iter().map(|(name, said)| (*name, said.clone())));
+    }
+
+    /// The value of a setting, if it was set.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.values.get(name).map(|(value, _)| value.as_str())
+    }
+
+    /// The value of a setting that takes whole numbers, if it was set.
+    pub fn whole(&self, name: &str) -> Option<usize> {
+        self.get(name)?.parse().ok()
+    }
+
+    /// Names and values, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&'static str, &str)> {
+        self.values.iter().map(|(name, (value, _))| (*name, value.as_str()))
+    }
+
+    /// Whether nothing was set.
+    pub fn is_empty(&self) -> bool {
+        self.values.is_empty()
+    }
+
+    /// The device they ask for.
+    ///
+    /// # Errors
+    /// Settings that don't go together, or a device that is not in this build.
+    pub fn choose(&self) -> Result<Choice, DeviceError> {
+        self.kind.choose(self)
+    }
+}
+
+/// The setting of this name.
+///
+/// # Errors
+/// The device has none: says which it has, or which device does have it.
+pub fn find(kind: &dyn Kind, name: &str) -> Result<&'static Setting, SettingError> {
+    let of = |kind: &dyn Kind| kind.settings().iter().find(|setting| setting.name == name);
+    of(kind).ok_or_else(|| {
+        let others: Vec<&str> = KINDS.iter().filter(|kind| of(**kind).is_some()).map(|k| k.name()).collect();
+        let known = match (kind.settings(), &others[..]) {
+            ([], []) => "which has none".into(),
+            (settings, []) => {
+                format!("expected one of {}", list(settings.iter().map(|setting| setting.name), " or "))
+            }
+            (_, others) => format!("only of {}", list(others.iter().copied(), " and ")),
+        };
+        SettingError::Unknown { name: name.into(), device: kind.name(), known }
+    })
+}
+
+/// A setting's value as settings keep it.
+///
+/// # Errors
+/// The setting doesn't take it: says what it takes.
+pub fn check(kind: &dyn Kind, setting: &Setting, value: &str) -> Result<String, SettingError> {
+    setting.takes.take(value).ok_or_else(|| {
+        let (name, value, expected) = (setting.name, value.to_owned(), setting.takes);
+        SettingError::Value { name, value, device: kind.name(), expected }
+    })
+}

@@ -1,0 +1,19 @@
+//! What each kind of device looks at.
+
+use super::{Checks, Scene};
+use crate::device::{self, KINDS};
+
+pub(super) fn look(scene: &Scene<'_>, checks: &mut Checks<'_>) {
+    let chosen = scene.config.device.chosen();
+    for kind in KINDS {
+        let scene = device::Scene {
+            root: &scene.probe.root,
+            locks: &scene.probe.locks,
+            settings: Some(&chosen).filter(|chosen| chosen.kind() == *kind),
+            served_by: scene.report().map(|report| report.pid),
+            weights: scene.weights,
+            least_free: scene.probe.least_free,
+        };
+        kind.examine(&scene, checks.all);
+    }
+}
