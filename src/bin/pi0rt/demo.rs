@@ -10,9 +10,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pi0rt::device::KINDS;
-use signal_hook::consts::SIGINT;
 
 use crate::CommandResult;
+use crate::interrupt::INTERRUPTED;
 use crate::picture::{self, Picture};
 use controller::{Controller, Plan};
 use server::Server;
@@ -65,8 +65,22 @@ fn seconds(text: &str) -> Result<f64, String> {
 
 pub fn run(args: &Args) -> CommandResult {
     let interrupted = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(SIGINT, interrupted.clone())?;
+    let flag = interrupted.clone();
+    // The daemon is told to end, and what the controller has seen is shown: that takes more than a handler may.
+    ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed))?;
+    match show(args, &interrupted) {
+        Err(error) if !interrupted.load(Ordering::Relaxed) => Err(error),
+        Ok(code) if !interrupted.load(Ordering::Relaxed) => Ok(code),
+        ended => {
+            if let Err(error) = ended {
+                eprintln!("pi0rt: {error}");
+            }
+            Ok(ExitCode::from(INTERRUPTED))
+        }
+    }
+}
 
+fn show(args: &Args, interrupted: &AtomicBool) -> CommandResult {
     let checkpoint = match &args.checkpoint {
         Some(dir) => dir.clone(),
         None => small_checkpoint()?,
@@ -101,7 +115,7 @@ pub fn run(args: &Args) -> CommandResult {
         args.prompt,
         cameras.join(", ")
     );
-    let record = controller.run(&plan, &interrupted)?;
+    let record = controller.run(&plan, interrupted)?;
     drop(controller);
     let ended = server.stop();
     report::print(&record);

@@ -14,6 +14,7 @@ mod golden;
 mod health;
 mod infer;
 mod inspect;
+mod interrupt;
 mod page;
 mod pcc;
 mod picture;

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize
 use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 
+use crossbeam_utils::CachePadded;
 use rustix::thread::{CpuSet, Pid, futex, gettid, sched_setaffinity};
 
 use crate::device::DeviceError;
@@ -18,15 +19,11 @@ use crate::device::DeviceError;
 /// Looks at the counter before a thread sleeps: some 50 µs.
 const SPINS: usize = 2000;
 
-/// A value on cache lines of its own.
-#[repr(align(128))]
-struct Line<T>(T);
-
 struct Shared {
     /// Number of the operation in the upper half, jobs nobody has claimed in the lower.
-    ticket: Line<AtomicU64>,
+    ticket: CachePadded<AtomicU64>,
     /// Jobs finished; what the caller sleeps on.
-    done: Line<AtomicU32>,
+    done: CachePadded<AtomicU32>,
     /// Number of the operation; what workers sleep on.
     epoch: AtomicU32,
     // The operation. Only who holds a claim on one of its jobs reads these: until that job is done
@@ -46,14 +43,13 @@ type Call = unsafe fn(*const (), usize, usize);
 impl Shared {
     /// Claims and runs jobs until none is left; the number of the last operation seen.
     fn work(&self, thread: usize) -> u32 {
-        let mut ticket = self.ticket.0.load(Ordering::SeqCst);
+        let mut ticket = self.ticket.load(Ordering::SeqCst);
         loop {
             let left = ticket as u32;
             if left == 0 {
                 return (ticket >> 32) as u32;
             }
-            match self.ticket.0.compare_exchange_weak(ticket, ticket - 1, Ordering::SeqCst, Ordering::SeqCst)
-            {
+            match self.ticket.compare_exchange_weak(ticket, ticket - 1, Ordering::SeqCst, Ordering::SeqCst) {
                 Ok(_) => {}
                 Err(now) => {
                     ticket = now;
@@ -69,11 +65,11 @@ impl Shared {
             if ran.is_err() {
                 self.panicked.store(true, Ordering::SeqCst);
             }
-            let done = self.done.0.fetch_add(1, Ordering::SeqCst) + 1;
+            let done = self.done.fetch_add(1, Ordering::SeqCst) + 1;
             if done as usize == jobs && self.waiting.load(Ordering::SeqCst) {
-                let _ = futex::wake(&self.done.0, futex::Flags::PRIVATE, 1);
+                let _ = futex::wake(&self.done, futex::Flags::PRIVATE, 1);
             }
-            ticket = self.ticket.0.load(Ordering::SeqCst);
+            ticket = self.ticket.load(Ordering::SeqCst);
         }
     }
 
@@ -110,8 +106,8 @@ impl Pool {
     /// caller's, who may do the same with [`pin`].
     pub fn new(threads: usize, pin_to: &[usize]) -> Result<Self, DeviceError> {
         let shared = Arc::new(Shared {
-            ticket: Line(AtomicU64::new(0)),
-            done: Line(AtomicU32::new(0)),
+            ticket: CachePadded::new(AtomicU64::new(0)),
+            done: CachePadded::new(AtomicU32::new(0)),
             epoch: AtomicU32::new(0),
             jobs: AtomicUsize::new(0),
             call: AtomicPtr::new(std::ptr::null_mut()),
@@ -177,11 +173,11 @@ impl Pool {
         shared.jobs.store(jobs, Ordering::Release);
         shared.call.store(call::<F> as Call as *mut (), Ordering::Release);
         shared.data.store((&raw const f).cast::<()>().cast_mut(), Ordering::Release);
-        shared.done.0.store(0, Ordering::SeqCst);
+        shared.done.store(0, Ordering::SeqCst);
         let epoch = self.epoch.get().wrapping_add(1);
         self.epoch.set(epoch);
         // Jobs are counted in 32 bits: a matrix would need billions of rows to have more.
-        shared.ticket.0.store(u64::from(epoch) << 32 | jobs as u32 as u64, Ordering::SeqCst);
+        shared.ticket.store(u64::from(epoch) << 32 | jobs as u32 as u64, Ordering::SeqCst);
         shared.epoch.store(epoch, Ordering::SeqCst);
         if shared.sleepers.load(Ordering::SeqCst) > 0 {
             let _ = futex::wake(&shared.epoch, futex::Flags::PRIVATE, i32::MAX as u32);
@@ -189,7 +185,7 @@ impl Pool {
         shared.work(0);
         let mut spins = 0;
         loop {
-            let done = shared.done.0.load(Ordering::SeqCst);
+            let done = shared.done.load(Ordering::SeqCst);
             if done as usize == jobs {
                 break;
             }
@@ -198,8 +194,8 @@ impl Pool {
                 std::hint::spin_loop();
             } else {
                 shared.waiting.store(true, Ordering::SeqCst);
-                if shared.done.0.load(Ordering::SeqCst) == done {
-                    let _ = futex::wait(&shared.done.0, futex::Flags::PRIVATE, done, None);
+                if shared.done.load(Ordering::SeqCst) == done {
+                    let _ = futex::wait(&shared.done, futex::Flags::PRIVATE, done, None);
                 }
             }
         }

@@ -8,7 +8,7 @@ mod peer;
 mod report;
 mod spread;
 
-use crate::CommandResult;
+use crate::{CommandResult, interrupt};
 
 /// Measure what parts of pi0rt cost on this machine
 #[derive(clap::Args)]
@@ -25,7 +25,10 @@ enum What {
 
 pub fn run(args: &Args) -> CommandResult {
     match &args.what {
-        What::Model(args) => model::run(args),
+        What::Model(args) => {
+            interrupt::ends_all()?;
+            model::run(args)
+        }
         What::Ipc(args) => ipc::run(args),
     }
 }

@@ -5,6 +5,8 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::interrupt::Begin;
+
 /// One run of a command line: milliseconds, as its last line of output says with a JSON object
 /// (`{"ms": 1234.5}`), else its whole life.
 ///
@@ -12,11 +14,10 @@ use serde_json::Value;
 /// If it can't be started, fails, or claims a time that is none.
 pub fn run(command: &str) -> Result<(f64, Clock), String> {
     let start = Instant::now();
-    let output = Command::new("sh")
-        .args(["-c", command])
-        .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
+    let mut shell = Command::new("sh");
+    shell.args(["-c", command]).stdin(Stdio::null()).stdout(Stdio::piped());
+    let output = Begin::spawn(&mut shell)
+        .and_then(Begin::output)
         .map_err(|e| format!("peer {command:?}: could not start a shell: {e}"))?;
     let elapsed = start.elapsed().as_secs_f64() * 1e3;
     if !output.status.success() {

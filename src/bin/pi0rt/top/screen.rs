@@ -9,7 +9,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{
     LocalModes, OptionalActions, SpecialCodeIndex, Termios, tcgetattr, tcgetwinsize, tcsetattr,
 };
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGTERM};
+
+use crate::interrupt::INTERRUPTED;
 
 const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[2J";
 const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
@@ -23,10 +25,18 @@ pub struct Screen {
 impl Screen {
     pub fn enter() -> std::io::Result<Screen> {
         let ended = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM, SIGHUP] {
+        for signal in [SIGTERM, SIGHUP] {
             signal_hook::flag::register(signal, ended.clone())?;
         }
         let keyboard = tcgetattr(stdin()).ok();
+        let was = keyboard.clone();
+        ctrlc::set_handler(move || {
+            // Held until the end: no frame follows on the ordinary screen.
+            let _out = stdout().lock();
+            leave(was.as_ref());
+            std::process::exit(INTERRUPTED.into());
+        })
+        .map_err(std::io::Error::other)?;
         let (was, hook) = (keyboard.clone(), std::panic::take_hook());
         // What it says belongs on the ordinary screen.
         std::panic::set_hook(Box::new(move |panic| {

@@ -3,8 +3,7 @@
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 
 use pi0rt::client::{Client, ClientError, Observation, Options};
@@ -13,6 +12,7 @@ use pi0rt::shm::{Access, Camera, PixelLayout, Segment, UNWRITTEN_FRAME, Words, W
 
 use super::sample::{Plan, Sample};
 use super::{Args, Mode, Peer};
+use crate::interrupt::{Begin, Scratch};
 
 /// Where the payload begins in the floor's segments: behind the word, on a page of its own.
 pub const PAYLOAD: usize = 4096;
@@ -22,15 +22,9 @@ const ANSWER_NS: u64 = 10_000_000_000;
 pub struct Link {
     way: Way,
     payload: usize,
-    _server: Server,
+    _server: Begin,
     _scratch: Option<Scratch>,
 }
-
-/// The other process: killed when this is dropped.
-struct Server(Child);
-
-/// A directory that goes when this is dropped.
-struct Scratch(PathBuf);
 
 enum Way {
     Ours { client: Box<Client>, slot: u32, sleepy: bool },
@@ -46,20 +40,21 @@ impl Link {
         command.args(["--cores", &format!("{},{}", cores[0], cores[1])]);
         command.args(["--mode", &format!("{:?}", args.mode).to_lowercase()]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let start = |command: &mut Command, link: String| -> Result<Server, String> {
-            let server = command.arg("--serve").arg(link).spawn().map_err(|e| format!("server: {e}"))?;
-            let mut server = Server(server);
+        let start = |command: &mut Command, link: String| -> Result<Begin, String> {
+            let server = Begin::spawn(command.arg("--serve").arg(link));
+            let mut server = server.map_err(|e| format!("server: {e}"))?;
             let mut ready = [0];
-            let stdout = server.0.stdout.as_mut().ok_or("server without output")?;
+            let stdout = server.child().and_then(|child| child.stdout.as_mut());
+            let stdout = stdout.ok_or("server without output")?;
             stdout.read_exact(&mut ready).map_err(|e| format!("server ended early: {e}"))?;
             Ok(server)
         };
         match peer {
             None => {
                 let scratch = std::env::temp_dir().join(format!("pi0rt-bench-{}", std::process::id()));
-                std::fs::create_dir_all(&scratch).map_err(|e| format!("{}: {e}", scratch.display()))?;
-                let scratch = Scratch(scratch);
-                let socket = scratch.0.join("pi0rt.sock");
+                let failed = format!("{}: ", scratch.display());
+                let scratch = Scratch::make(scratch).map_err(|e| failed + &e.to_string())?;
+                let socket = scratch.path().join("pi0rt.sock");
                 let server = start(&mut command, format!("daemon:{}", socket.display()))?;
                 let options = Options {
                     socket: Some(socket),
@@ -182,19 +177,6 @@ fn rand_byte() -> u8 {
     pi0rt::shm::clock::now_ns() as u8
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
-}
-
 /// One turn of iceoryx2, measured by a program of its own: it prints a line for each latency, with
 /// how often it was seen from the actual and from the intended start.
 pub fn iceoryx2(args: &Args, cores: [usize; 2], plan: &Plan, sample: &mut Sample) -> Result<(), String> {
@@ -204,13 +186,16 @@ pub fn iceoryx2(args: &Args, cores: [usize; 2], plan: &Plan, sample: &mut Sample
             .map_err(|e| format!("this program: {e}"))?
             .with_file_name("pi0rt-bench-iceoryx2"),
     };
-    let output = Command::new(&program)
+    let mut command = Command::new(&program);
+    command
         .args(["--payload", &args.payload.to_string(), "--rounds", &plan.rounds.to_string()])
         .args(["--warmup", &plan.warmup().to_string(), "--period-ns", &plan.period_ns.to_string()])
         .args(["--cores", &format!("{},{}", cores[0], cores[1])])
         .args(plan.touch.then_some("--touch"))
-        .stderr(Stdio::inherit())
-        .output()
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped());
+    let output = Begin::spawn(&mut command)
+        .and_then(Begin::output)
         .map_err(|e| format!("{}: {e} (build it in benches/iceoryx2)", program.display()))?;
     if !output.status.success() {
         return Err(format!("{}: {}", program.display(), output.status));
