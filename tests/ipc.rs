@@ -278,7 +278,7 @@ fn a_daemon_that_makes_no_sense_is_an_error_of_the_client() {
             Status::Protocol,
             "daemon's layout: completion ring at ",
         ),
-        (Box::new(|_| ()), Status::Gone, "daemon is gone"),
+        (Box::new(|_| ()), Status::NoDaemon, "no daemon: the one that listened"),
         (
             Box::new(|_| std::thread::sleep(std::time::Duration::from_millis(300))),
             Status::Timeout,

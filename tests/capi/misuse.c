@@ -443,7 +443,7 @@ static void wrong_version(void)
     IS(PROTOCOL, pi0rt_client_open(&options, &client));
     IS(PROTOCOL, pi0rt_client_open(&options, &client));
     /* Passed over; then the connection ends. */
-    IS(GONE, pi0rt_client_open(&options, &client));
+    IS(NO_DAEMON, pi0rt_client_open(&options, &client));
     CHECK(client == NULL);
     pthread_join(thread, NULL);
     /* Listens, but never answers. */
