@@ -213,6 +213,22 @@ mod tests {
         }
     }
 
+    /// Until its rate has been measured anew.
+    #[test]
+    fn a_counter_that_changes_its_rate_is_not_used() {
+        let mut machine = Machine { ticks: 1 << 40, ns: 5e12, per_tick: 0.4 };
+        let mut reader = Clock::with(true);
+        for _ in 0..2500 {
+            machine.pass(1000.0);
+            machine.ask(&mut reader);
+        }
+        assert!(reader.extrapolate(machine.ticks).is_some());
+        machine.per_tick = 0.2;
+        machine.pass(150_000.0);
+        machine.ask(&mut reader);
+        assert_eq!(reader.extrapolate(machine.ticks), None);
+    }
+
     #[test]
     fn a_reading_that_was_interrupted_is_no_anchor() {
         let mut reader = Clock::with(true);

@@ -241,6 +241,25 @@ mod tests {
     }
 
     #[test]
+    fn the_next_writer_goes_on_with_the_next_number() {
+        for published in 0..2 * SLOTS as u64 {
+            let (latest, peer_latest) = Words::private(1);
+            let (slots, peer_slots) = Words::private(total_words(VALUES));
+            let reader = LatestReader::new(peer_latest, peer_slots, 5, 3);
+            let mut writer = LatestWriter::new(latest.alias(), slots.alias(), VALUES);
+            for n in 1..=published {
+                writer.publish(header(n), &[n as f32; VALUES]).unwrap();
+            }
+            // Also one that was begun counts.
+            writer.begin(published + 1);
+            let mut next = LatestWriter::resume(latest, slots, VALUES);
+            assert_eq!(next.publish(header(99), &[9.0; VALUES]), Some(published + 2));
+            let mut actions = [0.0; VALUES];
+            assert_eq!(reader.read(&mut actions).unwrap().ticket, 99);
+        }
+    }
+
+    #[test]
     fn a_chunk_that_is_not_finite_leaves_the_previous_one() {
         let (mut writer, reader) = pair();
         writer.publish(header(1), &[1.0; VALUES]).unwrap();

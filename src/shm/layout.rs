@@ -373,4 +373,86 @@ mod tests {
         assert_eq!(message, "number of cameras is 5, expected 0 to 4");
         assert!(SegmentLayout::plan(Geometry { entries: 48, ..GEOMETRY }).is_err());
     }
+
+    #[test]
+    fn numbers_are_taken_up_to_their_bounds() {
+        type Number = fn(&mut Geometry) -> &mut u32;
+        let numbers: [(Number, u32, u32); 7] = [
+            (|geometry| &mut geometry.cameras, 0, 4),
+            (|geometry| &mut geometry.frame_bytes, 1, 64 << 20),
+            (|geometry| &mut geometry.state_dim, 1, 4096),
+            (|geometry| &mut geometry.horizon, 1, 4096),
+            (|geometry| &mut geometry.action_dim, 1, 4096),
+            (|geometry| &mut geometry.slots, 2, 64),
+            (|geometry| &mut geometry.entries, 2, 4096),
+        ];
+        for (number, min, max) in numbers {
+            for (value, fits) in [(min.wrapping_sub(1), false), (min, true), (max, true), (max + 1, false)] {
+                let mut geometry = Geometry { cameras: 1, frame_bytes: 4096, ..GEOMETRY };
+                *number(&mut geometry) = value;
+                assert_eq!(geometry.check().is_ok(), fits, "{geometry:?}");
+            }
+        }
+        // Half a GiB of observations together.
+        let most = (1 << 29) / 2 / 64 - 4096;
+        let geometry = Geometry { cameras: 2, slots: 64, frame_bytes: most, ..GEOMETRY };
+        assert!(geometry.check().is_ok());
+        let message = Geometry { frame_bytes: most + 1, ..geometry }.check().unwrap_err().to_string();
+        let expected = "size of the observation segment in bytes is 536871040, expected 0 to 536870912";
+        assert_eq!(message, expected);
+    }
+
+    #[test]
+    fn parts_may_fill_their_segments_and_not_be_shorter_than_what_is_in_them() {
+        type Part = fn(&mut SegmentLayout) -> &mut Region;
+        let plan = SegmentLayout::plan(GEOMETRY).unwrap();
+        let (control, results, slot) = (plan.control_bytes, plan.results_bytes, plan.slot.len);
+        let parts: [(&str, Part, u32); 12] = [
+            ("completion head", |layout| &mut layout.completion_head, control),
+            ("event flag", |layout| &mut layout.want_event, control),
+            ("submission ring", |layout| &mut layout.submissions, control),
+            ("liveness", |layout| &mut layout.liveness, results),
+            ("wake-up flag", |layout| &mut layout.need_wakeup, results),
+            ("submission head", |layout| &mut layout.submission_head, results),
+            ("statistics", |layout| &mut layout.stats, results),
+            ("completion ring", |layout| &mut layout.completions, results),
+            ("latest chunk's number", |layout| &mut layout.latest, results),
+            ("chunk slots", |layout| &mut layout.chunks, results),
+            ("state", |layout| &mut layout.state, slot),
+            ("times of the frames", |layout| &mut layout.frame_times, slot),
+        ];
+        let refused = |what: &str, layout: SegmentLayout| {
+            let message = layout.check().unwrap_err().to_string();
+            assert!(message.starts_with(&format!("{what} at ")), "{what}: {message}");
+        };
+        for (what, part, segment) in parts {
+            let changed = |change: &dyn Fn(&mut Region)| {
+                let mut layout = plan;
+                if what == "times of the frames" {
+                    // The plan has one for every camera there can be.
+                    layout.frame_times.len = 3 * 8;
+                } else if what == "statistics" {
+                    // And room for counters to come.
+                    layout.stats.len = COUNTS as u32 * 8;
+                }
+                change(part(&mut layout));
+                layout
+            };
+            changed(&|region| region.offset = segment - region.len).check().unwrap();
+            refused(what, changed(&|region| region.offset = segment - region.len + 8));
+            refused(what, changed(&|region| region.len -= 8));
+            refused(what, changed(&|region| region.offset += 4));
+        }
+        refused(
+            "frame",
+            SegmentLayout { frame: Region { len: plan.frame.len - 4096, ..plan.frame }, ..plan },
+        );
+        refused("frames", SegmentLayout { slot: Region { len: slot - 4096, ..plan.slot }, ..plan });
+        refused(
+            "observation slots",
+            SegmentLayout { observation_bytes: plan.observation_bytes - 4096, ..plan },
+        );
+        // Daemons of before have no times of frames.
+        SegmentLayout { frame_times: Region { offset: 0, len: 0 }, ..plan }.check().unwrap();
+    }
 }

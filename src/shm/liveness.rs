@@ -82,11 +82,6 @@ impl LivenessReader {
         LivenessReader { words, epoch, bound_ns, young: 0 }
     }
 
-    /// The epoch this client belongs to.
-    pub fn epoch(&self) -> u64 {
-        self.epoch
-    }
-
     /// The epoch in the record, whether the daemon lives or not.
     pub fn there(&self) -> u64 {
         self.words.load(EPOCH, Ordering::Acquire)

@@ -311,6 +311,14 @@ mod tests {
     }
 
     #[test]
+    fn a_segment_has_a_byte_and_a_gib_at_most() {
+        for len in [0, MAX_BYTES + 1] {
+            let error = Segment::create("pi0rt-test", len, Writer::Client).err().unwrap();
+            assert!(error.to_string().contains("Invalid argument"), "{error}");
+        }
+    }
+
+    #[test]
     fn unsealed_and_wrong_sized_files_are_refused() {
         let file = memfd_create("pi0rt-test", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING).unwrap();
         ftruncate(&file, 4096).unwrap();

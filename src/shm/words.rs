@@ -154,6 +154,38 @@ impl Words {
     }
 }
 
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whole lines and what is left of them, from any word on.
+    #[test]
+    fn floats_are_where_they_were_written_and_nowhere_else() {
+        for start in [0, 3] {
+            for count in [0, 1, 2, 15, 16, 17, 37, 64, 71] {
+                let (words, peer) = Words::private(48);
+                for i in 0..48 {
+                    words.store(i, u64::MAX, Ordering::Relaxed);
+                }
+                let values: Vec<f32> = (0..count).map(|i| i as f32 + 0.5).collect();
+                assert!(words.write_finite(start, &values));
+                let mut read = vec![0.0; count];
+                peer.read_f32(start, &mut read);
+                assert_eq!(read, values);
+                let written = start..start + count.div_ceil(2);
+                for i in (0..48).filter(|i| !written.contains(i)) {
+                    assert_eq!(peer.load(i, Ordering::Relaxed), u64::MAX, "word {i} of {count} at {start}");
+                }
+                for bad in 0..count {
+                    let mut values = values.clone();
+                    values[bad] = f32::NEG_INFINITY;
+                    assert!(!words.write_finite(start, &values), "{bad} of {count}");
+                }
+            }
+        }
+    }
+}
+
 /// Stops a thread's writing between two stores, as a kill does.
 #[cfg(test)]
 pub(crate) mod killed {
