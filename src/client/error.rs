@@ -241,4 +241,12 @@ mod tests {
             assert_eq!(error(errno).status(), Status::NoDaemon);
         }
     }
+
+    #[test]
+    fn times_of_another_clock_are_said_to_be_before_or_after() {
+        let chunk = |observed_ns, now_ns| ClientError::FutureChunk { observed_ns, now_ns }.to_string();
+        assert!(chunk(3_500_000_000, 2_000_000_000).contains(" 1.500 s after now"));
+        let moment = ClientError::Moment { t_ns: 2_000_000_000, of_ns: 3_250_000_000, of: "the chunk" };
+        assert!(moment.to_string().starts_with("t_ns is 1.250 s before the chunk; "), "{moment}");
+    }
 }

@@ -356,16 +356,14 @@ mod tests {
 
     /// An exchange of 8 slots, and the daemon's side of its completion ring.
     fn exchange(entries: u32) -> (Exchange, Producer) {
-        let sizes = Geometry {
-            cameras: 0,
-            frame_bytes: 1,
-            state_dim: 1,
-            horizon: 1,
-            action_dim: 1,
-            slots: 8,
-            entries,
-        };
-        let layout = SegmentLayout::plan(sizes).unwrap();
+        over(SegmentLayout::plan(sizes(entries)).unwrap())
+    }
+
+    fn sizes(entries: u32) -> Geometry {
+        Geometry { cameras: 0, frame_bytes: 1, state_dim: 1, horizon: 1, action_dim: 1, slots: 8, entries }
+    }
+
+    fn over(layout: SegmentLayout) -> (Exchange, Producer) {
         // Both sides write here, through the one mapping.
         let segment = |len: u32| Arc::new(Segment::create("test", len as usize, Writer::Daemon).unwrap());
         let control = segment(layout.control_bytes);
@@ -413,5 +411,52 @@ mod tests {
         // Since the submission that has waited longest.
         push(&mut fresh, 6_000);
         assert_eq!(fresh.quiet_ns, 5_000);
+    }
+
+    #[test]
+    fn what_a_slot_was_used_for_before_is_not_taken_for_new() {
+        for frame_bytes in [15, 16, 64] {
+            let sizes = Geometry { cameras: 2, frame_bytes, state_dim: 3, ..sizes(8) };
+            let (mut exchange, _) = over(SegmentLayout::plan(sizes).unwrap());
+            let slot = exchange.acquire().unwrap();
+            // SAFETY: three values and two frames of this size lie there, and nobody else uses them.
+            unsafe { exchange.state(slot).unwrap().write_bytes(7, 3) };
+            for camera in 0..2 {
+                // SAFETY: as above.
+                unsafe { exchange.frame(slot, camera).unwrap().write_bytes(7, frame_bytes as usize) };
+            }
+            exchange.release(slot).unwrap();
+            assert_eq!(exchange.acquire().unwrap(), slot);
+            // SAFETY: as above.
+            let state = unsafe { exchange.state(slot).unwrap().cast::<[u32; 3]>().read_unaligned() };
+            assert_eq!(state, [UNWRITTEN_STATE; 3]);
+            for camera in 0..2 {
+                // SAFETY: as above; frames begin at pages of their own.
+                let frame = unsafe { exchange.frame(slot, camera).unwrap().cast::<[u8; 16]>().read() };
+                // A frame without room for the mark is left alone.
+                assert_eq!(frame == UNWRITTEN_FRAME, frame_bytes >= 16, "{frame_bytes} bytes");
+            }
+        }
+    }
+
+    /// Daemons of before know no times of frames: the oldest of all says how old the observation is.
+    #[test]
+    fn a_daemon_that_asks_for_one_time_gets_the_oldest() {
+        let plan = SegmentLayout::plan(Geometry { cameras: 3, ..sizes(8) }).unwrap();
+        for (asks, frames, expected) in
+            [(1, [0; 4], 50), (1, [60, 0, 40, 0], 40), (1, [60, 70, 0, 10], 50), (4, [60, 0, 40, 0], 50)]
+        {
+            let mut layout = plan;
+            if asks == 1 {
+                layout.frame_times.len = 0;
+            }
+            let (mut exchange, _) = over(layout);
+            let slot = exchange.acquire().unwrap();
+            let observation =
+                Observation { slot, observed_ns: 50, frames_observed_ns: frames, ..Observation::default() };
+            exchange.push(&observation, 1, 100).unwrap();
+            let Slot::Submitted(submission) = exchange.slots[slot as usize] else { panic!("it is free") };
+            assert_eq!(submission.observed_ns, expected, "{frames:?}");
+        }
     }
 }
