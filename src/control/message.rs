@@ -551,6 +551,30 @@ mod tests {
         assert_eq!((heard.policy.execution_horizon, heard.policy.state.len(), heard.token), (0, 0, 0));
     }
 
+    /// A daemon of before takes a hello only as it knows it.
+    #[test]
+    fn names_are_said_to_daemons_that_know_of_them() {
+        let hello = Hello { name: "arm".into(), ..Hello::default() };
+        assert_eq!((hello.needs(), Hello::default().needs()), (FEATURE_NAMES, 0));
+        assert_eq!(Hello { observes: true, ..Hello::default() }.needs(), FEATURE_NAMES);
+        let with = Request::Hello(Hello { features: FEATURE_NAMES, ..hello.clone() }).encode();
+        let without = Request::Hello(Hello { features: !FEATURE_NAMES, ..hello }).encode();
+        assert_eq!(with.len(), without.len() + 4 + 4 + "arm".len());
+    }
+
+    #[test]
+    fn a_policy_has_four_cameras_at_most() {
+        let mut welcome = welcome();
+        let camera = |index| format!("camera_{index}");
+        welcome.policy.cameras = (0..4).map(camera).collect();
+        welcome.policy.camera_keys = welcome.policy.cameras.clone();
+        let packet = Reply::Welcome(Box::new(welcome.clone())).encode();
+        assert_eq!(Reply::decode(&packet), Ok(Reply::Welcome(Box::new(welcome.clone()))));
+        welcome.policy.cameras.push(camera(4));
+        let error = Reply::decode(&Reply::Welcome(Box::new(welcome)).encode()).unwrap_err();
+        assert_eq!(error.to_string(), "number of cameras is 0x5, expected at most 4");
+    }
+
     #[test]
     fn a_full_contract_fits_into_a_message() {
         let name = "n".repeat(MAX_NAME);

@@ -149,3 +149,35 @@ fn fault(bad: &BadObservation, cameras: &[Camera]) -> Fault {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cameras_that_may_be_absent_have_their_bits() {
+        let camera = |name, required| Camera { required, ..Camera::new(name) };
+        let cameras = [camera("front", true), camera("left", false), camera("right", false)];
+        assert_eq!(optional(&cameras), 0b110);
+        assert_eq!(optional(&cameras[..1]), 0);
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_observation_is_told_by_camera_and_value() {
+        let cameras = ["front", "left", "right"].map(Camera::new);
+        let frame = |camera: &str| BadObservation::Frame {
+            camera: camera.into(),
+            error: crate::policy::FrameError::EmptyFrame { width: 0, height: 6 },
+        };
+        let value = |value| BadObservation::StateValue { index: 3, value };
+        for (bad, expected) in [
+            (frame("right"), Fault::FrameSize { camera: 2 }),
+            (frame("rear"), Fault::Other),
+            (BadObservation::StateLength { got: 13, expected: 14 }, Fault::StateCount { got: 13 }),
+            (value(1e30), Fault::OutOfLimits { index: 3, value: 1e30 }),
+            (value(f32::INFINITY), Fault::NotFinite { index: 3, value: f32::INFINITY }),
+        ] {
+            assert_eq!(fault(&bad, &cameras), expected, "{bad}");
+        }
+    }
+}
