@@ -27,13 +27,7 @@ impl LastFailure {
     /// Describes the failure in one line.
     pub fn line(&self) -> String {
         let ago = SystemTime::now().duration_since(self.at).unwrap_or_default().as_secs();
-        let ago = match ago {
-            0..120 => format!("{ago} s"),
-            120..7200 => format!("{} minutes", ago / 60),
-            7200..172_800 => format!("{} hours", ago / 3600),
-            _ => format!("{} days", ago / 86400),
-        };
-        format!("{ago} ago, of process {}: {}", self.pid, self.reason)
+        format!("{} ago, of process {}: {}", rounded(ago), self.pid, self.reason)
     }
 
     /// Path of this daemon's file, in the state directory from the service manager; `None`: there is no such
@@ -76,6 +70,16 @@ impl LastFailure {
     }
 }
 
+/// Seconds, in the unit that suits them.
+fn rounded(seconds: u64) -> String {
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} minutes", seconds / 60),
+        7200..172_800 => format!("{} hours", seconds / 3600),
+        _ => format!("{} days", seconds / 86400),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,5 +97,19 @@ mod tests {
         std::fs::write(&path, "time=x\nprocess=1\nreason=\n").unwrap();
         assert_eq!(LastFailure::read(&path).unwrap_err().kind(), io::ErrorKind::InvalidData);
         std::fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn how_long_ago_it_was_is_said_in_a_unit_that_fits() {
+        for (seconds, words) in [
+            (119, "119 s"),
+            (120, "2 minutes"),
+            (7199, "119 minutes"),
+            (7200, "2 hours"),
+            (172_799, "47 hours"),
+            (172_800, "2 days"),
+        ] {
+            assert_eq!(rounded(seconds), words);
+        }
     }
 }

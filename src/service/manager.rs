@@ -86,7 +86,7 @@ impl WatchdogNotifier {
 
     /// The interval of pings: half of the manager's timeout.
     pub fn every(&self) -> Duration {
-        sd_notify::watchdog_enabled().map_or(STATUS_EVERY, |within| within / 2)
+        sign_every(sd_notify::watchdog_enabled())
     }
 
     /// The callback that sends a ping.
@@ -104,6 +104,10 @@ impl WatchdogNotifier {
             written.and_then(|()| self.socket.send(&text.get_ref()[..len])).is_ok()
         })
     }
+}
+
+fn sign_every(within: Option<Duration>) -> Duration {
+    within.map_or(STATUS_EVERY, |within| within / 2)
 }
 
 /// Descriptors that the service manager has handed over.
@@ -175,6 +179,26 @@ impl DescriptorStore for Store {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Where the manager listens may be a path or, after an @, a name that is in no file system.
+    #[test]
+    fn a_manager_is_reached_by_path_and_by_name() {
+        let name = format!("pi0rt-notify-{}-{}", std::process::id(), number());
+        let path = std::env::temp_dir().join(&name);
+        let listening = UnixDatagram::bind(&path).unwrap();
+        WatchdogNotifier::connect(path.as_os_str()).unwrap();
+        drop(listening);
+        std::fs::remove_file(&path).unwrap();
+        let address = SocketAddr::from_abstract_name(&name).unwrap();
+        let _listening = UnixDatagram::bind_addr(&address).unwrap();
+        WatchdogNotifier::connect(OsStr::new(&format!("@{name}"))).unwrap();
+    }
+
+    #[test]
+    fn a_manager_that_waits_for_signs_gets_two_in_that_time() {
+        assert_eq!(sign_every(Some(Duration::from_secs(30))), Duration::from_secs(15));
+        assert_eq!(sign_every(None), STATUS_EVERY);
+    }
 
     fn fd() -> OwnedFd {
         std::fs::File::open("/dev/null").unwrap().into()

@@ -393,4 +393,60 @@ mod tests {
         assert_eq!(before.fixed(&after), ["clients.socket", "device.cpu.threads"]);
         assert_eq!(after.fixed(&before), ["clients.socket", "device.cpu.threads"]);
     }
+
+    #[test]
+    fn what_is_configured_reaches_the_policy_and_the_daemon() {
+        let config: Config = toml::from_str(
+            "[policy]\nprofile = \"plain\"\ncontrol_rate_hz = 25\ntokenizer = \"/t.json\"\nsteps = 3\n\
+             recompute = true\n\
+             [clients]\nmax_clients = 5\nmax_memory_mb = 7\nmax_age_ms = 250\nmax_clients_per_user = 2\n\
+             max_memory_mb_per_user = 3\nmax_connections_per_user = 4\nmax_requests_per_user = 6\n\
+             max_instructions_per_user = 8\n\
+             [scheduling]\nwake = \"hybrid\"\nspin_us = 30\n[supervision]\nhang_after_s = 1\n",
+        )
+        .unwrap();
+        let policy = config.policy_options().unwrap();
+        assert_eq!(policy.profile.as_deref(), Some("plain"));
+        assert_eq!(policy.control_rate_hz, Some(25.0));
+        assert_eq!(policy.tokenizer.as_deref(), Some(Path::new("/t.json")));
+        assert_eq!((policy.steps, policy.recompute), (Some(3), true));
+        let options = config.options().unwrap();
+        assert_eq!(options.wake, Wake::Hybrid(30_000));
+        assert!(options.left_out_of_log.is_some());
+        let per_user = PerUser {
+            clients: Some(2),
+            memory: Some(3 << 20),
+            connections: Some(4),
+            requests: Some(6),
+            instructions: Some(8),
+        };
+        let limits = Limits {
+            max_age_ns: 250_000_000,
+            max_clients: 5,
+            max_memory: 7 << 20,
+            per_user,
+            hang_after: Some(Duration::from_secs(1)),
+        };
+        assert_eq!(options.limits, limits);
+
+        // Files have the daemon's own group anyway.
+        let own = rustix::process::getgid().as_raw();
+        for (number, group) in [(own, None), (own + 1, Some(own + 1))] {
+            let mut config = Config::default();
+            config.clients.group = Some(config::Group::Number(number));
+            assert_eq!(config.options().unwrap().group, group);
+        }
+    }
+
+    #[test]
+    fn an_error_is_told_with_its_causes() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("the device is lost")]
+        struct Lost {
+            source: std::fmt::Error,
+        }
+        let cause = std::fmt::Error;
+        assert_eq!(whole(&Lost { source: cause }), format!("the device is lost: {cause}"));
+        assert_eq!(whole(&cause), cause.to_string());
+    }
 }

@@ -229,6 +229,12 @@ mod tests {
             node: 1,
             card_type: Some("n150".into()),
             temperature_c: Some(51.5),
+            temperature_limit_c: Some(83.0),
+            current_a: Some(12.5),
+            aiclk_mhz: Some(1000),
+            fan_rpm: Some(2400),
+            heartbeat: Some(7),
+            thermal_trips: Some(2),
             ..Telemetry::default()
         };
         let page = render(&report, &[card, Telemetry::default()], 5_500_000_000);
@@ -254,6 +260,12 @@ mod tests {
             "pi0rt_inference_seconds_count 3",
             "pi0rt_age_seconds_count 0",
             r#"pi0rt_card_temperature_celsius{card="1",type="n150"} 51.5"#,
+            r#"pi0rt_card_temperature_limit_celsius{card="1",type="n150"} 83"#,
+            r#"pi0rt_card_current_amperes{card="1",type="n150"} 12.5"#,
+            r#"pi0rt_card_clock_hertz{card="1",type="n150"} 1000000000"#,
+            r#"pi0rt_card_fan_rpm{card="1",type="n150"} 2400"#,
+            r#"pi0rt_card_heartbeats_total{card="1",type="n150"} 7"#,
+            r#"pi0rt_card_thermal_trips_total{card="1",type="n150"} 2"#,
         ] {
             assert!(page.lines().any(|shown| shown == line), "{line}\n{page}");
         }
