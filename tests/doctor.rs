@@ -368,6 +368,15 @@ fn the_sockets_path() {
     fs::write(&file, "").unwrap();
     machine.clients = format!("socket = {:?}\n", file.to_str().unwrap());
     only(&machine, "not a socket", "rm ");
+    machine.clients = format!("socket = {:?}\n", file.join("pi0rt.sock").to_str().unwrap());
+    let findings = machine.findings();
+    let finding = findings.iter().find(|finding| finding.topic == "socket").unwrap();
+    assert_eq!(finding.verdict, Verdict::Error);
+    assert!(finding.what.contains("is not a directory"), "{finding:#?}");
+    assert!(finding.remedy.contains("correct clients.socket"), "{finding:#?}");
+    // Nor can it be said what the daemon is at.
+    let finding = findings.iter().find(|finding| finding.topic == "daemon").unwrap();
+    assert!(finding.remedy.contains("why it can't be read"), "{finding:#?}");
 }
 
 #[test]

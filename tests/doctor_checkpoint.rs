@@ -154,9 +154,23 @@ fn statistics_that_are_missing() {
 #[test]
 fn profiles() {
     let dir = golden_of_openpi();
-    finds(&dir, RATE, &[("checkpoint", Error, &["choose a profile", "\n  droid "], "profile = \"NAME\"")]);
+    finds(
+        &dir,
+        RATE,
+        &[(
+            "checkpoint",
+            Error,
+            &["choose a profile", "\n  droid "],
+            "choose the robot's: profile = \"NAME\"",
+        )],
+    );
     let unknown = "control_rate_hz = 50\nprofile = \"ur5\"\n";
-    let finding = ("checkpoint", Error, &["profile \"ur5\" is not built in"][..], "profile = \"NAME\"");
+    let finding = (
+        "checkpoint",
+        Error,
+        &["profile \"ur5\" is not built in"][..],
+        "choose the robot's: profile = \"NAME\"",
+    );
     // Then the checkpoint isn't opened, and only its tokenizer can be looked at.
     finds(&dir, unknown, &[finding]);
     fs::write(dir.join("pi0rt.toml"), "rate_hz = 50\n[action]\nstep = []\n").unwrap();

@@ -15,6 +15,7 @@ use pi0rt::client::ClientError;
 use pi0rt::control::Status;
 use pi0rt::daemon::{DaemonError, Limits, Options, Report};
 use pi0rt::service::failure::LastFailure;
+use pi0rt::shm::clock::now_ns;
 use rustix::process::{Pid, Signal, kill_process};
 
 fn signal(process: &Process, signal: Signal) {
@@ -93,6 +94,12 @@ fn a_configuration_without_a_checkpoint_says_what_is_missing() {
         file.display()
     );
     assert_eq!(stderr(&output), expected);
+    // RUST_LOG is looked at before that, if it says anything.
+    let said = |level| {
+        stderr(&program(&["--config", file.to_str().unwrap()]).env("RUST_LOG", level).output().unwrap())
+    };
+    assert_eq!(said(""), expected);
+    assert!(said("loud").starts_with("pi0rtd: RUST_LOG: \"loud\" is no level"), "{}", said("loud"));
     let file = configuration(&directory, "[clients]\ngroup = \"no-such-group\"\n");
     let output = program(&["--config", file.to_str().unwrap()]).output().unwrap();
     assert!(
@@ -190,15 +197,19 @@ fn a_socket_that_is_not_the_configured_one_is_refused() {
 #[test]
 fn a_reload_changes_limits_and_a_wrong_file_changes_nothing() {
     let directory = Directory::new();
-    let file = configuration(&directory, "[clients]\nmax_clients = 1\n");
+    let file = configuration(&directory, "[clients]\nmax_clients = 1\n[log]\nlevel = \"warn\"\n");
     let manager = Manager::new(&directory);
+    let started = now_ns() as f64 / 1e9;
     let daemon = manager.start(&["--config", file.to_str().unwrap()], &[]);
     manager.until(|message| message.contains("READY=1"));
     let _first = open(&directory.socket());
     let refused = pi0rt::client::Client::open(&patient(&directory.socket())).err().unwrap();
     assert!(refused.to_string().contains("1 clients are connected, the most allowed"), "{refused}");
     let most = || Report::read(&directory.socket()).unwrap().max_clients;
-    configuration(&directory, "[clients]\nmax_clients = 2\n[supervision]\nhang_after_s = 0\n");
+    configuration(
+        &directory,
+        "[clients]\nmax_clients = 2\n[supervision]\nhang_after_s = 0\n[log]\nlevel = \"info\"\n",
+    );
     signal(&daemon, Signal::HUP);
     eventually("the limit is raised", || most() == 2);
     let _second = open(&directory.socket());
@@ -213,6 +224,11 @@ fn a_reload_changes_limits_and_a_wrong_file_changes_nothing() {
     let words = manager::last_words(daemon);
     let wrong = "not reloaded: ";
     assert!(words.contains(wrong), "{words}");
+    // A record of the level that is in effect since then, with its time by the clock of all stamps.
+    let line = words.lines().find(|line| line.ends_with("configuration reloaded"));
+    let time = line.and_then(|line| line.strip_prefix('[')?.split(']').next()?.trim().parse::<f64>().ok());
+    let time = time.unwrap_or_else(|| panic!("{words}"));
+    assert!((started - 1e-6..=now_ns() as f64 / 1e9 + 1e-6).contains(&time), "{started}, then {words}");
     assert!(!words.contains("clients.socket has changed"), "{words}");
 }
 

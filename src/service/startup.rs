@@ -79,7 +79,7 @@ fn tell(from: &Receiver<Loading>) {
             return;
         }
         // A device that compiles or computes its first chunk makes progress without a report.
-        if tick % 5 == 0
+        if tick.is_multiple_of(5)
             && let Some(at) = at
             && signs != (Some(at), steps())
         {
