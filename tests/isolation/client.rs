@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use pi0rt::client::{Client, ClientError, Observation, Options};
 use pi0rt::control::{self, FEATURE_NUMBERS, Received, Reply, Request, Status, Welcome};
-use pi0rt::shm::Completion;
+use pi0rt::shm::clock::now_ns;
+use pi0rt::shm::{ChunkHeader, Completion};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -69,6 +70,46 @@ fn whoever_has_waited_asks_for_no_more_events() {
     client.fd();
     assert!(matches!(client.wait(None, SHORT), Err(ClientError::Timeout { .. })));
     assert!(strings.wants_events());
+}
+
+/// What was completed before is still to be taken.
+#[test]
+fn a_connection_that_is_closed_ends_the_session_whatever_its_heart_shows() {
+    let puppet = Puppet::new(welcome());
+    let (mut client, mut strings) = puppet.open(&patient(&puppet.socket()));
+    let (ticket, slot) = submit(&mut client);
+    strings.complete(Completion { ticket, slot, ..Completion::default() });
+    rustix::net::shutdown(&strings.socket, rustix::net::Shutdown::Both).unwrap();
+    let (mut client, first, second) = bounded("the wait ends", move || {
+        let mut wait = || client.wait(None, LONG).map(|completion| completion.ticket);
+        let (first, second) = (wait(), wait());
+        (client, first, second)
+    });
+    assert_eq!(first.unwrap(), ticket);
+    assert!(matches!(second, Err(ClientError::Gone)), "{second:?}");
+    let slot = client.acquire().unwrap();
+    let late = client.submit(&Observation { slot, ..Observation::default() });
+    assert!(matches!(late, Err(ClientError::Gone)), "{late:?}");
+}
+
+/// One that lives but does not answer, and a chunk that grows old.
+#[test]
+fn a_daemon_is_late_after_the_time_that_the_program_says() {
+    let puppet = Puppet::new(welcome());
+    for (stale_after_ns, late) in [(1, true), (0, false), (u64::MAX, false)] {
+        let options = Options { stale_after_ns, ..patient(&puppet.socket()) };
+        let (mut client, mut strings) = puppet.open(&options);
+        assert!(matches!(client.poll(), Err(ClientError::Empty)), "nothing is due");
+        let (ticket, _) = submit(&mut client);
+        let header =
+            ChunkHeader { ticket, observed_ns: now_ns(), horizon: 4, action_dim: 2, ..Default::default() };
+        strings.publish(header);
+        let submitted = now_ns();
+        eventually("time passes", || now_ns() > submitted + 1_000_000);
+        assert_eq!(client.poll().unwrap_err().status(), if late { Status::Stale } else { Status::Empty });
+        let (_, _, fresh) = client.chunk_latest().unwrap();
+        assert_eq!(matches!(fresh, Err(ClientError::Stale)), late, "{fresh:?}");
+    }
 }
 
 #[test]

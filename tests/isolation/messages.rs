@@ -56,6 +56,17 @@ fn said(socket: &Path, packet: &[u8]) -> Option<Reply> {
 }
 
 #[test]
+fn a_client_is_given_the_most_that_may_be_asked_for() {
+    let served = rigged();
+    let most = Hello { slots: 16, entries: 1024, ..Hello::default() };
+    let geometry = Raw::welcomed(&served.socket(), most).layout.geometry;
+    assert_eq!((geometry.slots, geometry.entries), (16, 1024));
+    let most = Hello { slots: 2, frame_bytes: 1920 * 1080 * 4, ..Hello::default() };
+    let geometry = Raw::welcomed(&served.socket(), most).layout.geometry;
+    assert_eq!((geometry.slots, geometry.frame_bytes), (2, 1920 * 1080 * 4));
+}
+
+#[test]
 fn a_first_message_that_is_wrong_is_refused_with_a_reason() {
     let served = rigged();
     let _taken = served.named("honest");
