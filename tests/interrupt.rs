@@ -87,7 +87,7 @@ fn bench_ipc() {
         return println!("needs two cores: left out");
     }
     let directory = Directory::new("ipc");
-    let args = ["bench", "ipc", "--rounds", "4000000000", "--turns", "1", "--peers", "floor"];
+    let args = ["bench", "ipc", "--rounds", "400000000", "--turns", "1", "--peer", "floor"];
     ends_with_its_children(&directory, directory.pi0rt(&args));
 }
 

@@ -1,4 +1,4 @@
-//! Ctrl-C: a command that has begun something ends it before it ends itself.
+//! Ctrl-C: ends a command's children and removes its directories before the command itself exits.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -11,31 +11,31 @@ use rustix::process::{Pid, Signal, kill_process_group};
 /// Exit code of a program that SIGINT has ended.
 pub const INTERRUPTED: u8 = 128 + 2;
 
-/// What goes with the program.
-struct Begun {
-    /// Process groups, each of a child that has not been waited for.
+/// What an interrupted program has to clean up.
+struct Cleanup {
+    /// Process groups of children that have not been waited for.
     children: Vec<Pid>,
     directories: Vec<PathBuf>,
 }
 
-static BEGUN: Mutex<Begun> = Mutex::new(Begun { children: Vec::new(), directories: Vec::new() });
+static CLEANUP: Mutex<Cleanup> = Mutex::new(Cleanup { children: Vec::new(), directories: Vec::new() });
 
-fn begun() -> MutexGuard<'static, Begun> {
-    BEGUN.lock().unwrap_or_else(PoisonError::into_inner)
+fn cleanup() -> MutexGuard<'static, Cleanup> {
+    CLEANUP.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// From now on Ctrl-C kills the children, removes the directories and exits with [`INTERRUPTED`].
+/// Makes Ctrl-C kill the children, remove the directories and exit with [`INTERRUPTED`].
 ///
 /// # Errors
-/// If the system has no handler or no thread to give.
-pub fn ends_all() -> Result<(), ctrlc::Error> {
+/// No handler or thread could be set up.
+pub fn clean_up_on_interrupt() -> Result<(), ctrlc::Error> {
     ctrlc::set_handler(|| {
-        // Held until the end: no child is begun any more.
-        let begun = begun();
-        for child in &begun.children {
+        // Held until the exit, so that no further child is started.
+        let cleanup = cleanup();
+        for child in &cleanup.children {
             let _ = kill_process_group(*child, Signal::KILL);
         }
-        for directory in &begun.directories {
+        for directory in &cleanup.directories {
             let _ = std::fs::remove_dir_all(directory);
         }
         exit(INTERRUPTED.into());
@@ -43,46 +43,46 @@ pub fn ends_all() -> Result<(), ctrlc::Error> {
 }
 
 /// A child in a process group of its own: killed, with its own children, when this is dropped.
-pub struct Begin(Option<Child>);
+pub struct ChildGroup(Option<Child>);
 
-impl Begin {
-    /// Starts it.
+impl ChildGroup {
+    /// Starts a child in a process group of its own.
     ///
     /// # Errors
-    /// What the system says.
-    pub fn spawn(command: &mut Command) -> io::Result<Begin> {
-        // Ctrl-C finds it or comes before it.
-        let mut begun = begun();
+    /// The system's error.
+    pub fn spawn(command: &mut Command) -> io::Result<ChildGroup> {
+        // Held over the start: an interrupt either sees the child or prevents it.
+        let mut cleanup = cleanup();
         let child = command.process_group(0).spawn()?;
-        begun.children.push(Pid::from_child(&child));
-        Ok(Begin(Some(child)))
+        cleanup.children.push(Pid::from_child(&child));
+        Ok(ChildGroup(Some(child)))
     }
 
-    /// The child.
+    /// The running child; None after its end was waited for.
     pub fn child(&mut self) -> Option<&mut Child> {
         self.0.as_mut()
     }
 
-    /// Waits for its end, and for what it has said until then.
+    /// Waits for the child's end and collects its output.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn output(mut self) -> io::Result<Output> {
         let child = self.0.take().ok_or(io::ErrorKind::NotFound)?;
         let pid = Pid::from_child(&child);
         let output = child.wait_with_output();
-        begun().children.retain(|other| *other != pid);
+        cleanup().children.retain(|other| *other != pid);
         output
     }
 }
 
-impl Drop for Begin {
+impl Drop for ChildGroup {
     fn drop(&mut self) {
         let Some(child) = &mut self.0 else { return };
         let pid = Pid::from_child(child);
         let _ = kill_process_group(pid, Signal::KILL);
         let _ = child.wait();
-        begun().children.retain(|other| *other != pid);
+        cleanup().children.retain(|other| *other != pid);
     }
 }
 
@@ -90,18 +90,18 @@ impl Drop for Begin {
 pub struct Scratch(PathBuf);
 
 impl Scratch {
-    /// Makes it.
+    /// Makes the directory.
     ///
     /// # Errors
-    /// What the system says.
+    /// The system's error.
     pub fn make(path: PathBuf) -> io::Result<Scratch> {
-        let mut begun = begun();
+        let mut cleanup = cleanup();
         std::fs::create_dir_all(&path)?;
-        begun.directories.push(path.clone());
+        cleanup.directories.push(path.clone());
         Ok(Scratch(path))
     }
 
-    /// Where it is.
+    /// Path of the directory.
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -110,6 +110,6 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
-        begun().directories.retain(|other| *other != self.0);
+        cleanup().directories.retain(|other| *other != self.0);
     }
 }

@@ -84,7 +84,7 @@ pub fn run(args: &Args) -> CommandResult {
         server::run(link, args)?;
         return Ok(ExitCode::SUCCESS);
     }
-    crate::interrupt::ends_all()?;
+    crate::interrupt::clean_up_on_interrupt()?;
     let mut peers = args.peers.clone();
     if peers.is_empty() {
         peers = vec![Peer::Floor, Peer::Copy];

@@ -26,7 +26,7 @@ enum What {
 pub fn run(args: &Args) -> CommandResult {
     match &args.what {
         What::Model(args) => {
-            interrupt::ends_all()?;
+            interrupt::clean_up_on_interrupt()?;
             model::run(args)
         }
         What::Ipc(args) => ipc::run(args),

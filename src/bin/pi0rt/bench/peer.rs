@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::interrupt::Begin;
+use crate::interrupt::ChildGroup;
 
 /// One run of a command line: milliseconds, as its last line of output says with a JSON object
 /// (`{"ms": 1234.5}`), else its whole life.
@@ -16,8 +16,8 @@ pub fn run(command: &str) -> Result<(f64, Clock), String> {
     let start = Instant::now();
     let mut shell = Command::new("sh");
     shell.args(["-c", command]).stdin(Stdio::null()).stdout(Stdio::piped());
-    let output = Begin::spawn(&mut shell)
-        .and_then(Begin::output)
+    let output = ChildGroup::spawn(&mut shell)
+        .and_then(ChildGroup::output)
         .map_err(|e| format!("peer {command:?}: could not start a shell: {e}"))?;
     let elapsed = start.elapsed().as_secs_f64() * 1e3;
     if !output.status.success() {

@@ -12,7 +12,7 @@ use pi0rt::shm::{Access, Camera, PixelLayout, Segment, UNWRITTEN_FRAME, Words, W
 
 use super::sample::{Plan, Sample};
 use super::{Args, Mode, Peer};
-use crate::interrupt::{Begin, Scratch};
+use crate::interrupt::{ChildGroup, Scratch};
 
 /// Where the payload begins in the floor's segments: behind the word, on a page of its own.
 pub const PAYLOAD: usize = 4096;
@@ -22,7 +22,7 @@ const ANSWER_NS: u64 = 10_000_000_000;
 pub struct Link {
     way: Way,
     payload: usize,
-    _server: Begin,
+    _server: ChildGroup,
     _scratch: Option<Scratch>,
 }
 
@@ -40,8 +40,8 @@ impl Link {
         command.args(["--cores", &format!("{},{}", cores[0], cores[1])]);
         command.args(["--mode", &format!("{:?}", args.mode).to_lowercase()]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
-        let start = |command: &mut Command, link: String| -> Result<Begin, String> {
-            let server = Begin::spawn(command.arg("--serve").arg(link));
+        let start = |command: &mut Command, link: String| -> Result<ChildGroup, String> {
+            let server = ChildGroup::spawn(command.arg("--serve").arg(link));
             let mut server = server.map_err(|e| format!("server: {e}"))?;
             let mut ready = [0];
             let stdout = server.child().and_then(|child| child.stdout.as_mut());
@@ -194,8 +194,8 @@ pub fn iceoryx2(args: &Args, cores: [usize; 2], plan: &Plan, sample: &mut Sample
         .args(plan.touch.then_some("--touch"))
         .stdin(Stdio::null())
         .stdout(Stdio::piped());
-    let output = Begin::spawn(&mut command)
-        .and_then(Begin::output)
+    let output = ChildGroup::spawn(&mut command)
+        .and_then(ChildGroup::output)
         .map_err(|e| format!("{}: {e} (build it in benches/iceoryx2)", program.display()))?;
     if !output.status.success() {
         return Err(format!("{}: {}", program.display(), output.status));
