@@ -29,9 +29,12 @@ pub struct Said {
     pub value: String,
 }
 
+/// The devices that share an option, each with its setting.
+type Sharing = Vec<(&'static dyn Kind, &'static Setting)>;
+
 /// The settings with an option of their own, and the devices that share each, in order.
-fn flags() -> Vec<(&'static str, Vec<(&'static dyn Kind, &'static Setting)>)> {
-    let mut flags: Vec<(&'static str, Vec<_>)> = Vec::new();
+fn flags() -> Vec<(&'static str, Sharing)> {
+    let mut flags: Vec<(&'static str, Sharing)> = Vec::new();
     for kind in KINDS {
         for setting in kind.settings() {
             let Some(flag) = setting.flag else { continue };
