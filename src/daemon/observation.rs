@@ -130,7 +130,10 @@ impl Source {
         }
         to.state.resize(state_dim as usize, 0.0);
         self.words.read_f32((slot + self.layout.state.offset as usize) / 8, &mut to.state);
-        if let Some(index) = to.state.iter().position(|value| !value.is_finite()) {
+        // All values at once: the compiler makes vectors of it.
+        if !to.state.iter().fold(true, |finite, value| finite & value.is_finite())
+            && let Some(index) = to.state.iter().position(|value| !value.is_finite())
+        {
             let (value, index) = (to.state[index], index as u16);
             return Err(match value.to_bits() {
                 UNWRITTEN_STATE => Fault::OldState { index },

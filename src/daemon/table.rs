@@ -134,6 +134,11 @@ impl<P> Session<P> {
         self.fault.is_none() && !self.restoring
     }
 
+    /// Whether a submission of this session waits for its turn.
+    fn wants_turn(&self) -> bool {
+        self.is_served() && self.channel.pending.is_some()
+    }
+
     /// Applies a ring write's result: sends the event or marks the session faulty.
     pub fn apply(&mut self, result: Result<Notify, RingError>) {
         match result {
@@ -196,8 +201,19 @@ impl<P> Table<P> {
     /// No starvation: between the arrival of a submission and its turn, at most one turn of each other session
     /// goes first. Deferred sessions come last. `now_ns` is called only if there is one.
     pub fn next(&mut self, now_ns: impl FnOnce() -> u64) -> Option<&mut Session<P>> {
+        let mut wanting = (0..self.sessions.len()).filter(|&index| self.sessions[index].wants_turn());
+        let first = wanting.next()?;
+        let index = if wanting.next().is_some() { self.choose(now_ns)? } else { first };
+        self.cursor = index + 1;
+        self.turns += 1;
+        self.sessions[index].begun = self.turns;
+        Some(&mut self.sessions[index])
+    }
+
+    /// Index of the session whose turn it is among several with pending submissions.
+    fn choose(&self, now_ns: impl FnOnce() -> u64) -> Option<usize> {
         let count = self.sessions.len();
-        let wants = |session: &Session<P>| session.is_served() && session.channel.pending.is_some();
+        let wants = Session::wants_turn;
         let some_held = self.sessions.iter().any(|session| session.deferred_until_ns > 0 && wants(session));
         let now = if some_held { now_ns() } else { u64::MAX };
         let free = |session: &Session<P>| wants(session) && session.deferred_until_ns <= now;
@@ -206,17 +222,13 @@ impl<P> Table<P> {
         let waiting = self.sessions.iter().filter(|session| pending(session));
         let longest = waiting.map(|session| session.waiting_since).min()?;
         // The session that has waited longest always qualifies: it has had no turn since.
-        let index = (0..count)
+        (0..count)
             .map(|distance| (self.cursor + distance) % count)
             .filter(|&index| pending(&self.sessions[index]) && self.sessions[index].begun <= longest)
             .min_by_key(|&index| match &self.sessions[index].channel.pending {
                 Some(submission) if submission.deadline_ns > 0 => submission.deadline_ns,
                 _ => u64::MAX,
-            })?;
-        self.cursor = index + 1;
-        self.turns += 1;
-        self.sessions[index].begun = self.turns;
-        Some(&mut self.sessions[index])
+            })
     }
 
     pub fn has_work(&mut self) -> bool {

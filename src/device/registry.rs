@@ -1,6 +1,6 @@
 //! How a device is chosen: by name, with settings.
 //!
-//! Each device has one [`Kind`], in its own folder, and [`KINDS`](super::KINDS) lists them. The command line,
+//! Each device has one [`Kind`], in its own folder, and [`KINDS`] lists them. The command line,
 //! the daemon's configuration, its figures and `pi0rt doctor` go by that list and name no device.
 
 use std::fmt;

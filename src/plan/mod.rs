@@ -2,7 +2,7 @@
 //! before a card is opened.
 //!
 //! The list of operations is the model's own: [`Pi0`] is loaded onto a device that computes nothing
-//! and writes down what it is asked ([`trace`]), so a plan can't drift from the forward pass.
+//! and writes down what it is asked (`trace.rs`), so a plan can't drift from the forward pass.
 //! [`memory`] adds up DRAM and L1, [`cost`] holds the operations against the board's rates.
 //!
 //! ```

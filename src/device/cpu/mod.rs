@@ -1,8 +1,8 @@
 //! Device `cpu`: the host's cores.
 //!
 //! Weights stay in the mapped checkpoint, row-major as stored; activations are kept in the panels
-//! of [`layout`], which every kernel reads and writes directly. Matrix products are [`gemm`], and
-//! [`skinny`] where tokens are few; [`attention`] uses their register tiles, and each is compiled
+//! of `layout.rs`, which every kernel reads and writes directly. Matrix products are in `gemm.rs`, and
+//! in `skinny.rs` where tokens are few; `attention.rs` uses their register tiles, and each is compiled
 //! once per [`Path`]. A token's result does not depend on the number of threads: jobs divide outputs,
 //! never a sum.
 

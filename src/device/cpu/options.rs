@@ -32,7 +32,7 @@ impl fmt::Display for Precision {
     }
 }
 
-/// Options of [`Cpu`](super::Cpu).
+/// Options of device `cpu`.
 #[derive(Clone, Debug, Default)]
 pub struct CpuOptions {
     /// Of operands.
