@@ -5,7 +5,7 @@
  *   pi0rt_client_set_prompt say what is to be done
  *   every tick:
  *     pi0rt_observation_acquire, write frames and state in place, pi0rt_submit
- *     pi0rt_poll            has a request been answered?
+ *     pi0rt_poll            has a submission been answered?
  *     pi0rt_action_at       the action for this moment
  *   pi0rt_client_close
  *
@@ -14,16 +14,18 @@
  * return a pi0rt_status return PI0RT_STATUS_OK (0), a positive status when there is nothing yet,
  * or a negative one on an error, about which pi0rt_last_error knows more.
  *
- * Any argument may be NULL: where that makes no sense, it is answered with INVALID_ARGUMENT. A
- * pi0rt_client is never followed as a pointer, so a wrong one is always told: BAD_HANDLE when it is
- * none, CLOSED when it was closed, FORKED in a child process, IN_USE while another thread is in a
- * call with it. Threads may take turns. Other pointers have to point to what they say.
+ * Any argument may be NULL: where that makes no sense, it is answered with
+ * PI0RT_STATUS_INVALID_ARGUMENT. A pi0rt_client is a handle that is never dereferenced, so a wrong one
+ * is always detected: PI0RT_STATUS_BAD_HANDLE if pi0rt_client_open did not return it,
+ * PI0RT_STATUS_CLOSED after pi0rt_client_close, PI0RT_STATUS_FORKED in a child process,
+ * PI0RT_STATUS_IN_USE while another thread is in a call with it. Threads may take turns. All other
+ * pointers must be NULL or valid.
  *
  * Structs grow at their end only. A program that was compiled with a shorter one gets what it
  * knows; one that was compiled with a longer one is served as long as what the library doesn't
  * know is zero.
  *
- * Link with -lpi0rt. Comments leave PI0RT_STATUS_ away. Licence: Apache-2.0.
+ * Link with -lpi0rt. Licence: Apache-2.0.
  */
 
 #ifndef PI0RT_H
@@ -74,7 +76,10 @@ typedef enum pi0rt_status {
     PI0RT_STATUS_PROTOCOL = -6,
     /** The daemon has ended, closed the session, or sent no heartbeat within the bound. */
     PI0RT_STATUS_GONE = -7,
-    /** The daemon was restarted and has resumed the session; requests in flight are lost. */
+    /**
+     * The daemon was restarted and has resumed the session. Submissions that the previous one had taken are
+     * completed with this status; those it had not taken are served.
+     */
     PI0RT_STATUS_RESTARTED = -8,
     /** A newer observation of the same client took this one's place. */
     PI0RT_STATUS_SUPERSEDED = -9,
@@ -279,8 +284,9 @@ typedef struct pi0rt_client_options {
     /** Age of the daemon's heartbeat, ns, beyond which the daemon counts as gone; default: 500 ms. */
     uint64_t gone_after_ns;
     /**
-     * Longest wait for a reply over the socket, ns; default: 60 s. Must be longer than a chunk takes, because
-     * an instruction is processed between two chunks.
+     * Longest wait for a reply over the socket, ns; default: 60 s. Instructions are tokenized while chunks
+     * are computed, by a thread of ordinary priority: where real-time threads occupy every core, that may take as
+     * long as a chunk.
      */
     uint64_t reply_timeout_ns;
     /**
@@ -831,7 +837,7 @@ pi0rt_status pi0rt_observation_release(pi0rt_client *client,
  * thread at a time.
  *
  * Returns PI0RT_STATUS_OK; PI0RT_STATUS_BUSY when as many requests are unanswered as the ring has entries
- * (poll first); PI0RT_STATUS_GONE or PI0RT_STATUS_RESTARTED when nobody would answer; PI0RT_STATUS_FRAME_SIZE
+ * (poll first); PI0RT_STATUS_GONE when nobody would answer; PI0RT_STATUS_RESTARTED once after a restart: submit again; PI0RT_STATUS_FRAME_SIZE
  * for a frame that doesn't fit its capacity; PI0RT_STATUS_INVALID_ARGUMENT for a slot that was not acquired,
  * an unknown format or a frame of a camera that doesn't exist; PI0RT_STATUS_PROTOCOL when the daemon has
  * damaged the ring; PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_OBSERVER; PI0RT_STATUS_BAD_HANDLE,
@@ -854,8 +860,8 @@ pi0rt_status pi0rt_submit(pi0rt_client *client,
  * thread at a time.
  *
  * Returns PI0RT_STATUS_OK; PI0RT_STATUS_EMPTY when there is none; PI0RT_STATUS_STALE when one is overdue by
- * more than the options' stale_after_ns; PI0RT_STATUS_GONE or PI0RT_STATUS_RESTARTED when there won't be any
- * more; PI0RT_STATUS_PROTOCOL when the daemon answers a request that was not made; PI0RT_STATUS_SYSTEM when a
+ * more than the options' stale_after_ns; PI0RT_STATUS_GONE when there won't be any
+ * more; PI0RT_STATUS_RESTARTED once after a restart: poll again; PI0RT_STATUS_PROTOCOL when the daemon answers a request that was not made; PI0RT_STATUS_SYSTEM when a
  * system call failed (only once pi0rt_client_fd was called); PI0RT_STATUS_STRUCT_SIZE;
  * PI0RT_STATUS_INVALID_ARGUMENT; PI0RT_STATUS_OBSERVER; PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED,
  * PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client.

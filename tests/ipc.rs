@@ -178,6 +178,8 @@ fn random_packets_are_answered_or_end_the_connection() {
     let directory = Directory::new();
     let daemon = Process::serving(&directory);
     let mut client = open(&directory.socket());
+    // With its next answer the daemon has closed its own copies of the session's descriptors.
+    client.set_prompt("stack the cups").unwrap();
     let before = daemon.resources();
     let mut random = Random(77);
     for round in 0..100 {

@@ -91,7 +91,7 @@ pub unsafe extern "C" fn pi0rt_observation_release(
 /// thread at a time.
 ///
 /// Returns PI0RT_STATUS_OK; PI0RT_STATUS_BUSY when as many requests are unanswered as the ring has entries
-/// (poll first); PI0RT_STATUS_GONE or PI0RT_STATUS_RESTARTED when nobody would answer; PI0RT_STATUS_FRAME_SIZE
+/// (poll first); PI0RT_STATUS_GONE when nobody would answer; PI0RT_STATUS_RESTARTED once after a restart: submit again; PI0RT_STATUS_FRAME_SIZE
 /// for a frame that doesn't fit its capacity; PI0RT_STATUS_INVALID_ARGUMENT for a slot that was not acquired,
 /// an unknown format or a frame of a camera that doesn't exist; PI0RT_STATUS_PROTOCOL when the daemon has
 /// damaged the ring; PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_OBSERVER; PI0RT_STATUS_BAD_HANDLE,
@@ -151,8 +151,8 @@ pub unsafe extern "C" fn pi0rt_submit(
 /// thread at a time.
 ///
 /// Returns PI0RT_STATUS_OK; PI0RT_STATUS_EMPTY when there is none; PI0RT_STATUS_STALE when one is overdue by
-/// more than the options' stale_after_ns; PI0RT_STATUS_GONE or PI0RT_STATUS_RESTARTED when there won't be any
-/// more; PI0RT_STATUS_PROTOCOL when the daemon answers a request that was not made; PI0RT_STATUS_SYSTEM when a
+/// more than the options' stale_after_ns; PI0RT_STATUS_GONE when there won't be any
+/// more; PI0RT_STATUS_RESTARTED once after a restart: poll again; PI0RT_STATUS_PROTOCOL when the daemon answers a request that was not made; PI0RT_STATUS_SYSTEM when a
 /// system call failed (only once pi0rt_client_fd was called); PI0RT_STATUS_STRUCT_SIZE;
 /// PI0RT_STATUS_INVALID_ARGUMENT; PI0RT_STATUS_OBSERVER; PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED,
 /// PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client.

@@ -191,8 +191,9 @@ pub struct pi0rt_client_options {
     pub control_rate_hz: f32,
     /// Age of the daemon's heartbeat, ns, beyond which the daemon counts as gone; default: 500 ms.
     pub gone_after_ns: u64,
-    /// Longest wait for a reply over the socket, ns; default: 60 s. Must be longer than a chunk takes, because
-    /// an instruction is processed between two chunks.
+    /// Longest wait for a reply over the socket, ns; default: 60 s. Instructions are tokenized while chunks
+    /// are computed, by a thread of ordinary priority: where real-time threads occupy every core, that may take as
+    /// long as a chunk.
     pub reply_timeout_ns: u64,
     /// Age of the latest chunk's observation, ns, beyond which pi0rt_chunk_latest and pi0rt_action_at return
     /// PI0RT_STATUS_STALE, and time that a completion may be overdue before pi0rt_poll does; default: never.

@@ -261,7 +261,7 @@ impl Client {
     ///
     /// # Errors
     /// Empty when there is none; Stale when one has been due for longer than
-    /// [`Options::stale_after_ns`]; Gone or Restarted when there won't be any.
+    /// [`Options::stale_after_ns`]; Gone when there won't be any; Restarted once after the daemon was restarted.
     #[inline]
     pub fn poll(&mut self) -> Result<Completion, ClientError> {
         let exchange = self.writes("a completion")?;
@@ -303,7 +303,7 @@ impl Client {
     /// first are kept for [`poll`](Self::poll). May sleep.
     ///
     /// # Errors
-    /// Timeout; Gone or Restarted when it won't come; a ticket that is not in flight.
+    /// Timeout; Gone when it won't come; Restarted once after the daemon was restarted; a ticket that is not in flight.
     pub fn wait(&mut self, ticket: Option<u64>, timeout_ns: u64) -> Result<Completion, ClientError> {
         let start = now_ns();
         let deadline = start.saturating_add(timeout_ns);

@@ -28,7 +28,8 @@ pub enum Status {
     Protocol = -6,
     /// The daemon has ended, closed the session, or sent no heartbeat within the bound.
     Gone = -7,
-    /// The daemon was restarted and has resumed the session; requests in flight are lost.
+    /// The daemon was restarted and has resumed the session. Submissions that the previous one had taken are
+    /// completed with this status; those it had not taken are served.
     Restarted = -8,
     /// A newer observation of the same client took this one's place.
     Superseded = -9,

@@ -73,10 +73,11 @@ pub(super) struct Channel {
     pub pending: Option<Submission>,
     /// Number of the pending submission in the ring.
     pending_number: u64,
-    /// When the ring was last seen to be empty, and that time when the pending submission and the one in flight
-    /// were taken: they can't have been submitted earlier, whatever they claim.
+    /// When the ring was last seen empty: no later entry can have been submitted earlier, whatever it claims.
     empty_ns: u64,
+    /// `empty_ns` when the pending submission was taken.
     pending_since_ns: u64,
+    /// The same for the submission in flight.
     in_flight_since_ns: u64,
     /// The submission the engine works on, with its number in the ring, until it is completed.
     in_flight: Option<(u64, Submission)>,
@@ -200,7 +201,8 @@ impl Channel {
         Heartbeat::new(words.expect("a planned layout lies within its segments"))
     }
 
-    /// Descriptors for the client: control, observation and results segment. The doorbell comes on top.
+    /// Descriptors for the client: control, observation and results segment (the doorbell's descriptor
+    /// is sent with them).
     ///
     /// # Errors
     /// A segment can't be opened again.
@@ -251,10 +253,10 @@ impl Channel {
         self.submissions.is_ready() && !self.can_answer().unwrap_or(true)
     }
 
-    /// Whether the completion ring has room for one more submission.
+    /// Whether the completion ring has room for what is owed and for one submission more.
     fn can_answer(&mut self) -> Result<bool, RingError> {
-        let journal = u64::from(self.pending.is_some()) + u64::from(self.in_flight.is_some());
-        Ok(self.completions.room(journal + 1)? > journal)
+        let owed = u64::from(self.pending.is_some()) + u64::from(self.in_flight.is_some());
+        Ok(self.completions.room(owed + 1)? > owed)
     }
 
     /// Takes all submissions: the newest becomes pending, the others are superseded. Takes none whose

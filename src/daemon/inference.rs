@@ -93,7 +93,7 @@ pub(super) struct Inference<E: Engine> {
     wake: Wake,
     clock: Clock,
     buffers: Buffers,
-    /// When the last copy ended that its client's page faults have slowed down.
+    /// When the last copy that took page faults ended; its excess is charged to that session.
     copied_ns: u64,
     /// Observation segments of sessions that ended while in use.
     retired: RetiredSources,

@@ -38,9 +38,9 @@ pub(super) struct Session<P> {
     /// Whether instructions registered with the previous daemon are still to be made into prompts.
     pub restoring: bool,
     /// Number of its last turn.
-    pub begun: u64,
-    /// Number of the last turn, of any session, before its pending submission arrived.
-    pub waiting_since: u64,
+    pub last_turn: u64,
+    /// The table's turn count when its pending submission arrived.
+    pub waiting_from_turn: u64,
     /// Until this time it has a turn only when no other session wants one, because it delayed its last turn.
     pub deferred_until_ns: u64,
     /// Record for the next daemon; None: the session ends with this one.
@@ -104,8 +104,8 @@ impl<P> Session<P> {
             heartbeat_entry: None,
             prompts: Vec::new(),
             restoring: false,
-            begun: 0,
-            waiting_since: 0,
+            last_turn: 0,
+            waiting_from_turn: 0,
             deferred_until_ns: 0,
             record: None,
             observed_by: None,
@@ -154,7 +154,7 @@ impl<P> Session<P> {
         let waited = self.channel.pending.is_some();
         let result = self.channel.drain();
         if !waited {
-            self.waiting_since = turns;
+            self.waiting_from_turn = turns;
         }
         self.apply(result);
     }
@@ -206,7 +206,7 @@ impl<P> Table<P> {
         let index = if wanting.next().is_some() { self.choose(now_ns)? } else { first };
         self.cursor = index + 1;
         self.turns += 1;
-        self.sessions[index].begun = self.turns;
+        self.sessions[index].last_turn = self.turns;
         Some(&mut self.sessions[index])
     }
 
@@ -214,17 +214,18 @@ impl<P> Table<P> {
     fn choose(&self, now_ns: impl FnOnce() -> u64) -> Option<usize> {
         let count = self.sessions.len();
         let wants = Session::wants_turn;
-        let some_held = self.sessions.iter().any(|session| session.deferred_until_ns > 0 && wants(session));
-        let now = if some_held { now_ns() } else { u64::MAX };
+        let some_deferred =
+            self.sessions.iter().any(|session| session.deferred_until_ns > 0 && wants(session));
+        let now = if some_deferred { now_ns() } else { u64::MAX };
         let free = |session: &Session<P>| wants(session) && session.deferred_until_ns <= now;
-        let any_free = !some_held || self.sessions.iter().any(free);
+        let any_free = !some_deferred || self.sessions.iter().any(free);
         let pending = |session: &Session<P>| if any_free { free(session) } else { wants(session) };
         let waiting = self.sessions.iter().filter(|session| pending(session));
-        let longest = waiting.map(|session| session.waiting_since).min()?;
+        let longest = waiting.map(|session| session.waiting_from_turn).min()?;
         // The session that has waited longest always qualifies: it has had no turn since.
         (0..count)
             .map(|distance| (self.cursor + distance) % count)
-            .filter(|&index| pending(&self.sessions[index]) && self.sessions[index].begun <= longest)
+            .filter(|&index| pending(&self.sessions[index]) && self.sessions[index].last_turn <= longest)
             .min_by_key(|&index| match &self.sessions[index].channel.pending {
                 Some(submission) if submission.deadline_ns > 0 => submission.deadline_ns,
                 _ => u64::MAX,

@@ -5,19 +5,19 @@ use std::ops::Range;
 use super::{Buffer, Device, DeviceError, KvCache, Role, Shapes, Table, Vector, Weight};
 use crate::checkpoint::Tensor;
 
-/// Told of weights that are brought into another form: how many are, of how many.
+/// Called as weights are repacked or converted: (done, total).
 pub type Progress<'a> = &'a dyn Fn(usize, usize);
 
-/// How rounding of a weight reaches the result: devices choose formats by it.
+/// How sensitive the result is to rounding of a weight; devices choose formats by it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum PrecisionClass {
     /// An encoder of inputs: run once for each, over many tokens whose errors average out.
     Encoder,
-    /// What is run once a chunk over many tokens, for others to attend to.
+    /// Runs once a chunk over many tokens, and fills the KV cache.
     #[default]
     Context,
-    /// What is run in every step of an integration, over few tokens: errors add up, and most of its
-    /// time goes into reading weights.
+    /// Runs in every step of an integration, over few tokens: errors accumulate, and reading weights
+    /// dominates its time.
     Iterated,
     /// Inputs, outputs and state of an integration: f32 throughout.
     Exact,
@@ -85,7 +85,7 @@ pub trait Builder {
     fn patches(&mut self, _images: Buffer, _patch_size: usize) {}
 
     /// Keys and values for `layers` layers, `heads` heads of `head_dim`, zeroed. The rows of a layer
-    /// are written in `runs`, one behind the other, each at once; a run may be shorter than declared.
+    /// are written in consecutive runs, each by one [`Device::cache_write`]; `runs` gives their maximum lengths.
     fn kv_cache(
         &mut self,
         layers: usize,

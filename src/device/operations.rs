@@ -63,7 +63,7 @@ pub trait Device: Send {
     /// One line for people: name, kernels, precision, threads.
     fn describe(&self) -> String;
 
-    /// The system's numbers of the threads that work for the calling one.
+    /// Thread ids of the device's worker threads.
     fn workers(&self) -> Vec<Pid> {
         Vec::new()
     }
@@ -106,13 +106,13 @@ pub trait Device: Send {
     }
 
     /// A chunk starts; `padding` are the rows of the KV cache that only fill its length. A device that
-    /// records operations may answer that it has replayed them, unless the chunk is `observed`: then
+    /// records operations may answer that it has replayed them, unless the chunk is `tapped`: then
     /// stages are read on the way.
     fn begin_chunk(
         &mut self,
         _key: ChunkKey,
         _padding: Range<usize>,
-        _observed: bool,
+        _tapped: bool,
     ) -> Result<Begin, DeviceError> {
         Ok(Begin::Run)
     }
@@ -178,8 +178,8 @@ pub trait Device: Send {
     /// Copies a stream; both views may start at any row.
     fn copy(&mut self, x: View, out: View) -> OpResult;
 
-    /// Moves `y` away from what `x` misses of a target, row by row: `y -= β·w_row·(target - (x - α·y))`, in
-    /// place; all are streams of the same shape, but `row_weights` `[rows, 1]`.
+    /// Corrects `y` towards a target, in place: `y -= β·w_row·(target - (x - α·y))`. All views are streams of
+    /// the same shape, except `row_weights`, `[rows, 1]`.
     fn blend(&mut self, y: View, x: View, target: View, row_weights: View, args: Blend) -> OpResult;
 
     /// Euler step `x += dt·v`, streams.

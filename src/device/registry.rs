@@ -7,7 +7,6 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::cpu::CpuOptions;
 use super::settings::{Setting, Settings};
 use super::{Builder, DeviceError, KINDS, PrecisionClass};
 use crate::machine::{Check, Root, Telemetry};
@@ -149,9 +148,9 @@ impl<O: Options + 'static> From<O> for Choice {
 }
 
 impl Default for Choice {
-    /// What [`KINDS`] begins with, as it is without settings.
+    /// The first of [`KINDS`], without settings.
     fn default() -> Self {
-        CpuOptions::default().into()
+        Settings::new(KINDS[0]).choose().expect("the first kind of device needs no settings")
     }
 }
 
@@ -190,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_lower_case_and_each_there_is_once() {
+    fn names_are_lower_case_and_unique() {
         for (i, kind) in KINDS.iter().enumerate() {
             let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_ascii_lowercase());
             assert!(is_name(kind.name()), "{kind:?}");
@@ -205,11 +204,5 @@ mod tests {
             }
         }
         assert_eq!(named("none"), None);
-    }
-
-    #[test]
-    fn the_default_is_what_the_list_begins_with() {
-        let first = Settings::new(KINDS[0]).choose().unwrap();
-        assert_eq!(format!("{first:?}"), format!("{:?}", Choice::default()));
     }
 }

@@ -15,7 +15,7 @@ pub const MAX_CAMERAS: usize = 4;
 /// Left-over actions of the previous chunk that guide the next one (real-time chunking).
 #[derive(Clone, Copy, Debug)]
 pub struct Rtc<'a> {
-    /// The previous chunk's actions not yet executed, normalised, `[rows, max_action_dim]`.
+    /// The previous chunk's actions not yet executed, normalized, `[rows, max_action_dim]`.
     pub left_over: &'a [f32],
     /// Rows that will be executed before the new chunk arrives (d).
     pub delay: usize,

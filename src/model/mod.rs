@@ -3,7 +3,6 @@
 //! Start at [`pi0`]: it reads top to bottom like the paper. One file per module.
 
 pub mod attention;
-mod chunk;
 pub mod common;
 pub mod cost;
 mod coverage;
@@ -15,6 +14,7 @@ pub mod ledger;
 mod load;
 pub mod ops;
 pub mod paligemma;
+mod pass;
 pub mod pi0;
 pub mod prefix;
 mod reuse;
@@ -22,12 +22,12 @@ pub mod siglip;
 pub mod suffix;
 mod tap;
 
-pub use chunk::Timings;
 pub use cost::Cost;
 pub use coverage::Coverage;
 pub use error::ModelError;
 pub use inputs::{Inputs, MAX_CAMERAS, Rtc, RtcSchedule};
 pub use ledger::{Ledger, Module, Phase};
 pub use load::{Loading, Progress};
+pub use pass::Timings;
 pub use pi0::Pi0;
 pub use tap::{Source, Stage, Tap};

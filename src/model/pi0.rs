@@ -1,12 +1,12 @@
 //! The main model: the prefix once, then the flow-matching loop.
 
-use super::chunk::{Chunk, Timings};
 use super::denoise::Denoise;
 use super::error::ModelError;
 use super::inputs::{Extent, Inputs, MAX_CAMERAS, ensure};
 use super::ledger::{Ledger, Module, Phase};
 use super::load::{Loader, Loading, Placed, Progress};
 use super::paligemma::Backbone;
+use super::pass::{Pass, Timings};
 use super::prefix::Prefix;
 use super::reuse::Reuse;
 use super::suffix::Suffix;
@@ -83,9 +83,8 @@ impl Pi0 {
         &mut self.ledger
     }
 
-    /// Cameras and text lengths of the chunks to run before the first real one, and how often each:
-    /// what a device compiles or records for a shape is there then, and the largest comes last. One that makes
-    /// nothing for shapes and has all its memory present needs one chunk of any.
+    /// The warm-up: cameras and text length of each chunk to run, the largest last, and how many rounds. A device
+    /// with fixed shapes compiles or records each; one without them needs a single chunk.
     pub fn warm_up(&self) -> (Vec<(usize, usize)>, usize) {
         let longest = self.arch.tokenizer_max_length;
         let Some(shapes) = self.device.shapes() else { return (vec![(1, longest)], 1) };
@@ -100,7 +99,7 @@ impl Pi0 {
         self.device.as_ref()
     }
 
-    /// Computes one chunk: normalised actions, `[chunk_size, max_action_dim]`.
+    /// Computes one chunk: normalized actions, `[chunk_size, max_action_dim]`.
     ///
     /// # Errors
     /// If an input has the wrong size or the device fails. Nothing is computed from a bad input.
@@ -119,27 +118,27 @@ impl Pi0 {
         let extent = Extent::of(arch, *cameras, device.shapes(), inputs, actions)?;
         let sequence = extent.sequence;
         let tap = tap.map(|tap| tap as &mut dyn Tap);
-        let mut chunk = Chunk::new(device.as_mut(), ledger, tap);
-        let fresh = reuse.begin(inputs, extent.cameras, chunk.observed);
+        let mut pass = Pass::new(device.as_mut(), ledger, tap);
+        let fresh = reuse.begin(inputs, extent.cameras, pass.tapped);
 
-        prefix.write(&mut chunk.ops, inputs.images, inputs.tokens, fresh)?;
-        suffix.write(&mut chunk.ops, inputs.state)?;
-        denoise.write(&mut chunk.ops, inputs.noise, inputs.rtc.as_ref())?;
-        if chunk.begin(&extent, fresh)? {
+        prefix.write(&mut pass.ops, inputs.images, inputs.tokens, fresh)?;
+        suffix.write(&mut pass.ops, inputs.state)?;
+        denoise.write(&mut pass.ops, inputs.noise, inputs.rtc.as_ref())?;
+        if pass.begin(&extent, fresh)? {
             if fresh.prefix {
-                let ops = chunk.phase(Phase::Vision, Module::Prefix)?;
+                let ops = pass.phase(Phase::Vision, Module::Prefix)?;
                 let x = prefix.embed(ops, backbone, extent.cameras, sequence, fresh, reuse.keeps())?;
-                backbone.prefix(chunk.phase(Phase::Prefix, Module::Backbone)?, x, sequence)?;
+                backbone.prefix(pass.phase(Phase::Prefix, Module::Backbone)?, x, sequence)?;
             }
-            let state = suffix.embed_state(chunk.phase(Phase::State, Module::Suffix)?)?;
-            backbone.state(chunk.ops.within(Module::Backbone), state, sequence)?;
+            let state = suffix.embed_state(pass.phase(Phase::State, Module::Suffix)?)?;
+            backbone.state(pass.ops.within(Module::Backbone), state, sequence)?;
 
-            let ops = chunk.phase(Phase::Denoise, Module::Main)?;
+            let ops = pass.phase(Phase::Denoise, Module::Main)?;
             denoise.integrate(ops, backbone, suffix, sequence, extent.guided)?;
-            chunk.end()?;
+            pass.end()?;
         }
         reuse.end(inputs, fresh);
-        chunk.ops.read(denoise.x(), actions)?;
-        Ok(chunk.timings())
+        pass.ops.read(denoise.x(), actions)?;
+        Ok(pass.timings())
     }
 }

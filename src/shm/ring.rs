@@ -15,15 +15,15 @@ pub enum RingError {
     /// The ring has no free entry.
     #[error("ring is full")]
     Full,
-    /// The peer's head is ahead of the tail, or further behind than the ring is long.
-    #[error("ring is corrupt: peer has taken {head} entries, {tail} were written, {capacity} fit")]
+    /// The peer's head is ahead of the tail, or behind where it has been.
+    #[error("ring is corrupt: peer claims to have taken {head} entries, expected {known} to {tail}")]
     Corrupt {
         /// Entries the peer claims to have taken.
         head: u64,
         /// Entries this side has written.
         tail: u64,
-        /// Number of entries of the ring.
-        capacity: u64,
+        /// Entries the peer is known to have taken.
+        known: u64,
     },
 }
 
@@ -86,7 +86,7 @@ impl Producer {
         }
         let head = self.head.load(0, Ordering::Acquire);
         if head > self.tail || head < self.cached_head {
-            return Err(RingError::Corrupt { head, tail: self.tail, capacity: self.capacity });
+            return Err(RingError::Corrupt { head, tail: self.tail, known: self.cached_head });
         }
         self.cached_head = head;
         Ok(self.capacity - (self.tail - head))
@@ -141,8 +141,8 @@ impl Consumer {
         self.entries.load(at, Ordering::Acquire) == self.taken + 1
     }
 
-    /// Takes a private copy of the next entry. A sequence other than the expected one means that there is none:
-    /// a misbehaving producer only fails to be noticed.
+    /// Takes a private copy of the next entry. Any sequence but the expected one means that there is none, so
+    /// that a producer that writes a wrong one harms only itself: its entries are not seen.
     #[inline]
     pub fn pop(&mut self) -> Option<[u64; ENTRY_WORDS]> {
         let entry = self.peek()?;
@@ -231,7 +231,7 @@ mod tests {
         producer.push(&entry(1)).unwrap();
         producer.push(&entry(2)).unwrap();
         head.store(0, 3, Ordering::Relaxed);
-        assert_eq!(producer.push(&entry(3)), Err(RingError::Corrupt { head: 3, tail: 2, capacity: 2 }));
+        assert_eq!(producer.push(&entry(3)), Err(RingError::Corrupt { head: 3, tail: 2, known: 0 }));
         head.store(0, u64::MAX, Ordering::Relaxed);
         assert!(matches!(producer.room(1), Err(RingError::Corrupt { .. })));
         // A head that goes back is as impossible as one that goes too far.

@@ -146,7 +146,7 @@ impl Ttnn {
         &mut self,
         chunk: ChunkKey,
         padding: Range<usize>,
-        observed: bool,
+        tapped: bool,
     ) -> Result<Begin, DeviceError> {
         self.handle()?;
         if let Stage::Capturing(_, trace) = std::mem::replace(&mut self.stage, Stage::Idle) {
@@ -158,7 +158,7 @@ impl Ttnn {
         self.chunk = Some(chunk);
         let known = self.compiled.contains(&chunk);
         self.limit = if known { self.options.timeout } else { self.options.compile_timeout };
-        let known = if self.options.trace && !observed { self.recordings.get(&chunk) } else { None };
+        let known = if self.options.trace && !tapped { self.recordings.get(&chunk) } else { None };
         let positions = known.map(|r| r.positions.clone()).unwrap_or_default();
         let trace = known.and_then(|r| r.trace);
         let compiled = known.is_some();
@@ -189,7 +189,7 @@ impl Ttnn {
             Stage::Capturing(chunk, trace)
         } else {
             self.make_room()?;
-            Stage::Running((self.options.trace && !observed).then_some(chunk))
+            Stage::Running((self.options.trace && !tapped).then_some(chunk))
         };
         Ok(Begin::Run)
     }

@@ -75,9 +75,9 @@ impl Device for Watched {
         &mut self,
         key: ChunkKey,
         padding: Range<usize>,
-        observed: bool,
+        tapped: bool,
     ) -> Result<Begin, DeviceError> {
-        self.over("starting a chunk", |card| card.begin_chunk(key, padding, observed))
+        self.over("starting a chunk", |card| card.begin_chunk(key, padding, tapped))
     }
 
     fn end_chunk(&mut self) -> Result<(), DeviceError> {

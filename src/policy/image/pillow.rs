@@ -2,7 +2,7 @@
 //!
 //! Formula: Pillow, `src/libImaging/Resample.c` (`precompute_coeffs`, `normalize_coeffs_8bpc`,
 //! `ImagingResampleHorizontal_8bpc`, `ImagingResampleVertical_8bpc`): a triangle filter as wide as
-//! the scale, weights normalised in f64 and rounded to 22 fractional bits, horizontal pass first,
+//! the scale, weights normalized in f64 and rounded to 22 fractional bits, horizontal pass first,
 //! each pass rounded to a byte.
 
 use super::Placement;

@@ -130,7 +130,7 @@ impl Runner<'_> {
     }
 
     /// The checkpoint's processing, by lerobot's rules where lerobot made the golden file: its frames
-    /// were resized and its state normalised that way, whichever layout the weights lie in now.
+    /// were resized and its state normalized that way, whichever layout the weights lie in now.
     fn processing(&self, case: &Case) -> Processing {
         let mut processing = self.checkpoint.processing().clone();
         if case.text("lerobot").is_some() {

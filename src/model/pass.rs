@@ -1,4 +1,4 @@
-//! One chunk on its way: begun or replayed, its phases timed, ended.
+//! One forward pass: begun or replayed, its phases timed, ended.
 
 use std::time::Instant;
 
@@ -10,7 +10,8 @@ use super::reuse::Fresh;
 use super::tap::Tap;
 use crate::device::{Begin, Device};
 
-/// Where the time of a chunk went.
+/// Where the time of a chunk went. Of a recording that was replayed only `total_ns` is set: its phases can't be told
+/// apart.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timings {
     /// Vision tower and projector, and text embedding.
@@ -25,31 +26,30 @@ pub struct Timings {
     pub total_ns: u64,
 }
 
-/// The operations of a chunk, phase by phase.
-pub struct Chunk<'a> {
+/// One forward pass: its operations, phase by phase, and their times.
+pub struct Pass<'a> {
     /// Operations, on the account of the phase that was entered last.
     pub ops: Ops<'a>,
-    /// Stages are looked at on the way.
-    pub observed: bool,
+    /// A tap looks at stages on the way, so that a recording can't be replayed.
+    pub tapped: bool,
     start: Instant,
     /// The phase being computed and when it was entered.
     lap: Option<(Phase, Instant)>,
     laps: [u64; Phase::ALL.len()],
 }
 
-impl<'a> Chunk<'a> {
-    /// A chunk whose inputs can be written; its time counts from here.
+impl<'a> Pass<'a> {
+    /// A pass whose inputs can be written; its time counts from here.
     pub fn new(device: &'a mut dyn Device, ledger: &'a mut Ledger, tap: Option<&'a mut dyn Tap>) -> Self {
-        let observed = tap.is_some();
+        let tapped = tap.is_some();
         let ops = Ops::new(device, ledger, tap);
-        Self { ops, observed, start: Instant::now(), lap: None, laps: Default::default() }
+        Self { ops, tapped, start: Instant::now(), lap: None, laps: Default::default() }
     }
 
     /// Inputs have been written: false if the device has replayed the chunk, so that nothing is to be
     /// computed.
     pub fn begin(&mut self, extent: &Extent, fresh: Fresh) -> Result<bool, ModelError> {
-        let begun =
-            self.ops.device().begin_chunk(extent.key(fresh), extent.padding.clone(), self.observed)?;
+        let begun = self.ops.device().begin_chunk(extent.key(fresh), extent.padding.clone(), self.tapped)?;
         Ok(begun == Begin::Run)
     }
 
