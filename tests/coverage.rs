@@ -91,9 +91,9 @@ impl Device for Fallback<dyn Device> {
         &mut self,
         key: ChunkKey,
         padding: Range<usize>,
-        observed: bool,
+        tapped: bool,
     ) -> Result<Begin, DeviceError> {
-        self.0.begin_chunk(key, padding, observed)
+        self.0.begin_chunk(key, padding, tapped)
     }
 
     fn patch_embed(&mut self, images: View, args: PatchEmbed, out: View) -> OpResult {

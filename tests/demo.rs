@@ -1,37 +1,17 @@
 //! `pi0rt demo` as a user runs it.
 
+mod ipc_support;
+
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use ipc_support::Directory;
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A directory for the program's temporary files, removed when dropped.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Directory {
-        let path = std::env::temp_dir().join(format!("pi0rt-demo-test-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Directory(path)
-    }
-
-    fn demo(&self, checkpoint: &Path) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pi0rt"));
-        command.env("TMPDIR", &self.0).env_remove("PI0RT_SOCKET").env_remove("RUST_LOG");
-        command.args(["demo", "--checkpoint"]).arg(checkpoint);
-        command
-    }
-
-    /// What the program has left behind.
-    fn left(&self) -> usize {
-        std::fs::read_dir(&self.0).unwrap().count()
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+fn demo(directory: &Directory, checkpoint: &Path) -> Command {
+    let mut command = directory.pi0rt();
+    command.args(["demo", "--checkpoint"]).arg(checkpoint);
+    command
 }
 
 fn golden() -> PathBuf {
@@ -45,9 +25,10 @@ fn text(output: &Output) -> (String, String) {
 
 #[test]
 fn shows_a_policy_at_work_and_leaves_nothing_behind() {
-    let directory = Directory::new("run");
+    let directory = Directory::new();
     // Long enough for a chunk also where the machine is busy with other tests.
-    let output = directory.demo(&golden()).args(["--seconds", "3", "--", "--threads", "1"]).output().unwrap();
+    let output =
+        demo(&directory, &golden()).args(["--seconds", "3", "--", "--threads", "1"]).output().unwrap();
     let (out, err) = text(&output);
     assert!(output.status.success(), "{out}{err}");
     for line in
@@ -62,8 +43,8 @@ fn shows_a_policy_at_work_and_leaves_nothing_behind() {
 
 #[test]
 fn an_interrupt_ends_the_daemon_too() {
-    let directory = Directory::new("interrupt");
-    let mut command = directory.demo(&golden());
+    let directory = Directory::new();
+    let mut command = demo(&directory, &golden());
     command.args(["--seconds", "3600", "--", "--threads", "1"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     // Its directory is there before the daemon is started.
@@ -80,9 +61,9 @@ fn an_interrupt_ends_the_daemon_too() {
 
 #[test]
 fn a_daemon_that_can_not_start_is_said() {
-    let directory = Directory::new("bad");
+    let directory = Directory::new();
     let nothing = directory.0.join("nothing-here");
-    let output = directory.demo(&nothing).output().unwrap();
+    let output = demo(&directory, &nothing).output().unwrap();
     let (_, err) = text(&output);
     assert!(!output.status.success());
     assert!(err.contains("nothing-here") && err.contains("the daemon has ended"), "{err}");

@@ -1,42 +1,23 @@
 //! Ctrl-C of commands that have children or the terminal: they end with 130, and leave nothing behind.
 
+mod ipc_support;
+
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
+use ipc_support::{Directory, eventually};
 use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::tcgetattr;
 
-/// A directory for temporary files, removed when dropped.
-struct Directory(PathBuf);
-
-impl Directory {
-    fn new(name: &str) -> Directory {
-        let path = std::env::temp_dir().join(format!("pi0rt-interrupt-{name}-{}", std::process::id()));
-        std::fs::create_dir_all(&path).unwrap();
-        Directory(path)
-    }
-
-    fn pi0rt(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_pi0rt"));
-        command.args(args).env("TMPDIR", &self.0).env_remove("PI0RT_SOCKET").env_remove("RUST_LOG");
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        command
-    }
-
-    fn left(&self) -> usize {
-        std::fs::read_dir(&self.0).unwrap().count()
-    }
-}
-
-impl Drop for Directory {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
-    }
+/// `pi0rt` with these arguments, which is neither asked nor heard.
+fn pi0rt(directory: &Directory, args: &[&str]) -> Command {
+    let mut command = directory.pi0rt();
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command
 }
 
 /// Processes whose parent this is.
@@ -52,16 +33,6 @@ fn runs(pid: u32) -> bool {
     state.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['Z', 'X']))
 }
 
-fn until(what: &str, mut holds: impl FnMut() -> bool) {
-    for _ in 0..60_000 {
-        if holds() {
-            return;
-        }
-        std::thread::sleep(Duration::from_millis(1));
-    }
-    panic!("{what}: not within a minute");
-}
-
 fn interrupt(child: &Child) {
     kill_process(Pid::from_child(child), Signal::INT).unwrap();
 }
@@ -70,14 +41,14 @@ fn interrupt(child: &Child) {
 fn ends_with_its_children(directory: &Directory, mut command: Command) {
     let mut program = command.spawn().unwrap();
     let mut begun = Vec::new();
-    until("a child", || {
+    eventually("a child", || {
         begun = children(program.id());
         assert!(program.try_wait().unwrap().is_none(), "it ended by itself");
         !begun.is_empty()
     });
     interrupt(&program);
     assert_eq!(program.wait().unwrap().code(), Some(130));
-    until("the end of the children", || !begun.iter().any(|pid| runs(*pid)));
+    eventually("the end of the children", || !begun.iter().any(|pid| runs(*pid)));
     assert_eq!(directory.left(), 0);
 }
 
@@ -86,26 +57,26 @@ fn bench_ipc() {
     if std::thread::available_parallelism().map_or(1, usize::from) < 2 {
         return println!("needs two cores: left out");
     }
-    let directory = Directory::new("ipc");
+    let directory = Directory::new();
     let args = ["bench", "ipc", "--rounds", "400000000", "--turns", "1", "--peer", "floor"];
-    ends_with_its_children(&directory, directory.pi0rt(&args));
+    ends_with_its_children(&directory, pi0rt(&directory, &args));
 }
 
 #[test]
 fn bench_model_with_a_peer() {
-    let directory = Directory::new("peer");
+    let directory = Directory::new();
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
     let args = ["bench", "model", "--runs", "1", "--steps", "1", "--threads", "1", "--peer"];
-    let mut command = directory.pi0rt(&args);
+    let mut command = pi0rt(&directory, &args);
     command.args(["sleep 3600; true", "--checkpoint"]).arg(golden);
     ends_with_its_children(&directory, command);
 }
 
 #[test]
 fn demo() {
-    let directory = Directory::new("demo");
+    let directory = Directory::new();
     let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let mut command = directory.pi0rt(&["demo", "--seconds", "3600", "--checkpoint"]);
+    let mut command = pi0rt(&directory, &["demo", "--seconds", "3600", "--checkpoint"]);
     command.arg(golden).args(["--", "--threads", "1"]);
     ends_with_its_children(&directory, command);
 }
@@ -122,10 +93,10 @@ fn terminal() -> (File, OwnedFd) {
 
 #[test]
 fn top_gives_the_terminal_back() {
-    let directory = Directory::new("top");
+    let directory = Directory::new();
     let (inner, outer) = terminal();
     let before = tcgetattr(inner.as_fd()).unwrap();
-    let mut command = directory.pi0rt(&["top", "--socket", "/nonexistent/pi0rt.sock"]);
+    let mut command = pi0rt(&directory, &["top", "--socket", "/nonexistent/pi0rt.sock"]);
     command.stdin(inner.try_clone().unwrap()).stdout(inner.try_clone().unwrap());
     let mut program = command.spawn().unwrap();
     let mut outer = File::from(outer);

@@ -96,8 +96,7 @@ pub(super) fn open(options: &Options, token: u64) -> Result<Opened, ClientError>
     let answered = answer(&socket, deadline.saturating_sub(now_ns()));
     let Answer { reply, fds, .. } = answered.map_err(|error| match error {
         ClientError::Timeout { .. } => ClientError::Timeout { ns: timeout },
-        ClientError::Gone => ClientError::Unanswered,
-        error => error,
+        error => error.before_open(),
     })?;
     let welcome = match reply {
         Reply::Welcome(welcome) => *welcome,

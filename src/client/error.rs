@@ -194,6 +194,14 @@ impl fmt::Display for Apart {
 }
 
 impl ClientError {
+    /// This error of a connection whose session is not open yet: a daemon that is gone is no daemon.
+    pub(super) fn before_open(self) -> ClientError {
+        match self {
+            ClientError::Gone => ClientError::Unanswered,
+            error => error,
+        }
+    }
+
     /// The status that the C ABI returns for this error.
     pub fn status(&self) -> Status {
         match self {

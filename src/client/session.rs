@@ -527,10 +527,7 @@ impl Client {
             return Err(ClientError::Changed { was, is });
         }
         for text in self.prompts.texts() {
-            fresh.set_prompt(text).map_err(|error| match error {
-                ClientError::Gone => ClientError::Unanswered,
-                error => error,
-            })?;
+            fresh.set_prompt(text).map_err(ClientError::before_open)?;
         }
         fresh.prompts.continue_from(&self.prompts);
         std::mem::swap(self, &mut fresh);

@@ -170,8 +170,8 @@ impl<E: Engine> Inference<E> {
     /// Copies an observation and computes its chunk. The table isn't locked meanwhile: the client's memory
     /// decides how long the copy takes.
     fn work(&mut self, begun: &InFlight<E::Prompt>, started_ns: u64) -> Result<(), Failure> {
-        let times = [started_ns, begun.max_age_ns];
-        let checked = begun.source.copy(&begun.submission, times, &mut self.buffers);
+        let InFlight { submission, source, max_age_ns, .. } = begun;
+        let checked = source.copy(submission, started_ns, *max_age_ns, &mut self.buffers);
         if self.buffers.faults > 0 {
             self.copied_ns = self.clock.now();
         }

@@ -106,7 +106,8 @@ impl Source {
     pub fn copy(
         &self,
         submission: &Submission,
-        [now_ns, max_age_ns]: [u64; 2],
+        now_ns: u64,
+        max_age_ns: u64,
         to: &mut Buffers,
     ) -> Result<(), Fault> {
         to.faults = 0;

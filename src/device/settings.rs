@@ -173,6 +173,15 @@ impl Settings {
         }
     }
 
+    /// Sets one from `name=value`.
+    ///
+    /// # Errors
+    /// As for [`set`](Self::set).
+    pub fn set_line(&mut self, line: &str, place: &str) -> Result<(), SettingError> {
+        let (name, value) = line.split_once('=').unwrap_or((line, ""));
+        self.set(name, value, place)
+    }
+
     /// Takes over what `other`, of the same device, says.
     pub fn put_over(&mut self, other: &Settings) {
         self.values.extend(other.values.iter().map(|(name, said)| (*name, said.clone())));

@@ -49,7 +49,7 @@ pub struct Inputs<'a> {
     pub images: &'a [f32],
     /// Valid text tokens (no padding).
     pub tokens: &'a [u32],
-    /// Normalised state, padded, `[max_state_dim]`.
+    /// Normalized state, padded, `[max_state_dim]`.
     pub state: &'a [f32],
     /// N(0, 1) noise, `[chunk_size, max_action_dim]`.
     pub noise: &'a [f32],

@@ -127,6 +127,18 @@ impl Directory {
     pub fn socket(&self) -> PathBuf {
         self.0.join("pi0rt.sock")
     }
+
+    /// `pi0rt` with its temporary files in here, and nothing of the environment's settings.
+    pub fn pi0rt(&self) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pi0rt"));
+        command.env("TMPDIR", &self.0).env_remove("PI0RT_SOCKET").env_remove("RUST_LOG");
+        command
+    }
+
+    /// Files and directories in here.
+    pub fn left(&self) -> usize {
+        std::fs::read_dir(&self.0).unwrap().count()
+    }
 }
 
 impl Drop for Directory {

@@ -66,8 +66,8 @@ mod tests {
 
     #[test]
     fn only_what_is_busy_and_stands_still_while_it_is_watched_counts() {
-        let mut vigil = ProgressMonitor::default();
-        let mut check = |now, work, step| vigil.check(now, work, step, 10);
+        let mut monitor = ProgressMonitor::default();
+        let mut check = |now, work, step| monitor.check(now, work, step, 10);
         assert_eq!(check(100, 0, 0), 0);
         assert_eq!(check(200, 0, 0), 0);
         assert_eq!(check(205, 7, 0), 0);

@@ -11,7 +11,7 @@ impl Ttnn {
         let inside = |s: &Storage| view.row + view.rows <= s.rows && view.col + view.cols <= s.cols;
         match self.buffers.get(at) {
             Some(storage) if inside(storage) => Ok(at),
-            _ => Err(shape(op, "a view inside a buffer".into(), format!("{view:?}"))),
+            _ => Err(shape(op, "a view inside a buffer", format!("{view:?}"))),
         }
     }
 

@@ -274,7 +274,7 @@ impl Ttnn {
                 patch::unfold(values, out.rows, out.cols, patch, input.rows, &mut staging);
                 staging.resize(input.batch * padded(input.rows) * input.cols, 0.0);
             }
-            Role::Tokens => return Err(shape("write", "a stream or images".into(), "tokens".into())),
+            Role::Tokens => return Err(shape("write", "a stream or images", "tokens")),
             _ => {
                 staging.extend_from_slice(values);
                 staging.resize(padded(input.rows) * input.cols, 0.0);
@@ -297,7 +297,7 @@ impl Ttnn {
         if self.buffers[at].role != Role::Tokens || out.row != 0 {
             return Err(shape(
                 "write_tokens",
-                "tokens from the first row".into(),
+                "tokens from the first row",
                 format!("{:?}", self.buffers[at].role),
             ));
         }

@@ -16,7 +16,7 @@ impl Ttnn {
         const OP: &str = "embed";
         let at = self.buffer_at(OP, ids)?;
         let Some((_, tokens)) = self.buffers[at].pieces.first().cloned() else {
-            return Err(shape(OP, "tokens that were written".into(), "none".into()));
+            return Err(shape(OP, "tokens that were written", "none"));
         };
         let (table, cols) = self.tables[table.0 as usize].clone();
         let rows = bridge::embedding(&tokens.tensor, &table).map_err(failed(OP))?;

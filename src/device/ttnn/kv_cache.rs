@@ -50,7 +50,7 @@ impl Ttnn {
         let at = cache.0 as usize;
         match self.caches.get(at) {
             Some(cache) if layer < cache.layers.len() => Ok(at),
-            _ => Err(shape(op, "a layer of a cache".into(), format!("{cache:?}, layer {layer}"))),
+            _ => Err(shape(op, "a layer of a cache", format!("{cache:?}, layer {layer}"))),
         }
     }
 

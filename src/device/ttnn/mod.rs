@@ -43,6 +43,7 @@ use cxx::UniquePtr;
 use self::bridge::{Dtype, Facts, Tensor};
 use self::chunk::{Position, Recording, Stage};
 use self::value::Value;
+use super::shapes::{expect, shape};
 use super::{ChunkKey, DeviceError, PrecisionClass, Role, Shapes};
 use crate::tenstorrent::DeviceLock;
 
@@ -233,14 +234,6 @@ fn lost(op: &'static str) -> impl FnOnce(cxx::Exception) -> DeviceError {
 
 fn refuse(what: &str, why: impl Into<String>) -> DeviceError {
     DeviceError::Unsupported { what: what.into(), device: "ttnn".into(), why: why.into() }
-}
-
-fn shape(op: &'static str, expected: String, got: String) -> DeviceError {
-    DeviceError::Shape { op, expected, got }
-}
-
-fn expect(op: &'static str, what: &str, expected: usize, got: usize) -> Result<(), DeviceError> {
-    if expected == got { Ok(()) } else { Err(shape(op, format!("{expected} {what}"), got.to_string())) }
 }
 
 impl Ttnn {

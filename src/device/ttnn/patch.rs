@@ -17,7 +17,7 @@ impl Ttnn {
         const OP: &str = "patch_embed";
         let at = self.buffer_at(OP, images)?;
         let Some((_, mut x)) = self.buffers[at].pieces.first().cloned() else {
-            return Err(shape(OP, "images that were written".into(), "none".into()));
+            return Err(shape(OP, "images that were written", "none"));
         };
         if images.rows < x.batch {
             let to = [images.rows as u32, 1, padded(x.rows) as u32, x.cols as u32];

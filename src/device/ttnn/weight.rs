@@ -61,7 +61,7 @@ impl Ttnn {
         dtype: Dtype,
     ) -> Result<UniquePtr<Tensor>, DeviceError> {
         let Some(first) = parts.first() else {
-            return Err(shape("weight", "at least one tensor".into(), "none".into()));
+            return Err(shape("weight", "at least one tensor", "none"));
         };
         let mut whole: Option<UniquePtr<Tensor>> = None;
         for part in parts {

@@ -109,8 +109,7 @@ impl DeviceSection {
                 _ => return Err(wrong("expected a list of \"name=value\"".into())),
             };
             for line in lines {
-                let (name, value) = line.split_once('=').unwrap_or((&line, ""));
-                self.of(kind).set(name, value, from).map_err(|error| said_wrong(from, error))?;
+                self.of(kind).set_line(&line, from).map_err(|error| said_wrong(from, error))?;
             }
             moved.into_iter().for_each(|moved| moved.push(into_table(from, kind)));
             return Ok(());
@@ -322,8 +321,7 @@ impl<'de> Visitor<'de> for Whole<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<bool, A::Error> {
         let place = format!("device.{}", self.settings.kind().name());
         while let Some(line) = list.next_element::<String>()? {
-            let (name, value) = line.split_once('=').unwrap_or((&line, ""));
-            self.settings.set(name, value, &place).map_err(de::Error::custom)?;
+            self.settings.set_line(&line, &place).map_err(de::Error::custom)?;
         }
         Ok(true)
     }
