@@ -2,7 +2,7 @@
 
 use super::error::FrameError;
 
-/// How a frame's bytes are to be read.
+/// Layout of a frame's pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PixelFormat {
     /// 3 bytes per pixel: red, green, blue.
@@ -25,7 +25,7 @@ impl PixelFormat {
         }
     }
 
-    /// Where in a pixel red, green and blue are.
+    /// Byte positions of red, green and blue in a pixel.
     pub(super) const fn rgb(self) -> [usize; 3] {
         match self {
             PixelFormat::Rgb8 | PixelFormat::Rgba8 => [0, 1, 2],
@@ -35,7 +35,7 @@ impl PixelFormat {
     }
 }
 
-/// One camera frame, borrowed.
+/// A borrowed camera frame.
 #[derive(Clone, Copy)]
 pub struct Frame<'a> {
     /// Rows of pixels, `stride` bytes apart.
@@ -46,12 +46,12 @@ pub struct Frame<'a> {
     pub height: usize,
     /// Bytes from one row to the next.
     pub stride: usize,
-    /// Meaning of the bytes.
+    /// Pixel format.
     pub format: PixelFormat,
 }
 
 impl<'a> Frame<'a> {
-    /// Checks that the bytes hold what size, stride and format promise.
+    /// Checks that the bytes match size, stride and format.
     pub(super) fn check(&self) -> Result<(), FrameError> {
         let Frame { width, height, stride, format, data } = *self;
         if width == 0 || height == 0 {
@@ -68,7 +68,7 @@ impl<'a> Frame<'a> {
         Ok(())
     }
 
-    /// The bytes of row `y`, without what lies between rows. The frame has been checked.
+    /// The bytes of row `y` without padding. The frame must have been checked.
     pub(super) fn row(&self, y: usize) -> &'a [u8] {
         &self.data[y * self.stride..][..self.width * self.format.bytes()]
     }

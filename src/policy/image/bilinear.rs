@@ -7,7 +7,7 @@ use super::Placement;
 use super::values::Values;
 use crate::policy::frame::Frame;
 
-/// One output pixel of an axis: the two inputs it lies between and its distance from the first.
+/// One output pixel of an axis: the two inputs it is blended from and its distance from the first.
 #[derive(Clone, Copy)]
 struct Tap {
     near: usize,
