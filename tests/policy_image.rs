@@ -1,15 +1,15 @@
-//! Frames to model images, against the programs PI0 policies were trained with.
+//! Frames to model images, against the libraries PI0 policies were trained with.
 
 #![cfg(feature = "engine")]
 
 use pi0rt::policy::{Frame, FrameError, ImageProcessor, PixelFormat};
 
-/// Tight rows of red, green, blue.
+/// A frame of red, green, blue without padding.
 fn rgb(data: &[u8], width: usize, height: usize) -> Frame<'_> {
     Frame { data, width, height, stride: width * 3, format: PixelFormat::Rgb8 }
 }
 
-/// The frame that the script behind `images/pillow.txt` drew.
+/// The frame drawn by the script behind `images/pillow.txt`.
 fn pattern(width: usize, height: usize) -> Vec<u8> {
     let mut data = Vec::with_capacity(width * height * 3);
     for y in 0..height {
@@ -26,8 +26,8 @@ fn resize(frame: &Frame<'_>, size: usize, antialias: bool) -> Vec<f32> {
     image
 }
 
-/// `images/pillow.txt`: width, height, size and the bytes `[size, size, 3]` that openpi's client
-/// (`Image.resize(…, BILINEAR)` pasted on black) makes of `pattern(width, height)`.
+/// `images/pillow.txt` has width, height, size and the bytes `[size, size, 3]` that openpi's client
+/// (`Image.resize(…, BILINEAR)` pasted on black) computes from `pattern(width, height)`.
 #[test]
 fn antialiased_resize_equals_pillow_byte_for_byte() {
     let mut cases = 0;
@@ -94,7 +94,7 @@ fn pixel_formats_and_strides_make_no_difference() {
             }
             let frame = Frame { data: &padded, width, height, stride, format };
             assert_eq!(resize(&frame, 12, antialias), expected, "{format:?}");
-            // The last row needs no padding behind it.
+            // The last row needs no padding after it.
             let end = stride * (height - 1) + width * format.bytes();
             let frame = Frame { data: &padded[..end], ..frame };
             assert_eq!(resize(&frame, 12, antialias), expected, "{format:?}");

@@ -127,7 +127,7 @@ pub enum CheckpointError {
     NoProfile {
         /// The directory.
         path: PathBuf,
-        /// What the statistics suggest, after a separator; may be empty.
+        /// Hint from the statistics, after a separator; may be empty.
         hint: String,
         /// The built-in profiles, one per line.
         choices: String,

@@ -119,9 +119,9 @@ pub enum BadObservation {
     Input {
         /// Name of the input.
         what: &'static str,
-        /// What was given.
+        /// The given size or value.
         got: String,
-        /// What the policy needs.
+        /// The expected size or value.
         expected: String,
     },
 }
