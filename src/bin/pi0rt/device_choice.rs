@@ -91,7 +91,7 @@ impl Args for DeviceChoice {
     fn augment_args(command: Command) -> Command {
         let values = KINDS.iter().map(|kind| PossibleValue::new(kind.name()).help(kind.about()));
         let device = Arg::new("device").long("device").value_name("DEVICE").help_heading(HEADING);
-        let device = device.help(format!("What to run on [default: {}]", KINDS[0].name()));
+        let device = device.help(format!("Device to run on [default: {}]", KINDS[0].name()));
         let command = command.arg(device.value_parser(PossibleValuesParser::new(values)));
         let command =
             flags().iter().fold(command, |command, (flag, sharing)| command.arg(flag_arg(flag, sharing)));
