@@ -153,7 +153,7 @@ fn a_hostile_client_only_hurts_itself() {
     for round in 0..40u8 {
         let vandal = raw(&directory.socket());
         if round % 2 == 0 {
-            let prompt = Request::Prompt("stack the cups".into()).encode();
+            let prompt = Request::prompt("stack the cups").encode();
             assert!(matches!(exchange(&vandal.socket, &prompt).0, Some(Reply::PromptReady { .. })));
         }
         for n in 0..10 {
@@ -266,7 +266,7 @@ fn a_daemon_that_makes_no_sense_is_an_error_of_the_client() {
         (say(other_version), Status::Version, "daemon: protocol version is 0x3, expected 1"),
         (say(b"hello there, this is no message".to_vec()), Status::Protocol, "daemon: magic number is"),
         (
-            say(Reply::ResetDone.encode()),
+            say(Reply::ResetDone { episode: 1 }.encode()),
             Status::Protocol,
             "daemon sent the end of a reset, expected a welcome",
         ),

@@ -384,7 +384,7 @@ impl Program {
                 prompt_id: input.word(1) as u32,
                 truncated: !input.u8().is_multiple_of(2),
             },
-            2 => Reply::ResetDone,
+            2 => Reply::ResetDone { episode: 1 },
             _ => {
                 Reply::Refused(Refusal { status: Status::BadPrompt, reason: "no".repeat(input.u16().into()) })
             }

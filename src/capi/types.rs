@@ -166,6 +166,15 @@ pub enum pi0rt_completion_reason {
     Age = 15,
     /// The deadline had passed when its turn came.
     DeadlinePassed = 16,
+    /// Value index of an action of the chunk is infinite or not a number. value: the value.
+    ChunkNotFinite = 17,
+    /// Value index of an action of the chunk lies outside its limits. value: the value.
+    ChunkPosition = 18,
+    /// Value index of the chunk's actions changes faster from one row to the next than its limit allows. value: the
+    /// velocity, units per second.
+    ChunkVelocity = 19,
+    /// Value index of the chunk's actions begins too far from the state. value: the difference.
+    ChunkStart = 20,
 }
 
 /// Options of a session. Zero, in any field but the first, means the default.
@@ -380,7 +389,7 @@ pub struct pi0rt_completion {
     pub finished_ns: u64,
     /// Why there is no chunk. pi0rt_last_error has it in words.
     pub reason: pi0rt_completion_reason,
-    /// Index of the camera or state value the reason is about; -1: none.
+    /// Index of the camera, state value or action value the reason is about; -1: none.
     pub index: i32,
     /// The offending value, as described at each reason.
     pub value: f64,
@@ -597,6 +606,10 @@ impl From<Option<Fault>> for pi0rt_completion_reason {
             Some(Fault::Slot { .. }) => Self::Slot,
             Some(Fault::Age { .. }) => Self::Age,
             Some(Fault::DeadlinePassed) => Self::DeadlinePassed,
+            Some(Fault::ChunkNotFinite { .. }) => Self::ChunkNotFinite,
+            Some(Fault::ChunkPosition { .. }) => Self::ChunkPosition,
+            Some(Fault::ChunkVelocity { .. }) => Self::ChunkVelocity,
+            Some(Fault::ChunkStart { .. }) => Self::ChunkStart,
         }
     }
 }
@@ -607,7 +620,7 @@ mod tests {
 
     #[test]
     fn numbers_are_those_of_the_protocol() {
-        for number in 0..=16 {
+        for number in 0..=20 {
             let fault = Fault::from_word(number);
             assert_eq!(pi0rt_completion_reason::from(fault) as u64, number);
             assert_eq!(u64::from(fault.map_or(0, |fault| fault.number())), number);

@@ -11,8 +11,9 @@ use super::check::check;
 use super::error::ClientError;
 use super::player::Interpolation;
 use crate::control::{
-    FEATURE_CONTRACT, FEATURE_FAULTS, FEATURE_NUMBERS, FEATURE_TOKEN, Hello, MAX_MESSAGE, Received, Reply,
-    Request, WELCOME_FDS, Welcome, connect_until, default_socket, number_of, receive_with_fds, send,
+    FEATURE_CONTRACT, FEATURE_FAULTS, FEATURE_MOTION, FEATURE_NUMBERS, FEATURE_TOKEN, GuidanceChoice, Hello,
+    MAX_MESSAGE, Received, Reply, Request, WELCOME_FDS, Welcome, connect_until, default_socket, number_of,
+    receive_with_fds, send,
 };
 use crate::shm::clock::now_ns;
 use crate::shm::{Access, Segment};
@@ -77,7 +78,7 @@ pub(super) fn open(options: &Options, token: u64) -> Result<Opened, ClientError>
     let mut hello = Hello {
         abi: crate::control::ABI_VERSION,
         features: 0,
-        understands: FEATURE_CONTRACT | FEATURE_FAULTS | FEATURE_NUMBERS | FEATURE_TOKEN,
+        understands: FEATURE_CONTRACT | FEATURE_FAULTS | FEATURE_NUMBERS | FEATURE_TOKEN | FEATURE_MOTION,
         frame_bytes: options.frame_bytes,
         slots: options.slots,
         entries: options.entries,
@@ -85,6 +86,7 @@ pub(super) fn open(options: &Options, token: u64) -> Result<Opened, ClientError>
         name: options.name.clone(),
         missing_cameras: options.allow_missing_cameras,
         token,
+        guidance: GuidanceChoice::default(),
     };
     hello.features = hello.needs();
     match send(socket.as_fd(), &Request::Hello(hello).encode()) {
@@ -181,7 +183,7 @@ pub(super) fn unexpected(reply: Reply, expected: &'static str) -> ClientError {
         Reply::Refused(refusal) => return ClientError::Refused(refusal),
         Reply::Welcome(_) => "a welcome",
         Reply::PromptReady { .. } => "a prompt's number",
-        Reply::ResetDone => "the end of a reset",
+        Reply::ResetDone { .. } => "the end of a reset",
         Reply::Event => "an event",
     };
     ClientError::Unexpected { got: got.into(), expected }

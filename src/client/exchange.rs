@@ -237,6 +237,7 @@ impl Exchange {
             seed: if observation.seed == 0 { ticket } else { observation.seed },
             deadline_ns: observation.deadline_ns,
             state_values: observation.state_values,
+            flags: 0,
         };
         self.submissions.push(&submission.to_words()).map_err(|error| match error {
             RingError::Full => ClientError::Busy,
@@ -265,8 +266,8 @@ impl Exchange {
         }
         self.quiet_ns = self.quiet_ns.max(finished_ns);
         // Programs index cameras and state by the fault: it must lie within.
-        let Geometry { cameras, state_dim, .. } = self.layout.geometry;
-        if Fault::from_word(detail).is_some_and(|fault| !fault.is_within(cameras, state_dim)) {
+        let Geometry { cameras, state_dim, action_dim, .. } = self.layout.geometry;
+        if Fault::from_word(detail).is_some_and(|fault| !fault.is_within(cameras, state_dim, action_dim)) {
             completion.detail = Fault::Other.to_word();
         }
         Ok(Some(completion))

@@ -81,6 +81,16 @@ mod tests {
         finished_ns: 0,
         horizon: 3,
         action_dim: 2,
+        notes: crate::shm::ChunkNotes {
+            prompt_id: 0,
+            episode: 0,
+            guidance: 0,
+            delay: 0,
+            guidance_horizon: 0,
+            left_over: 0,
+            prefix_observed_ns: 0,
+            prefix_age: 0,
+        },
     };
     const ACTIONS: [f32; 6] = [0.0, 10.0, 1.0, 20.0, 2.0, 40.0];
 

@@ -95,7 +95,7 @@ impl Requests {
         self.asked = epoch;
         self.lost = !self.numbered;
         // Registering an instruction is idempotent; a reset would begin an episode twice.
-        if self.lost || !matches!(request, Request::Prompt(_)) {
+        if self.lost || !matches!(request, Request::Prompt { .. }) {
             return Err(ClientError::LostRequest);
         }
         // If the first request was still in the socket there will be two replies.

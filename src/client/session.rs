@@ -150,7 +150,7 @@ impl Client {
             return Err(ClientError::TextLength { got: text.len(), max: MAX_TEXT });
         }
         self.writes("the instruction")?;
-        match self.ask(&Request::Prompt(text.to_owned())) {
+        match self.ask(&Request::prompt(text)) {
             Ok(Reply::PromptReady { prompt_id, truncated }) => {
                 Ok(self.prompts.set(text, prompt_id, truncated))
             }
@@ -175,7 +175,7 @@ impl Client {
     pub fn reset(&mut self) -> Result<(), ClientError> {
         self.writes("an episode")?;
         match self.ask(&Request::Reset)? {
-            Reply::ResetDone => {
+            Reply::ResetDone { .. } => {
                 self.chunk = ChunkHeader::default();
                 self.carried = false;
                 Ok(())

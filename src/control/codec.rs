@@ -1,7 +1,7 @@
 //! Encoding of numbers and texts in messages: little-endian, texts with a 32-bit length before them.
 
 /// Why a message can't be decoded.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum Malformed {
     /// The message ends too early.
     #[error("message ends before its {what}: {left} bytes left, {needed} needed")]
@@ -22,6 +22,16 @@ pub enum Malformed {
         got: u64,
         /// The allowed values.
         expected: &'static str,
+    },
+    /// A number is infinite, not a number, or too small.
+    #[error("{what} is {got:?}, expected a finite number of {least:?} or more")]
+    Number {
+        /// Name of the field.
+        what: &'static str,
+        /// Value of the field.
+        got: f32,
+        /// The smallest allowed value.
+        least: f32,
     },
     /// A text in the message is not UTF-8.
     #[error("{what} is not UTF-8")]
@@ -70,6 +80,15 @@ impl<'a> Reader<'a> {
         self.array(what).map(u64::from_le_bytes)
     }
 
+    /// A finite number of at least `least`.
+    pub fn f32(&mut self, what: &'static str, least: f32) -> Result<f32, Malformed> {
+        let value = f32::from_bits(self.u32(what)?);
+        match value.is_finite() && value >= least {
+            true => Ok(value),
+            false => Err(Malformed::Number { what, got: value, least }),
+        }
+    }
+
     pub fn text(&mut self, what: &'static str) -> Result<String, Malformed> {
         let len = self.u32(what)? as usize;
         let bytes = self.bytes(what, len)?;
@@ -97,6 +116,10 @@ impl Writer {
     pub fn u64(&mut self, value: u64) -> &mut Self {
         self.bytes.extend(value.to_le_bytes());
         self
+    }
+
+    pub fn f32(&mut self, value: f32) -> &mut Self {
+        self.u32(value.to_bits())
     }
 
     pub fn raw(&mut self, bytes: &[u8]) -> &mut Self {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::codec::{Malformed, Reader, Writer};
 use super::features::FEATURE_CONTRACT;
+use super::motion::Motion;
 use crate::shm::MAX_CAMERAS;
 
 /// The served policy, as a client needs to know it.
@@ -39,6 +40,9 @@ pub struct PolicyDescription {
     pub state: Vec<Dimension>,
     /// Values of an action, `[action_dim]`; empty: none is declared.
     pub action: Vec<Dimension>,
+    /// How actions are to be played, where a profile says so. Sent after the token, with
+    /// [`FEATURE_MOTION`](super::FEATURE_MOTION).
+    pub motion: Motion,
 }
 
 /// Description of one value of the state or of an action.
@@ -249,6 +253,7 @@ impl PolicyDescription {
     pub(crate) fn bytes(&self) -> usize {
         let mut writer = Writer::default();
         self.encode(&mut writer, FEATURE_CONTRACT);
+        self.motion.encode(&mut writer);
         writer.bytes.len()
     }
 

@@ -2,12 +2,13 @@
 
 use std::fmt;
 
-use super::{PolicyDescription, Status};
+use super::{Dimension, PolicyDescription, Status};
 use crate::shm::NO_PROMPT;
 
 /// Why an observation was answered without a chunk: the detail beside the completion's status.
 ///
-/// The last two come with STALE, all others with BAD_OBSERVATION.
+/// Those of a chunk come with INVALID_CHUNK, [`Age`](Self::Age) and [`DeadlinePassed`](Self::DeadlinePassed) with
+/// STALE, all others with BAD_OBSERVATION.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Fault {
     /// A reason that only the daemon's log gives.
@@ -93,6 +94,34 @@ pub enum Fault {
     },
     /// The deadline had passed when its turn came.
     DeadlinePassed,
+    /// A value of the chunk is infinite or not a number.
+    ChunkNotFinite {
+        /// Index of the value within an action.
+        index: u16,
+        /// The value itself.
+        value: f32,
+    },
+    /// A value of the chunk lies outside its limits.
+    ChunkPosition {
+        /// Index of the value within an action.
+        index: u16,
+        /// The value itself.
+        value: f32,
+    },
+    /// A value of the chunk changes faster from one row to the next than its limit allows.
+    ChunkVelocity {
+        /// Index of the value within an action.
+        index: u16,
+        /// The velocity, units per second.
+        value: f32,
+    },
+    /// The chunk begins too far from the state.
+    ChunkStart {
+        /// Index of the value within an action.
+        index: u16,
+        /// The difference from the state.
+        value: f32,
+    },
 }
 
 /// The index in [`Fault::to_word`] that stands for none.
@@ -103,6 +132,7 @@ impl Fault {
     pub fn status(&self) -> Status {
         match self {
             Fault::Age { .. } | Fault::DeadlinePassed => Status::Stale,
+            _ if self.is_of_chunk() => Status::InvalidChunk,
             _ => Status::BadObservation,
         }
     }
@@ -112,13 +142,24 @@ impl Fault {
         self.parts().0
     }
 
-    /// Index of the camera or state value the fault is about.
+    /// Index of the camera, state value or action value the fault is about.
     pub fn index(&self) -> Option<u16> {
         Some(self.parts().1).filter(|index| *index != NONE)
     }
 
-    /// Whether the camera or state value the fault is about exists.
-    pub fn is_within(&self, cameras: u32, state_dim: u32) -> bool {
+    /// Whether it is about the chunk rather than the observation.
+    pub fn is_of_chunk(&self) -> bool {
+        matches!(
+            self,
+            Fault::ChunkNotFinite { .. }
+                | Fault::ChunkPosition { .. }
+                | Fault::ChunkVelocity { .. }
+                | Fault::ChunkStart { .. }
+        )
+    }
+
+    /// Whether the camera, state value or action value the fault is about exists.
+    pub fn is_within(&self, cameras: u32, state_dim: u32, action_dim: u32) -> bool {
         let camera_is = |camera: u16| u32::from(camera) < cameras;
         match *self {
             Fault::Future { camera, .. } | Fault::TooOld { camera, .. } | Fault::Age { camera, .. } => {
@@ -131,6 +172,10 @@ impl Fault {
             Fault::OldState { index } | Fault::NotFinite { index, .. } | Fault::OutOfLimits { index, .. } => {
                 u32::from(index) < state_dim
             }
+            Fault::ChunkNotFinite { index, .. }
+            | Fault::ChunkPosition { index, .. }
+            | Fault::ChunkVelocity { index, .. }
+            | Fault::ChunkStart { index, .. } => u32::from(index) < action_dim,
             Fault::Other
             | Fault::Deadline
             | Fault::Prompt { .. }
@@ -143,7 +188,12 @@ impl Fault {
     /// The offending value: milliseconds, a state value, or a number; 0: none.
     pub fn value(&self) -> f64 {
         match *self {
-            Fault::NotFinite { value, .. } | Fault::OutOfLimits { value, .. } => value.into(),
+            Fault::NotFinite { value, .. }
+            | Fault::OutOfLimits { value, .. }
+            | Fault::ChunkNotFinite { value, .. }
+            | Fault::ChunkPosition { value, .. }
+            | Fault::ChunkVelocity { value, .. }
+            | Fault::ChunkStart { value, .. } => value.into(),
             _ => self.parts().2.into(),
         }
     }
@@ -166,6 +216,10 @@ impl Fault {
             Fault::Slot { slot } => (14, NONE, slot),
             Fault::Age { camera, ms } => (15, camera.unwrap_or(NONE), ms),
             Fault::DeadlinePassed => (16, NONE, 0),
+            Fault::ChunkNotFinite { index, value } => (17, index, value.to_bits()),
+            Fault::ChunkPosition { index, value } => (18, index, value.to_bits()),
+            Fault::ChunkVelocity { index, value } => (19, index, value.to_bits()),
+            Fault::ChunkStart { index, value } => (20, index, value.to_bits()),
         }
     }
 
@@ -196,6 +250,10 @@ impl Fault {
             14 => Fault::Slot { slot: value },
             15 => Fault::Age { camera, ms: value },
             16 => Fault::DeadlinePassed,
+            17 => Fault::ChunkNotFinite { index, value: f32::from_bits(value) },
+            18 => Fault::ChunkPosition { index, value: f32::from_bits(value) },
+            19 => Fault::ChunkVelocity { index, value: f32::from_bits(value) },
+            20 => Fault::ChunkStart { index, value: f32::from_bits(value) },
             _ => Fault::Other,
         })
     }
@@ -216,7 +274,11 @@ impl fmt::Display for Description<'_> {
         const CLOCK: &str = "all times are CLOCK_MONOTONIC, pi0rt_now_ns(): is it another clock's?";
         let camera = |index| CameraName { index, policy: self.policy };
         let whose = |index| Subject { index, policy: self.policy };
-        let state = |index| StateName { index, policy: self.policy };
+        let state = |index| ValueName { index, what: "state", dimensions: &self.policy.state };
+        let action = |index| ValueName { index, what: "action", dimensions: &self.policy.action };
+        let limits = |index: u16| {
+            self.policy.action.get(index as usize).map(|action| action.limits).unwrap_or_default()
+        };
         match *self.fault {
             Fault::Other => f.write_str("observation can't be used: the daemon's log says why"),
             Fault::Future { camera, ms } => {
@@ -271,6 +333,31 @@ impl fmt::Display for Description<'_> {
                 )
             }
             Fault::DeadlinePassed => f.write_str("deadline had passed when its turn came"),
+            Fault::ChunkNotFinite { index, value } => {
+                write!(f, "{} of the chunk is {value:?}, expected a finite number", action(index))
+            }
+            Fault::ChunkPosition { index, value } => {
+                write!(f, "{} of the chunk is {value:?}, ", action(index))?;
+                match limits(index).position {
+                    Some([low, high]) => write!(f, "expected {low:?} to {high:?}"),
+                    None => f.write_str("outside its limits"),
+                }
+            }
+            Fault::ChunkVelocity { index, value } => {
+                write!(f, "{} of the chunk changes by {value:?} per s, ", action(index))?;
+                match limits(index).velocity {
+                    Some(most) => write!(f, "its limit is {most:?}"),
+                    None => f.write_str("faster than its limit"),
+                }
+            }
+            Fault::ChunkStart { index, value } => {
+                write!(f, "{} of the chunk begins {value:?} from the state, ", action(index))?;
+                let motion = self.policy.motion.dimensions.get(index as usize);
+                match motion.and_then(|motion| motion.start_jump) {
+                    Some(most) => write!(f, "expected {most:?} at most"),
+                    None => f.write_str("too far"),
+                }
+            }
         }
     }
 }
@@ -305,16 +392,17 @@ impl fmt::Display for Subject<'_> {
     }
 }
 
-/// Displays a value of the state by its name, if it has one.
-struct StateName<'a> {
+/// Displays a value of the state or an action by its name, if it has one.
+struct ValueName<'a> {
     index: u16,
-    policy: &'a PolicyDescription,
+    what: &'static str,
+    dimensions: &'a [Dimension],
 }
 
-impl fmt::Display for StateName<'_> {
+impl fmt::Display for ValueName<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "state[{}]", self.index)?;
-        match self.policy.state.get(self.index as usize) {
+        write!(f, "{}[{}]", self.what, self.index)?;
+        match self.dimensions.get(self.index as usize) {
             Some(dimension) if !dimension.name.is_empty() => write!(f, " ({})", dimension.name),
             _ => Ok(()),
         }
@@ -341,7 +429,7 @@ pub fn ms(ns: u64) -> u32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Dimension, Limits};
+    use super::super::{DimensionMotion, Limits, Motion};
     use super::*;
     use proptest::prelude::*;
 
@@ -354,7 +442,7 @@ mod tests {
         }
 
         #[test]
-        fn known_numbers_lose_nothing(number in 2u16..17, index in any::<u16>(), value in any::<u32>()) {
+        fn known_numbers_lose_nothing(number in 2u16..21, index in any::<u16>(), value in any::<u32>()) {
             let word = u64::from(number) | u64::from(index) << 16 | u64::from(value) << 32;
             let fault = Fault::from_word(word).unwrap();
             prop_assert_eq!(fault.number(), number);
@@ -366,9 +454,12 @@ mod tests {
     fn cameras_and_joints_are_called_by_their_names() {
         let limits = Limits { position: Some([-1.0, 2.5]), ..Limits::default() };
         let gripper = Dimension { name: "gripper".into(), limits, ..Dimension::default() };
+        let motion = DimensionMotion { start_jump: Some(0.5), ..DimensionMotion::default() };
         let policy = PolicyDescription {
             cameras: vec!["base".into(), "wrist".into()],
             state_dim: 2,
+            action: vec![gripper.clone()],
+            motion: Motion { dimensions: vec![motion], ..Motion::default() },
             state: vec![Dimension::default(), gripper],
             ..PolicyDescription::default()
         };
@@ -382,6 +473,12 @@ mod tests {
             Fault::OldFrame { camera: 1 },
             "camera wrist: its frame was not written since the slot was acquired",
         );
+        let position = Fault::ChunkPosition { index: 0, value: 3.0 };
+        is(position, "action[0] (gripper) of the chunk is 3.0, expected -1.0 to 2.5");
+        let start = Fault::ChunkStart { index: 0, value: 0.75 };
+        is(start, "action[0] (gripper) of the chunk begins 0.75 from the state, expected 0.5 at most");
+        let velocity = Fault::ChunkVelocity { index: 1, value: 9.0 };
+        is(velocity, "action[1] of the chunk changes by 9.0 per s, faster than its limit");
         is(Fault::Prompt { id: 7 }, "no instruction has the number 7");
         is(Fault::Prompt { id: NO_PROMPT }, "its instruction was never registered: pi0rt_client_set_prompt");
         is(Fault::FrameSize { camera: 7 }, "camera 7: width, height and stride of its frame can't be used");

@@ -13,5 +13,9 @@ pub const FEATURE_FAULTS: u64 = 1 << 2;
 pub const FEATURE_NUMBERS: u64 = 1 << 3;
 /// The welcome has a token by which a client takes over its own session.
 pub const FEATURE_TOKEN: u64 = 1 << 4;
+/// Guidance, episodes and motion: chunks carry notes, the client reports what it plays, hello and prompt have the
+/// session's choices, the welcome says how actions are to be played.
+pub const FEATURE_MOTION: u64 = 1 << 5;
 /// All features of this version.
-pub const FEATURES: u64 = FEATURE_NAMES | FEATURE_CONTRACT | FEATURE_FAULTS | FEATURE_NUMBERS | FEATURE_TOKEN;
+pub const FEATURES: u64 =
+    FEATURE_NAMES | FEATURE_CONTRACT | FEATURE_FAULTS | FEATURE_NUMBERS | FEATURE_TOKEN | FEATURE_MOTION;

@@ -3,7 +3,9 @@
 use super::Status;
 use super::codec::{Malformed, Reader, Writer};
 use super::contract::PolicyDescription;
-use super::features::{FEATURE_NAMES, FEATURE_TOKEN};
+use super::features::{FEATURE_MOTION, FEATURE_NAMES, FEATURE_TOKEN};
+use super::guidance::GuidanceChoice;
+use super::motion::Motion;
 use crate::shm::{Geometry, Region, SegmentLayout};
 
 /// Version of messages and segments. Another number is an incompatible protocol; compatible additions get a
@@ -30,7 +32,7 @@ const EVENT: u16 = 0x84;
 const REFUSED: u16 = 0xff;
 
 /// The first message of a client.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Hello {
     /// ABI version of the client library.
     pub abi: u32,
@@ -53,6 +55,8 @@ pub struct Hello {
     pub missing_cameras: bool,
     /// Token of an earlier session of this client that this one replaces; 0: none.
     pub token: u64,
+    /// What the session asks of guidance. Sent by clients that understand [`FEATURE_MOTION`].
+    pub guidance: GuidanceChoice,
 }
 
 impl Hello {
@@ -66,12 +70,17 @@ impl Hello {
 pub const MAX_NAME: usize = 63;
 
 /// A message from a client to the daemon.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Request {
     /// Opens a session, or observes one.
     Hello(Hello),
     /// Registers an instruction.
-    Prompt(String),
+    Prompt {
+        /// The instruction.
+        text: String,
+        /// Whether the first chunk for it is not to be guided by the chunk before.
+        flush: bool,
+    },
     /// Begins a new episode: no chunk of the old one is shown any more.
     Reset,
     /// Closes the session and its connection.
@@ -124,7 +133,10 @@ pub enum Reply {
         truncated: bool,
     },
     /// The new episode has begun.
-    ResetDone,
+    ResetDone {
+        /// Number of the episode: resets of this session so far; 0: the daemon doesn't count them.
+        episode: u32,
+    },
     /// There are completions. Sent if the client asked for it in the control segment.
     Event,
     /// The last request was refused. After a hello, the connection is closed too.
@@ -185,6 +197,11 @@ impl Malformed {
 }
 
 impl Request {
+    /// Registers an instruction; the chunks for it are guided by the ones before.
+    pub fn prompt(text: impl Into<String>) -> Request {
+        Request::Prompt { text: text.into(), flush: false }
+    }
+
     /// Encodes the request as a packet.
     pub fn encode(&self) -> Vec<u8> {
         match self {
@@ -195,9 +212,12 @@ impl Request {
                     w.u32(hello.observes.into()).text(&hello.name);
                 }
                 w.u64(hello.understands).u32(hello.missing_cameras.into()).u64(hello.token);
+                if hello.understands & FEATURE_MOTION != 0 {
+                    hello.guidance.encode(w);
+                }
             }),
-            Request::Prompt(text) => frame(PROMPT, |w| {
-                w.text(text);
+            Request::Prompt { text, flush } => frame(PROMPT, |w| {
+                w.text(text).u32((*flush).into());
             }),
             Request::Reset => frame(RESET, |_| ()),
             Request::Close => frame(CLOSE, |_| ()),
@@ -226,6 +246,11 @@ impl Request {
                 let (understands, flags) =
                     if r.left() >= 12 { (r.u64("further features")?, r.u32("flags")?) } else { (0, 0) };
                 let token = if r.left() >= 8 { r.u64("token")? } else { 0 };
+                let guidance = if understands & FEATURE_MOTION != 0 {
+                    GuidanceChoice::decode(&mut r)?
+                } else {
+                    GuidanceChoice::default()
+                };
                 Ok(Request::Hello(Hello {
                     abi,
                     features,
@@ -237,9 +262,15 @@ impl Request {
                     name,
                     missing_cameras: flags & 1 != 0,
                     token,
+                    guidance,
                 }))
             }
-            PROMPT => Ok(Request::Prompt(r.text("instruction")?)),
+            PROMPT => {
+                let text = r.text("instruction")?;
+                // Earlier clients don't send flags.
+                let flags = if r.left() >= 4 { r.u32("flags")? } else { 0 };
+                Ok(Request::Prompt { text, flush: flags & 1 != 0 })
+            }
             RESET => Ok(Request::Reset),
             CLOSE => Ok(Request::Close),
             kind => Err(Malformed::Value {
@@ -264,7 +295,9 @@ impl Reply {
             Reply::PromptReady { prompt_id, truncated } => frame(PROMPT_READY, |w| {
                 w.u32(*prompt_id).u32((*truncated).into());
             }),
-            Reply::ResetDone => frame(RESET_DONE, |_| ()),
+            Reply::ResetDone { episode } => frame(RESET_DONE, |w| {
+                w.u32(*episode);
+            }),
             Reply::Event => frame(EVENT, |_| ()),
             Reply::Refused(refusal) => frame(REFUSED, |w| {
                 w.u32(refusal.status as i32 as u32).text(&refusal.reason);
@@ -285,7 +318,10 @@ impl Reply {
                 let truncated = r.u32("flags")? & 1 != 0;
                 Ok(Reply::PromptReady { prompt_id, truncated })
             }
-            RESET_DONE => Ok(Reply::ResetDone),
+            RESET_DONE => {
+                let episode = if r.left() >= 4 { r.u32("episode")? } else { 0 };
+                Ok(Reply::ResetDone { episode })
+            }
             EVENT => Ok(Reply::Event),
             REFUSED => {
                 let number = r.u32("status")? as i32;
@@ -305,7 +341,7 @@ impl Reply {
 const FIRST_NUMBERS: usize = 36;
 
 /// The numbers of a layout, in the order they are sent.
-fn numbers(layout: &mut SegmentLayout) -> [&mut u32; 38] {
+fn numbers(layout: &mut SegmentLayout) -> [&mut u32; 42] {
     let SegmentLayout {
         geometry: Geometry { cameras, frame_bytes, state_dim, horizon, action_dim, slots, entries },
         control_bytes,
@@ -325,6 +361,8 @@ fn numbers(layout: &mut SegmentLayout) -> [&mut u32; 38] {
         state,
         frame,
         frame_times,
+        chunk_notes,
+        playback,
     } = layout;
     [
         control_bytes,
@@ -365,6 +403,10 @@ fn numbers(layout: &mut SegmentLayout) -> [&mut u32; 38] {
         &mut frame.len,
         &mut frame_times.offset,
         &mut frame_times.len,
+        &mut chunk_notes.offset,
+        &mut chunk_notes.len,
+        &mut playback.offset,
+        &mut playback.len,
     ]
 }
 
@@ -397,6 +439,8 @@ fn empty_layout() -> SegmentLayout {
         state: none,
         frame: none,
         frame_times: none,
+        chunk_notes: none,
+        playback: none,
     }
 }
 
@@ -413,6 +457,9 @@ impl Welcome {
         self.policy.encode(w, self.features);
         if self.features & FEATURE_TOKEN != 0 {
             w.u64(self.token);
+        }
+        if self.features & FEATURE_MOTION != 0 {
+            self.policy.motion.encode(w);
         }
     }
 
@@ -434,8 +481,11 @@ impl Welcome {
             *number = r.u32("offset")?;
         }
         r.bytes("further offsets", extra.saturating_mul(4))?;
-        let policy = PolicyDescription::decode(r, features)?;
+        let mut policy = PolicyDescription::decode(r, features)?;
         let token = if features & FEATURE_TOKEN != 0 { r.u64("token")? } else { 0 };
+        if features & FEATURE_MOTION != 0 {
+            policy.motion = Motion::decode(r, policy.action_dim)?;
+        }
         Ok(Welcome { abi, features, session, epoch, heartbeat_ns, max_age_ns, layout, policy, token })
     }
 }
@@ -459,7 +509,7 @@ mod tests {
         };
         Welcome {
             abi: 3,
-            features: 1 << 40 | FEATURE_CONTRACT | FEATURE_TOKEN,
+            features: 1 << 40 | FEATURE_CONTRACT | FEATURE_TOKEN | FEATURE_MOTION,
             token: 99,
             session: 9,
             epoch: 77,
@@ -482,6 +532,7 @@ mod tests {
                 optional_cameras: 2,
                 state: (0..7).map(dimension).collect(),
                 action: vec![],
+                motion: super::super::motion::example(7),
             },
         }
     }
@@ -500,7 +551,7 @@ mod tests {
         vec![
             Reply::Welcome(Box::new(welcome())),
             Reply::PromptReady { prompt_id: 4, truncated: true },
-            Reply::ResetDone,
+            Reply::ResetDone { episode: 3 },
             Reply::Event,
             Reply::Refused(Refusal { status: Status::BadPrompt, reason: "too long".into() }),
         ]
@@ -511,7 +562,7 @@ mod tests {
         let hello = Hello {
             abi: 1,
             features: 3,
-            understands: 4,
+            understands: FEATURE_MOTION,
             frame_bytes: 3,
             slots: 4,
             entries: 8,
@@ -519,9 +570,15 @@ mod tests {
             name,
             missing_cameras: true,
             token: 1 << 63,
+            guidance: super::super::guidance::example(),
         };
         let text = "pick up the red block";
-        vec![Request::Hello(hello), Request::Prompt(text.into()), Request::Reset, Request::Close]
+        vec![
+            Request::Hello(hello),
+            Request::Prompt { text: text.into(), flush: true },
+            Request::Reset,
+            Request::Close,
+        ]
     }
 
     #[test]
@@ -542,6 +599,16 @@ mod tests {
         hello[8] = hello.len() as u8;
         let Ok(Request::Hello(hello)) = Request::decode(&hello) else { panic!("no hello") };
         assert_eq!((hello.slots, hello.understands, hello.missing_cameras, hello.token), (4, 0, false, 0));
+        // A client that knows nothing of flushing, and a daemon that counts no episodes.
+        let short = |packet: Vec<u8>| {
+            let mut packet = packet[..packet.len() - 4].to_vec();
+            packet[8] -= 4;
+            packet
+        };
+        let prompt = Request::Prompt { text: "stack".into(), flush: true }.encode();
+        assert_eq!(Request::decode(&short(prompt)), Ok(Request::prompt("stack")));
+        let done = Reply::ResetDone { episode: 9 }.encode();
+        assert_eq!(Reply::decode(&short(done)), Ok(Reply::ResetDone { episode: 0 }));
         // A daemon without a contract.
         let told = Welcome { features: FEATURE_NAMES, ..welcome() };
         let Ok(Reply::Welcome(heard)) = Reply::decode(&Reply::Welcome(Box::new(told)).encode()) else {
@@ -584,6 +651,7 @@ mod tests {
         welcome.policy.cameras = vec![name.clone(); 2];
         welcome.policy.camera_keys = vec![name; 2];
         (welcome.policy.state_dim, welcome.policy.action_dim) = (32, 32);
+        welcome.policy.motion = super::super::motion::example(32);
         (welcome.policy.state, welcome.policy.action) = (dimensions.clone(), dimensions);
         let packet = Reply::Welcome(Box::new(welcome.clone())).encode();
         assert!(packet.len() < MAX_MESSAGE / 2, "{}", packet.len());

@@ -5,7 +5,9 @@ pub(crate) mod codec;
 mod contract;
 mod fault;
 mod features;
+mod guidance;
 mod message;
+mod motion;
 mod socket;
 mod status;
 pub mod times;
@@ -16,12 +18,14 @@ pub use codec::Malformed;
 pub use contract::{Dimension, Limits, PolicyDescription, Quantity, Rate, RateSource};
 pub use fault::{Fault, ms};
 pub use features::{
-    FEATURE_CONTRACT, FEATURE_FAULTS, FEATURE_NAMES, FEATURE_NUMBERS, FEATURE_TOKEN, FEATURES,
+    FEATURE_CONTRACT, FEATURE_FAULTS, FEATURE_MOTION, FEATURE_NAMES, FEATURE_NUMBERS, FEATURE_TOKEN, FEATURES,
 };
+pub use guidance::{GuidanceChoice, GuidanceSchedule, Guided};
 pub use message::{
     Hello, MAX_MESSAGE, MAX_NAME, MAX_TEXT, PROTOCOL_VERSION, Refusal, Reply, Request, Welcome, is_event,
     number_of, numbered,
 };
+pub use motion::{DimensionMotion, Motion, MotionInterpolation, SafePose, Stitching};
 pub use socket::{
     ConnectError, Received, connect, connect_until, receive, receive_with_fds, send, send_with_fds,
 };

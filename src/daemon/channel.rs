@@ -10,9 +10,9 @@ use super::observation::{Negotiated, Source};
 use crate::control::{Fault, Status, WELCOME_FDS, times};
 use crate::shm::clock::now_ns;
 use crate::shm::{
-    ChunkHeader, Completion, Consumer, Count, DoorbellWaiter, Geometry, Heartbeat, LatencyKind, LatestWriter,
-    LayoutError, LivenessWriter, MAX_CAMERAS, Notifier, Producer, Region, RingError, Segment, SegmentError,
-    SegmentLayout, StatsWriter, Submission, Writer, prefetch,
+    ChunkHeader, ChunkNotes, Completion, Consumer, Count, DoorbellWaiter, Geometry, Heartbeat, LatencyKind,
+    LatestWriter, LayoutError, LivenessWriter, MAX_CAMERAS, Notifier, Producer, Region, RingError, Segment,
+    SegmentError, SegmentLayout, StatsWriter, Submission, Writer, prefetch,
 };
 
 /// Bytes of state and of each frame to prefetch; the processor predicts the rest of a longer copy itself.
@@ -374,6 +374,7 @@ impl Channel {
                     finished_ns,
                     horizon: self.layout.geometry.horizon,
                     action_dim: self.layout.geometry.action_dim,
+                    notes: ChunkNotes::default(),
                 };
                 match self.latest.publish(header, actions) {
                     Some(chunk) => Ok(chunk),

@@ -2,7 +2,7 @@
 
 use super::engine::{Engine, EngineError, Prompter};
 use crate::checkpoint::{self, Camera};
-use crate::control::{Dimension, Fault, Limits, PolicyDescription, Quantity, Rate, RateSource};
+use crate::control::{Dimension, Fault, Limits, Motion, PolicyDescription, Quantity, Rate, RateSource};
 use crate::device::DeviceError;
 use crate::model::ModelError;
 use crate::policy::{BadObservation, Chunk, Noise, Observation, Policy, PolicyError, Prompt};
@@ -55,6 +55,7 @@ impl Engine for PolicyEngine {
             execution_horizon: info.execution_horizon.map_or(0, size),
             optional_cameras: optional(&info.cameras),
             camera_keys: info.cameras.iter().map(|camera| camera.key.clone()).collect(),
+            motion: Motion::default(),
             state: info.state.iter().map(dimension).collect(),
             action: info.action.iter().map(dimension).collect(),
         }

@@ -11,6 +11,12 @@ pub const MAX_CAMERAS: usize = 4;
 /// An instruction number that is never assigned.
 pub const NO_PROMPT: u32 = u32::MAX;
 
+/// Flag of a submission: the frames are as before, only the state is new; the daemon may keep what it computed from
+/// them.
+pub const KEEP_PREFIX: u32 = 1 << 0;
+/// Flag of a submission: its chunk is not to be guided by the previous one.
+pub const UNGUIDED: u32 = 1 << 1;
+
 /// Bit pattern of a state value that was not written yet: a NaN.
 pub const UNWRITTEN_STATE: u32 = 0x7fe5_ca1e;
 /// First bytes of a frame that was not written yet: unlikely for a picture. Shorter frames have no mark.
@@ -35,6 +41,8 @@ pub struct Submission {
     pub deadline_ns: u64,
     /// Number of state values written; 0: all.
     pub state_values: u32,
+    /// Flags: [`KEEP_PREFIX`], [`UNGUIDED`]; others are ignored.
+    pub flags: u32,
 }
 
 impl Submission {
@@ -49,7 +57,7 @@ impl Submission {
             self.submitted_ns,
             self.seed,
             self.deadline_ns,
-            halves(self.state_values, 0),
+            halves(self.state_values, self.flags),
         ]
     }
 
@@ -57,8 +65,18 @@ impl Submission {
     pub fn from_words(words: &[u64; ENTRY_WORDS]) -> Submission {
         let [_, ticket, slot_and_prompt, observed_ns, submitted_ns, seed, deadline_ns, state] = *words;
         let (slot, prompt_id) = split(slot_and_prompt);
-        let (state_values, _) = split(state);
-        Submission { ticket, slot, prompt_id, observed_ns, submitted_ns, seed, deadline_ns, state_values }
+        let (state_values, flags) = split(state);
+        Submission {
+            ticket,
+            slot,
+            prompt_id,
+            observed_ns,
+            submitted_ns,
+            seed,
+            deadline_ns,
+            state_values,
+            flags,
+        }
     }
 }
 
@@ -191,11 +209,11 @@ impl Camera {
     }
 }
 
-fn halves(low: u32, high: u32) -> u64 {
+pub(super) fn halves(low: u32, high: u32) -> u64 {
     u64::from(low) | u64::from(high) << 32
 }
 
-fn split(word: u64) -> (u32, u32) {
+pub(super) fn split(word: u64) -> (u32, u32) {
     (word as u32, (word >> 32) as u32)
 }
 

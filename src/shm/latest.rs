@@ -7,11 +7,12 @@
 //! it copied.
 
 use super::Words;
+use super::chunk_notes::{ChunkNotes, NOTE_WORDS};
 use super::sync::{Ordering, fence};
 
 /// Words before the actions of a slot: sequence, then [`ChunkHeader`].
 const HEADER_WORDS: usize = 8;
-const SLOTS: usize = 3;
+pub(super) const SLOTS: usize = 3;
 /// Attempts before a reader reports [`ReadError::Busy`]: a second retry already needs a writer that publishes
 /// chunks faster than they can be copied.
 const TRIES: usize = 4;
@@ -35,6 +36,8 @@ pub struct ChunkHeader {
     pub horizon: u32,
     /// Number of columns: values per action.
     pub action_dim: u32,
+    /// Notes on it, from daemons that write any.
+    pub notes: ChunkNotes,
 }
 
 /// Why there is no chunk to read.
@@ -68,10 +71,16 @@ pub(super) fn total_words(values: usize) -> usize {
     slot_words(values) * SLOTS
 }
 
+/// First word of a chunk's notes.
+fn note_base(chunk: u64) -> usize {
+    (chunk % SLOTS as u64) as usize * NOTE_WORDS
+}
+
 /// The daemon's side of the latest chunk.
 pub struct LatestWriter {
     latest: Words,
     slots: Words,
+    notes: Option<Words>,
     values: usize,
     published: u64,
 }
@@ -80,6 +89,7 @@ pub struct LatestWriter {
 pub struct LatestReader {
     latest: Words,
     slots: Words,
+    notes: Option<Words>,
     /// Expected horizon and action dimension.
     size: (u32, u32),
     values: usize,
@@ -89,7 +99,19 @@ impl LatestWriter {
     /// A writer over the word `latest` and the slots, for chunks of `values` values.
     pub fn new(latest: Words, slots: Words, values: usize) -> LatestWriter {
         assert!(slots.len() >= total_words(values));
-        LatestWriter { latest, slots, values, published: 0 }
+        LatestWriter { latest, slots, notes: None, values, published: 0 }
+    }
+
+    /// Writes chunks' notes too, to these words.
+    pub fn with_notes(mut self, notes: Words) -> LatestWriter {
+        assert!(notes.len() >= SLOTS * NOTE_WORDS);
+        self.notes = Some(notes);
+        self
+    }
+
+    /// Number of the chunk published last, or begun last by the previous writer; 0: none was.
+    pub fn published(&self) -> u64 {
+        self.published
     }
 
     /// Continues where another writer has ended, even in the middle of a chunk.
@@ -116,6 +138,9 @@ impl LatestWriter {
             u64::from(header.horizon) | u64::from(header.action_dim) << 32,
         ];
         self.slots.write(base + 1, &words);
+        if let Some(notes) = &self.notes {
+            notes.write(note_base(chunk), &header.notes.to_words(chunk));
+        }
         // One pass checks and copies. On failure the slot stays marked as being written, as the next chunk will
         // be.
         if !self.slots.write_finite(base + HEADER_WORDS, actions) {
@@ -147,7 +172,14 @@ impl LatestReader {
     pub fn new(latest: Words, slots: Words, horizon: u32, action_dim: u32) -> LatestReader {
         let values = horizon as usize * action_dim as usize;
         assert!(slots.len() >= total_words(values));
-        LatestReader { latest, slots, size: (horizon, action_dim), values }
+        LatestReader { latest, slots, notes: None, size: (horizon, action_dim), values }
+    }
+
+    /// Reads chunks' notes too, from these words.
+    pub fn with_notes(mut self, notes: Words) -> LatestReader {
+        assert!(notes.len() >= SLOTS * NOTE_WORDS);
+        self.notes = Some(notes);
+        self
     }
 
     /// Number of the latest chunk; 0: there is none.
@@ -172,6 +204,10 @@ impl LatestReader {
             let mut words = [0; HEADER_WORDS - 1];
             self.slots.read(base + 1, &mut words);
             self.slots.read_f32(base + HEADER_WORDS, actions);
+            let mut note = [0; NOTE_WORDS];
+            if let Some(notes) = &self.notes {
+                notes.read(note_base(chunk), &mut note);
+            }
             // The copy is complete before the sequence is loaded again.
             fence(Ordering::Acquire);
             // A newer chunk of the same slot that `latest` doesn't name yet is not accepted either: the next
@@ -179,6 +215,8 @@ impl LatestReader {
             if sequence != chunk.wrapping_mul(2) || self.slots.load(base, Ordering::Relaxed) != sequence {
                 continue;
             }
+            // Zeros, or another chunk's, of a daemon that writes none.
+            let notes = ChunkNotes::from_words(&note, chunk).unwrap_or_default();
             let [ticket, chunk, observed_ns, submitted_ns, started_ns, finished_ns, size] = words;
             let (horizon, action_dim) = (size as u32, (size >> 32) as u32);
             if (horizon, action_dim) != self.size {
@@ -193,6 +231,7 @@ impl LatestReader {
                 finished_ns,
                 horizon,
                 action_dim,
+                notes,
             });
         }
         Err(ReadError::Busy)
@@ -226,6 +265,23 @@ mod tests {
             assert_eq!((got.ticket, got.chunk, number), (n + 100, n, n));
             assert_eq!(actions, [n as f32; VALUES]);
         }
+    }
+
+    #[test]
+    fn notes_come_with_their_chunk_and_with_no_other() {
+        let (writer, reader) = pair();
+        let (notes, peer_notes) = Words::private(SLOTS * NOTE_WORDS);
+        let (mut writer, reader) = (writer.with_notes(notes.alias()), reader.with_notes(peer_notes));
+        let mut actions = [0.0; VALUES];
+        for n in 1..6 {
+            let notes = ChunkNotes { prompt_id: n, guidance: 1, left_over: n * 2, ..ChunkNotes::default() };
+            writer.publish(ChunkHeader { notes, ..header(1) }, &[0.0; VALUES]).unwrap();
+            assert_eq!(reader.read(&mut actions).unwrap().notes, notes);
+        }
+        // A daemon that writes none goes on: what lies there is of three chunks before.
+        writer.notes = None;
+        writer.publish(header(1), &[0.0; VALUES]).unwrap();
+        assert_eq!(reader.read(&mut actions).unwrap().notes, ChunkNotes::default());
     }
 
     #[test]

@@ -3,9 +3,11 @@
 
 use std::sync::Arc;
 
+use super::chunk_notes::NOTE_WORDS;
 use super::entry::{ENTRY_WORDS, MAX_CAMERAS};
-use super::latest::total_words;
+use super::latest::{SLOTS, total_words};
 use super::liveness::LIVENESS_WORDS;
+use super::playback::PLAYBACK_WORDS;
 use super::stats::{COUNTS, STATS_WORDS};
 use super::{Segment, Words};
 
@@ -13,6 +15,8 @@ use super::{Segment, Words};
 /// prefetched with it.
 const APART: usize = 128;
 const PAGE: usize = 4096;
+/// Length of the in-flight journal, bytes: the first half of the last page of the results.
+const JOURNAL: usize = PAGE / 2;
 
 /// Sizes that a session's segments are planned for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,6 +85,10 @@ pub struct SegmentLayout {
     pub frame: Region,
     /// Within a slot: when each camera's frame was taken, one word each. Empty: this daemon reads none.
     pub frame_times: Region,
+    /// Results: the notes of the three chunk slots. Empty: this daemon writes none.
+    pub chunk_notes: Region,
+    /// Control: what the client has played. Empty: this daemon reads none.
+    pub playback: Region,
 }
 
 /// Why a layout is invalid.
@@ -189,6 +197,9 @@ impl SegmentLayout {
         let completion_head = control.place(8, APART);
         let want_event = control.place(8, APART);
         let submissions = control.place(ring, APART);
+        // After everything the first version has: a daemon of another version that resumes the session finds
+        // the rest in its place, and segments of the same length.
+        let playback = control.place(PLAYBACK_WORDS * 8, APART);
 
         let mut results = Planner { end: 0 };
         let liveness = results.place(LIVENESS_WORDS * 8, APART);
@@ -199,12 +210,13 @@ impl SegmentLayout {
         let latest = results.place(8, APART);
         let chunks = results.place(total_words(geometry.values()) * 8, APART);
         // For the daemon alone: see `journal`.
-        results.place(PAGE, PAGE);
+        results.place(JOURNAL, PAGE);
+        // In the rest of the journal's page, for the same reason as `playback`.
+        let chunk_notes = results.place(SLOTS * NOTE_WORDS * 8, APART);
 
         let mut slot = Planner { end: MAX_CAMERAS * 16 };
         let state = slot.place(geometry.state_dim as usize * 4, 64);
-        // After everything the first version has: a daemon of another version that resumes the session finds
-        // the rest in its place.
+        // After everything the first version has, as `playback`.
         let frame_times = slot.place(MAX_CAMERAS * 8, 64);
         let mut frame = Region { offset: slot.total(), len: 0 };
         if geometry.cameras > 0 {
@@ -232,6 +244,8 @@ impl SegmentLayout {
             state,
             frame,
             frame_times,
+            chunk_notes,
+            playback,
         })
     }
 
@@ -290,6 +304,13 @@ impl SegmentLayout {
         if self.frame_times.len > 0 {
             check("times of the frames", self.frame_times, u64::from(g.cameras) * 8, self.slot.len)?;
         }
+        if self.chunk_notes.len > 0 {
+            let bytes = (SLOTS * NOTE_WORDS) as u64 * 8;
+            check("notes on chunks", self.chunk_notes, bytes, results)?;
+        }
+        if self.playback.len > 0 {
+            check("playback", self.playback, PLAYBACK_WORDS as u64 * 8, control)?;
+        }
         check(
             "camera heads",
             Region { offset: 0, len: g.cameras * 16 },
@@ -298,9 +319,9 @@ impl SegmentLayout {
         )
     }
 
-    /// The region of the in-flight journal: the last page of the results. Not part of the protocol.
+    /// The region of the in-flight journal, in the last page of the results. Not part of the protocol.
     pub fn journal(&self) -> Region {
-        Region { offset: self.results_bytes - PAGE as u32, len: PAGE as u32 }
+        Region { offset: self.results_bytes - PAGE as u32, len: JOURNAL as u32 }
     }
 
     /// Length of the three segments together, bytes.
@@ -407,7 +428,7 @@ mod tests {
         type Part = fn(&mut SegmentLayout) -> &mut Region;
         let plan = SegmentLayout::plan(GEOMETRY).unwrap();
         let (control, results, slot) = (plan.control_bytes, plan.results_bytes, plan.slot.len);
-        let parts: [(&str, Part, u32); 12] = [
+        let parts: [(&str, Part, u32); 14] = [
             ("completion head", |layout| &mut layout.completion_head, control),
             ("event flag", |layout| &mut layout.want_event, control),
             ("submission ring", |layout| &mut layout.submissions, control),
@@ -420,6 +441,8 @@ mod tests {
             ("chunk slots", |layout| &mut layout.chunks, results),
             ("state", |layout| &mut layout.state, slot),
             ("times of the frames", |layout| &mut layout.frame_times, slot),
+            ("notes on chunks", |layout| &mut layout.chunk_notes, results),
+            ("playback", |layout| &mut layout.playback, control),
         ];
         let refused = |what: &str, layout: SegmentLayout| {
             let message = layout.check().unwrap_err().to_string();
@@ -452,7 +475,25 @@ mod tests {
             "observation slots",
             SegmentLayout { observation_bytes: plan.observation_bytes - 4096, ..plan },
         );
-        // Daemons of before have no times of frames.
-        SegmentLayout { frame_times: Region { offset: 0, len: 0 }, ..plan }.check().unwrap();
+        // Daemons of before have no times of frames, no notes and read no playback.
+        let none = Region::default();
+        SegmentLayout { frame_times: none, chunk_notes: none, playback: none, ..plan }.check().unwrap();
+    }
+
+    /// Sessions are handed over between daemons of different versions: see `Segment::resume`.
+    #[test]
+    fn segments_have_the_lengths_of_the_first_version() {
+        for entries in [2, 8, 64, 4096] {
+            for horizon in [1, 50, 101] {
+                let plan = SegmentLayout::plan(Geometry { entries, horizon, ..GEOMETRY }).unwrap();
+                let ring = entries as usize * ENTRY_WORDS * 8;
+                let control = (2 * APART + ring).next_multiple_of(PAGE);
+                let latest = (3 * APART + STATS_WORDS * 8).next_multiple_of(APART) + ring;
+                let chunks = latest.next_multiple_of(APART) + APART + total_words(14 * horizon as usize) * 8;
+                let results = chunks.next_multiple_of(PAGE) + PAGE;
+                assert_eq!((plan.control_bytes as usize, plan.results_bytes as usize), (control, results));
+                assert!(plan.journal().offset + plan.journal().len <= plan.chunk_notes.offset);
+            }
+        }
     }
 }

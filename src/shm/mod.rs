@@ -11,6 +11,7 @@
 //!   *results* segment, which the client can't map writable. Nobody reads back their own state
 //!   from memory that the peer could have changed.
 
+mod chunk_notes;
 pub mod clock;
 mod copy;
 mod doorbell;
@@ -24,6 +25,7 @@ mod lease;
 mod liveness;
 #[cfg(all(loom, test))]
 mod model;
+mod playback;
 mod ring;
 mod segment;
 mod stats;
@@ -31,17 +33,19 @@ pub mod sync;
 #[cfg_attr(all(loom, test), path = "model/words.rs")]
 mod words;
 
+pub use chunk_notes::ChunkNotes;
 pub use copy::{copy_out, prefetch};
 pub use doorbell::{Doorbell, DoorbellWaiter, Listener, Notifier};
 pub use entry::{
-    Camera, Completion, ENTRY_WORDS, MAX_CAMERAS, NO_PROMPT, PixelLayout, Submission, UNWRITTEN_FRAME,
-    UNWRITTEN_STATE,
+    Camera, Completion, ENTRY_WORDS, KEEP_PREFIX, MAX_CAMERAS, NO_PROMPT, PixelLayout, Submission, UNGUIDED,
+    UNWRITTEN_FRAME, UNWRITTEN_STATE,
 };
 #[cfg(feature = "daemon")]
 pub use faults::page_faults;
 pub use latest::{ChunkHeader, LatestReader, LatestWriter, ReadError};
 pub use layout::{Geometry, LayoutError, Region, SegmentLayout};
 pub use liveness::{Heartbeat, Liveness, LivenessReader, LivenessWriter};
+pub use playback::{Playback, PlaybackReader, PlaybackWriter};
 pub use ring::{Consumer, Producer, RingError};
 pub use segment::{Access, Segment, SegmentError, Writer};
 pub use stats::{Count, Histogram, Latency, LatencyKind, STATS_WORDS, Stats, StatsWriter};

@@ -154,7 +154,7 @@ fn a_late_answer_is_not_taken_for_another_s() {
         strings.say(&Reply::Refused(refusal), number(2));
         strings.say(&ready(1), number(3));
         strings.say(&ready(2), number(4));
-        strings.say(&Reply::ResetDone, number(5));
+        strings.say(&Reply::ResetDone { episode: 1 }, number(5));
         assert_eq!(client.set_prompt("stack the cups").unwrap(), 1);
         client.reset().unwrap();
         assert_eq!(strings.hear(), (prompt("stack the cups"), 4));
@@ -225,8 +225,8 @@ fn an_instruction_is_said_again_to_the_next_daemon_and_an_episode_is_not() {
     });
     // Both have answered after all.
     strings.say(&ready(1), 1);
-    strings.say(&Reply::ResetDone, 2);
-    strings.say(&Reply::ResetDone, 3);
+    strings.say(&Reply::ResetDone { episode: 1 }, 2);
+    strings.say(&Reply::ResetDone { episode: 1 }, 3);
     client.reset().unwrap();
 }
 

@@ -116,7 +116,7 @@ fn a_session_that_is_being_opened_is_taken_over() {
     assert_eq!((welcome.token, given_up.hear()), (token, None));
     // The session is in use.
     control::send(next.0.as_fd(), &Request::Reset.encode()).unwrap();
-    assert_eq!(next.hear(), Some(Reply::ResetDone));
+    assert_eq!(next.hear(), Some(Reply::ResetDone { episode: 1 }));
 }
 
 /// File with the process id that [`child_controller`] leaves behind.

@@ -245,5 +245,5 @@ pub fn submission(ticket: u64) -> Submission {
 }
 
 pub fn prompt(text: impl Into<String>) -> Request {
-    Request::Prompt(text.into())
+    Request::prompt(text)
 }

@@ -80,7 +80,7 @@ fn answers_come_in_the_order_of_the_requests() {
     assert_eq!(raw.connection.hear(), ready(1));
     assert!(matches!(raw.connection.hear(), Some(Reply::Refused(_))));
     assert_eq!(raw.connection.hear(), ready(1));
-    assert_eq!(raw.connection.hear(), Some(Reply::ResetDone));
+    assert_eq!(raw.connection.hear(), Some(Reply::ResetDone { episode: 1 }));
     assert_eq!(raw.connection.hear(), ready(2));
 }
 

@@ -151,7 +151,7 @@ impl Play {
                 self.open(hello);
                 assert!(!taken || self.client().session.is_none(), "a name with two writers");
             }
-            2 => drop(self.client().say(&Request::Prompt("stack the cups".into()).encode())),
+            2 => drop(self.client().say(&Request::prompt("stack the cups").encode())),
             3 => drop(self.client().say(&Request::Reset.encode())),
             4 => {
                 let (at, buffer) = (self.at, &mut self.buffer);
@@ -183,7 +183,7 @@ impl Play {
             }
             1 => {
                 let text = instruction(input);
-                self.client().say(&Request::Prompt(text).encode());
+                self.client().say(&Request::prompt(text).encode());
             }
             2 if self.floods < FLOODS => {
                 self.floods += 1;
@@ -225,7 +225,7 @@ impl Play {
         let text = instruction(input);
         for client in self.clients.iter().filter(|client| client.session.is_some()) {
             for n in 0..WAITING {
-                client.say(&Request::Prompt(format!("{n} {text}")).encode());
+                client.say(&Request::prompt(format!("{n} {text}")).encode());
             }
         }
         scene.ask(self.clients.len());

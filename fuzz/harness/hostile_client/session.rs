@@ -117,7 +117,7 @@ impl Hostile {
         if self.session.is_none() {
             return false;
         }
-        let packet = Request::Prompt(text.into()).encode();
+        let packet = Request::prompt(text).encode();
         while !self.say(&packet) {
             // Earlier messages are handled soon, or its session is over.
             if self.listen_for_end(buffer) {

@@ -256,7 +256,7 @@ impl<P: Send + Sync + 'static> Control<P> {
         let result = session.channel.reset();
         session.apply(result);
         drop(table);
-        self.answer(id, number, &Reply::ResetDone);
+        self.answer(id, number, &Reply::ResetDone { episode: 0 });
     }
 
     /// Registers a new prompt and replies.

@@ -1,4 +1,4 @@
-//! The ring, the latest chunk, the doorbell and the signs of life under loom: every interleaving of
+//! The ring, the latest chunk, the playback, the doorbell and the signs of life under loom: every interleaving of
 //! two processes at a bound of preemptions, with every value that the memory model lets a load see,
 //! and with a peer that stops after each of its stores.
 //!
@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering::Relaxed;
 mod doorbell;
 mod latest;
 mod liveness;
+mod playback;
 mod ring;
 
 use super::words::Fuse;
