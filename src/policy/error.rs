@@ -44,6 +44,26 @@ pub enum FrameError {
         /// Number of bytes.
         got: usize,
     },
+    /// An odd side, where pixels share their colour.
+    #[error("frame is {width}x{height} pixels of {format:?}, expected even sides where pixels share their colour")]
+    OddSize {
+        /// Pixels per row.
+        width: usize,
+        /// Rows.
+        height: usize,
+        /// Pixel format.
+        format: PixelFormat,
+    },
+    /// Bytes that are no JPEG image of the declared size.
+    #[error("frame of {width}x{height} pixels: its JPEG image {why}")]
+    Jpeg {
+        /// Pixels per row, as declared.
+        width: usize,
+        /// Rows, as declared.
+        height: usize,
+        /// What is wrong with it.
+        why: String,
+    },
     /// A side would shrink to nothing when the other is resized to the model's size.
     #[error("frame is {width}x{height} pixels: at {size}x{size} its short side would be less than one pixel")]
     AspectRatio {

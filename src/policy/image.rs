@@ -10,12 +10,14 @@
 //! If a checkpoint normalizes images, lerobot does so before it resizes them ([`values`]).
 
 mod bilinear;
+mod colour;
+pub mod jpeg;
 mod pillow;
 mod values;
 
 use self::values::Values;
 use super::error::{FrameError, PolicyError};
-use super::frame::Frame;
+use super::frame::{Frame, PixelFormat};
 use crate::checkpoint::{Camera, Processing};
 
 /// Largest frame, width and height, for which an [`ImageProcessor`] allocates in advance.
@@ -32,6 +34,8 @@ pub struct ImageProcessor {
     /// Width and height for which the filter is prepared.
     prepared: Option<(usize, usize)>,
     filter: Filter,
+    /// A frame as RGB, tight rows, whose own format is something else.
+    rgb: Vec<u8>,
 }
 
 enum Filter {
@@ -68,7 +72,8 @@ impl ImageProcessor {
         } else {
             Filter::Bilinear(bilinear::Bilinear::new(size, MAX_FRAME))
         };
-        Self { size, values: Values::default(), pad_before: false, prepared: None, filter }
+        let rgb = Vec::with_capacity(3 * MAX_FRAME.0 * MAX_FRAME.1);
+        Self { size, values: Values::default(), pad_before: false, prepared: None, filter, rgb }
     }
 
     /// A processor for images of `size` pixels from a checkpoint's camera.
@@ -88,7 +93,7 @@ impl ImageProcessor {
     ///
     /// # Errors
     /// If the frame has fewer bytes than its size and stride need, is empty, or so elongated that a side
-    /// would shrink to nothing.
+    /// would shrink to nothing; if it is a JPEG image that is damaged, progressive or of another size.
     ///
     /// # Panics
     /// If `image` has another length.
@@ -96,8 +101,32 @@ impl ImageProcessor {
         let size = self.size;
         assert_eq!(image.len(), 3 * size * size, "image of the model's size");
         frame.check()?;
+        let Frame { width, height, format, .. } = *frame;
+        let Some(channels) = format.rgb() else {
+            let mut rgb = std::mem::take(&mut self.rgb);
+            let converted = match format {
+                PixelFormat::Jpeg => jpeg::decode(frame.data, (width, height), &mut rgb)
+                    .map_err(|why| FrameError::Jpeg { width, height, why }),
+                _ => Ok(colour::convert(frame, &mut rgb)),
+            };
+            let frame = Frame { data: &rgb, stride: 3 * width, format: PixelFormat::Rgb8, ..*frame };
+            let processed = converted.and_then(|()| self.process_packed(&frame, [0, 1, 2], image));
+            self.rgb = rgb;
+            return processed;
+        };
+        self.process_packed(frame, channels, image)
+    }
+
+    /// [`process`](Self::process) of a checked frame that has `channels` in each of its pixels.
+    fn process_packed(
+        &mut self,
+        frame: &Frame<'_>,
+        channels: [usize; 3],
+        image: &mut [f32],
+    ) -> Result<(), FrameError> {
+        let size = self.size;
         if (frame.width, frame.height) == (size, size) {
-            self.copy(frame, image);
+            self.copy(frame, channels, image);
             return Ok(());
         }
         let place = Placement::new(frame.width, frame.height, size, self.pad_before)
@@ -111,21 +140,21 @@ impl ImageProcessor {
                 if prepare {
                     filter.prepare(frame, place);
                 }
-                filter.run(frame, place, size, &self.values, image);
+                filter.run(frame, channels, place, size, &self.values, image);
             }
             Filter::Pillow(filter) => {
                 if prepare {
                     filter.prepare(frame, place);
                 }
-                filter.run(frame, place, size, &self.values, image);
+                filter.run(frame, channels, place, size, &self.values, image);
             }
         }
         Ok(())
     }
 
-    fn copy(&self, frame: &Frame<'_>, image: &mut [f32]) {
+    fn copy(&self, frame: &Frame<'_>, channels: [usize; 3], image: &mut [f32]) {
         let bytes = frame.format.bytes();
-        let channels = frame.format.rgb().into_iter().zip(&self.values.of_bytes);
+        let channels = channels.into_iter().zip(&self.values.of_bytes);
         for (plane, (channel, values)) in image.chunks_exact_mut(self.size * self.size).zip(channels) {
             for (y, out) in plane.chunks_exact_mut(self.size).enumerate() {
                 for (out, pixel) in out.iter_mut().zip(frame.row(y).chunks_exact(bytes)) {

@@ -4,9 +4,7 @@ use std::fs::File;
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
-use zune_jpeg::JpegDecoder;
-use zune_jpeg::zune_core::colorspace::ColorSpace;
-use zune_jpeg::zune_core::options::DecoderOptions;
+use pi0rt::policy::jpeg;
 
 /// Longest accepted side of an image, pixels.
 const MAX_SIDE: usize = 8192;
@@ -103,21 +101,10 @@ fn decode_png(bytes: &[u8]) -> Result<Picture, String> {
 }
 
 fn decode_jpeg(bytes: &[u8]) -> Result<Picture, String> {
-    // Strict, since otherwise a decoder fills missing data with gray.
-    let options = DecoderOptions::new_safe()
-        .set_strict_mode(true)
-        .set_max_width(usize::from(u16::MAX))
-        .set_max_height(usize::from(u16::MAX))
-        .jpeg_set_out_colorspace(ColorSpace::RGB);
-    let mut decoder = JpegDecoder::new_with_options(Cursor::new(bytes), options);
-    decoder.decode_headers().map_err(|e| e.to_string())?;
-    let info = decoder.info().ok_or("no size in its header")?;
-    let (width, height) = (usize::from(info.width), usize::from(info.height));
+    let (width, height) = jpeg::size(bytes)?;
     check_size(width, height)?;
-    let rgb = decoder.decode().map_err(|e| e.to_string())?;
-    if rgb.len() != width * height * 3 {
-        return Err(format!("decodes to {} bytes, expected {}", rgb.len(), width * height * 3));
-    }
+    let mut rgb = Vec::new();
+    jpeg::decode_any(bytes, (width, height), &mut rgb)?;
     Ok(Picture { width, height, rgb })
 }
 

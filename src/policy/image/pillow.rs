@@ -131,12 +131,13 @@ impl Pillow {
     pub(super) fn run(
         &mut self,
         frame: &Frame<'_>,
+        channels: [usize; 3],
         place: Placement,
         size: usize,
         values: &Values,
         image: &mut [f32],
     ) {
-        self.narrow(frame, place.width * 3);
+        self.narrow(frame, channels, place.width * 3);
         let first_row = self.rows.inputs().start;
         for (y, (first, weights)) in self.rows.outputs().enumerate() {
             self.sums.fill(HALF);
@@ -157,9 +158,8 @@ impl Pillow {
     }
 
     /// The horizontal pass, two rows at a time: `width` bytes per row of `narrowed`.
-    fn narrow(&mut self, frame: &Frame<'_>, width: usize) {
+    fn narrow(&mut self, frame: &Frame<'_>, [r, g, b]: [usize; 3], width: usize) {
         let bytes = frame.format.bytes();
-        let [r, g, b] = frame.format.rgb();
         let first_row = self.rows.inputs().start;
         for (pair, out) in self.narrowed.chunks_exact_mut(2 * width).enumerate() {
             let y = first_row + 2 * pair;
