@@ -191,7 +191,11 @@ fn luma_and_colour_differences_become_what_opencv_makes_of_them() {
         let frame = Frame { data: &data, width, height, stride, format };
         let expected = rgb(&expected, width, height);
         for (size, antialias) in [(2, false), (5, false), (2, true), (5, true), (width.max(height), false)] {
-            assert_eq!(resize(&frame, size, antialias), resize(&expected, size, antialias), "{format:?} {size}");
+            assert_eq!(
+                resize(&frame, size, antialias),
+                resize(&expected, size, antialias),
+                "{format:?} {size}"
+            );
         }
         // Gaps behind rows, also between the planes.
         let gaps: Vec<u8> = data.chunks_exact(stride).flat_map(|row| [row, &[99; 3]].concat()).collect();

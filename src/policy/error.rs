@@ -45,7 +45,9 @@ pub enum FrameError {
         got: usize,
     },
     /// An odd side, where pixels share their colour.
-    #[error("frame is {width}x{height} pixels of {format:?}, expected even sides where pixels share their colour")]
+    #[error(
+        "frame is {width}x{height} pixels of {format:?}, expected even sides where pixels share their colour"
+    )]
     OddSize {
         /// Pixels per row.
         width: usize,

@@ -82,7 +82,8 @@ impl<'a> Frame<'a> {
         if !format.can_have(width, height) {
             return Err(FrameError::OddSize { width, height, format });
         }
-        let row = width.checked_mul(format.bytes()).filter(|row| *row <= stride || format == PixelFormat::Jpeg);
+        let row =
+            width.checked_mul(format.bytes()).filter(|row| *row <= stride || format == PixelFormat::Jpeg);
         let Some(row) = row else {
             return Err(FrameError::Stride { width, format, stride });
         };
@@ -91,7 +92,8 @@ impl<'a> Frame<'a> {
             PixelFormat::Nv12 => height.checked_add(height / 2),
             _ => Some(height),
         };
-        let needed = rows.and_then(|rows| stride.checked_mul(rows - 1)).and_then(|rows| rows.checked_add(row));
+        let needed =
+            rows.and_then(|rows| stride.checked_mul(rows - 1)).and_then(|rows| rows.checked_add(row));
         if needed.is_none_or(|needed| needed > data.len()) {
             return Err(FrameError::FrameBytes { width, height, stride, format, got: data.len() });
         }

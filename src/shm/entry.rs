@@ -162,16 +162,8 @@ pub enum PixelLayout {
 }
 
 impl PixelLayout {
-    const ALL: [Self; 8] = [
-        Self::Rgb8,
-        Self::Bgr8,
-        Self::Rgba8,
-        Self::Gray8,
-        Self::Bgra8,
-        Self::Yuyv,
-        Self::Nv12,
-        Self::Jpeg,
-    ];
+    const ALL: [Self; 8] =
+        [Self::Rgb8, Self::Bgr8, Self::Rgba8, Self::Gray8, Self::Bgra8, Self::Yuyv, Self::Nv12, Self::Jpeg];
 
     /// The format of a number; None for a number that is no format.
     pub fn from_number(number: u32) -> Option<PixelLayout> {
@@ -305,7 +297,8 @@ mod tests {
         assert_eq!(bytes(PixelLayout::Jpeg, 640, 480, 999), Some(999));
         assert_eq!(bytes(PixelLayout::Jpeg, 640, 480, 0), None);
         assert_eq!(bytes(PixelLayout::Jpeg, 640, 480, 1001), None);
-        let camera = Camera { width: u32::MAX, height: u32::MAX, stride: u32::MAX, format: PixelLayout::Nv12 as u32 };
+        let camera =
+            Camera { width: u32::MAX, height: u32::MAX, stride: u32::MAX, format: PixelLayout::Nv12 as u32 };
         assert_eq!(camera.bytes(usize::MAX), None);
     }
 }

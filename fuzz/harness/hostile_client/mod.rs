@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use pi0rt::control::{Hello, Request};
+use pi0rt::control::{GuidanceChoice, Hello, Request};
 
 use self::scene::Scene;
 use self::session::{Hostile, Session};
@@ -146,6 +146,25 @@ impl Play {
                     understands: u64::MAX,
                     missing_cameras: named,
                     token: 0,
+                    guidance: GuidanceChoice {
+                        enabled: input.choose(&[None, Some(true), Some(false)]),
+                        max_weight: input.choose(&[
+                            None,
+                            Some(1.0),
+                            Some(f32::NAN),
+                            Some(-1.0),
+                            Some(f32::MAX),
+                        ]),
+                        horizon: input.choose(&[None, Some(1), Some(u32::MAX)]),
+                        prefix_every: input.choose(&[None, Some(1), Some(7), Some(u32::MAX)]),
+                        rate_hz: input.choose(&[
+                            None,
+                            Some(1.0),
+                            Some(f32::MIN_POSITIVE),
+                            Some(f32::INFINITY),
+                        ]),
+                        ..GuidanceChoice::default()
+                    },
                 };
                 let taken = hello.name == "honest" && !hello.observes;
                 self.open(hello);
