@@ -44,8 +44,10 @@ pub struct Processing {
     /// True if a frame that isn't square gets its black bars at the left and the top (lerobot up to 0.3)
     /// instead of on both sides.
     pub pad_before: bool,
-    /// True if prompts are stripped and their `_` and newlines become spaces (openpi).
+    /// Prompts are stripped and their `_` and newlines become spaces (openpi, and π0.5 everywhere).
     pub clean_prompt: bool,
+    /// How many numbers of the state the prompt tells (π0.5); those beyond the state's width are 0. `None`: none.
+    pub state_text: Option<usize>,
     /// The declared source of the tokenizer, if any.
     pub tokenizer: Option<TokenizerSource>,
     /// Longest prompt, tokens.

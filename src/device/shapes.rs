@@ -285,7 +285,7 @@ impl Inventory {
         Ok(rows)
     }
 
-    /// Checks a norm, with a bias if it has one.
+    /// Checks a norm, with a bias or shift if it has one.
     pub fn norm(
         &self,
         op: &'static str,
@@ -312,7 +312,10 @@ impl Inventory {
         out: View,
     ) -> Result<(), DeviceError> {
         const OP: &str = "linear";
-        self.product(OP, x, weight, false, out, if then == Then::Add { STREAM } else { ANY })?;
+        self.product(OP, x, weight, false, out, if then.adds() { STREAM } else { ANY })?;
+        if let Then::AddGated(gate) = then {
+            self.values(OP, gate, out.cols)?;
+        }
         bias.map_or(Ok(()), |bias| self.values(OP, bias, out.cols))
     }
 

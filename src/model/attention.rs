@@ -37,7 +37,7 @@ impl Heads {
     }
 }
 
-/// Rows of one chunk in the order in which attention sees them: prefix, state, actions.
+/// Rows of one chunk in the order in which attention sees them: prefix, state if it is a token, actions.
 ///
 /// Padded text and absent cameras are left out before the model starts, so positions count
 /// without gaps and no mask over padding is needed: attention to a padded key has weight zero, and
@@ -46,24 +46,26 @@ impl Heads {
 pub struct Sequence {
     /// Valid prefix tokens: image tokens of the cameras present, then text.
     pub prefix: usize,
+    /// Tokens of the state: one, or none where text tells it.
+    pub state: usize,
     /// Actions in the chunk.
     pub actions: usize,
 }
 
 impl Sequence {
-    /// Position, and KV cache row, of the state token.
+    /// Position, and KV cache row, of the state token if there is one.
     pub fn state(self) -> usize {
         self.prefix
     }
 
     /// Position, and KV cache row, of the first action.
     pub fn first_action(self) -> usize {
-        self.prefix + 1
+        self.prefix + self.state
     }
 
     /// All rows.
     pub fn len(self) -> usize {
-        self.prefix + 1 + self.actions
+        self.first_action() + self.actions
     }
 
     /// True when there is nothing in it.
@@ -76,7 +78,7 @@ impl Sequence {
     pub fn visible_keys(self, query: usize) -> usize {
         match query {
             q if q < self.prefix => self.prefix,
-            q if q == self.state() => self.prefix + 1,
+            q if q < self.first_action() => self.first_action(),
             _ => self.len(),
         }
     }
@@ -137,8 +139,11 @@ mod tests {
 
     #[test]
     fn blocks_see_what_the_paper_says() {
-        let s = Sequence { prefix: 3, actions: 2 };
-        let keys: Vec<usize> = (0..s.len()).map(|q| s.visible_keys(q)).collect();
-        assert_eq!(keys, [3, 3, 3, 4, 6, 6]);
+        for (state, expected) in [(1, &[3, 3, 3, 4, 6, 6][..]), (0, &[3, 3, 3, 5, 5])] {
+            let s = Sequence { prefix: 3, state, actions: 2 };
+            let keys: Vec<usize> = (0..s.len()).map(|q| s.visible_keys(q)).collect();
+            assert_eq!(keys, expected);
+            assert_eq!(s.first_action(), 3 + state);
+        }
     }
 }

@@ -49,7 +49,7 @@ pub struct Inputs<'a> {
     pub images: &'a [f32],
     /// Valid text tokens (no padding).
     pub tokens: &'a [u32],
-    /// Normalized state, padded, `[max_state_dim]`.
+    /// Normalized state, padded, `[max_state_dim]`; empty where the tokens tell it.
     pub state: &'a [f32],
     /// N(0, 1) noise, `[chunk_size, max_action_dim]`.
     pub noise: &'a [f32],
@@ -95,7 +95,7 @@ impl Extent {
         if let Some(id) = inputs.tokens.iter().find(|&&id| id as usize >= arch.vocab_size) {
             ensure(false, "token", || (format!("an id below {}", arch.vocab_size), id.to_string()))?;
         }
-        ensure_values("state", arch.max_state_dim, inputs.state.len())?;
+        ensure_values("state", arch.state_input(), inputs.state.len())?;
         ensure_values("noise", chunk, inputs.noise.len())?;
         ensure_values("actions", chunk, actions.len())?;
         if let Some(rtc) = &inputs.rtc {
@@ -105,7 +105,7 @@ impl Extent {
         let prefix = text + Prefix::text_rows(arch, cameras, tokens, shapes);
         Ok(Self {
             cameras,
-            sequence: Sequence { prefix, actions: arch.chunk_size },
+            sequence: Sequence { prefix, state: arch.state_tokens(), actions: arch.chunk_size },
             padding: text + tokens..prefix,
             guided: inputs.rtc.as_ref().map(|rtc| rtc.max_weight),
         })
@@ -169,7 +169,7 @@ mod tests {
         let mut count = 0;
         for (cameras, prefix) in [(1, 256), (1, 257), (2, 256), (4, 16_384)] {
             for guided in [None, Some(0.0), Some(10.0), Some(f32::MAX)] {
-                let sequence = Sequence { prefix, actions: 50 };
+                let sequence = Sequence { prefix, state: 1, actions: 50 };
                 let extent = Extent { cameras, sequence, padding: 0..0, guided };
                 for images in [0, 1, 0b1111] {
                     for (text, prefix) in [(false, false), (false, true), (true, true)] {

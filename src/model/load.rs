@@ -114,8 +114,8 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// A tensor that is about to be given to the device.
-    fn tensor(&self, name: &str) -> Result<&'a Tensor, ModelError> {
+    /// A tensor that is about to be given to the device, or read for it.
+    pub fn tensor(&self, name: &str) -> Result<&'a Tensor, ModelError> {
         let tensor = self.checkpoint.tensor(&self.name(name))?;
         self.placed.one();
         Ok(tensor)

@@ -9,6 +9,7 @@ use super::load::{Loader, Slot};
 use super::ops::Ops;
 use super::siglip::Siglip;
 use super::tap::{Source, Stage};
+use super::time::Times;
 use crate::device::{Keys, KvCache, PrecisionClass, Role, Table, Then, Vector, View, Weight};
 
 const PALIGEMMA: &str = "paligemma_with_expert.paligemma.model.";
@@ -28,11 +29,18 @@ pub struct Backbone {
 }
 
 impl Backbone {
-    /// Loads everything, for `cameras` images and prefixes of at most `prefix` tokens.
-    pub fn load(loader: &mut Loader<'_>, cameras: usize, prefix: usize) -> Result<Self, ModelError> {
+    /// Loads everything, for `cameras` images and prefixes of at most `prefix` tokens; `times` may condition the
+    /// expert's norms.
+    pub fn load(
+        loader: &mut Loader<'_>,
+        cameras: usize,
+        prefix: usize,
+        times: &Times,
+    ) -> Result<Self, ModelError> {
         let arch = loader.checkpoint.arch().clone();
         let heads = Heads { queries: arch.heads, keys: arch.kv_heads, dim: arch.head_dim };
-        let runs = [prefix, 1, arch.chunk_size];
+        let runs = [prefix, arch.state_tokens(), arch.chunk_size];
+        let runs: Vec<usize> = runs.into_iter().filter(|rows| *rows > 0).collect();
         let cache = loader.device.kv_cache(arch.depth, &runs, heads.keys, heads.dim)?;
         let mut paligemma = loader.within(PALIGEMMA);
         let vision = Siglip::load(paligemma.within("vision_tower.vision_model."), cameras)?;
@@ -42,11 +50,11 @@ impl Backbone {
         );
         paligemma.device.precision(PrecisionClass::Context);
         let sizes = GemmaSizes { width: arch.width, mlp: arch.mlp, depth: arch.depth, heads, rows: prefix };
-        let language = Gemma::load(paligemma.within("language_model."), sizes, cache)?;
+        let language = Gemma::load(paligemma.within("language_model."), sizes, cache, None)?;
         let sizes =
             GemmaSizes { width: arch.expert_width, mlp: arch.expert_mlp, rows: arch.chunk_size, ..sizes };
         loader.device.precision(PrecisionClass::Iterated);
-        let expert = Gemma::load(loader.within(EXPERT), sizes, cache)?;
+        let expert = Gemma::load(loader.within(EXPERT), sizes, cache, times.conditions.as_deref())?;
         Ok(Self {
             vision,
             projector,
@@ -71,7 +79,7 @@ impl Backbone {
     pub fn prefix(&self, mut ops: Ops<'_>, x: View, sequence: Sequence) -> Result<(), ModelError> {
         let tokens = Tokens { first: 0, keys: Keys::First(sequence.visible_keys(0)), rotary: true };
         for i in 0..self.language.depth() - 1 {
-            self.language.layer(ops.within(Module::Language), i, x, tokens)?;
+            self.language.layer(ops.within(Module::Language), i, x, tokens, 0)?;
             ops.stage(Stage::PrefixLayer(i), Source::View(x))?;
             self.show_cache(&mut ops, i, sequence.prefix)?;
         }
@@ -85,7 +93,7 @@ impl Backbone {
         let first = sequence.state();
         let tokens = Tokens { first, keys: Keys::First(sequence.visible_keys(first)), rotary: true };
         for i in 0..self.expert.depth() - 1 {
-            self.expert.layer(ops.within(Module::Language), i, x, tokens)?;
+            self.expert.layer(ops.within(Module::Language), i, x, tokens, 0)?;
             ops.stage(Stage::StateLayer(i), Source::View(x))?;
         }
         self.expert.last_keys_and_values(ops.within(Module::Language), x, tokens)
@@ -102,11 +110,15 @@ impl Backbone {
         let first = sequence.first_action();
         let tokens = Tokens { first, keys: Keys::First(sequence.visible_keys(first)), rotary: true };
         for i in 0..self.expert.depth() {
-            self.expert.layer(ops.within(Module::Language), i, x, tokens)?;
+            let [input, post] = self.expert.modulations(i, step);
+            show(&mut ops, Stage::InputModulation(step, i), input)?;
+            show(&mut ops, Stage::PostModulation(step, i), post)?;
+            self.expert.layer(ops.within(Module::Language), i, x, tokens, step)?;
             ops.stage(Stage::ExpertLayer(step, i), Source::View(x))?;
         }
         let out = self.expert_out.first(x.rows);
-        self.expert.final_norm(ops.within(Module::Language), x, out)?;
+        show(&mut ops, Stage::FinalModulation(step), self.expert.final_modulation(step))?;
+        self.expert.final_norm(ops.within(Module::Language), x, step, out)?;
         ops.stage(Stage::ExpertOut(step), Source::View(out))?;
         Ok(out)
     }
@@ -114,4 +126,9 @@ impl Backbone {
     fn show_cache(&self, ops: &mut Ops<'_>, layer: usize, rows: usize) -> Result<(), ModelError> {
         Ok(ops.stage(Stage::PrefixKv(layer), Source::Kv { cache: self.cache, layer, rows })?)
     }
+}
+
+/// Shows values of the host, if there are any.
+fn show(ops: &mut Ops<'_>, stage: Stage, values: Option<&[f32]>) -> Result<(), ModelError> {
+    Ok(values.map_or(Ok(()), |values| ops.stage(stage, Source::Host(values)))?)
 }

@@ -11,10 +11,11 @@ use super::prefix::Prefix;
 use super::reuse::Reuse;
 use super::suffix::Suffix;
 use super::tap::Tap;
+use super::time::Times;
 use crate::checkpoint::{Arch, Checkpoint};
 use crate::device::{Builder, Device};
 
-/// PI0 on a device: weights, buffers, and the ledger of what ran where.
+/// PI0 or PI0.5 on a device: weights, buffers, and the ledger of what ran where.
 pub struct Pi0 {
     arch: Arch,
     cameras: usize,
@@ -57,9 +58,10 @@ impl Pi0 {
         let placed = Placed::none(checkpoint, progress);
         let mut loader = Loader::new(checkpoint, device.as_mut(), &placed);
         let rows = Prefix::rows(&arch, cameras, loader.device.shapes());
-        let backbone = Backbone::load(&mut loader, cameras, rows)?;
+        let times = Times::load(&mut loader, steps)?;
+        let backbone = Backbone::load(&mut loader, cameras, rows, &times)?;
         let prefix = Prefix::load(&mut loader, cameras)?;
-        let suffix = Suffix::load(&mut loader, steps)?;
+        let suffix = Suffix::load(&mut loader, times)?;
         let denoise = Denoise::load(&mut loader, steps)?;
         let device = device.seal(&|done, of| progress(Loading::Preparing { done, of }))?;
         let reuse = Reuse::new(device.reuses(), &arch, cameras);
@@ -130,8 +132,9 @@ impl Pi0 {
                 let x = prefix.embed(ops, backbone, extent.cameras, sequence, fresh, reuse.keeps())?;
                 backbone.prefix(pass.phase(Phase::Prefix, Module::Backbone)?, x, sequence)?;
             }
-            let state = suffix.embed_state(pass.phase(Phase::State, Module::Suffix)?)?;
-            backbone.state(pass.ops.within(Module::Backbone), state, sequence)?;
+            if let Some(state) = suffix.embed_state(pass.phase(Phase::State, Module::Suffix)?)? {
+                backbone.state(pass.ops.within(Module::Backbone), state, sequence)?;
+            }
 
             let ops = pass.phase(Phase::Denoise, Module::Main)?;
             denoise.integrate(ops, backbone, suffix, sequence, extent.guided)?;

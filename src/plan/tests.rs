@@ -216,7 +216,7 @@ fn every_device_enters_the_same() {
     let inputs = Inputs {
         images: &vec![0.5; 2 * 3 * arch.image_size * arch.image_size],
         tokens: &[1, 2, 3, 4, 5],
-        state: &vec![0.1; arch.max_state_dim],
+        state: &vec![0.1; arch.state_input()],
         noise: &chunk.clone(),
         rtc: None,
     };

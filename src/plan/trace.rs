@@ -61,8 +61,12 @@ impl Traced {
     pub fn programs(&self) -> usize {
         match self.op {
             Op::LayerNorm | Op::RmsNorm | Op::Copy => 1,
-            // The product adds its bias and applies an activation; a residual is a program of its own.
-            Op::Linear => 1 + usize::from(self.then == Some(Then::Add)),
+            // The product adds its bias and applies an activation; a gate and a residual are programs of their own.
+            Op::Linear => match self.then {
+                Some(Then::AddGated(_)) => 3,
+                Some(Then::Add) => 2,
+                _ => 1,
+            },
             Op::Rope | Op::CacheWrite | Op::Attention | Op::Embed | Op::EulerStep => 2,
             // Gate and up in one product, then two slices' worth of reading in one multiplication.
             Op::Geglu | Op::PatchEmbed => 3,
@@ -296,11 +300,13 @@ impl Device for Trace {
         self.elements(Op::LayerNorm, x, 1, out)
     }
 
-    fn rms_norm(&mut self, x: View, _: Vector, _: f32, out: View) -> OpResult {
+    fn rms_norm(&mut self, x: View, _: Vector, _: Option<Vector>, _: f32, out: View) -> OpResult {
         self.elements(Op::RmsNorm, x, 1, out)
     }
 
     fn linear(&mut self, x: View, weight: Weight, _: Option<Vector>, then: Then, out: View) -> OpResult {
+        // One program for all gates.
+        let then = if matches!(then, Then::AddGated(_)) { Then::AddGated(Vector(0)) } else { then };
         self.product(Op::Linear, Some(then), x, weight, x.rows, out.cols)
     }
 

@@ -10,6 +10,7 @@ use super::frame::{Frame, PixelFormat};
 use super::image::{ImageProcessor, MAX_FRAME};
 use super::normalize::Normalizer;
 use super::prompt::{Prompt, Prompter};
+use super::state_text::bin;
 use super::transform::Steps;
 use crate::checkpoint::{Camera, Checkpoint, Dimension, Rate, RateSource};
 use crate::device::{Builder, Choice, DeviceError, Needs};
@@ -159,8 +160,12 @@ pub struct Policy {
     images: Vec<f32>,
     /// The state before its normalization, `[arch.state_dim]`, which relative actions refer to.
     reference: Vec<f32>,
-    /// The normalized and padded state, `[max_state_dim]`.
+    /// Normalized and padded, `[max_state_dim]`, or wider if the state is.
     state: Vec<f32>,
+    /// Bins of the state, for prompts that tell it.
+    bins: Vec<i16>,
+    /// Tokens of such a prompt.
+    tokens: Vec<u32>,
     /// An action before its steps, `[arch.action_dim]`.
     action: Vec<f32>,
     noise: Vec<f32>,
@@ -242,7 +247,9 @@ impl Policy {
             processors: cameras.iter().map(processor).collect::<Result<_, _>>()?,
             images: vec![0.0; cameras.len() * image],
             reference: vec![0.0; arch.state_dim],
-            state: vec![0.0; arch.max_state_dim],
+            state: vec![0.0; arch.max_state_dim.max(arch.state_dim)],
+            bins: vec![bin(0.0); processing.state_text.unwrap_or(0)],
+            tokens: Vec::with_capacity(prompter.rule().max_tokens),
             action: vec![0.0; arch.action_dim],
             noise: vec![0.0; arch.chunk_size * arch.max_action_dim],
             guidance: options.guidance,
@@ -389,6 +396,14 @@ impl Policy {
                 noise
             }
         };
+        let tokens = match observation.prompt.tells_state() {
+            true => {
+                let prompt = observation.prompt;
+                self.prompter.tell(prompt, &self.bins, &mut self.tokens).map_err(BadObservation::from)?;
+                &self.tokens
+            }
+            false => observation.prompt.tokens(),
+        };
         chunk.preprocess_ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
 
         let width = self.info.max_action_dim;
@@ -397,8 +412,8 @@ impl Policy {
         let image = 3 * self.info.image_size * self.info.image_size;
         let inputs = Inputs {
             images: &self.images[..cameras * image],
-            tokens: observation.prompt.tokens(),
-            state: &self.state,
+            tokens,
+            state: &self.state[..self.model.arch().state_input()],
             noise,
             rtc: observation.rtc,
         };
@@ -444,7 +459,11 @@ impl Policy {
                 BadObservation::StateValue { index, value: state[index] }
             }
             error => error,
-        })
+        })?;
+        for (i, (out, &raw)) in self.bins.iter_mut().zip(&self.reference).enumerate() {
+            *out = bin(self.state_normalizer.unrounded(i, raw));
+        }
+        Ok(())
     }
 
     /// Checks everything else, then fills `images`. Returns the number of present cameras.

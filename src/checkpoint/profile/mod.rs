@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 pub(crate) use file::line_and_column;
 pub(super) use side::Widths;
 
-use self::file::{At, CameraTable, File, PromptRule, Resize, Text};
+use self::file::{At, CameraTable, File, PromptRule, Resize, StateText, Text};
 use self::side::Side;
 use super::error::CheckpointError;
 
@@ -24,12 +24,13 @@ pub const PROFILE_FILE: &str = "pi0rt.toml";
 /// Largest accepted file, bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
-const BUILT_IN: [(&str, &str); 6] = [
+const BUILT_IN: [(&str, &str); 7] = [
     ("aloha", include_str!("aloha.toml")),
     ("aloha_sim", include_str!("aloha_sim.toml")),
     ("droid", include_str!("droid.toml")),
     ("libero", include_str!("libero.toml")),
     ("libero_no_extra_delta", include_str!("libero_no_extra_delta.toml")),
+    ("libero_pi05", include_str!("libero_pi05.toml")),
     ("plain", include_str!("plain.toml")),
 ];
 
@@ -43,6 +44,7 @@ pub struct Profile {
     rate_hz: Option<At<f32>>,
     execution_horizon: Option<At<usize>>,
     prompt: Option<At<PromptRule>>,
+    state_text: Option<At<StateText>>,
     resize: Option<At<Resize>>,
     cameras: Option<Vec<At<CameraTable>>>,
     state: Side,
@@ -132,7 +134,8 @@ impl Profile {
                 Some(Self::resolve(name, None, text)?)
             }
         };
-        let File { asset, rate_hz, execution_horizon, prompt, resize, cameras, state, action, .. } = file;
+        let File { asset, rate_hz, execution_horizon, prompt, state_text, resize, cameras, state, action, .. } =
+            file;
         let rate_hz = rate_hz.map(|hz| rate(text.at(hz))).transpose()?;
         let own = Self {
             name: name.to_owned(),
@@ -142,6 +145,7 @@ impl Profile {
             rate_hz,
             execution_horizon: execution_horizon.map(|rows| text.at(rows)),
             prompt: prompt.map(|prompt| text.at(prompt)),
+            state_text: state_text.map(|told| text.at(told)),
             resize: resize.map(|resize| text.at(resize)),
             cameras: cameras.map(|cameras| cameras.into_iter().map(|camera| text.at(camera)).collect()),
             state: Side::new("state", state, &text),
@@ -163,6 +167,7 @@ impl Profile {
             rate_hz: self.rate_hz.or(base.rate_hz),
             execution_horizon: self.execution_horizon.or(base.execution_horizon),
             prompt: self.prompt.or(base.prompt),
+            state_text: self.state_text.or(base.state_text),
             resize: self.resize.or(base.resize),
             cameras: self.cameras.or(base.cameras),
             state: self.state.over(base.state),

@@ -9,7 +9,7 @@ use super::path::Path;
 use super::weight::Matrix;
 use crate::checkpoint::Tensor;
 use crate::device::shapes::{BufferShape, Inventory, shape};
-use crate::device::{DeviceError, Role, View};
+use crate::device::{DeviceError, Role, Then, View};
 
 /// Weights, vectors, tables, buffers and caches, by handle, and how they are computed with.
 pub struct Resources {
@@ -25,7 +25,7 @@ pub struct Resources {
     pub inventory: Inventory,
     /// Weight matrices.
     pub matrices: Vec<Matrix>,
-    /// Biases and norms' weights.
+    /// Biases, norms' weights and shifts, gates.
     pub vectors: Vec<Vec<f32>>,
     /// Embedding tables, mapped.
     pub tables: Vec<Tensor>,
@@ -85,6 +85,14 @@ impl Resources {
         }
         // SAFETY: the column is the buffer's, or the one after its last of an empty view.
         Ok(Slab { base: unsafe { slab.column(0, view.col) }, ..slab })
+    }
+
+    /// The gate of a product that is added to a stream; empty if it has none.
+    pub fn gate(&self, then: Then) -> &[f32] {
+        match then {
+            Then::AddGated(gate) => &self.vectors[gate.0 as usize],
+            _ => &[],
+        }
     }
 
     /// Bytes beyond the mapped checkpoint.

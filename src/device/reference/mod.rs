@@ -251,15 +251,23 @@ impl Device for Reference {
         Ok(Ran::Device)
     }
 
-    fn rms_norm(&mut self, x: View, weight: Vector, epsilon: f32, out: View) -> OpResult {
-        self.inventory.norm("rms_norm", x, weight, None, out)?;
+    fn rms_norm(
+        &mut self,
+        x: View,
+        weight: Vector,
+        shift: Option<Vector>,
+        epsilon: f32,
+        out: View,
+    ) -> OpResult {
+        self.inventory.norm("rms_norm", x, weight, shift, out)?;
         let w = self.vector_of(weight);
+        let shift = shift.map_or_else(|| vec![0.0; x.cols], |shift| self.vector_of(shift));
         let mut values = self.load(x);
         for row in values.chunks_exact_mut(x.cols) {
             let mean_square = row.iter().map(|x| x * x).sum::<f32>() / row.len() as f32;
             let inverse = 1.0 / (mean_square + epsilon).sqrt();
             for (c, x) in row.iter_mut().enumerate() {
-                *x = *x * inverse * (1.0 + w[c]);
+                *x = *x * inverse * (1.0 + w[c]) + shift[c];
             }
         }
         self.store(out, &values);
@@ -269,6 +277,10 @@ impl Device for Reference {
     fn linear(&mut self, x: View, weight: Weight, bias: Option<Vector>, then: Then, out: View) -> OpResult {
         self.inventory.linear(x, weight, bias, then, out)?;
         let bias = bias.map_or_else(|| vec![0.0; out.cols], |bias| self.vector_of(bias));
+        let gate = match then {
+            Then::AddGated(gate) => self.vector_of(gate),
+            _ => Vec::new(),
+        };
         let y = self.product(x, weight);
         self.update(out, |r, c, out| {
             let value = y[r * bias.len() + c] + bias[c];
@@ -277,6 +289,7 @@ impl Device for Reference {
                 Then::Gelu => gelu_tanh(value),
                 Then::Silu => silu(value),
                 Then::Add => *out + value,
+                Then::AddGated(_) => *out + gate[c] * value,
             };
         });
         Ok(Ran::Device)

@@ -100,8 +100,15 @@ impl Device for Watched {
         self.operation("layer_norm", |card| card.layer_norm(x, weight, bias, epsilon, out))
     }
 
-    fn rms_norm(&mut self, x: View, weight: Vector, epsilon: f32, out: View) -> OpResult {
-        self.operation("rms_norm", |card| card.rms_norm(x, weight, epsilon, out))
+    fn rms_norm(
+        &mut self,
+        x: View,
+        weight: Vector,
+        shift: Option<Vector>,
+        epsilon: f32,
+        out: View,
+    ) -> OpResult {
+        self.operation("rms_norm", |card| card.rms_norm(x, weight, shift, epsilon, out))
     }
 
     fn linear(&mut self, x: View, weight: Weight, bias: Option<Vector>, then: Then, out: View) -> OpResult {

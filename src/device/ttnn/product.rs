@@ -10,12 +10,16 @@ use crate::device::{DeviceError, PrecisionClass, Then, Vector, View, Weight};
 
 impl Ttnn {
     pub(super) fn bias(&mut self, bias: Option<Vector>, wide: bool) -> Result<Option<Handle>, DeviceError> {
-        let Some(bias) = bias else { return Ok(None) };
-        let (values, head) = self.vectors[bias.0 as usize].clone();
+        bias.map(|bias| self.row(bias, wide)).transpose()
+    }
+
+    /// A bias or gate as a tensor of one row, in f32 if `wide`.
+    fn row(&mut self, vector: Vector, wide: bool) -> Result<Handle, DeviceError> {
+        let (values, head) = self.vectors[vector.0 as usize].clone();
         let values = pad_heads(&values, head);
         let dtype = if wide { Dtype::F32 } else { Dtype::Bf16 };
         let dims = [1, 1, 1, values.len()];
-        self.constant(Constant::Bias(bias.0, wide), dims, dtype, || values).map(Some)
+        self.constant(Constant::Bias(vector.0, wide), dims, dtype, || values)
     }
 
     /// `activation(x·W + b)`.
@@ -56,7 +60,7 @@ impl Ttnn {
         expect(OP, "input columns", self.weights[at].cols, x.cols)?;
         expect(OP, "output columns", self.weights[at].rows, out.cols)?;
         let value = self.get(OP, x)?;
-        let old = if then == Then::Add { Some(self.get(OP, out)?) } else { None };
+        let old = if then.adds() { Some(self.get(OP, out)?) } else { None };
         let wide = self.weights[at].class == PrecisionClass::Exact;
         // Heads go to attention, which takes bf16.
         let dtype = match &old {
@@ -68,9 +72,14 @@ impl Ttnn {
         let activation = match then {
             Then::Gelu => self.options.gelu(),
             Then::Silu => Activation::Silu,
-            Then::Store | Then::Add => Activation::None,
+            Then::Store | Then::Add | Then::AddGated(_) => Activation::None,
         };
         let mut y = self.product(&value, at, false, bias.as_ref(), activation, dtype)?;
+        if let Then::AddGated(gate) = then {
+            let gate = self.row(gate, dtype == Dtype::F32)?;
+            let gated = bridge::multiply(&y.tensor, &gate, dtype).map_err(failed(OP))?;
+            y = y.with(gated, dtype);
+        }
         if let Some(old) = old {
             let sum = bridge::add(&old.tensor, &y.tensor, dtype).map_err(failed(OP))?;
             y = old.with(sum, dtype);
