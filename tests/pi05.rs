@@ -10,12 +10,12 @@ use std::process::Command;
 
 use pi0rt::checkpoint::synth::{Synth, preset_of};
 use pi0rt::checkpoint::{Checkpoint, Dtype, Layout, NormMode, SafeTensors, Variant};
-use pi0rt::device::Choice;
 use pi0rt::device::cpu::{CpuBuilder, CpuOptions, Path as CpuPath, Precision};
-use pi0rt::model::{Inputs, Pi0};
+use pi0rt::device::{Choice, Device, DeviceError};
+use pi0rt::model::{Inputs, Pi0, Source, Stage, Tap};
 use pi0rt::policy::{
-    BadObservation, Chunk, Frame, Noise, Normalizer, Observation, PixelFormat, Policy, PolicyError,
-    PolicyOptions, PromptError, Prompter, bin,
+    BadObservation, Chunk, Frame, ImageProcessor, Noise, Normalizer, Observation, PixelFormat, Policy,
+    PolicyError, PolicyOptions, PromptError, Prompter, bin,
 };
 use serde_json::{Value, json};
 use support::{Model, TempDir, edit_json, messages};
@@ -668,4 +668,53 @@ fn steps_that_stand_elsewhere_are_refused() {
         file["steps"].as_array_mut().unwrap().insert(2, step);
     });
     refused(&dir, &["pi05_prepare_state_tokenizer_processor_step", "no place"]);
+}
+
+/// What older lerobots did otherwise is a choice, and off.
+#[test]
+fn the_habits_of_older_lerobots_are_options() {
+    let dir = lerobot();
+    let open = |text: &str| {
+        fs::write(dir.join("pi0rt.toml"), text).unwrap();
+        Checkpoint::open(&dir).unwrap().check_commands().unwrap()
+    };
+    let plain = open("");
+    assert_eq!((plain.processing().frame_border, plain.processing().text_scaled_twice), (-1.0, false));
+    let old = open("frame_border = -3\ntext_scaled_twice = true");
+    let (size, camera) = (old.arch().image_size, &old.processing().cameras[0]);
+    let pixels = [255u8; 3 * 10 * 20];
+    let frame = Frame { data: &pixels, width: 20, height: 10, stride: 60, format: PixelFormat::Rgb8 };
+    for (checkpoint, border) in [(&plain, -1.0), (&old, -3.0)] {
+        let mut processor = ImageProcessor::for_camera(size, checkpoint.processing(), camera).unwrap();
+        let mut image = vec![0.0; 3 * size * size];
+        processor.process(&frame, &mut image).unwrap();
+        assert_eq!((image[0], image[size * size / 2]), (border, 1.0));
+    }
+    let embedded = |checkpoint: &Checkpoint| {
+        let device =
+            CpuBuilder::new(&CpuOptions { precision: Precision::F32, ..Default::default() }).unwrap();
+        let mut model = Pi0::load(checkpoint, Box::new(device), 1).unwrap();
+        let image = vec![0.0; 3 * size * size];
+        let noise = vec![0.0; 50 * 32];
+        let inputs = Inputs { images: &image, tokens: &[2, 300], state: &[], noise: &noise, rtc: None };
+        let mut text = Text(Vec::new());
+        model.sample_with(&inputs, &mut noise.clone(), Some(&mut text)).unwrap();
+        text.0
+    };
+    let (once, twice) = (embedded(&plain), embedded(&old));
+    // √64
+    assert!(once.len() == 2 * 64 && once.iter().zip(&twice).all(|(once, twice)| 8.0 * once == *twice));
+}
+
+/// The text embeddings of a chunk.
+struct Text(Vec<f32>);
+
+impl Tap for Text {
+    fn at(&mut self, stage: Stage, source: Source<'_>, device: &mut dyn Device) -> Result<(), DeviceError> {
+        if let (Stage::LanguageEmbedding, Source::View(view)) = (stage, source) {
+            self.0 = vec![0.0; view.rows * view.cols];
+            device.read(view, &mut self.0)?;
+        }
+        Ok(())
+    }
 }

@@ -61,6 +61,8 @@ impl Checkpoint {
             pad_before: false,
             clean_prompt: arch.variant.state == StateInput::Text,
             state_text: (arch.variant.state == StateInput::Text).then_some(arch.state_dim),
+            frame_border: -1.0,
+            text_scaled_twice: false,
             tokenizer: None,
             max_tokens: arch.tokenizer_max_length,
             truncate_prompt: false,

@@ -375,6 +375,8 @@ fn processing(
         pad_before: declared.pad_before,
         clean_prompt: openpi || arch.variant.state == StateInput::Text,
         state_text: (arch.variant.state == StateInput::Text).then_some(arch.state_dim),
+        frame_border: -1.0,
+        text_scaled_twice: false,
         tokenizer: declared.tokenizer,
         max_tokens: arch.tokenizer_max_length,
         truncate_prompt: config_flag("truncate_prompt")?.unwrap_or(false),

@@ -50,6 +50,10 @@ pub struct Processing {
     pub state_text: Option<usize>,
     /// The declared source of the tokenizer, if any.
     pub tokenizer: Option<TokenizerSource>,
+    /// Value of the bars beside a frame that isn't square: -1, black; lerobot 0.4 trained π0.5 with -3.
+    pub frame_border: f32,
+    /// True if text embeddings are scaled by √width twice: lerobot 0.5.0 with transformers 5.4 or later.
+    pub text_scaled_twice: bool,
     /// Longest prompt, tokens.
     pub max_tokens: usize,
     /// True if a longer prompt is cut instead of refused: `truncate_prompt` in config.json. (The

@@ -68,6 +68,15 @@ impl Profile {
         if let Some(told) = &self.state_text {
             processing.state_text = state_text(told, layout, arch)?;
         }
+        if let Some(border) = &self.frame_border {
+            if !border.value.is_finite() {
+                return Err(border.wrong(format!("frame_border is {}, expected a number", border.value)));
+            }
+            processing.frame_border = border.value;
+        }
+        if let Some(twice) = &self.text_scaled_twice {
+            processing.text_scaled_twice = twice.value;
+        }
         self.state.describe(&mut processing.robot_state)?;
         self.action.describe(&mut processing.robot_action)?;
         if let Some(hz) = &self.rate_hz {

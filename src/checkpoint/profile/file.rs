@@ -22,6 +22,8 @@ pub(super) struct File {
     pub execution_horizon: Option<Spanned<usize>>,
     pub prompt: Option<Spanned<PromptRule>>,
     pub state_text: Option<Spanned<StateText>>,
+    pub frame_border: Option<Spanned<f32>>,
+    pub text_scaled_twice: Option<Spanned<bool>>,
     pub resize: Option<Spanned<Resize>>,
     pub cameras: Option<Vec<Spanned<CameraTable>>>,
     pub state: Side,

@@ -45,6 +45,8 @@ pub struct Profile {
     execution_horizon: Option<At<usize>>,
     prompt: Option<At<PromptRule>>,
     state_text: Option<At<StateText>>,
+    frame_border: Option<At<f32>>,
+    text_scaled_twice: Option<At<bool>>,
     resize: Option<At<Resize>>,
     cameras: Option<Vec<At<CameraTable>>>,
     state: Side,
@@ -134,8 +136,18 @@ impl Profile {
                 Some(Self::resolve(name, None, text)?)
             }
         };
-        let File { asset, rate_hz, execution_horizon, prompt, state_text, resize, cameras, state, action, .. } =
-            file;
+        let File {
+            asset,
+            rate_hz,
+            execution_horizon,
+            prompt,
+            state_text,
+            resize,
+            cameras,
+            state,
+            action,
+            ..
+        } = file;
         let rate_hz = rate_hz.map(|hz| rate(text.at(hz))).transpose()?;
         let own = Self {
             name: name.to_owned(),
@@ -146,6 +158,8 @@ impl Profile {
             execution_horizon: execution_horizon.map(|rows| text.at(rows)),
             prompt: prompt.map(|prompt| text.at(prompt)),
             state_text: state_text.map(|told| text.at(told)),
+            frame_border: file.frame_border.map(|border| text.at(border)),
+            text_scaled_twice: file.text_scaled_twice.map(|twice| text.at(twice)),
             resize: resize.map(|resize| text.at(resize)),
             cameras: cameras.map(|cameras| cameras.into_iter().map(|camera| text.at(camera)).collect()),
             state: Side::new("state", state, &text),
@@ -168,6 +182,8 @@ impl Profile {
             execution_horizon: self.execution_horizon.or(base.execution_horizon),
             prompt: self.prompt.or(base.prompt),
             state_text: self.state_text.or(base.state_text),
+            frame_border: self.frame_border.or(base.frame_border),
+            text_scaled_twice: self.text_scaled_twice.or(base.text_scaled_twice),
             resize: self.resize.or(base.resize),
             cameras: self.cameras.or(base.cameras),
             state: self.state.over(base.state),
