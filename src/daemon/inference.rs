@@ -9,18 +9,19 @@ use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
 use super::channel::{ChannelError, NoChunk};
-use super::engine::{Engine, EngineError};
+use super::engine::{CarryOver, Engine, EngineError};
 use super::error::panic_text;
+use super::guidance::Aim;
 use super::liveness::Activity;
 use super::mutex::PiMutexGuard;
 use super::observation::{Buffers, RetiredSources, Source};
-use super::table::{Session, SharedTable, Table};
+use super::table::{Registered, Session, SharedTable, Table};
 use super::{DaemonError, Wake};
 use crate::control::{Fault, PolicyDescription, Status};
-use crate::policy::Observation;
-use crate::shm::Submission;
+use crate::policy::{Chunk, Continuation, Observation};
 use crate::shm::clock::{Clock, now_ns};
 use crate::shm::sync::spin_hint;
+use crate::shm::{ChunkNotes, Submission};
 
 /// Sleep of the inference thread while the only work is blocked by clients that take no completions.
 const STUCK: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
@@ -82,6 +83,9 @@ struct InFlight<P> {
     submission: Submission,
     source: Box<Source>,
     prompt: Result<Arc<P>, Fault>,
+    aim: Aim,
+    /// Notes on its chunk.
+    notes: ChunkNotes,
     max_age_ns: u64,
 }
 
@@ -97,7 +101,7 @@ pub(super) struct Inference<E: Engine> {
     copied_ns: u64,
     /// Observation segments of sessions that ended while in use.
     retired: RetiredSources,
-    actions: Vec<f32>,
+    chunk: Chunk,
     policy: PolicyDescription,
 }
 
@@ -110,9 +114,11 @@ impl<E: Engine> Inference<E> {
         retired: RetiredSources,
         wake: Wake,
     ) -> Self {
-        let policy = engine.describe();
+        let (policy, carry_over) = (engine.describe(), engine.carry_over());
+        let CarryOver { width, reference, .. } = carry_over;
+        let values = |width: usize| policy.horizon as usize * width;
         Inference {
-            actions: vec![0.0; policy.horizon as usize * policy.action_dim as usize],
+            chunk: Chunk::sized(values(policy.action_dim as usize), values(width), reference),
             policy,
             engine,
             shared,
@@ -143,7 +149,7 @@ impl<E: Engine> Inference<E> {
                 return Ok(());
             }
             table.drain();
-            let Some(begun) = begin(&mut table) else {
+            let Some(mut begun) = begin(&mut table) else {
                 if !table.has_work() {
                     held = self.idle(table);
                 }
@@ -152,7 +158,7 @@ impl<E: Engine> Inference<E> {
             let started_ns = self.clock.now();
             self.activity.begin(started_ns);
             drop(table);
-            let result = catch_unwind(AssertUnwindSafe(|| self.work(&begun, started_ns)));
+            let result = catch_unwind(AssertUnwindSafe(|| self.work(&mut begun, started_ns)));
             let mut table = shared.lock_yielding();
             self.activity.finish();
             self.finish(&mut table, begun, started_ns, &result);
@@ -169,30 +175,36 @@ impl<E: Engine> Inference<E> {
 
     /// Copies an observation and computes its chunk. The table isn't locked meanwhile: the client's memory
     /// decides how long the copy takes.
-    fn work(&mut self, begun: &InFlight<E::Prompt>, started_ns: u64) -> Result<(), Failure> {
-        let InFlight { submission, source, max_age_ns, .. } = begun;
+    fn work(&mut self, begun: &mut InFlight<E::Prompt>, started_ns: u64) -> Result<(), Failure> {
+        let InFlight { submission, source, prompt, aim, max_age_ns, notes, .. } = begun;
         let checked = source.copy(submission, started_ns, *max_age_ns, &mut self.buffers);
         if self.buffers.faults > 0 {
             self.copied_ns = self.clock.now();
         }
         checked.map_err(Failure::Observation)?;
-        let prompt = begun.prompt.as_deref().map_err(|fault| Failure::Observation(*fault))?;
+        let prompt = prompt.as_deref().map_err(|fault| Failure::Observation(*fault))?;
+        // As late as possible: what the client reports changes while its observation is copied.
+        let plan = source.guide.plan(submission, aim);
+        *notes = ChunkNotes { prefix_observed_ns: self.buffers.frames_observed_ns, ..plan.notes(aim) };
+        let (rtc, anchor) = source.guide.rtc(&plan).unzip();
         let frames = self.buffers.frames();
         let observation = Observation {
             frames: &frames[..self.policy.cameras.len()],
             state: &self.buffers.state,
             prompt,
-            // Clients can't send guidance yet.
-            rtc: None,
+            rtc,
         };
-        self.engine.infer(&observation, begun.submission.seed, &mut self.actions).map_err(Failure::Engine)
+        let continuation = Continuation { anchor, keep_prefix: false };
+        self.engine
+            .infer(&observation, submission.seed, continuation, &mut self.chunk)
+            .map_err(Failure::Engine)
     }
 
     /// Completes the submission in flight.
     fn finish(
         &mut self,
         table: &mut Table<E::Prompt>,
-        begun: InFlight<E::Prompt>,
+        mut begun: InFlight<E::Prompt>,
         started_ns: u64,
         result: &std::thread::Result<Result<(), Failure>>,
     ) {
@@ -202,13 +214,12 @@ impl<E: Engine> Inference<E> {
         let Some(session) = table.session(begun.session) else {
             return self.retired.push(begun.source);
         };
-        session.channel.give_back(begun.source, faults);
         if faults > 0 {
             // The delay is charged to its next turn, if another session wants that.
             session.deferred_until_ns = times[1] + self.copied_ns.saturating_sub(started_ns);
         }
         let outcome = match result {
-            Ok(Ok(())) => Ok(&self.actions[..]),
+            Ok(Ok(())) => Ok((&self.chunk.actions[..], begun.notes)),
             Ok(Err(Failure::Observation(fault))) => {
                 session.log_bad_observation(fault, &fault.describe(&self.policy), times[1]);
                 Err((*fault).into())
@@ -216,7 +227,14 @@ impl<E: Engine> Inference<E> {
             Ok(Err(Failure::Engine(error))) => Err(report(session, error, times[1])),
             Err(_) => Err(Status::Internal.into()),
         };
+        let before = session.channel.published();
         let answered = session.channel.finish(times, outcome);
+        let published = session.channel.published();
+        if published != before {
+            let carried_over = [&self.chunk.normalized[..], &self.chunk.reference];
+            begun.source.guide.keep(published, begun.submission.observed_ns, begun.aim, carried_over);
+        }
+        session.channel.give_back(begun.source, faults);
         session.apply(answered);
     }
 
@@ -276,15 +294,19 @@ fn begin<P>(table: &mut Table<P>) -> Option<InFlight<P>> {
     let max_age_ns = table.max_age_ns;
     let session = table.next(now_ns)?;
     let (submission, source) = session.channel.begin()?;
-    let prompt = prompt(session, submission.prompt_id);
-    Some(InFlight { session: session.id, submission, source, prompt, max_age_ns })
+    let (prompt, prompt_id, flush) = match prompt(session, submission.prompt_id) {
+        Ok((id, Registered { prompt, flush })) => (Ok(prompt.clone()), id, *flush),
+        Err(fault) => (Err(fault), 0, false),
+    };
+    let (aim, notes) = (session.channel.aim(prompt_id, flush), ChunkNotes::default());
+    Some(InFlight { session: session.id, submission, source, prompt, aim, notes, max_age_ns })
 }
 
-/// The prompt of a submission; 0 stands for the one registered last.
-fn prompt<P>(session: &Session<P>, id: u32) -> Result<Arc<P>, Fault> {
-    let index = if id == 0 { session.prompts.len() } else { id as usize }.checked_sub(1);
-    let prompt = index.and_then(|index| session.prompts.get(index));
-    prompt.cloned().ok_or(Fault::Prompt { id })
+/// The prompt of a submission and its number; 0 stands for the one registered last.
+fn prompt<P>(session: &Session<P>, id: u32) -> Result<(u32, &Registered<P>), Fault> {
+    let number = if id == 0 { session.prompts.len() } else { id as usize };
+    let prompt = number.checked_sub(1).and_then(|index| session.prompts.get(index));
+    prompt.map(|prompt| (number as u32, prompt)).ok_or(Fault::Prompt { id })
 }
 
 /// Logs an engine error and returns the answer for the client.

@@ -13,6 +13,7 @@ mod control;
 mod engine;
 mod error;
 mod freshness;
+mod guidance;
 mod handle;
 mod handover;
 mod inference;
@@ -29,8 +30,9 @@ mod worker;
 mod writer_lock;
 
 pub use claim::Claim;
-pub use engine::{Engine, EngineError, Prompter};
+pub use engine::{CarryOver, Engine, EngineError, Prompter};
 pub use error::DaemonError;
+pub use guidance::Guidance;
 pub use handle::{Handle, Limits, PerUser};
 pub use handover::{DescriptorStore, KeptSession};
 pub use liveness::{ActivitySummary, KeepAlive, health};

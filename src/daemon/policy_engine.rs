@@ -1,22 +1,23 @@
 //! The policy as the engine of the daemon.
 
-use super::engine::{Engine, EngineError, Prompter};
+use super::engine::{CarryOver, Engine, EngineError, Prompter};
 use crate::checkpoint::{self, Camera};
-use crate::control::{Dimension, Fault, Limits, Motion, PolicyDescription, Quantity, Rate, RateSource};
+use crate::control::{
+    Dimension, Fault, Guided, Limits, Motion, PolicyDescription, Quantity, Rate, RateSource,
+};
 use crate::device::DeviceError;
 use crate::model::ModelError;
-use crate::policy::{BadObservation, Chunk, Noise, Observation, Policy, PolicyError, Prompt};
+use crate::policy::{BadObservation, Chunk, Continuation, Noise, Observation, Policy, PolicyError, Prompt};
 
-/// A policy and its output buffer, as an engine.
+/// A policy as an engine.
 pub struct PolicyEngine {
     policy: Policy,
-    chunk: Chunk,
 }
 
 impl PolicyEngine {
     /// Wraps a policy that is warmed up.
     pub fn new(policy: Policy) -> Self {
-        PolicyEngine { chunk: Chunk::new(policy.info()), policy }
+        PolicyEngine { policy }
     }
 }
 
@@ -70,22 +71,37 @@ impl Engine for PolicyEngine {
         })
     }
 
+    fn carry_over(&self) -> CarryOver {
+        let (policy, info) = (&self.policy, self.policy.info());
+        let recorded = policy.recorded_guidance();
+        CarryOver {
+            width: info.max_action_dim,
+            reference: info.reference_dim,
+            unguided: match recorded {
+                _ if !policy.can_anchor() => Some(Guided::ActionSpace),
+                Some(None) => Some(Guided::Off),
+                _ => None,
+            },
+            only_weight: recorded.flatten(),
+            keeps_prefix: policy.can_keep_prefix(),
+        }
+    }
+
     fn infer(
         &mut self,
         observation: &Observation<'_, Prompt>,
         seed: u64,
-        actions: &mut [f32],
+        continuation: Continuation<'_>,
+        chunk: &mut Chunk,
     ) -> Result<(), EngineError> {
-        let infer = self.policy.infer(observation, Noise::Seed(seed), &mut self.chunk);
+        let infer = self.policy.infer_with(observation, Noise::Seed(seed), continuation, chunk);
         infer.map_err(|error| match error {
             PolicyError::BadObservation(bad) => EngineError::BadObservation {
                 fault: fault(&bad, &self.policy.info().cameras),
                 why: bad.to_string(),
             },
             error => error.into(),
-        })?;
-        actions.copy_from_slice(&self.chunk.actions);
-        Ok(())
+        })
     }
 }
 

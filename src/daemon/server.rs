@@ -6,6 +6,7 @@ use rustix::thread::{Pid, gettid};
 
 use super::control::{Control, geometry};
 use super::engine::Engine;
+use super::guidance::Guidance;
 use super::handover::{DescriptorStore, KeptSession, ResumedParts};
 use super::inference::Inference;
 use super::liveness::KeepAlive;
@@ -28,6 +29,8 @@ pub struct Options {
     pub max_frame_bytes: u32,
     /// Group whose members may connect; None: the daemon's own group.
     pub group: Option<u32>,
+    /// How chunks are guided by the previous one, unless a session asks for something else.
+    pub guidance: Guidance,
     /// Limits that may change while the daemon serves.
     pub limits: Limits,
     /// Returns how many log records of a user were left out; None: not counted.
@@ -42,6 +45,7 @@ impl Default for Options {
             frame_bytes: 640 * 480 * 4,
             max_frame_bytes: 1920 * 1080 * 4,
             group: None,
+            guidance: Guidance::default(),
             limits: Limits::default(),
             left_out_of_log: None,
         }
@@ -89,7 +93,15 @@ impl<E: Engine + 'static> Daemon<E> {
         page.describe(options.group, &policy)?;
         let listener = claim.listen(0o660, options.group)?;
         let wake = options.wake;
-        let control = Control::new(options, policy, engine.prompter(), listener, handle.clone(), page)?;
+        let control = Control::new(
+            options,
+            policy,
+            engine.carry_over(),
+            engine.prompter(),
+            listener,
+            handle.clone(),
+            page,
+        )?;
         let (shared, doorbells) = (control.shared.clone(), control.doorbells.clone());
         let (activity, retired) = (control.heartbeat.activity.clone(), control.retired.clone());
         Ok(Daemon {
@@ -205,9 +217,10 @@ mod tests {
             &mut self,
             _: &crate::policy::Observation<'_, ()>,
             _: u64,
-            actions: &mut [f32],
+            _: crate::policy::Continuation<'_>,
+            chunk: &mut crate::policy::Chunk,
         ) -> Result<(), EngineError> {
-            actions.fill(0.0);
+            chunk.actions.fill(0.0);
             Ok(())
         }
     }

@@ -13,6 +13,13 @@ use super::peer::Peer;
 use crate::control::{Fault, Reply, Status, send};
 use crate::shm::{RingError, Stats};
 
+/// A registered instruction.
+pub(super) struct Registered<P> {
+    pub prompt: Arc<P>,
+    /// Whether the first chunk for it is not to be guided by the chunk before, as it was registered last.
+    pub flush: bool,
+}
+
 pub(super) struct Session<P> {
     pub id: u64,
     pub socket: Arc<OwnedFd>,
@@ -34,7 +41,7 @@ pub(super) struct Session<P> {
     /// Its entry in the heartbeat table; None: the table was full.
     pub heartbeat_entry: Option<HeartbeatEntry>,
     /// Registered prompts: number `id` is at `id - 1`.
-    pub prompts: Vec<Arc<P>>,
+    pub prompts: Vec<Registered<P>>,
     /// Whether instructions registered with the previous daemon are still to be made into prompts.
     pub restoring: bool,
     /// Number of its last turn.
