@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::guidance::Aim;
 use super::journal::Journal;
 use super::observation::{Negotiated, Source};
-use crate::control::{Fault, Status, WELCOME_FDS, times};
+use crate::control::{Fault, Guided, Status, WELCOME_FDS, times};
 use crate::shm::clock::now_ns;
 use crate::shm::{
     ChunkHeader, ChunkNotes, Completion, Consumer, Count, DoorbellWaiter, Geometry, Heartbeat, LatencyKind,
@@ -390,7 +390,12 @@ impl Channel {
                     notes,
                 };
                 match self.latest.publish(header, actions) {
-                    Some(chunk) => Ok(chunk),
+                    Some(chunk) => {
+                        if notes.guidance == Guided::Guided as u32 {
+                            self.stats.count(Count::Guided);
+                        }
+                        Ok(chunk)
+                    }
                     None => {
                         let (session, user) = self.owner;
                         log::warn!(session, user; "ticket {}: its chunk has values that are not finite", submission.ticket);
@@ -431,6 +436,9 @@ impl Channel {
             started_ns,
             finished_ns,
         };
+        if let Err(NoChunk { fault: Some(fault), .. }) = outcome {
+            self.count_invalid(fault);
+        }
         self.count(submission, status, finished_ns);
         self.journal.answering(number, self.completions.tail());
         self.completions.push(&completion.to_words())?;
@@ -441,6 +449,17 @@ impl Channel {
             self.record(&completion);
         }
         Ok(Notify(self.notifier.is_wanted()))
+    }
+
+    /// Counts what made a chunk invalid.
+    fn count_invalid(&mut self, fault: Fault) {
+        let count = match fault {
+            Fault::ChunkPosition { .. } => Count::InvalidPosition,
+            Fault::ChunkVelocity { .. } => Count::InvalidVelocity,
+            Fault::ChunkStart { .. } => Count::InvalidStart,
+            _ => return,
+        };
+        self.stats.count(count);
     }
 
     /// Counts a completion by its status, and missed deadlines.

@@ -18,8 +18,15 @@ pub enum EngineError {
     #[error("{0}")]
     BadPrompt(String),
     /// The policy produced values that are not finite.
-    #[error("invalid chunk: {0}")]
-    InvalidChunk(String),
+    #[error("invalid chunk: {why}")]
+    InvalidChunk {
+        /// The reason for the client.
+        fault: Fault,
+        /// The row it was found in.
+        row: u32,
+        /// The reason in words, for the log.
+        why: String,
+    },
     /// The device failed to compute the chunk.
     #[error("device: {0}")]
     Device(String),
@@ -34,7 +41,7 @@ impl EngineError {
         match self {
             EngineError::BadObservation { fault, .. } => fault.status(),
             EngineError::BadPrompt(_) => Status::BadPrompt,
-            EngineError::InvalidChunk(_) => Status::InvalidChunk,
+            EngineError::InvalidChunk { .. } => Status::InvalidChunk,
             EngineError::Device(_) | EngineError::Lost(_) => Status::DeviceLost,
         }
     }

@@ -149,6 +149,11 @@ impl Guide {
         Guide { terms, playback, previous, left_over, delays, counted: 0, counted_of: None }
     }
 
+    /// Rows of a chunk per second, as the session plays them; None: nothing declares it.
+    pub fn rate_hz(&self) -> Option<f32> {
+        self.terms.rate_hz
+    }
+
     /// Chunks of this session that the prefix is computed for once; 1: for each.
     pub fn prefix_every(&self) -> u32 {
         self.terms.guidance.prefix_every

@@ -9,12 +9,14 @@ use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
 use super::channel::{ChannelError, NoChunk};
+use super::checks::{ChunkChecker, InvalidChunk};
 use super::engine::{CarryOver, Engine, EngineError};
 use super::error::panic_text;
 use super::guidance::Aim;
 use super::liveness::Activity;
 use super::mutex::PiMutexGuard;
 use super::observation::{Buffers, RetiredSources, Source};
+use super::page::LastInvalid;
 use super::table::{Registered, Session, SharedTable, Table};
 use super::{DaemonError, Wake};
 use crate::control::{Fault, PolicyDescription, Status};
@@ -75,6 +77,8 @@ enum Failure {
     Observation(Fault),
     /// The engine's error.
     Engine(EngineError),
+    /// The chunk is not to be published.
+    Chunk(InvalidChunk),
 }
 
 /// A submission in flight, with everything needed to work on it.
@@ -91,6 +95,7 @@ struct InFlight<P> {
 
 pub(super) struct Inference<E: Engine> {
     engine: E,
+    checker: ChunkChecker,
     shared: Arc<SharedTable<E::Prompt>>,
     doorbells: Arc<Doorbells>,
     activity: Arc<Activity>,
@@ -108,6 +113,7 @@ pub(super) struct Inference<E: Engine> {
 impl<E: Engine> Inference<E> {
     pub fn new(
         engine: E,
+        checker: ChunkChecker,
         shared: Arc<SharedTable<E::Prompt>>,
         doorbells: Arc<Doorbells>,
         activity: Arc<Activity>,
@@ -121,6 +127,7 @@ impl<E: Engine> Inference<E> {
             chunk: Chunk::sized(values(policy.action_dim as usize), values(width), reference),
             policy,
             engine,
+            checker,
             shared,
             doorbells,
             activity,
@@ -197,7 +204,9 @@ impl<E: Engine> Inference<E> {
         let continuation = Continuation { anchor, keep_prefix: false };
         self.engine
             .infer(&observation, submission.seed, continuation, &mut self.chunk)
-            .map_err(Failure::Engine)
+            .map_err(Failure::Engine)?;
+        let checked = self.checker.check(&self.chunk.actions, &self.buffers.state, source.guide.rate_hz());
+        checked.map_err(Failure::Chunk)
     }
 
     /// Completes the submission in flight.
@@ -221,11 +230,23 @@ impl<E: Engine> Inference<E> {
         let outcome = match result {
             Ok(Ok(())) => Ok((&self.chunk.actions[..], begun.notes)),
             Ok(Err(Failure::Observation(fault))) => {
-                session.log_bad_observation(fault, &fault.describe(&self.policy), times[1]);
+                session.log_fault(fault, &fault.describe(&self.policy), times[1]);
+                Err((*fault).into())
+            }
+            Ok(Err(Failure::Chunk(InvalidChunk { fault, row }))) => {
+                let why = format_args!("row {row}: {}", fault.describe(&self.policy));
+                session.log_fault(fault, &why, times[1]);
                 Err((*fault).into())
             }
             Ok(Err(Failure::Engine(error))) => Err(report(session, error, times[1])),
             Err(_) => Err(Status::Internal.into()),
+        };
+        let invalid = match result {
+            Ok(Err(Failure::Chunk(invalid))) => Some(*invalid),
+            Ok(Err(Failure::Engine(EngineError::InvalidChunk { fault, row, .. }))) => {
+                Some(InvalidChunk { fault: *fault, row: *row })
+            }
+            _ => None,
         };
         let before = session.channel.published();
         let answered = session.channel.finish(times, outcome);
@@ -235,7 +256,12 @@ impl<E: Engine> Inference<E> {
             begun.source.guide.keep(published, begun.submission.observed_ns, begun.aim, carried_over);
         }
         session.channel.give_back(begun.source, faults);
+        session.last_notes = if published != before { begun.notes } else { session.last_notes };
         session.apply(answered);
+        if let Some(InvalidChunk { fault, row }) = invalid {
+            let (session, at_ns) = (session.id, times[1]);
+            table.last_invalid = Some(LastInvalid { session, at_ns, fault, row });
+        }
     }
 
     /// Polls for some time, then sleeps until there is work. Returns the locked table if there is work and no
@@ -311,8 +337,8 @@ fn prompt<P>(session: &Session<P>, id: u32) -> Result<(u32, &Registered<P>), Fau
 
 /// Logs an engine error and returns the answer for the client.
 fn report<P>(session: &mut Session<P>, error: &EngineError, now_ns: u64) -> NoChunk {
-    if let EngineError::BadObservation { fault, why } = error {
-        session.log_bad_observation(fault, why, now_ns);
+    if let EngineError::BadObservation { fault, why } | EngineError::InvalidChunk { fault, why, .. } = error {
+        session.log_fault(fault, why, now_ns);
         return (*fault).into();
     }
     let (session, user) = (session.id, session.peer.uid);

@@ -8,6 +8,7 @@
 
 mod accounts;
 mod channel;
+mod checks;
 mod claim;
 mod control;
 mod engine;
@@ -29,6 +30,7 @@ mod table;
 mod worker;
 mod writer_lock;
 
+pub use checks::Checks;
 pub use claim::Claim;
 pub use engine::{CarryOver, Engine, EngineError, Prompter};
 pub use error::DaemonError;
@@ -37,7 +39,7 @@ pub use handle::{Handle, Limits, PerUser};
 pub use handover::{DescriptorStore, KeptSession};
 pub use liveness::{ActivitySummary, KeepAlive, health};
 pub(crate) use mutex::{PiMutex, PiMutexGuard};
-pub use page::{Quota, Report, ReportError, SessionReport, UserReport};
+pub use page::{LastInvalid, Quota, Report, ReportError, SessionReport, UserReport};
 pub use policy_engine::PolicyEngine;
 pub use server::{Daemon, Options, Role, ThreadSetup};
 

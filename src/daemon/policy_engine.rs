@@ -28,7 +28,11 @@ impl From<PolicyError> for EngineError {
                 EngineError::BadObservation { fault: Fault::Other, why: bad.to_string() }
             }
             PolicyError::Prompt(bad) => EngineError::BadPrompt(bad.to_string()),
-            PolicyError::InvalidChunk { .. } => EngineError::InvalidChunk(error.to_string()),
+            PolicyError::InvalidChunk { row, dimension, value } => EngineError::InvalidChunk {
+                fault: Fault::ChunkNotFinite { index: u16::try_from(dimension).unwrap_or(u16::MAX), value },
+                row: u32::try_from(row).unwrap_or(u32::MAX),
+                why: error.to_string(),
+            },
             PolicyError::Model(ModelError::Device(DeviceError::Lost(why))) => EngineError::Lost(why),
             error => EngineError::Device(error.to_string()),
         }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use rustix::thread::{Pid, gettid};
 
+use super::checks::{Checks, ChunkChecker};
 use super::control::{Control, geometry};
 use super::engine::Engine;
 use super::guidance::Guidance;
@@ -31,6 +32,8 @@ pub struct Options {
     pub group: Option<u32>,
     /// How chunks are guided by the previous one, unless a session asks for something else.
     pub guidance: Guidance,
+    /// What is checked of chunks before they are published.
+    pub checks: Checks,
     /// Limits that may change while the daemon serves.
     pub limits: Limits,
     /// Returns how many log records of a user were left out; None: not counted.
@@ -46,6 +49,7 @@ impl Default for Options {
             max_frame_bytes: 1920 * 1080 * 4,
             group: None,
             guidance: Guidance::default(),
+            checks: Checks::default(),
             limits: Limits::default(),
             left_out_of_log: None,
         }
@@ -93,6 +97,7 @@ impl<E: Engine + 'static> Daemon<E> {
         page.describe(options.group, &policy)?;
         let listener = claim.listen(0o660, options.group)?;
         let wake = options.wake;
+        let checker = ChunkChecker::new(&policy, options.checks);
         let control = Control::new(
             options,
             policy,
@@ -106,7 +111,7 @@ impl<E: Engine + 'static> Daemon<E> {
         let (activity, retired) = (control.heartbeat.activity.clone(), control.retired.clone());
         Ok(Daemon {
             control,
-            inference: Inference::new(engine, shared, doorbells, activity, retired, wake),
+            inference: Inference::new(engine, checker, shared, doorbells, activity, retired, wake),
             first: None,
             keep_alive: None,
             handle,

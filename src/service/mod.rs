@@ -31,7 +31,9 @@ use self::monitor::Monitor;
 use self::signals::Signals;
 use self::startup::StartupProgress;
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::daemon::{Claim, Daemon, Guidance, Handle, Limits, Options, PerUser, PolicyEngine, Role, Wake};
+use crate::daemon::{
+    Checks, Claim, Daemon, Guidance, Handle, Limits, Options, PerUser, PolicyEngine, Role, Wake,
+};
 use crate::model::RtcSchedule;
 use crate::policy::{Policy, PolicyError, PolicyOptions};
 
@@ -136,6 +138,11 @@ impl Config {
             },
             group: group.filter(|group| *group != own),
             guidance: self.guidance(),
+            checks: Checks {
+                positions: self.checks.positions,
+                velocity_factor: self.checks.velocity_factor.0,
+                start: self.checks.start,
+            },
             limits: self.limits(),
             left_out_of_log: Some(self::log::left_out),
             ..Options::default()

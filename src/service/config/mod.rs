@@ -36,6 +36,8 @@ pub struct Config {
     pub policy: PolicySection,
     /// How chunks continue the ones before.
     pub guidance: GuidanceSection,
+    /// What is checked of chunks before they are published.
+    pub checks: ChecksSection,
     /// What it runs on.
     pub device: DeviceSection,
     /// Who may use it, and how much of it.
@@ -105,6 +107,24 @@ impl Default for GuidanceSection {
     fn default() -> Self {
         let (max_weight, horizon) = (Amount(10.0), Within(10));
         Self { enabled: true, schedule: Schedule::Linear, max_weight, horizon }
+    }
+}
+
+/// Section `[checks]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ChecksSection {
+    /// Whether values lie within their declared limits.
+    pub positions: bool,
+    /// How many times its declared limit a value's rate of change may be; 0: not checked.
+    pub velocity_factor: Amount,
+    /// Whether chunks begin within the declared start jump from the state.
+    pub start: bool,
+}
+
+impl Default for ChecksSection {
+    fn default() -> Self {
+        Self { positions: true, velocity_factor: Amount(2.0), start: true }
     }
 }
 
