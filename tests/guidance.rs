@@ -12,8 +12,8 @@ use std::thread::JoinHandle;
 use ipc_support::{Directory, eventually};
 use pi0rt::checkpoint::SafeTensors;
 use pi0rt::control::{
-    FEATURE_MOTION, GuidanceChoice, GuidanceSchedule, Guided, Hello, PolicyDescription, Rate, RateSource,
-    Reply, Request,
+    Dimension, DimensionMotion, FEATURE_MOTION, Fault, GuidanceChoice, GuidanceSchedule, Guided, Hello,
+    Limits, Motion, PolicyDescription, Quantity, Rate, RateSource, Reply, Request, Status,
 };
 use pi0rt::daemon::{
     CarryOver, Claim, Daemon, DaemonError, Engine, EngineError, Handle, Options, PolicyEngine, Prompter,
@@ -22,7 +22,7 @@ use pi0rt::device::reference::ReferenceOptions;
 use pi0rt::model::RtcSchedule;
 use pi0rt::policy::{Chunk, Continuation, Noise, Observation, Policy, PolicyOptions, Prompt};
 use pi0rt::shm::clock::now_ns;
-use pi0rt::shm::{Camera, ChunkNotes, Completion, Submission, UNGUIDED};
+use pi0rt::shm::{Camera, ChunkNotes, Completion, Count, KEEP_PREFIX, Submission, UNGUIDED};
 use raw::Raw;
 
 const ROWS: usize = 50;
@@ -75,13 +75,28 @@ struct Counter {
     chunks: u32,
     rate: Option<Rate>,
     unguided: Option<Guided>,
+    keeps_prefix: bool,
+    /// Whether each chunk kept the prefix of the one before, and how many frames it had.
+    kept: Arc<Mutex<Vec<(bool, usize)>>>,
+    /// Of the state and of actions.
+    dimension: Option<(Dimension, DimensionMotion)>,
+    cameras: usize,
     seen: Seen,
 }
 
 impl Default for Counter {
     fn default() -> Self {
         let rate = Rate::new(50.0, RateSource::Profile);
-        Counter { chunks: 0, rate, unguided: None, seen: Arc::default() }
+        Counter {
+            chunks: 0,
+            rate,
+            unguided: None,
+            keeps_prefix: false,
+            kept: Arc::default(),
+            dimension: None,
+            cameras: 0,
+            seen: Arc::default(),
+        }
     }
 }
 
@@ -94,6 +109,13 @@ impl Engine for Counter {
             action_dim: 1,
             horizon: ROWS as u32,
             rate: self.rate,
+            cameras: (0..self.cameras).map(|i| format!("camera_{i}")).collect(),
+            state: self.dimension.iter().map(|(dimension, _)| dimension.clone()).collect(),
+            action: self.dimension.iter().map(|(dimension, _)| dimension.clone()).collect(),
+            motion: Motion {
+                dimensions: self.dimension.iter().map(|(_, motion)| *motion).collect(),
+                ..Motion::default()
+            },
             ..PolicyDescription::default()
         }
     }
@@ -103,7 +125,13 @@ impl Engine for Counter {
     }
 
     fn carry_over(&self) -> CarryOver {
-        CarryOver { width: 2, reference: 1, unguided: self.unguided, ..CarryOver::default() }
+        CarryOver {
+            width: 2,
+            reference: 1,
+            unguided: self.unguided,
+            keeps_prefix: self.keeps_prefix,
+            only_weight: None,
+        }
     }
 
     fn infer(
@@ -121,6 +149,8 @@ impl Engine for Counter {
             schedule: rtc.schedule,
             anchor: continuation.anchor.unwrap().to_vec(),
         }));
+        let frames = observation.frames.iter().flatten().count();
+        self.kept.lock().unwrap().push((continuation.keep_prefix, frames));
         let number = self.chunks as f32;
         self.chunks += 1;
         if observation.prompt == "fail" {
@@ -432,4 +462,153 @@ fn a_guided_chunk_over_shared_memory_is_lerobots() {
     assert_eq!(expected.len(), got.len());
     // As close as the policy itself comes.
     assert!(far <= 2e-5, "{far:e} of the largest");
+}
+
+/// A frame of 2 x 2 pixels in the first slot.
+fn look(raw: &Raw) {
+    raw.put_frame(0, 0, Camera { width: 2, height: 2, stride: 8, format: 1 }, &[9; 16]);
+}
+
+fn blind(raw: &Raw) {
+    raw.describe(0, 0, Camera::default());
+}
+
+#[test]
+fn a_prefix_is_kept_where_nothing_came_between() {
+    let engine = Counter { keeps_prefix: true, cameras: 1, ..Counter::default() };
+    let kept = engine.kept.clone();
+    let served = Served::new(engine, Options::default());
+    let mut raw = open(&served.socket(), GuidanceChoice::default());
+    let (stack, start) = (prompt(&mut raw, "stack the cups", false), past());
+    let time = |rows: u64| Submission { prompt_id: stack, ..at(start + rows * ROW_NS) };
+    let state = |rows: u64| Submission { flags: KEEP_PREFIX, ..time(rows) };
+    let prefix = |notes: ChunkNotes| ((notes.prefix_observed_ns - start) / ROW_NS, notes.prefix_age);
+    look(&raw);
+    // None has been computed yet.
+    assert_eq!(prefix(notes(&mut raw, state(0))), (0, 0));
+    blind(&raw);
+    assert_eq!(prefix(notes(&mut raw, state(1))), (0, 1));
+    assert_eq!(prefix(notes(&mut raw, state(2))), (0, 2));
+    look(&raw);
+    assert_eq!(prefix(notes(&mut raw, time(3))), (3, 0));
+    // Another instruction needs another prefix, and so does the first one after it.
+    let other = prompt(&mut raw, "drop them", false);
+    assert_eq!(prefix(notes(&mut raw, Submission { prompt_id: other, ..state(4) })), (4, 0));
+    assert_eq!(prefix(notes(&mut raw, state(5))), (5, 0));
+    // Another session's chunk.
+    let mut second = open(&served.socket(), GuidanceChoice::default());
+    prompt(&mut second, "stack the cups", false);
+    look(&second);
+    assert_eq!(prefix(notes(&mut second, at(start + 6 * ROW_NS))), (6, 0));
+    assert_eq!(prefix(notes(&mut raw, state(7))), (7, 0));
+    // A new episode, and a chunk that failed.
+    reset(&mut raw);
+    assert_eq!(prefix(notes(&mut raw, state(8))), (8, 0));
+    let fail = prompt(&mut raw, "fail", false);
+    assert!(answered(&mut raw, Submission { prompt_id: fail, ..time(9) }).status < 0);
+    blind(&raw);
+    // There is nothing to compute it from.
+    let completion = answered(&mut raw, state(10));
+    assert_eq!(completion.status, Status::BadObservation as i32);
+    look(&raw);
+    assert_eq!(prefix(notes(&mut raw, state(11))), (11, 0));
+    let kept: Vec<_> = kept.lock().unwrap().iter().map(|(kept, frames)| (u8::from(*kept), *frames)).collect();
+    assert_eq!(
+        kept,
+        [(0, 1), (1, 0), (1, 0), (0, 1), (0, 1), (0, 1), (0, 1), (0, 1), (0, 1), (0, 1), (0, 1)]
+    );
+}
+
+#[test]
+fn every_so_many_chunks_the_prefix_is_computed() {
+    let ages = |engine: Counter, choice: GuidanceChoice| {
+        let served = Served::new(engine, Options::default());
+        let mut raw = open(&served.socket(), choice);
+        prompt(&mut raw, "stack the cups", false);
+        look(&raw);
+        let start = past();
+        let ages: Vec<_> = (0..7).map(|n| notes(&mut raw, at(start + n * ROW_NS)).prefix_age).collect();
+        ages
+    };
+    let every = |n| GuidanceChoice { prefix_every: Some(n), ..GuidanceChoice::default() };
+    let engine = |keeps_prefix| Counter { keeps_prefix, cameras: 1, ..Counter::default() };
+    assert_eq!(ages(engine(true), GuidanceChoice::default()), [0; 7]);
+    assert_eq!(ages(engine(true), every(3)), [0, 1, 2, 0, 1, 2, 0]);
+    assert_eq!(ages(engine(false), every(3)), [0; 7]);
+}
+
+#[test]
+fn the_expert_alone_gives_the_whole_chunk_s_actions_where_frames_are_the_same() {
+    let dir = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden"));
+    let cpu = pi0rt::device::cpu::CpuOptions { threads: Some(1), ..Default::default() };
+    for device in [pi0rt::device::Choice::from(ReferenceOptions), cpu.into()] {
+        let options = PolicyOptions { device, recompute: true, ..PolicyOptions::default() };
+        let mut policy = Policy::load(dir, &options).unwrap();
+        policy.warm_up().unwrap();
+        let prompt = policy.prompt("pick up the red block").unwrap();
+        let (pixels, others) = ([90; 48], [10; 48]);
+        let frame = |data| {
+            let format = pi0rt::policy::PixelFormat::Rgb8;
+            Some(pi0rt::policy::Frame { data, width: 4, height: 4, stride: 12, format })
+        };
+        let mut infer = |pixels, state: f32, keep_prefix| {
+            let frames = [frame(pixels), None, frame(pixels)];
+            let none = [None; 3];
+            let frames = if keep_prefix { &none } else { &frames };
+            let state = [state; 14];
+            let observation = Observation { frames, state: &state, prompt: &prompt, rtc: None };
+            let mut chunk = Chunk::new(policy.info());
+            let continuation = Continuation { anchor: None, keep_prefix };
+            policy.infer_with(&observation, Noise::Seed(3), continuation, &mut chunk).unwrap();
+            chunk.actions
+        };
+        let whole = infer(&pixels, 0.25, false);
+        infer(&pixels, -0.25, false);
+        assert_eq!(infer(&pixels, 0.25, true), whole);
+        // It is computed from the prefix there is, not from frames that nobody has looked at.
+        infer(&others, -0.25, false);
+        let approximate = infer(&pixels, 0.25, true);
+        assert_ne!(approximate, whole);
+        assert_eq!(infer(&others, 0.25, false), approximate);
+    }
+}
+
+#[test]
+fn a_chunk_beyond_the_robot_s_limits_is_withheld() {
+    let limits = Limits { position: Some([-1.0, 2.2]), velocity: Some(1.0), acceleration: None };
+    let dimension =
+        Dimension { name: "waist".into(), quantity: Quantity::Position, limits, ..Dimension::default() };
+    let motion = DimensionMotion { start_jump: Some(1.0), ..DimensionMotion::default() };
+    let engine = Counter { dimension: Some((dimension, motion)), ..Counter::default() };
+    let served = Served::new(engine, Options::default());
+    let mut raw = open(&served.socket(), GuidanceChoice::default());
+    prompt(&mut raw, "stack the cups", false);
+    raw.put_state(0, &[0.5]);
+    let start = past();
+    notes(&mut raw, at(start));
+    notes(&mut raw, at(start + ROW_NS));
+    // The third is 2 + row / 100, for a robot that is at 0.5, then at 1.
+    let third = answered(&mut raw, at(start + 2 * ROW_NS));
+    assert_eq!(third.status, Status::InvalidChunk as i32);
+    assert_eq!(Fault::from_word(third.detail), Some(Fault::ChunkStart { index: 0, value: 1.5 }));
+    raw.put_state(0, &[2.5]);
+    let fourth = answered(&mut raw, at(start + 3 * ROW_NS));
+    assert_eq!(Fault::from_word(fourth.detail), Some(Fault::ChunkPosition { index: 0, value: 3.0 }));
+    let counted = [Count::InvalidChunk, Count::InvalidStart, Count::InvalidPosition, Count::InvalidVelocity];
+    assert_eq!(counted.map(|count| raw.counted(count)), [2, 1, 1, 0]);
+    assert_eq!(raw.chunk().0.chunk, 2);
+    let mut last = None;
+    eventually("the page shows it", || {
+        let report = pi0rt::daemon::Report::read(&served.socket()).unwrap();
+        last = report.last_invalid;
+        last.is_some_and(|last| last.fault == Fault::ChunkPosition { index: 0, value: 3.0 })
+    });
+    assert_eq!(last.unwrap().row, 0);
+    // A client that knows nothing of it is told the status alone.
+    let hello = Hello { understands: pi0rt::control::FEATURE_FAULTS, ..Hello::default() };
+    let mut old = Raw::open(&served.socket(), hello);
+    prompt(&mut old, "stack the cups", false);
+    old.put_state(0, &[2.5]);
+    let completion = answered(&mut old, at(start));
+    assert_eq!((completion.status, completion.detail), (Status::InvalidChunk as i32, 0));
 }

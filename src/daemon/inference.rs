@@ -23,7 +23,7 @@ use crate::control::{Fault, PolicyDescription, Status};
 use crate::policy::{Chunk, Continuation, Observation};
 use crate::shm::clock::{Clock, now_ns};
 use crate::shm::sync::spin_hint;
-use crate::shm::{ChunkNotes, Submission};
+use crate::shm::{ChunkNotes, KEEP_PREFIX, Submission};
 
 /// Sleep of the inference thread while the only work is blocked by clients that take no completions.
 const STUCK: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
@@ -93,6 +93,25 @@ struct InFlight<P> {
     max_age_ns: u64,
 }
 
+/// The prefix that the engine can keep: that of the chunk computed last.
+#[derive(Clone, Copy)]
+struct HeldPrefix {
+    session: u64,
+    /// What it was computed for.
+    aim: Aim,
+    /// When its frames were taken, the oldest of them, CLOCK_MONOTONIC, ns.
+    observed_ns: u64,
+    /// Chunks that have kept it.
+    age: u32,
+}
+
+impl HeldPrefix {
+    /// Whether it is what a chunk of a session would be computed from.
+    fn is_of(&self, session: u64, aim: &Aim) -> bool {
+        (self.session, self.aim.prompt_id, self.aim.era) == (session, aim.prompt_id, aim.era)
+    }
+}
+
 pub(super) struct Inference<E: Engine> {
     engine: E,
     checker: ChunkChecker,
@@ -108,6 +127,8 @@ pub(super) struct Inference<E: Engine> {
     retired: RetiredSources,
     chunk: Chunk,
     policy: PolicyDescription,
+    keeps_prefix: bool,
+    held: Option<HeldPrefix>,
 }
 
 impl<E: Engine> Inference<E> {
@@ -121,11 +142,13 @@ impl<E: Engine> Inference<E> {
         wake: Wake,
     ) -> Self {
         let (policy, carry_over) = (engine.describe(), engine.carry_over());
-        let CarryOver { width, reference, .. } = carry_over;
+        let CarryOver { width, reference, keeps_prefix, .. } = carry_over;
         let values = |width: usize| policy.horizon as usize * width;
         Inference {
             chunk: Chunk::sized(values(policy.action_dim as usize), values(width), reference),
             policy,
+            keeps_prefix,
+            held: None,
             engine,
             checker,
             shared,
@@ -183,8 +206,12 @@ impl<E: Engine> Inference<E> {
     /// Copies an observation and computes its chunk. The table isn't locked meanwhile: the client's memory
     /// decides how long the copy takes.
     fn work(&mut self, begun: &mut InFlight<E::Prompt>, started_ns: u64) -> Result<(), Failure> {
-        let InFlight { submission, source, prompt, aim, max_age_ns, notes, .. } = begun;
-        let checked = source.copy(submission, started_ns, *max_age_ns, &mut self.buffers);
+        let InFlight { session, submission, source, prompt, aim, max_age_ns, notes } = begun;
+        let held = self.held.filter(|held| self.keeps_prefix && held.is_of(*session, aim));
+        let kept = held.filter(|held| {
+            submission.flags & KEEP_PREFIX != 0 || held.age.saturating_add(1) < source.guide.prefix_every()
+        });
+        let checked = source.copy(submission, started_ns, *max_age_ns, kept.is_none(), &mut self.buffers);
         if self.buffers.faults > 0 {
             self.copied_ns = self.clock.now();
         }
@@ -192,7 +219,17 @@ impl<E: Engine> Inference<E> {
         let prompt = prompt.as_deref().map_err(|fault| Failure::Observation(*fault))?;
         // As late as possible: what the client reports changes while its observation is copied.
         let plan = source.guide.plan(submission, aim);
-        *notes = ChunkNotes { prefix_observed_ns: self.buffers.frames_observed_ns, ..plan.notes(aim) };
+        let prefix = match kept {
+            Some(held) => HeldPrefix { age: held.age.saturating_add(1), ..held },
+            None => HeldPrefix {
+                session: *session,
+                aim: *aim,
+                observed_ns: self.buffers.frames_observed_ns,
+                age: 0,
+            },
+        };
+        *notes =
+            ChunkNotes { prefix_observed_ns: prefix.observed_ns, prefix_age: prefix.age, ..plan.notes(aim) };
         let (rtc, anchor) = source.guide.rtc(&plan).unzip();
         let frames = self.buffers.frames();
         let observation = Observation {
@@ -201,10 +238,13 @@ impl<E: Engine> Inference<E> {
             prompt,
             rtc,
         };
-        let continuation = Continuation { anchor, keep_prefix: false };
+        let continuation = Continuation { anchor, keep_prefix: kept.is_some() };
+        // Whatever the engine makes of it: after an error nothing is known of its prefix.
+        self.held = None;
         self.engine
             .infer(&observation, submission.seed, continuation, &mut self.chunk)
             .map_err(Failure::Engine)?;
+        self.held = Some(prefix);
         let checked = self.checker.check(&self.chunk.actions, &self.buffers.state, source.guide.rate_hz());
         checked.map_err(Failure::Chunk)
     }

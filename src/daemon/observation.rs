@@ -114,7 +114,7 @@ impl Source {
         Source { layout, negotiated, words, segment, guide: Guide::new(negotiated.guidance, playback) }
     }
 
-    /// Checks an observation's times, copies it out, and checks the copy.
+    /// Checks an observation's times, copies it out, and checks the copy: with its frames, or the state alone.
     ///
     /// # Errors
     /// Why the observation can't be used.
@@ -123,6 +123,7 @@ impl Source {
         submission: &Submission,
         now_ns: u64,
         max_age_ns: u64,
+        with_frames: bool,
         to: &mut Buffers,
     ) -> Result<(), Fault> {
         to.faults = 0;
@@ -135,7 +136,7 @@ impl Source {
         self.words.read((slot + self.layout.frame_times.offset as usize) / 8, &mut times);
         for (time, head) in times.iter_mut().zip(&heads) {
             // The time of a missing frame doesn't count.
-            if head.format == 0 {
+            if head.format == 0 || !with_frames {
                 *time = 0;
             }
         }
@@ -158,6 +159,10 @@ impl Source {
                 UNWRITTEN_STATE => Fault::OldState { index },
                 _ => Fault::NotFinite { index, value },
             });
+        }
+        if !with_frames {
+            to.shapes = Default::default();
+            return Ok(());
         }
         let mut bytes = 0;
         for (camera, head) in (0..cameras as u16).zip(heads) {

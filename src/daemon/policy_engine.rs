@@ -3,7 +3,8 @@
 use super::engine::{CarryOver, Engine, EngineError, Prompter};
 use crate::checkpoint::{self, Camera};
 use crate::control::{
-    Dimension, Fault, Guided, Limits, Motion, PolicyDescription, Quantity, Rate, RateSource,
+    Dimension, DimensionMotion, Fault, Guided, Limits, Motion, MotionInterpolation, PolicyDescription,
+    Quantity, Rate, RateSource, SafePose, Stitching,
 };
 use crate::device::DeviceError;
 use crate::model::ModelError;
@@ -60,7 +61,7 @@ impl Engine for PolicyEngine {
             execution_horizon: info.execution_horizon.map_or(0, size),
             optional_cameras: optional(&info.cameras),
             camera_keys: info.cameras.iter().map(|camera| camera.key.clone()).collect(),
-            motion: Motion::default(),
+            motion: motion(&info.motion),
             state: info.state.iter().map(dimension).collect(),
             action: info.action.iter().map(dimension).collect(),
         }
@@ -125,6 +126,39 @@ fn dimension(of: &checkpoint::Dimension) -> Dimension {
         unit: unit.clone(),
         gripper: *gripper,
         limits: Limits { position, velocity, acceleration },
+    }
+}
+
+/// How actions are to be played, in the terms of the control connection.
+fn motion(of: &checkpoint::Motion) -> Motion {
+    let interpolation = |interpolation| match interpolation {
+        checkpoint::Interpolation::Hold => MotionInterpolation::Hold,
+        checkpoint::Interpolation::Linear => MotionInterpolation::Linear,
+        checkpoint::Interpolation::Cubic => MotionInterpolation::Cubic,
+        checkpoint::Interpolation::Switch { threshold } => MotionInterpolation::Switch { threshold },
+    };
+    let ns = |ms| u64::from(ms) * 1_000_000;
+    Motion {
+        interpolation: of.interpolation.map(interpolation),
+        stitching: of.stitching.map(|stitching| match stitching {
+            checkpoint::Stitching::Replace => Stitching::Replace,
+            checkpoint::Stitching::Crossfade { over_ms } => Stitching::Crossfade { over_ns: ns(over_ms) },
+            checkpoint::Stitching::Ensemble { decay } => Stitching::Ensemble { decay },
+        }),
+        hold_ns: of.hold_ms.map(ns),
+        decelerate_ns: of.decelerate_ms.map(ns),
+        safe_pose: of.safe_pose.as_ref().map(|pose| match pose {
+            checkpoint::SafePose::Stay => SafePose::Stay,
+            checkpoint::SafePose::Pose(pose) => SafePose::Pose(pose.clone()),
+        }),
+        dimensions: of
+            .dimensions
+            .iter()
+            .map(|dimension| DimensionMotion {
+                interpolation: dimension.interpolation.map(interpolation),
+                start_jump: dimension.start_jump,
+            })
+            .collect(),
     }
 }
 

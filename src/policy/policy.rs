@@ -12,7 +12,7 @@ use super::image::{ImageProcessor, MAX_FRAME};
 use super::normalize::Normalizer;
 use super::prompt::{Prompt, Prompter};
 use super::transform::Steps;
-use crate::checkpoint::{Camera, Checkpoint, Dimension, Rate, RateSource};
+use crate::checkpoint::{Camera, Checkpoint, Dimension, Motion, Rate, RateSource};
 use crate::device::{Builder, Choice, DeviceError, Needs};
 use crate::model::{Inputs, Loading, Pi0, Progress, Rtc, RtcSchedule, Timings, common};
 use crate::plan;
@@ -90,6 +90,8 @@ pub struct PolicyInfo {
     pub rate: Option<Rate>,
     /// How many actions of a chunk are meant to be executed before the next, if that is declared.
     pub execution_horizon: Option<usize>,
+    /// How actions are to be played.
+    pub motion: Motion,
     /// Largest frame (width, height) that is processed without allocating.
     pub max_frame: (usize, usize),
 }
@@ -297,6 +299,7 @@ impl Policy {
                 profile: checkpoint.profile().map(|profile| profile.name().to_owned()),
                 rate: rate(processing.rate, options.control_rate_hz),
                 execution_horizon: processing.execution_horizon,
+                motion: processing.motion.clone(),
                 max_frame: MAX_FRAME,
             },
             prompter,
@@ -454,13 +457,10 @@ impl Policy {
 
     /// Brings a left-over that is relative to `anchor` into terms of the state that was read.
     fn re_anchor(&self, left_over: &[f32], anchor: &[f32], to: &mut Vec<f32>) -> Result<(), BadObservation> {
-        let (what, got) = ("left-over chunk", "is relative to another state".into());
         let Some(re_anchor) = &self.anchor else {
-            return Err(BadObservation::Input {
-                what,
-                got,
-                expected: "actions that can be re-anchored".into(),
-            });
+            let (what, got) = ("left-over chunk", "is relative to another state".into());
+            let expected = "actions that can be re-anchored".into();
+            return Err(BadObservation::Input { what, got, expected });
         };
         check_values("state of the left-over chunk", anchor, self.reference.len())?;
         check_left_over(left_over, self.info.horizon, self.info.max_action_dim)?;
