@@ -1,4 +1,4 @@
-//! A global allocator that counts, for the whole process: one test in a file that uses it.
+//! A global allocator that counts allocations of the whole process: one test per file that uses it.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,12 +7,12 @@ struct Counting;
 
 static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 
-/// Allocations so far, on any thread.
+/// Number of allocations so far, on any thread.
 pub fn allocations() -> usize {
     ALLOCATIONS.load(Ordering::SeqCst)
 }
 
-// SAFETY: hands everything to the system allocator.
+// SAFETY: every call is forwarded to the system allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
