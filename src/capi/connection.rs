@@ -7,7 +7,7 @@ use super::boundary::{Failure, check_size, guard, input, output, path, text};
 use super::handle::{close, enter, keep};
 use super::last_error;
 use super::types::*;
-use crate::client::{Client, Instruction, Interpolation, Options};
+use crate::client::{Client, Completions, Instruction, Interpolation, Options, Requests};
 use crate::control::{Dimension, beginning};
 use crate::shm::clock::now_ns;
 
@@ -178,7 +178,7 @@ pub unsafe extern "C" fn pi0rt_client_describe(
     info: *mut pi0rt_policy_info,
 ) -> Status {
     guard(|| {
-        let client = enter(client)?;
+        let client = enter::<Requests>(client)?;
         // SAFETY: the caller's promise.
         unsafe { check_size("info", info) }?;
         let (policy, welcome) = (client.policy(), client.welcome());
@@ -203,7 +203,7 @@ pub unsafe extern "C" fn pi0rt_client_describe(
             max_age_ns: welcome.max_age_ns,
             heartbeat_ns: welcome.heartbeat_ns,
             session: welcome.session,
-            epoch: welcome.epoch,
+            epoch: client.epoch(),
             model: c_name(&policy.model),
             device: c_name(&policy.device),
             camera_names,
@@ -238,7 +238,7 @@ pub unsafe extern "C" fn pi0rt_client_dimension(
     dimension: *mut pi0rt_dimension,
 ) -> Status {
     guard(|| {
-        let client = enter(client)?;
+        let client = enter::<Requests>(client)?;
         // SAFETY: the caller's promise.
         unsafe { check_size("dimension", dimension) }?;
         let (policy, geometry) = (client.policy(), client.welcome().layout.geometry);
@@ -299,7 +299,7 @@ pub unsafe extern "C" fn pi0rt_client_camera(
     index: *mut u32,
 ) -> Status {
     guard(|| {
-        let client = enter(client)?;
+        let client = enter::<Requests>(client)?;
         // SAFETY: the caller's promise.
         let name = unsafe { text("name", name) }?;
         if index.is_null() {
@@ -336,7 +336,7 @@ pub unsafe extern "C" fn pi0rt_client_set_prompt(
     prompt_id: *mut u32,
 ) -> Status {
     guard(|| {
-        let mut client = enter(client)?;
+        let mut client = enter::<Requests>(client)?;
         // SAFETY: the caller's promise.
         let text = unsafe { text("utf8", utf8) }?;
         let id = client.set_prompt(text)?;
@@ -366,7 +366,7 @@ pub unsafe extern "C" fn pi0rt_client_prompt(
     prompt: *mut pi0rt_prompt,
 ) -> Status {
     guard(|| {
-        let client = enter(client)?;
+        let client = enter::<Requests>(client)?;
         // SAFETY: the caller's promise.
         unsafe { check_size("prompt", prompt) }?;
         let unknown = if prompt_id == 0 { Failure::NoPrompt } else { Failure::Prompt(prompt_id) };
@@ -390,7 +390,7 @@ pub unsafe extern "C" fn pi0rt_client_prompt(
 /// client.
 #[unsafe(no_mangle)]
 pub extern "C" fn pi0rt_client_reset(client: *mut pi0rt_client) -> Status {
-    guard(|| Ok(enter(client)?.reset()?))
+    guard(|| Ok(enter::<Requests>(client)?.reset()?))
 }
 
 /// Reopens the session after a restart or a silence of the daemon, with the options it was opened with. If the
@@ -414,7 +414,7 @@ pub extern "C" fn pi0rt_client_reset(client: *mut pi0rt_client) -> Status {
 /// client is unchanged, and the call can be repeated.
 #[unsafe(no_mangle)]
 pub extern "C" fn pi0rt_client_reconnect(client: *mut pi0rt_client) -> Status {
-    guard(|| Ok(enter(client)?.reconnect()?))
+    guard(|| Ok(enter::<Requests>(client)?.reconnect()?))
 }
 
 /// A descriptor for poll and epoll that becomes readable when there are completions, or when the daemon
@@ -428,7 +428,7 @@ pub extern "C" fn pi0rt_client_reconnect(client: *mut pi0rt_client) -> Status {
 pub extern "C" fn pi0rt_client_fd(client: *mut pi0rt_client) -> c_int {
     let mut fd = -1;
     guard(|| {
-        fd = enter(client)?.fd().as_raw_fd();
+        fd = enter::<Completions>(client)?.fd()?.as_raw_fd();
         Ok(())
     });
     fd

@@ -4,9 +4,9 @@ use super::boundary::{Failure, check_size, guard, input, known, output};
 use super::handle::enter;
 use super::last_error;
 use super::types::*;
-use crate::client::{self as inner, Client, ClientError, Observation, Reason};
+use crate::client::{self as inner, Actions, ClientError, Completions, Observation, Reason, Submissions};
 use crate::control::Fault;
-use crate::shm::{self, Camera, Count, LatencyKind, PixelLayout};
+use crate::shm::{self, Camera, Count, Geometry, LatencyKind, PixelLayout};
 
 /// Reads the clock that all times of this interface use.
 ///
@@ -40,19 +40,19 @@ pub unsafe extern "C" fn pi0rt_observation_acquire(
     observation: *mut pi0rt_observation,
 ) -> Status {
     guard(|| {
-        let mut client = enter(client)?;
+        let mut client = enter::<Submissions>(client)?;
         // SAFETY: the caller's promise.
         let mut to = unsafe { known("observation", observation) }?;
         let slot = client.acquire()?;
+        let Geometry { cameras, state_dim, frame_bytes, .. } = *client.geometry()?;
         to.slot = slot;
-        let geometry = client.welcome().layout.geometry;
-        to.cameras = geometry.cameras;
+        to.cameras = cameras;
         to.state = client.state(slot).unwrap_or(std::ptr::null_mut());
-        to.state_dim = geometry.state_dim as usize;
+        to.state_dim = state_dim as usize;
         for (index, frame) in to.frames.iter_mut().enumerate() {
             let data = client.frame(slot, index);
             frame.data = data.unwrap_or(std::ptr::null_mut());
-            frame.capacity = data.map_or(0, |_| client.frame_capacity());
+            frame.capacity = data.map_or(0, |_| frame_bytes as usize);
         }
         // SAFETY: the size was checked.
         unsafe { output(observation, &to) };
@@ -76,7 +76,7 @@ pub unsafe extern "C" fn pi0rt_observation_release(
     observation: *const pi0rt_observation,
 ) -> Status {
     guard(|| {
-        let mut client = enter(client)?;
+        let mut client = enter::<Submissions>(client)?;
         // SAFETY: the caller's promise.
         let observation = unsafe { input("observation", observation) }?;
         Ok(client.release(observation.slot)?)
@@ -107,7 +107,7 @@ pub unsafe extern "C" fn pi0rt_submit(
     ticket: *mut u64,
 ) -> Status {
     guard(|| {
-        let mut client = enter(client)?;
+        let mut client = enter::<Submissions>(client)?;
         // SAFETY: the caller's promise.
         let observation = unsafe { input("observation", observation) }?;
         let mut cameras = [Camera::default(); PI0RT_MAX_CAMERAS];
@@ -162,7 +162,7 @@ pub unsafe extern "C" fn pi0rt_submit(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pi0rt_poll(client: *mut pi0rt_client, completion: *mut pi0rt_completion) -> Status {
     guard(|| {
-        let mut client = enter(client)?;
+        let mut client = enter::<Completions>(client)?;
         // SAFETY: the caller's promise.
         unsafe { check_size("completion", completion) }?;
         let taken = client.poll()?;
@@ -172,7 +172,7 @@ pub unsafe extern "C" fn pi0rt_poll(client: *mut pi0rt_client, completion: *mut 
     })
 }
 
-fn completion_of(client: &Client, completion: &shm::Completion) -> pi0rt_completion {
+fn completion_of(client: &Completions, completion: &shm::Completion) -> pi0rt_completion {
     let fault = Fault::from_word(completion.detail);
     // Superseding is what the client asked for by submitting again: no error.
     if completion.status < 0 && completion.status != Status::Superseded as i32 {
@@ -211,7 +211,7 @@ fn completion_of(client: &Client, completion: &shm::Completion) -> pi0rt_complet
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pi0rt_chunk_latest(client: *mut pi0rt_client, chunk: *mut pi0rt_chunk) -> Status {
     guard(|| {
-        let mut client = enter(client)?;
+        let mut client = enter::<Actions>(client)?;
         // SAFETY: the caller's promise.
         unsafe { check_size("chunk", chunk) }?;
         // SAFETY: the size was checked: both fields were there from the first version on.
@@ -267,7 +267,7 @@ pub unsafe extern "C" fn pi0rt_action_at(
     info: *mut pi0rt_action_info,
 ) -> Status {
     guard(|| {
-        let mut client = enter(client)?;
+        let mut client = enter::<Actions>(client)?;
         if action.is_null() {
             return Err(Failure::Null("action"));
         }
@@ -278,7 +278,7 @@ pub unsafe extern "C" fn pi0rt_action_at(
                 (*info).chunk = 0;
             }
         }
-        let expected = client.welcome().layout.geometry.action_dim as usize;
+        let expected = client.action_dim();
         if count != expected {
             return Err(ClientError::ActionLength { got: count, expected }.into());
         }
@@ -320,7 +320,7 @@ pub unsafe extern "C" fn pi0rt_client_statistics(
     statistics: *mut pi0rt_statistics,
 ) -> Status {
     guard(|| {
-        let client = enter(client)?;
+        let mut client = enter::<Actions>(client)?;
         // SAFETY: the caller's promise.
         unsafe { check_size("statistics", statistics) }?;
         let stats = client.statistics();
@@ -371,7 +371,7 @@ pub unsafe extern "C" fn pi0rt_wait(
     completion: *mut pi0rt_completion,
 ) -> Status {
     guard(|| {
-        let mut client = enter(client)?;
+        let mut client = enter::<Completions>(client)?;
         // SAFETY: the caller's promise.
         unsafe { check_size("completion", completion) }?;
         let taken = client.wait((ticket != 0).then_some(ticket), timeout_ns)?;
