@@ -26,7 +26,7 @@ pub extern "C" fn pi0rt_now_ns() -> u64 {
 /// a format and at least 16 bytes, must be written again before the slot is submitted. Otherwise the
 /// observation is answered with PI0RT_STATUS_BAD_OBSERVATION.
 ///
-/// Real-time safe: no system call, no lock, no allocation. One thread at a time.
+/// Real-time safe: no system call, no lock, no allocation. Class: submissions.
 ///
 /// Returns PI0RT_STATUS_OK; PI0RT_STATUS_BUSY when all slots are in use (poll to get them back);
 /// PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_INVALID_ARGUMENT; PI0RT_STATUS_OBSERVER; PI0RT_STATUS_BAD_HANDLE,
@@ -62,7 +62,7 @@ pub unsafe extern "C" fn pi0rt_observation_acquire(
 
 /// Releases an acquired slot without submitting it.
 ///
-/// Real-time safe: no system call, no lock, no allocation. One thread at a time.
+/// Real-time safe: no system call, no lock, no allocation. Class: submissions.
 ///
 /// Returns PI0RT_STATUS_OK; PI0RT_STATUS_INVALID_ARGUMENT for a slot that was not acquired;
 /// PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_OBSERVER; PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED,
@@ -87,11 +87,13 @@ pub unsafe extern "C" fn pi0rt_observation_release(
 /// then on the slot must not be written to. The newest observation wins: an older one whose turn hasn't come is
 /// answered with PI0RT_STATUS_SUPERSEDED.
 ///
-/// Real-time safe: no lock, no allocation; no system call unless the daemon sleeps (then one, to wake it). One
-/// thread at a time.
+/// Real-time safe: no lock, no allocation; no system call unless the daemon sleeps (then one, to wake it).
+/// Class: submissions.
 ///
 /// Returns PI0RT_STATUS_OK; PI0RT_STATUS_BUSY when as many requests are unanswered as the ring has entries
-/// (poll first); PI0RT_STATUS_GONE when nobody would answer; PI0RT_STATUS_RESTARTED once after a restart: submit again; PI0RT_STATUS_FRAME_SIZE
+/// (poll first); PI0RT_STATUS_GONE when nobody would answer; PI0RT_STATUS_RESTARTED once for each
+/// thread after a restart: submit again; PI0RT_STATUS_RESTARTED, too, for an observation that was acquired before a
+/// reconnect, which is given back: acquire again; PI0RT_STATUS_FRAME_SIZE
 /// for a frame that doesn't fit its capacity; PI0RT_STATUS_INVALID_ARGUMENT for a slot that was not acquired,
 /// an unknown format or a frame of a camera that doesn't exist; PI0RT_STATUS_PROTOCOL when the daemon has
 /// damaged the ring; PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_OBSERVER; PI0RT_STATUS_BAD_HANDLE,
@@ -147,12 +149,12 @@ pub unsafe extern "C" fn pi0rt_submit(
 /// whether there is a chunk. If there is none, completion->reason tells why and, unless a newer observation
 /// superseded it, pi0rt_last_error has it in words.
 ///
-/// Real-time safe: no lock, no allocation; no system call (one or two once pi0rt_client_fd was called). One
-/// thread at a time.
+/// Real-time safe: no lock, no allocation; no system call (up to three once pi0rt_client_fd was called).
+/// Class: completions.
 ///
 /// Returns PI0RT_STATUS_OK; PI0RT_STATUS_EMPTY when there is none; PI0RT_STATUS_STALE when one is overdue by
 /// more than the options' stale_after_ns; PI0RT_STATUS_GONE when there won't be any
-/// more; PI0RT_STATUS_RESTARTED once after a restart: poll again; PI0RT_STATUS_PROTOCOL when the daemon answers a request that was not made; PI0RT_STATUS_SYSTEM when a
+/// more; PI0RT_STATUS_RESTARTED once for each thread after a restart: poll again; PI0RT_STATUS_PROTOCOL when the daemon answers a request that was not made; PI0RT_STATUS_SYSTEM when a
 /// system call failed (only once pi0rt_client_fd was called); PI0RT_STATUS_STRUCT_SIZE;
 /// PI0RT_STATUS_INVALID_ARGUMENT; PI0RT_STATUS_OBSERVER; PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED,
 /// PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client.
@@ -195,7 +197,7 @@ fn completion_of(client: &Completions, completion: &shm::Completion) -> pi0rt_co
 
 /// Copies the latest chunk, if it is new, and points chunk->actions at the copy.
 ///
-/// Real-time safe: wait-free, no system call, no lock, no allocation. One thread at a time.
+/// Real-time safe: wait-free, no system call, no lock, no allocation. Class: actions.
 ///
 /// Returns PI0RT_STATUS_OK; PI0RT_STATUS_EMPTY before the first chunk; PI0RT_STATUS_STALE when its observation
 /// is older than the options' stale_after_ns, with everything set as for PI0RT_STATUS_OK;
@@ -243,7 +245,7 @@ pub unsafe extern "C" fn pi0rt_chunk_latest(client: *mut pi0rt_client, chunk: *m
 /// held or interpolated as the client's options say. count is the policy's action_dim. info may be NULL. The
 /// rate is pi0rt_policy_info.rate_hz.
 ///
-/// Real-time safe: wait-free, no system call, no lock, no allocation. One thread at a time.
+/// Real-time safe: wait-free, no system call, no lock, no allocation. Class: actions.
 ///
 /// Returns PI0RT_STATUS_OK; PI0RT_STATUS_NO_RATE when neither the options nor the daemon declare a control
 /// rate; PI0RT_STATUS_EMPTY before the first chunk; PI0RT_STATUS_OTHER_CLOCK, with nothing stored, for a t_ns
@@ -307,7 +309,7 @@ pub unsafe extern "C" fn pi0rt_action_at(
 /// Reads the session's counters and latencies. Available as long as the client is open, even if the daemon is
 /// gone. Latencies may lag behind a completion by some nanoseconds.
 ///
-/// Real-time safe: no system call, no lock, no allocation. One thread at a time.
+/// Real-time safe: no system call, no lock, no allocation. Class: actions.
 ///
 /// Returns PI0RT_STATUS_OK; PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_INVALID_ARGUMENT; PI0RT_STATUS_BAD_HANDLE,
 /// PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client.
@@ -353,7 +355,7 @@ pub unsafe extern "C" fn pi0rt_client_statistics(
 /// Waits for the completion of a ticket, or of any if ticket is 0. Completions of other tickets that come first
 /// are kept for pi0rt_poll.
 ///
-/// Not real-time safe: may sleep. One thread at a time.
+/// Not real-time safe: may sleep. Class: completions.
 ///
 /// Returns PI0RT_STATUS_OK; PI0RT_STATUS_TIMEOUT; PI0RT_STATUS_UNKNOWN_TICKET, without waiting, for a ticket
 /// that was never given out or whose completion was taken; PI0RT_STATUS_GONE or PI0RT_STATUS_RESTARTED when it

@@ -105,7 +105,7 @@ impl Requests {
     /// registered again and keep their numbers. Every ticket still gets one completion: those the previous
     /// daemon left unanswered get GONE. The latest chunk is played until there is a new one. The other classes
     /// go over to the new connection by their next call. Slots that were acquired before have to be given back
-    /// and acquired again; until then, but no longer than to the reconnect after this one, they can be written to.
+    /// and acquired again; until then, or until the client reconnects once more, they can be written to.
     ///
     /// # Errors
     /// As [`Client::open`](super::Client::open) and [`set_prompt`](Self::set_prompt); a policy that differs in what
@@ -345,5 +345,70 @@ mod tests {
             assert!(matches!(first, ClientError::Restarted), "{first}");
             assert!(matches!(second, ClientError::Empty), "{second}");
         }
+    }
+
+    /// All classes at once, while connections come and go.
+    #[test]
+    fn threads_go_over_to_new_connections_without_a_pause() {
+        use std::sync::atomic::{AtomicBool, AtomicU64};
+        let (client, daemon) = open(plan(8));
+        let Client { mut requests, mut submissions, mut completions, mut actions } = client;
+        let (over, last) = (AtomicBool::new(false), AtomicU64::new(u64::MAX));
+        let is_over = || over.load(Ordering::Acquire);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut ticket = 0;
+                while !is_over() {
+                    let Ok(slot) = submissions.acquire() else { continue };
+                    match submissions.submit(&Observation { slot, ..Observation::default() }) {
+                        Ok(submitted) => {
+                            assert_eq!(submitted, ticket + 1);
+                            ticket = submitted;
+                        }
+                        Err(ClientError::Reconnected { .. }) => {}
+                        Err(ClientError::Gone | ClientError::Busy) => {
+                            submissions.release(slot).unwrap();
+                            std::thread::yield_now();
+                        }
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+                last.store(ticket, Ordering::Release);
+            });
+            let taking = scope.spawn(|| {
+                let mut taken = Vec::new();
+                while (taken.len() as u64) < last.load(Ordering::Acquire) {
+                    match completions.poll() {
+                        Ok(completion) => taken.push(completion.ticket),
+                        Err(ClientError::Empty | ClientError::Gone) => std::thread::yield_now(),
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+                taken
+            });
+            scope.spawn(|| {
+                let (mut action, mut newest) = ([0.0], 0.0);
+                while !is_over() {
+                    if actions.action_at(now_ns(), &mut action).is_ok() {
+                        assert!(action[0] >= newest, "{} after {newest}", action[0]);
+                        newest = action[0];
+                    }
+                    std::thread::yield_now();
+                }
+            });
+            let mut daemon = daemon;
+            for _ in 0..100 {
+                for _ in 0..20 {
+                    daemon.serve();
+                    std::thread::yield_now();
+                }
+                daemon.die();
+                daemon = go_on(&mut requests, 8);
+            }
+            over.store(true, Ordering::Release);
+            let mut taken = taking.join().unwrap();
+            taken.sort_unstable();
+            assert_eq!(taken, (1..=taken.len() as u64).collect::<Vec<_>>());
+        });
     }
 }

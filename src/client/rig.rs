@@ -13,11 +13,12 @@ use super::submissions::{Observation, Submissions};
 use crate::control::{FEATURES, PolicyDescription, Rate, RateSource, Welcome};
 use crate::shm::sync::Ordering;
 use crate::shm::{
-    ChunkHeader, Completion, Geometry, LatestWriter, Producer, Region, Segment, SegmentLayout, Words, Writer,
+    ChunkHeader, Completion, Consumer, Geometry, LatestWriter, Producer, Region, Segment, SegmentLayout, Submission, Words, Writer,
 };
 
 /// The daemon's side of one connection.
 pub(super) struct Daemon {
+    submissions: Consumer,
     completions: Producer,
     latest: LatestWriter,
     liveness: Words,
@@ -51,6 +52,10 @@ pub(super) fn connect(layout: SegmentLayout, number: u64) -> (Made, Daemon) {
     let (ours, theirs) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
     let daemon = Daemon {
+        submissions: Consumer::new(
+            words(&control, layout.submissions),
+            words(&results, layout.submission_head),
+        ),
         completions: Producer::new(
             words(&results, layout.completions),
             words(&control, layout.completion_head),
@@ -99,6 +104,15 @@ impl Daemon {
     pub fn answer(&mut self, (ticket, slot): (u64, u32)) {
         let completion = Completion { ticket, slot, chunk: ticket, ..Completion::default() };
         self.completions.push(&completion.to_words()).unwrap();
+    }
+
+    /// Takes what was submitted, publishes a chunk for each and answers it.
+    pub fn serve(&mut self) {
+        while let Some(words) = self.submissions.pop() {
+            let Submission { ticket, slot, .. } = Submission::from_words(&words);
+            self.publish(ticket as f32);
+            self.answer((ticket, slot));
+        }
     }
 
     /// Publishes a chunk whose only value is `value`, for the present moment.
