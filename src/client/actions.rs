@@ -139,14 +139,23 @@ impl Part {
         self.played = (*chunk, row + 1);
     }
 
+    /// Checks that the chunk's observation is not stamped in the future.
+    #[inline]
+    fn check_observed(&self, now_ns: u64) -> Result<(), ClientError> {
+        let observed_ns = self.chunk.header.observed_ns;
+        if observed_ns > now_ns.saturating_add(times::AHEAD_NS) {
+            return Err(ClientError::FutureChunk { observed_ns, now_ns });
+        }
+        Ok(())
+    }
+
     /// Checks that a moment can be of the clock the chunk is stamped by.
     #[inline]
     fn check_moment(&self, t_ns: u64, now: u64) -> Result<(), ClientError> {
+        self.check_observed(now)?;
         let observed_ns = self.chunk.header.observed_ns;
         let apart = |of_ns, of| Err(ClientError::Moment { t_ns, of_ns, of });
-        if observed_ns > now.saturating_add(times::AHEAD_NS) {
-            Err(ClientError::FutureChunk { observed_ns, now_ns: now })
-        } else if t_ns.abs_diff(now) > times::MOMENT_WITHIN_NS {
+        if t_ns.abs_diff(now) > times::MOMENT_WITHIN_NS {
             apart(now, "now")
         } else if t_ns < observed_ns.saturating_sub(times::MOMENT_BEFORE_NS) {
             apart(observed_ns, "the chunk's observation")
@@ -158,12 +167,8 @@ impl Part {
     /// Checks that the chunk's observation is young enough at `t_ns`; 0 for `stale_after_ns`: always.
     #[inline]
     fn fresh(&self, t_ns: u64, stale_after_ns: u64) -> Result<(), ClientError> {
-        let observed_ns = self.chunk.header.observed_ns;
-        match t_ns.checked_sub(observed_ns) {
+        match t_ns.checked_sub(self.chunk.header.observed_ns) {
             Some(age_ns) if stale_after_ns > 0 && age_ns > stale_after_ns => Err(ClientError::Stale),
-            None if observed_ns - t_ns > times::AHEAD_NS => {
-                Err(ClientError::FutureChunk { observed_ns, now_ns: t_ns })
-            }
             _ => Ok(()),
         }
     }
@@ -227,12 +232,16 @@ impl Actions {
     #[allow(clippy::type_complexity)]
     pub fn chunk_latest(&mut self) -> Result<(ChunkHeader, &[f32], Result<(), ClientError>), ClientError> {
         self.follow();
+        let episode = self.episode();
+        let copied = self.part.refresh(episode);
+        // After the copy: another thread may have submitted what the chunk answers just before it.
         let now = self.clock.now();
         let life = self.part.life.check(now, &self.shared.told);
-        let episode = self.episode();
-        match self.part.refresh(episode) {
+        match copied {
             Ok(()) => {
-                let fresh = life.and_then(|()| self.part.fresh(now, self.stale_after_ns));
+                let fresh = life
+                    .and_then(|()| self.part.check_observed(now))
+                    .and_then(|()| self.part.fresh(now, self.stale_after_ns));
                 Ok((self.part.chunk.header, &self.part.chunk.actions, fresh))
             }
             Err(error) => Err(life.err().unwrap_or(error)),
@@ -258,10 +267,12 @@ impl Actions {
             return Err(ClientError::ActionLength { got: action.len(), expected });
         }
         let rate_hz = self.part.rate.map(|rate| rate.hz.into()).ok_or(ClientError::NoRate)?;
+        let episode = self.episode();
+        let copied = self.part.refresh(episode);
+        // After the copy, as above.
         let now = self.clock.now();
         let life = self.part.life.check(now, &self.shared.told);
-        let episode = self.episode();
-        if let Err(error) = self.part.refresh(episode) {
+        if let Err(error) = copied {
             return Err(life.err().unwrap_or(error));
         }
         self.part.check_moment(t_ns, now)?;
