@@ -1,12 +1,12 @@
 /* cc -std=c11 -O2 -Wall -o controller controller.c $(pkg-config --cflags --libs pi0rt) -lm
  *
- * A controller that ticks 500 times a second: it submits an observation whenever none is under
- * way, polls in each tick, and plays the action for this moment.
+ * A controller that ticks 500 times a second: it submits an observation whenever none is in
+ * flight, polls in each tick, and plays the action for the current time.
  *
  *   ./controller --prompt "pick up the red block" --image base_0_rgb=base.ppm --seconds 5
  *
- * Cameras without an image get a synthetic one. Images are binary PPM (P6). --rate says at how many rows
- * a second chunks are played, where neither the daemon's configuration nor its checkpoint does.
+ * Cameras without an image get a synthetic one. Images are binary PPM (P6). --rate sets the number of rows
+ * played per second, if neither the daemon's configuration nor its checkpoint declares it.
  */
 #define _POSIX_C_SOURCE 200809L
 
@@ -44,7 +44,7 @@ static void fail(const char *what, pi0rt_status status)
     exit(EXIT_FAILURE);
 }
 
-/* A number of a PPM header: white space and comments come before it. */
+/* Reads a number of a PPM header, after white space and comments. */
 static int read_number(FILE *file, uint32_t *number)
 {
     int c = getc(file);
@@ -59,7 +59,7 @@ static int read_number(FILE *file, uint32_t *number)
         return 0;
     for (*number = 0; c >= '0' && c <= '9' && *number < 100000; c = getc(file))
         *number = *number * 10 + (uint32_t)(c - '0');
-    return 1; /* and one character after the number was read, as the format has it */
+    return 1; /* the one character after the number, required by the format, has been read */
 }
 
 static struct image read_ppm(const char *path)
@@ -108,7 +108,7 @@ static int compare(const void *a, const void *b)
     return (left > right) - (left < right);
 }
 
-/* Durations, nanoseconds. The memory is there before the loop begins. */
+/* Durations in nanoseconds, in memory allocated before the loop begins. */
 struct durations {
     uint32_t *ns;
     size_t count, capacity;
@@ -218,7 +218,7 @@ int main(int argc, char **argv)
         if (!images[camera].rgb)
             images[camera] = make_image(320, 240, camera);
 
-    /* Everything the loop needs exists before it begins. */
+    /* Everything the loop needs is allocated before it begins. */
     size_t ticks = (size_t)(seconds * 1e9 / PERIOD_NS);
     if (ticks > MAX_TICKS)
         ticks = MAX_TICKS;
@@ -268,7 +268,7 @@ int main(int argc, char **argv)
         status = pi0rt_action_at(client, before, action, info.action_dim, &about);
         add(&act, pi0rt_now_ns() - before);
         if (status == PI0RT_STATUS_OK) {
-            /* A robot would move here. */
+            /* The robot would be commanded here. */
             add(&age, about.age_ns);
             if (about.reason == PI0RT_REASON_PAST_END)
                 held++;

@@ -1,7 +1,7 @@
 // c++ -std=c++17 -O2 -Wall -o controller_cpp controller.cpp $(pkg-config --cflags --libs pi0rt)
 //
 // The loop of controller.c with the C++ header: 500 ticks a second, an observation submitted
-// whenever none is under way, an action in each tick.
+// whenever none is in flight, an action in each tick.
 //
 //   ./controller_cpp [SOCKET [SECONDS [PROMPT [RATE_HZ]]]]
 
@@ -21,7 +21,7 @@ namespace {
 
 constexpr std::uint64_t period_ns = 2'000'000;
 
-// A camera's picture: a driver would write it straight into the frame.
+// A camera's picture; a driver would write it directly into the frame.
 std::vector<std::uint8_t> picture(std::uint32_t width, std::uint32_t height)
 {
     std::vector<std::uint8_t> rgb;

@@ -1,6 +1,6 @@
 /* cc -std=c11 -O2 -Wall -o epoll epoll.c $(pkg-config --cflags --libs pi0rt)
  *
- * An event loop: one descriptor ticks, the other becomes readable when a request was answered.
+ * An event loop: one descriptor ticks, the other becomes readable when a request has been answered.
  * Between the two the thread sleeps.
  *
  *   ./epoll [SOCKET [SECONDS [PROMPT [RATE_HZ]]]]
@@ -45,7 +45,7 @@ static void watch(int epoll, int fd)
     system_call("epoll_ctl", epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event));
 }
 
-/* A driver would have frames and state ready. */
+/* Submits an observation. Drivers would have written frames and state. */
 static void submit(pi0rt_observation *observation)
 {
     pi0rt_status status = pi0rt_observation_acquire(client, observation);
@@ -112,7 +112,7 @@ int main(int argc, char **argv)
                     fail("action", status);
                 continue;
             }
-            /* Until EMPTY: then the descriptor is quiet until the next answer. */
+            /* Polling until EMPTY resets the descriptor until the next answer. */
             while ((status = pi0rt_poll(client, &completion)) == PI0RT_STATUS_OK) {
                 if (completion.status == PI0RT_STATUS_OK)
                     chunks++;

@@ -1,12 +1,12 @@
 /* cc -std=c11 -O2 -Wall -o realtime realtime.c $(pkg-config --cflags --libs pi0rt) -pthread
  *
- * A 1 kHz loop in a thread of its own, SCHED_FIFO, all memory locked: what has to be waited for is
- * done before the thread starts. Where that is not permitted (ulimit -r, ulimit -l, or
- * CAP_SYS_NICE and CAP_IPC_LOCK), it says so and runs all the same.
+ * A 1 kHz loop in a separate thread, with SCHED_FIFO and all memory locked: everything that waits is
+ * done before the thread starts. If the limits forbid it (ulimit -r, ulimit -l; or CAP_SYS_NICE and
+ * CAP_IPC_LOCK), the program reports that and runs all the same.
  *
  *   ./realtime [SOCKET [SECONDS [PROMPT [RATE_HZ]]]]
  *
- * The thread sleeps between its ticks. One that polls without a pause takes the whole core, and
+ * The thread sleeps between its ticks. A thread that polls without a pause takes the whole core, and
  * the kernel stops it for 50 ms of each second unless the core is isolated.
  */
 #define _GNU_SOURCE
@@ -35,7 +35,7 @@ struct loop {
     uint32_t action_dim;
     uint64_t ticks, missed, chunks, failed, actions, longest_ns;
     long faults;
-    /* The first call that failed. */
+    /* Name of the first call that failed. */
     const char *what;
     pi0rt_status status;
     char words[256];
@@ -63,7 +63,7 @@ static long page_faults(void)
     return usage.ru_minflt + usage.ru_majflt;
 }
 
-/* One tick; the status of the call that failed. */
+/* Runs one tick. Returns the status of the call that failed, or OK. */
 static pi0rt_status tick(struct loop *loop, pi0rt_observation *observation, int *under_way)
 {
     pi0rt_completion completion = {.struct_size = sizeof completion};
@@ -87,7 +87,7 @@ static pi0rt_status tick(struct loop *loop, pi0rt_observation *observation, int 
         return status;
     if (*under_way)
         return PI0RT_STATUS_OK;
-    /* Drivers would have written frames and state here. */
+    /* Drivers would write frames and state here. */
     loop->what = "acquire";
     if ((status = pi0rt_observation_acquire(loop->client, observation)) != PI0RT_STATUS_OK)
         return status;
@@ -123,7 +123,7 @@ static void *run(void *argument)
             loop->missed++;
         loop->status = tick(loop, &observation, &under_way);
         if (loop->status < 0) {
-            /* Each thread has its own last error. */
+            /* The last error is stored per thread. */
             pi0rt_last_error(loop->words, sizeof loop->words);
             break;
         }
@@ -135,7 +135,7 @@ static void *run(void *argument)
     return NULL;
 }
 
-/* Starts the loop with a real-time priority, or without one where that is not permitted. */
+/* Starts the loop with a real-time priority, or without one if not permitted. */
 static void start(pthread_t *thread, struct loop *loop)
 {
     struct sched_param parameter = {.sched_priority = PRIORITY};
@@ -181,7 +181,7 @@ int main(int argc, char **argv)
     loop.action_dim = info.action_dim;
     check("prompt", pi0rt_client_set_prompt(loop.client, argc > 3 ? argv[3] : "pick up the red block", NULL));
 
-    /* After the session's segments are mapped: they are locked too. */
+    /* After the session's segments are mapped, so that they are locked too. */
     if (mlockall(MCL_CURRENT | MCL_FUTURE) == 0)
         printf("mlockall: all memory is locked\n");
     else

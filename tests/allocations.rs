@@ -1,4 +1,4 @@
-//! After warm-up a chunk allocates nothing, on any thread.
+//! A chunk after warm-up allocates nothing, on any thread.
 //!
 //! One test in this file: the allocator counts for the whole process.
 
@@ -31,7 +31,7 @@ fn a_chunk_allocates_nothing_after_warm_up() {
 
         let before = counting::allocations();
         for (i, prompt) in prompts.iter().cycle().take(4).enumerate() {
-            // Other prompts, an absent camera: other shapes, the same buffers.
+            // Different prompts and an absent camera: other shapes in the same buffers.
             let frames = [Some(frame), (i % 2 == 0).then_some(frame), Some(frame)];
             let observation = Observation { frames: &frames, state: &state, prompt, rtc: None };
             policy.infer(&observation, Noise::Seed(i as u64), &mut chunk).unwrap();
@@ -43,7 +43,7 @@ fn a_chunk_allocates_nothing_after_warm_up() {
     a_timed_chunk(&dir);
 }
 
-/// The same of the model alone when every operation is timed.
+/// The same for the model alone with every operation timed.
 fn a_timed_chunk(dir: &Path) {
     let checkpoint = Checkpoint::open(dir).unwrap();
     let arch = checkpoint.arch();

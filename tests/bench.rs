@@ -1,5 +1,5 @@
-//! `pi0rt bench model` as a user runs it. What it measures is this machine's business; that its
-//! figures fit together is not.
+//! `pi0rt bench model` as a user runs it. Its figures depend on the machine; the tests check that they are
+//! consistent.
 #![cfg(feature = "cli")]
 
 use std::path::{Path, PathBuf};

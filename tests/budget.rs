@@ -1,4 +1,4 @@
-//! Memory of sessions that are over: it is given back, and counts for as long as anybody could take it again.
+//! Memory of ended sessions: it is given back, and counts against the limit while it could still be used.
 
 mod ipc_support;
 #[allow(dead_code)]
@@ -22,13 +22,13 @@ use rig::{Rigged, rigged_with};
 
 const FRAME_BYTES: u32 = 1 << 20;
 
-/// One test at a time: a process that is started has, for a moment, all that this one has.
+/// Runs one test at a time: a child process briefly inherits all descriptors of this one.
 fn alone() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Bytes of a session as the tests open it.
+/// Bytes of a session as these tests open it.
 fn one_session() -> u64 {
     let served = rigged_with(Options::default());
     let _raw = Raw::open(&served.socket(), hello());
@@ -39,7 +39,7 @@ fn hello() -> Hello {
     Hello { frame_bytes: FRAME_BYTES, ..Hello::default() }
 }
 
-/// A daemon with memory for so many sessions.
+/// A daemon with memory for this many sessions.
 fn with_room_for(sessions: u64) -> Rigged {
     let per_user = PerUser { memory: Some(u64::MAX), ..PerUser::default() };
     let limits = Limits { max_memory: one_session() * sessions, per_user, ..Limits::default() };
@@ -54,7 +54,7 @@ fn open(served: &Rigged) -> Result<Client, ClientError> {
     Client::open(&ClientOptions { frame_bytes: FRAME_BYTES, ..patient(&served.socket()) })
 }
 
-/// No other session is opened, because of memory of sessions that are over; nor a moment later.
+/// Checks that another session is refused for the memory of ended ones, now and a moment later.
 fn is_refused(served: &Rigged) {
     for _ in 0..3 {
         match open(served).err() {
@@ -67,12 +67,12 @@ fn is_refused(served: &Rigged) {
     }
 }
 
-/// Bytes of memory that a segment has.
+/// Bytes of memory allocated in a segment.
 fn pages(fd: &OwnedFd) -> u64 {
     fstat(fd).unwrap().st_blocks as u64 * 512
 }
 
-/// Ends a session by its socket alone.
+/// Ends a session by closing its socket only.
 fn hang_up(served: &Rigged, raw: &Raw) {
     rustix::net::shutdown(&raw.connection.0, rustix::net::Shutdown::Both).unwrap();
     eventually("the session is over", || report(served).sessions.is_empty());
@@ -86,14 +86,14 @@ fn descriptors_that_are_kept_still_count() {
     let fds: Vec<OwnedFd> = raw.fds.iter().map(|fd| fd.try_clone().unwrap()).collect();
     hang_up(&served, &raw);
     drop(raw);
-    // What it could write to is given back, the last chunk can still be read, and all of it counts.
+    // Writable memory is given back, the last chunk can still be read, and all segments count.
     for fd in &fds[..2] {
         eventually("its pages are given back", || pages(fd) == 0);
     }
     assert!(pages(&fds[2]) > 0);
     is_refused(&served);
     assert_eq!(report(&served).memory, one_session());
-    // Of all of them only one, which is the largest.
+    // Of all its segments keep only the largest.
     let [control, observation, results, _bell] = <[OwnedFd; 4]>::try_from(fds).unwrap();
     drop((control, results));
     is_refused(&served);
@@ -112,7 +112,7 @@ fn mappings_that_are_kept_still_count_and_so_do_pages_that_are_taken_again() {
     drop(observation);
     raw.fds.clear();
     is_refused(&served);
-    // It has been told that the session is over, and writes a frame.
+    // The client has been told that the session is over, and still writes a frame.
     raw.scribble();
     is_refused(&served);
     assert_eq!(report(&served).memory, one_session());
@@ -120,7 +120,7 @@ fn mappings_that_are_kept_still_count_and_so_do_pages_that_are_taken_again() {
     open(&served).unwrap();
 }
 
-/// A process that inherited mappings and descriptors of one that has neither any more.
+/// A forked process inherits mappings and descriptors that its parent no longer has.
 #[test]
 fn memory_that_a_forked_process_has_still_counts() {
     let _alone = alone();
@@ -132,7 +132,7 @@ fn memory_that_a_forked_process_has_still_counts() {
     eventually("the forked process has ended", || open(&served).is_ok());
 }
 
-/// Run by the test above in a process of its own.
+/// Run by the test above in a separate process.
 #[test]
 fn child_that_forks() {
     let Some(socket) = std::env::var_os("PI0RT_TEST_FORKS") else { return };
@@ -154,7 +154,7 @@ fn child_that_forks() {
     std::thread::sleep(std::time::Duration::from_nanos(LONG));
 }
 
-/// One that never takes its welcome holds what came with it.
+/// A client that never receives its welcome still holds the descriptors sent with it.
 #[test]
 fn descriptors_on_their_way_count_until_the_socket_is_closed() {
     let _alone = alone();
@@ -169,7 +169,7 @@ fn descriptors_on_their_way_count_until_the_socket_is_closed() {
     open(&served).unwrap();
 }
 
-/// Whoever closes its session, or dies, has everything back by the time it can ask again.
+/// A client that closes its session or dies has its budget back by the time it can ask again.
 #[test]
 fn who_lets_go_has_its_budget_back_at_once() {
     let _alone = alone();
@@ -185,7 +185,7 @@ fn who_lets_go_has_its_budget_back_at_once() {
     }
 }
 
-/// Also while the daemon works on its last observation.
+/// Also while the daemon computes its last observation.
 #[test]
 fn who_leaves_in_mid_chunk_has_its_budget_back_at_once() {
     let _alone = alone();
@@ -202,7 +202,7 @@ fn who_leaves_in_mid_chunk_has_its_budget_back_at_once() {
     eventually("all of it is given back", || report(&served).memory == 0);
 }
 
-/// Killed at any point of its work.
+/// A client killed at any point has its budget back.
 #[test]
 fn who_is_killed_has_its_budget_back_at_once() {
     let _alone = alone();
@@ -214,7 +214,7 @@ fn who_is_killed_has_its_budget_back_at_once() {
     }
 }
 
-/// Run by the test above in a process of its own.
+/// Run by the test above in a separate process.
 #[test]
 fn child_client() {
     let Some(socket) = std::env::var_os("PI0RT_TEST_CLIENT") else { return };
@@ -223,7 +223,7 @@ fn child_client() {
     std::thread::sleep(std::time::Duration::from_nanos(LONG));
 }
 
-/// Nothing of a session can be opened again by clients: a descriptor that only names it is of no use.
+/// Clients can't reopen a session's segments, and an O_PATH descriptor keeps none of their memory.
 #[test]
 fn segments_are_their_owners_alone() {
     let _alone = alone();
@@ -236,12 +236,12 @@ fn segments_are_their_owners_alone() {
     let named = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).unwrap();
     hang_up(&served, &raw);
     drop(raw);
-    // It doesn't count, since nothing is left.
+    // It doesn't count, since nothing of it is left.
     drop(open(&served).unwrap());
     assert_eq!(pages(&named), 0);
 }
 
-/// What an observer keeps is for the observer to answer for; here they are of one user.
+/// Memory kept by an observer counts for the observer; here both have the same user.
 #[test]
 fn what_an_observer_keeps_still_counts() {
     let _alone = alone();
@@ -258,7 +258,7 @@ fn what_an_observer_keeps_still_counts() {
     open(&served).unwrap();
 }
 
-/// Without anybody who asks, an idle daemon notices that memory is let go.
+/// An idle daemon notices released memory without a request.
 #[test]
 fn an_idle_daemon_notices_that_memory_is_let_go() {
     let _alone = alone();
@@ -269,15 +269,15 @@ fn an_idle_daemon_notices_that_memory_is_let_go() {
     eventually("it is seen", || report(&served).memory == 0);
 }
 
-/// The daemon keeps a descriptor of each segment that somebody still has: of so many and no more.
+/// The daemon keeps a descriptor of each segment still in use elsewhere, up to a limit.
 #[test]
 fn no_more_sessions_that_are_over_are_kept_than_there_may_be() {
     let _alone = alone();
     let limits = Limits { max_clients: 2, ..Limits::default() };
     let served = rigged_with(Options { limits, ..Options::default() });
     let mut kept = Vec::new();
-    // One user may have three quarters of four times three for each client: those of six sessions. The last one may
-    // count a little later than the next is let in.
+    // A user alone may have three quarters of four times three per client: those of six sessions. The last
+    // may be counted shortly after the next is admitted.
     let refusal = loop {
         match Raw::try_open(&served.socket(), Hello::default()) {
             Ok(raw) => {

@@ -1,5 +1,5 @@
-//! The C ABI, as C and C++ programs use it: built with the system's compilers against `include/`
-//! and the built library.
+//! The C ABI as used by C and C++ programs: compiled with the system's compilers against `include/` and the
+//! built library.
 
 mod ipc_support;
 mod native;
@@ -93,7 +93,7 @@ fn every_misuse_in_c_is_answered_with_a_status() {
     }
 }
 
-/// Controllers are debugged with it; and it sees what the library would leave behind.
+/// Controllers are debugged with valgrind; it also finds leaks of the library.
 #[test]
 fn the_round_trip_under_valgrind() {
     if !there("valgrind") {
@@ -117,8 +117,8 @@ fn a_client_without_the_library_works_by_the_protocol_alone() {
     }
 }
 
-/// `tests/abi/include` has a header from before the first release: programs that were compiled with it, for
-/// its struct sizes and its numbers, work with today's library and today's daemon.
+/// `tests/abi/include` has a header from before the first release: programs compiled with it, with its
+/// struct sizes and numbers, work with today's library and daemon.
 #[test]
 fn a_program_compiled_for_the_last_release_works() {
     let served = serve();

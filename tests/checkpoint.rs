@@ -1,4 +1,4 @@
-//! Checkpoints as a user meets them: good ones of every layout, and bad ones with their messages.
+//! Checkpoints as users have them: valid ones of every layout, and broken ones with their error messages.
 #![cfg(feature = "engine")]
 
 mod support;
@@ -399,7 +399,7 @@ fn files_that_disagree_are_refused() {
             refused(&dir, &[file, says]);
         }
     }
-    // The same size, absurd in both files.
+    // The same size in both files, and absurd.
     let dir = lerobot();
     for file in ["config.json", "arch.json"] {
         edit_json(&dir.join(file), |v| v["chunk_size"] = json!(1u64 << 60));
@@ -528,7 +528,7 @@ fn converted_weights_are_rounded_to_nearest_even() {
             let expected: Vec<f32> = tensor.to_f32().into_iter().map(round).collect();
             assert_eq!(new.to_f32(), expected, "{}", tensor.name());
         }
-        // And back: nothing more is lost.
+        // Converting back loses nothing more.
         let back = TempDir::new();
         convert(&converted, Dtype::F32, &back);
         let back = Checkpoint::open(&back).unwrap();
@@ -658,7 +658,7 @@ fn convert(c: &Checkpoint, dtype: Dtype, out: &Path) {
     assert_eq!(fs::metadata(out.join("model.safetensors")).unwrap().len(), conversion.bytes());
 }
 
-/// The golden checkpoint in two shards.
+/// The golden checkpoint split into two shards.
 fn sharded() -> TempDir {
     let dir = lerobot();
     fs::remove_file(dir.join("model.safetensors")).unwrap();

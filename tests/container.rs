@@ -1,5 +1,5 @@
-//! The daemon in a container: in a pid namespace of its own, its clients are processes that it can't look up.
-//! What it may know of them is what the kernel says of their connections.
+//! A daemon in a container: in its own pid namespace it can't look up its clients' processes. It knows only
+//! what the kernel reports of their connections.
 
 mod ipc_support;
 
@@ -10,11 +10,11 @@ use std::process::Command;
 use ipc_support::*;
 use pi0rt::client::Client;
 
-/// A group that nobody on this machine has.
+/// A group that does not exist on this machine.
 const GROUP: &str = "4242";
 const USER: &str = "1234";
 
-/// What makes a pid namespace: root does, others in a user namespace of their own.
+/// The command that creates a pid namespace: directly for root, in a new user namespace for others.
 fn namespace() -> Option<Vec<&'static str>> {
     let pid = ["--pid", "--fork", "--kill-child", "--mount-proc"];
     let ways = [&["unshare"][..], &["unshare", "--user", "--map-current-user"]];
@@ -27,7 +27,7 @@ fn namespace() -> Option<Vec<&'static str>> {
     way
 }
 
-/// Where `PI0RT_REQUIRE_TOOLS` is set, nothing is left out.
+/// True if a requirement is met; with `PI0RT_REQUIRE_TOOLS` set, it must be.
 fn require(there: bool, what: &str) -> bool {
     assert!(there || std::env::var_os("PI0RT_REQUIRE_TOOLS").is_none(), "{what} has to work");
     if !there {
@@ -36,7 +36,7 @@ fn require(there: bool, what: &str) -> bool {
     there
 }
 
-/// A daemon in a container that shows members of the group its socket.
+/// A daemon in a container whose socket is open to a group's members.
 fn contained(socket: &Path, way: &[&str], group: Option<&str>) -> Process {
     let mut daemon = pi0rtd(socket);
     if let Some(group) = group {
@@ -48,7 +48,7 @@ fn contained(socket: &Path, way: &[&str], group: Option<&str>) -> Process {
     ready(command)
 }
 
-/// One client's reply, from a process of another user.
+/// The reply to a client run by another user.
 fn ask_as(program: &Path, socket: &Path, user: &[&str]) -> String {
     let mut command = Command::new("setpriv");
     command.args(user).arg(program).args(["client_of_another_user", "--exact", "--nocapture"]);
@@ -58,7 +58,7 @@ fn ask_as(program: &Path, socket: &Path, user: &[&str]) -> String {
     reply.unwrap_or_else(|| panic!("{said}{}", String::from_utf8_lossy(&output.stderr))).to_owned()
 }
 
-/// Run by [`ask_as`].
+/// Run by [`ask_as`] in a separate process.
 #[test]
 fn client_of_another_user() {
     let Some(socket) = std::env::var_os("PI0RT_TEST_SOCKET") else { return };
@@ -69,7 +69,7 @@ fn client_of_another_user() {
     println!("\nreply: {reply}");
 }
 
-/// This program, where every user can start it.
+/// A copy of this program that every user can run.
 fn copy(directory: &Directory) -> PathBuf {
     let program = directory.0.join("client");
     std::fs::copy(std::env::current_exe().unwrap(), &program).unwrap();
@@ -97,7 +97,7 @@ fn clients_outside_are_served_and_their_process_is_unknown() {
     assert_eq!(json["sessions"][0]["uid"], rustix::process::getuid().as_raw());
 }
 
-/// Also where the socket's own mode would let anybody in.
+/// Holds even if the socket's own mode would admit everyone.
 #[test]
 fn members_of_the_group_are_served_and_nobody_else() {
     let root = rustix::process::geteuid().is_root();

@@ -1,4 +1,4 @@
-//! A device that runs an operation on the host is seen in the coverage table.
+//! The coverage table shows an operation that a device runs on the host.
 
 use std::ops::Range;
 use std::path::Path;
@@ -12,7 +12,7 @@ use pi0rt::device::{
 use pi0rt::model::ledger::{Module, Op};
 use pi0rt::model::{Coverage, Inputs, Pi0};
 
-/// A device without an Euler step of its own: the host reads, computes and writes.
+/// A device without its own Euler step: the host reads, computes and writes.
 struct Fallback<D: ?Sized>(Box<D>);
 
 impl Builder for Fallback<dyn Builder> {

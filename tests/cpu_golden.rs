@@ -1,4 +1,4 @@
-//! Device `cpu` against lerobot's tensors, stage by stage, on every kernel path of the machine.
+//! Device `cpu` against lerobot's tensors, stage by stage, on every kernel path the machine supports.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ fn values(file: &SafeTensors, name: &str) -> Vec<f32> {
     file.tensor(name).unwrap_or_else(|| panic!("no {name}")).to_f32()
 }
 
-/// What was seen at the stages that the golden file has whole.
+/// The values of the stages that the golden file has in full.
 struct Stages(Vec<(String, Vec<f32>)>);
 
 impl Tap for Stages {
@@ -67,7 +67,7 @@ fn every_path_agrees_with_lerobot() {
             if precision == Precision::Int8 && !path.has_integers() {
                 continue;
             }
-            // What an element may be off, and what all together.
+            // Tolerances for single elements and for their RMS.
             let (most_off, most_rms) = match (precision, path) {
                 (Precision::Int8, _) => (f32::INFINITY, 4e-2),
                 (Precision::Bf16, cpu::Path::Avx512Bf16 | cpu::Path::PortableBf16) => (f32::INFINITY, 1e-2),
@@ -82,7 +82,7 @@ fn every_path_agrees_with_lerobot() {
                         "image_tokens" => {
                             (0..3).flat_map(|i| values(&golden, &format!("image_tokens.{i}"))).collect()
                         }
-                        // Rows of an absent camera lie between those that count.
+                        // Rows of an absent camera lie between the valid ones.
                         name if name.starts_with("prefix") && case != "three_real" => continue,
                         name => values(&golden, name),
                     };
@@ -111,7 +111,7 @@ fn every_path_agrees_with_lerobot() {
     }
 }
 
-/// A chunk that uses what the one before left is, to the bit, the chunk computed from nothing.
+/// A chunk that reuses results of the previous one is bit-identical to one computed from scratch.
 #[test]
 fn what_is_used_again_changes_nothing() {
     let checkpoint = Checkpoint::open(Path::new(GOLDEN)).unwrap();
@@ -132,7 +132,7 @@ fn what_is_used_again_changes_nothing() {
         let mut vision = Vec::new();
         for (cameras, tokens, state) in [
             (&[0, 1, 2][..], &[5, 6, 7][..], &state),
-            // Nothing but the state; one camera; the prompt; fewer cameras; all moved; back again.
+            // Changes: the state only; one camera; the prompt; fewer cameras; everything; back again.
             (&[0, 1, 2], &[5, 6, 7], &other_state),
             (&[0, 0, 2], &[5, 6, 7], &state),
             (&[0, 0, 2], &[5, 6], &state),
@@ -161,7 +161,8 @@ fn what_is_used_again_changes_nothing() {
     }
 }
 
-/// Weights kept in a file are, to the bit, those prepared at load; of a changed checkpoint they are made anew.
+/// Weights cached in a file are bit-identical to those prepared at load; those of a changed checkpoint are
+/// prepared again.
 #[test]
 fn kept_weights_are_those_of_the_checkpoint() {
     let dir = std::env::temp_dir().join(format!("pi0rt-kept-{}", std::process::id()));
@@ -198,7 +199,7 @@ fn kept_weights_are_those_of_the_checkpoint() {
 
         let mut bytes = std::fs::read(&weights).unwrap();
         let original = bytes.clone();
-        // The upper halves of the last weights, whatever they are.
+        // The upper halves of the last weights, whatever their values.
         let end = bytes.len();
         bytes[end - 4000..].iter_mut().skip(1).step_by(2).for_each(|byte| *byte ^= 0x80);
         std::fs::remove_file(&weights).unwrap();

@@ -1,4 +1,4 @@
-//! The daemon and the client, as a controller in Rust would use them.
+//! Daemon and client as a controller in Rust would use them.
 
 mod ipc_support;
 
@@ -70,7 +70,7 @@ fn the_newest_observation_wins_and_every_ticket_is_answered_once() {
     let published: Vec<_> = answered.iter().filter(|c| c.status == 0).collect();
     assert_eq!(superseded + published.len(), tickets.len());
     assert!(superseded > 0);
-    // The last one submitted is never superseded.
+    // The last submission is never superseded.
     assert_eq!(published.last().unwrap().ticket, *tickets.last().unwrap());
     let mut seen: Vec<_> = answered.iter().map(|completion| completion.ticket).collect();
     seen.sort();
@@ -95,10 +95,10 @@ fn what_can_not_be_used_is_answered_and_the_next_one_works() {
     assert_eq!(answer(&mut client, 77, [1.0; 3]), Status::BadObservation);
     assert_eq!(answer(&mut client, nan, [1.0; 3]), Status::InvalidChunk);
     assert_eq!(answer(&mut client, fail, [1.0; 3]), Status::DeviceLost);
-    // The chunk from before is still there.
+    // The previous chunk is still there.
     assert_eq!(client.chunk_latest().unwrap().0.chunk, 1);
     assert_eq!(answer(&mut client, good, [2.0; 3]), Status::Ok);
-    // 0 is the prompt registered last.
+    // 0 is the last registered prompt.
     assert_eq!(answer(&mut client, 0, [2.0; 3]), Status::DeviceLost);
 
     let slot = client.acquire().unwrap();
@@ -131,7 +131,7 @@ fn an_observation_that_is_too_old_is_stale() {
     assert_eq!(completion.status, Status::Stale as i32);
     assert!(matches!(Fault::from_word(completion.detail), Some(Fault::Age { camera: None, ms: 1500.. })));
 
-    // As old as its oldest part.
+    // An observation is as old as its oldest part.
     let slot = client.acquire().unwrap();
     let mut observation = fill(&client, slot, 0, [0.0; 3], Some(1));
     observation.frames_observed_ns[0] = pi0rt::shm::clock::now_ns() - 1_500_000_000;
@@ -140,7 +140,7 @@ fn an_observation_that_is_too_old_is_stale() {
     assert_eq!(completion.status, Status::Stale as i32);
     let words = client.explain(&completion).to_string();
     assert!(words.starts_with(&format!("ticket {ticket}: frame of camera base was 15")), "{words}");
-    // The frame of a camera that has none has no age.
+    // An absent camera's frame has no age.
     let slot = client.acquire().unwrap();
     let mut observation = fill(&client, slot, 0, [0.0; 3], Some(1));
     observation.frames_observed_ns[1] = 1;
@@ -189,7 +189,7 @@ fn clients_take_turns() {
     for client in &mut clients {
         client.set_prompt("sleep 5").unwrap();
     }
-    // All keep a request waiting all the time; then nobody gets more than one turn ahead.
+    // Every client always has a request waiting; then none gets more than one turn ahead.
     let mut answered = [0u32; 3];
     let mut tickets: Vec<_> = clients.iter_mut().map(|client| submit(client, 0, [0.0; 3], None)).collect();
     for _ in 0..15 {
@@ -261,7 +261,7 @@ fn a_socket_has_one_daemon() {
     let expected =
         format!("socket {}: another daemon serves it, process {}", socket.display(), std::process::id());
     assert_eq!(error.to_string(), expected);
-    // And it goes on serving.
+    // The daemon still serves.
     served.open().set_prompt("stack the cups").unwrap();
 }
 
@@ -291,7 +291,7 @@ fn limits_are_named() {
     drop(two);
     let mut options = patient(&served.socket());
     options.entries = 48;
-    // The place of the one that left is free as soon as the daemon has heard of it.
+    // The slot of the client that left is free once the daemon has noticed.
     eventually("the place is free", || {
         let error = Client::open(&options).err().unwrap();
         error.to_string() == "daemon refused: number of ring entries is 48, expected 64 to 64"

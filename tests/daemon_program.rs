@@ -86,7 +86,7 @@ fn a_second_daemon_and_a_missing_checkpoint_are_refused() {
     assert!(!left.iter().any(|path| path.starts_with(&other)), "{left:?}");
 }
 
-/// By its exit status: the unit does not start it again.
+/// By the exit status: the unit does not restart the daemon after it.
 #[test]
 fn a_wrong_configuration_is_told_from_other_failures() {
     let directory = Directory::new();
@@ -102,7 +102,7 @@ fn a_wrong_configuration_is_told_from_other_failures() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(said.starts_with(&format!("pi0rtd: {file}:2:15: ")), "{said}");
     assert_eq!(run(&["--check-config", "--config", file]).status.code(), Some(78));
-    // A checkpoint that asks for what nobody knows asks for the same next time; one that isn't there may be by then.
+    // A checkpoint with an unknown field will have it next time too; a missing one may be there by then.
     let strange = changed(&directory.0, ",\n    \"wobble\": 0.25");
     let output = run(&["--checkpoint", strange.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(78));
@@ -117,11 +117,11 @@ fn what_a_real_policy_can_not_use_is_answered() {
     let mut daemon = ready(serving(&unrated(&directory.0), &directory.socket()));
     let mut client = open(&directory.socket());
     let error = client.set_prompt(&"pick up the red block ".repeat(40)).err();
-    // A checkpoint may also be declared to truncate.
+    // The checkpoint may also be declared to truncate.
     assert!(error.is_none_or(|error| error.status() == Status::BadPrompt));
     assert_eq!(client.set_prompt(" \n").unwrap_err().status(), Status::BadPrompt);
     client.set_prompt("pick up the red block").unwrap();
-    // No camera has a frame, in tick after tick.
+    // No camera has a frame, tick after tick.
     for _ in 0..20 {
         let slot = client.acquire().unwrap();
         for (i, value) in state().iter().enumerate() {
@@ -133,7 +133,7 @@ fn what_a_real_policy_can_not_use_is_answered() {
         assert_eq!(completion.status, Status::BadObservation as i32);
         assert_eq!(Fault::from_word(completion.detail), Some(Fault::MissingCamera { camera: 0 }));
     }
-    // Nothing was said of its limits; but that is no joint.
+    // No limits are declared; but the value is implausible for a joint.
     let slot = client.acquire().unwrap();
     let observation = seen(&client, slot, 0);
     // SAFETY: as above.
@@ -142,7 +142,7 @@ fn what_a_real_policy_can_not_use_is_answered() {
     let completion = client.wait(Some(ticket), LONG).unwrap();
     assert_eq!(Fault::from_word(completion.detail), Some(Fault::OutOfLimits { index: 3, value: 1e30 }));
     ask(&mut client);
-    // Its checkpoint declares no rate, and there is none to guess.
+    // The checkpoint declares no rate, and none is assumed.
     let mut action = [0.0; 14];
     let error = client.action_at(now_ns(), &mut action).unwrap_err();
     assert_eq!(error.status(), Status::NoRate);

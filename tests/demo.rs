@@ -26,7 +26,7 @@ fn text(output: &Output) -> (String, String) {
 #[test]
 fn shows_a_policy_at_work_and_leaves_nothing_behind() {
     let directory = Directory::new();
-    // Long enough for a chunk also where the machine is busy with other tests.
+    // Long enough for a chunk even if the machine is busy with other tests.
     let output =
         demo(&directory, &golden()).args(["--seconds", "3", "--", "--threads", "1"]).output().unwrap();
     let (out, err) = text(&output);
@@ -47,14 +47,14 @@ fn an_interrupt_ends_the_daemon_too() {
     let mut command = demo(&directory, &golden());
     command.args(["--seconds", "3600", "--", "--threads", "1"]);
     let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // Its directory is there before the daemon is started.
+    // The directory exists before the daemon is started.
     while directory.left() == 0 {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     let output = child.wait_with_output().unwrap();
     let (out, err) = text(&output);
-    // Before the first chunk there is nothing to be shown: either end is a good one.
+    // Before the first chunk there is nothing to report: both endings are valid.
     assert!(out.contains("\ndemo  ") || err == "pi0rt: interrupted\n", "{out}{err}");
     assert_eq!(directory.left(), 0);
 }

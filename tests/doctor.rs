@@ -1,5 +1,5 @@
-//! Problems planted one at a time, for real, around a daemon that serves: `doctor` finds each, and only it, and
-//! says how to mend it.
+//! Problems planted one at a time around a running daemon: `doctor` finds each, and only it, and names the
+//! remedy.
 
 mod ipc_support;
 
@@ -24,13 +24,13 @@ const LIMITS: &str = "Limit                     Soft Limit           Hard Limit 
                       Max realtime priority     99                   99                             \n";
 const STATUS: &str = "Name:\tpi0rtd\nCapEff:\t0000000000000000\n";
 
-/// A machine on which nothing is wrong: a tree of its own for what the system says, a copy of the golden
-/// checkpoint, and a daemon.
+/// A healthy machine: a directory tree in place of the system's files, a copy of the golden checkpoint, and
+/// a daemon.
 struct Machine {
     served: Option<Served>,
     directory: Directory,
     probe: Probe,
-    /// Sections of the configuration, as text.
+    /// The sections of the configuration, as text.
     policy: String,
     device: String,
     clients: String,
@@ -106,7 +106,7 @@ impl Machine {
         self.served.as_ref().unwrap().socket()
     }
 
-    /// The configuration's file, written anew.
+    /// The path of the configuration file, which is rewritten.
     fn file(&self) -> PathBuf {
         let file = self.directory.0.join("pi0rtd.toml");
         let Machine { policy, device, clients, more, .. } = self;
@@ -124,7 +124,7 @@ impl Machine {
         checks
     }
 
-    /// That there is one finding, of this topic and verdict, that says all of this, with this remedy.
+    /// Asserts that there is exactly one finding, with this topic, verdict, words and remedy.
     #[track_caller]
     fn finds(&self, topic: &str, verdict: Verdict, says: &[&str], remedy: &str) {
         let findings = self.findings();
@@ -137,7 +137,7 @@ impl Machine {
         assert_eq!(is_wrong(&findings), verdict != Verdict::Note);
     }
 
-    /// The daemon ends, as one that is told to does.
+    /// Ends the daemon by a regular stop.
     fn end(&mut self) {
         self.served.as_mut().unwrap().end().unwrap();
     }
@@ -271,7 +271,7 @@ fn checkpoint_written_to_while_it_is_served() {
         &["model.safetensors was written", &pid],
         "systemctl restart",
     );
-    // Nobody has loaded it.
+    // No daemon has loaded it.
     machine.end();
     assert!(machine.findings().iter().all(|finding| finding.topic == "daemon"));
 
@@ -325,14 +325,14 @@ fn limits_of_the_daemon() {
     machine.put(&limits, &LIMITS.replace("99    ", "50    "));
     let whose = format!("the daemon (process {}) is 50", std::process::id());
     machine.finds("limits", Verdict::Error, &["RLIMIT_RTPRIO 51", &whose], "LimitRTPRIO=51");
-    // CAP_SYS_NICE stands above the limit.
+    // CAP_SYS_NICE overrides the limit.
     machine.put(&format!("proc/{}/status", std::process::id()), "CapEff:\t0000000000800000\n");
     assert_eq!(machine.findings(), []);
 
     let mut machine = Machine::new();
     machine.put(&limits, &LIMITS.replace("unlimited            unlimited", "65536                65536    "));
     machine.finds("limits", Verdict::Error, &["RLIMIT_MEMLOCK", "64 KiB"], "LimitMEMLOCK=infinity");
-    // What is not asked for need not be allowed.
+    // Nothing requires the permission now.
     machine.more.clear();
     assert_eq!(machine.findings(), []);
 }
@@ -351,7 +351,7 @@ fn processor_and_clock_are_notes() {
 fn the_sockets_path() {
     let mut machine = Machine::new();
     machine.end();
-    // Without a daemon there is that to say as well.
+    // Without a daemon there is a finding for that as well.
     let only = |machine: &Machine, says: &str, remedy: &str| {
         let mut findings = machine.findings();
         findings.retain(|finding| finding.topic != "daemon");
@@ -374,7 +374,7 @@ fn the_sockets_path() {
     assert_eq!(finding.verdict, Verdict::Error);
     assert!(finding.what.contains("is not a directory"), "{finding:#?}");
     assert!(finding.remedy.contains("correct clients.socket"), "{finding:#?}");
-    // Nor can it be said what the daemon is at.
+    // Nor can the daemon's activity be told.
     let finding = findings.iter().find(|finding| finding.topic == "daemon").unwrap();
     assert!(finding.remedy.contains("why it can't be read"), "{finding:#?}");
 }
@@ -410,7 +410,7 @@ fn no_daemon_and_what_one_has_left() {
     machine.finds("daemon", Verdict::Warning, &["no daemon serves"], "systemctl start pi0rtd");
     assert!(health::check(&socket).unwrap_err().starts_with("no daemon serves"));
 
-    // Somebody else listens: it would be started.
+    // A service manager would listen like this: connecting would start the daemon.
     let listening = listen(&socket);
     let table = format!(
         "Num RefCount Protocol Flags Type St Inode Path\n0: 2 0 00010000 0005 01 7 {}\n",
@@ -481,7 +481,7 @@ fn child_daemon() {
     serve_as_child();
 }
 
-/// What the program prints, and its exit code.
+/// The program's output and exit code.
 #[test]
 fn the_program_says_what_is_found() {
     let machine = Machine::new();
@@ -512,7 +512,7 @@ fn the_program_says_what_is_found() {
     assert_eq!(json["findings"][0]["severity"], "error");
 }
 
-/// A machine with a card. A build without device ttnn says so; that is not what is tested here.
+/// A machine with a card. A build without device ttnn reports that; it is not tested here.
 fn with_card() -> Machine {
     const CLASS: &str = "sys/class/tenstorrent/tenstorrent!0";
     let mut machine = Machine::new();
@@ -544,7 +544,7 @@ fn card() {
     };
     let mut machine = with_card();
     assert_eq!(mended(&machine), []);
-    // The daemon may have it open; somebody else may not.
+    // The daemon may have the card open; other processes may not.
     let open_in = |pid: u32| {
         fs::create_dir_all(machine.tree(&format!("proc/{pid}/fd"))).unwrap();
         symlink("/dev/tenstorrent/0", machine.tree(&format!("proc/{pid}/fd/9"))).unwrap();
@@ -562,7 +562,7 @@ fn card() {
     one(&machine, "/dev/shm", "tmpfs");
     fs::create_dir(machine.tree("dev/shm")).unwrap();
 
-    // Held by this process, which is the daemon; and when that is gone, by somebody.
+    // The lock is held by this process, which is the daemon; then, without a daemon, by another process.
     let lock = DeviceLock::take(&machine.probe.locks, 0, Duration::ZERO).unwrap();
     assert_eq!(mended(&machine), []);
     machine.end();
@@ -575,7 +575,7 @@ fn card() {
     let mut machine = with_card();
     fs::remove_dir_all(machine.tree("sys/module")).unwrap();
     one(&machine, "driver tenstorrent is not loaded", "modprobe tenstorrent");
-    // A card that nothing is to run on.
+    // No device uses the card.
     machine.device.clear();
     assert_eq!(mended(&machine), []);
     assert!(machine.findings().iter().any(|finding| finding.topic == "card"));

@@ -1,5 +1,5 @@
-//! What `doctor` and `pi0rtd --check-config` say of checkpoints: every fault of their processing, adapters, pointers,
-//! cameras, control rate, tokenizer.
+//! Findings of `doctor` and `pi0rtd --check-config` on checkpoints: every fault of their processing,
+//! adapters, LFS pointers, cameras, control rate, tokenizer.
 
 mod support;
 
@@ -20,7 +20,7 @@ const POINTER: &str = "version https://git-lfs.github.com/spec/v1\noid sha256:12
 const PREPROCESSOR: &str = "policy_preprocessor.json";
 const POSTPROCESSOR: &str = "policy_postprocessor.json";
 
-/// Checks of a checkpoint that nobody serves; `more`: further lines of section `[policy]`.
+/// Checks a checkpoint without a daemon; `more`: further lines of section `[policy]`.
 fn checks(dir: &Path, more: &str) -> Vec<Check> {
     let place = TempDir::new();
     let file = place.join("pi0rtd.toml");
@@ -33,7 +33,7 @@ fn checks(dir: &Path, more: &str) -> Vec<Check> {
     checks
 }
 
-/// Asserts that these are the findings, each of a topic and verdict, with these words and this remedy.
+/// Asserts exactly these findings, each with topic, verdict, words and remedy.
 #[track_caller]
 fn finds(dir: &Path, more: &str, expected: &[(&str, Verdict, &[&str], &str)]) {
     let checks = checks(dir, more);
@@ -50,7 +50,7 @@ fn finds(dir: &Path, more: &str, expected: &[(&str, Verdict, &[&str], &str)]) {
 const RATE: &str = "control_rate_hz = 50\n";
 use Verdict::{Error, Note, Warning};
 
-/// The first step of a processor that has this name.
+/// Edits the first step of a processor with this name.
 fn step(dir: &Path, file: &str, name: &str, edit: impl FnOnce(&mut serde_json::Value)) {
     edit_json(&dir.join(file), |json| {
         let steps = json["steps"].as_array_mut().unwrap();
@@ -71,7 +71,7 @@ fn a_healthy_checkpoint_has_no_finding() {
     }
 }
 
-/// openpi's layout, with a tokenizer.
+/// The golden checkpoint in openpi's layout, with a tokenizer.
 fn golden_of_openpi() -> TempDir {
     let dir = openpi();
     fs::copy(golden().join("tokenizer.json"), dir.join("tokenizer.json")).unwrap();
@@ -81,7 +81,7 @@ fn golden_of_openpi() -> TempDir {
 #[test]
 fn every_fault_of_the_processing_is_listed() {
     let dir = lerobot();
-    // Statistics of the state are gone, and those of actions have another name.
+    // The statistics of the state are missing, and those of actions have another name.
     step(&dir, PREPROCESSOR, "normalizer_processor", |step| {
         step.as_object_mut().unwrap().remove("state_file");
     });
@@ -116,7 +116,7 @@ fn steps_and_fields_that_are_not_understood() {
             ("checkpoint", Error, &[POSTPROCESSOR, "gripper_scaler_processor"], "pi0rt inspect"),
         ],
     );
-    // A step given by its class alone.
+    // A step given by its class only.
     let dir = lerobot();
     edit_json(&dir.join(PREPROCESSOR), |json| {
         json["steps"].as_array_mut().unwrap().push(json!({"class": "robots.arm.MirrorStep", "config": {}}));
@@ -129,7 +129,7 @@ fn statistics_that_are_missing() {
     let dir = lerobot();
     fs::remove_file(dir.join(POSTPROCESSOR)).unwrap();
     finds(&dir, RATE, &[("checkpoint", Error, &[POSTPROCESSOR, "no such file"], "do what it says")]);
-    // Both processors gone: lerobot's older layout, whose statistics lie among the weights.
+    // Both processors missing: lerobot's older layout, with statistics among the weights.
     fs::remove_file(dir.join(PREPROCESSOR)).unwrap();
     finds(
         &dir,
@@ -144,7 +144,7 @@ fn statistics_that_are_missing() {
             ("checkpoint", Error, &["normalization_mapping.ACTION", "buffer_action"], "take the statistics"),
         ],
     );
-    // openpi's, one folder too high.
+    // openpi's statistics, one folder too high.
     let dir = golden_of_openpi();
     fs::rename(dir.join("assets/trossen/norm_stats.json"), dir.join("norm_stats.json")).unwrap();
     let more = "control_rate_hz = 50\nprofile = \"plain\"\n";
@@ -171,11 +171,11 @@ fn profiles() {
         &["profile \"ur5\" is not built in"][..],
         "choose the robot's: profile = \"NAME\"",
     );
-    // Then the checkpoint isn't opened, and only its tokenizer can be looked at.
+    // The checkpoint can't be opened then, and only its tokenizer is checked.
     finds(&dir, unknown, &[finding]);
     fs::write(dir.join("pi0rt.toml"), "rate_hz = 50\n[action]\nstep = []\n").unwrap();
     finds(&dir, "", &[("checkpoint", Error, &["pi0rt.toml:3:1", "step"], "mend the profile")]);
-    // Of another robot.
+    // A profile of another robot.
     fs::remove_file(dir.join("pi0rt.toml")).unwrap();
     let other = "profile = \"aloha\"\n";
     finds(&dir, other, &[("checkpoint", Error, &["7 dimensions", "aloha needs 14"], "take the statistics")]);
@@ -197,7 +197,7 @@ fn adapters_that_are_not_merged() {
             "pi0rt convert",
         )],
     );
-    // openpi's: tensors of low rank among the weights.
+    // openpi's adapters: low-rank tensors among the weights.
     let dir = lerobot();
     let mut model = Model::read(&dir);
     let name = "model.paligemma_with_expert.gemma_expert.model.layers.0.self_attn.q_proj.lora_A.weight";
@@ -216,7 +216,7 @@ fn pointers_in_place_of_files() {
     let statistics = "policy_preprocessor_step_6_normalizer_processor.safetensors";
     for name in [PREPROCESSOR, POSTPROCESSOR, statistics] {
         let dir = lerobot();
-        // It may be a link to a file of the project.
+        // May be a link to a file of the project.
         fs::remove_file(dir.join(name)).unwrap();
         fs::write(dir.join(name), POINTER).unwrap();
         finds(&dir, RATE, &[("checkpoint", Error, &[name, "a Git LFS pointer"], "do what it says")]);
@@ -233,7 +233,7 @@ fn a_tokenizer_that_is_missing() {
     let dir = lerobot();
     fs::remove_file(dir.join("tokenizer.json")).unwrap();
     finds(&dir, RATE, &[("tokenizer", Error, &["tokenizer.json"], "policy.tokenizer")]);
-    // Another one than PaliGemma's, which isn't brought along.
+    // A tokenizer other than PaliGemma's, not in the checkpoint.
     step(&dir, PREPROCESSOR, "tokenizer_processor", |step| {
         step["config"]["tokenizer_name"] = json!("acme/words");
     });
@@ -282,7 +282,7 @@ fn cameras_are_told_as_they_are_named_and_required() {
     assert_eq!((cameras.verdict, cameras.what.as_str()), (Verdict::Ok, expected));
 }
 
-/// The golden checkpoint, with no control rate declared.
+/// The golden checkpoint without a declared control rate.
 fn unrated() -> TempDir {
     let dir = lerobot();
     edit_json(&dir.join("config.json"), |config| {
@@ -291,7 +291,7 @@ fn unrated() -> TempDir {
     dir
 }
 
-/// Text and JSON have every check; the exit status tells whether one is wrong.
+/// Text and JSON contain every check; the exit status tells whether one is an error.
 #[cfg(feature = "cli")]
 #[test]
 fn the_program_prints_every_check() {
@@ -320,7 +320,7 @@ fn the_program_prints_every_check() {
     assert!(checks.iter().any(|check| check["topic"] == "cameras" && check["severity"] == "ok"), "{json}");
 }
 
-/// What is wrong with the checkpoint, the profile or an adapter is told apart from a daemon that failed.
+/// Faults of the checkpoint, the profile or an adapter are distinguished from a failed daemon.
 #[cfg(feature = "cli")]
 #[test]
 fn a_configuration_is_checked_with_its_checkpoint() {
@@ -339,7 +339,7 @@ fn a_configuration_is_checked_with_its_checkpoint() {
     assert_eq!(check(&dir, &[]).0, Some(0));
     wrong(&dir, &["--profile", "aloha"], &["aloha", "lerobot's processors"]);
     wrong(&dir.join("nowhere"), &[], &["nowhere", "cannot open"]);
-    // Both processors, each named.
+    // Both processors, each named in the message.
     step(&dir, PREPROCESSOR, "normalizer_processor", |step| step["config"]["clip"] = json!(5));
     step(&dir, POSTPROCESSOR, "unnormalizer_processor", |step| step["config"]["clip"] = json!(5));
     wrong(&dir, &[], &[&format!("{PREPROCESSOR}: "), &format!("{POSTPROCESSOR}: "), "\"clip\""]);
@@ -356,7 +356,7 @@ fn a_configuration_is_checked_with_its_checkpoint() {
     wrong(&dir, &["--profile", "aloha"], &["profile aloha needs 14"]);
 }
 
-/// Once at the start; nothing where there is one.
+/// Warned once at the start; not if a rate is declared.
 #[cfg(feature = "cli")]
 #[test]
 fn a_daemon_without_a_control_rate_says_so_once() {

@@ -1,4 +1,4 @@
-//! The documents name files that exist.
+//! Files named in the documents exist.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -19,7 +19,7 @@ fn documents() -> Vec<PathBuf> {
     documents
 }
 
-/// Targets of links within the repository: `](TARGET)`, without the part after `#`.
+/// Targets of links within the repository: `](TARGET)`, without the fragment after `#`.
 fn links(text: &str) -> impl Iterator<Item = &str> {
     text.split("](")
         .skip(1)
@@ -28,7 +28,7 @@ fn links(text: &str) -> impl Iterator<Item = &str> {
         .filter(|target| !target.is_empty() && !target.contains("://"))
 }
 
-/// Source files and folders that are named as code, from the root of the repository.
+/// Source files and folders in code spans, as paths from the root of the repository.
 fn sources(text: &str) -> impl Iterator<Item = &str> {
     let folders = ["src/", "tests/", "packaging/", "examples/", "benches/", "fuzz/", "include/"];
     let is_path =
@@ -44,13 +44,13 @@ fn documents_name_files_that_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut missing = BTreeSet::new();
     for document in documents() {
-        // What has been is history.
+        // A changelog may name files of the past.
         if document.ends_with("CHANGELOG.md") {
             continue;
         }
         let text = fs::read_to_string(&document).unwrap();
         let folder = document.parent().unwrap();
-        // Others speak of other projects' sources, too.
+        // The other documents also name other projects' sources.
         let of_ours = ["README.md", "CONTRIBUTING.md", "docs/architecture.md", "docs/testing.md"];
         let is_ours = of_ours.iter().any(|name| document == root.join(name));
         let sources = sources(&text).filter(|_| is_ours).map(|path| root.join(path));

@@ -1,5 +1,4 @@
-//! Replays the inputs that fuzzing has found worth keeping: `fuzz/corpus/TARGET/`. What is done with
-//! them is the fuzz targets' own code.
+//! Replays the inputs kept from fuzzing, `fuzz/corpus/TARGET/`, with the fuzz targets' own code.
 
 #[path = "../fuzz/harness/mod.rs"]
 mod harness;
@@ -8,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// What the process holds is counted: one target at a time.
+/// Runs one target at a time, since the process's resources are counted.
 fn alone() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -25,7 +24,7 @@ fn kept(target: &str) -> Vec<PathBuf> {
 fn replay(target: &str, run: impl Fn(&[u8]), end: impl Fn()) {
     let _alone = alone();
     for input in kept(target) {
-        // Of a test that fails, the last one named is the one.
+        // If the test fails, the last printed input is the culprit.
         println!("{}", input.display());
         run(&std::fs::read(&input).unwrap());
     }
@@ -52,8 +51,8 @@ fn processing() {
     replay("processing", harness::processing::run, || ());
 }
 
-/// Random changes of the kept inputs, for `PI0RT_FUZZ_S` seconds (60), by what any compiler can do: it finds no way
-/// to new code as a fuzzer does, and needs none.
+/// Mutates the kept inputs at random for `PI0RT_FUZZ_S` seconds (default 60). Works with any compiler:
+/// without coverage guidance, and without its instrumentation.
 #[test]
 #[ignore = "takes as long as it is told to"]
 fn hostile_clients_at_random() {
@@ -78,7 +77,7 @@ fn hostile_clients_at_random() {
                 _ => {}
             }
         }
-        // Of a test that fails, this is the input.
+        // If the test fails, this is the input.
         std::fs::write(&last, &input).unwrap();
         harness::hostile_client::run(&input);
         count += 1;
@@ -88,7 +87,7 @@ fn hostile_clients_at_random() {
     println!("{count} inputs");
 }
 
-/// xorshift64*.
+/// The xorshift64* generator.
 struct Random(u64);
 
 impl Random {

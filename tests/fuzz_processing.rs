@@ -1,5 +1,5 @@
-//! What becomes of numbers is what the checkpoint's origin does, or the checkpoint is refused: the fuzz target's own
-//! code on a fixed list of inputs. `fuzz_corpus` replays those that fuzzing has found worth keeping.
+//! Values are processed as the checkpoint's origin does, or the checkpoint is refused: the fuzz target's
+//! own code on a fixed list of inputs. `fuzz_corpus` replays the inputs kept from fuzzing.
 
 #[path = "../fuzz/harness/mod.rs"]
 mod harness;
@@ -37,8 +37,8 @@ fn objects(value: &mut Value, change: &mut impl FnMut(&mut Map<String, Value>)) 
     }
 }
 
-/// Checks the declaration once for each object of its files, changed by `change`; the number says how often the object
-/// has been changed before. `false`: there is nothing more to change in it.
+/// Checks the declaration once per object of its files, with the object changed by `change`, whose number
+/// counts earlier changes of that object. `false` means there is nothing more to change in it.
 fn in_every_object(mut change: impl FnMut(&mut Map<String, Value>, usize) -> bool) {
     for origin in [Origin::Processors, Origin::Buffers, Origin::OpenPi] {
         let original = Declaration::of(origin);
@@ -102,6 +102,6 @@ fn numbers_are_the_origins_or_refused() {
     }
     let outcomes = OUTCOMES.each_ref().map(|outcome| outcome.load(Ordering::Relaxed));
     println!("served, refused, refused though understood: {outcomes:?}");
-    // Neither refuses nearly everything, and so neither shows nothing.
+    // Neither outcome dominates, so both are tested.
     assert!(outcomes[0] > INPUTS / 10 && outcomes[1] > INPUTS / 10, "{outcomes:?}");
 }

@@ -1,7 +1,7 @@
 //! The reference tensors in `tests/golden`, through the command as a user runs it.
 //!
-//! They were computed in f32 by lerobot 0.6.1's own PI0 code (torch 2.11.0, transformers 5.5.4) on
-//! a checkpoint of small, awkward sizes; see `tests/golden/README.md`.
+//! They were computed in f32 by lerobot 0.6.1's own PI0 code (torch 2.11.0, transformers 5.5.4) on a
+//! checkpoint of small, awkward sizes; see `tests/golden/README.md`.
 
 use std::process::{Command, Output};
 
@@ -82,7 +82,7 @@ fn portable_kernels_pass_too() {
     }
 }
 
-/// Sizes that no kernel was made for, heads of odd width among them, on every kind of kernel.
+/// Sizes that no kernel is specialized for, with odd head widths, on every kernel path.
 #[test]
 fn odd_sizes_agree_with_the_reference() {
     let dir = std::env::temp_dir().join(format!("pi0rt-golden-odd-{}", std::process::id()));
@@ -119,8 +119,8 @@ fn odd_sizes_agree_with_the_reference() {
     std::fs::remove_dir_all(&dir).unwrap();
 }
 
-/// The same weights in openpi's layout, as its conversion writes them: no `model.`, the output head
-/// in place of the embedding, statistics in assets.
+/// The same weights in openpi's layout, as its conversion writes them: no `model.`, the output head in
+/// place of the embedding, statistics in assets.
 #[test]
 fn openpis_layout_passes() {
     let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
@@ -179,7 +179,7 @@ fn openpis_layout_passes() {
     );
 }
 
-/// The comparison itself can fail: a checkpoint of another seed is not the golden one.
+/// The comparison can fail: a checkpoint of another seed differs from the golden one.
 #[test]
 fn another_checkpoint_fails() {
     let dir = std::env::temp_dir().join(format!("pi0rt-golden-other-{}", std::process::id()));

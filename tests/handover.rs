@@ -1,5 +1,5 @@
-//! Daemons that are killed while somebody keeps their sessions, and clients that go on with the next
-//! one without opening anything.
+//! Daemons that are killed while their sessions are kept, and clients that continue with the next daemon
+//! without reopening anything.
 
 mod ipc_support;
 
@@ -15,7 +15,7 @@ use pi0rt::client::{Client, ClientError, Options};
 use pi0rt::control::{self, Fault, Received, Status};
 use pi0rt::daemon::{Claim, Daemon, DescriptorStore, Handle, KeptSession};
 
-/// The daemon's way to the keeper: packets of a word, a name and descriptors.
+/// The connection between daemon and keeper: packets of a word, a name and descriptors.
 struct Line(OwnedFd);
 
 impl DescriptorStore for Line {
@@ -28,7 +28,7 @@ impl DescriptorStore for Line {
     }
 }
 
-/// Run by the tests in a process of its own.
+/// Run by the tests in a separate process.
 #[test]
 fn child_daemon() {
     let Some(directory) = std::env::var_os("PI0RT_TEST_KEPT") else { return };
@@ -62,7 +62,7 @@ fn child_daemon() {
 
 type Kept = Arc<Mutex<BTreeMap<String, Vec<OwnedFd>>>>;
 
-/// What a service manager does: it gives each daemon what it has, and takes what that daemon gives it.
+/// Acts as the service manager: hands each daemon the stored descriptors, and stores those it sends.
 fn keeper(directory: &Directory) -> Kept {
     let listener = listen(&directory.0.join("keeper.sock"));
     let kept = Kept::default();
@@ -98,7 +98,7 @@ fn daemon(directory: &Directory) -> Process {
     Process::start("child_daemon", "PI0RT_TEST_KEPT", &directory.0, "serving")
 }
 
-/// Polls until there is a completion; a change of the daemon is passed over and counted.
+/// Polls until there is a completion; a change of daemons is counted and passed over.
 fn next(client: &mut Client, restarts: &mut u32) -> Option<(u64, i32)> {
     loop {
         match client.poll() {
@@ -110,7 +110,7 @@ fn next(client: &mut Client, restarts: &mut u32) -> Option<(u64, i32)> {
     }
 }
 
-/// What a client has said of itself holds for the next daemon, too.
+/// A client's declarations also hold for the next daemon.
 #[test]
 fn missing_cameras_are_refused_and_allowed_as_before() {
     let directory = Directory::new();
@@ -155,7 +155,8 @@ fn go_on(times: u64) {
     let mut random = Random(0xcafe + times);
     let (mut asked, mut answers, mut restarts, mut chunk) = (0, BTreeMap::new(), 0, 0);
     for round in 0..times {
-        // Some are answered, one may be worked on, one pending, and some still in the ring when it dies.
+        // When the daemon dies, some are answered, one may be computing, one pending, and some still in the
+        // ring.
         for _ in 0..random.next() % 4 + 1 {
             let state = [round as f32; 3];
             submit(&mut client, ids[random.next() as usize % 3], state, None);
@@ -166,12 +167,12 @@ fn go_on(times: u64) {
         }
         std::thread::sleep(Duration::from_micros(random.next() % 3000));
         served.kill();
-        // Nobody serves: what was submitted meanwhile waits.
+        // No daemon serves: submissions wait meanwhile.
         if random.next().is_multiple_of(2) {
             submit(&mut client, ids[1], [round as f32; 3], None);
         }
         served = daemon(&directory);
-        // One more over the same rings; the others come before it or have come.
+        // One more in the same rings; the others complete before it or have completed.
         let last = loop {
             match client.acquire() {
                 Ok(slot) => {
@@ -204,15 +205,15 @@ fn go_on(times: u64) {
         assert!(header.chunk > chunk, "chunk {} after {chunk}", header.chunk);
         chunk = header.chunk;
         assert_eq!((header.ticket, actions[0]), (last, round as f32 + 0.5));
-        // Known to the new one by the number it had.
+        // The new daemon knows it by the same number.
         assert_eq!(client.set_prompt(prompts[round as usize % 3]).unwrap(), ids[round as usize % 3]);
-        // Who looks on goes on, too.
+        // Observers continue, too.
         while let Err(ClientError::Restarted) = observer.chunk_latest().unwrap().2 {}
         assert_eq!(observer.chunk_latest().unwrap().0.ticket, last);
         let other = Client::open(&Options { name: "arm".into(), ..patient(&directory.socket()) });
         assert!(matches!(other, Err(ClientError::Refused(_))), "the name is still its writer's");
     }
-    // Every ticket was answered, and what nobody finished is known as such.
+    // Every ticket was answered, and unfinished ones are reported as such.
     assert_eq!(answers.len() as u64, asked);
     let known = [Status::Ok, Status::Superseded, Status::Restarted].map(|status| status as i32);
     assert!(answers.values().all(|status| known.contains(status)), "{answers:?}");

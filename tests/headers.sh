@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The public headers compile alone, in every language version we promise, with every warning on.
+# Checks that each public header compiles alone, in every supported language version, with all warnings.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,7 +19,7 @@ for cxx in g++ clang++; do
     command -v "$cxx" >/dev/null || { echo "headers: $cxx not found, left out"; continue; }
     for std in c++11 c++17 c++20 c++2b; do check "$cxx" -std=$std "${warnings[@]}" "$scratch/h.cpp"; done
     for std in c++17 c++20 c++23; do
-        # Compilers of 2022 call it so.
+        # The name in compilers of 2022.
         [ $std != c++23 ] || std=c++2b
         check "$cxx" -std=$std "${warnings[@]}" "$scratch/hpp.cpp"
         check "$cxx" -std=$std -fno-exceptions -fno-rtti "${warnings[@]}" "$scratch/hpp.cpp"

@@ -1,4 +1,4 @@
-//! `pi0rt infer` from the command line, on image files made here.
+//! `pi0rt infer` from the command line, on generated image files.
 
 #![cfg(feature = "cli")]
 
@@ -14,7 +14,7 @@ fn checkpoint() -> &'static str {
     concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden")
 }
 
-/// A directory of this test alone.
+/// A directory for one test.
 struct Dir(PathBuf);
 
 impl Dir {
@@ -34,7 +34,7 @@ impl Dir {
         self.path(name)
     }
 
-    /// A picture of waves as PNG, with or without an alpha channel.
+    /// Writes a wave pattern as PNG, with or without an alpha channel.
     fn png(&self, name: &str, width: u32, height: u32, alpha: bool) -> String {
         let mut encoder = png::Encoder::new(File::create(self.0.join(name)).unwrap(), width, height);
         encoder.set_color(if alpha { png::ColorType::Rgba } else { png::ColorType::Rgb });
@@ -49,7 +49,7 @@ impl Dir {
     }
 }
 
-/// Runs with checkpoint, state and prompt given; options that follow win where clap lets them.
+/// Runs with default checkpoint, state and prompt; later options override them where clap allows it.
 fn infer(args: &[&str]) -> Output {
     let mut all = vec!["--state", STATE, "--prompt", "open the top drawer"];
     all.extend(args);
@@ -74,7 +74,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-/// The run fails with exit code 1, says `message` and prints no chunk.
+/// Asserts that the run fails with exit code 1 and `message`, and prints no chunk.
 fn refuse(output: &Output, message: &str) {
     assert_eq!(output.status.code(), Some(1), "{}", stderr(output));
     assert!(stderr(output).contains(message), "expected {message:?} in {:?}", stderr(output));

@@ -70,7 +70,7 @@ fn openpis_layout_is_told_apart() {
     messages(&shown(&dir, &[]), &["openpi", "resized with antialiasing"]);
 }
 
-/// Cameras, normalization, rate, steps, tokenizer, prompt: everything between the robot and the model.
+/// Everything between robot and model is shown: cameras, normalization, rate, steps, tokenizer, prompt.
 #[test]
 fn the_contract_is_shown_whole() {
     let dir = lerobot();
@@ -166,7 +166,7 @@ fn the_contract_is_shown_whole() {
     }
 }
 
-/// lerobot up to 0.3 kept statistics among the weights, and put the black bars elsewhere.
+/// lerobot up to 0.3 kept statistics among the weights, and padded images on other sides.
 #[test]
 fn statistics_among_the_weights_are_shown_with_their_file() {
     let dir = lerobot();
@@ -232,7 +232,7 @@ fn what_is_no_checkpoint_is_named() {
     }
 }
 
-/// The golden checkpoint in two shards.
+/// The golden checkpoint split into two shards.
 fn sharded() -> TempDir {
     let dir = lerobot();
     fs::remove_file(dir.join("model.safetensors")).unwrap();

@@ -1,5 +1,5 @@
-//! What `packaging/install.sh` installs, as those use it who build controllers: each example by its
-//! own compile line and by CMake, run against `pi0rtd` with a real checkpoint.
+//! Files installed by `packaging/install.sh`, as builders of controllers use them: each example compiled by
+//! its own compile line and by CMake, and run against `pi0rtd` with a real checkpoint.
 
 mod ipc_support;
 mod native;
@@ -10,7 +10,7 @@ use std::process::Command;
 use ipc_support::*;
 use native::*;
 
-/// A name that is not the default anywhere.
+/// A library directory that is nowhere the default.
 const LIBDIR: &str = "lib/multi-arch";
 
 fn install(arguments: &[&str]) -> Command {
@@ -26,7 +26,7 @@ fn installed(directory: &Directory) -> PathBuf {
     prefix
 }
 
-/// An example for a few moments, and the line in which it counts its chunks.
+/// Runs an example for a few moments, and returns the line with its number of chunks.
 fn control(program: &Path, socket: &Path, libraries: Option<&Path>) -> String {
     let mut command = Command::new(program);
     match libraries {
@@ -69,7 +69,7 @@ fn each_example_is_built_by_its_first_line_and_controls() {
             .env("PKG_CONFIG_PATH", prefix.join(LIBDIR).join("pkgconfig")));
         let text = control(&directory.0.join(name), &directory.socket(), Some(&prefix.join(LIBDIR)));
         if name == "realtime" {
-            // Either it is permitted or it says that it isn't.
+            // Either the calls are permitted or it reports that they aren't.
             assert!(text.starts_with("mlockall: ") && text.contains("\nSCHED_FIFO: "), "{text}");
         }
     }
@@ -82,11 +82,11 @@ fn each_example_is_built_by_cmake_and_controls() {
     }
     let directory = Directory::new();
     let prefix = installed(&directory);
-    // Nothing that was installed knows where.
+    // No installed file contains the prefix.
     let moved = directory.0.join("moved");
     std::fs::rename(&prefix, &moved).unwrap();
     let build = directory.0.join("build");
-    // The directory of libraries is one that CMake doesn't search by itself.
+    // CMake doesn't search this directory by default.
     let package = format!("-Dpi0rt_DIR={}/cmake/pi0rt", moved.join(LIBDIR).display());
     run(Command::new("cmake").arg("-S").arg(root().join("examples")).arg("-B").arg(&build).arg(&package));
     run(Command::new("cmake").arg("--build").arg(&build));
@@ -98,7 +98,7 @@ fn each_example_is_built_by_cmake_and_controls() {
     assert!(needed("epoll").contains("Shared library: [libpi0rt.so.0]"));
     assert!(!needed("realtime").contains("libpi0rt"));
 
-    // Versions that can't be used.
+    // Compatible and incompatible versions.
     for (version, fits) in [("0.1", true), ("0.2", false), ("1.0", false)] {
         let project = directory.0.join(format!("wants-{version}"));
         std::fs::create_dir(&project).unwrap();
@@ -123,7 +123,7 @@ fn the_static_library_links_as_pkg_config_says() {
         .output()
         .unwrap();
     let flags = stdout(&flags);
-    // That library alone: the others are the system's, and shared.
+    // Only our own library is linked statically: the others are the system's, and shared.
     assert!(flags.contains("-lpi0rt "), "{flags}");
     let flags = flags.replace("-lpi0rt ", "-l:libpi0rt.a ");
     let program = directory.0.join("static");
@@ -199,7 +199,7 @@ fn a_service_is_installed_for_its_prefix_and_an_edited_configuration_stays() {
         );
     }
 
-    // As installed it is what the daemon itself takes, once it says what to serve.
+    // The installed configuration is valid for the daemon, once it names a checkpoint.
     let configuration = destdir.join("etc/pi0rt/pi0rtd.toml");
     let mut daemon = Command::new(prefix.join("bin/pi0rtd"));
     let output = run(daemon.args(["--check-config", "--config"]).arg(&configuration));

@@ -1,4 +1,4 @@
-//! Ctrl-C of commands that have children or the terminal: they end with 130, and leave nothing behind.
+//! Ctrl-C in commands with children or a terminal: they exit with 130, and leave nothing behind.
 
 mod ipc_support;
 
@@ -13,21 +13,21 @@ use rustix::process::{Pid, Signal, kill_process};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::tcgetattr;
 
-/// `pi0rt` with these arguments, which is neither asked nor heard.
+/// `pi0rt` with these arguments, without input or output.
 fn pi0rt(directory: &Directory, args: &[&str]) -> Command {
     let mut command = directory.pi0rt();
     command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command
 }
 
-/// Processes whose parent this is.
+/// Children of a process.
 fn children(parent: u32) -> Vec<u32> {
     let of = format!("/proc/{parent}/task/{parent}/children");
     let text = std::fs::read_to_string(of).unwrap_or_default();
     text.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
 }
 
-/// Whether a process runs; one that has ended and not been waited for doesn't.
+/// True if a process runs; one that has ended but has not been waited for doesn't.
 fn runs(pid: u32) -> bool {
     let state = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     state.rsplit(") ").next().is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['Z', 'X']))
@@ -37,7 +37,7 @@ fn interrupt(child: &Child) {
     kill_process(Pid::from_child(child), Signal::INT).unwrap();
 }
 
-/// Interrupts a command once it has a child: both end.
+/// Interrupts a command once it has a child, and checks that both end.
 fn ends_with_its_children(directory: &Directory, mut command: Command) {
     let mut program = command.spawn().unwrap();
     let mut begun = Vec::new();
@@ -81,7 +81,7 @@ fn demo() {
     ends_with_its_children(&directory, command);
 }
 
-/// The program's end of a new terminal, and the one that sees what is shown.
+/// A new terminal: the program's side and the observer's.
 fn terminal() -> (File, OwnedFd) {
     let outer = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&outer).unwrap();
@@ -108,7 +108,7 @@ fn top_gives_the_terminal_back() {
             seen.extend_from_slice(&bytes[..count]);
         }
     };
-    // The first frame.
+    // Waits for the first frame.
     see("nonexistent");
     let during = tcgetattr(inner.as_fd()).unwrap();
     assert_ne!(during.local_modes, before.local_modes);

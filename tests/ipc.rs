@@ -1,4 +1,4 @@
-//! Peers that die, lie or write rubbish.
+//! Peers that die, lie or write garbage.
 
 mod ipc_support;
 
@@ -11,7 +11,7 @@ use pi0rt::client::{Client, ClientError};
 use pi0rt::control::{self, Hello, PolicyDescription, Reply, Request, Status, Welcome};
 use pi0rt::shm::{Access, Segment};
 
-/// Run by other tests in a process of its own.
+/// Run by other tests in a separate process.
 #[test]
 fn child_daemon() {
     serve_as_child();
@@ -26,11 +26,11 @@ fn a_killed_daemon_is_noticed_and_its_socket_taken_over() {
     let mut client = Client::open(&options).unwrap();
     client.set_prompt("stack the cups").unwrap();
     let ticket = submit(&mut client, 0, [1.0; 3], None);
-    // On a busy machine the heart may seem to stop for a moment.
+    // On a busy machine the heartbeat may seem to stop for a moment.
     eventually("the request is answered", || client.wait(Some(ticket), LONG).is_ok());
     daemon.kill();
     eventually("the client knows", || matches!(client.poll(), Err(ClientError::Gone)));
-    // Without the socket's help: from the heartbeat alone.
+    // Detected by the heartbeat alone, without the socket.
     let mut action = [0.0; ACTION_DIM];
     let (info, life) = client.action_at(pi0rt::shm::clock::now_ns(), &mut action).unwrap();
     assert_eq!(info.chunk, 1);
@@ -97,8 +97,8 @@ fn the_results_can_not_be_mapped_writable() {
     }
 }
 
-/// Writes random words all over the segments a client may write to, with some method: sequences
-/// and slots that are right now and then, so that rubbish is also taken for submissions.
+/// Writes random words to the segments a client may write to, with occasional valid sequences and slots, so
+/// that garbage is also taken for submissions.
 fn vandalise(raw: &Raw, random: &mut Random, rounds: usize) {
     let layout = raw.welcome.layout;
     let map = |i: usize, len: u32| {
@@ -196,7 +196,7 @@ fn random_packets_are_answered_or_end_the_connection() {
         }
         exchange(&socket, &packet);
     }
-    // Connections that never say anything, and packets without a byte.
+    // Connections that never send anything, and empty packets.
     let silent: Vec<_> = (0..10).map(|_| control::connect(&directory.socket()).unwrap()).collect();
     control::send(silent[0].as_fd(), &[]).unwrap();
     client.set_prompt("stack the cups").unwrap();
@@ -224,7 +224,7 @@ fn another_protocol_version_is_refused_by_the_daemon() {
     assert_eq!(refusal.reason, "features 0x200 are unknown to this daemon");
 }
 
-/// A daemon that gives one answer.
+/// A daemon that gives a single answer.
 fn impostor(answer: impl FnOnce(&OwnedFd) + Send + 'static) -> (Directory, std::thread::JoinHandle<()>) {
     let directory = Directory::new();
     let listener = listen(&directory.socket());

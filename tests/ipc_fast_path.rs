@@ -19,7 +19,7 @@ const CLEAN: i32 = 42;
 const FAULTED: i32 = 43;
 const ALLOCATED: i32 = 44;
 
-/// Run by other tests in a process of its own.
+/// Run by other tests in a separate process.
 #[test]
 fn child_daemon() {
     let Some(socket) = std::env::var_os("PI0RT_TEST_SPIN") else { return };
@@ -30,7 +30,7 @@ fn child_daemon() {
     daemon.run().unwrap();
 }
 
-/// Run by other tests in a process of its own.
+/// Run by other tests in a separate process.
 #[test]
 fn child_controller() {
     let Some(socket) = std::env::var_os("PI0RT_TEST_LOOP") else { return };
@@ -77,7 +77,7 @@ fn child_controller() {
         (0, _) => ALLOCATED,
         _ => FAULTED,
     };
-    // SAFETY: ends the process without what exit would do.
+    // SAFETY: ends the process without exit handlers.
     unsafe { libc::_exit(code) }
 }
 
@@ -106,7 +106,7 @@ fn round((submissions, completions, actions): Parts<'_>, prompt_id: u32, n: u32)
     assert_eq!(info.chunk, completion.chunk);
 }
 
-/// From here on this thread may ask for its resources and end the process, nothing else.
+/// From here on this thread may query its resource usage and end the process, nothing else.
 fn kill_at_system_calls() {
     const ALLOWED: [i64; 2] = [libc::SYS_getrusage, libc::SYS_exit_group];
     let load = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
@@ -114,7 +114,7 @@ fn kill_at_system_calls() {
     let give = (libc::BPF_RET | libc::BPF_K) as u16;
     let step = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
     let mut filter = [
-        // The number of the call comes first.
+        // The system call's number comes first.
         step(load, 0, 0, 0),
         step(equal, 2, 0, ALLOWED[0] as u32),
         step(equal, 1, 0, ALLOWED[1] as u32),

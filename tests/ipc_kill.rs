@@ -10,13 +10,13 @@ use std::time::Duration;
 use ipc_support::*;
 use pi0rt::client::{Client, ClientError};
 
-/// Run by other tests in a process of its own.
+/// Run by other tests in a separate process.
 #[test]
 fn child_daemon() {
     serve_as_child();
 }
 
-/// Run by other tests in a process of its own: keeps requests under way until it is killed.
+/// Run by other tests in a separate process: keeps requests in flight until it is killed.
 #[test]
 fn child_client() {
     let Some(socket) = std::env::var_os("PI0RT_TEST_CLIENT") else { return };
@@ -29,14 +29,14 @@ fn child_client() {
     }
 }
 
-/// These tests count what their process holds: one at a time.
+/// Runs one test at a time, since the process's resources are counted.
 fn alone() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Kills clients at random points of their work, and sees that another client is answered rightly
-/// meanwhile and that the daemon keeps nothing of the dead.
+/// Kills clients at random points, and checks that another client gets correct answers meanwhile and that
+/// the daemon keeps nothing of the dead ones.
 fn kill_clients(times: u64) {
     let _alone = alone();
     let directory = Directory::new();
@@ -75,8 +75,8 @@ fn two_thousand_killed_clients_leave_nothing_behind() {
     kill_clients(2000);
 }
 
-/// Kills daemons at random points of their work: each ticket was answered once or its loss is
-/// reported, and the client keeps neither descriptors nor mappings.
+/// Kills daemons at random points, and checks that each ticket is answered once or reported lost, and that
+/// the client keeps neither descriptors nor mappings.
 fn kill_daemons(times: u64) {
     let _alone = alone();
     let directory = Directory::new();
@@ -98,7 +98,7 @@ fn kill_daemons(times: u64) {
         let last = random.next() % 40;
         let mut killed = false;
         let mut n = 0;
-        // Until the client knows: submits while it can, takes every answer.
+        // Until the client notices: submits while it can, takes every answer.
         eventually("the client knows", || {
             if n == last && !killed {
                 daemon.kill();
@@ -110,7 +110,7 @@ fn kill_daemons(times: u64) {
                     let observation = fill(&client, slot, 0, [n as f32; 3], None);
                     match client.submit(&observation) {
                         Ok(ticket) => assert!(open.insert(ticket)),
-                        // On a busy machine the heart may seem to stop for a moment.
+                        // On a busy machine the heartbeat may seem to stop for a moment.
                         Err(_) => client.release(slot).unwrap(),
                     }
                 }
@@ -130,7 +130,7 @@ fn kill_daemons(times: u64) {
                 }
             }
         });
-        // What was not answered is lost, and every call says so.
+        // Unanswered requests are lost, and every call reports it.
         let lost = open.len() as u64;
         let slot = (0..16).find_map(|_| client.acquire().ok());
         if let Some(slot) = slot {

@@ -1,4 +1,4 @@
-//! Clients that go on with another daemon, from Rust and from C.
+//! Clients that continue with another daemon, from Rust and from C.
 
 mod ipc_support;
 mod native;
@@ -14,13 +14,13 @@ use pi0rt::client::{Client, ClientError, Options};
 use pi0rt::control::{PolicyDescription, Quantity, Status};
 use pi0rt::daemon::{Claim, Daemon, Handle};
 
-/// Run by other tests in a process of its own.
+/// Run by other tests in a separate process.
 #[test]
 fn child_daemon() {
     serve_as_child();
 }
 
-/// Every ticket is answered once, whenever the daemon dies: by the one that took it, or with GONE.
+/// Every ticket is answered once, whenever the daemon dies: by the daemon that took it, or with GONE.
 #[test]
 fn every_ticket_is_answered_once_over_many_daemons() {
     let directory = Directory::new();
@@ -43,12 +43,12 @@ fn every_ticket_is_answered_once_over_many_daemons() {
         served.kill();
         served = Process::serving(&directory);
         client.reconnect().unwrap();
-        // Known to the new one by the number it had, and not only by the library.
+        // Known to the new daemon, not only to the library, by the same number.
         assert_eq!(prompts.map(|prompt| client.set_prompt(prompt).unwrap()), ids);
         while let Ok(completion) = client.poll() {
             assert!(answers.insert(completion.ticket, completion.status).is_none());
         }
-        // None is outstanding now.
+        // No request is outstanding now.
         let last = submit(&mut client, ids[1], [2.0; 3], None);
         let completion = client.wait(Some(last), LONG).unwrap();
         assert_eq!((completion.ticket, completion.status), (asked + 1, 0));
@@ -62,7 +62,7 @@ fn every_ticket_is_answered_once_over_many_daemons() {
     assert!(answers.values().any(|status| *status == Status::Gone as i32));
 }
 
-/// Not the one registered last: the daemon knows it already.
+/// The default is the last instruction set, not the last registered: the daemon knows it already.
 #[test]
 fn a_submission_that_names_no_instruction_gets_the_one_set_last() {
     let directory = Directory::new();
@@ -99,14 +99,14 @@ fn a_policy_of_other_sizes_is_refused_and_the_client_stays_as_it_was() {
     );
     other.kill();
     let _served = Process::serving(&directory);
-    // What the daemon of before has given is still there, and a third attempt works.
+    // The previous daemon's chunk is still there, and a third attempt works.
     assert_eq!(client.chunk_latest().unwrap().0.chunk, 1);
     client.reconnect().unwrap();
     let ticket = submit(&mut client, 1, [1.0; 3], None);
     assert_eq!(client.wait(Some(ticket), LONG).unwrap().status, 0);
 }
 
-/// The same sizes don't make it the same robot.
+/// Equal sizes don't make it the same robot.
 #[test]
 fn a_policy_whose_numbers_mean_something_else_is_refused() {
     let directory = Directory::new();
@@ -143,7 +143,7 @@ fn a_policy_whose_numbers_mean_something_else_is_refused() {
         assert_eq!(error.status(), Status::Refused);
         handle.stop();
         daemon.join().unwrap().unwrap();
-        // What nothing was known of may be declared now.
+        // Values without a declaration may be declared now.
         let (handle, daemon) = serve(|policy| policy.action[4].name = "gripper".into());
         client.reconnect().unwrap();
         handle.stop();
@@ -169,7 +169,7 @@ fn a_daemon_that_is_late_is_told_apart_from_one_that_is_gone() {
     };
     assert_eq!((completion.ticket, completion.status), (ticket, 0));
     assert!(late > 0);
-    // The answer has come; its observation is old by now, as each chunk of such a policy is.
+    // The answer has come; its observation is old by now, as for every chunk of such a policy.
     assert!(matches!(client.poll(), Err(ClientError::Empty)));
     let (header, _, life) = client.chunk_latest().unwrap();
     assert!(matches!(life, Err(ClientError::Stale)));

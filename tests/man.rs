@@ -1,6 +1,6 @@
-//! The manual pages are what `include/pi0rt.h` says: one of each function, and an overview; what the programs'
-//! `--help` says; and what the installed configuration says.
-//! `PI0RT_WRITE_MAN=1 cargo test --test man` writes them anew.
+//! The manual pages match their sources: `include/pi0rt.h` (one page per function, and an overview), the
+//! programs' `--help`, and the installed configuration.
+//! `PI0RT_WRITE_MAN=1 cargo test --test man` regenerates them.
 
 #[path = "man/header.rs"]
 mod header;
@@ -27,7 +27,7 @@ fn pages() -> PathBuf {
     root().join("packaging/man")
 }
 
-/// Whether the pages are to be written anew.
+/// True if the pages are to be regenerated.
 fn writing() -> bool {
     std::env::var("PI0RT_WRITE_MAN").is_ok_and(|value| value == "1")
 }
@@ -88,7 +88,7 @@ fn each_function_says_whether_it_is_real_time_and_thread_safe_and_what_it_return
             for misuse in ["BAD_HANDLE", "CLOSED", "IN_USE"] {
                 assert_eq!(returns.contains(misuse), takes_client, "{}: {misuse}: {returns}", function.name);
             }
-            // A word in capitals is a status with its whole name, or one of few others.
+            // A word in capitals is a status with its full name, or one of a few others.
             for word in returns.split(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')) {
                 let known = match word.strip_prefix("PI0RT_STATUS_") {
                     Some(status) => statuses.iter().any(|name| name == status),
@@ -103,7 +103,7 @@ fn each_function_says_whether_it_is_real_time_and_thread_safe_and_what_it_return
 #[test]
 fn mandoc_and_groff_have_nothing_to_say() {
     if writing() {
-        // At the same time as this runs.
+        // Another test is writing the pages at the same time.
         return;
     }
     let mut files: Vec<_> = std::fs::read_dir(pages()).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -119,7 +119,7 @@ fn mandoc_and_groff_have_nothing_to_say() {
         }
         let output = Command::new(tool).args(arguments).args(&files).output().unwrap();
         let said = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-        // The pages that ours refer to are ours, and not installed here.
+        // References to our own pages are valid, though not installed here.
         let ours = |line: &&str| {
             let named = line.split_once("referenced manual not found: Xr ");
             named.and_then(|(_, rest)| rest.split(' ').next()).is_some_and(|name| {

@@ -74,7 +74,7 @@ fn observers_see_what_the_writer_gets_and_change_nothing() {
         assert_eq!(error.unwrap().status(), Status::Observer);
     }
     assert!(observer.state(0).is_none() && observer.frame(0, 0).is_none());
-    // Its going changes nothing either, and the writer's going is seen at once.
+    // An observer leaving changes nothing; the writer leaving is noticed at once.
     let [gone, mut stays, _] = observers;
     drop(gone);
     let ticket = submit(&mut writer, 0, [1.0; 3], None);

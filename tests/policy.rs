@@ -26,7 +26,7 @@ fn cpu_f32() -> PolicyOptions {
     PolicyOptions { device: options.into(), ..PolicyOptions::default() }
 }
 
-/// A copy of the golden checkpoint to damage, without `leave_out`.
+/// A modifiable copy of the golden checkpoint, without the files in `leave_out`.
 fn copy(name: &str, leave_out: &[&str]) -> PathBuf {
     let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("policy-{name}"));
     let _ = std::fs::remove_dir_all(&dir);
@@ -53,8 +53,8 @@ fn gray(data: &[u8]) -> Frame<'_> {
     Frame { data, width: 40, height: 30, stride: 40, format: PixelFormat::Gray8 }
 }
 
-/// Frames, raw state, task and noise of a golden file through `policy`; the result is compared
-/// with the actions lerobot gave the robot.
+/// Runs frames, raw state, task and noise of a golden file through `policy`, and compares the result with
+/// the robot actions computed by lerobot.
 fn compare(policy: &mut Policy, file: &str) {
     let golden = SafeTensors::open(&golden_dir().join(file)).unwrap();
     let about: serde_json::Value = serde_json::from_str(&golden.metadata()["pi0_golden"]).unwrap();
@@ -249,13 +249,13 @@ fn a_policy_without_tokenizer_takes_tokens() {
     assert_eq!(same.actions, chunk.actions);
 }
 
-/// The same weights as openpi lays a checkpoint out: its epsilons, its prompt rule, its filter.
+/// The same weights in openpi's layout: its epsilons, its prompt rule, its filter.
 #[test]
 fn openpi_checkpoints_are_handled_as_openpi_does() {
     let dir = copy("openpi", &["config.json", "policy_preprocessor.json", "policy_postprocessor.json"]);
     let assets = dir.join("assets/robot");
     std::fs::create_dir_all(&assets).unwrap();
-    // One joint hardly moves: its state is all epsilon.
+    // One joint hardly moves: its divisor is almost entirely epsilon.
     let statistics = serde_json::json!({ "mean": [0.5, -1.0, 2.0], "std": [2.0, 0.0, 0.25] });
     let all = serde_json::json!({ "norm_stats": { "state": statistics, "actions": statistics } });
     std::fs::write(assets.join("norm_stats.json"), all.to_string()).unwrap();
@@ -282,7 +282,7 @@ fn openpi_checkpoints_are_handled_as_openpi_does() {
         }
     }
 
-    // The model itself, from inputs made by hand.
+    // The model alone, with inputs made by hand.
     let checkpoint = Checkpoint::open(&dir).unwrap();
     let mut image = vec![0.0; 3 * 56 * 56];
     ImageProcessor::new(56, true).process(&frame, &mut image).unwrap();
@@ -308,7 +308,7 @@ fn chunks_that_are_not_finite_are_refused() {
     let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let json: serde_json::Value = serde_json::from_slice(&bytes[8..8 + header]).unwrap();
     let start = json["model.action_out_proj.bias"]["data_offsets"][0].as_u64().unwrap() as usize;
-    // Dimension 20 is padding that no robot sees, and still the next chunk's guidance.
+    // Dimension 20 is padding that no robot sees, but it guides the next chunk.
     bytes[8 + header + start + 20 * 4..][..4].copy_from_slice(&f32::NAN.to_le_bytes());
     std::fs::write(&path, bytes).unwrap();
     let mut policy = Policy::load(&dir, &reference()).unwrap();

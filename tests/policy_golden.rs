@@ -1,5 +1,5 @@
-//! Everything around the model against golden data: frames, tasks and states go in, what lerobot
-//! made of them is compared.
+//! Everything around the model against golden data: frames, tasks and states are processed and compared
+//! with lerobot's results.
 
 #![cfg(feature = "engine")]
 
@@ -31,7 +31,7 @@ fn row(tensor: &Tensor, index: usize) -> Vec<f32> {
     out
 }
 
-/// Largest difference, in parts of the golden tensor's largest value.
+/// Largest difference, relative to the golden tensor's largest value.
 fn distance(golden: &[f32], got: &[f32]) -> f32 {
     assert_eq!(golden.len(), got.len());
     let largest = golden.iter().fold(0f32, |m, v| m.max(v.abs()));

@@ -1,15 +1,15 @@
-//! Frames to model images, against the programs PI0 policies were trained with.
+//! Frames to model images, against the libraries PI0 policies were trained with.
 
 #![cfg(feature = "engine")]
 
 use pi0rt::policy::{Frame, FrameError, ImageProcessor, PixelFormat};
 
-/// Tight rows of red, green, blue.
+/// A frame of red, green, blue without padding.
 fn rgb(data: &[u8], width: usize, height: usize) -> Frame<'_> {
     Frame { data, width, height, stride: width * 3, format: PixelFormat::Rgb8 }
 }
 
-/// The frame that the script behind `images/pillow.txt` drew.
+/// The frame drawn by the script behind `images/pillow.txt`.
 fn pattern(width: usize, height: usize) -> Vec<u8> {
     let mut data = Vec::with_capacity(width * height * 3);
     for y in 0..height {
@@ -26,8 +26,8 @@ fn resize(frame: &Frame<'_>, size: usize, antialias: bool) -> Vec<f32> {
     image
 }
 
-/// `images/pillow.txt`: width, height, size and the bytes `[size, size, 3]` that openpi's client
-/// (`Image.resize(…, BILINEAR)` pasted on black) makes of `pattern(width, height)`.
+/// `images/pillow.txt` has width, height, size and the bytes `[size, size, 3]` that openpi's client
+/// (`Image.resize(…, BILINEAR)` pasted on black) computes from `pattern(width, height)`.
 #[test]
 fn antialiased_resize_equals_pillow_byte_for_byte() {
     let mut cases = 0;
@@ -94,7 +94,7 @@ fn pixel_formats_and_strides_make_no_difference() {
             }
             let frame = Frame { data: &padded, width, height, stride, format };
             assert_eq!(resize(&frame, 12, antialias), expected, "{format:?}");
-            // The last row needs no padding behind it.
+            // The last row needs no padding after it.
             let end = stride * (height - 1) + width * format.bytes();
             let frame = Frame { data: &padded[..end], ..frame };
             assert_eq!(resize(&frame, 12, antialias), expected, "{format:?}");
@@ -161,4 +161,105 @@ fn impossible_frames_are_refused() {
         ImageProcessor::new(16, false).process(&Frame { height: 0, ..frame }, &mut image),
         Err(FrameError::EmptyFrame { .. })
     ));
+}
+
+/// A frame's fields and the RGB of it, from a line of `images/colour.txt`.
+fn colour_cases() -> Vec<(PixelFormat, usize, usize, Vec<u8>, Vec<u8>)> {
+    let hex = |text: &str| -> Vec<u8> {
+        (0..text.len() / 2).map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap()).collect()
+    };
+    let lines = include_str!("images/colour.txt").lines().filter(|line| !line.starts_with('#'));
+    let case = |line: &str| {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let format = match fields[0] {
+            "yuyv" => PixelFormat::Yuyv,
+            "nv12" => PixelFormat::Nv12,
+            other => panic!("{other}"),
+        };
+        (format, fields[1].parse().unwrap(), fields[2].parse().unwrap(), hex(fields[3]), hex(fields[4]))
+    };
+    lines.map(case).collect()
+}
+
+/// Every filter makes the same of a frame as of the RGB that OpenCV converts it to.
+#[test]
+fn luma_and_colour_differences_become_what_opencv_makes_of_them() {
+    let cases = colour_cases();
+    assert_eq!(cases.len(), 4);
+    for (format, width, height, data, expected) in cases {
+        let stride = width * format.bytes();
+        let frame = Frame { data: &data, width, height, stride, format };
+        let expected = rgb(&expected, width, height);
+        for (size, antialias) in [(2, false), (5, false), (2, true), (5, true), (width.max(height), false)] {
+            assert_eq!(
+                resize(&frame, size, antialias),
+                resize(&expected, size, antialias),
+                "{format:?} {size}"
+            );
+        }
+        // Gaps behind rows, also between the planes.
+        let gaps: Vec<u8> = data.chunks_exact(stride).flat_map(|row| [row, &[99; 3]].concat()).collect();
+        let gaps = Frame { data: &gaps, stride: stride + 3, ..frame };
+        assert_eq!(resize(&gaps, 5, false), resize(&expected, 5, false), "{format:?}");
+    }
+}
+
+#[test]
+fn bgra_is_rgb_in_another_order() {
+    let data = [3, 2, 1, 77, 6, 5, 4, 88];
+    let frame = Frame { data: &data, width: 2, height: 1, stride: 8, format: PixelFormat::Bgra8 };
+    for antialias in [false, true] {
+        assert_eq!(resize(&frame, 4, antialias), resize(&rgb(&[1, 2, 3, 4, 5, 6], 2, 1), 4, antialias));
+    }
+}
+
+fn jpeg(data: &[u8], width: usize, height: usize) -> Frame<'_> {
+    Frame { data, width, height, stride: 0, format: PixelFormat::Jpeg }
+}
+
+#[test]
+fn a_jpeg_frame_is_decoded() {
+    let data = include_bytes!("images/frame.jpg");
+    let mut decoded = Vec::new();
+    pi0rt::policy::jpeg::decode(data, (40, 24), &mut decoded).unwrap();
+    assert_eq!(decoded.len(), 40 * 24 * 3);
+    for antialias in [false, true] {
+        let expected = resize(&rgb(&decoded, 40, 24), 14, antialias);
+        assert_eq!(resize(&jpeg(data, 40, 24), 14, antialias), expected);
+    }
+}
+
+#[test]
+fn frames_that_are_not_what_they_say_are_refused() {
+    let refusal = |frame: Frame<'_>| {
+        let mut image = vec![0.0; 3 * 14 * 14];
+        ImageProcessor::new(14, false).process(&frame, &mut image).unwrap_err().to_string()
+    };
+    let data = include_bytes!("images/frame.jpg");
+    let message = refusal(jpeg(data, 40, 25));
+    assert_eq!(message, "frame of 40x25 pixels: its JPEG image has 40x24 pixels");
+    let message = refusal(jpeg(include_bytes!("images/progressive.jpg"), 40, 24));
+    assert_eq!(message, "frame of 40x24 pixels: its JPEG image is not a baseline image");
+    assert_eq!(refusal(jpeg(&[], 40, 24)), "frame of 40x24 pixels: its JPEG image has no header");
+    for end in (2..data.len() - 2).step_by(7) {
+        refusal(jpeg(&data[..end], 40, 24));
+    }
+    // Any damage is an answer, never a panic.
+    let mut image = vec![0.0; 3 * 14 * 14];
+    for i in 2..data.len() {
+        for value in [0, 0xff, data[i] ^ 0x10] {
+            let mut damaged = data.to_vec();
+            damaged[i] = value;
+            let _ = ImageProcessor::new(14, false).process(&jpeg(&damaged, 40, 24), &mut image);
+        }
+    }
+
+    let bytes = [0; 64];
+    let frame = |format, width, height, stride| Frame { data: &bytes, width, height, stride, format };
+    let message = refusal(frame(PixelFormat::Yuyv, 3, 2, 8));
+    assert_eq!(message, "frame is 3x2 pixels of Yuyv, expected even sides where pixels share their colour");
+    assert!(refusal(frame(PixelFormat::Nv12, 4, 3, 4)).contains("4x3 pixels of Nv12"));
+    assert!(refusal(frame(PixelFormat::Yuyv, 4, 2, 7)).contains("stride is 7"));
+    // 12 rows of luma and 6 of colours, 4 bytes apart.
+    assert!(refusal(frame(PixelFormat::Nv12, 4, 12, 4)).contains("frame holds 64 bytes"));
 }

@@ -16,7 +16,7 @@ fn processing_frames_allocates_nothing() {
     for antialias in [false, true] {
         let mut processor = ImageProcessor::new(224, antialias);
         let before = counting::allocations();
-        for format in [PixelFormat::Rgb8, PixelFormat::Rgba8, PixelFormat::Gray8] {
+        for format in [PixelFormat::Rgb8, PixelFormat::Bgra8, PixelFormat::Gray8] {
             for (width, height) in [
                 (640, 480),
                 (224, 224),
@@ -27,6 +27,12 @@ fn processing_frames_allocates_nothing() {
                 (223, 225),
                 (max_width, max_height),
             ] {
+                let frame = Frame { data: &data, width, height, stride: width * format.bytes(), format };
+                processor.process(&frame, &mut image).unwrap();
+            }
+        }
+        for format in [PixelFormat::Yuyv, PixelFormat::Nv12] {
+            for (width, height) in [(640, 480), (max_width, max_height), (2, 2)] {
                 let frame = Frame { data: &data, width, height, stride: width * format.bytes(), format };
                 processor.process(&frame, &mut image).unwrap();
             }

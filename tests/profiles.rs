@@ -1,4 +1,4 @@
-//! Profiles on a checkpoint of openpi's: what they make of it is what openpi's own code computes.
+//! Profiles on an openpi checkpoint compute the same as openpi's own code.
 //!
 //! References: `src/openpi/policies/{aloha,droid,libero}_policy.py`, `src/openpi/transforms.py` and
 //! `src/openpi/training/config.py` of Physical-Intelligence/openpi.
@@ -44,7 +44,7 @@ fn close(got: &[f32], expected: &[f32]) {
     assert!(got.len() == expected.len() && got.iter().zip(expected).all(near), "{got:?}\n{expected:?}");
 }
 
-/// The profile's steps on one state and one unnormalized action.
+/// Applies the profile's steps to one state and one unnormalized action.
 fn apply(profile: &str, widths: [usize; 2], state: &[f32], action: &[f32]) -> (Vec<f32>, Vec<f32>) {
     let checkpoint = Checkpoint::open_with(&checkpoint(widths[0], widths[1]), Some(profile)).unwrap();
     let (mut state_steps, mut action_steps) = steps(&checkpoint);
@@ -95,7 +95,7 @@ fn aloha_is_openpis_adapt_to_pi_with_deltas() {
 fn aloha_sim_is_openpis_adapt_to_pi_with_absolute_joints() {
     let (model, command) = apply("aloha_sim", [14, 14], &ALOHA_STATE, &ALOHA_ACTION);
     close(&model, &ALOHA_DECODED);
-    // _encode_actions alone.
+    // `_encode_actions` alone.
     let expected =
         [0.02, -0.1, 0.05, 0.0, 0.3, -0.2, 0.742_744_9, -0.01, -0.25, -0.125, -0.5, 0.06, 0.07, 0.932_111_9];
     close(&command, &expected);
@@ -191,7 +191,7 @@ fn profiles_say_what_state_and_action_consist_of() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
-    /// Each step that loses nothing, back and forth, on vectors as robots have them.
+    /// Each lossless step, forward and inverse, on vectors of robot scale.
     #[test]
     fn inverses_invert(
         profile in prop::sample::select(vec!["aloha", "aloha_sim", "droid", "libero", "plain"]),
@@ -234,7 +234,7 @@ proptest! {
     }
 }
 
-/// A policy on the plain device, with a profile.
+/// A policy on the reference device, with a profile.
 fn policy(dir: &Path, profile: Option<&str>) -> Result<Policy, String> {
     let (device, profile) = (ReferenceOptions.into(), profile.map(String::from));
     Policy::load(dir, &PolicyOptions { device, profile, ..PolicyOptions::default() })
@@ -255,13 +255,13 @@ fn infer(policy: &mut Policy, state: &[f32]) -> Result<Chunk, BadObservation> {
     }
 }
 
-/// The whole way: adapt, normalize, compute, unnormalize, add the adapted state, adapt back.
+/// The whole path: adapt, normalize, compute, unnormalize, add the adapted state, adapt back.
 #[test]
 fn a_policy_with_alohas_profile_computes_what_openpi_does() {
     let dir = checkpoint(14, 14);
     let mut aloha = policy(&dir, Some("aloha")).unwrap();
     let chunk = infer(&mut aloha, &ALOHA_STATE).unwrap();
-    // The model sees the adapted state: with a plain profile, given just that, it gives the same numbers.
+    // The model sees the adapted state: the plain profile, given that state, gives the same numbers.
     let mut plain = policy(&dir, Some("plain")).unwrap();
     let same = infer(&mut plain, &ALOHA_DECODED).unwrap();
     close(&chunk.normalized, &same.normalized);
@@ -281,7 +281,7 @@ fn a_policy_with_alohas_profile_computes_what_openpi_does() {
         let near = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-5;
         assert!(row.iter().zip(&expected).all(near), "{row:?}\n{expected:?}");
     }
-    // The next observation is not relative to the last one's state.
+    // The next observation is not relative to the previous one's state.
     let mut moved = ALOHA_STATE;
     moved[0] += 0.5;
     infer(&mut aloha, &moved).unwrap();
@@ -309,7 +309,7 @@ fn a_state_that_is_longer_than_the_models_is_sliced_and_permuted() {
         Err(BadObservation::StateValue { index: 2, .. }) => {}
         other => panic!("{other:?}"),
     }
-    // Overflows after selection: the robot's own number and index are named.
+    // Overflows after selection: the error has the robot's own number and index.
     match infer(&mut policy, &[9.0, 0.5, -0.5, 9.0, 9.0, f32::MAX]) {
         Err(BadObservation::StateValue { index: 5, value: f32::MAX }) => {}
         other => panic!("{other:?}"),
@@ -329,10 +329,10 @@ fn a_state_beyond_the_profiles_limits_is_a_bad_observation() {
         }
     };
     assert_eq!(refused(&mut aloha, 3, 1e30), "state[3] (left_forearm_roll) is 1e30, expected -6.3 to 6.3");
-    // Degrees.
+    // A value in degrees.
     assert_eq!(refused(&mut aloha, 8, -85.9), "state[8] (right_shoulder) is -85.9, expected -6.3 to 6.3");
     assert_eq!(refused(&mut aloha, 13, 57.3), "state[13] (right_gripper) is 57.3, expected -1.0 to 2.0");
-    // Bounds are the robot's, whatever the statistics say: warming up needs no state within them.
+    // Bounds are the robot's, whatever the statistics: warming up needs no state within them.
     fs::write(dir.join(PROFILE_FILE), "state.width = 14\n[state.limits]\n4 = { position = [100, 200] }\n")
         .unwrap();
     let mut policy = self::policy(&dir, None).unwrap();
@@ -351,12 +351,12 @@ fn without_a_profile_no_command_is_given() {
         &error,
         &[&dir.display().to_string(), "--profile NAME", "[policy]", "pi0rt.toml", "\n  aloha ", "\n  plain "],
     );
-    // What stays with the model's numbers needs none.
+    // Callers that use only the model's numbers need no profile.
     let bare = Checkpoint::open(&dir).unwrap();
     assert!(bare.profile().is_none() && bare.check_commands().is_err());
     fs::write(dir.join(PROFILE_FILE), "").unwrap();
     assert!(Checkpoint::open(&dir).unwrap().check_commands().is_ok());
-    // One that is named takes the place of the one beside the weights.
+    // A named profile replaces the one beside the weights.
     fs::write(dir.join(PROFILE_FILE), "rate_hz = 20").unwrap();
     let own = Checkpoint::open(&dir).unwrap();
     assert_eq!(own.processing().rate, Some(Rate { hz: 20.0, source: RateSource::Profile }));
@@ -383,17 +383,17 @@ fn what_statistics_tell_of_offsets() {
         let refusal = checkpoint.check_commands().unwrap_err().to_string();
         (ruled_out, refusal.contains("look like those of offsets"))
     };
-    // Joints as offsets, grippers as they are.
+    // Joints as offsets, grippers absolute.
     let mut offsets = [0.002f32; 14];
     (offsets[6], offsets[13]) = (0.6, 0.4);
     assert_eq!(look(&offsets, &[0.2; 14]), (false, true));
-    // Joint positions; some stay near 0.
+    // Joint positions, some near 0.
     let mut positions = [0.0f32; 14];
     positions[..8].copy_from_slice(&[-0.9, 1.1, -0.3, 0.2, 0.5, -0.8, 0.6, 0.1]);
     assert_eq!(look(&positions, &[0.4; 14]), (true, false));
-    // Velocities: nothing can be said.
+    // Velocities: no conclusion possible.
     assert!(!look(&[0.01; 14], &[0.2; 14]).0);
-    // Most joints never moved: three that did and stand far from 0 are enough, two are not.
+    // Most joints never moved: three that did and are far from 0 suffice, two don't.
     let mut std = [0.0f32; 14];
     std[..3].copy_from_slice(&[0.3; 3]);
     assert!(look(&positions, &std).0);
@@ -521,7 +521,7 @@ fn a_profile_may_tell_a_lerobot_checkpoint_more_and_nothing_else() {
         own(text).unwrap();
     }
 
-    // Names that the checkpoint gives can't be given again otherwise.
+    // Names given by the checkpoint can't be changed.
     let names: Vec<String> = (0..14).map(|i| format!("joint_{i}")).collect();
     edit_json(&dir.join("config.json"), |config| config["action_feature_names"] = json!(names));
     let error = own(text).unwrap_err();

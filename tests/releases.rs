@@ -1,4 +1,4 @@
-//! Controllers of earlier releases, with the library of then, and today's daemon.
+//! Controllers of earlier releases, with their own library, and today's daemon.
 
 mod ipc_support;
 mod native;
@@ -10,13 +10,13 @@ use std::process::Stdio;
 use ipc_support::*;
 use native::{compile, execute, root, run};
 
-/// Run by other tests in a process of its own.
+/// Run by other tests in a separate process.
 #[test]
 fn child_daemon() {
     serve_as_child();
 }
 
-/// `tests/abi/release.sh` keeps a release's header and library for the processors it was built on.
+/// `tests/abi/release.sh` keeps a release's header and library for the architecture it was built on.
 #[test]
 fn controllers_of_earlier_releases_are_served() {
     let mut tried = 0;
@@ -28,7 +28,7 @@ fn controllers_of_earlier_releases_are_served() {
             continue;
         }
         let directory = Directory::new();
-        // What the loader looks for.
+        // The name used by the loader.
         symlink(&library, directory.0.join("libpi0rt.so.0")).unwrap();
         let program = directory.0.join("release");
         run(compile("cc", "c99", &release.join("include"), "tests/capi/release.c", &program).arg(&library));

@@ -1,5 +1,5 @@
-//! `pi0rtd` under a service manager, played by the test with the real protocol: a datagram socket for
-//! notifications, descriptors at the start, and a store for those that are to be kept.
+//! `pi0rtd` under a service manager, which the test simulates with the real protocol: a datagram socket for
+//! notifications, inherited descriptors, and a descriptor store.
 
 mod ipc_support;
 #[path = "service/manager.rs"]
@@ -33,7 +33,7 @@ fn configuration(directory: &Directory, more: &str) -> std::path::PathBuf {
     file
 }
 
-/// The installed program, without what the environment of the tests says.
+/// The installed program, without settings from the test's environment.
 fn program(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pi0rtd"));
     command.args(arguments).env_remove("RUST_LOG").stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -59,7 +59,7 @@ fn a_configuration_can_be_checked_and_shown_without_serving() {
     let output = program(&["--config", path, "--check-config"]).output().unwrap();
     assert!(output.status.success());
     assert_eq!(String::from_utf8_lossy(&output.stdout), format!("{path}: right\n"));
-    // What is shown is a configuration, and says what is in effect.
+    // The output is a configuration with the values in effect.
     let output = program(&["--config", path, "--print-config", "--max-age-ms", "7"])
         .env("PI0RTD_LOG_LEVEL", "warn")
         .output()
@@ -94,7 +94,7 @@ fn a_configuration_without_a_checkpoint_says_what_is_missing() {
         file.display()
     );
     assert_eq!(stderr(&output), expected);
-    // RUST_LOG is looked at before that, if it says anything.
+    // RUST_LOG takes precedence if set.
     let said = |level| {
         stderr(&program(&["--config", file.to_str().unwrap()]).env("RUST_LOG", level).output().unwrap())
     };
@@ -116,7 +116,7 @@ fn the_manager_is_told_of_starting_serving_life_and_stopping() {
     let before = manager.until(|message| message.lines().any(|line| line == "READY=1"));
     assert!(!before.iter().any(|message| message.contains("WATCHDOG=1")), "{before:?}");
     assert!(before.last().unwrap().contains("\nSTATUS=ready: model golden on cpu"), "{before:?}");
-    // Served the moment it says so, and alive although nobody uses it.
+    // It serves as soon as it reports ready, and stays alive without clients.
     let mut client = open(&directory.socket());
     manager.until(|message| {
         message.starts_with("WATCHDOG=1\nSTATUS=serving: 0 clients") || message.contains(": 1 clients")
@@ -148,7 +148,7 @@ fn sessions_outlive_daemons_that_are_killed_and_the_socket_outlives_all() {
     let state = [("STATE_DIRECTORY", directory.0.to_str().unwrap())];
     let arguments = ["--config", file.to_str().unwrap()];
     let mut daemon = manager.start(&arguments, &state);
-    // Comes before the daemon is ready, and waits.
+    // Connects before the daemon is ready, and waits.
     let mut client = open(&directory.socket());
     let first = ask(&mut client);
     manager.until(|message| message.contains("FDSTORE=1"));
@@ -168,7 +168,7 @@ fn sessions_outlive_daemons_that_are_killed_and_the_socket_outlives_all() {
         });
         assert_eq!(ask(&mut client), first, "{round}");
     }
-    // What was killed has left no word; the next one has noticed.
+    // A killed daemon leaves no message; the next one notices.
     let failure = LastFailure::read(&directory.0.join("last-failure")).unwrap().unwrap();
     assert_ne!(failure.pid, killed);
     assert_eq!(failure.reason, "ended without having time to clean up: killed, or crashed");
@@ -224,7 +224,7 @@ fn a_reload_changes_limits_and_a_wrong_file_changes_nothing() {
     let words = manager::last_words(daemon);
     let wrong = "not reloaded: ";
     assert!(words.contains(wrong), "{words}");
-    // A record of the level that is in effect since then, with its time by the clock of all stamps.
+    // A record at the level in effect since then, timestamped by the common clock.
     let line = words.lines().find(|line| line.ends_with("configuration reloaded"));
     let time = line.and_then(|line| line.strip_prefix('[')?.split(']').next()?.trim().parse::<f64>().ok());
     let time = time.unwrap_or_else(|| panic!("{words}"));
@@ -238,7 +238,7 @@ fn limits_that_forbid_real_time_are_named() {
     let root = rustix::process::getuid().is_root();
     let refused = |flag: &[&str], limit: &str| {
         let mut command = match root {
-            // Root may do everything: it has to give that up first.
+            // Root may do everything, and has to give that up first.
             true => {
                 let mut command = Command::new("setpriv");
                 command.args(["--bounding-set=-all", "--inh-caps=-all", "prlimit", limit]);
@@ -297,7 +297,7 @@ fn a_checkpoint_that_is_cut_short_while_it_is_served_ends_the_daemon_with_a_word
     assert!(failure.at.elapsed().unwrap() < Duration::from_secs(3600));
 }
 
-/// The device hangs in the middle of a chunk: everybody is answered, and the daemon ends.
+/// The device hangs in the middle of a chunk: every request is answered, and the daemon ends.
 #[test]
 fn a_device_that_hangs_is_noticed_and_everybody_is_answered() {
     let limits = Limits { hang_after: Some(Duration::from_millis(300)), ..Limits::default() };
@@ -315,7 +315,7 @@ fn a_device_that_hangs_is_noticed_and_everybody_is_answered() {
     assert!(matches!(&error, DaemonError::Lost(why) if why == "no progress within 0.3 s"), "{error}");
 }
 
-/// One that takes long and gets on is let be: chunks longer than the limit, each of many operations.
+/// A slow device that makes progress is left alone: chunks longer than the limit, each of many operations.
 #[test]
 fn a_device_that_is_slow_does_not_count_as_hung() {
     let directory = Directory::new();
@@ -352,7 +352,7 @@ fn two_daemons_do_not_share_a_socket_nor_does_a_path_that_is_too_long_serve() {
 fn figures_are_in_a_file_and_at_an_address_for_as_long_as_there_is_a_daemon() {
     let directory = Directory::new();
     let figures = directory.0.join("pi0rt.prom");
-    // Whoever has this port next is this daemon, most likely.
+    // The port is most likely still free when the daemon listens.
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let file = configuration(
         &directory,
@@ -391,7 +391,7 @@ fn figures_are_in_a_file_and_at_an_address_for_as_long_as_there_is_a_daemon() {
     drop(taken);
 }
 
-/// A descriptor store may hold what another program, or another version, has put there.
+/// A descriptor store may hold descriptors of another program, or of another version.
 #[test]
 fn a_descriptor_of_an_unknown_name_is_closed_and_said() {
     let directory = Directory::new();
@@ -411,7 +411,7 @@ fn a_descriptor_of_an_unknown_name_is_closed_and_said() {
     );
 }
 
-/// Whoever ought to read the log doesn't, and its pipe is full.
+/// The log's reader doesn't read, and its pipe is full.
 #[test]
 fn a_log_that_nobody_reads_keeps_nobody_waiting() {
     use std::os::fd::AsFd;
@@ -425,7 +425,7 @@ fn a_log_that_nobody_reads_keeps_nobody_waiting() {
     let daemon = Process(command.spawn().unwrap());
     eventually("it serves", || pi0rt::client::Client::open(&patient(&directory.socket())).is_ok());
     for _ in 0..30 {
-        // Each is a line of the log.
+        // Each connection causes a log line.
         drop(open(&directory.socket()));
     }
     ask(&mut open(&directory.socket()));
@@ -433,7 +433,7 @@ fn a_log_that_nobody_reads_keeps_nobody_waiting() {
     drop(daemon);
 }
 
-/// The same of each thread: what another waits for runs no lower than that other.
+/// Priorities of all threads: a thread that others wait for runs no lower than those.
 #[test]
 fn the_threads_of_a_real_time_daemon_are_under_the_right_priorities() {
     let allowed = Command::new("chrt").args(["-f", "11", "true"]).stderr(Stdio::null()).status();
@@ -457,7 +457,7 @@ fn the_threads_of_a_real_time_daemon_are_under_the_right_priorities() {
         let read = |stat: String| {
             let (head, tail) = stat.rsplit_once(") ").unwrap();
             let name = head.split_once('(').unwrap().1.to_owned();
-            // Fields 40 and 41 of proc(5): priority and policy; what follows the name is field 3.
+            // Fields 40 and 41 of proc(5): priority and policy; the text after the name starts at field 3.
             let fields: Vec<_> = tail.split(' ').collect();
             assert_eq!(fields[38] == "1", fields[37] != "0", "{stat}");
             (name, fields[37].parse().unwrap())
@@ -473,15 +473,15 @@ fn the_threads_of_a_real_time_daemon_are_under_the_right_priorities() {
         ("sessions", 0),
         ("log", 0),
     ];
-    // A thread has its process's name and priority at first.
+    // A thread starts with its process's name and priority.
     eventually("each thread has its priority", || {
         let priorities = priorities();
         expected.iter().all(|(thread, priority)| priorities.get(*thread) == Some(priority))
     });
 }
 
-/// By the unit's own numbers: a device that hangs a second after each start keeps the service no longer down than a
-/// restart takes.
+/// With the unit's own numbers: a device that hangs a second after each start keeps the service down no
+/// longer than a restart takes.
 #[test]
 fn the_unit_starts_a_daemon_again_whose_device_hangs() {
     let unit = include_str!("../packaging/systemd/pi0rtd.service");
@@ -489,6 +489,6 @@ fn the_unit_starts_a_daemon_again_whose_device_hangs() {
         let line = unit.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('=')).unwrap();
         line.strip_suffix('s').unwrap_or(line).parse::<u64>().unwrap()
     };
-    // The least that supervision.hang_after_s can be is a second.
+    // The minimum of supervision.hang_after_s is a second.
     assert!(value("StartLimitBurst") >= value("StartLimitIntervalSec"));
 }

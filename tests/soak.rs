@@ -1,6 +1,6 @@
-//! A controller at 1 kHz for as long as is asked for: every ticket is accounted for, and nothing grows.
+//! A controller at 1 kHz over a chosen time: every ticket is accounted for, and memory doesn't grow.
 //!
-//! `PI0RT_SOAK_S=1800 cargo test --release --test soak -- --ignored --nocapture` is the long run.
+//! The long run: `PI0RT_SOAK_S=1800 cargo test --release --test soak -- --ignored --nocapture`.
 
 mod ipc_support;
 
@@ -18,13 +18,13 @@ const TICK: Duration = Duration::from_millis(1);
 #[derive(Default)]
 struct Tally {
     submitted: u64,
-    /// Ticks in which every slot was taken: nothing was submitted, so nothing can be lost.
+    /// Number of ticks with every slot taken: nothing was submitted, so nothing can be lost.
     full: u64,
     chunks: u64,
     superseded: u64,
     other: u64,
     late: u64,
-    /// Tickets without an answer, in their order.
+    /// Unanswered tickets, in order.
     open: VecDeque<u64>,
 }
 
@@ -74,7 +74,7 @@ impl Tally {
 fn soak(length: Duration) {
     let directory = Directory::new();
     let daemon = started(&directory.socket());
-    // What a newer observation takes the place of is given back with the daemon's heartbeat, every 10 ms.
+    // Superseded observations' slots are returned with the daemon's heartbeat, every 10 ms.
     let mut client = Client::open(&Options { slots: 16, ..patient(&directory.socket()) }).unwrap();
     client.set_prompt("pick up the red block").unwrap();
     let mut tally = Tally::default();
@@ -129,7 +129,7 @@ fn soak(length: Duration) {
     assert!(chunks > 0);
     for (first, last) in [(first.unwrap().0, last.0), (first.unwrap().1, last.1)] {
         assert_eq!((first.fds, first.threads), (last.fds, last.threads));
-        // The page of one more stack, or of a log line's buffer, but no more whatever the time.
+        // A page of one more stack or of a log line's buffer, but no more, however long the run.
         assert!(last.memory_kb <= first.memory_kb + 1024, "{first:?}, then {last:?}");
     }
 }

@@ -1,4 +1,4 @@
-//! What the daemon counts, whose turn it is, and what it does not give.
+//! The daemon's counters, its scheduling of sessions, and the refusal of late requests.
 
 mod ipc_support;
 
@@ -58,7 +58,7 @@ fn client_and_page_say_what_was_answered() {
     let [session] = report.sessions[..] else { panic!("{:?}", report.sessions) };
     assert_eq!((session.pid, session.submitted, session.published), (std::process::id(), 8, 5));
     assert!(report.memory > 0 && report.memory <= report.max_memory);
-    // What sessions of before have counted stays in the sum.
+    // Counts of earlier sessions stay in the sum.
     drop(client);
     eventually("the session is over", || read().sessions.is_empty());
     for (count, expected) in counts {
@@ -106,15 +106,15 @@ fn the_earliest_deadline_goes_first() {
     assert!(started.is_sorted(), "{started:?}");
 }
 
-/// A client that always has something to do, and always in a hurry, delays another by no more than
-/// one chunk: by the earliest deadline alone, the other would have to wait for all of them.
+/// A client that always has an urgent request delays another by no more than one chunk: under earliest
+/// deadline first, the other would have to wait for all of them.
 #[test]
 fn haste_takes_nobodys_turn() {
     let served = serve();
     let (mut hasty, mut patient) = (served.open(), served.open());
     hasty.set_prompt("sleep 20").unwrap();
     patient.set_prompt("sleep 5").unwrap();
-    // One is worked on and one waits, always.
+    // One is always being computed and one waiting.
     let flood = std::thread::spawn(move || {
         let mut begun = Vec::new();
         for _ in 0..120 {
@@ -139,7 +139,7 @@ fn haste_takes_nobodys_turn() {
     let begun = flood.join().unwrap();
     assert!(waits.len() > 5);
     for (submitted, started) in waits {
-        // One that was chosen just before the submission may be begun just after it.
+        // A request chosen just before the submission may be begun just after it.
         let before = begun.iter().filter(|at| (submitted..started).contains(*at)).count();
         assert!(before <= 2, "{before} chunks of the other were begun in between");
     }
@@ -170,7 +170,7 @@ fn clients_get_no_more_memory_than_there_is_for_all() {
     eventually("there is room again", || Client::open(&patient(&served.socket())).is_ok());
 }
 
-/// What controllers are told is also for those to read who look at the daemon.
+/// The policy's description for controllers is also shown to those who inspect the daemon.
 #[test]
 fn the_status_program_says_what_the_numbers_are() {
     let served = serve_as(|policy| {
@@ -255,7 +255,7 @@ fn the_status_program_reads_a_daemon_that_lives_and_knows_one_that_does_not() {
     let (good, _, error) = status(&socket, &[]);
     let gone = format!("(process {} did and ended without a word)", daemon.0.id());
     assert!(!good && error.contains(&gone), "{error}");
-    // The next one takes the page over.
+    // The next daemon takes the page over.
     let again = started(&socket);
     assert!(status(&socket, &[]).1.contains(&format!("process {}", again.0.id())));
 }

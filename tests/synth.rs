@@ -1,4 +1,4 @@
-//! Synthetic checkpoints: the same bytes as the program that made the golden ones.
+//! Synthetic checkpoints are identical to those of the program that generated the golden ones.
 #![cfg(feature = "engine")]
 
 mod support;

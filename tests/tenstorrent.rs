@@ -1,4 +1,4 @@
-//! Preflight on trees in which something is missing, and the lock between processes.
+//! Preflight on directory trees in which something is missing, and the lock between processes.
 #![cfg(feature = "engine")]
 
 mod support;
@@ -24,7 +24,7 @@ fn put(dir: &Path, path: &str, text: &str) {
     fs::write(path, text).unwrap();
 }
 
-/// A machine with a Wormhole card on which nothing is wrong.
+/// A healthy machine with a Wormhole card.
 fn machine() -> TempDir {
     let dir = TempDir::new();
     put(&dir, "dev/tenstorrent/0", "");
@@ -57,7 +57,7 @@ fn found(dir: &Path, expect: &Expect) -> Vec<Finding> {
     preflight(&Root::at(dir), expect)
 }
 
-/// The one finding that is no note, of this severity, says all of this; and it says how to mend it.
+/// Asserts that the only finding that is no note has this severity and these words, and names a remedy.
 #[track_caller]
 fn only(findings: &[Finding], severity: Severity, says: &[&str]) {
     let problems: Vec<_> = findings.iter().filter(|f| f.severity != Severity::Note).collect();
@@ -225,7 +225,7 @@ fn a_lock_is_waited_for() {
     assert!(matches!(&error, LockError::Busy { waited: w, .. } if *w >= waited), "{error}");
 }
 
-/// Another process: `flock` of util-linux holds the file, as a daemon of another version might.
+/// Another process: util-linux's `flock` holds the file, as a daemon of another version might.
 #[test]
 fn a_process_that_dies_gives_its_lock_up() {
     let dir = TempDir::new();

@@ -287,8 +287,9 @@ fn every_class_goes_over_to_the_next_daemon_at_full_speed() {
                             gone[2].fetch_add(1, Ordering::Relaxed);
                         }
                     }
-                    Err(ClientError::Empty | ClientError::Gone | ClientError::Busy) => {
+                    Err(error @ (ClientError::Empty | ClientError::Gone | ClientError::Busy)) => {
                         assert!(!there, "there was a chunk before");
+                        gone[2].fetch_add(matches!(error, ClientError::Gone).into(), Ordering::Relaxed);
                     }
                     Err(error) => panic!("chunk_latest: {error}"),
                 }

@@ -1,4 +1,4 @@
-//! Device `ttnn` on the emulation: lerobot's tensors, recordings, and what it refuses.
+//! Device `ttnn` on the emulation: lerobot's tensors, recordings, and refusals.
 #![cfg(feature = "ttnn-emulated")]
 
 mod support;
@@ -17,7 +17,7 @@ struct Case {
     noise: Vec<f32>,
 }
 
-/// An input of `cameras` cameras and `tokens` tokens: any will do to compare runs with each other.
+/// Inputs of `cameras` cameras and `tokens` tokens, with any content, to compare runs with each other.
 fn case(checkpoint: &Checkpoint, cameras: usize, tokens: usize) -> Case {
     let arch = checkpoint.arch();
     let wave = |n: usize, step: f32| (0..n).map(|i| (i as f32 * step).sin()).collect();
@@ -51,8 +51,8 @@ fn sample_with(model: &mut Pi0, case: &Case, rtc: Option<Rtc<'_>>) -> Vec<f32> {
     actions
 }
 
-/// Compiled, recorded and replayed, with other inputs in between, a chunk is the same to the bit;
-/// and a replayed one is one replay, six uploads and a read.
+/// Compiled, recorded and replayed, with other inputs in between, a chunk is bit-identical; a replayed one
+/// is one replay, six uploads and a read.
 #[test]
 fn a_recorded_chunk_is_one_replay_of_live_inputs() {
     let (checkpoint, mut model, counts) = load(&[]);
@@ -84,7 +84,7 @@ fn every_number_of_cameras_has_its_recording() {
     assert_eq!(counts.get().2, 4, "two shapes, each recorded and replayed once");
 }
 
-/// Uploads, read-backs and replays of what `call` does.
+/// Counts the uploads, read-backs and replays of `call`.
 fn counted<R>(counts: &Counts, call: impl FnOnce() -> R) -> (R, (u64, u64, u64)) {
     let before = counts.get();
     let result = call();
@@ -92,9 +92,9 @@ fn counted<R>(counts: &Counts, call: impl FnOnce() -> R) -> (R, (u64, u64, u64))
     (result, (after.0 - before.0, after.1 - before.1, after.2 - before.2))
 }
 
-/// Warm, a chunk of any number of cameras and any text length, guided or not, is one replay with as
-/// many uploads as it has inputs, and one read. Nothing is allocated on the device: a recording would
-/// have to be given up for it (the emulation refuses it else), and would not be replayed.
+/// After warm-up, a chunk of any number of cameras and any text length, guided or not, is one replay with
+/// as many uploads as it has inputs, and one read. Nothing is allocated on the device: an allocation would
+/// cost a recording (otherwise the emulation refuses it), and the chunk would not be a replay.
 #[test]
 fn after_warm_up_every_chunk_is_one_replay() {
     let (checkpoint, mut model, counts) = load(&["text_lengths=16"]);
@@ -127,11 +127,11 @@ fn after_warm_up_every_chunk_is_one_replay() {
     let (new, replays) = counted(&counts, || sample_with(&mut model, &case, guided(2.0)));
     assert_eq!(replays.2, 0);
     assert_ne!(new, sample_with(&mut model, &case, guided(10.0)));
-    // What was given up for it comes back with the same result.
+    // The recording given up for it comes back with the same result.
     assert_eq!(sample(&mut model, &case), first[5]);
 }
 
-/// With every fused operation off the result is close to the fused one.
+/// With every fused operation off, the result is close to the fused one.
 #[test]
 fn fused_operations_can_be_switched_off() {
     let (checkpoint, mut fused, _) = load(&["trace=off"]);

@@ -1,4 +1,4 @@
-//! `pi0rtd --device ttnn` on the emulation: chunks, and what a client sees of a card that fails.
+//! `pi0rtd --device ttnn` on the emulation: chunks, and a client's view of a failing card.
 #![cfg(feature = "ttnn-emulated")]
 
 mod ipc_support;
@@ -12,7 +12,7 @@ use pi0rt::control::Status;
 use pi0rt::device::reference::ReferenceOptions;
 use pi0rt::policy::{Chunk, Frame, Noise, Observation as Seen, PixelFormat, Policy, PolicyOptions};
 
-/// Replays while it warms up: one to three cameras, each recorded and replayed once.
+/// Number of replays during warm-up: one to three cameras, each recorded and replayed once.
 const WARM_UP: usize = 6;
 
 fn daemon(socket: &Path, emulation: &str, settings: &[&str]) -> Command {
@@ -41,7 +41,7 @@ fn rest(child: &mut Child) -> String {
     text
 }
 
-/// The reference device's answer to [`ask`], which goldens hold against lerobot's.
+/// The reference device's answer to [`ask`], which golden tests compare with lerobot's.
 fn expected() -> Vec<f32> {
     let options = PolicyOptions { device: ReferenceOptions.into(), ..PolicyOptions::default() };
     let mut policy = Policy::load(&checkpoint(), &options).unwrap();
@@ -69,11 +69,11 @@ fn a_client_gets_the_chunk_that_the_reference_computes() {
     assert!(distance < 2e-2, "relative RMS {distance}");
 }
 
-/// The card fails in the middle of a client's second chunk.
+/// Checks a card that fails in the middle of a client's second chunk.
 fn fails(emulation: &str, message: &str) {
     let directory = Directory::new();
     let emulation = format!("{emulation}={}", WARM_UP + 1);
-    // Longer than a busy machine takes for a real replay, as short as one step makes it.
+    // Longer than a real replay on a busy machine, and as short as one step makes it.
     let mut command = daemon(&directory.socket(), &emulation, &["timeout_ms=20000"]);
     command.args(["--steps", "1"]);
     let mut daemon = ready(command);
@@ -108,7 +108,7 @@ fn a_second_daemon_on_a_card_is_told_who_has_it() {
     let errors = String::from_utf8_lossy(&second.stderr);
     let holder = format!("/dev/tenstorrent/0 is in use by process {}", first.0.id());
     assert!(!second.status.success() && errors.contains(&holder), "{errors}");
-    // It is free again, however its holder ends.
+    // The card is free again, however its holder ends.
     drop(first);
     ready(daemon(&directory.0.join("third.sock"), "", &settings));
 }

@@ -1,4 +1,4 @@
-//! What TTNN itself refuses, on its mock device: `ttnn-bridge/mock.sh` runs it.
+//! TTNN's own refusals on its mock device, run by `ttnn-bridge/mock.sh`.
 #![cfg(feature = "ttnn")]
 
 use pi0rt::device::ttnn::bridge::{self, Activation, Chunks, Compute, Dtype, Fidelity, OpenOptions, Tensor};
@@ -31,7 +31,7 @@ fn refusals_are_errors_and_the_device_stays_usable() {
     let heads = zeros([1, 8, 2048, 256], Dtype::Bf16).unwrap();
     let odd_heads = zeros([1, 8, 64, 72], Dtype::Bf16).unwrap();
 
-    // What is refused, and in which words.
+    // Refused calls with their messages.
     let big = 20_000_u32;
     let too_large = || {
         let row = zeros([1, 1, 32, 32 * big], Dtype::Bf16)?;

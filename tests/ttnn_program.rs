@@ -23,7 +23,7 @@ fn lerobots_tensors_pass_on_both_architectures() {
     }
 }
 
-/// A Wormhole's weights of 8 bits cost accuracy; this is how much.
+/// Measures the accuracy lost by a Wormhole's 8-bit weights.
 #[test]
 fn every_module_is_close_with_the_formats_an_architecture_is_given() {
     for board in ["board=n150", "board=p150"] {
@@ -63,7 +63,7 @@ fn nothing_runs_on_the_host() {
     assert!(passed && total.contains("100.0 %"), "{text}");
     for module in pi0rt::model::Module::ALL {
         let line = text.lines().find(|line| line.starts_with(module.name())).unwrap_or_default();
-        // What depends on time alone is computed at load.
+        // Values that depend on time alone are computed at load.
         assert!(line.contains("100.0 %") || line.ends_with("at load"), "{}: {text}", module.name());
     }
 }
@@ -89,7 +89,7 @@ fn what_is_wrong_with_a_card_is_said() {
             "DRAM of p150: could not allocate",
             "the chip has 8388608; weights take",
         ),
-        // As large as it may be: it is the card that says no.
+        // With pi0rt's own memory check off, the card itself refuses.
         ("dram_mib=1", "check_memory=off", "Out of Memory", "1048576 B are free"),
         ("hang_open", "open_timeout_ms=200", "device lost: opening the card", "no answer within 200ms"),
     ];

@@ -1,4 +1,4 @@
-//! The emulation of TTNN refuses what a card refuses: every rule is broken once.
+//! The emulation of TTNN refuses the same as a card: every rule is broken once.
 #![cfg(feature = "ttnn-emulated")]
 
 mod native;
@@ -9,10 +9,10 @@ use std::fs::read_to_string;
 use std::path::PathBuf;
 use std::process::Command;
 
-/// Compiler's options of the sanitizers, if this was built with them.
+/// Compiler options of the sanitizers, if this was built with them.
 const SANITIZER: Option<&str> = option_env!("PI0RT_SANITIZED");
 
-/// `emulation/tests/rules.cc`, linked with the emulation that this test was built with.
+/// Compiles `emulation/tests/rules.cc` and links it with the emulation this test was built with.
 fn program(directory: &support::TempDir) -> PathBuf {
     let program = directory.join("rules");
     let mut command = Command::new("c++");
@@ -71,8 +71,8 @@ fn every_rule_is_broken_and_says_so() {
     assert!(count > 80, "{count}");
 }
 
-/// In a build with sanitizers (PI0RT_SANITIZE), a write past the end of a vector is found: in the
-/// emulation alone, and in the program that reaches it through the bridge.
+/// A build with sanitizers (PI0RT_SANITIZE) finds a write past the end of a vector: in the emulation alone,
+/// and in the program that reaches it through the bridge.
 #[test]
 fn sanitizers_find_a_planted_defect() {
     let golden = support::golden();

@@ -1,4 +1,4 @@
-//! Weights as people have them: dtypes of other tools beside those of the model.
+//! Weights in other tools' dtypes beside those of the model.
 
 mod support;
 
@@ -34,7 +34,7 @@ fn needed_tensors_must_be_floats_of_32_or_16_bits() {
     }
 }
 
-/// Until 0.3.3 lerobot had these names, of an older transformers.
+/// The name in lerobot before 0.3.3, following an older transformers.
 fn old_name(name: &str) -> String {
     const NAMES: [(&str, &str); 4] = [
         ("paligemma.lm_head", "paligemma.language_model.lm_head"),

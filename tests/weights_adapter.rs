@@ -15,7 +15,7 @@ const PATCH: &str =
 const EMBED: &str = "paligemma_with_expert.paligemma.model.language_model.embed_tokens";
 const HEAD: &str = "paligemma_with_expert.paligemma.lm_head";
 
-/// Numbers that are no round ones, of both signs.
+/// Numbers with many digits, of both signs.
 fn numbers(seed: usize, len: usize) -> Vec<f32> {
     (0..len).map(|i| ((i * 37 + seed * 101) % 89) as f32 / 211.0 - 0.2).collect()
 }
@@ -28,7 +28,7 @@ fn floats(model: &mut Model, name: &str) -> Vec<f32> {
     model.get(name).bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect()
 }
 
-/// `W + scaling·B·A`, one element after another.
+/// `W + scaling·B·A`, computed element by element.
 fn sum(w: &[f32], a: &[f32], b: &[f32], rank: usize, scaling: f32) -> Vec<f32> {
     let cols = a.len() / rank;
     let element = |i: usize| {
@@ -39,7 +39,7 @@ fn sum(w: &[f32], a: &[f32], b: &[f32], rank: usize, scaling: f32) -> Vec<f32> {
     (0..w.len()).map(element).collect()
 }
 
-/// An adapter in the making.
+/// An adapter under construction.
 #[derive(Default)]
 struct Adapter {
     model: Model,
@@ -52,7 +52,7 @@ impl Adapter {
         values
     }
 
-    /// `lora_A [rank, cols]` and `lora_B [rows, rank]` of a module, as PEFT names them.
+    /// Adds `lora_A [rank, cols]` and `lora_B [rows, rank]` of a module, as PEFT names them.
     fn lora(&mut self, module: &str, rank: usize, [rows, cols]: [usize; 2]) -> [Vec<f32>; 2] {
         let name = |part| format!("base_model.model.model.{module}.{part}.weight");
         [self.push(&name("lora_A"), &[rank, cols]), self.push(&name("lora_B"), &[rows, rank])]
@@ -113,7 +113,7 @@ fn merges(dir: &Path, options: &MergeOptions, changed: &[(&str, Vec<f32>)]) -> T
     out
 }
 
-/// That the directory is refused as an adapter's, and that a merge of it fails, both saying why.
+/// Asserts that the directory is refused as an adapter's, and that merging it fails, both with this reason.
 #[track_caller]
 fn refused(dir: &Path, says: &[&str]) {
     messages(&convert(dir, Dtype::F32, &MergeOptions::default()).err().expect("it was merged"), says);
@@ -205,7 +205,7 @@ fn convolutions_and_embeddings_have_products_too() {
     let (patch, embed) = (format!("{PATCH}.weight"), format!("{EMBED}.weight"));
     merges(&dir, &MergeOptions::default(), &[(&patch, patches), (&embed, tokens)]);
 
-    // Gemma ties the two: where the file has the head only, that is the embedding.
+    // Gemma ties the two: a file with only the head has the embedding there.
     let head = floats(&mut model, &format!("model.{HEAD}.weight"));
     model.tensors.retain(|t| !t.name.ends_with(&embed));
     model.write(&dir);
@@ -265,7 +265,7 @@ fn lora_b_may_have_a_bias() {
 
 #[test]
 fn fan_in_fan_out_is_what_the_shapes_say() {
-    // PEFT takes it for false where the layer is linear.
+    // PEFT ignores the field for linear layers.
     let dir = lerobot();
     let mut adapter = Adapter::default();
     let [a, b] = adapter.lora("state_proj", 2, [48, 32]);
@@ -281,7 +281,7 @@ fn fan_in_fan_out_is_what_the_shapes_say() {
     merges(&dir, &MergeOptions::default(), &[("state_proj.weight", turned)]);
 }
 
-/// LoRA tensors among the weights, under these names.
+/// A checkpoint with LoRA tensors of these names among the weights.
 fn among(
     dir: &Path,
     lora: [&str; 2],
@@ -333,7 +333,7 @@ fn lora_tensors_among_the_weights_are_merged() {
     }
 }
 
-/// That state_proj becomes this, and that every tensor gets back the name it has without an adapter.
+/// Asserts the merged value of state_proj, and that every tensor keeps the name it has without an adapter.
 #[track_caller]
 fn merges_renamed(dir: &Path, options: &MergeOptions, expected: Vec<f32>) {
     let out = convert(dir, Dtype::F32, options).unwrap();
@@ -363,7 +363,7 @@ fn openpis_matrices_are_the_other_way() {
     let told = MergeOptions { lora_alpha: Some(3.0), ..MergeOptions::default() };
     merges_renamed(&dir, &told, expected);
 
-    // Rank as wide as both sides: nothing tells which way it is.
+    // Rank as wide as both sides: nothing shows the orientation.
     let dir = lerobot();
     let side = [[48, 48], [48, 48]];
     let names = ["model.action_time_mlp_out.lora_a", "model.action_time_mlp_out.lora_b"];
@@ -394,13 +394,13 @@ fn an_adapter_alone_needs_its_base() {
     let w = floats(&mut Model::read(&base), "model.state_proj.weight");
     let options = MergeOptions { base: Some(base.to_path_buf()), ..MergeOptions::default() };
 
-    // Without a configuration of its own it runs with its base's.
+    // Without a configuration of its own the adapter uses its base's.
     fs::write(base.join("README.md"), "base").unwrap();
     let expected = [("state_proj.weight", sum(&w, &a, &b, 2, 1.5))];
     let out = merges(&dir, &options, &expected);
     assert_eq!(fs::read(out.join("README.md")).unwrap(), b"base");
 
-    // With one it takes the tokenizer only.
+    // With one it takes only the tokenizer.
     for name in fs::read_dir(&*base).unwrap().map(|entry| entry.unwrap().file_name()) {
         let name = name.to_str().unwrap();
         if name.starts_with("policy_") || name == "config.json" {
@@ -414,7 +414,7 @@ fn an_adapter_alone_needs_its_base() {
     assert!(out.join("tokenizer.json").exists());
     assert_eq!(Checkpoint::open(&out).unwrap().processing().execution_horizon, Some(7));
 
-    // What a base is for is told, and what none is for.
+    // Errors explain --base where it is superfluous or missing.
     adapter.write(&base, &config(json!({})));
     let error = Conversion::open(&dir, Dtype::F32, &options).err().unwrap().to_string();
     messages(&error, &["adapter_model.safetensors", "lies beside the base weights"]);

@@ -1,4 +1,4 @@
-//! What people give in place of a checkpoint, named for what it is.
+//! Paths mistaken for a checkpoint, and the messages that identify them.
 
 mod support;
 
@@ -76,7 +76,7 @@ fn links_that_lead_nowhere_are_named() {
     refused(&run.join("checkpoints/last/pretrained_model"), &["last", "link to 020000", "not there"]);
 }
 
-/// Files of this name, empty but for a checkpoint's weights.
+/// A directory with empty files of these names.
 fn tree(files: &[&str]) -> TempDir {
     let dir = TempDir::new();
     for file in files {
@@ -193,7 +193,7 @@ fn a_truncated_blob_says_so() {
 fn a_dtype_that_came_later_is_none_of_a_weight() {
     let dir = lerobot();
     let mut model = Model::read(&dir);
-    // Two values a byte: how many bytes there are is not known from the shape.
+    // Two values per byte: the number of bytes doesn't follow from the shape.
     model.push("more.scales", "F4", &[2, 3], vec![1; 3]);
     model.push("more.complex", "C64", &[2], vec![2; 16]);
     model.write(&dir);

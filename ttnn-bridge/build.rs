@@ -3,7 +3,7 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
-/// The release whose API the bridge calls.
+/// The TTNN release whose API the bridge calls.
 const VERSION: &str = "0.66";
 const BRIDGE: [&str; 3] = ["device.cc", "ops.cc", "transfer.cc"];
 const EMULATION: [&str; 4] = ["data_movement.cc", "device.cc", "ops.cc", "tensor.cc"];
@@ -31,13 +31,14 @@ pub fn build() {
     build.std("c++20").files(BRIDGE.map(|file| Path::new("ttnn-bridge/src").join(file)));
     if emulated {
         build.files(EMULATION.map(|file| Path::new("ttnn-bridge/emulation").join(file)));
-        // Goldens run through it in debug builds too.
+        // Golden tests run the emulation in debug builds too.
         build.define("PI0RT_TTNN_EMULATED", None).opt_level(2);
         build.define("PI0RT_TTNN_VERSION", format!("\"{VERSION}\"").as_str());
         if env::var_os("PI0RT_SANITIZE").is_some() {
             let checks = "-fsanitize=address,undefined";
             build.flag(checks).flag("-fno-sanitize-recover=all").flag("-fno-omit-frame-pointer");
-            // By name and first, as their runtime has to be loaded first; rustc's linker knows no -fsanitize.
+            // Given by name and first, as the sanitizers' runtime has to be loaded first; rustc's linker
+            // has no -fsanitize.
             println!("cargo:rustc-link-lib=asan");
             println!("cargo:rustc-link-lib=ubsan");
             println!("cargo:rustc-env=PI0RT_SANITIZED={checks}");
@@ -46,9 +47,9 @@ pub fn build() {
         let sdk = Sdk::find().unwrap_or_else(|why| panic!("feature ttnn: {why}"));
         build.define("PI0RT_TTNN_VERSION", format!("\"{}\"", sdk.version).as_str());
         build.define("FMT_HEADER_ONLY", "1").define("SPDLOG_FMT_EXTERNAL", "1");
-        // The library reflect defines a variable for its tests of itself in every file.
+        // The library reflect defines a variable for its own tests in every file.
         build.define("NTEST", None);
-        // TTNN's headers are not ours to warn about.
+        // Suppresses warnings in TTNN's headers.
         for root in &sdk.include {
             build.flag("-isystem").flag(root);
         }
@@ -63,7 +64,7 @@ pub fn build() {
     build.compile("pi0rt-ttnn");
 }
 
-/// Where TTNN is.
+/// The location of TTNN.
 struct Sdk {
     include: Vec<PathBuf>,
     libraries: Vec<PathBuf>,
@@ -72,9 +73,9 @@ struct Sdk {
 }
 
 impl Sdk {
-    /// Headers from `TT_METAL_HOME` (a source tree) or `TTNN_PREFIX` (an installation, /usr and
-    /// /opt/tenstorrent by default), libraries from there or from `PI0RT_TTNN_LIB`; more include roots
-    /// from `PI0RT_TTNN_INCLUDE`.
+    /// Finds the SDK: headers in `TT_METAL_HOME` (a source tree) or `TTNN_PREFIX` (an installation; /usr
+    /// and /opt/tenstorrent by default), libraries there or in `PI0RT_TTNN_LIB`; further include roots in
+    /// `PI0RT_TTNN_INCLUDE`.
     fn find() -> Result<Sdk, String> {
         let mut looked = Vec::new();
         let (mut include, mut dirs) = (list("PI0RT_TTNN_INCLUDE"), list("PI0RT_TTNN_LIB"));
@@ -91,7 +92,7 @@ impl Sdk {
                 "tt_metal/third_party/umd/device/api",
             ];
             include.extend(tree.map(|root| home.join(root)));
-            // What the tree's own build fetched for itself.
+            // Dependencies fetched by the tree's own build.
             let fetched = ["fmt", "spdlog", "enchantum", "reflect", "tt-logger", "tracy", "nlohmann_json"];
             for deps in [home.join("build/_deps"), home.join("build_Release/_deps"), home.join(".cpmcache")] {
                 for name in fetched {
@@ -135,7 +136,7 @@ impl Sdk {
             let candidates = dirs.iter().flat_map(|dir| names.iter().map(move |name| dir.join(name)));
             match candidates.into_iter().find(|path| path.is_file()) {
                 Some(path) => libraries.push(path),
-                // Later releases have no library of its own for it.
+                // Later releases have no separate library for it.
                 None if names[0] == "libtt_stl.so" => {}
                 None => {
                     complete = false;
@@ -150,7 +151,7 @@ impl Sdk {
                 looked.join("\n  ")
             ));
         }
-        // The compiler's own roots have their place, which the standard library's headers rely on.
+        // The compiler's own roots must stay in place: the standard library's headers rely on their order.
         let own = ["/usr/include", "/usr/local/include"].map(Path::new);
         include.retain(|root| root.is_dir() && !own.contains(&root.as_path()));
         dirs.retain(|dir| dir.is_dir());
@@ -193,7 +194,7 @@ fn third_party(deps: &Path, name: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-/// The SDK's version, from wherever it is written down.
+/// The SDK's version, from any of the places that record it.
 fn version(roots: &[PathBuf], dirs: &[PathBuf]) -> Option<String> {
     if let Ok(version) = env::var("PI0RT_TTNN_VERSION") {
         return Some(version);

@@ -1,13 +1,12 @@
 #!/bin/sh
-# Level B: builds pi0rt against TTNN and runs it on TTNN's mock device, which computes nothing and
+# Level B: builds pi0rt against TTNN and runs it on TTNN's mock device, which computes nothing but
 # refuses what a card refuses: shapes, layouts, program configurations, memory.
 #
 #   ttnn-bridge/mock.sh SDK DESCRIPTOR [CHECKPOINT]
 #
-# SDK is TTNN's source tree with its build, or where it is installed; DESCRIPTOR a cluster descriptor
-# such as UMD's tests/cluster_descriptor_examples/wormhole_N150.yaml; CHECKPOINT the model whose chunk is
-# run, tests/golden by default (`pi0rt synth` writes one of full size). What the build takes from the
-# environment besides (README.md) is passed on.
+# SDK is TTNN's source tree with its build, or its installation; DESCRIPTOR a cluster descriptor such as
+# UMD's tests/cluster_descriptor_examples/wormhole_N150.yaml; CHECKPOINT the model to run, tests/golden
+# by default (`pi0rt synth` writes one of full size). Other variables of the build (README.md) are passed on.
 set -eu
 
 if [ $# -lt 2 ] || [ $# -gt 3 ]; then
@@ -26,9 +25,9 @@ else
     export TTNN_PREFIX="$sdk"
     runtime=$sdk/libexec/tt-metalium
 fi
-# Where TTNN finds its kernels and descriptors of chips.
+# Directory of TTNN's kernels and chip descriptors.
 export TT_METAL_RUNTIME_ROOT="${TT_METAL_RUNTIME_ROOT:-$runtime}"
-# Where it writes its logs.
+# Directory of TTNN's logs.
 export TT_METAL_LOGS_PATH="${TT_METAL_LOGS_PATH:-$PWD/target}"
 mock() {
     TT_METAL_MOCK_CLUSTER_DESC_PATH="$descriptor" "$@"

@@ -1,10 +1,10 @@
-//! What a program in Rust needs to call the C interface as a C program does.
+//! Calls the C interface from Rust as a C program does.
 
 use std::ffi::CStr;
 
 use pi0rt::capi::pi0rt_last_error;
 
-/// A struct of the C interface, zero but for its size, which is its first member.
+/// A struct of the C interface, zero except for its size, which is its first member.
 pub fn sized<T: Copy>() -> T {
     // SAFETY: zero is valid for each of them, and a u32 comes first.
     unsafe {
@@ -16,7 +16,7 @@ pub fn sized<T: Copy>() -> T {
 
 pub fn last_error() -> String {
     let mut words = [0; 512];
-    // SAFETY: there is as much room as is said.
+    // SAFETY: the buffer has the given size.
     unsafe {
         pi0rt_last_error(words.as_mut_ptr(), words.len());
         CStr::from_ptr(words.as_ptr()).to_str().unwrap().to_owned()

@@ -1,5 +1,5 @@
-//! A daemon that says and writes anything, against a program that uses the client library from C: it gets errors,
-//! and nothing that it is told leads it beyond the segments.
+//! A daemon that sends and writes anything, against a program that uses the client library from C: the
+//! program gets errors, and nothing leads it beyond the segments.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,7 +16,7 @@ use super::c_interface::{last_error, sized};
 use super::{Input, policy, socket, store};
 
 const MOST_STEPS: usize = 200;
-/// Largest segment that is made, whatever the layout says.
+/// Largest segment that is created, whatever the layout says.
 const MOST_BYTES: u32 = 1 << 20;
 
 /// The answer to a hello.
@@ -25,7 +25,7 @@ struct Answer {
     fds: Vec<OwnedFd>,
 }
 
-/// The thread that answers, and where it puts the connection.
+/// The answering thread, and the connection it hands over.
 struct Peer {
     answers: SyncSender<Answer>,
     connections: Receiver<OwnedFd>,
@@ -59,7 +59,7 @@ fn peer() -> Peer {
     Peer { answers, connections }
 }
 
-/// A welcome that is right but for what the input says.
+/// A welcome that is valid except for the input's changes.
 fn welcome(input: &mut Input<'_>) -> Vec<u8> {
     let geometry = Geometry {
         cameras: input.choose(&[2, 0, 1, 4]),
@@ -91,7 +91,7 @@ fn welcome(input: &mut Input<'_>) -> Vec<u8> {
     };
     let mut packet = Reply::Welcome(Box::new(welcome)).encode();
     for _ in 0..input.u8() % 8 {
-        // Mostly in the layout, mostly whole numbers.
+        // Mostly within the layout, and mostly whole numbers.
         let at = input.u16() as usize % packet.len();
         let (at, bytes) = match input.u8() % 4 {
             0 => (at, vec![input.u8()]),
@@ -109,7 +109,7 @@ fn welcome(input: &mut Input<'_>) -> Vec<u8> {
     packet
 }
 
-/// Segments as the packet announces them, or not quite.
+/// Creates segments as the packet announces them, or nearly.
 fn segments(input: &mut Input<'_>, packet: &[u8]) -> Option<[Segment; 3]> {
     let Ok(Reply::Welcome(welcome)) = Reply::decode(packet) else { return None };
     let layout = welcome.layout;
@@ -144,7 +144,7 @@ pub fn run(data: &[u8]) {
     };
     let results = segments.map(|[_, _, results]| Arc::new(results));
     if let (Some(results), Some(layout)) = (&results, layout) {
-        // Serving, and a beat that never becomes old, unless the input says otherwise.
+        // Serving, with a heartbeat that never ages, unless the input says otherwise.
         let at = layout.liveness.offset as usize;
         if at.is_multiple_of(8) && at + 24 <= results.len() {
             for (i, word) in [1, 1, u64::MAX].into_iter().enumerate() {
@@ -161,7 +161,7 @@ pub fn run(data: &[u8]) {
         ..sized()
     };
     let mut client = std::ptr::null_mut();
-    // SAFETY: a struct of its size, with a string; a pointer that can be written to.
+    // SAFETY: a struct with its size, with a valid string; a writable pointer.
     let opened = unsafe { pi0rt_client_open(&options, &mut client) };
     let connection = peer.connections.recv().unwrap();
     if opened != Status::Ok {
@@ -176,10 +176,10 @@ pub fn run(data: &[u8]) {
     assert_eq!(pi0rt_client_close(client), Status::Ok);
 }
 
-/// A controller: it trusts the library, and believes whatever that says.
+/// A controller that trusts everything the library reports.
 struct Program {
     client: *mut pi0rt_client,
-    /// What the segments were made for.
+    /// The layout of the segments as created.
     layout: SegmentLayout,
     info: pi0rt_policy_info,
     submitted: u64,
@@ -187,10 +187,10 @@ struct Program {
 }
 
 impl Program {
-    /// Reads all that is said of the policy.
+    /// Reads the whole description of the policy.
     fn look_around(&mut self) {
         let (client, geometry) = (self.client, self.layout.geometry);
-        // SAFETY: structs of their sizes, strings, numbers that can be written to.
+        // SAFETY: structs with their sizes, valid strings, writable numbers.
         unsafe {
             assert_eq!(pi0rt_client_describe(client, &mut self.info), Status::Ok);
             let info = &self.info;
@@ -202,7 +202,7 @@ impl Program {
                 let name = &info.camera_names[camera as usize];
                 assert!(name.contains(&0));
                 let mut found = u32::MAX;
-                // Cameras of one name are the first of it.
+                // A name shared by several cameras means the first.
                 if pi0rt_client_camera(client, name.as_ptr(), &mut found) == Status::Ok {
                     assert!(found < info.cameras);
                 }
@@ -243,7 +243,7 @@ impl Program {
                     }
                 }
                 2 | 3 => {
-                    // A completion, which may even be right.
+                    // A completion, possibly a valid one.
                     let entries = u64::from(layout.geometry.entries);
                     let at = layout.completions.offset as usize + (completed % entries) as usize * 64;
                     for i in 1..8 {
@@ -255,7 +255,7 @@ impl Program {
                     store(results, layout.submission_head.offset as usize, input.word(self.submitted));
                 }
                 4 | 5 => {
-                    // A chunk, which may even be right.
+                    // A chunk, possibly a valid one.
                     let n = input.word(completed);
                     let geometry = layout.geometry;
                     let slot = (8 + geometry.values().div_ceil(2)).next_multiple_of(8) * 8;
@@ -282,7 +282,7 @@ impl Program {
                     0 => self.ask(connection, input),
                     1 => {
                         let mut statistics: pi0rt_statistics = sized();
-                        // SAFETY: a struct of its size.
+                        // SAFETY: a struct with its size.
                         let status = unsafe { pi0rt_client_statistics(self.client, &mut statistics) };
                         assert_eq!(status, Status::Ok);
                     }
@@ -290,7 +290,7 @@ impl Program {
                 },
             }
         }
-        // Whatever is in the segments: a bounded number of completions, then nothing or an error.
+        // Whatever the segments contain: a bounded number of completions, then none or an error.
         let mut taken = 0;
         while self.take(None) {
             taken += 1;
@@ -298,10 +298,10 @@ impl Program {
         assert!(taken <= self.submitted);
     }
 
-    /// Writes to all that it may write to.
+    /// Writes everywhere it may write to.
     fn observe(&mut self, input: &mut Input<'_>) {
         let mut observation: pi0rt_observation = sized();
-        // SAFETY: a struct of its size; state and frames are as long as the library says.
+        // SAFETY: a struct with its size; state and frames have the lengths the library reports.
         unsafe {
             if pi0rt_observation_acquire(self.client, &mut observation) != Status::Ok {
                 return;
@@ -328,10 +328,10 @@ impl Program {
         }
     }
 
-    /// Takes a completion, that of a ticket or the next one, and looks up what it is about. Whether there was one.
+    /// Takes a completion, of a ticket or the next one, and reads its results. True if there was one.
     fn take(&mut self, ticket: Option<u64>) -> bool {
         let mut completion: pi0rt_completion = sized();
-        // SAFETY: a struct of its size.
+        // SAFETY: a struct with its size.
         let status = unsafe {
             match ticket {
                 Some(ticket) => pi0rt_wait(self.client, ticket, 0, &mut completion),
@@ -359,7 +359,7 @@ impl Program {
 
     fn read_chunk(&mut self) {
         let mut chunk: pi0rt_chunk = sized();
-        // SAFETY: a struct of its size; there are as many actions as it says.
+        // SAFETY: a struct with its size; it has as many actions as it says.
         unsafe {
             pi0rt_chunk_latest(self.client, &mut chunk);
             if !chunk.actions.is_null() {
@@ -373,11 +373,11 @@ impl Program {
     fn act(&mut self, t_ns: u64) {
         let mut action = vec![0.0f32; self.info.action_dim as usize];
         let mut about: pi0rt_action_info = sized();
-        // SAFETY: a struct of its size; there is room for as many values as is said.
+        // SAFETY: a struct with its size; the buffer has the given length.
         unsafe { pi0rt_action_at(self.client, t_ns, action.as_mut_ptr(), action.len(), &mut about) };
     }
 
-    /// Asks for something that is answered already, rightly or not.
+    /// Sends a request whose answer, right or wrong, is already there.
     fn ask(&mut self, connection: &OwnedFd, input: &mut Input<'_>) {
         let reply = match input.u8() % 4 {
             0 | 1 => Reply::PromptReady {
@@ -391,11 +391,11 @@ impl Program {
         };
         let number = if input.u8().is_multiple_of(2) { self.asked + 1 } else { 0 };
         if control::send(connection.as_fd(), &control::numbered(reply.encode(), number)).is_err() {
-            // The socket is full: the answer would be waited for.
+            // The socket is full: the client would wait for the answer.
             return;
         }
         self.asked += 1;
-        // SAFETY: a string, a struct of its size.
+        // SAFETY: a valid string, a struct with its size.
         unsafe {
             if input.u8().is_multiple_of(2) {
                 pi0rt_client_set_prompt(self.client, c"stack the cups".as_ptr(), std::ptr::null_mut());

@@ -1,5 +1,4 @@
-//! Messages of either side: never a panic, and what was understood says the same when it is written
-//! down again.
+//! Messages of either side: decoding never panics, and a decoded message encodes to the same meaning.
 
 use pi0rt::control::{Reply, Request};
 
@@ -11,7 +10,7 @@ pub fn run(data: &[u8]) {
         if let Reply::Welcome(welcome) = &reply {
             let _ = welcome.layout.check();
         }
-        // A rate may be any number, also one that is not equal to itself.
+        // A rate may be any number, even NaN, which is not equal to itself.
         let again = Reply::decode(&reply.encode());
         assert_eq!(format!("{again:?}"), format!("{:?}", Ok::<_, ()>(reply)));
     }

@@ -1,5 +1,5 @@
-//! What the fuzz targets do with their input, and what has to hold whatever the input is. Used by
-//! `fuzz_targets/`, and by `tests/fuzz_corpus.rs`, which replays the inputs that are kept.
+//! The fuzz targets' code, with the properties that must hold for every input. Used by `fuzz_targets/`, and
+//! by `tests/fuzz_corpus.rs`, which replays the kept inputs.
 #![allow(dead_code)]
 
 pub mod c_interface;
@@ -13,7 +13,7 @@ use std::path::PathBuf;
 use pi0rt::control::{PolicyDescription, Rate, RateSource};
 use pi0rt::shm::Segment;
 
-/// The input, read from its start. Zeroes follow its end.
+/// The input, read from its start. Zeros follow its end.
 pub struct Input<'a>(&'a [u8]);
 
 impl<'a> Input<'a> {
@@ -54,7 +54,7 @@ impl<'a> Input<'a> {
         among[self.u8() as usize % among.len()]
     }
 
-    /// A word: small, anything, two halves, or near a number that means something.
+    /// A word: small, arbitrary, two halves, or near a meaningful number.
     pub fn word(&mut self, meaningful: u64) -> u64 {
         match self.u8() % 8 {
             0 | 1 => self.u8().into(),
@@ -67,7 +67,7 @@ impl<'a> Input<'a> {
     }
 }
 
-/// Stores a word of a segment that is mapped writable.
+/// Stores a word in a writable mapped segment.
 pub fn store(segment: &Segment, offset: usize, value: u64) {
     assert!(offset.is_multiple_of(8) && offset + 8 <= segment.len());
     // SAFETY: in bounds, aligned, mapped writable.
@@ -97,14 +97,14 @@ pub fn policy() -> PolicyDescription {
     }
 }
 
-/// A socket's path in a directory of this process's own.
+/// A socket's path in a directory of this process.
 pub fn socket(name: &str) -> PathBuf {
     let directory = std::env::temp_dir().join(format!("pi0rt-fuzz-{}", std::process::id()));
     std::fs::create_dir_all(&directory).unwrap();
     directory.join(name)
 }
 
-/// How many descriptors and mappings of segments this process has.
+/// Number of descriptors and of mapped segments of this process.
 pub fn resources() -> (usize, usize) {
     let fds = std::fs::read_dir("/proc/self/fd").unwrap();
     let links = fds.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());

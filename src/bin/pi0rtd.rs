@@ -1,6 +1,6 @@
 //! The daemon that owns a policy and its device, and serves controllers over shared memory.
 
-// One program under two names: `pi0rt serve` does the same.
+// One program under two names: `pi0rt serve` is the same.
 #[path = "pi0rt/device_args.rs"]
 mod device_args;
 #[path = "pi0rt/device_choice.rs"]
@@ -16,7 +16,7 @@ use clap::Parser;
 use pi0rt::service::Inherited;
 use pi0rt::service::config::ConfigError;
 
-/// `EX_CONFIG` of sysexits.h: the unit does not start it again.
+/// `EX_CONFIG` of sysexits.h: with this exit code the unit doesn't restart the daemon.
 const WRONG_CONFIGURATION: u8 = 78;
 
 #[derive(Parser)]
@@ -28,7 +28,7 @@ struct Cli {
 
 fn main() -> ExitCode {
     let args = Cli::parse().args;
-    // SAFETY: this is the only thread, and nobody else takes them.
+    // SAFETY: this is the only thread, and the descriptors have not been taken before.
     let inherited = unsafe { Inherited::take() };
     match inherited.map_err(Into::into).and_then(|inherited| serve::run(&args, inherited)) {
         Ok(()) => ExitCode::SUCCESS,

@@ -115,15 +115,16 @@ pub unsafe extern "C" fn pi0rt_submit(
         let mut cameras = [Camera::default(); PI0RT_MAX_CAMERAS];
         for (camera, frame) in cameras.iter_mut().zip(&observation.frames) {
             let pi0rt_frame { width, height, stride, format, .. } = *frame;
-            let pixel = match (format, PixelLayout::from_number(format)) {
+            // A width that the format can't have is refused with the frame's sizes.
+            let row = match (format, PixelLayout::from_number(format)) {
                 (0, _) => 0,
-                (_, Some(pixel)) => pixel.bytes() as u32,
+                (_, Some(pixel)) => pixel.row_bytes(width as usize).unwrap_or(0),
                 (got, None) => {
                     let what = "format of a frame";
                     return Err(Failure::Value { what, got: got.into(), expected: "a pi0rt_format" });
                 }
             };
-            let stride = if stride == 0 { width.saturating_mul(pixel) } else { stride };
+            let stride = if stride == 0 { row.try_into().unwrap_or(u32::MAX) } else { stride };
             *camera = Camera { width, height, stride, format };
         }
         let submitted = client.submit(&Observation {

@@ -24,7 +24,9 @@ pub struct pi0rt_client {
     _opaque: [u8; 0],
 }
 
-/// Pixel format of a frame: how its bytes are to be read.
+/// Pixel format of a frame: how its bytes are to be read. Luma and colour differences are those of ITU-R BT.601, luma
+/// from 16 to 235, as cameras send them. A daemon that doesn't know a format answers with
+/// PI0RT_COMPLETION_REASON_FRAME_FORMAT.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -39,6 +41,16 @@ pub enum pi0rt_format {
     Rgba8 = 3,
     /// 1 byte per pixel: grey.
     Gray8 = 4,
+    /// 4 bytes per pixel: blue, green, red, ignored.
+    Bgra8 = 5,
+    /// 4 bytes per two pixels of a row: luma, blue difference, luma, red difference (YUY2). The width is even.
+    Yuyv = 6,
+    /// A plane of luma, then, stride times height bytes later, a plane of half as many rows with the blue and red
+    /// differences of 2 by 2 pixels, with the same stride. Width and height are even.
+    Nv12 = 7,
+    /// A baseline JPEG image of the frame's width and height, at most 3840 by 2160 pixels; stride is its length in
+    /// bytes. The daemon decodes it before it computes, which takes some milliseconds a megapixel.
+    Jpeg = 8,
 }
 
 /// Role of a client in its session.
@@ -175,6 +187,8 @@ pub enum pi0rt_completion_reason {
     ChunkVelocity = 19,
     /// Value index of the chunk's actions begins too far from the state. value: the difference.
     ChunkStart = 20,
+    /// The bytes of the frame of camera index are no JPEG image that can be decoded, or one of another size.
+    FrameData = 21,
 }
 
 /// Options of a session. Zero, in any field but the first, means the default.
@@ -327,7 +341,7 @@ pub struct pi0rt_frame {
     pub width: u32,
     /// Height of the frame, rows.
     pub height: u32,
-    /// Bytes from one row to the next; 0: rows without gaps.
+    /// Bytes from one row to the next; 0: rows without gaps. Of PI0RT_FORMAT_JPEG, the image's length in bytes.
     pub stride: u32,
     /// Format of the pixels, a pi0rt_format; PI0RT_FORMAT_NONE: no frame.
     pub format: u32,
@@ -610,6 +624,7 @@ impl From<Option<Fault>> for pi0rt_completion_reason {
             Some(Fault::ChunkPosition { .. }) => Self::ChunkPosition,
             Some(Fault::ChunkVelocity { .. }) => Self::ChunkVelocity,
             Some(Fault::ChunkStart { .. }) => Self::ChunkStart,
+            Some(Fault::FrameData { .. }) => Self::FrameData,
         }
     }
 }

@@ -40,7 +40,7 @@ pub struct Arch {
     pub expert_mlp: usize,
     /// Padded width of the state.
     pub max_state_dim: usize,
-    /// Padded width of an action.
+    /// Padded width of the action.
     pub max_action_dim: usize,
     /// Actions in one chunk (the horizon).
     pub chunk_size: usize,
@@ -52,7 +52,7 @@ pub struct Arch {
     pub state_dim: usize,
     /// Width of the robot's action.
     pub action_dim: usize,
-    /// The member of the family: tensors tell it, no file.
+    /// The member of the family, told by the tensors alone.
     #[serde(skip)]
     pub variant: Variant,
 }
@@ -88,13 +88,13 @@ impl Arch {
         }
     }
 
-    /// Every size with its name, in the order of `arch.json`.
+    /// All sizes with their names, in the order of `arch.json`.
     pub fn fields(&self) -> Vec<(String, usize)> {
         let mut copy = self.clone();
         copy.fields_mut().into_iter().map(|(name, value)| (name.to_string(), *value)).collect()
     }
 
-    /// Sets the size of this name; false if there is none.
+    /// Sets the size named `field`; false if there is none of that name.
     pub fn set(&mut self, field: &str, value: usize) -> bool {
         match self.fields_mut().into_iter().find(|(name, _)| *name == field) {
             Some((_, place)) => {
@@ -114,7 +114,7 @@ impl Arch {
             num_inference_steps tokenizer_max_length state_dim action_dim)
     }
 
-    /// Whether a PI0 model of these sizes can be built; the answer names the sizes that don't fit.
+    /// Checks that a PI0 model of these sizes can be built; the error names the sizes that don't fit.
     pub fn check(&self) -> Result<(), String> {
         // Far beyond any model, and small enough that products of a few sizes don't overflow.
         const MOST: usize = 1 << 24;
@@ -150,7 +150,7 @@ impl Arch {
         Ok(())
     }
 
-    /// Patches, and so tokens, of one camera image.
+    /// Patches of one camera image, each one token.
     pub fn patches(&self) -> usize {
         let side = self.image_size / self.patch_size;
         side * side

@@ -17,11 +17,11 @@ use super::weights::{Spec, embeddings, weights};
 use super::{Arch, Dimension, Dtype, Processing, Tensor};
 
 impl Checkpoint {
-    /// A model of these sizes whose weights are all zero, for `cameras` cameras. Every tensor shows
-    /// the same zero pages, so even the full size takes no memory.
+    /// A model of these sizes for `cameras` cameras, with all weights zero. Every tensor maps the same zero
+    /// pages, so even the full size takes no memory.
     ///
     /// # Errors
-    /// If the sizes can't be a PI0 model, or no address space is to be had.
+    /// If the sizes can't be a PI0 model, or no address space is available.
     pub fn blank(arch: &Arch, cameras: usize) -> Result<Self, CheckpointError> {
         arch.check().map_err(CheckpointError::Arch)?;
         let dtype = Dtype::Bf16;

@@ -1,29 +1,28 @@
-//! The cameras a policy looks through.
+//! The cameras of a policy.
 
 use super::normalization::Normalization;
 
-/// A camera, as the robot and the model call it.
+/// A camera, by the robot's name and the model's.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Camera {
     /// The robot's name, which clients use and reports show, such as `front`.
     pub name: String,
     /// Name of the model's input, such as `base_0_rgb`; the same as `name` unless the checkpoint renames it.
     pub key: String,
-    /// Whether the policy was trained with it in every observation.
+    /// True if every observation in training had this camera.
     pub required: bool,
-    /// How its images are normalized, three channels with values of 0 to 1, before they are resized.
+    /// Normalization of its images, three channels of 0 to 1, before they are resized.
     pub normalization: Option<Normalization>,
 }
 
 impl Camera {
-    /// A required camera that robot and model call the same.
+    /// A required camera with one name for robot and model.
     pub fn new(name: impl Into<String>) -> Self {
         let name = name.into();
         Self { key: name.clone(), name, required: true, normalization: None }
     }
 
-    /// Index of the camera that a client means by `name`: the robot's name or, where no camera has it,
-    /// the model's.
+    /// Index of the camera named `name` by a client: the robot's name or, if no camera has it, the model's.
     pub fn find(cameras: &[Self], name: &str) -> Option<usize> {
         let by_name = cameras.iter().position(|camera| camera.name == name);
         by_name.or_else(|| cameras.iter().position(|camera| camera.key == name))

@@ -1,4 +1,4 @@
-//! What the numbers of a state and an action mean to the robot.
+//! The meaning of a state's and an action's values to the robot.
 
 use std::fmt;
 
@@ -13,7 +13,7 @@ pub struct Dimension {
     pub quantity: Quantity,
     /// Unit in ASCII, such as `rad` or `m/s`; empty if nothing declares one.
     pub unit: String,
-    /// Whether it opens and closes a gripper.
+    /// True if this value opens and closes a gripper.
     pub gripper: bool,
     /// Bounds the robot must keep.
     pub limits: Limits,
@@ -26,9 +26,9 @@ pub enum Quantity {
     /// Nothing declares it.
     #[default]
     Unknown,
-    /// Position: of a joint, of an end effector along an axis, of a gripper.
+    /// Position of a joint, of an end effector along an axis, or of a gripper.
     Position,
-    /// Change of position by one control step.
+    /// Change of position per control step.
     PositionDelta,
     /// Velocity.
     Velocity,
@@ -37,7 +37,7 @@ pub enum Quantity {
 }
 
 impl Quantity {
-    /// All of them.
+    /// All quantities.
     pub const ALL: [Self; 5] =
         [Self::Unknown, Self::Position, Self::PositionDelta, Self::Velocity, Self::Effort];
 
@@ -62,24 +62,24 @@ impl fmt::Display for Quantity {
 /// Bounds of one dimension, in its unit; `None` where nothing declares one.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Limits {
-    /// Least and greatest value.
+    /// Least and greatest position.
     pub position: Option<[f32; 2]>,
     /// Greatest absolute rate of change, units per second.
     pub velocity: Option<f32>,
-    /// Greatest absolute change of that rate, units per second squared.
+    /// Greatest absolute change of velocity, units per second squared.
     pub acceleration: Option<f32>,
 }
 
-/// Rows of a chunk per second, and who declares it.
+/// Control rate, rows of a chunk per second, and its source.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate {
     /// Hz.
     pub hz: f32,
-    /// Where the figure stands.
+    /// The source of the figure.
     pub source: RateSource,
 }
 
-/// Where a control rate is declared. Later ones take precedence.
+/// Where a control rate is declared. Later variants take precedence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RateSource {
     /// `control_rate_hz` in the checkpoint's config.json.

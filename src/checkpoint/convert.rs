@@ -1,4 +1,4 @@
-//! A checkpoint in another dtype, and with its adapter merged.
+//! Converts a checkpoint to another dtype and merges its adapter.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -17,21 +17,20 @@ use super::write::{Plan, Planned, Progress, bf16_bits, put};
 use super::{Checkpoint, Dtype, lerobot};
 
 const CONFIG: &str = "config.json";
-/// Beginnings of the files that an adapter with a configuration of its own takes from its base.
+/// Name prefixes of the files that an adapter with its own configuration takes from its base.
 const OF_BASE: [&str; 5] =
     ["tokenizer", "paligemma_tokenizer", "special_tokens_map", "added_tokens", "arch.json"];
 
-/// A checkpoint about to be written in another dtype.
+/// A planned conversion of a checkpoint to another dtype.
 ///
-/// Every weight is converted, rounded to the nearest value (ties to even). Integers stay, and statistics that lie
-/// among the weights: rounded ones would move joints.
-/// Shards become one file, names stay, and whatever else lies in the directory goes along: JSON,
-/// tokenizer, statistics, assets. Only the dtype that `config.json` names is changed, and what it says of an
-/// adapter that is merged.
+/// Every weight is converted, rounded to nearest, ties to even. Integers and statistics among the weights
+/// keep their dtype: rounded statistics would move joints. Shards become one file and names stay. All other
+/// files of the directory are copied: JSON, tokenizer, statistics, assets; `config.json` changes only in
+/// its dtype and in its entries for a merged adapter.
 pub struct Conversion {
-    /// Where files come from that go along; those of the later take precedence.
+    /// Directories whose files are copied; later ones take precedence.
     origins: Vec<Origin>,
-    /// Files that stay behind: the weights.
+    /// Files that are not copied: the weights.
     weights: Vec<PathBuf>,
     plan: Plan,
     sources: HashMap<String, Merged>,
@@ -39,17 +38,18 @@ pub struct Conversion {
     merges: bool,
 }
 
-/// A directory whose files go along.
+/// A directory to copy files from.
 struct Origin {
     dir: PathBuf,
-    /// All of them, or those that an adapter takes from its base.
+    /// True for all its files; false for those an adapter takes from its base.
     all: bool,
 }
 
 impl Conversion {
-    /// Plans the conversion of the checkpoint in `dir` to `dtype`: F32, BF16 or F16. An adapter, among its weights or
-    /// beside them, is merged in f32; one without weights, into those of `options.base`. From there it takes the
-    /// tokenizer and, if it has no config.json of its own, everything else.
+    /// Plans the conversion of the checkpoint in `dir` to `dtype`: F32, BF16 or F16. An adapter among or
+    /// beside its weights is merged in f32; an adapter without weights is merged into those of
+    /// `options.base`, which also gives the tokenizer and, if the adapter has no config.json of its own,
+    /// all other files.
     pub fn open(dir: &Path, dtype: Dtype, options: &MergeOptions) -> Result<Self, CheckpointError> {
         is_directory(dir)?;
         let Some(merge) = adapter::open(dir, options)? else {
@@ -59,7 +59,7 @@ impl Conversion {
         let own = base == dir || dir.join(CONFIG).is_file();
         let configured = if own { dir } else { base };
         let sizes = if dir.join("arch.json").is_file() { dir } else { base };
-        // Whether this makes a PI0 model, with the configuration that it gets.
+        // Checks that the result is a PI0 model with the configuration it gets.
         let tensors = merge.tensors.values().map(|merged| merged.base().clone()).collect();
         Checkpoint::of(Files::new(configured, vec![SafeTensors::of(configured, tensors)])?, sizes, None)?;
         let mut origins = vec![Origin { dir: dir.to_path_buf(), all: true }];
@@ -111,19 +111,19 @@ impl Conversion {
         Ok(Self { origins, weights, plan, sources, dtype, merges })
     }
 
-    /// Bytes `model.safetensors` will have.
+    /// Size of the `model.safetensors` to be written, bytes.
     pub fn bytes(&self) -> u64 {
         self.plan.bytes()
     }
 
-    /// How many tensors an adapter changes; `None` if there is no adapter.
+    /// Number of tensors an adapter changes; `None` without an adapter.
     pub fn merged(&self) -> Option<usize> {
         let changed = || self.sources.values().filter(|merged| !matches!(merged, Merged::Plain(_))).count();
         self.merges.then(changed)
     }
 
-    /// Writes the checkpoint into `dir`, complete or not at all. A directory that holds
-    /// something is refused unless `force`d; the checkpoint's own always is.
+    /// Writes the checkpoint into `dir`, complete or not at all. A directory that is not empty is refused
+    /// unless `force`d; the checkpoint's own always is.
     pub fn write(&self, dir: &Path, force: bool, progress: Progress<'_>) -> Result<(), CheckpointError> {
         let same =
             |a: &Path, b: &Path| matches!((a.canonicalize(), b.canonicalize()), (Ok(a), Ok(b)) if a == b);
@@ -149,8 +149,8 @@ impl Conversion {
         output.finish()
     }
 
-    /// Every file of a directory but weights and what is merged: its name in it, and its path. Hidden files stay
-    /// behind.
+    /// Every file of a directory except weights, adapter files and hidden files: its relative name and its
+    /// path.
     fn others(&self, origin: &Origin, out: &Path) -> Result<Vec<(PathBuf, PathBuf)>, CheckpointError> {
         let source = &origin.dir;
         let (index, out) = (source.join(INDEX), out.canonicalize().ok());
@@ -186,10 +186,10 @@ impl Conversion {
         Ok(found)
     }
 
-    /// config.json with its dtype and what it says of adapters replaced, and every other byte as it was.
+    /// config.json with its dtype and adapter entries replaced and every other byte unchanged.
     fn config(&self, path: &Path) -> Result<Vec<u8>, CheckpointError> {
         let mut text = read_text(path)?.unwrap_or_default();
-        // lerobot's key, and openpi's.
+        // lerobot's key and openpi's.
         for key in ["dtype", "precision"] {
             text = replace(&text, key, lerobot::dtype_name(self.dtype).into()).unwrap_or(text);
         }
@@ -207,8 +207,8 @@ impl Conversion {
     }
 }
 
-/// The JSON object `text` with what stands under its top-level `key`, of the type of `value`, replaced; `None` if
-/// there is no such thing.
+/// The JSON text of an object with the value of its top-level `key` replaced, if that has the type of
+/// `value`; `None` if there is no such key.
 fn replace(text: &str, key: &str, value: Value) -> Option<String> {
     let object = |text: &str| serde_json::from_str::<serde_json::Map<String, Value>>(text).ok();
     let mut wanted = object(text)?;
@@ -263,7 +263,7 @@ fn convert(
     Ok(())
 }
 
-/// Elements that are converted at once.
+/// Elements converted at once.
 const PIECE: usize = 1024;
 
 /// `values` as little-endian `dtype`, rounded to nearest.

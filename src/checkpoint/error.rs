@@ -1,52 +1,52 @@
-//! Why a checkpoint can't be read or written.
+//! Errors of reading and writing checkpoints.
 
 use std::path::{Path, PathBuf};
 
 use super::{Dtype, recognize};
 
-/// What is wrong with a checkpoint. Each message names the file and the tensor or key, and both
-/// sides of a mismatch.
+/// An error in a checkpoint. Each message names the file and the tensor or key, and both sides of a
+/// mismatch.
 #[derive(Debug, thiserror::Error)]
 pub enum CheckpointError {
-    /// The system refused.
+    /// The operating system returned an error.
     #[error("{}: cannot {doing}: {why}", path.display())]
     Io {
         /// File or directory.
         path: PathBuf,
-        /// What was attempted.
+        /// The operation that failed.
         doing: &'static str,
-        /// The system's answer.
+        /// The system's error.
         why: std::io::Error,
     },
-    /// A file is not what its name says.
+    /// A file does not have the expected content.
     #[error("{}: {why}", path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The fault, in words.
         why: String,
     },
-    /// One entry of a safetensors header is wrong.
+    /// An entry of a safetensors header is wrong.
     #[error("{}: tensor {tensor:?}: {why}", path.display())]
     Entry {
         /// The file.
         path: PathBuf,
         /// The tensor.
         tensor: String,
-        /// What is wrong with its entry.
+        /// The fault of its entry, in words.
         why: String,
     },
-    /// PI0 needs a tensor that is not there.
+    /// A tensor that PI0 needs is missing.
     #[error("{}: tensor {tensor:?} is missing{hint}", path.display())]
     MissingTensor {
         /// The checkpoint.
         path: PathBuf,
         /// The tensor's canonical name.
         tensor: String,
-        /// A guess at the reason, or nothing.
+        /// A likely reason; may be empty.
         hint: String,
     },
-    /// A tensor's shape contradicts the sizes the other tensors and the configuration give.
+    /// A tensor's shape contradicts the sizes given by the other tensors and the configuration.
     #[error("{}: tensor {tensor:?} has shape {got:?}, expected {expected} ({why})", path.display())]
     Shape {
         /// The checkpoint.
@@ -55,12 +55,12 @@ pub enum CheckpointError {
         tensor: String,
         /// Shape in the file.
         got: Vec<usize>,
-        /// Shape or form of shape that was expected.
+        /// Expected shape, or its form.
         expected: String,
-        /// Where the expectation comes from.
+        /// Source of the expectation.
         why: String,
     },
-    /// A weight is stored in a dtype PI0 does not compute with.
+    /// A weight is stored in a dtype that PI0 does not compute with.
     #[error("{}: tensor {tensor:?} has dtype {got}, expected F32, BF16 or F16", path.display())]
     WeightDtype {
         /// The checkpoint.
@@ -75,39 +75,39 @@ pub enum CheckpointError {
     Disagree {
         /// The checkpoint.
         path: PathBuf,
-        /// The size.
+        /// Name of the size.
         what: String,
         /// One source and its value: `config.json says 20`.
         left: String,
         /// The other source and its value.
         right: String,
     },
-    /// Statistics that can't normalise.
+    /// Statistics that can't be used to normalize.
     #[error("{}: {statistic}: {why}", path.display())]
     Statistics {
         /// The file.
         path: PathBuf,
-        /// Which statistic.
+        /// Name of the statistic.
         statistic: String,
-        /// What is wrong with it.
+        /// The fault, in words.
         why: String,
     },
-    /// The checkpoint asks for something this runtime does not do.
+    /// The checkpoint requires something this runtime does not support.
     #[error("{}: {what} is not supported: {why}", path.display())]
     Unsupported {
-        /// The file that asks.
+        /// The file that requires it.
         path: PathBuf,
-        /// What it asks for.
+        /// The unsupported requirement.
         what: String,
-        /// Why not, or what would be.
+        /// The reason, or the supported alternative.
         why: String,
     },
-    /// Something in a profile.
+    /// A fault in a profile.
     #[error("{place}: {why}")]
     Profile {
         /// `FILE:line:column`.
         place: String,
-        /// What is wrong, and what was expected.
+        /// The fault, and the expected value.
         why: String,
     },
     /// No profile has this name.
@@ -115,10 +115,10 @@ pub enum CheckpointError {
     UnknownProfile {
         /// The name.
         name: String,
-        /// Those there are, one to a line.
+        /// Available profiles, one per line.
         choices: String,
     },
-    /// A checkpoint that doesn't tell what a robot makes of it.
+    /// A checkpoint does not declare what its actions mean to a robot.
     #[error(
         "{}: an openpi checkpoint doesn't say what its actions are to the robot: choose a profile (--profile NAME, \
          or profile = \"NAME\" under [policy] of the configuration), or write one into {}{hint}\n{}",
@@ -127,28 +127,28 @@ pub enum CheckpointError {
     NoProfile {
         /// The directory.
         path: PathBuf,
-        /// What the statistics suggest, after a separator; empty: nothing.
+        /// Hint from the statistics, after a separator; may be empty.
         hint: String,
-        /// The built-in profiles, one to a line.
+        /// The built-in profiles, one per line.
         choices: String,
     },
-    /// What was trained lies in an adapter that has not been merged into the weights.
+    /// The training result lies in an adapter that has not been merged into the weights.
     #[error("{}: {what}", path.display())]
     Adapter {
         /// The file that shows it.
         path: PathBuf,
-        /// What it is, and what to do.
+        /// The adapter, and what to do about it.
         what: String,
     },
-    /// Output would overwrite something.
+    /// The output would overwrite existing files.
     #[error("{} already exists: {hint}", path.display())]
     Exists {
         /// File or directory.
         path: PathBuf,
-        /// What to do.
+        /// Advice on what to do.
         hint: &'static str,
     },
-    /// Values that the target dtype can't hold.
+    /// A value does not fit the target dtype.
     #[error("tensor {tensor:?}: {value} does not fit {dtype} (at most {max})")]
     Overflow {
         /// The tensor.
@@ -160,7 +160,7 @@ pub enum CheckpointError {
         /// The dtype's largest finite value.
         max: f32,
     },
-    /// Sizes that can't be a PI0 model.
+    /// The sizes can't be those of a PI0 model.
     #[error("{0}")]
     Arch(String),
 }
@@ -170,7 +170,8 @@ impl CheckpointError {
         Self::Io { path: path.to_path_buf(), doing, why }
     }
 
-    /// What can't be opened: for what is missing, where the way to it ends.
+    /// The error that `path` can't be opened; for a missing path it names the link or directory where the
+    /// path breaks.
     pub(crate) fn open(path: &Path, why: std::io::Error) -> Self {
         let lost = (why.kind() == std::io::ErrorKind::NotFound).then(|| recognize::dangling(path)).flatten();
         match lost {
@@ -184,7 +185,7 @@ impl CheckpointError {
     }
 }
 
-/// `text` cut to a length that a message can bear: it may come from a hostile file.
+/// `text` cut to a length fit for messages: it may come from a hostile file.
 pub(crate) fn clip(text: &str) -> String {
     const MOST: usize = 200;
     match text.char_indices().nth(MOST) {

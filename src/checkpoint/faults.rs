@@ -1,4 +1,4 @@
-//! What is wrong with a checkpoint's processing, all of it: whoever mends it wants to know the whole list.
+//! Collects all faults in a checkpoint's processing, so that they can be reported together.
 
 use super::error::CheckpointError;
 
@@ -7,12 +7,12 @@ use super::error::CheckpointError;
 pub(super) struct Faults(Vec<CheckpointError>);
 
 impl Faults {
-    /// Notes a fault.
+    /// Adds a fault.
     pub fn add(&mut self, fault: CheckpointError) {
         self.0.push(fault);
     }
 
-    /// The value, or nothing and a fault.
+    /// The value of an `Ok`; for an error, adds the fault and returns the default.
     pub fn keep<T: Default>(&mut self, result: Result<T, CheckpointError>) -> T {
         result.unwrap_or_else(|fault| {
             self.add(fault);
@@ -24,7 +24,7 @@ impl Faults {
         &self.0
     }
 
-    /// The first one.
+    /// Takes the first fault.
     pub fn take(&mut self) -> Option<CheckpointError> {
         (!self.0.is_empty()).then(|| self.0.remove(0))
     }

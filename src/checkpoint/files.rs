@@ -15,7 +15,7 @@ use super::weights::canonical;
 pub(super) const MODEL: &str = "model.safetensors";
 pub(super) const INDEX: &str = "model.safetensors.index.json";
 
-/// The safetensors files in a directory, with what the system says of them; none if it can't be read.
+/// The safetensors files in a directory with their metadata; none if it can't be read.
 #[cfg(feature = "daemon")]
 pub(crate) fn weight_files(dir: &Path) -> impl Iterator<Item = (PathBuf, Metadata)> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -31,11 +31,11 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// `model.safetensors` of `dir`, or the shards that `model.safetensors.index.json` lists.
+    /// Opens `model.safetensors` in `dir`, or the shards that `model.safetensors.index.json` lists.
     pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
         is_directory(dir)?;
         let single = dir.join(MODEL);
-        // A link that leads nowhere is no reason to look for shards.
+        // A dangling link is no reason to look for shards.
         let listed = if is_there(&single) { None } else { Object::read(&dir.join(INDEX))? };
         let Some(listed) = listed else {
             if !is_there(&single)
@@ -65,7 +65,7 @@ impl Files {
         Ok(files)
     }
 
-    /// These files; no two may hold the same tensor.
+    /// Joins files; no two may hold the same tensor.
     pub fn new(dir: &Path, files: Vec<SafeTensors>) -> Result<Self, CheckpointError> {
         let mut index = HashMap::new();
         for (f, file) in files.iter().enumerate() {
@@ -94,7 +94,7 @@ impl Files {
         self.files.iter().flat_map(SafeTensors::tensors)
     }
 
-    /// The tensor of a canonical name. Old files call `action_time_mlp_*` `time_mlp_*`.
+    /// The tensor of a canonical name. Old files name `action_time_mlp_*` `time_mlp_*`.
     pub fn find(&self, name: &str) -> Option<&Tensor> {
         let &(file, _) = self.index.get(name).or_else(|| self.index.get(alias(name)?))?;
         self.files[file].tensor(name).or_else(|| self.files[file].tensor(alias(name)?))
@@ -119,7 +119,7 @@ impl Files {
     }
 }
 
-/// Refuses what is not a directory, and says what it is.
+/// Refuses a path that is not a directory, with an error that says what it is.
 pub(super) fn is_directory(dir: &Path) -> Result<(), CheckpointError> {
     let found = std::fs::metadata(dir).map_err(|e| CheckpointError::open(dir, e))?;
     if found.is_dir() {
@@ -135,7 +135,7 @@ pub(super) fn is_directory(dir: &Path) -> Result<(), CheckpointError> {
     Err(CheckpointError::file(dir, why))
 }
 
-/// Whether something has this name, be it a link that leads nowhere.
+/// True if the path exists, even as a dangling link.
 fn is_there(path: &Path) -> bool {
     std::fs::symlink_metadata(path).is_ok()
 }
@@ -144,7 +144,7 @@ fn alias(name: &str) -> Option<&str> {
     name.strip_prefix("action_").filter(|short| short.starts_with("time_mlp_"))
 }
 
-/// The tensors of each shard, by the shards' file names.
+/// The tensors of each shard, by the shard's file name.
 fn shards(listed: &Object) -> Result<BTreeMap<String, BTreeSet<String>>, CheckpointError> {
     let map = listed.object("weight_map")?.ok_or_else(|| listed.wrong("weight_map", "an object"))?;
     let mut shards = BTreeMap::<String, BTreeSet<String>>::new();

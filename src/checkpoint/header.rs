@@ -11,7 +11,7 @@ use serde::de::{Deserializer, Error, MapAccess, Visitor};
 use super::Dtype;
 use super::error::clip;
 
-/// A larger header is an attack or an accident: PI0's has 0.1 MB.
+/// Longest accepted header: PI0's has 0.1 MB, so a larger one is an attack or an accident.
 const MAX_HEADER: u64 = 100 << 20;
 const MAX_NAME: usize = 4096;
 const MAX_DTYPE: usize = 64;
@@ -23,10 +23,10 @@ const METADATA: &str = "__metadata__";
 pub(super) struct Entry {
     pub name: String,
     pub dtype: Dtype,
-    /// The dtype's name, for one that is not known.
+    /// The dtype's name, if it is unknown.
     pub other: Option<String>,
     pub shape: Vec<usize>,
-    /// Where its bytes lie in the file.
+    /// Byte range of its elements in the file.
     pub range: Range<usize>,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Header {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// What is wrong with a header.
+/// A fault in a header.
 #[derive(Debug)]
 pub(super) enum Fault {
     File(String),
@@ -133,7 +133,7 @@ fn check(mut tensors: Vec<(String, RawEntry)>, start: usize, data_len: usize) ->
         if name.len() > MAX_NAME {
             return Err(fault(format!("its name has {} bytes, at most {MAX_NAME} are allowed", name.len())));
         }
-        // What PI0 needs none of may be of a dtype that came later: openers check the tensors they use.
+        // Tensors PI0 does not need may have a newer dtype: openers check the tensors they use.
         let dtype = Dtype::from_name(&raw.dtype).unwrap_or(Dtype::Other);
         if dtype == Dtype::Other && raw.dtype.len() > MAX_DTYPE {
             let dtype = clip(&raw.dtype);
@@ -149,7 +149,7 @@ fn check(mut tensors: Vec<(String, RawEntry)>, start: usize, data_len: usize) ->
         if end < begin {
             return Err(fault(format!("data_offsets [{begin}, {end}] end before they begin")));
         }
-        // A zero dimension must not excuse an overflow of the others: sizes are multiplied later on.
+        // A zero dimension must not hide an overflow of the others: sizes are multiplied later on.
         let elements = raw.shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d.max(1)));
         let Some(full) = elements.and_then(|n| n.checked_mul(dtype.size() as u64)) else {
             return Err(fault(format!("shape {:?} of {dtype} is larger than 2^64 bytes", raw.shape)));
@@ -211,7 +211,7 @@ mod tests {
         assert_eq!(header.metadata["format"], "pt");
     }
 
-    /// Whatever a valid header says, a `Tensor` can be made of it.
+    /// A `Tensor` can be made from every entry of a valid header.
     fn holds(bytes: &[u8]) {
         if let Ok(header) = Header::parse(bytes) {
             let mut cursor = None;

@@ -1,4 +1,4 @@
-//! JSON files of a checkpoint, read key by key so that errors name the key.
+//! A checkpoint's JSON files, read key by key so that errors name the key.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::error::{CheckpointError, clip};
 use super::recognize;
 
-/// A larger file is not configuration: a tokenizer's 30 MB are not read here.
+/// Largest accepted file: a larger one is not configuration. (A tokenizer's 30 MB are not read here.)
 const MAX_JSON: u64 = 64 << 20;
 
 /// A JSON object with the file and the keys that led to it.
@@ -18,7 +18,7 @@ pub(super) struct Object {
     map: Map<String, Value>,
 }
 
-/// The text of a JSON file, `None` if there is no such file.
+/// The text of a JSON file; `None` if there is no such file.
 pub(super) fn read_text(path: &Path) -> Result<Option<String>, CheckpointError> {
     let found = match std::fs::metadata(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound && !path.is_symlink() => return Ok(None),
@@ -43,20 +43,20 @@ pub(super) fn read_text(path: &Path) -> Result<Option<String>, CheckpointError> 
     String::from_utf8(bytes).map(Some).map_err(|_| CheckpointError::file(path, "not JSON: not text in UTF-8"))
 }
 
-/// Whether `name` names a file beside the one that mentions it, and can't lead elsewhere.
+/// True if `name` is a plain file name, which can't lead out of its directory.
 pub(super) fn is_plain(name: &str) -> bool {
     let mut parts = Path::new(name).components();
     matches!((parts.next(), parts.next()), (Some(Component::Normal(_)), None))
 }
 
-/// Whether `name` leads to something below the folder it is taken from.
+/// True if `name` is a relative path that stays below its directory.
 pub(super) fn is_below(name: &str) -> bool {
     let mut parts = Path::new(name).components().peekable();
     parts.peek().is_some() && parts.all(|part| matches!(part, Component::Normal(_)))
 }
 
 impl Object {
-    /// Reads a file that holds an object, `None` if there is no such file.
+    /// Reads a file that holds an object; `None` if there is no such file.
     pub fn read(path: &Path) -> Result<Option<Self>, CheckpointError> {
         read_text(path)?.map(|text| Self::parse(path, &text)).transpose()
     }
@@ -70,7 +70,7 @@ impl Object {
         }
     }
 
-    /// An object that was read otherwise: from `path`, where `at` leads to it and ends with a dot.
+    /// Wraps an object that was read elsewhere: from `path`, with the key path `at`, which ends with a dot.
     pub fn new(path: &Path, at: &str, map: Map<String, Value>) -> Self {
         Self { path: path.to_path_buf(), at: at.to_owned(), map }
     }
@@ -87,24 +87,24 @@ impl Object {
         self.map.contains_key(key)
     }
 
-    /// The error that `key` holds something else than `expected`.
+    /// The error that `key` does not hold `expected`.
     pub fn wrong(&self, key: &str, expected: &str) -> CheckpointError {
         let got = self.shown(key);
         CheckpointError::file(&self.path, format!("{}{key}: expected {expected}, got {got}", self.at))
     }
 
-    /// The error that what `key` holds is not supported.
+    /// The error that the value of `key` is not supported.
     pub fn unsupported(&self, key: &str, why: &str) -> CheckpointError {
         let what = format!("{}{key} {}", self.at, self.shown(key));
         CheckpointError::Unsupported { path: self.path.clone(), what, why: why.into() }
     }
 
-    /// What `key` holds, in a word.
+    /// The value of `key` in short form, for messages.
     pub fn shown(&self, key: &str) -> String {
         self.map.get(key).map_or("nothing".into(), kind)
     }
 
-    /// Whether `key` holds null, false or something empty: a default if ever there was one.
+    /// True if the value of `key` is null, false or empty, and so leaves a default in place.
     pub fn is_nothing(&self, key: &str) -> bool {
         match self.map.get(key) {
             None | Some(Value::Null | Value::Bool(false)) => true,
@@ -115,7 +115,7 @@ impl Object {
         }
     }
 
-    /// `convert(value of key)`; `None` where the key is absent or null.
+    /// Applies `convert` to the value of `key`; `None` if the key is absent or null.
     fn get<T>(
         &self,
         key: &str,
@@ -162,7 +162,7 @@ impl Object {
         self.get(key, "an object", |v| v.as_object().map(|map| self.inner(key, map)))
     }
 
-    /// The object under `key`, an empty one if there is none.
+    /// The object under `key`; an empty one if absent.
     pub fn object_or_empty(&self, key: &str) -> Result<Self, CheckpointError> {
         Ok(self.object(key)?.unwrap_or_else(|| self.inner(key, &Map::new())))
     }

@@ -1,8 +1,8 @@
 //! PI0 checkpoints on disk: mapped tensors, sizes, statistics.
 //!
-//! Nothing here is read into the heap but headers and JSON: a [`Tensor`] is a name, a dtype, a
-//! shape and a range of a mapped file. [`Checkpoint::open`] understands lerobot's and openpi's
-//! directories, single files and shards, and checks everything before anything is computed.
+//! Only headers and JSON are read into the heap: a [`Tensor`] is a name, a dtype, a shape and a range of a
+//! mapped file. [`Checkpoint::open`] reads lerobot's and openpi's directories, single files and shards, and
+//! checks everything before any computation.
 
 mod adapter;
 mod arch;

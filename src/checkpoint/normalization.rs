@@ -1,22 +1,22 @@
-//! How one feature is normalized, and with which numbers.
+//! The normalization of one feature: mode, formula and statistics.
 
 use std::path::PathBuf;
 
 use super::error::CheckpointError;
 
-/// How one feature is normalized.
+/// The normalization of one feature.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Normalization {
-    /// What becomes of a number.
+    /// The mode.
     pub mode: NormMode,
-    /// Whose formula it is.
+    /// The variant of the formula.
     pub formula: Formula,
-    /// Keeps denominators from zero: 1e-8 in lerobot, 1e-6 in openpi.
+    /// Added to denominators to avoid division by zero: 1e-8 in lerobot, 1e-6 in openpi.
     pub epsilon: f64,
     /// One number per dimension in the robot's units, in the order of [`NormMode::statistics`]. All are finite;
     /// lerobot's are rounded to f32.
     pub statistics: [Vec<f64>; 2],
-    /// File that the statistics are in, relative to the checkpoint's directory.
+    /// The file with the statistics, relative to the checkpoint's directory.
     pub path: PathBuf,
     /// The feature's name in that file, such as `observation.state`.
     pub key: String,
@@ -28,17 +28,17 @@ impl Normalization {
         self.mode.statistics().into_iter().zip(self.statistics.iter().map(Vec::as_slice))
     }
 
-    /// Drops dimensions from `width` on.
+    /// Drops all dimensions from `width` on.
     pub(super) fn truncate(&mut self, width: usize) {
         self.statistics.iter_mut().for_each(|values| values.truncate(width));
     }
 
-    /// Dimensions.
+    /// Number of dimensions.
     pub fn width(&self) -> usize {
         self.statistics[0].len()
     }
 
-    /// Checks that the statistics fit each other and a robot of `width` dimensions.
+    /// Checks that the statistics are usable and fit a robot of `width` dimensions.
     pub(super) fn check(self, width: usize) -> Result<Self, CheckpointError> {
         let mode = self.mode;
         let fault = |statistic: &str, why: String| CheckpointError::Statistics {
@@ -86,7 +86,7 @@ impl Normalization {
     }
 }
 
-/// What a normalization makes of a number. (That it stays what it is, `IDENTITY`, is no normalization.)
+/// The mode of a normalization. lerobot's `IDENTITY` is represented by no normalization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NormMode {
     /// `(x - mean)/std`.
@@ -100,10 +100,10 @@ pub enum NormMode {
 }
 
 impl NormMode {
-    /// All of them.
+    /// All modes.
     pub const ALL: [Self; 4] = [Self::MeanStd, Self::MinMax, Self::Quantiles, Self::Quantile10];
 
-    /// lerobot's name of the mode.
+    /// lerobot's name for the mode.
     pub const fn name(self) -> &'static str {
         match self {
             Self::MeanStd => "MEAN_STD",
@@ -113,7 +113,7 @@ impl NormMode {
         }
     }
 
-    /// Names of the statistics it takes: what is subtracted, and what makes the divisor.
+    /// Names of the two statistics used: the one that is subtracted, and the one that gives the divisor.
     pub const fn statistics(self) -> [&'static str; 2] {
         match self {
             Self::MeanStd => ["mean", "std"],
@@ -130,7 +130,7 @@ impl std::fmt::Display for NormMode {
     }
 }
 
-/// Whose formula it is: they differ in where ε enters and in the precision.
+/// The implementation that is followed: they differ in where ε enters and in the precision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Formula {
     /// lerobot since 0.4, `processor/normalize_processor.py`, in f32: ε is added to the standard deviation on the
@@ -144,7 +144,7 @@ pub enum Formula {
 }
 
 impl Formula {
-    /// Where ε enters, in words.
+    /// Describes where ε enters.
     pub const fn epsilon_rule(self, mode: NormMode) -> &'static str {
         match (self, mode) {
             (Self::Lerobot, NormMode::MeanStd) | (Self::LerobotModules, _) => "on the way in",

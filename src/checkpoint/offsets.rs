@@ -1,15 +1,15 @@
-//! What statistics tell of actions: commands, or offsets from the state.
+//! Tells from statistics whether actions are commands or offsets from the state.
 //!
-//! openpi trains on offsets where `DeltaActions` is part of a robot's transforms, and its statistics are those of
-//! the offsets. Nothing else in its directory tells.
+//! openpi trains on offsets if `DeltaActions` is part of a robot's transforms, and its statistics are then
+//! those of the offsets. Nothing else in its directory tells the two apart.
 
 use super::normalization::{NormMode, Normalization};
 use super::processing::Processing;
 
-/// Standard deviations from 0 at which a mean is not an offset's.
+/// Distance from 0, in standard deviations, at which a mean can't be that of an offset.
 const FAR: f64 = 0.25;
 
-/// Mean and standard deviation of each dimension; none where the statistics are others.
+/// Mean and standard deviation of each dimension; empty for other statistics.
 fn means(normalization: &Normalization) -> impl Iterator<Item = (f64, f64)> {
     let [mean, std] = &normalization.statistics;
     let pairs = mean.iter().copied().zip(std.iter().copied());
@@ -20,7 +20,7 @@ fn means(normalization: &Normalization) -> impl Iterator<Item = (f64, f64)> {
 pub(super) fn ruled_out(processing: &Processing) -> bool {
     let Some(action) = &processing.action else { return false };
     let (mut moving, mut far) = (0, 0);
-    // Dimensions that never moved tell nothing.
+    // Dimensions that never moved give no evidence.
     for (mean, std) in means(action).filter(|(_, std)| *std > 0.0) {
         moving += 1;
         far += usize::from(mean.abs() >= FAR * std);
@@ -31,7 +31,7 @@ pub(super) fn ruled_out(processing: &Processing) -> bool {
 /// A suggestion for a message, if the statistics look like those of offsets.
 pub(super) fn hint(processing: &Processing) -> Option<String> {
     let (state, action) = (processing.state.as_ref()?, processing.action.as_ref()?);
-    // Most of the joints stand somewhere else than at 0, and the actions' means are all but 0.
+    // Most joints are far from 0, and the actions' means are close to 0.
     let dimensions = means(state).zip(means(action));
     let mut moving = 0;
     let offsets = dimensions

@@ -1,4 +1,4 @@
-//! Opening a checkpoint directory.
+//! Opens a checkpoint directory.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ use super::transform::Transform;
 use super::weights::weights;
 use super::{adapter, lerobot, offsets, openpi};
 
-/// Whose files lie beside the weights, and so whose conventions they follow.
+/// The project whose file layout and conventions a checkpoint follows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Layout {
     /// `config.json`, `policy_preprocessor.json`, `policy_postprocessor.json`.
@@ -56,18 +56,20 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Maps the weights in `dir`, finds the layout, derives the sizes from the shapes (and
-    /// `arch.json`, `config.json` for what shapes don't tell) and checks presence, dtype and shape of
-    /// every tensor PI0 needs. No weight is read. A profile that lies beside the weights, in
-    /// [`PROFILE_FILE`](super::PROFILE_FILE), is part of the checkpoint.
+    /// Opens and checks the checkpoint in `dir`.
     ///
-    /// What is wrong with the processing alone is kept: see [`check_commands`](Self::check_commands).
+    /// Maps the weights, detects the layout, derives the sizes from the shapes (and from `arch.json` and
+    /// `config.json` for what shapes don't tell) and checks presence, dtype and shape of every tensor PI0
+    /// needs. No weight is read. A profile beside the weights, in [`PROFILE_FILE`](super::PROFILE_FILE), is
+    /// part of the checkpoint.
+    ///
+    /// Faults in the processing alone are kept: see [`check_commands`](Self::check_commands).
     pub fn open(dir: &Path) -> Result<Self, CheckpointError> {
         Self::open_with(dir, None)
     }
 
-    /// [`open`](Self::open) with a profile that takes the place of the one beside the weights: a built-in one's
-    /// name or a file, as [`Profile::find`] takes them.
+    /// [`open`](Self::open) with a profile in place of the one beside the weights: a built-in name or a
+    /// file, as [`Profile::find`] takes them.
     pub fn open_with(dir: &Path, profile: Option<&str>) -> Result<Self, CheckpointError> {
         is_directory(dir)?;
         adapter::refuse(dir)?;
@@ -76,7 +78,8 @@ impl Checkpoint {
         Self::of(files, dir, profile)
     }
 
-    /// The checkpoint of these weights, with the configuration beside them. `arch.json` is in `sizes`.
+    /// Builds the checkpoint from these weights and the configuration beside them. `sizes` is the directory
+    /// of `arch.json`.
     pub(super) fn of(files: Files, sizes: &Path, profile: Option<&str>) -> Result<Self, CheckpointError> {
         let dir = &files.dir().to_path_buf();
         let config = Object::read(&dir.join("config.json"))?;
@@ -115,7 +118,7 @@ impl Checkpoint {
         let (mut processing, mut faults) = processing(dir, layout, declared, config.as_ref(), &arch)?;
         match &profile {
             Some(profile) => match profile.apply(&mut processing, layout, &arch) {
-                // Without statistics it may well not fit; that they are missing is what has to be said first.
+                // Missing statistics can cause this error, so they have to be reported first.
                 Err(error) if !faults.list().is_empty() => faults.add(error),
                 applied => applied?,
             },
@@ -136,12 +139,12 @@ impl Checkpoint {
         Ok(Self { files, layout, arch, processing, profile, faults, used })
     }
 
-    /// The directory.
+    /// The checkpoint's directory.
     pub fn dir(&self) -> &Path {
         self.files.dir()
     }
 
-    /// Whose conventions the checkpoint follows.
+    /// The layout of the checkpoint's files.
     pub fn layout(&self) -> Layout {
         self.layout
     }
@@ -161,7 +164,7 @@ impl Checkpoint {
         sizes::embedding(&self.files).expect("open has found the embedding")
     }
 
-    /// How observations become inputs and outputs actions.
+    /// The processing of observations and actions.
     pub fn processing(&self) -> &Processing {
         &self.processing
     }
@@ -171,17 +174,20 @@ impl Checkpoint {
         self.profile.as_ref()
     }
 
-    /// Whether the statistics of the actions rule out that actions are offsets from the state: at least three
-    /// dimensions, and at least half of those that move at all (a standard deviation above 0), have a mean that is a
-    /// quarter of their standard deviation or more away from 0. Offsets over a chunk go either way: their mean is
-    /// near 0, but for the few dimensions, grippers, that openpi leaves absolute.
+    /// True if the statistics of the actions rule out offsets from the state.
+    ///
+    /// That is the case with at least three dimensions if at least half of those that move (standard
+    /// deviation above 0) have a mean at least a quarter of their standard deviation away from 0. Offsets
+    /// over a chunk go both ways: their mean is near 0, except in the few dimensions, grippers, that openpi
+    /// leaves absolute.
     pub fn rules_out_offsets(&self) -> bool {
         offsets::ruled_out(&self.processing)
     }
 
-    /// Whether observations and actions are processed as the checkpoint wants, and it is known what actions are to
-    /// the robot: lerobot's processors tell, a directory of openpi's needs a profile. What moves a robot must ask;
-    /// what stays with the model's numbers need not.
+    /// Checks that the processing is complete and that the meaning of the actions to the robot is known.
+    ///
+    /// lerobot's processors declare it; an openpi directory needs a profile. Callers that move a robot must
+    /// call this; those that use only the model's numbers need not.
     ///
     /// # Errors
     /// The first of [`faults`](Self::faults).
@@ -192,22 +198,22 @@ impl Checkpoint {
         }
     }
 
-    /// What the checkpoint asks for and lacks, or what isn't understood of it: without that the numbers that go to
-    /// the robot would be wrong. [`processing`](Self::processing) leaves it out.
+    /// The required processing that is missing or not understood, left out of
+    /// [`processing`](Self::processing). With any of these, the commands to the robot would be wrong.
     pub fn faults(&self) -> &[CheckpointError] {
         self.faults.list()
     }
 
-    /// Every tensor, used or not, file by file in the order of their bytes.
+    /// All tensors, used or not, file by file in the order of their bytes.
     pub fn tensors(&self) -> impl Iterator<Item = &Tensor> {
         self.files.tensors()
     }
 
-    /// Reads every tensor PI0 needs, in the order of the files, so that a medium that is read from streams
-    /// each once; and has the pages mapped. `progress`: bytes read, of how many.
+    /// Reads every tensor PI0 needs into memory and maps its pages, in the order of the files, so that the
+    /// medium is read sequentially. `progress`: bytes read, total bytes.
     ///
     /// # Errors
-    /// A tensor that can't be read.
+    /// If a tensor can't be read.
     pub fn populate(&self, progress: &dyn Fn(u64, u64)) -> Result<(), CheckpointError> {
         let used = || self.tensors().filter(|tensor| self.used.contains(tensor.name()));
         let of = used().map(|tensor| tensor.bytes().len() as u64).sum();
@@ -225,27 +231,27 @@ impl Checkpoint {
         Ok(())
     }
 
-    /// Tensors PI0 does not need, such as the expert's `lm_head`. Their pages need not be touched.
+    /// The tensors PI0 does not need, such as the expert's `lm_head`. Their pages are never touched.
     pub fn unused(&self) -> Vec<&Tensor> {
         self.tensors().filter(|t| !self.used.contains(t.name())).collect()
     }
 
-    /// The safetensors files the weights are in.
+    /// The safetensors files that hold the weights.
     pub fn files(&self) -> &[SafeTensors] {
         self.files.files()
     }
 
-    /// The tokenizer that comes with the checkpoint, if one does.
+    /// The tokenizer file that comes with the checkpoint, if any.
     pub fn tokenizer(&self) -> Option<PathBuf> {
         self.tokenizer_places().into_iter().find(|path| path.is_file())
     }
 
-    /// Files that a tokenizer which comes with the checkpoint could be.
+    /// The paths that are searched for the checkpoint's tokenizer.
     pub fn tokenizer_places(&self) -> Vec<PathBuf> {
         self.processing.tokenizer.clone().unwrap_or_default().places(self.dir())
     }
 
-    /// Asks the system to read the weights that are used into the page cache, without waiting for it.
+    /// Asks the system to read the needed weights into the page cache; returns without waiting.
     pub fn prefetch(&self) {
         for tensor in self.tensors().filter(|t| self.used.contains(t.name())) {
             tensor.prefetch();
@@ -259,7 +265,7 @@ impl std::fmt::Debug for Checkpoint {
     }
 }
 
-/// Refuses checkpoints of other policies, and settings of PI0 that would change the computation.
+/// Refuses checkpoints of other policies, and PI0 settings that would change the computation.
 fn refuse_others(config: &Object) -> Result<(), CheckpointError> {
     let unsupported = |what: String, why: &str| CheckpointError::Unsupported {
         path: config.path().to_path_buf(),
@@ -292,7 +298,7 @@ fn layout(dir: &Path, config: Option<&Object>, files: &Files) -> Result<Layout, 
     if config.is_some_and(|c| c.has("action_horizon")) || !openpi::assets(dir)?.is_empty() {
         return Ok(Layout::OpenPi);
     }
-    // Nothing but weights: lerobot's names start with "model.".
+    // No configuration, only weights: lerobot's names start with "model.".
     let prefixed =
         files.files().iter().flat_map(SafeTensors::stored).any(|(name, _)| name.starts_with("model."));
     Ok(if prefixed { Layout::Lerobot } else { Layout::OpenPi })
@@ -308,7 +314,7 @@ fn processing(
     let openpi = layout == Layout::OpenPi;
     let mut faults = std::mem::take(&mut declared.faults);
     if openpi {
-        // openpi reads as many columns of its statistics as the robot has.
+        // openpi uses as many columns of its statistics as the robot has dimensions.
         for (found, width) in [(&mut declared.state, arch.state_dim), (&mut declared.action, arch.action_dim)]
         {
             if let Some(found) = found {
@@ -362,7 +368,8 @@ fn processing(
     Ok((processing, faults))
 }
 
-/// What the flags and processors of lerobot do to the state before it is normalized, and to actions after.
+/// The steps that lerobot's flags and processors apply to the state before its normalization, and to
+/// actions after theirs is undone.
 fn steps(declared: &Declared, arch: &Arch) -> Result<(Vec<Transform>, Vec<Transform>), CheckpointError> {
     if declared.aloha {
         return lerobot::aloha(arch.state_dim, arch.action_dim).map_err(CheckpointError::Arch);
@@ -377,7 +384,7 @@ fn steps(declared: &Declared, arch: &Arch) -> Result<(Vec<Transform>, Vec<Transf
     Ok((Vec::new(), vec![Transform::AddState { mask: relative.mask(arch.action_dim) }]))
 }
 
-/// `n_action_steps`: rows of a chunk that are executed before the next.
+/// `n_action_steps`: rows of a chunk that are executed before the next chunk.
 fn execution_horizon(config: &Object, arch: &Arch) -> Result<Option<usize>, CheckpointError> {
     let key = "n_action_steps";
     match config.size(key)? {
@@ -399,7 +406,7 @@ fn named(config: &Object, key: &str, width: usize) -> Result<Vec<Dimension>, Che
     Ok(names.into_iter().map(|name| Dimension { name, ..Dimension::default() }).collect())
 }
 
-/// The width that a profile takes of a feature's statistics, which must have that many columns.
+/// The width that a profile uses of a feature's statistics, which must have at least that many columns.
 fn fit(
     profile: &Profile,
     widths: Option<Widths>,

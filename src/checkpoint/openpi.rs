@@ -10,11 +10,12 @@ use super::processing::{Declared, pi0_cameras};
 use super::profile::Profile;
 
 const STATISTICS: &str = "norm_stats.json";
-/// What is normalized: `Normalize` in openpi's `transforms.py` takes every leaf of an observation that has statistics.
+/// The normalized features: `Normalize` in openpi's `transforms.py` applies to every leaf of an observation
+/// with statistics.
 const FEATURES: [&str; 2] = ["state", "actions"];
 
-/// Fields of config.json, as `examples/convert_jax_model_to_pytorch.py` writes them, openpi's names of the same
-/// sizes, and pi0rt's own.
+/// Known fields of config.json: those written by `examples/convert_jax_model_to_pytorch.py`, openpi's names
+/// for the same sizes, and pi0rt's own.
 const KNOWN: [&str; 15] = [
     "action_dim",
     "action_horizon",
@@ -49,7 +50,7 @@ pub(super) fn declared(dir: &Path, config: Option<&Object>, profile: Option<&Pro
     Declared { cameras, state, action, faults, ..Declared::default() }
 }
 
-/// `norm_stats` of the asset that profile or config.json choose, or of the only one there is.
+/// The `norm_stats` of the asset chosen by the profile or config.json, or of the only one.
 fn statistics(
     dir: &Path,
     config: Option<&Object>,
@@ -113,7 +114,7 @@ fn statistics(
     Ok(stats)
 }
 
-/// Every `norm_stats.json` below `assets`; an asset's id may have a slash in it.
+/// All `norm_stats.json` files below `assets`; an asset's id may contain a slash.
 pub(super) fn assets(dir: &Path) -> Result<Vec<PathBuf>, CheckpointError> {
     let mut found = Vec::new();
     let mut folders = vec![(dir.join("assets"), 0)];
@@ -142,8 +143,8 @@ fn list(dir: &Path, found: &[PathBuf]) -> String {
     if ids.is_empty() { "none".into() } else { ids.join(", ") }
 }
 
-/// π0 normalizes with mean and standard deviation; quantiles are π0.5's. All columns are the robot's: one that never
-/// changed has mean and deviation 0.
+/// The normalization of one feature: π0 uses mean and standard deviation, quantiles are π0.5's. All columns
+/// are the robot's; one that never changed has mean and deviation 0.
 fn feature(norm_stats: &Object, key: &'static str) -> Result<Normalization, CheckpointError> {
     let object = norm_stats.object(key)?.ok_or_else(|| norm_stats.wrong(key, "an object with statistics"))?;
     let mode = NormMode::MeanStd;

@@ -10,19 +10,19 @@ use rustix::io::Errno;
 
 use super::error::CheckpointError;
 
-/// An output directory. Its files are written under temporary names, and [`finish`](Self::finish)
-/// renames them all: a failure before leaves what was there untouched. Dropped unfinished, it removes
-/// its temporary files and whatever directories it had to make.
+/// An output directory. Its files are written under temporary names, and [`finish`](Self::finish) renames
+/// them all: an earlier failure leaves existing files untouched. Dropped unfinished, it removes its
+/// temporary files and all directories it created.
 pub(super) struct Output {
     dir: PathBuf,
-    /// The topmost directory that had to be made.
+    /// The topmost directory that was created.
     made: Option<PathBuf>,
     /// Temporary and final paths of complete files.
     files: Vec<(PathBuf, PathBuf)>,
 }
 
 impl Output {
-    /// Makes the directory. One that holds something is refused unless `force`d.
+    /// Creates the directory. One that is not empty is refused unless `force`d.
     pub fn create(dir: &Path, force: bool) -> Result<Self, CheckpointError> {
         let taken = match fs::read_dir(dir) {
             Ok(mut entries) => entries.next().is_some(),
@@ -39,8 +39,8 @@ impl Output {
         Ok(output)
     }
 
-    /// Adds a file of `bytes` bytes that `write` fills; the path it gets is for messages. `name` is
-    /// relative to the directory and may lead into subdirectories.
+    /// Adds a file of `bytes` bytes, filled by `write`, which is given the final path for messages. `name`
+    /// is relative to the directory and may lead into subdirectories.
     pub fn create_file(
         &mut self,
         name: &Path,
@@ -63,14 +63,14 @@ impl Output {
         file.sync_all().map_err(|e| CheckpointError::io(&target, "write", e))
     }
 
-    /// Adds a file of these bytes.
+    /// Adds a file with these bytes.
     pub fn write_file(&mut self, name: &str, bytes: &[u8]) -> Result<(), CheckpointError> {
         self.create_file(name.as_ref(), bytes.len() as u64, |file, path| {
             file.write_all_at(bytes, 0).map_err(|e| CheckpointError::io(path, "write", e))
         })
     }
 
-    /// Adds a copy of `from`.
+    /// Adds a copy of the file `from`.
     pub fn copy_file(&mut self, name: &Path, from: &Path) -> Result<(), CheckpointError> {
         let mut source = File::open(from).map_err(|e| CheckpointError::io(from, "read", e))?;
         let bytes = source.metadata().map_err(|e| CheckpointError::io(from, "read", e))?.len();
@@ -79,7 +79,7 @@ impl Output {
         })
     }
 
-    /// Gives all files their names.
+    /// Renames all files to their final names.
     pub fn finish(mut self) -> Result<(), CheckpointError> {
         for (temporary, target) in &self.files {
             fs::rename(temporary, target)
@@ -103,7 +103,7 @@ impl Drop for Output {
     }
 }
 
-/// Takes the space first: a full disk is found out before the work is done.
+/// Reserves the space first, so that a full disk is found out before the work is done.
 fn reserve(file: &File, target: &Path, bytes: u64) -> Result<(), CheckpointError> {
     if bytes == 0 {
         return Ok(());
@@ -112,7 +112,7 @@ fn reserve(file: &File, target: &Path, bytes: u64) -> Result<(), CheckpointError
     let too_little = |free: u64| {
         CheckpointError::file(target, format!("needs {bytes} bytes, but the disk has {free} free"))
     };
-    // Asked for more than there is, some file systems fill up before they refuse.
+    // When asked for more than is free, some file systems fill up before they refuse.
     if let Some(free) = free().ok().filter(|&free| free < bytes) {
         return Err(too_little(free));
     }

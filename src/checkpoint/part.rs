@@ -1,4 +1,4 @@
-//! Sets of weights.
+//! Sets of weights that share a dtype and a fidelity.
 
 use serde::Serialize;
 
@@ -6,7 +6,7 @@ use serde::Serialize;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Part {
-    /// Patch and position embedding; the tower's last norm is counted here.
+    /// Patch and position embedding, and the vision tower's last norm.
     Patches,
     /// Attention of the vision tower.
     VisionAttention,
@@ -29,7 +29,7 @@ pub enum Part {
 }
 
 impl Part {
-    /// All of them, in the order of the forward pass.
+    /// All parts, in the order of the forward pass.
     pub const ALL: &[Self] = &[
         Self::Patches,
         Self::VisionAttention,
@@ -59,7 +59,7 @@ impl Part {
         }
     }
 
-    /// True if `name` means this part: its own name, or a group's (`vision`, `prefix`, `expert`).
+    /// True if `name` is this part's name or a group it belongs to (`vision`, `prefix`, `expert`).
     pub fn answers_to(self, name: &str) -> bool {
         self.name() == name || self.name().strip_prefix(name).is_some_and(|rest| rest.starts_with('-'))
     }

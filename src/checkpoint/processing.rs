@@ -1,4 +1,4 @@
-//! What a checkpoint declares of the way from observations to inputs, and from actions to commands.
+//! The processing a checkpoint declares: from observations to inputs, and from actions to commands.
 
 use super::camera::Camera;
 use super::contract::{Dimension, Rate};
@@ -7,12 +7,13 @@ use super::normalization::{Formula, Normalization};
 use super::tokenizer::TokenizerSource;
 use super::transform::Transform;
 
-/// How raw observations become model inputs, and actions robot actions, as the checkpoint declares it.
+/// The processing of raw observations to model inputs, and of actions to robot commands, as the checkpoint
+/// declares it.
 ///
-/// A state goes from the robot through `state_steps`, is normalized and padded. An action is cut to the width of
-/// its statistics, unnormalized, and goes through `action_steps` to the robot. [`Arch::state_dim`] and
-/// [`Arch::action_dim`] are the widths as normalization sees them; the robot's are the lengths of `robot_state`
-/// and `robot_action`.
+/// A state goes from the robot through `state_steps`, is normalized and padded. An action is cut to the
+/// width of its statistics, unnormalized, and goes through `action_steps` to the robot. [`Arch::state_dim`]
+/// and [`Arch::action_dim`] are the widths that normalization sees; the robot's are the lengths of
+/// `robot_state` and `robot_action`.
 ///
 /// [`Arch::state_dim`]: super::Arch::state_dim
 /// [`Arch::action_dim`]: super::Arch::action_dim
@@ -20,55 +21,57 @@ use super::transform::Transform;
 pub struct Processing {
     /// The cameras, in the model's order.
     pub cameras: Vec<Camera>,
-    /// Steps of the state before its normalization.
+    /// Steps applied to the state before its normalization.
     pub state_steps: Vec<Transform>,
-    /// Of the state; `None`: taken as it is.
+    /// Normalization of the state; `None` if it is used as it is.
     pub state: Option<Normalization>,
-    /// Of actions; `None`: taken as they are.
+    /// Normalization of actions; `None` if they are used as they are.
     pub action: Option<Normalization>,
-    /// Steps of the actions after their normalization is undone.
+    /// Steps applied to actions after their normalization is undone.
     pub action_steps: Vec<Transform>,
-    /// Who declares the steps of state and actions: a profile, or a file beside the weights; empty if there are none.
+    /// Source of the steps of state and actions: a profile, or a file beside the weights; empty if there
+    /// are no steps.
     pub steps_origin: String,
-    /// What the robot's state consists of.
+    /// The dimensions of the robot's state.
     pub robot_state: Vec<Dimension>,
-    /// What the robot's actions consist of.
+    /// The dimensions of the robot's actions.
     pub robot_action: Vec<Dimension>,
-    /// Absent cameras move behind the present ones (lerobot) instead of keeping their slot (openpi).
+    /// True if absent cameras move behind the present ones (lerobot) instead of keeping their slot
+    /// (openpi).
     pub missing_camera_last: bool,
-    /// Images are resized with antialiasing (openpi) or without (lerobot).
+    /// True if images are resized with antialiasing (openpi), false without (lerobot).
     pub antialias: bool,
-    /// A frame that isn't square gets its black bars at the left and the top (lerobot up to 0.3) instead of both
-    /// sides.
+    /// True if a frame that isn't square gets its black bars at the left and the top (lerobot up to 0.3)
+    /// instead of on both sides.
     pub pad_before: bool,
-    /// Prompts are stripped and their `_` and newlines become spaces (openpi).
+    /// True if prompts are stripped and their `_` and newlines become spaces (openpi).
     pub clean_prompt: bool,
-    /// Where the tokenizer comes from, if that is declared.
+    /// The declared source of the tokenizer, if any.
     pub tokenizer: Option<TokenizerSource>,
     /// Longest prompt, tokens.
     pub max_tokens: usize,
-    /// Whether a longer prompt is cut instead of refused: `truncate_prompt` in config.json. (The
-    /// `truncation` that lerobot writes into every checkpoint is nobody's choice, and is not taken for one.)
+    /// True if a longer prompt is cut instead of refused: `truncate_prompt` in config.json. (The
+    /// `truncation` that lerobot writes into every checkpoint is not a deliberate choice, and is ignored.)
     pub truncate_prompt: bool,
-    /// Rate at which the robot consumes actions, if it is declared.
+    /// The declared control rate, if any.
     pub rate: Option<Rate>,
-    /// Another rate that is declared with less precedence, if the two differ.
+    /// A differing rate declared with less precedence, if any.
     pub overruled_rate: Option<Rate>,
-    /// How many rows of a chunk are meant to be executed before the next: `n_action_steps` in config.json.
+    /// Number of rows of a chunk to execute before the next: `n_action_steps` in config.json.
     pub execution_horizon: Option<usize>,
 }
 
-/// Actions that are relative to the state: lerobot's `RelativeActionsProcessorStep`.
+/// Actions relative to the state: lerobot's `RelativeActionsProcessorStep`.
 pub(super) struct Relative {
-    /// Parts of names of joints whose actions are not.
+    /// Parts of names of joints whose actions are absolute.
     pub exclude: Vec<String>,
-    /// Names of the actions' dimensions. Without them all are relative.
+    /// Names of the actions' dimensions. Without names all are relative.
     pub names: Option<Vec<String>>,
 }
 
 impl Relative {
-    /// Which of `width` dimensions the state is added to (`_build_mask`): all but those whose name contains an
-    /// excluded one, whatever the case.
+    /// The dimensions, of `width`, to which the state is added (`_build_mask`): all except those whose name
+    /// contains an excluded part, ignoring case.
     pub fn mask(&self, width: usize) -> Vec<bool> {
         let excluded: Vec<String> =
             self.exclude.iter().filter(|name| !name.is_empty()).map(|name| name.to_lowercase()).collect();
@@ -79,27 +82,28 @@ impl Relative {
     }
 }
 
-/// What the files beside the tensors declare, before the model's sizes are known.
+/// The declarations of the files beside the tensors, before the model's sizes are known.
 #[derive(Default)]
 pub(super) struct Declared {
-    /// The cameras, and how their images are normalized.
+    /// The cameras, with the normalization of their images.
     pub cameras: Vec<(Camera, Option<Normalization>)>,
     pub state: Option<Normalization>,
     pub action: Option<Normalization>,
     pub relative: Option<Relative>,
-    /// Joints and grippers are ALOHA's, the policy's are those of π0's training: `adapt_to_pi_aloha`.
+    /// True if joints and grippers are ALOHA's while the policy's follow π0's training:
+    /// `adapt_to_pi_aloha`.
     pub aloha: bool,
     /// See [`Processing::pad_before`].
     pub pad_before: bool,
     pub tokenizer: Option<TokenizerSource>,
-    /// Prompt length the preprocessor pads to.
+    /// Prompt length that the preprocessor pads to.
     pub max_tokens: Option<usize>,
-    /// What is missing or not understood.
+    /// Missing or unsupported declarations.
     pub faults: Faults,
 }
 
 impl Declared {
-    /// Names of the statistics that lie among the weights.
+    /// Names of the tensors among the weights that hold statistics.
     pub fn tensors(&self) -> impl Iterator<Item = String> {
         let images = self.cameras.iter().filter_map(|(_, found)| found.as_ref());
         let found = images.chain(&self.state).chain(&self.action);
@@ -109,7 +113,7 @@ impl Declared {
     }
 }
 
-/// PI0's cameras, where a checkpoint names none.
+/// PI0's cameras, for a checkpoint that names none.
 pub(super) fn pi0_cameras() -> Vec<Camera> {
     ["base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb"].map(Camera::new).to_vec()
 }

@@ -1,4 +1,4 @@
-//! What a file or a directory is that is not the checkpoint it was taken for.
+//! Identifies files and directories that were mistaken for a checkpoint.
 
 use std::fs;
 use std::io::Read;
@@ -6,18 +6,18 @@ use std::path::{Path, PathBuf};
 
 use super::files::{INDEX, MODEL};
 
-/// Where lerobot puts the policy of a training step.
+/// lerobot's directory for the policy of a training step.
 const PRETRAINED: &str = "pretrained_model";
-/// Files of orbax and its key-value store, which JAX checkpoints consist of.
+/// Files of orbax and its key-value store, which make up JAX checkpoints.
 const ORBAX: [&str; 4] = ["_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt", "ocdbt.process_0"];
 const JAX: &str =
     "a JAX checkpoint (orbax): convert it with openpi's examples/convert_jax_model_to_pytorch.py";
-/// Endings of files whose download has not ended.
+/// Extensions of unfinished downloads.
 const UNFINISHED: [&str; 4] = [".incomplete", ".part", ".crdownload", ".aria2"];
-/// Directories with more entries than this are not looked through.
+/// Directories with more entries than this are not searched.
 const MOST_ENTRIES: usize = 4096;
 
-/// What the file at `path` is, judged by its first bytes; `None` if they don't tell.
+/// Describes the file at `path` by its first bytes; `None` if they are not recognized.
 pub(crate) fn file(path: &Path) -> Option<&'static str> {
     let mut start = [0; 512];
     let mut file = fs::File::open(path).ok()?;
@@ -31,9 +31,9 @@ pub(crate) fn file(path: &Path) -> Option<&'static str> {
     bytes(&start[..len])
 }
 
-/// What a file that starts with these bytes is.
+/// Describes a file that starts with these bytes.
 pub(super) fn bytes(start: &[u8]) -> Option<&'static str> {
-    // `ustar` stands at the end of the first file's header.
+    // `ustar` stands at the end of the first member's header.
     if start.get(257..262) == Some(b"ustar") {
         return Some("a tar archive: unpack it");
     }
@@ -78,7 +78,7 @@ pub(super) fn bytes(start: &[u8]) -> Option<&'static str> {
     None
 }
 
-/// Why `path`, which is missing or can't be followed, is so: it is a link that leads nowhere, or the path to it does.
+/// Explains why `path` can't be opened: it is a dangling link, or its parent path breaks off.
 pub(super) fn dangling(path: &Path) -> Option<String> {
     let link = path.ancestors().find(|p| p.is_symlink() && !p.exists())?;
     let target = fs::read_link(link).ok()?;
@@ -92,7 +92,8 @@ pub(super) fn dangling(path: &Path) -> Option<String> {
     Some(format!("{} is a link to {}, which is not there: {remedy}", link.display(), target.display()))
 }
 
-/// What a directory without `model.safetensors` is: where the checkpoint lies instead, or what lies in its place.
+/// Describes a directory without `model.safetensors`: where the checkpoint lies instead, or what this
+/// directory holds.
 pub(super) fn directory(dir: &Path) -> Option<String> {
     if let Some(found) = below(dir) {
         let inside = found.strip_prefix(dir).unwrap_or(&found).display();
@@ -143,7 +144,8 @@ pub(super) fn directory(dir: &Path) -> Option<String> {
         .then(|| format!("it has a training_state, but no {PRETRAINED} beside it, which holds the weights"))
 }
 
-/// The checkpoint below a directory of a training run, of its steps, or of a download cache; of several the last.
+/// The checkpoint below a directory of a training run, of its steps, or of a download cache; the last of
+/// several.
 fn below(dir: &Path) -> Option<PathBuf> {
     let here = |dir: PathBuf| is_checkpoint(&dir).then_some(dir);
     let step = |dir: &Path| here(dir.join(PRETRAINED)).or_else(|| here(dir.to_path_buf()));
@@ -178,26 +180,26 @@ fn is_jax(dir: &Path) -> bool {
     orbax(dir) || orbax(&dir.join("params"))
 }
 
-/// The JAX checkpoint at most `levels` levels below `dir`; of several the last.
+/// The JAX checkpoint at most `levels` levels below `dir`; the last of several.
 fn jax_below(dir: &Path, levels: usize) -> Option<PathBuf> {
     let folders = folders(dir);
     let here = folders.iter().rev().find(|folder| is_jax(folder)).cloned();
     here.or_else(|| folders.iter().rev().filter(|_| levels > 1).find_map(|f| jax_below(f, levels - 1)))
 }
 
-/// The training step that a directory is named for.
+/// The training step in a directory's name.
 fn number(path: &Path) -> Option<u64> {
     path.file_name()?.to_str()?.parse().ok()
 }
 
-/// `model-00001-of-00004.safetensors`
+/// True for names such as `model-00001-of-00004.safetensors`.
 fn is_shard(name: &str) -> bool {
     let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
     let stem = name.strip_suffix(".safetensors").and_then(|stem| stem.rsplit_once("-of-"));
     stem.is_some_and(|(before, of)| digits(of) && before.rsplit_once('-').is_some_and(|(_, n)| digits(n)))
 }
 
-/// The directories in `dir`, those named by a number last and in its order.
+/// The directories in `dir`; those named by a number come last, in numeric order.
 fn folders(dir: &Path) -> Vec<PathBuf> {
     let entries =
         fs::read_dir(dir).into_iter().flatten().flatten().take(MOST_ENTRIES).map(|entry| entry.path());
@@ -206,7 +208,7 @@ fn folders(dir: &Path) -> Vec<PathBuf> {
     folders
 }
 
-/// Names in `dir`, hidden ones left out; `None` if it can't be read.
+/// The names in `dir` without hidden ones; `None` if it can't be read.
 fn names(dir: &Path) -> Option<Vec<String>> {
     let entries = fs::read_dir(dir).ok()?.flatten().take(MOST_ENTRIES);
     let names = entries.map(|entry| entry.file_name().to_string_lossy().into_owned());

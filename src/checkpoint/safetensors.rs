@@ -13,11 +13,11 @@ use super::recognize;
 use super::tensor::{Mapped, Tensor};
 use super::weights::canonical;
 
-/// A safetensors file, mapped read-only and shared, its header fully checked. Only the header is on
-/// the heap; tensors are views of the map and keep it alive.
+/// A safetensors file, mapped read-only and shared, with a fully checked header. Only the header is on the
+/// heap; tensors are views of the map and keep it alive.
 ///
-/// The file must not be truncated while it is mapped: reading past its new end raises `SIGBUS`.
-/// Replacing it by rename is safe.
+/// The file must not be truncated while it is mapped: reading past its new end raises `SIGBUS`. Replacing
+/// it by rename is safe.
 pub struct SafeTensors {
     path: PathBuf,
     bytes: usize,
@@ -28,8 +28,8 @@ pub struct SafeTensors {
 }
 
 impl SafeTensors {
-    /// Maps `path` and checks its header: names unique, dtypes known, every shape as large as its
-    /// bytes, the bytes of all tensors covering the file without gap or overlap.
+    /// Maps `path` and checks its header: names are unique, every shape matches its bytes, and the tensors'
+    /// bytes cover the file without gap or overlap.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
         let map = Arc::new(map(path)?);
         let header = Header::parse(&map).map_err(|fault| match fault {
@@ -73,7 +73,7 @@ impl SafeTensors {
         })
     }
 
-    /// Tensors that lie in no file.
+    /// A set of tensors without a file behind it.
     pub(super) fn of(path: &Path, tensors: Vec<Tensor>) -> Self {
         let names: Vec<String> = tensors.iter().map(|t| t.name().to_string()).collect();
         Self {
@@ -86,17 +86,17 @@ impl SafeTensors {
         }
     }
 
-    /// The file.
+    /// The file's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Its size, header included.
+    /// The file's size in bytes, header included.
     pub fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// The tensor of this name, a leading `model.` left out.
+    /// The tensor named `name`, without a leading `model.`.
     pub fn tensor(&self, name: &str) -> Option<&Tensor> {
         self.index.get(name).map(|&i| &self.tensors[i])
     }
@@ -133,8 +133,8 @@ fn map(path: &Path) -> Result<Mapped, CheckpointError> {
         return Err(CheckpointError::file(path, "the file is empty, expected safetensors"));
     }
     let file = File::open(path).map_err(|e| CheckpointError::io(path, "open", e))?;
-    // SAFETY: the map is read-only. That nobody shortens or rewrites the file while it is mapped
-    // can't be enforced: checkpoints are replaced by rename, and the type's documentation says so.
+    // SAFETY: the map is read-only. Nothing can enforce that no one truncates or rewrites the file while it
+    // is mapped: checkpoints are replaced by rename, and the type's documentation says so.
     let map = unsafe { Mmap::map(&file) }.map_err(|e| CheckpointError::io(path, "map", e))?;
     let modified = file.metadata().and_then(|kind| kind.modified()).ok();
     Ok(Mapped::new(map, modified))

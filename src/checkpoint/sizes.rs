@@ -1,4 +1,4 @@
-//! A model's sizes from its tensors' shapes, `arch.json` and `config.json`.
+//! Derives a model's sizes from its tensors' shapes, `arch.json` and `config.json`.
 
 use std::collections::BTreeSet;
 
@@ -14,20 +14,20 @@ const SHAPES: &str = "the tensors' shapes";
 const ARCH: &str = "arch.json";
 const CONFIG: &str = "config.json";
 
-/// What the files beside the tensors say of sizes.
+/// Sizes declared by the files beside the tensors.
 pub(super) struct Declared<'a> {
     pub arch: Option<&'a Object>,
     pub config: Option<&'a Object>,
-    /// Prompt length the preprocessor pads to.
+    /// Prompt length that the preprocessor pads to.
     pub max_tokens: Option<usize>,
     /// Widths of the statistics, the last resort for a robot's widths.
     pub state_width: Option<usize>,
     pub action_width: Option<usize>,
 }
 
-/// The sizes of the model in `files`: from shapes where they tell, else from `arch.json`, else from
-/// `config.json`, else PI0's. All sources that speak of a size must agree, and every weight of a
-/// model of that size must be there in a floating dtype.
+/// Derives the sizes of the model in `files`: from shapes if possible, else from `arch.json`, else from
+/// `config.json`, else PI0's defaults. All sources that declare a size must agree, and every weight of a
+/// model of that size must be present in a floating dtype.
 pub(super) fn derive(files: &Files, declared: &Declared<'_>) -> Result<Arch, CheckpointError> {
     let full = Arch::full();
     let sources = Sources { files, declared };
@@ -54,7 +54,7 @@ pub(super) fn derive(files: &Files, declared: &Declared<'_>) -> Result<Arch, Che
     let image_size = side
         .checked_mul(patch_size)
         .ok_or_else(|| CheckpointError::Arch(format!("{side} patches of {patch_size} pixels: too large")))?;
-    // lerobot's key, and that of its versions up to 0.3.
+    // lerobot's key, and the key of its versions up to 0.3.
     for key in ["image_resolution", "resize_imgs_with_padding"] {
         let resolution = sources.config_sizes(key)?;
         if let Some(resolution) = resolution.filter(|r| r[..] != [image_size, image_size]) {
@@ -142,7 +142,8 @@ pub(super) fn derive(files: &Files, declared: &Declared<'_>) -> Result<Arch, Che
         state_dim: sources.robot_width(
             "state_dim",
             ("input_features", "observation.state"),
-            // A fine-tune keeps the state feature of its base, as wide as the model; its statistics are the robot's.
+            // A fine-tuned checkpoint keeps its base's state feature, as wide as the model; its statistics
+            // have the robot's width.
             declared.state_width.map(|width| (width, max_state_dim)),
             max_state_dim,
         )?,
@@ -160,7 +161,7 @@ pub(super) fn derive(files: &Files, declared: &Declared<'_>) -> Result<Arch, Che
     Ok(arch)
 }
 
-/// The token embedding: `embed_tokens`, or the tied `lm_head` that stands for it.
+/// The token embedding: `embed_tokens`, or the tied `lm_head` in its place.
 pub(super) fn embedding(files: &Files) -> Result<&Tensor, CheckpointError> {
     files.find(EMBED_TOKENS).or_else(|| files.find(LM_HEAD)).map_or_else(|| files.need(EMBED_TOKENS), Ok)
 }
@@ -201,7 +202,7 @@ fn dims<const N: usize>(files: &Files, tensor: &Tensor, form: &str) -> Result<[u
     tensor.shape().try_into().map_err(|_| shape(files, tensor, form, &format!("{N} dimensions")))
 }
 
-/// How many layers `{prefix}0.`, `{prefix}1.` … there are; `first` names the tensor a hole lacks.
+/// Number of layers `{prefix}0.`, `{prefix}1.` …; `first` names the tensor reported missing for a gap.
 fn layers(files: &Files, prefix: &str, first: &str) -> Result<usize, CheckpointError> {
     let numbers: BTreeSet<usize> = files
         .tensors()
@@ -259,8 +260,8 @@ impl Sources<'_> {
         }
     }
 
-    /// The first of arch.json, config.json (under any of `keys`) and the preprocessor that tells;
-    /// all that tell must agree.
+    /// The size from the first source that declares it: arch.json, config.json (under any of `keys`), the
+    /// preprocessor. All sources that declare it must agree.
     fn choose(
         &self,
         field: &'static str,
@@ -276,8 +277,9 @@ impl Sources<'_> {
         self.same(field, &told, default)
     }
 
-    /// A robot's width: arch.json, else the feature's shape in config.json, else that of its statistics, else
-    /// `default`. Beside statistics (their width comes first) one width of the feature, the second, says nothing.
+    /// A robot's width: from arch.json, else the feature's shape in config.json, else the width of its
+    /// statistics, else `default`. `statistics` is the width of the statistics and a width that the feature
+    /// then declares without meaning, which is ignored.
     fn robot_width(
         &self,
         field: &'static str,

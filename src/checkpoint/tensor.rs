@@ -6,8 +6,8 @@ use std::time::SystemTime;
 
 use memmap2::Mmap;
 
-/// Element type of a stored tensor. PI0 computes with the first three; the others lie beside its weights or in
-/// statistics.
+/// Element type of a stored tensor. PI0 computes with the first three; the others occur in tensors beside
+/// the weights and in statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Dtype {
     /// IEEE 754 single precision.
@@ -18,9 +18,9 @@ pub enum Dtype {
     F16,
     /// IEEE 754 double precision.
     F64,
-    /// 8 bits, 4 of them exponent.
+    /// 8-bit float with 4 exponent bits.
     F8E4m3,
-    /// 8 bits, 5 of them exponent.
+    /// 8-bit float with 5 exponent bits.
     F8E5m2,
     /// Signed 64-bit integers (token ids and positions of golden files).
     I64,
@@ -40,12 +40,12 @@ pub enum Dtype {
     U8,
     /// A byte that is 0 or 1.
     Bool,
-    /// Any other: bytes whose meaning is not known here.
+    /// An unknown dtype, stored as opaque bytes.
     Other,
 }
 
 impl Dtype {
-    /// All that have a name.
+    /// All dtypes with a name.
     pub const ALL: [Self; 15] = [
         Self::F32,
         Self::Bf16,
@@ -74,22 +74,22 @@ impl Dtype {
         }
     }
 
-    /// The dtype of this name in a safetensors header.
+    /// The dtype named `name` in a safetensors header.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|d| d.name() == name)
     }
 
-    /// Whether weights may be stored in it.
+    /// True if weights may have this dtype.
     pub const fn is_weight(self) -> bool {
         matches!(self, Self::F32 | Self::Bf16 | Self::F16)
     }
 
-    /// Whether its elements are read as numbers: all but those of 8-bit floats, truth values and unknown dtypes.
+    /// True if its elements can be read as numbers: all except 8-bit floats, booleans and unknown dtypes.
     pub const fn is_number(self) -> bool {
         !matches!(self, Self::F8E4m3 | Self::F8E5m2 | Self::Bool | Self::Other)
     }
 
-    /// The name safetensors headers use; [`Tensor::dtype_name`] has that of an unknown one.
+    /// The name in safetensors headers; [`Tensor::dtype_name`] also has the names of unknown dtypes.
     pub const fn name(self) -> &'static str {
         match self {
             Self::F32 => "F32",
@@ -118,14 +118,14 @@ impl std::fmt::Display for Dtype {
     }
 }
 
-/// A mapped file.
+/// A mapped file with its modification time.
 pub struct Mapped {
     map: Mmap,
     modified: Option<SystemTime>,
 }
 
 impl Mapped {
-    /// `map` is of a file last modified then, if that is known.
+    /// Wraps a map of a file last modified at `modified`, if known.
     pub(crate) fn new(map: Mmap, modified: Option<SystemTime>) -> Self {
         Self { map, modified }
     }
@@ -139,7 +139,7 @@ impl Deref for Mapped {
     }
 }
 
-/// A tensor that lives in a mapped file, row-major. Cloning shares the mapping.
+/// A tensor in a mapped file, row-major. Cloning shares the mapping.
 #[derive(Clone)]
 pub struct Tensor {
     name: String,
@@ -155,8 +155,8 @@ impl Tensor {
     /// A view of `range` of `map`.
     ///
     /// # Panics
-    /// If the range lies outside the map or does not hold exactly `shape` elements: readers check
-    /// both against the file's header first. How many bytes an unknown dtype takes can't be checked.
+    /// If the range lies outside the map or does not hold exactly `shape` elements: readers check both
+    /// against the file's header first. The size of an unknown dtype can't be checked.
     pub(crate) fn new(
         name: String,
         dtype: Dtype,
@@ -169,12 +169,12 @@ impl Tensor {
         Self { name, dtype, other: None, shape, map, range }
     }
 
-    /// The same tensor with the name of its unknown dtype.
+    /// This tensor with the name of its unknown dtype.
     pub(super) fn of_other_dtype(self, name: &str) -> Self {
         Self { other: Some(name.into()), ..self }
     }
 
-    /// The same tensor under another name.
+    /// This tensor under another name.
     pub(super) fn renamed(&self, name: String) -> Self {
         Self { name, ..self.clone() }
     }
@@ -189,7 +189,7 @@ impl Tensor {
         self.dtype
     }
 
-    /// Name of the element type in the file, of unknown ones too.
+    /// Name of the element type in the file, also for unknown dtypes.
     pub fn dtype_name(&self) -> &str {
         self.other.as_deref().unwrap_or(self.dtype.name())
     }
@@ -199,12 +199,12 @@ impl Tensor {
         &self.shape
     }
 
-    /// Number of elements; bytes of an unknown dtype.
+    /// Number of elements; for an unknown dtype, of bytes.
     pub fn len(&self) -> usize {
         self.range.len() / self.dtype.size()
     }
 
-    /// True when a dimension is zero.
+    /// True if a dimension is zero.
     pub fn is_empty(&self) -> bool {
         self.range.is_empty()
     }
@@ -224,12 +224,13 @@ impl Tensor {
         &self.map[self.range.clone()]
     }
 
-    /// When the file was last modified before it was mapped, if that is known.
+    /// Modification time of the file when it was mapped, if known.
     pub fn modified(&self) -> Option<SystemTime> {
         self.map.modified
     }
 
-    /// Asks the system to read the bytes ahead. Returns at once; a refusal costs nothing but time later.
+    /// Asks the system to read the bytes ahead and returns at once; if refused, the bytes are read on first
+    /// use.
     pub fn prefetch(&self) {
         // Linux reads at most one read-ahead window per call.
         const WINDOW: usize = 1 << 20;
@@ -241,11 +242,11 @@ impl Tensor {
         }
     }
 
-    /// Reads the bytes in, and has their pages mapped, telling how many. A system that can't (Linux
-    /// before 5.14) reads them ahead instead.
+    /// Reads the bytes in and maps their pages; `progress` is told the number of bytes. A system that can't
+    /// (Linux before 5.14) reads ahead instead.
     ///
     /// # Errors
-    /// They can't be read: the file was cut short, or its medium failed.
+    /// If the bytes can't be read: the file was truncated, or its medium failed.
     pub(super) fn populate(&self, progress: &mut dyn FnMut(u64)) -> std::io::Result<()> {
         const PIECE: usize = 64 << 20;
         for start in self.range.clone().step_by(PIECE) {
@@ -260,10 +261,10 @@ impl Tensor {
         Ok(())
     }
 
-    /// Elements `range` as f32 into `out`: exact for the dtypes of weights, else rounded to nearest.
+    /// Reads elements `range` as f32 into `out`: exact for weight dtypes, else rounded to nearest.
     ///
     /// # Panics
-    /// If `range` lies outside the tensor, `out` has another length, or the dtype is none of numbers.
+    /// If `range` lies outside the tensor, `out` has another length, or the dtype is not numeric.
     pub fn read_f32(&self, range: Range<usize>, out: &mut [f32]) {
         assert_eq!(range.len(), out.len());
         let size = self.dtype.size();
@@ -295,7 +296,7 @@ impl Tensor {
     }
 }
 
-/// One number of `N` bytes after another.
+/// Reads consecutive numbers of `N` bytes each.
 fn read<const N: usize>(bytes: &[u8], out: &mut [f32], number: impl Fn([u8; N]) -> f32) {
     for (out, bytes) in out.iter_mut().zip(bytes.as_chunks().0) {
         *out = number(*bytes);

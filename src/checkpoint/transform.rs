@@ -1,19 +1,19 @@
-//! Steps between the robot's vectors and the ones that are normalized.
+//! Steps between the robot's vectors and the normalized ones.
 //!
-//! openpi keeps these steps in Python (`src/openpi/policies/*_policy.py`, `src/openpi/transforms.py`), lerobot in
-//! its processors and, up to 0.3, in flags of its configuration. Here they are data: a profile or a checkpoint's
-//! processors declare them, [`crate::policy`] applies them.
+//! openpi keeps these steps in Python (`src/openpi/policies/*_policy.py`, `src/openpi/transforms.py`),
+//! lerobot in its processors and, up to 0.3, in flags of its configuration. Here they are data: a profile
+//! or a checkpoint's processors declare them, [`crate::policy`] applies them.
 
 use std::fmt;
 
-/// One step. Vectors are rows of numbers; a chunk's rows are transformed one by one.
+/// One step on a vector. The rows of a chunk are transformed one by one.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Transform {
     /// `out[i] = in[indices[i]]`: a slice or a permutation.
     Select {
         /// Width of the input.
         width: usize,
-        /// Where each output comes from.
+        /// Input index of each output.
         indices: Vec<usize>,
     },
     /// `out[i] = in[i]·scale[i] + offset[i]`: signs, units, inverted grippers.
@@ -23,38 +23,38 @@ pub enum Transform {
         /// Added after scaling, one per dimension.
         offset: Vec<f32>,
     },
-    /// A curve on some dimensions; the others stay.
+    /// Applies a curve to some dimensions; the others are unchanged.
     Curve {
-        /// Which.
+        /// The dimensions.
         dimensions: Vec<usize>,
-        /// What is done to them.
+        /// The curve.
         curve: Curve,
     },
-    /// `out[i] = in[i] + state[i]` where the mask is true, with the state as it stood just before its
-    /// normalization (openpi's `AbsoluteActions`, lerobot's `absolute_actions_processor`). Dimensions beyond the
-    /// mask stay.
+    /// `out[i] = in[i] + state[i]` where the mask is true, with the state just before its normalization
+    /// (openpi's `AbsoluteActions`, lerobot's `absolute_actions_processor`). Dimensions beyond the mask are
+    /// unchanged.
     AddState {
-        /// Which dimensions are relative to the state.
+        /// True for dimensions relative to the state.
         mask: Vec<bool>,
     },
     /// The inverse of [`AddState`](Self::AddState) (openpi's `DeltaActions`, lerobot's
     /// `relative_actions_processor`).
     SubtractState {
-        /// Which dimensions become relative to the state.
+        /// True for dimensions that become relative to the state.
         mask: Vec<bool>,
     },
-    /// `out[i]` is `in[i]`, but at least `low[i]` and at most `high[i]`. Infinite bounds don't bind.
+    /// `out[i]` is `in[i]` clamped to `low[i]..=high[i]`. Infinite bounds have no effect.
     Clip {
         /// Least values, one per dimension.
         low: Vec<f32>,
         /// Greatest values, one per dimension.
         high: Vec<f32>,
     },
-    /// Two values only, on some dimensions: `above` where `in[i] > at`, else `below`.
+    /// Maps some dimensions to two values: `above` where `in[i] > at`, else `below`.
     Threshold {
-        /// Which.
+        /// The dimensions.
         dimensions: Vec<usize>,
-        /// Where the result changes.
+        /// The threshold.
         at: f32,
         /// Result at `at` and below.
         below: f32,
@@ -63,13 +63,13 @@ pub enum Transform {
     },
 }
 
-/// A function of one number that is not a line.
+/// A nonlinear function of one number.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Curve {
     /// A gripper's opening, 0 to 1, as the angle of the motor that drives it, in units of a range of angles:
     /// `_gripper_to_angular` in openpi's `aloha_policy.py`, which undoes the reverse in Interbotix's driver.
     OpeningToAngle(Linkage),
-    /// The inverse.
+    /// The inverse of [`OpeningToAngle`](Self::OpeningToAngle).
     AngleToOpening(Linkage),
 }
 
@@ -82,22 +82,23 @@ pub struct Linkage {
     pub arm: f64,
     /// Radius of the motor's horn, m.
     pub horn: f64,
-    /// Angles that become 0 and 1, rad.
+    /// Angles mapped to 0 and 1, rad.
     pub angle: [f64; 2],
 }
 
 impl Linkage {
-    /// ALOHA's gripper as openpi has it since π0's release: `aloha_policy.py`.
+    /// ALOHA's gripper as in openpi since π0's release: `aloha_policy.py`.
     pub const ALOHA: Self =
         Self { distance: [0.018_44, 0.058], arm: 0.036, horn: 0.022, angle: [0.5476, 1.6296] };
 
-    /// ALOHA's gripper as lerobot up to 0.3 has it (`modeling_pi0.py`), and openpi's first commits.
+    /// ALOHA's gripper as in lerobot up to 0.3 (`modeling_pi0.py`) and in openpi's first commits.
     pub const ALOHA_LEROBOT: Self =
         Self { distance: [0.018_44, 0.058], arm: 0.036, horn: 0.022, angle: [0.4, 1.5] };
 }
 
 impl Curve {
-    /// The curve at `x`. In f64: near its end the arc sine is steep, and would lose half of f32's digits.
+    /// Evaluates the curve at `x`. In f64: near its end the arc sine is steep, and would lose half of f32's
+    /// digits.
     pub fn at(self, x: f32) -> f32 {
         let x = f64::from(x);
         (match self {
@@ -117,7 +118,7 @@ impl Curve {
         }) as f32
     }
 
-    /// The inverse, exact where neither end of the arc sine is reached.
+    /// The inverse curve, exact where neither end of the arc sine is reached.
     pub const fn inverse(self) -> Self {
         match self {
             Self::OpeningToAngle(l) => Self::AngleToOpening(l),
@@ -127,7 +128,7 @@ impl Curve {
 }
 
 impl Transform {
-    /// Factors of 1 and -1.
+    /// An [`Affine`](Self::Affine) step with factors of 1 and -1.
     pub fn signs(signs: &[f32]) -> Self {
         Self::Affine { scale: signs.to_vec(), offset: vec![0.0; signs.len()] }
     }
@@ -146,11 +147,11 @@ impl Transform {
         }
     }
 
-    /// Width of the output for an input of `width` numbers, beside a state of `state` numbers (0 where there is
-    /// none yet: in the state's own steps).
+    /// Width of the output for an input of `width` numbers, beside a state of `state` numbers (0 in the
+    /// state's own steps, where there is none yet).
     ///
     /// # Errors
-    /// Text that says what doesn't fit, or is not a number.
+    /// If a width doesn't fit or a value is not a number; the text says which.
     pub fn width(&self, width: usize, state: usize) -> Result<usize, String> {
         let lists = |values: &[&[f32]]| {
             values.iter().try_for_each(|list| match list.len() == width {
@@ -219,7 +220,7 @@ impl Transform {
         Ok(width)
     }
 
-    /// The step that undoes this one; `None` where information is lost.
+    /// The inverse of this step; `None` if information is lost.
     pub fn inverse(&self) -> Option<Self> {
         Some(match self {
             Self::Select { width, indices } => {
@@ -252,7 +253,7 @@ impl Transform {
 }
 
 impl fmt::Display for Transform {
-    /// One line for reports: what is done to which dimensions.
+    /// One line for reports: the operation and its dimensions.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = self.name();
         let masked = |mask: &[bool]| ranges((0..mask.len()).filter(|&i| mask[i]));
@@ -294,7 +295,7 @@ impl fmt::Display for Transform {
     }
 }
 
-/// Numbers with those that follow each other drawn together: `0..6, 13`.
+/// Formats numbers with consecutive ones as ranges: `0..6, 13`.
 fn ranges(numbers: impl Iterator<Item = usize>) -> String {
     let mut runs: Vec<std::ops::Range<usize>> = Vec::new();
     for i in numbers {

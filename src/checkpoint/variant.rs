@@ -1,47 +1,47 @@
-//! Members of the model's family: what tells them apart.
+//! Members of the model's family and their differences.
 
 use std::fmt;
 
 use super::files::Files;
 use super::weights::EXPERT;
 
-/// Path of time to the action expert.
+/// How time enters the action expert.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Conditioning {
-    /// Concatenated to the actions, through an MLP (π0).
+    /// Time is concatenated to the actions and passed through an MLP (π0).
     #[default]
     Concatenated,
-    /// Scale, shift and gate of every norm (π0.5).
+    /// Time gives scale, shift and gate of every norm (π0.5).
     AdaptiveNorms,
 }
 
-/// Path of the robot's state to the model.
+/// How the robot's state enters the model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum StateInput {
-    /// A token between prefix and actions (π0).
+    /// As a token between prefix and actions (π0).
     #[default]
     Token,
-    /// Text of the prompt (π0.5).
+    /// As text in the prompt (π0.5).
     Text,
 }
 
-/// A member of the family; the default is π0. Its horizon is a size like others, `chunk_size`.
+/// A member of the family; the default is π0. Its horizon is an ordinary size, `chunk_size`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Variant {
-    /// How time reaches the action expert.
+    /// How time enters the action expert.
     pub conditioning: Conditioning,
-    /// How the robot's state reaches the model.
+    /// How the robot's state enters the model.
     pub state: StateInput,
 }
 
 impl Variant {
-    /// The member that runs.
+    /// π0, which this runtime executes.
     pub const PI0: Self = Self { conditioning: Conditioning::Concatenated, state: StateInput::Token };
-    /// Known by its weights; does not run yet.
+    /// π0.5, which is recognized by its weights but not executed yet.
     pub const PI05: Self = Self { conditioning: Conditioning::AdaptiveNorms, state: StateInput::Text };
 
-    /// The member that tensors belong to: only one with adaptive norms has a dense layer in the expert's last
-    /// norm, and only one that sees the state as a token projects it.
+    /// Identifies the member by its tensors: only one with adaptive norms has a dense layer in the expert's
+    /// last norm, and only one that takes the state as a token projects it.
     pub(super) fn of(files: &Files) -> Self {
         let has = |name: &str| files.find(name).is_some();
         match has(&format!("{EXPERT}norm.dense.weight")) {

@@ -1,5 +1,5 @@
-//! Every weight of the model, once: name, shape, part and kind; names are lerobot's without the leading
-//! `model.`.
+//! Declares every weight of the model once: name, shape, part and kind. Names are lerobot's without the
+//! leading `model.`.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -11,15 +11,15 @@ pub(super) const VISION: &str = "paligemma_with_expert.paligemma.model.vision_to
 pub(super) const PROJECTOR: &str = "paligemma_with_expert.paligemma.model.multi_modal_projector.linear.";
 pub(super) const PREFIX: &str = "paligemma_with_expert.paligemma.model.language_model.";
 pub(super) const EXPERT: &str = "paligemma_with_expert.gemma_expert.model.";
-/// The token embedding. Checkpoints may hold [`LM_HEAD`] in its place: Gemma ties the two.
+/// Name of the token embedding. Checkpoints may hold [`LM_HEAD`] in its place: Gemma ties the two.
 pub(super) const EMBED_TOKENS: &str =
     "paligemma_with_expert.paligemma.model.language_model.embed_tokens.weight";
 pub(super) const LM_HEAD: &str = "paligemma_with_expert.paligemma.lm_head.weight";
-/// In every checkpoint, and used by nothing.
+/// Name of the expert's head, which every checkpoint holds and nothing uses.
 pub(super) const EXPERT_LM_HEAD: &str = "paligemma_with_expert.gemma_expert.lm_head.weight";
 
-/// What lerobot up to 0.3.2 called modules, after the `model.` of its policies, and what they are called since: those of
-/// `PI0Policy._transform_state_dict_keys` in lerobot 0.3.3.
+/// Module names of lerobot up to 0.3.2, after the `model.` of its policies, with their current names: those
+/// of `PI0Policy._transform_state_dict_keys` in lerobot 0.3.3.
 const RENAMED: [(&str, &str); 4] = [
     ("paligemma_with_expert.paligemma.language_model.lm_head", "paligemma_with_expert.paligemma.lm_head"),
     (
@@ -33,29 +33,29 @@ const RENAMED: [(&str, &str); 4] = [
     ),
 ];
 
-/// The name of a tensor or a module without a leading `model.`, as lerobot has it since 0.3.3.
+/// The current name (lerobot since 0.3.3) of a tensor or a module, without a leading `model.`.
 pub(super) fn canonical(name: &str) -> Cow<'_, str> {
     let name = name.strip_prefix("model.").unwrap_or(name);
     let renamed = RENAMED.iter().find_map(|(old, new)| {
         let rest = name.strip_prefix(old)?;
-        // Whole parts of names only.
+        // Only whole parts of names match.
         (rest.is_empty() || rest.starts_with('.')).then(|| format!("{new}{rest}"))
     });
     renamed.map_or(Cow::Borrowed(name), Cow::Owned)
 }
 
-/// What a weight is for, beyond the set it belongs to: decides how it is made up.
+/// The kind of a weight, which decides the distribution of synthetic values.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Rows that are looked up.
+    /// Rows of an embedding table.
     Embedding,
-    /// Rows that are added to patches.
+    /// Position embedding, added to patches.
     Position,
     /// Weight of a LayerNorm, which multiplies by w.
     LayerNorm,
     /// Weight of an RMSNorm, which multiplies by 1 + w.
     RmsNorm,
-    /// Added to a product or a norm.
+    /// A bias of a product or a norm.
     Bias,
     /// Projection to queries or keys.
     QueryKey,
@@ -89,7 +89,7 @@ pub(super) fn embeddings(a: &Arch) -> [Spec; 3] {
     })
 }
 
-/// Every other weight of a model of these sizes.
+/// All other weights of a model of these sizes.
 pub(super) fn weights(a: &Arch) -> Vec<Spec> {
     let mut list = List(Vec::new());
     vision(a, &mut list);

@@ -1,4 +1,4 @@
-//! Writing safetensors files of any size: streamed, by all cores, never a tensor held whole.
+//! Writes safetensors files of any size: streamed, on all cores, never holding a whole tensor.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -12,23 +12,23 @@ use super::Dtype;
 use super::error::CheckpointError;
 use super::output::Output;
 
-/// Elements a thread produces at once: enough to make a write worthwhile, few enough for its cache.
+/// Elements produced at once by a thread: enough to make a write worthwhile, few enough for its cache.
 const BLOCK: usize = 1 << 18;
 
-/// Puts elements of a tensor, little-endian, into a buffer.
+/// Fills a buffer with elements of a tensor, little-endian.
 pub(super) type Fill<'a> =
     &'a (dyn Fn(&Planned, Range<usize>, &mut [u8]) -> Result<(), CheckpointError> + Sync);
 
-/// Told, from several threads, how many more bytes are done.
+/// Callback told of the bytes done since the last call, from several threads.
 pub type Progress<'a> = &'a (dyn Fn(u64) + Sync);
 
-/// One tensor to be written.
+/// A tensor to be written.
 pub(super) struct Planned {
     /// Name in the file.
     pub name: String,
     pub dtype: Dtype,
     pub shape: Vec<usize>,
-    /// Of an unknown dtype: its name, and how many bytes there are.
+    /// For an unknown dtype: its name and the number of bytes.
     pub other: Option<(String, usize)>,
 }
 
@@ -38,14 +38,14 @@ impl Planned {
     }
 }
 
-/// A tensor's elements and where they start in the file.
+/// The position of a tensor's elements in the file.
 struct Place {
     len: usize,
     start: u64,
 }
 
-/// The layout of a file to be written: as the safetensors library orders it, widest dtype first,
-/// then by name, so that its files and these are the same byte for byte.
+/// The layout of a file to be written: ordered as the safetensors library does, widest dtype first, then by
+/// name, so that both write the same file byte for byte.
 pub(super) struct Plan {
     tensors: Vec<Planned>,
     places: Vec<Place>,
@@ -54,7 +54,7 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// Places the tensors.
+    /// Computes the position of every tensor.
     ///
     /// # Errors
     /// If they take more bytes than a file can have.
@@ -108,7 +108,7 @@ impl Plan {
         Ok(Self { tensors, places, header, bytes })
     }
 
-    /// Bytes of the file.
+    /// Size of the file, bytes.
     pub fn bytes(&self) -> u64 {
         self.bytes
     }
@@ -180,7 +180,7 @@ impl Plan {
     }
 }
 
-/// The safetensors library sorts by this, the reverse of its dtypes' declaration.
+/// Sort rank of the safetensors library, the reverse of its dtypes' declaration.
 fn rank(dtype: Dtype) -> u8 {
     match dtype {
         Dtype::U64 => 0,
@@ -202,8 +202,7 @@ fn rank(dtype: Dtype) -> u8 {
     }
 }
 
-/// A value rounded to bf16, ties to even. `half` branches on NaN, which keeps loops from becoming
-/// vector code.
+/// Rounds a value to bf16, ties to even. `half` branches on NaN, which prevents vectorization.
 #[inline]
 pub(super) fn bf16_bits(value: f32) -> u16 {
     let bits = value.to_bits();

@@ -122,6 +122,11 @@ pub enum Fault {
         /// The difference from the state.
         value: f32,
     },
+    /// The bytes of a camera's frame are no image of its format and size.
+    FrameData {
+        /// Index of the camera.
+        camera: u16,
+    },
 }
 
 /// The index in [`Fault::to_word`] that stands for none.
@@ -168,6 +173,7 @@ impl Fault {
             Fault::MissingCamera { camera }
             | Fault::FrameFormat { camera, .. }
             | Fault::FrameSize { camera }
+            | Fault::FrameData { camera }
             | Fault::OldFrame { camera } => camera_is(camera),
             Fault::OldState { index } | Fault::NotFinite { index, .. } | Fault::OutOfLimits { index, .. } => {
                 u32::from(index) < state_dim
@@ -220,6 +226,7 @@ impl Fault {
             Fault::ChunkPosition { index, value } => (18, index, value.to_bits()),
             Fault::ChunkVelocity { index, value } => (19, index, value.to_bits()),
             Fault::ChunkStart { index, value } => (20, index, value.to_bits()),
+            Fault::FrameData { camera } => (21, camera, 0),
         }
     }
 
@@ -254,6 +261,7 @@ impl Fault {
             18 => Fault::ChunkPosition { index, value: f32::from_bits(value) },
             19 => Fault::ChunkVelocity { index, value: f32::from_bits(value) },
             20 => Fault::ChunkStart { index, value: f32::from_bits(value) },
+            21 => Fault::FrameData { camera: index },
             _ => Fault::Other,
         })
     }
@@ -303,6 +311,9 @@ impl fmt::Display for Description<'_> {
             }
             Fault::FrameSize { camera: index } => {
                 write!(f, "{}: width, height and stride of its frame can't be used", camera(index))
+            }
+            Fault::FrameData { camera: index } => {
+                write!(f, "{}: its frame is no baseline JPEG image of its size", camera(index))
             }
             Fault::OldFrame { camera: index } => {
                 write!(f, "{}: its frame was not written since the slot was acquired", camera(index))

@@ -194,6 +194,10 @@ impl Source {
                 PixelLayout::Bgr8 => PixelFormat::Bgr8,
                 PixelLayout::Rgba8 => PixelFormat::Rgba8,
                 PixelLayout::Gray8 => PixelFormat::Gray8,
+                PixelLayout::Bgra8 => PixelFormat::Bgra8,
+                PixelLayout::Yuyv => PixelFormat::Yuyv,
+                PixelLayout::Nv12 => PixelFormat::Nv12,
+                PixelLayout::Jpeg => PixelFormat::Jpeg,
             },
         };
         Ok(bytes)

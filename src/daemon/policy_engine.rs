@@ -5,7 +5,7 @@ use crate::checkpoint::{self, Camera};
 use crate::control::{Dimension, Fault, Limits, Motion, PolicyDescription, Quantity, Rate, RateSource};
 use crate::device::DeviceError;
 use crate::model::ModelError;
-use crate::policy::{BadObservation, Chunk, Noise, Observation, Policy, PolicyError, Prompt};
+use crate::policy::{BadObservation, Chunk, FrameError, Noise, Observation, Policy, PolicyError, Prompt};
 
 /// A policy and its output buffer, as an engine.
 pub struct PolicyEngine {
@@ -129,9 +129,12 @@ fn fault(bad: &BadObservation, cameras: &[Camera]) -> Fault {
     let index = |index: usize| u16::try_from(index).unwrap_or(u16::MAX);
     match bad {
         BadObservation::NoCamera { .. } => Fault::MissingCamera { camera: 0 },
-        BadObservation::Frame { camera, .. } => {
+        BadObservation::Frame { camera, error } => {
             let found = cameras.iter().position(|known| known.name == *camera);
-            found.map_or(Fault::Other, |found| Fault::FrameSize { camera: index(found) })
+            found.map_or(Fault::Other, |found| match error {
+                FrameError::Jpeg { .. } => Fault::FrameData { camera: index(found) },
+                _ => Fault::FrameSize { camera: index(found) },
+            })
         }
         BadObservation::StateLength { got, .. } => {
             Fault::StateCount { got: u32::try_from(*got).unwrap_or(u32::MAX) }
@@ -174,6 +177,13 @@ mod tests {
         for (bad, expected) in [
             (frame("right"), Fault::FrameSize { camera: 2 }),
             (frame("rear"), Fault::Other),
+            (
+                BadObservation::Frame {
+                    camera: "left".into(),
+                    error: FrameError::Jpeg { width: 4, height: 2, why: "is empty".into() },
+                },
+                Fault::FrameData { camera: 1 },
+            ),
             (BadObservation::StateLength { got: 13, expected: 14 }, Fault::StateCount { got: 13 }),
             (value(1e30), Fault::OutOfLimits { index: 3, value: 1e30 }),
             (value(f32::INFINITY), Fault::NotFinite { index: 3, value: f32::INFINITY }),

@@ -1,35 +1,35 @@
-//! What was found wrong, and how to mend it.
+//! The findings of checks, with their remedies.
 
-/// One thing that was checked, and what came of it.
+/// The result of one check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Check {
-    /// What it is about: `socket`, `checkpoint` and so on.
+    /// Subject of the check: `socket`, `checkpoint` and so on.
     pub topic: &'static str,
-    /// What came of it.
+    /// The result.
     pub verdict: Verdict,
-    /// What was found, with path or process.
+    /// The finding, with its path or process.
     pub what: String,
-    /// What to do about it; empty where there is nothing to do.
+    /// Advice on how to fix it; empty if there is nothing to do.
     pub remedy: String,
 }
 
 impl Check {
-    /// Whether it found something: anything but [`Verdict::Ok`].
+    /// True for a problem or a note: anything but [`Verdict::Ok`].
     pub fn is_finding(&self) -> bool {
         self.verdict != Verdict::Ok
     }
 }
 
-/// What came of a check.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Verdict {
-    /// As it should be.
+    /// Nothing to report.
     Ok,
     /// A fact worth knowing.
     Note,
-    /// Works, but not as well as it could, or not for certain.
+    /// Works, but not at its best, or not certainly.
     Warning,
-    /// Keeps the daemon from serving, or a client from being served.
+    /// Keeps the daemon from serving or a client from connecting.
     Error,
 }
 
@@ -45,11 +45,11 @@ impl Verdict {
     }
 }
 
-/// Checks of one topic.
+/// Collects the checks of one topic.
 pub struct Checks<'a> {
     /// The topic.
     pub topic: &'static str,
-    /// Where they are added.
+    /// The list that checks are added to.
     pub all: &'a mut Vec<Check>,
 }
 
@@ -75,7 +75,7 @@ impl Checks<'_> {
         self.add(Verdict::Note, what, remedy);
     }
 
-    /// Adds a check that found nothing.
+    /// Adds a check without a finding.
     pub fn ok(&mut self, what: impl Into<String>) {
         self.add(Verdict::Ok, what, "");
     }

@@ -1,4 +1,4 @@
-//! The machine: its files, its users, what is wrong with it, and what its cards say of themselves.
+//! The machine: its files, its users, its faults, and the telemetry of its cards.
 
 mod check;
 mod telemetry;
@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 pub use check::{Check, Checks, Verdict};
 pub use telemetry::Telemetry;
 
-/// Directory of locks, cards' among them.
+/// Directory of lock files.
 pub const LOCKS: &str = "/run/lock";
 
-/// Where `/dev`, `/sys`, `/proc`, `/etc` and `/opt` are.
+/// The root directory below which `/dev`, `/sys`, `/proc`, `/etc` and `/opt` are read.
 #[derive(Clone, Debug)]
 pub struct Root(PathBuf);
 
@@ -24,12 +24,12 @@ impl Default for Root {
 }
 
 impl Root {
-    /// A tree below another directory.
+    /// A root at another directory.
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self(path.into())
     }
 
-    /// A path below it.
+    /// A path below this root.
     pub fn path(&self, path: impl AsRef<Path>) -> PathBuf {
         self.0.join(path)
     }
@@ -39,7 +39,7 @@ impl Root {
         fs::read_to_string(self.path(path)).ok().map(|text| text.trim().to_string())
     }
 
-    /// The name that `etc/passwd` or `etc/group` gives a number.
+    /// The name of a user or group id in `etc/passwd` or `etc/group`.
     pub fn named(&self, file: &str, id: u32) -> String {
         let text = self.text(file).unwrap_or_default();
         let entry = text.lines().map(|line| line.split(':').collect::<Vec<_>>());
@@ -48,17 +48,17 @@ impl Root {
     }
 }
 
-/// A user and groups, to ask for somebody else (a service's user).
+/// A user and its groups, to check another user's access (that of a service).
 #[derive(Clone, Debug)]
 pub struct User {
-    /// User.
+    /// User id.
     pub uid: u32,
-    /// Groups.
+    /// Group ids.
     pub gids: Vec<u32>,
 }
 
 impl User {
-    /// Whether all of these may be done with a file: 4 read, 2 write, 1 execute or search.
+    /// True if the user has all these permissions on a file: 4 read, 2 write, 1 execute or search.
     pub fn may(&self, file: &fs::Metadata, what: u32) -> bool {
         let shift = if file.uid() == self.uid {
             6
@@ -71,13 +71,13 @@ impl User {
     }
 }
 
-/// Free bytes of the file system that a path is on, for those who aren't root.
+/// Free bytes of the file system at `path` for users other than root.
 pub fn free(path: &Path) -> Option<u64> {
     let fs = rustix::fs::statvfs(path).ok()?;
     Some(fs.f_bavail.saturating_mul(fs.f_frsize))
 }
 
-/// Bytes, for people.
+/// Formats a number of bytes for people.
 pub fn size(bytes: u64) -> String {
     if bytes < 10 << 20 { format!("{} KiB", bytes >> 10) } else { format!("{} MiB", bytes >> 20) }
 }

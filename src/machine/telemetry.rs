@@ -1,11 +1,11 @@
-//! What a card says of itself while others use it.
+//! A card's telemetry, readable while other processes use it.
 
-/// One card. `None`: it doesn't say.
+/// Telemetry of one card; `None` for values it doesn't report.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Telemetry {
     /// Number of its device node.
     pub node: u32,
-    /// Such as `n150`.
+    /// Card type, such as `n150`.
     pub card_type: Option<String>,
     /// Serial number, hexadecimal.
     pub serial: Option<String>,
@@ -13,26 +13,26 @@ pub struct Telemetry {
     pub firmware: Option<String>,
     /// Clock of its cores, MHz.
     pub aiclk_mhz: Option<u64>,
-    /// A number that the firmware counts up as long as it is alive.
+    /// A counter that the firmware increments while it is alive.
     pub heartbeat: Option<u64>,
-    /// Shutdowns because of heat since power came on.
+    /// Thermal shutdowns since power-on.
     pub thermal_trips: Option<u64>,
-    /// Of the chip, degrees Celsius.
+    /// Chip temperature, degrees Celsius.
     pub temperature_c: Option<f64>,
-    /// At which it is throttled, degrees Celsius.
+    /// Temperature at which the chip is throttled, degrees Celsius.
     pub temperature_limit_c: Option<f64>,
-    /// Watts.
+    /// Power, watts.
     pub power_w: Option<f64>,
-    /// Amperes.
+    /// Current, amperes.
     pub current_a: Option<f64>,
-    /// Turns a minute.
+    /// Fan speed, revolutions per minute.
     pub fan_rpm: Option<u64>,
-    /// Command that resets it.
+    /// Command that resets the card.
     pub reset: Option<&'static str>,
 }
 
 impl Telemetry {
-    /// One line, of what it says.
+    /// One line with all reported values.
     pub fn line(&self) -> String {
         let mut parts = vec![self.card_type.clone().unwrap_or_else(|| "unknown board".into())];
         let mut add = |text: Option<String>| parts.extend(text);

@@ -1,4 +1,4 @@
-//! What can go wrong between an observation and a chunk, by whose fault it is.
+//! Errors between an observation and a chunk, by who is at fault.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use crate::model::ModelError;
 /// A frame that can't be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// A frame without pixels.
+    /// The frame has no pixels.
     #[error("frame is {width}x{height} pixels, expected at least 1x1")]
     EmptyFrame {
         /// Pixels per row.
@@ -18,17 +18,17 @@ pub enum FrameError {
         /// Rows.
         height: usize,
     },
-    /// Rows that would overlap.
+    /// Rows would overlap.
     #[error("frame's stride is {stride} bytes, expected at least {width} pixels of {format:?}, {} bytes", width.saturating_mul(format.bytes()))]
     Stride {
         /// Pixels per row.
         width: usize,
-        /// Meaning of the bytes.
+        /// Pixel format.
         format: PixelFormat,
         /// Bytes from one row to the next.
         stride: usize,
     },
-    /// Too few bytes for the declared size.
+    /// The frame has too few bytes for its declared size.
     #[error(
         "frame holds {got} bytes, expected {height} rows of {width} pixels of {format:?}, {stride} bytes apart"
     )]
@@ -39,12 +39,34 @@ pub enum FrameError {
         height: usize,
         /// Bytes from one row to the next.
         stride: usize,
-        /// Meaning of the bytes.
+        /// Pixel format.
         format: PixelFormat,
-        /// Bytes there are.
+        /// Number of bytes.
         got: usize,
     },
-    /// Nothing is left of a side when the other is brought to the model's size.
+    /// An odd side, where pixels share their colour.
+    #[error(
+        "frame is {width}x{height} pixels of {format:?}, expected even sides where pixels share their colour"
+    )]
+    OddSize {
+        /// Pixels per row.
+        width: usize,
+        /// Rows.
+        height: usize,
+        /// Pixel format.
+        format: PixelFormat,
+    },
+    /// Bytes that are no JPEG image of the declared size.
+    #[error("frame of {width}x{height} pixels: its JPEG image {why}")]
+    Jpeg {
+        /// Pixels per row, as declared.
+        width: usize,
+        /// Rows, as declared.
+        height: usize,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A side would shrink to nothing when the other is resized to the model's size.
     #[error("frame is {width}x{height} pixels: at {size}x{size} its short side would be less than one pixel")]
     AspectRatio {
         /// Pixels per row.
@@ -56,13 +78,13 @@ pub enum FrameError {
     },
 }
 
-/// An observation that can't be used: the fault of whoever made it. The policy is unharmed.
+/// An unusable observation, by the client's fault. The policy is unharmed.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum BadObservation {
-    /// As many frames as the policy has cameras are needed, `None` for absent ones.
+    /// The number of frames differs from the number of cameras; absent frames count as `None`.
     #[error("{got} frames, expected one for each of {cameras}")]
     Frames {
-        /// Frames there are.
+        /// Number of frames.
         got: usize,
         /// The policy's cameras, by the robot's names.
         cameras: String,
@@ -84,58 +106,58 @@ pub enum BadObservation {
     /// The state has the wrong width.
     #[error("state has {got} values, expected {expected}")]
     StateLength {
-        /// Values there are.
+        /// Number of values.
         got: usize,
-        /// Values the policy needs.
+        /// Number of values the policy needs.
         expected: usize,
     },
-    /// A state that is infinite or NaN, or becomes so.
+    /// A value of the state is infinite or NaN, or becomes so.
     #[error("state[{index}] is {value:?}, expected a number the policy can normalize")]
     StateValue {
-        /// Which.
+        /// Index of the value.
         index: usize,
         /// Its raw value.
         value: f32,
     },
-    /// A state beyond the limits of the robot's profile.
+    /// A value of the state is outside the limits of the robot's profile.
     #[error("state[{index}]{name} is {value:?}, expected {low:?} to {high:?}")]
     StateLimits {
-        /// Which.
+        /// Index of the value.
         index: usize,
         /// Its name in parentheses, empty if it has none.
         name: String,
         /// Its raw value.
         value: f32,
-        /// The least it may be.
+        /// The least allowed value.
         low: f32,
-        /// The greatest it may be.
+        /// The greatest allowed value.
         high: f32,
     },
-    /// The prompt is not of this policy.
+    /// The prompt does not fit this policy.
     #[error(transparent)]
     Prompt(#[from] PromptError),
-    /// Given noise or guidance has the wrong size or content.
+    /// The given noise or guidance has the wrong size or content.
     #[error("{what} {got}, expected {expected}")]
     Input {
-        /// What it is.
+        /// Name of the input.
         what: &'static str,
-        /// What is wrong with it.
+        /// The given size or value.
         got: String,
-        /// What the policy needs.
+        /// The expected size or value.
         expected: String,
     },
 }
 
-/// An instruction that can't be made into a prompt.
+/// An instruction that can't be turned into a prompt.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PromptError {
-    /// The checkpoint has none and none was configured.
+    /// The checkpoint has no tokenizer and none was configured.
     #[error("no tokenizer: looked for {}", paths(looked))]
     NoTokenizer {
-        /// Where.
+        /// The paths searched.
         looked: Vec<PathBuf>,
     },
-    /// The checkpoint names a tokenizer that is not PaliGemma's, and doesn't bring it.
+    /// The checkpoint names a tokenizer that is not PaliGemma's, and doesn't contain it.
     #[error(
         "the checkpoint's tokenizer is {name:?}, which is not PaliGemma's and not in it: set the tokenizer"
     )]
@@ -143,7 +165,7 @@ pub enum PromptError {
         /// Its name.
         name: String,
     },
-    /// The tokenizer file is there and can't be used.
+    /// The tokenizer file exists but can't be used.
     #[error("tokenizer {}: {why}", path.display())]
     Tokenizer {
         /// The file.
@@ -151,10 +173,10 @@ pub enum PromptError {
         /// The reason.
         why: String,
     },
-    /// Nothing but white space.
+    /// The instruction is empty or white space.
     #[error("prompt is empty, expected an instruction")]
     Empty,
-    /// Text too long to be an instruction.
+    /// The text is too long for an instruction.
     #[error("prompt has {bytes} bytes, expected at most {max}")]
     TooManyBytes {
         /// Length of the text.
@@ -162,7 +184,7 @@ pub enum PromptError {
         /// The limit.
         max: usize,
     },
-    /// More tokens than the model was trained with, and the checkpoint doesn't truncate.
+    /// The prompt has more tokens than the model was trained with, and the checkpoint doesn't truncate.
     #[error("prompt has {tokens} tokens, expected at most {max}")]
     TooLong {
         /// Length of the prompt.
@@ -170,7 +192,7 @@ pub enum PromptError {
         /// The limit.
         max: usize,
     },
-    /// Tokenizer and model don't belong together.
+    /// The tokenizer does not belong to the model.
     #[error(
         "prompt has token {id}, but the model's vocabulary ends before {vocab_size}: is this its tokenizer?"
     )]
@@ -180,7 +202,7 @@ pub enum PromptError {
         /// Rows of the model's embedding table.
         vocab_size: usize,
     },
-    /// The vocabulary can't express it.
+    /// The vocabulary can't express the text.
     #[error("prompt {text:?}: {why}")]
     Encode {
         /// The text.
@@ -194,7 +216,7 @@ fn paths(paths: &[PathBuf]) -> String {
     paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
 }
 
-/// Errors of the policy layer, told apart by what should be done about them.
+/// Errors of the policy layer, distinguished by how to respond to them.
 #[derive(Debug, thiserror::Error)]
 pub enum PolicyError {
     /// The observation is wrong; the next one may be right.
@@ -209,7 +231,7 @@ pub enum PolicyError {
     /// The checkpoint's statistics can't be used.
     #[error("statistics of {what}: {why}")]
     Statistics {
-        /// State or action.
+        /// `state` or `action`.
         what: &'static str,
         /// The reason.
         why: String,
@@ -217,23 +239,23 @@ pub enum PolicyError {
     /// A step between the robot's vectors and the normalized ones can't be applied.
     #[error("{what}: step {step} ({name}) {why}")]
     Transform {
-        /// State or action.
+        /// `state` or `action`.
         what: &'static str,
-        /// Number of the step, from 0.
+        /// Index of the step, from 0.
         step: usize,
         /// Its name.
         name: &'static str,
-        /// What doesn't fit.
+        /// The mismatch.
         why: String,
     },
-    /// The steps lead to another width than what comes behind them takes.
+    /// The output width of the steps is not the width needed after them.
     #[error("{what}: the steps give {got} values, expected {expected}")]
     Width {
-        /// State or action.
+        /// `state` or `action`.
         what: &'static str,
-        /// Values they give.
+        /// Width of the output.
         got: usize,
-        /// Values that are needed.
+        /// Width needed.
         expected: usize,
     },
     /// The device can't be opened.
@@ -242,14 +264,14 @@ pub enum PolicyError {
     /// The model can't be loaded or the device failed in a chunk.
     #[error(transparent)]
     Model(#[from] ModelError),
-    /// The chunk must not be executed.
+    /// The chunk has a value that is not finite, and must not be executed.
     #[error("action {row} has {value:?} in dimension {dimension}, expected finite numbers")]
     InvalidChunk {
         /// The first bad row.
         row: usize,
         /// Its first bad dimension.
         dimension: usize,
-        /// What is there.
+        /// The value.
         value: f32,
     },
 }

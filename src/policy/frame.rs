@@ -2,7 +2,8 @@
 
 use super::error::FrameError;
 
-/// How a frame's bytes are to be read.
+/// Layout of a frame's pixels. Luma and colour differences are those of ITU-R BT.601 with
+/// luma from 16 to 235, as cameras send them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PixelFormat {
     /// 3 bytes per pixel: red, green, blue.
@@ -13,29 +14,50 @@ pub enum PixelFormat {
     Rgba8,
     /// 1 byte per pixel.
     Gray8,
+    /// 4 bytes per pixel: blue, green, red, ignored.
+    Bgra8,
+    /// 4 bytes per two pixels of a row: luma, blue difference, luma, red difference. Width is even.
+    Yuyv,
+    /// A plane of luma, then a plane of half as many rows with the blue and red differences of 2 by 2 pixels, both
+    /// with the same stride. Width and height are even.
+    Nv12,
+    /// A baseline JPEG image, all of [`Frame::data`], of the frame's width and height. It has no stride.
+    Jpeg,
 }
 
 impl PixelFormat {
-    /// Bytes per pixel.
+    /// Bytes per pixel of a row: of luma for NV12, none for JPEG, which has no rows.
     pub const fn bytes(self) -> usize {
         match self {
             PixelFormat::Rgb8 | PixelFormat::Bgr8 => 3,
-            PixelFormat::Rgba8 => 4,
-            PixelFormat::Gray8 => 1,
+            PixelFormat::Rgba8 | PixelFormat::Bgra8 => 4,
+            PixelFormat::Yuyv => 2,
+            PixelFormat::Gray8 | PixelFormat::Nv12 => 1,
+            PixelFormat::Jpeg => 0,
         }
     }
 
-    /// Where in a pixel red, green and blue are.
-    pub(super) const fn rgb(self) -> [usize; 3] {
+    /// Positions of red, green and blue in a pixel; None if they have to be computed.
+    pub(super) const fn rgb(self) -> Option<[usize; 3]> {
         match self {
-            PixelFormat::Rgb8 | PixelFormat::Rgba8 => [0, 1, 2],
-            PixelFormat::Bgr8 => [2, 1, 0],
-            PixelFormat::Gray8 => [0, 0, 0],
+            PixelFormat::Rgb8 | PixelFormat::Rgba8 => Some([0, 1, 2]),
+            PixelFormat::Bgr8 | PixelFormat::Bgra8 => Some([2, 1, 0]),
+            PixelFormat::Gray8 => Some([0, 0, 0]),
+            PixelFormat::Yuyv | PixelFormat::Nv12 | PixelFormat::Jpeg => None,
+        }
+    }
+
+    /// Whether a frame of this format can have this size: two pixels share their colour in some.
+    const fn can_have(self, width: usize, height: usize) -> bool {
+        match self {
+            PixelFormat::Yuyv => width.is_multiple_of(2),
+            PixelFormat::Nv12 => width.is_multiple_of(2) && height.is_multiple_of(2),
+            _ => true,
         }
     }
 }
 
-/// One camera frame, borrowed.
+/// A borrowed camera frame.
 #[derive(Clone, Copy)]
 pub struct Frame<'a> {
     /// Rows of pixels, `stride` bytes apart.
@@ -46,29 +68,39 @@ pub struct Frame<'a> {
     pub height: usize,
     /// Bytes from one row to the next.
     pub stride: usize,
-    /// Meaning of the bytes.
+    /// Pixel format.
     pub format: PixelFormat,
 }
 
 impl<'a> Frame<'a> {
-    /// Checks that the bytes hold what size, stride and format promise.
+    /// Checks that the bytes match size, stride and format.
     pub(super) fn check(&self) -> Result<(), FrameError> {
         let Frame { width, height, stride, format, data } = *self;
         if width == 0 || height == 0 {
             return Err(FrameError::EmptyFrame { width, height });
         }
-        let row = width.checked_mul(format.bytes()).filter(|row| *row <= stride);
+        if !format.can_have(width, height) {
+            return Err(FrameError::OddSize { width, height, format });
+        }
+        let row =
+            width.checked_mul(format.bytes()).filter(|row| *row <= stride || format == PixelFormat::Jpeg);
         let Some(row) = row else {
             return Err(FrameError::Stride { width, format, stride });
         };
-        let needed = stride.checked_mul(height - 1).and_then(|rows| rows.checked_add(row));
+        let rows = match format {
+            PixelFormat::Jpeg => return Ok(()),
+            PixelFormat::Nv12 => height.checked_add(height / 2),
+            _ => Some(height),
+        };
+        let needed =
+            rows.and_then(|rows| stride.checked_mul(rows - 1)).and_then(|rows| rows.checked_add(row));
         if needed.is_none_or(|needed| needed > data.len()) {
             return Err(FrameError::FrameBytes { width, height, stride, format, got: data.len() });
         }
         Ok(())
     }
 
-    /// The bytes of row `y`, without what lies between rows. The frame has been checked.
+    /// The bytes of row `y` without padding. The frame must have been checked.
     pub(super) fn row(&self, y: usize) -> &'a [u8] {
         &self.data[y * self.stride..][..self.width * self.format.bytes()]
     }

@@ -1,37 +1,41 @@
-//! Camera frames to what SigLIP sees: `[3, size, size]`, values in [-1, 1].
+//! Camera frames to SigLIP's input: `[3, size, size]`, values in [-1, 1].
 //!
-//! A frame keeps its aspect ratio and is centred on black. The two worlds PI0 checkpoints come
-//! from resize differently, visibly so where an image is shrunk (up to 73/255 on edges), and a
-//! policy wants the one it was trained with:
+//! A frame keeps its aspect ratio and is centred on black. The two libraries PI0 checkpoints come from
+//! resize differently, visibly so when an image is shrunk (up to 73/255 on edges), and a policy needs the
+//! method it was trained with:
 //!
 //! - [`bilinear`]: lerobot's `resize_with_pad_torch`, two by two pixels whatever the scale;
 //! - [`pillow`]: openpi's `image_tools.resize_with_pad`, Pillow's antialiased filter on bytes.
 //!
-//! Where a checkpoint normalizes images, lerobot does so before it resizes them ([`values`]).
+//! If a checkpoint normalizes images, lerobot does so before it resizes them ([`values`]).
 
 mod bilinear;
+mod colour;
+pub mod jpeg;
 mod pillow;
 mod values;
 
 use self::values::Values;
 use super::error::{FrameError, PolicyError};
-use super::frame::Frame;
+use super::frame::{Frame, PixelFormat};
 use crate::checkpoint::{Camera, Processing};
 
-/// Largest frame, width and height, for which an [`ImageProcessor`] holds memory from the start.
+/// Largest frame, width and height, for which an [`ImageProcessor`] allocates in advance.
 pub const MAX_FRAME: (usize, usize) = (1920, 1080);
 
-/// Brings the frames of one camera to the model's size. Taps are computed when a frame's size
-/// differs from the one before; nothing is allocated for frames within [`MAX_FRAME`], and only once
-/// for larger ones.
+/// Resizes the frames of one camera to the model's size. Filter taps are recomputed when a frame's size
+/// differs from the previous one's; nothing is allocated for frames within [`MAX_FRAME`], and only once for
+/// larger ones.
 pub struct ImageProcessor {
     size: usize,
     values: Values,
-    /// Bars go to the left and the top of a frame that isn't square, instead of both sides.
+    /// True if a frame that isn't square gets its bars at the left and the top instead of on both sides.
     pad_before: bool,
-    /// Width and height the filter was prepared for.
+    /// Width and height for which the filter is prepared.
     prepared: Option<(usize, usize)>,
     filter: Filter,
+    /// A frame as RGB, tight rows, whose own format is something else.
+    rgb: Vec<u8>,
 }
 
 enum Filter {
@@ -39,7 +43,7 @@ enum Filter {
     Pillow(pillow::Pillow),
 }
 
-/// Where a resized frame lies in the model's square image.
+/// The position of a resized frame in the model's square image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Placement {
     width: usize,
@@ -49,8 +53,8 @@ struct Placement {
 }
 
 impl Placement {
-    /// The arithmetic of both worlds: `ratio = max(w/size, h/size)`, sides `int(side/ratio)` in
-    /// f64, the odd pixel of padding behind; all of it before if `pad_before`.
+    /// The arithmetic of both libraries: `ratio = max(w/size, h/size)`, sides `int(side/ratio)` in f64. An
+    /// odd pixel of padding goes to the end; with `pad_before` all padding goes to the start.
     fn new(width: usize, height: usize, size: usize, pad_before: bool) -> Option<Self> {
         let ratio = (width as f64 / size as f64).max(height as f64 / size as f64);
         let side = |n: usize| (n as f64 / ratio) as usize;
@@ -61,20 +65,21 @@ impl Placement {
 }
 
 impl ImageProcessor {
-    /// For square images of `size` pixels. `antialias` chooses Pillow's filter over torch's.
+    /// A processor for square images of `size` pixels. `antialias` chooses Pillow's filter over torch's.
     pub fn new(size: usize, antialias: bool) -> Self {
         let filter = if antialias {
             Filter::Pillow(pillow::Pillow::new(size, MAX_FRAME))
         } else {
             Filter::Bilinear(bilinear::Bilinear::new(size, MAX_FRAME))
         };
-        Self { size, values: Values::default(), pad_before: false, prepared: None, filter }
+        let rgb = Vec::with_capacity(3 * MAX_FRAME.0 * MAX_FRAME.1);
+        Self { size, values: Values::default(), pad_before: false, prepared: None, filter, rgb }
     }
 
-    /// For the images of a checkpoint's camera, of `size` pixels.
+    /// A processor for images of `size` pixels from a checkpoint's camera.
     ///
     /// # Errors
-    /// [`PolicyError::Statistics`] if its images can't be normalized as the checkpoint wants.
+    /// [`PolicyError::Statistics`] if the images can't be normalized as the checkpoint declares.
     pub fn for_camera(size: usize, processing: &Processing, camera: &Camera) -> Result<Self, PolicyError> {
         let mut processor = Self::new(size, processing.antialias);
         processor.pad_before = processing.pad_before;
@@ -87,8 +92,8 @@ impl ImageProcessor {
     /// Writes `frame` into `image`, `[3, size, size]`: red, green, blue, each row by row.
     ///
     /// # Errors
-    /// A frame whose bytes are fewer than its size and stride need, that is empty, or so long and
-    /// narrow that nothing of it would remain.
+    /// If the frame has fewer bytes than its size and stride need, is empty, or so elongated that a side
+    /// would shrink to nothing; if it is a JPEG image that is damaged, progressive or of another size.
     ///
     /// # Panics
     /// If `image` has another length.
@@ -96,8 +101,32 @@ impl ImageProcessor {
         let size = self.size;
         assert_eq!(image.len(), 3 * size * size, "image of the model's size");
         frame.check()?;
+        let Frame { width, height, format, .. } = *frame;
+        let Some(channels) = format.rgb() else {
+            let mut rgb = std::mem::take(&mut self.rgb);
+            let converted = match format {
+                PixelFormat::Jpeg => jpeg::decode(frame.data, (width, height), &mut rgb)
+                    .map_err(|why| FrameError::Jpeg { width, height, why }),
+                _ => Ok(colour::convert(frame, &mut rgb)),
+            };
+            let frame = Frame { data: &rgb, stride: 3 * width, format: PixelFormat::Rgb8, ..*frame };
+            let processed = converted.and_then(|()| self.process_packed(&frame, [0, 1, 2], image));
+            self.rgb = rgb;
+            return processed;
+        };
+        self.process_packed(frame, channels, image)
+    }
+
+    /// [`process`](Self::process) of a checked frame that has `channels` in each of its pixels.
+    fn process_packed(
+        &mut self,
+        frame: &Frame<'_>,
+        channels: [usize; 3],
+        image: &mut [f32],
+    ) -> Result<(), FrameError> {
+        let size = self.size;
         if (frame.width, frame.height) == (size, size) {
-            self.copy(frame, image);
+            self.copy(frame, channels, image);
             return Ok(());
         }
         let place = Placement::new(frame.width, frame.height, size, self.pad_before)
@@ -111,21 +140,21 @@ impl ImageProcessor {
                 if prepare {
                     filter.prepare(frame, place);
                 }
-                filter.run(frame, place, size, &self.values, image);
+                filter.run(frame, channels, place, size, &self.values, image);
             }
             Filter::Pillow(filter) => {
                 if prepare {
                     filter.prepare(frame, place);
                 }
-                filter.run(frame, place, size, &self.values, image);
+                filter.run(frame, channels, place, size, &self.values, image);
             }
         }
         Ok(())
     }
 
-    fn copy(&self, frame: &Frame<'_>, image: &mut [f32]) {
+    fn copy(&self, frame: &Frame<'_>, channels: [usize; 3], image: &mut [f32]) {
         let bytes = frame.format.bytes();
-        let channels = frame.format.rgb().into_iter().zip(&self.values.of_bytes);
+        let channels = channels.into_iter().zip(&self.values.of_bytes);
         for (plane, (channel, values)) in image.chunks_exact_mut(self.size * self.size).zip(channels) {
             for (y, out) in plane.chunks_exact_mut(self.size).enumerate() {
                 for (out, pixel) in out.iter_mut().zip(frame.row(y).chunks_exact(bytes)) {

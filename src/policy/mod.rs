@@ -12,7 +12,7 @@ mod transform;
 
 pub use error::{BadObservation, FrameError, PolicyError, PromptError};
 pub use frame::{Frame, PixelFormat};
-pub use image::{ImageProcessor, MAX_FRAME};
+pub use image::{ImageProcessor, MAX_FRAME, jpeg};
 pub use normalize::Normalizer;
 pub use policy::{Chunk, Noise, Observation, Policy, PolicyInfo, PolicyOptions, open};
 pub use prompt::{Prompt, PromptRule, Prompter};

@@ -1,5 +1,4 @@
-//! Raw state to the model's numbers, the model's actions to the robot's, in the arithmetic of the library the
-//! checkpoint comes from.
+//! Normalizes states and unnormalizes actions in the arithmetic of the library a checkpoint comes from.
 //!
 //! | formula | mean, std: in | out | low, high: in | out |
 //! |---|---|---|---|---|
@@ -14,8 +13,8 @@
 use super::error::{BadObservation, PolicyError};
 use crate::checkpoint::{Formula, NormMode, Normalization};
 
-/// No measurement lies further from what a policy was trained with: both in spreads of its data and in the
-/// robot's units. A joint that never moved has hardly any spread, and its noise many of them.
+/// Greatest plausible distance of a value from the data's middle, in spreads of the data and in the robot's
+/// units alike. A joint that never moved has hardly any spread, and its noise spans many of them.
 const ABSURD: f32 = 1e6;
 
 /// Normalization of one vector, state or action, or of the channels of images.
@@ -27,12 +26,13 @@ pub struct Normalizer {
     divisor: Vec<f64>,
     /// Factor on the way out.
     factor: Vec<f64>,
-    /// Whether the range is [-1, 1] rather than unit deviation.
+    /// True if the normalized range is [-1, 1] rather than unit deviation.
     symmetric: bool,
     rounding: Rounding,
 }
 
-/// After which operations a number is rounded to f32. An f32 operation is the f64 one, rounded: that is exact.
+/// The operations after which a number is rounded to f32. Rounding the f64 result of an f32 operation is
+/// exact.
 #[derive(Clone, Copy, Debug)]
 enum Rounding {
     Every,
@@ -56,7 +56,7 @@ impl Rounding {
 }
 
 impl Normalizer {
-    /// For vectors of `dim` elements (`None`: identity), with statistics of `what`.
+    /// A normalizer for vectors of `dim` elements (`None`: identity); `what` names them in errors.
     ///
     /// # Errors
     /// [`PolicyError::Statistics`] if the statistics are of another size, not finite, or would divide by 0.
@@ -113,7 +113,7 @@ impl Normalizer {
         }
     }
 
-    /// Elements of the raw vector.
+    /// Number of elements of the raw vector.
     pub fn dim(&self) -> usize {
         self.offset.len()
     }
@@ -125,11 +125,11 @@ impl Normalizer {
         middle
     }
 
-    /// A raw state `[dim]` into the model's, `[max_state_dim]`, padded with 0.
+    /// Normalizes a raw state `[dim]` into the model's `[max_state_dim]`, padded with 0.
     ///
     /// # Errors
-    /// A state of another length, or with a value that is or becomes infinite or NaN or is absurdly far from
-    /// the data's middle.
+    /// If the state has another length, or a value that is or becomes infinite or NaN or is implausibly far
+    /// from the data's middle.
     ///
     /// # Panics
     /// If `out` is shorter than `dim`.
@@ -149,7 +149,7 @@ impl Normalizer {
         Ok(())
     }
 
-    /// Element `i` of a raw vector as the model's.
+    /// Normalizes element `i` of a raw vector.
     ///
     /// # Panics
     /// If there is no such element.
@@ -159,7 +159,8 @@ impl Normalizer {
         (if self.symmetric { round(value * 2.0) - 1.0 } else { value }) as f32
     }
 
-    /// The model's actions `[rows, width]` to the robot's, `[rows, dim]`: the padding is left out.
+    /// Unnormalizes the model's actions `[rows, width]` into the robot's, `[rows, dim]`, dropping the
+    /// padding.
     ///
     /// # Panics
     /// If the two don't have the same number of rows.

@@ -1,4 +1,4 @@
-//! The policy: a checkpoint on a device, with all that turns observations into actions.
+//! The policy: a checkpoint on a device, with all the processing from observations to actions.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -16,11 +16,11 @@ use crate::device::{Builder, Choice, DeviceError, Needs};
 use crate::model::{Inputs, Loading, Pi0, Progress, Rtc, RtcSchedule, Timings, common};
 use crate::plan;
 
-/// Opens a device for a checkpoint's model, which has to fit if that can be told beforehand.
+/// Opens a device for a checkpoint's model and, if its capacity is known, checks that the model fits.
 ///
 /// # Errors
-/// [`DeviceError::Unavailable`] if the device can't be had, [`DeviceError::Memory`], with the figures, if the model
-/// is too large for it.
+/// [`DeviceError::Unavailable`] if the device can't be opened, [`DeviceError::Memory`], with the figures,
+/// if the model is too large for it.
 pub fn open(choice: &Choice, checkpoint: &Checkpoint) -> Result<Box<dyn Builder>, DeviceError> {
     let arch = checkpoint.arch();
     let opened = choice.open(&Needs { head_dims: &[arch.vision_head_dim(), arch.head_dim] })?;
@@ -30,45 +30,45 @@ pub fn open(choice: &Choice, checkpoint: &Checkpoint) -> Result<Box<dyn Builder>
     Ok(opened.builder)
 }
 
-/// How a policy is loaded.
+/// Options for loading a policy.
 #[derive(Clone, Debug, Default)]
 pub struct PolicyOptions {
-    /// What it runs on.
+    /// The device.
     pub device: Choice,
-    /// Euler steps per chunk, if not the checkpoint's.
+    /// Euler steps per chunk; `None` for the checkpoint's.
     pub steps: Option<usize>,
-    /// Profile, as [`Profile::find`](crate::checkpoint::Profile::find) takes it, if not the one beside the
-    /// checkpoint's weights.
+    /// Profile, as [`Profile::find`](crate::checkpoint::Profile::find) takes it; `None` for the one beside
+    /// the checkpoint's weights.
     pub profile: Option<String>,
-    /// Tokenizer file, or a directory with one, if not the checkpoint's.
+    /// Tokenizer file, or a directory with one; `None` for the checkpoint's.
     pub tokenizer: Option<PathBuf>,
-    /// Actions per second, if not the checkpoint's.
+    /// Control rate, actions per second; `None` for the checkpoint's.
     pub control_rate_hz: Option<f32>,
-    /// Compute every chunk as if there had been none before: see [`Pi0::recompute`].
+    /// True to compute every chunk without reusing results of earlier ones: see [`Pi0::recompute`].
     pub recompute: bool,
-    /// Bound on the guidance weight of the guided chunks to come, if there will be any: a device that
-    /// records chunks records theirs too when it is warmed up.
+    /// Upper bound on the guidance weight of later guided chunks, `None` if none will be guided: a device
+    /// that records chunks then also records guided ones during warm-up.
     pub guidance: Option<f32>,
 }
 
-/// What a policy needs and gives.
+/// A policy's inputs, outputs and sizes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct PolicyInfo {
     /// Name of the checkpoint's directory.
     pub model: String,
-    /// One line about the device.
+    /// One-line description of the device.
     pub device: String,
     /// The cameras, in the order of [`Observation::frames`].
     pub cameras: Vec<Camera>,
-    /// Side of the image the model sees, pixels.
+    /// Side of the model's input image, pixels.
     pub image_size: usize,
     /// Width of the robot's state.
     pub state_dim: usize,
     /// Width of the robot's actions.
     pub action_dim: usize,
-    /// What the robot's state consists of, `[state_dim]`.
+    /// Description of the robot's state, `[state_dim]`.
     pub state: Vec<Dimension>,
-    /// What the robot's actions consist of, `[action_dim]`.
+    /// Description of the robot's actions, `[action_dim]`.
     pub action: Vec<Dimension>,
     /// Width of the model's actions.
     pub max_action_dim: usize,
@@ -78,30 +78,30 @@ pub struct PolicyInfo {
     pub steps: usize,
     /// Longest prompt, tokens.
     pub max_tokens: usize,
-    /// Name of the robot's profile, if one is in use.
+    /// Name of the robot's profile, if any.
     pub profile: Option<String>,
-    /// Actions per second, if that is declared.
+    /// Declared control rate, if any.
     pub rate: Option<Rate>,
-    /// How many actions of a chunk are meant to be executed before the next, if that is declared.
+    /// Declared number of actions of a chunk to execute before the next, if any.
     pub execution_horizon: Option<usize>,
     /// Largest frame (width, height) that is processed without allocating.
     pub max_frame: (usize, usize),
 }
 
-/// An observation in private memory, with the instruction and the guidance that its chunk is computed for.
-/// `P` is another kind of prompt only for engines other than a [`Policy`].
+/// An observation in private memory, with the instruction and the guidance for its chunk. `P` differs from
+/// [`Prompt`] only for engines other than a [`Policy`].
 pub struct Observation<'a, P = Prompt> {
-    /// One for each of [`PolicyInfo::cameras`]; `None` where a camera is absent.
+    /// One frame for each of [`PolicyInfo::cameras`]; `None` for an absent camera.
     pub frames: &'a [Option<Frame<'a>>],
     /// Raw state in the robot's units, `[state_dim]`.
     pub state: &'a [f32],
     /// The instruction.
     pub prompt: &'a P,
-    /// Guidance by the previous chunk; `None`: no guidance.
+    /// Guidance by the previous chunk, if any.
     pub rtc: Option<Rtc<'a>>,
 }
 
-// Not derived: borrows can be copied, whatever the prompt.
+// Not derived: the borrow can be copied even if the prompt can't.
 impl<P> Clone for Observation<'_, P> {
     fn clone(&self) -> Self {
         *self
@@ -110,25 +110,25 @@ impl<P> Clone for Observation<'_, P> {
 
 impl<P> Copy for Observation<'_, P> {}
 
-/// Where a chunk's noise comes from.
+/// Source of a chunk's noise.
 #[derive(Clone, Copy, Debug)]
 pub enum Noise<'a> {
-    /// The same seed gives the same noise.
+    /// A seed: the same seed gives the same noise.
     Seed(u64),
     /// N(0, 1) values, `[horizon, max_action_dim]`.
     Given(&'a [f32]),
 }
 
-/// A chunk of actions. After an error its content means nothing.
+/// A chunk of actions. After an error its content is unspecified.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Chunk {
-    /// In the robot's units, `[horizon, action_dim]`.
+    /// Actions in the robot's units, `[horizon, action_dim]`.
     pub actions: Vec<f32>,
-    /// As the model gives them, `[horizon, max_action_dim]`: what guides the next chunk.
+    /// Actions in the model's units, `[horizon, max_action_dim]`, used to guide the next chunk.
     pub normalized: Vec<f32>,
-    /// Where the model's time went.
+    /// Time spent in each phase of the model.
     pub timings: Timings,
-    /// Time from frames, state and seed to the model's inputs.
+    /// Time to turn frames, state and seed into the model's inputs.
     pub preprocess_ns: u64,
 }
 
@@ -144,7 +144,7 @@ impl Chunk {
     }
 }
 
-/// A loaded policy. It owns the device and every buffer of a chunk.
+/// A loaded policy, which owns the device and every buffer for a chunk.
 pub struct Policy {
     info: PolicyInfo,
     prompter: Prompter,
@@ -153,13 +153,13 @@ pub struct Policy {
     state_normalizer: Normalizer,
     action_normalizer: Normalizer,
     action_steps: Steps,
-    /// One per camera, as their frames may differ in size.
+    /// One processor per camera, as their frames may differ in size.
     processors: Vec<ImageProcessor>,
     /// `[cameras, 3, size, size]`, present cameras first.
     images: Vec<f32>,
-    /// The state before its normalization, `[arch.state_dim]`: what actions are relative to.
+    /// The state before its normalization, `[arch.state_dim]`, which relative actions refer to.
     reference: Vec<f32>,
-    /// `[max_state_dim]`, normalized and padded.
+    /// The normalized and padded state, `[max_state_dim]`.
     state: Vec<f32>,
     /// An action before its steps, `[arch.action_dim]`.
     action: Vec<f32>,
@@ -168,17 +168,17 @@ pub struct Policy {
 }
 
 impl Policy {
-    /// Maps the checkpoint in `dir`, puts it on the device and allocates everything a chunk needs.
+    /// Maps the checkpoint in `dir`, loads it onto the device and allocates everything a chunk needs.
     ///
     /// # Errors
-    /// Whatever is wrong with checkpoint, profile, statistics, tokenizer or device. A missing tokenizer is
-    /// reported when [`prompt`](Self::prompt) needs it.
+    /// Any fault of checkpoint, profile, statistics, tokenizer or device. A missing tokenizer is reported
+    /// when [`prompt`](Self::prompt) needs it.
     pub fn load(dir: &Path, options: &PolicyOptions) -> Result<Self, PolicyError> {
         Self::load_with(dir, options, None)
     }
 
-    /// [`load`](Self::load) for a policy that will serve for long: weights that are computed with where
-    /// they are mapped are read now. Tells where it is.
+    /// [`load`](Self::load) for a policy that will serve for long: also reads the weights that are used in
+    /// mapped form. Reports progress.
     ///
     /// # Errors
     /// As for [`load`](Self::load).
@@ -273,22 +273,22 @@ impl Policy {
         })
     }
 
-    /// What the policy needs and gives.
+    /// The policy's inputs, outputs and sizes.
     pub fn info(&self) -> &PolicyInfo {
         &self.info
     }
 
-    /// The system's numbers of the threads that compute for the one that asks for chunks.
+    /// Thread ids of the threads that compute for the thread that requests chunks.
     pub fn workers(&self) -> Vec<Pid> {
         self.model.device().workers()
     }
 
-    /// Makes prompts for this policy, also on other threads and while it computes.
+    /// The maker of prompts for this policy, usable on other threads while it computes.
     pub fn prompter(&self) -> &Prompter {
         &self.prompter
     }
 
-    /// The prompt for an instruction.
+    /// Makes the prompt for an instruction.
     ///
     /// # Errors
     /// As for [`Prompter::prompt`].
@@ -296,9 +296,11 @@ impl Policy {
         Ok(self.prompter.prompt(text)?)
     }
 
-    /// Processes frames of the largest size for all cameras, and computes chunks of those shapes that the device
-    /// makes something for, with prompts up to the full length, so that the first real one finds all memory
-    /// touched and everything compiled and recorded.
+    /// Prepares for the first observation, which then finds all memory touched and everything compiled and
+    /// recorded.
+    ///
+    /// Processes frames of the largest size for all cameras, and computes chunks of all shapes that the
+    /// device compiles or records, with prompts up to the full length.
     ///
     /// # Errors
     /// As for [`infer`](Self::infer).
@@ -306,7 +308,7 @@ impl Policy {
         self.warm_up_with(&|_| {})
     }
 
-    /// [`warm_up`](Self::warm_up), telling where it is.
+    /// [`warm_up`](Self::warm_up) with progress reports.
     ///
     /// # Errors
     /// As for [`infer`](Self::infer).
@@ -315,7 +317,7 @@ impl Policy {
         let data: Vec<u8> = (0..width * height).map(|i| (i % 251) as u8).collect();
         let frame = Frame { data: &data, width, height, stride: width, format: PixelFormat::Gray8 };
         let cameras = self.info.cameras.len();
-        // Not through the state's steps: they need not be invertible.
+        // Bypasses the state's steps, which need not be invertible.
         self.reference = self.state_normalizer.middle();
         self.state_normalizer.normalize(&self.reference, &mut self.state)?;
         let vocab_size = self.prompter.rule().vocab_size;
@@ -333,7 +335,7 @@ impl Policy {
         let all: Vec<_> = (0..cameras).map(|_| Some(frame)).collect();
         let prompt = self.prompter.tokens(&tokens)?;
         self.preprocess(&Observation { frames: &all, state: &[], prompt: &prompt, rtc: None })?;
-        // Every shape once before any a second time: only then does a device record.
+        // Every shape once before any is repeated: a device records on the repetition.
         let kinds = &[guided, None][usize::from(guided.is_none())..];
         let (mut done, of) = (0, rounds * kinds.len() * shapes.len());
         for _ in 0..rounds {
@@ -350,13 +352,13 @@ impl Policy {
         Ok(chunk.timings)
     }
 
-    /// Computes the chunk for an observation. Absent cameras are left out, which is what masking
-    /// them amounts to. Allocates nothing after [`warm_up`](Self::warm_up), as long as `chunk` is
-    /// of the policy's size and frames within [`PolicyInfo::max_frame`].
+    /// Computes the chunk for an observation. Absent cameras are left out, which is equivalent to masking
+    /// them. Allocates nothing after [`warm_up`](Self::warm_up) if `chunk` has the policy's size and frames
+    /// are within [`PolicyInfo::max_frame`].
     ///
     /// # Errors
-    /// [`PolicyError::BadObservation`] before anything is computed, [`PolicyError::Model`] if the
-    /// device fails, [`PolicyError::InvalidChunk`] if an action is not finite.
+    /// [`PolicyError::BadObservation`] before anything is computed, [`PolicyError::Model`] if the device
+    /// fails, [`PolicyError::InvalidChunk`] if an action is not finite.
     pub fn infer(
         &mut self,
         observation: &Observation<'_>,
@@ -368,7 +370,7 @@ impl Policy {
         self.compute(observation, noise, chunk, start)
     }
 
-    /// [`infer`](Self::infer) of a state that has been read.
+    /// [`infer`](Self::infer) for a state that has already been read.
     fn compute(
         &mut self,
         observation: &Observation<'_>,
@@ -406,7 +408,7 @@ impl Policy {
         check_chunk(&chunk.actions, self.info.action_dim)
     }
 
-    /// The model's actions `[horizon, width]` to the robot's `[horizon, action_dim]`.
+    /// Unnormalizes the model's actions `[horizon, width]` into the robot's `[horizon, action_dim]`.
     fn unnormalize(&mut self, normalized: &[f32], width: usize, actions: &mut [f32]) {
         if self.action_steps.is_empty() {
             return self.action_normalizer.denormalize(normalized, width, actions);
@@ -418,7 +420,7 @@ impl Policy {
         }
     }
 
-    /// Checks the robot's state, and brings it into the form that is normalized.
+    /// Checks the robot's state and applies the steps before its normalization.
     fn read_state(&mut self, state: &[f32]) -> Result<(), BadObservation> {
         let expected = self.info.state_dim;
         if state.len() != expected {
@@ -445,7 +447,7 @@ impl Policy {
         })
     }
 
-    /// Checks everything else, then fills `images`. Returns how many cameras are present.
+    /// Checks everything else, then fills `images`. Returns the number of present cameras.
     fn preprocess(&mut self, observation: &Observation<'_>) -> Result<usize, BadObservation> {
         let cameras = &self.info.cameras;
         if observation.frames.len() != cameras.len() {
@@ -472,18 +474,18 @@ impl Policy {
     }
 }
 
-/// The last part of a directory's path, however it was written.
+/// The last component of a directory's path, in whatever form the path is given.
 fn name_of(dir: &Path) -> String {
     let path = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
     path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
 }
 
-/// The rate chosen by the caller, else the declared one.
+/// The control rate: the caller's if given, else the declared one.
 fn rate(declared: Option<Rate>, chosen: Option<f32>) -> Option<Rate> {
     chosen.map(|hz| Rate { hz, source: RateSource::Configuration }).or(declared)
 }
 
-/// Steps must lead to the width that is expected behind them.
+/// Checks that steps lead to the expected width.
 fn check_width(what: &'static str, got: usize, expected: usize) -> Result<(), PolicyError> {
     match got == expected {
         true => Ok(()),

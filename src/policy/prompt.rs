@@ -1,4 +1,4 @@
-//! Instructions: cleaned, tokenized, checked.
+//! Instructions, cleaned, tokenized and checked.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -7,10 +7,10 @@ use super::error::PromptError;
 use super::tokenizer::Tokenizer;
 use crate::checkpoint::Checkpoint;
 
-/// Longest instruction that is looked at, bytes: tokenizing takes more than linear time.
+/// Longest accepted instruction, bytes: tokenizing takes more than linear time.
 const MAX_TEXT: usize = 16 << 10;
 
-/// An instruction the policy can follow. Made by a [`Prompter`].
+/// An instruction ready for the policy, made by a [`Prompter`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Prompt {
     tokens: Arc<[u32]>,
@@ -23,21 +23,21 @@ impl Prompt {
         &self.tokens
     }
 
-    /// Whether the instruction was longer than the policy's limit and its end is missing.
+    /// True if the instruction was too long and its end was cut off.
     pub fn truncated(&self) -> bool {
         self.truncated
     }
 }
 
-/// How a checkpoint wants its prompts.
+/// A checkpoint's rules for prompts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PromptRule {
-    /// openpi: strip, `_` and line feed to space, and the final line feed is tokenized by itself.
-    /// lerobot: only append a line feed if there is none.
+    /// True for openpi's cleaning: strip, replace `_` and line feeds by spaces, and tokenize the final line
+    /// feed by itself. False for lerobot's: append a line feed if there is none.
     pub clean: bool,
     /// Longest prompt, tokens.
     pub max_tokens: usize,
-    /// Whether a longer one is cut (and says so) or refused.
+    /// True if a longer prompt is cut, with a warning, instead of refused.
     pub truncate: bool,
     /// Rows of the model's embedding table.
     pub vocab_size: usize,
@@ -47,17 +47,16 @@ pub struct PromptRule {
 #[derive(Clone, Debug)]
 pub struct Prompter {
     rule: PromptRule,
-    /// Or why there is none.
+    /// The tokenizer, or the reason why there is none.
     tokenizer: Arc<Result<Tokenizer, PromptError>>,
 }
 
 impl Prompter {
-    /// With the tokenizer of a checkpoint directory or the one configured (see
-    /// [`Tokenizer::find`]). A checkpoint without one is no error until text comes: tokens can be
-    /// given.
+    /// A prompter with the configured tokenizer or that of a checkpoint directory (see
+    /// [`Tokenizer::find`]). A missing tokenizer is an error only when text comes: tokens can be given.
     ///
     /// # Errors
-    /// A tokenizer that is there and can't be used.
+    /// If the tokenizer exists but can't be used.
     pub fn load(rule: PromptRule, checkpoint: &Path, configured: Option<&Path>) -> Result<Self, PromptError> {
         Self::new(rule, Tokenizer::find(checkpoint, configured))
     }
@@ -71,7 +70,8 @@ impl Prompter {
         }
     }
 
-    /// As a checkpoint declares it; `configured` as in [`Tokenizer::for_checkpoint`].
+    /// A prompter with the rules that the checkpoint declares; `configured` as in
+    /// [`Tokenizer::for_checkpoint`].
     ///
     /// # Errors
     /// As for [`load`](Self::load).
@@ -86,7 +86,7 @@ impl Prompter {
         Self::new(rule, Tokenizer::for_checkpoint(checkpoint, configured))
     }
 
-    /// How prompts are made.
+    /// The rules for prompts.
     pub fn rule(&self) -> PromptRule {
         self.rule
     }
@@ -94,16 +94,17 @@ impl Prompter {
     /// The tokenizer.
     ///
     /// # Errors
-    /// [`PromptError::NoTokenizer`] says where it was looked for.
+    /// [`PromptError::NoTokenizer`] with the paths searched.
     pub fn tokenizer(&self) -> Result<&Tokenizer, PromptError> {
         self.tokenizer.as_ref().as_ref().map_err(Clone::clone)
     }
 
-    /// The prompt for an instruction.
+    /// Makes the prompt for an instruction.
     ///
     /// # Errors
-    /// No tokenizer, an empty instruction, one over the limit (unless the checkpoint truncates:
-    /// then a warning is logged and [`Prompt::truncated`] says so), tokens the model doesn't have.
+    /// If there is no tokenizer, the instruction is empty or over the limit, or it has tokens the model
+    /// doesn't have. If the checkpoint truncates, a long instruction is cut with a logged warning, and
+    /// [`Prompt::truncated`] is true.
     pub fn prompt(&self, text: &str) -> Result<Prompt, PromptError> {
         let tokenizer = self.tokenizer()?;
         if text.trim().is_empty() {
@@ -124,7 +125,7 @@ impl Prompter {
         self.finish(tokens)
     }
 
-    /// A prompt of given token ids, for models whose tokenizer isn't at hand.
+    /// Makes a prompt of given token ids, for models without a tokenizer at hand.
     ///
     /// # Errors
     /// As for [`prompt`](Self::prompt).
@@ -135,10 +136,10 @@ impl Prompter {
         self.finish(tokens.to_vec())
     }
 
-    /// Whether a prompt, maybe made for another policy, can be given to this one.
+    /// Checks that this policy accepts a prompt, which may have been made for another.
     ///
     /// # Errors
-    /// Too many tokens or tokens the model doesn't have.
+    /// If it has too many tokens or tokens the model doesn't have.
     pub fn check(&self, prompt: &Prompt) -> Result<(), PromptError> {
         let PromptRule { max_tokens, vocab_size, .. } = self.rule;
         let tokens = prompt.tokens();

@@ -1,4 +1,4 @@
-//! Text to token ids: Gemma's vocabulary, from `tokenizer.json` (Hugging Face) or a SentencePiece
+//! Text to token ids with Gemma's vocabulary, from `tokenizer.json` (Hugging Face) or a SentencePiece
 //! model.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -9,9 +9,9 @@ use kitoken::{Definition, Kitoken};
 use super::error::PromptError;
 use crate::checkpoint::{Checkpoint, TokenizerSource, recognize_file};
 
-/// Beside a `tokenizer.json`: what Hugging Face's class for it is to do.
+/// Hugging Face's options for the tokenizer, beside `tokenizer.json`.
 const CONFIG: &str = "tokenizer_config.json";
-/// Longest tokenizer file that is read (Gemma's `tokenizer.json` has 17 MB).
+/// Largest accepted tokenizer file (Gemma's `tokenizer.json` has 17 MB).
 const MAX_FILE: u64 = 256 << 20;
 
 /// A loaded tokenizer.
@@ -19,27 +19,26 @@ pub struct Tokenizer {
     kitoken: Kitoken,
     bos: u32,
     vocab_size: usize,
-    /// Whether text like `<eos>` stands for the special token, as it does for Hugging Face
-    /// tokenizers and doesn't for SentencePiece.
+    /// True if text like `<eos>` is encoded as the special token, as Hugging Face tokenizers do and
+    /// SentencePiece doesn't.
     specials_in_text: bool,
 }
 
 impl Tokenizer {
-    /// The file `configured` if given (or, if that is a directory, the tokenizer in it), else the
+    /// Opens the file `configured` or, if that is a directory, the tokenizer in it; without it, the
     /// tokenizer in the directory `checkpoint`.
     ///
     /// # Errors
-    /// [`PromptError::NoTokenizer`] if there is none, [`PromptError::Tokenizer`] if it can't be
-    /// used.
+    /// [`PromptError::NoTokenizer`] if there is none, [`PromptError::Tokenizer`] if it can't be used.
     pub fn find(checkpoint: &Path, configured: Option<&Path>) -> Result<Self, PromptError> {
         Self::first(configured, TokenizerSource::default().places(checkpoint))
     }
 
-    /// [`find`](Self::find) where the checkpoint itself says that its tokenizer lies.
+    /// [`find`](Self::find) in the places that the checkpoint declares.
     ///
     /// # Errors
-    /// As for [`find`](Self::find), and [`PromptError::OtherTokenizer`] if the checkpoint names one that is not
-    /// PaliGemma's and doesn't bring it.
+    /// As for [`find`](Self::find), and [`PromptError::OtherTokenizer`] if the checkpoint names one that is
+    /// not PaliGemma's and doesn't contain it.
     pub fn for_checkpoint(checkpoint: &Checkpoint, configured: Option<&Path>) -> Result<Self, PromptError> {
         let source = checkpoint.processing().tokenizer.as_ref();
         if let Some(source) = source.filter(|source| configured.is_none() && !source.is_known()) {
@@ -60,10 +59,10 @@ impl Tokenizer {
         }
     }
 
-    /// Reads a tokenizer file; its content tells the format.
+    /// Reads a tokenizer file, whose format is detected from its content.
     ///
     /// # Errors
-    /// [`PromptError::Tokenizer`] names the file and the reason.
+    /// [`PromptError::Tokenizer`] with the file and the reason.
     pub fn open(path: &Path) -> Result<Self, PromptError> {
         let error = |why| PromptError::Tokenizer { path: path.to_owned(), why };
         let bytes = read(path).map_err(error)?;
@@ -76,7 +75,7 @@ impl Tokenizer {
         if json {
             check_config(&path.with_file_name(CONFIG)).map_err(error)?;
         }
-        // The converters index into what they parse: damaged files must not take the process down.
+        // The converters index into their input unchecked: a damaged file must not end the process.
         catch_unwind(|| {
             let definition = if json {
                 Definition::from_tokenizers_slice(&bytes)
@@ -100,7 +99,7 @@ impl Tokenizer {
         Ok(Self { kitoken, bos, vocab_size, specials_in_text: json })
     }
 
-    /// The token every prompt begins with.
+    /// The beginning-of-sequence token, which starts every prompt.
     pub fn bos(&self) -> u32 {
         self.bos
     }
@@ -110,10 +109,10 @@ impl Tokenizer {
         self.vocab_size
     }
 
-    /// Ids of a text, without [`bos`](Self::bos).
+    /// The token ids of a text, without [`bos`](Self::bos).
     ///
     /// # Errors
-    /// [`PromptError::Encode`] for text the vocabulary can't express at all.
+    /// [`PromptError::Encode`] if the vocabulary can't express the text.
     pub fn encode(&self, text: &str) -> Result<Vec<u32>, PromptError> {
         catch_unwind(AssertUnwindSafe(|| self.kitoken.encode(text, self.specials_in_text)))
             .map_err(|_| "damaged tokenizer".to_owned())
@@ -128,9 +127,9 @@ impl std::fmt::Debug for Tokenizer {
     }
 }
 
-/// Walks the records of `ModelProto` (sentencepiece_model.proto): pieces are field 1, how they are
-/// to be applied follows them in 2 (trainer) and 3 (normalizer). Without this a file that ends
-/// between two records would load, and split words in other ways than the policy has learnt.
+/// Walks the records of `ModelProto` (sentencepiece_model.proto) and checks that all are there: pieces in
+/// field 1, then how to apply them in 2 (trainer) and 3 (normalizer). Without this check a file that ends
+/// between two records would load, and split words differently from the policy's training.
 fn is_whole_sentencepiece(bytes: &[u8]) -> bool {
     let mut rest = bytes;
     let mut seen = [false; 4];
@@ -156,8 +155,8 @@ fn varint(bytes: &mut &[u8]) -> Option<u64> {
     Some(varint.iter().rev().fold(0, |value, b| value << 7 | u64::from(b & 0x7f)))
 }
 
-/// Refuses what Hugging Face's configuration of a tokenizer asks for and PI0's prompts don't have: an end of sequence,
-/// or no beginning.
+/// Refuses options of Hugging Face's configuration that PI0's prompts don't use: an end of sequence, or no
+/// beginning.
 fn check_config(path: &Path) -> Result<(), String> {
     #[derive(serde::Deserialize)]
     struct Config {
@@ -184,7 +183,7 @@ fn check_config(path: &Path) -> Result<(), String> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    // A pipe or a device could block for ever: look before opening.
+    // A pipe or a device could block for ever: check before opening.
     let metadata = std::fs::metadata(path).map_err(|e| e.to_string())?;
     if !metadata.is_file() {
         return Err("not a regular file".into());

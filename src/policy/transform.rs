@@ -3,23 +3,24 @@
 use super::error::PolicyError;
 use crate::checkpoint::Transform;
 
-/// Steps whose widths fit each other, with the memory they need.
+/// A chain of steps whose widths fit each other, with its buffers.
 #[derive(Clone, Debug)]
 pub struct Steps {
     steps: Vec<Transform>,
     input: usize,
     output: usize,
-    /// Of the state that is added or subtracted.
+    /// Width of the state that is added or subtracted.
     state: usize,
-    /// The row between two steps, and the one it becomes.
+    /// Input and output row of the current step.
     row: Vec<f32>,
     next: Vec<f32>,
-    /// Input dimension that each output dimension comes from.
+    /// Input dimension of each output dimension.
     origins: Vec<usize>,
 }
 
 impl Steps {
-    /// `steps` of `what`, on rows of `input` numbers and beside a state of `state` numbers (0: there is none).
+    /// The chain of `steps` on rows of `input` numbers, beside a state of `state` numbers (0: none); `what`
+    /// names it in errors.
     ///
     /// # Errors
     /// [`PolicyError::Transform`] if a step doesn't fit the row it gets.
@@ -43,27 +44,27 @@ impl Steps {
         Ok(Self { steps: steps.to_vec(), input, output: width, state, row, next, origins })
     }
 
-    /// Whether there is nothing to do.
+    /// True if there are no steps.
     pub fn is_empty(&self) -> bool {
         self.steps.is_empty()
     }
 
-    /// Numbers in a row that goes in.
+    /// Width of an input row.
     pub fn input(&self) -> usize {
         self.input
     }
 
-    /// Numbers in a row that comes out.
+    /// Width of an output row.
     pub fn output(&self) -> usize {
         self.output
     }
 
-    /// Input dimension that output dimension `i` comes from.
+    /// Input dimension of output dimension `i`.
     pub fn origin(&self, i: usize) -> usize {
         self.origins[i]
     }
 
-    /// Transforms one row. Allocates nothing.
+    /// Transforms one row without allocating.
     ///
     /// # Panics
     /// If a slice has another width than the steps were made for.
@@ -98,7 +99,7 @@ impl Steps {
                 }
                 Transform::Clip { low, high } => {
                     for ((value, low), high) in row_now.iter_mut().zip(low).zip(high) {
-                        // A value that is not a number stays one, and is refused later.
+                        // NaN stays NaN, and is refused later.
                         *value = value.clamp(*low, *high);
                     }
                 }
@@ -115,7 +116,7 @@ impl Steps {
     }
 }
 
-/// The values that the mask chooses, each with its state.
+/// The values selected by the mask, each with its state value.
 fn masked<'a>(
     row: &'a mut [f32],
     state: &'a [f32],

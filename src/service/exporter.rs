@@ -24,7 +24,7 @@ impl MetricsExporter {
     /// Starts the configured exports.
     ///
     /// # Errors
-    /// An address that can't be listened on; a file name that the collector would ignore.
+    /// If the address can't be listened on, or the collector would ignore the file's name.
     pub fn start(section: &MetricsSection, socket: &Path) -> Result<MetricsExporter, String> {
         let server = match section.listen {
             Some(address) => {

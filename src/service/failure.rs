@@ -7,14 +7,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 /// Path of the file when the daemon runs as the installed service.
 pub const DEFAULT_PATH: &str = "/var/lib/pi0rt/last-failure";
 
-/// Why a daemon ended that was not told to end.
+/// The failure that ended a daemon.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastFailure {
     /// Time of the failure.
     pub at: SystemTime,
-    /// Process of the daemon.
+    /// Process id of the daemon.
     pub pid: u32,
-    /// The reason in one line: the daemon's error, or what the next daemon found out.
+    /// The reason in one line: the daemon's error, or what the next daemon found.
     pub reason: String,
 }
 
@@ -30,8 +30,7 @@ impl LastFailure {
         format!("{} ago, of process {}: {}", rounded(ago), self.pid, self.reason)
     }
 
-    /// Path of this daemon's file, in the state directory from the service manager; `None`: there is no such
-    /// directory.
+    /// Path of this daemon's file in the service manager's state directory; `None` if there is none.
     pub fn path() -> Option<PathBuf> {
         let directories = std::env::var_os("STATE_DIRECTORY")?;
         // Several directories are separated by colons.
@@ -42,17 +41,17 @@ impl LastFailure {
     /// Writes the file, replacing the previous failure.
     ///
     /// # Errors
-    /// The file can't be written; the previous failure is still there.
+    /// If the file can't be written; the previous failure is then still there.
     pub fn write(&self, path: &Path) -> io::Result<()> {
         let seconds = self.at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let text = format!("time={seconds}\nprocess={}\nreason={}\n", self.pid, self.reason);
         super::replace(path, &text)
     }
 
-    /// Reads the file; None: there is no failure.
+    /// Reads the file; `None` if there is no failure.
     ///
     /// # Errors
-    /// The file can't be read, or has another format.
+    /// If the file can't be read, or has another format.
     pub fn read(path: &Path) -> io::Result<Option<Self>> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
@@ -70,7 +69,7 @@ impl LastFailure {
     }
 }
 
-/// Seconds, in the unit that suits them.
+/// Formats a duration in a suitable unit.
 fn rounded(seconds: u64) -> String {
     match seconds {
         0..120 => format!("{seconds} s"),

@@ -18,20 +18,21 @@ const STATUS_EVERY: Duration = Duration::from_secs(5);
 /// Prefix of the names of stored sessions, before the number.
 const SESSION: &str = "pi0rt-";
 
-/// Notifies the service manager, if there is one. A manager that doesn't listen doesn't keep the daemon from
-/// serving.
+/// Notifies the service manager, if there is one. A manager that doesn't listen doesn't keep the daemon
+/// from serving.
 fn tell(states: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(states) {
         log::warn!("the service manager can't be told: {error}");
     }
 }
 
-/// Whether a service manager listens.
+/// True if a service manager listens.
 pub fn is_there() -> bool {
     std::env::var_os("NOTIFY_SOCKET").is_some()
 }
 
-/// Extends the start timeout to `by` from now, unless it is longer already: loading has made progress.
+/// Extends the start timeout to `by` from now, unless it is longer already, because loading has made
+/// progress.
 pub fn extend_start(by: Duration, line: &str) {
     let micros = u32::try_from(by.as_micros()).unwrap_or(u32::MAX);
     tell(&[NotifyState::ExtendTimeoutUsec(micros), NotifyState::Status(line)]);
@@ -47,21 +48,21 @@ pub fn stopping() {
     tell(&[NotifyState::Stopping, NotifyState::Status("stopping: answering what is in flight")]);
 }
 
-/// Removes foreign descriptors stored under a name.
+/// Removes stored descriptors that this daemon does not know, by their name.
 pub fn forget(name: &str) {
     if is_there() {
         tell(&[NotifyState::FdStoreRemove, NotifyState::FdName(name)]);
     }
 }
 
-/// Keep-alive pings to the service manager's watchdog. Never waits: if the manager doesn't read its socket, the
-/// ping is repeated soon.
+/// Sends keep-alive pings to the service manager's watchdog. Never waits: if the manager doesn't read its
+/// socket, the ping is repeated soon.
 pub struct WatchdogNotifier {
     socket: UnixDatagram,
 }
 
 impl WatchdogNotifier {
-    /// A connection to the manager's socket; None: there is no manager.
+    /// Connects to the manager's socket; `None` if there is no manager.
     pub fn new() -> Option<WatchdogNotifier> {
         let path = std::env::var_os("NOTIFY_SOCKET")?;
         match Self::connect(&path) {
@@ -110,14 +111,14 @@ fn sign_every(within: Option<Duration>) -> Duration {
     within.map_or(STATUS_EVERY, |within| within / 2)
 }
 
-/// Descriptors that the service manager has handed over.
+/// The descriptors handed over by the service manager.
 #[derive(Default)]
 pub struct Inherited {
-    /// The socket to serve; None: the daemon creates it.
+    /// The socket to serve; `None` if the daemon creates it.
     pub listener: Option<OwnedFd>,
     /// Stored sessions of the previous daemon.
     pub sessions: Vec<KeptSession>,
-    /// Names of descriptors that this daemon doesn't know. They are closed.
+    /// Names of unknown descriptors. They are closed.
     pub unknown: Vec<String>,
 }
 
@@ -125,7 +126,7 @@ impl Inherited {
     /// Takes the descriptors, and removes them from the environment so that no child inherits them.
     ///
     /// # Errors
-    /// The descriptors contradict each other, or there are two sockets.
+    /// If the descriptors contradict each other, or there are two sockets.
     ///
     /// # Safety
     /// No other thread may run, and the descriptors must not have been taken before.
@@ -165,7 +166,7 @@ pub struct Store;
 
 impl DescriptorStore for Store {
     fn keep(&mut self, name: &str, fds: &[BorrowedFd<'_>]) -> io::Result<()> {
-        // A hang-up of a client while no daemon runs must not remove the session: the next daemon has to see
+        // A client's hang-up while no daemon runs must not remove the session: the next daemon has to see
         // and count it.
         let states = [NotifyState::FdStore, NotifyState::FdName(name), NotifyState::Custom("FDPOLL=0")];
         sd_notify::notify_with_fds(&states, fds)
@@ -180,7 +181,7 @@ impl DescriptorStore for Store {
 mod tests {
     use super::*;
 
-    /// Where the manager listens may be a path or, after an @, a name that is in no file system.
+    /// The manager's address may be a path or, after an @, an abstract name outside the file system.
     #[test]
     fn a_manager_is_reached_by_path_and_by_name() {
         let name = format!("pi0rt-notify-{}-{}", std::process::id(), number());

@@ -39,18 +39,18 @@ pub use manager::Inherited;
 /// Sources of a configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Source {
-    /// Path of the configuration file; None: there is none.
+    /// Path of the configuration file, if any.
     pub file: Option<PathBuf>,
     /// Values that take precedence over the file.
     pub overrides: Vec<Override>,
 }
 
 impl Source {
-    /// The file that is named; else the installed one, if `flags` don't say what to serve and it is there. Over
-    /// it the environment, over that the flags.
+    /// The named file; without one, the installed file if it exists and `flags` don't name a checkpoint.
+    /// The environment overrides the file, flags override both.
     ///
     /// # Errors
-    /// A variable of the environment that means nothing.
+    /// If a variable of the environment is invalid.
     pub fn new(named: Option<PathBuf>, flags: Vec<Override>) -> Result<Self, ConfigError> {
         let serves = |flag: &Override| flag.key == ("policy".into(), "checkpoint".into());
         let installed = || {
@@ -66,7 +66,7 @@ impl Source {
     /// Reads all sources into one configuration.
     ///
     /// # Errors
-    /// The first thing that is wrong.
+    /// The first fault found.
     pub fn load(&self) -> Result<Config, ConfigError> {
         Config::load(self.file.as_deref(), &self.overrides)
     }
@@ -76,7 +76,7 @@ impl Config {
     /// The path of the checkpoint to serve.
     ///
     /// # Errors
-    /// No source of the configuration names one.
+    /// If no source of the configuration names one.
     fn checkpoint(&self, source: &Source) -> Result<&Path, ConfigError> {
         let file = source.file.as_deref().unwrap_or(Path::new(DEFAULT_PATH));
         self.policy.checkpoint.as_deref().ok_or_else(|| {
@@ -88,10 +88,11 @@ impl Config {
         })
     }
 
-    /// Whether the checkpoint can be served, as far as headers, processors and profile tell; no weight is read.
+    /// Checks that the checkpoint can be served, as far as headers, processors and profile tell; no weight
+    /// is read.
     ///
     /// # Errors
-    /// All that keeps it from being served, a line each.
+    /// All faults that keep it from being served, one per line.
     pub fn check_checkpoint(&self) -> Result<(), ConfigError> {
         let Some(dir) = &self.policy.checkpoint else { return Ok(()) };
         let checkpoint = Checkpoint::open_with(dir, self.policy.profile.as_deref())
@@ -125,7 +126,7 @@ impl Config {
     fn options(&self) -> Result<Options, ConfigError> {
         let group = self.clients.group.as_ref().map(|group| group.number()).transpose();
         let group = group.map_err(|error| ConfigError::Whole(format!("clients.group: {error}")))?;
-        // Files have it anyway, without a call to change owners that the installed unit forbids.
+        // New files have this group anyway; changing owners is forbidden by the installed unit.
         let own = rustix::process::getgid().as_raw();
         Ok(Options {
             wake: match self.scheduling.wake {
@@ -152,7 +153,7 @@ impl Config {
         })
     }
 
-    /// Keys outside of what can be reloaded that differ.
+    /// Differing keys outside of what can be reloaded.
     fn fixed(&self, other: &Config) -> Vec<String> {
         let fixed = |config: &Config| {
             let Config { clients, supervision, log, .. } = Config::default();
@@ -170,7 +171,7 @@ impl Config {
     }
 }
 
-/// Every key of a table and of those in it, with its value.
+/// All keys of a table and its subtables, with their values.
 fn leaves(table: &toml::Table) -> BTreeMap<String, toml::Value> {
     let below = |(key, value): (&String, &toml::Value)| match value {
         toml::Value::Table(table) => {
@@ -181,8 +182,8 @@ fn leaves(table: &toml::Table) -> BTreeMap<String, toml::Value> {
     table.iter().flat_map(below).collect()
 }
 
-/// Serves until SIGTERM or SIGINT. An error that keeps the daemon from starting or serving is also kept in the
-/// file of the last failure.
+/// Serves until SIGTERM or SIGINT. An error that keeps the daemon from starting or serving is also recorded
+/// as the last failure.
 ///
 /// # Errors
 /// The error that keeps the daemon from starting or serving.
@@ -191,7 +192,7 @@ pub fn run(source: &Source, inherited: Inherited) -> Result<(), Box<dyn Error>> 
     if let (Err(error), Some(path)) = (&served, LastFailure::path()) {
         keep(&path, &LastFailure::now(std::process::id(), &whole(error.as_ref())));
     }
-    // Earlier records come before the error.
+    // Writes earlier records before the error.
     ::log::logger().flush();
     served
 }
@@ -227,7 +228,7 @@ fn serve(source: &Source, inherited: Inherited) -> Result<(), Box<dyn Error>> {
     let checkpoint = config.checkpoint(source)?;
     let options = config.options()?;
     let socket = config.socket();
-    // Before the checkpoint is loaded, which may take long: a second daemon is refused at once.
+    // Before the checkpoint is loaded, which may take long, so that a second daemon is refused at once.
     let mut claim = Claim::take(&socket)?;
     for name in &inherited.unknown {
         ::log::warn!(
@@ -250,7 +251,7 @@ fn serve(source: &Source, inherited: Inherited) -> Result<(), Box<dyn Error>> {
     let stop = move || {
         manager::stopping();
         stops.stop();
-        // Loading is not interrupted, it is given up.
+        // Loading can't be interrupted: it is abandoned.
         if let Some(claim) = take(&loading) {
             drop(claim);
             std::process::exit(128 + 15);
@@ -276,7 +277,8 @@ fn serve(source: &Source, inherited: Inherited) -> Result<(), Box<dyn Error>> {
     daemon.adopt(inherited.sessions);
     let priority = config.scheduling.realtime_priority.0;
     if priority > 0 {
-        // It waits for them: with less, anything else could keep it from its next operation.
+        // The inference thread waits for the workers: at a lower priority, other threads could delay its
+        // next operation.
         workers.into_iter().try_for_each(|worker| realtime::raise(worker, priority))?;
         daemon.set_up_threads(Box::new(move |role, thread| match role {
             Role::Heartbeat | Role::Control => realtime::raise(thread, priority + 1),
@@ -288,7 +290,7 @@ fn serve(source: &Source, inherited: Inherited) -> Result<(), Box<dyn Error>> {
     }
     let monitor = Monitor::start(checkpoint)?;
     let exporter = MetricsExporter::start(&config.metrics, &socket)?;
-    // Nobody may be reading this line: that doesn't keep the daemon from serving.
+    // The line may have no reader: that doesn't keep the daemon from serving.
     let _ = writeln!(std::io::stdout(), "pi0rtd: ready: {line}");
     manager::ready(&format!("ready: {line}"));
     let served = daemon.run();
@@ -301,14 +303,14 @@ fn take(claim: &Mutex<Option<Claim>>) -> Option<Claim> {
     claim.lock().unwrap_or_else(PoisonError::into_inner).take()
 }
 
-/// Records a killed daemon without a reason, unless the file already holds its failure.
+/// Records that the previous daemon was killed without a reason, unless the file already holds its failure.
 fn keep_if_new(path: &Path, pid: u32) {
     if LastFailure::read(path).ok().flatten().is_none_or(|known| known.pid != pid) {
         keep(path, &LastFailure::now(pid, "ended without having time to clean up: killed, or crashed"));
     }
 }
 
-/// Loads and warms up the policy. Returns it with a line that describes it.
+/// Loads and warms up the policy. Returns it with a one-line description.
 fn load(config: &Config, checkpoint: &Path, socket: &Path) -> Result<(Policy, String), Box<dyn Error>> {
     let start = Instant::now();
     let options = config.policy_options()?;
@@ -340,8 +342,8 @@ fn load(config: &Config, checkpoint: &Path, socket: &Path) -> Result<(Policy, St
     Ok((policy, line))
 }
 
-/// A checkpoint that is refused for what it says is a matter of configuration: starting again doesn't help. A file that
-/// can't be read may be there the next time.
+/// Marks the refusal of a checkpoint for its content as a configuration error, which a restart doesn't fix.
+/// A file that can't be read may be readable the next time.
 fn refused(error: PolicyError) -> Box<dyn Error> {
     match error {
         PolicyError::Checkpoint(CheckpointError::Io { .. } | CheckpointError::File { .. }) => error.into(),

@@ -1,4 +1,4 @@
-//! Monitoring of the checkpoint's files and the cards while the daemon serves.
+//! Monitors the checkpoint's files and the cards while the daemon serves.
 
 use std::collections::BTreeMap;
 use std::fs::Metadata;
@@ -15,17 +15,17 @@ use crate::machine::{Root, Telemetry};
 /// Time between two checks of the checkpoint and the cards.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// Handle of the monitoring thread. Dropping it ends the thread without waiting: a check of a file on a dead
-/// server or disk may never return.
+/// Handle of the monitoring thread. Dropping it ends the thread without waiting: a check of a file on an
+/// unreachable server or a failed disk may never return.
 pub struct Monitor {
     _to: Sender<()>,
 }
 
 impl Monitor {
-    /// Starts the thread, over the files of a checkpoint and all cards.
+    /// Starts the thread for the files of a checkpoint and all cards.
     ///
     /// # Errors
-    /// The system can't start a thread.
+    /// If the system can't start a thread.
     pub fn start(checkpoint: &Path) -> io::Result<Monitor> {
         let checkpoint = checkpoint.to_owned();
         Self::spawn(LOOK, move || {
@@ -41,7 +41,7 @@ impl Monitor {
         })
     }
 
-    /// Starts a thread that calls `begin` once, and then the function it returns again and again.
+    /// Starts a thread that calls `begin` once, and then repeatedly the function it returns.
     fn spawn<Look: FnMut()>(
         every: Duration,
         begin: impl FnOnce() -> Look + Send + 'static,
@@ -62,7 +62,7 @@ fn monitor(from: &Receiver<()>, every: Duration, mut look: impl FnMut()) {
 /// Identity and state of a file: device, inode, size, time of the last change.
 type Stamp = (u64, u64, u64, (i64, i64));
 
-/// The files of a checkpoint, as they were at the last check.
+/// The files of a checkpoint, with their stamps at the last check.
 struct Files {
     directory: PathBuf,
     stamps: BTreeMap<PathBuf, Stamp>,
@@ -73,7 +73,7 @@ impl Files {
         Files { directory: directory.into(), stamps: stamps(directory) }
     }
 
-    /// The first change since the last check, in words.
+    /// The first change since the last check, described in words.
     fn look(&mut self) -> Option<String> {
         let now = stamps(&self.directory);
         let before = std::mem::replace(&mut self.stamps, now);
@@ -84,7 +84,7 @@ impl Files {
             Some(is) if (is.0, is.1) != (was.0, was.1) => {
                 "is another file than the one that is served: restart to serve it"
             }
-            // The mapped pages are those of the file.
+            // The mapped pages follow the file's content.
             Some(_) => "was changed in place while it is served: chunks may be wrong, restart",
         };
         Some(format!("{} {what}", path.display()))
@@ -96,7 +96,7 @@ fn stamps(directory: &Path) -> BTreeMap<PathBuf, Stamp> {
     weight_files(directory).map(|(path, file)| (path, stamp(file))).collect()
 }
 
-/// The cards, as they were at the last check.
+/// The cards, with their state at the last check.
 struct Cards {
     root: Root,
     before: Vec<Telemetry>,
@@ -108,7 +108,7 @@ impl Cards {
         Cards { root, before }
     }
 
-    /// Problems of cards since the last check: (card, problem).
+    /// Problems of cards since the last check: card number, problem.
     fn look(&mut self) -> Vec<(u32, String)> {
         let before = std::mem::take(&mut self.before);
         self.before = telemetry(&self.root);
@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(cards.look(), []);
     }
 
-    /// A check of a file on a dead server may never return: the daemon ends all the same.
+    /// A check of a file on an unreachable server may never return: the daemon ends all the same.
     #[test]
     fn a_look_that_hangs_holds_nobody_up() {
         let (to, from) = channel();

@@ -38,7 +38,7 @@ pub fn lock_memory() -> Result<(), String> {
     ))
 }
 
-/// Size of this process's mappings, KiB.
+/// Total size of this process's mappings, KiB.
 fn mapped_kb() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmSize:"))?;

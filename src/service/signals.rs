@@ -9,14 +9,14 @@ use std::thread::JoinHandle;
 use signal_hook::consts::{SIGBUS, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::{Handle, Signals as Caught};
 
-/// Report of a read from a truncated file: see [`Signals::watch`].
+/// Message for a read from a truncated file: see [`Signals::watch`].
 const CUT_SHORT: &str = "SIGBUS: mapped memory can't be read: a checkpoint's file was cut short while it was served \
                          (replace it by renaming another one over it), or its medium has failed";
 
-/// A message for a signal handler to write: allocated in advance.
+/// A message that a signal handler can write, allocated in advance.
 struct ExitMessage {
     said: String,
-    /// Path of the last failure's file, and of its draft; None: it isn't kept.
+    /// Paths of the last failure's file and of its draft; `None` if it isn't kept.
     kept: Option<[CString; 2]>,
     /// Content of that file after the time.
     text: String,
@@ -32,7 +32,7 @@ impl ExitMessage {
         ExitMessage { said: format!("pi0rtd: {reason}\n"), kept, text }
     }
 
-    /// Writes the message and ends the process. For a signal handler.
+    /// Writes the message and ends the process, from a signal handler.
     fn speak(&self) -> ! {
         // SAFETY: all of these calls are async-signal-safe, and their arguments are valid.
         unsafe {
@@ -49,7 +49,7 @@ impl ExitMessage {
                     libc::rename(draft.as_ptr(), path.as_ptr());
                 }
             }
-            // A reader that doesn't read must not keep the process from ending.
+            // A full pipe must not keep the process from ending.
             let mut ready = libc::pollfd { fd: 2, events: libc::POLLOUT, revents: 0 };
             if libc::poll(&mut ready, 1, 0) == 1 {
                 libc::write(2, self.said.as_ptr().cast(), self.said.len());
@@ -59,7 +59,7 @@ impl ExitMessage {
     }
 }
 
-/// Formats a number without an allocation.
+/// Formats a number without allocating.
 fn decimal(mut number: u64, digits: &mut [u8; 20]) -> &[u8] {
     let mut at = digits.len();
     loop {
@@ -81,11 +81,11 @@ pub struct Signals {
 impl Signals {
     /// Watches for signals: SIGTERM and SIGINT stop, SIGHUP reloads.
     ///
-    /// SIGBUS, which a truncated checkpoint causes, ends the process with a message, which is also kept at
-    /// `last_failure`.
+    /// SIGBUS, which a truncated checkpoint causes, ends the process with a message, which is also recorded
+    /// at `last_failure`.
     ///
     /// # Errors
-    /// The system can't start a thread or install a handler.
+    /// If the system can't start a thread or install a handler.
     pub fn watch(
         last_failure: Option<PathBuf>,
         mut stop: impl FnMut() + Send + 'static,

@@ -1,4 +1,4 @@
-//! Progress of loading the policy: on the terminal, in the log, and for the service manager.
+//! Reports progress of loading the policy: on the terminal, in the log, and to the service manager.
 
 use std::io::{self, IsTerminal, Write};
 use std::mem::discriminant;
@@ -12,7 +12,7 @@ use crate::model::Loading;
 
 /// Time between two updates of the terminal.
 const EVERY: Duration = Duration::from_millis(200);
-/// Extension of the start timeout while loading makes progress, which is checked once a second.
+/// Extension of the start timeout while loading makes progress, applied once a second.
 const MORE: Duration = Duration::from_secs(60);
 
 /// Handle of the thread that reports progress. Dropping it ends the thread.
@@ -25,7 +25,7 @@ impl StartupProgress {
     /// Starts the thread.
     ///
     /// # Errors
-    /// The system can't start a thread.
+    /// If the system can't start a thread.
     pub fn begin() -> io::Result<StartupProgress> {
         let (to, from) = channel();
         let thread = std::thread::Builder::new().name("starting".into()).spawn(move || tell(&from))?;
@@ -78,7 +78,7 @@ fn tell(from: &Receiver<Loading>) {
         if over {
             return;
         }
-        // A device that compiles or computes its first chunk makes progress without a report.
+        // A device that compiles or computes its first chunk progresses without reports.
         if tick.is_multiple_of(5)
             && let Some(at) = at
             && signs != (Some(at), steps())

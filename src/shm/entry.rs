@@ -151,20 +151,43 @@ pub enum PixelLayout {
     Rgba8 = 3,
     /// 1 byte per pixel: grey.
     Gray8 = 4,
+    /// 4 bytes per pixel: blue, green, red, ignored.
+    Bgra8 = 5,
+    /// 4 bytes per two pixels of a row: luma, blue difference, luma, red difference.
+    Yuyv = 6,
+    /// A plane of luma, then a plane of half as many rows with the blue and red differences of 2 by 2 pixels.
+    Nv12 = 7,
+    /// A baseline JPEG image; its length in bytes takes the place of the stride.
+    Jpeg = 8,
 }
 
 impl PixelLayout {
+    const ALL: [Self; 8] =
+        [Self::Rgb8, Self::Bgr8, Self::Rgba8, Self::Gray8, Self::Bgra8, Self::Yuyv, Self::Nv12, Self::Jpeg];
+
     /// The format of a number; None for a number that is no format.
     pub fn from_number(number: u32) -> Option<PixelLayout> {
-        [Self::Rgb8, Self::Bgr8, Self::Rgba8, Self::Gray8].into_iter().find(|f| *f as u32 == number)
+        Self::ALL.into_iter().find(|f| *f as u32 == number)
     }
 
-    /// Number of bytes of a pixel.
-    pub fn bytes(self) -> usize {
+    /// Bytes of a row of `width` pixels without a gap behind it; None if the format has no rows, or none of this
+    /// width.
+    pub fn row_bytes(self, width: usize) -> Option<usize> {
         match self {
-            PixelLayout::Rgb8 | PixelLayout::Bgr8 => 3,
-            PixelLayout::Rgba8 => 4,
-            PixelLayout::Gray8 => 1,
+            PixelLayout::Rgb8 | PixelLayout::Bgr8 => width.checked_mul(3),
+            PixelLayout::Rgba8 | PixelLayout::Bgra8 => width.checked_mul(4),
+            PixelLayout::Gray8 => Some(width),
+            PixelLayout::Yuyv => width.is_multiple_of(2).then(|| width.checked_mul(2))?,
+            PixelLayout::Nv12 => width.is_multiple_of(2).then_some(width),
+            PixelLayout::Jpeg => None,
+        }
+    }
+
+    /// Rows of all planes of a frame of `height` rows of pixels; None if the format has none of this height.
+    fn rows(self, height: usize) -> Option<usize> {
+        match self {
+            PixelLayout::Nv12 => height.is_multiple_of(2).then(|| height.checked_add(height / 2))?,
+            _ => Some(height),
         }
     }
 }
@@ -177,7 +200,7 @@ pub struct Camera {
     pub width: u32,
     /// Height of the frame, rows.
     pub height: u32,
-    /// Bytes from one row to the next.
+    /// Bytes from one row to the next; of a JPEG image, its length.
     pub stride: u32,
     /// Number of a [`PixelLayout`], or 0 for no frame.
     pub format: u32,
@@ -200,11 +223,16 @@ impl Camera {
     pub fn bytes(&self, capacity: usize) -> Option<(PixelLayout, usize)> {
         let format = PixelLayout::from_number(self.format)?;
         let (width, height, stride) = (self.width as usize, self.height as usize, self.stride as usize);
-        let row = width.checked_mul(format.bytes())?;
-        if width == 0 || height == 0 || row > stride {
+        if width == 0 || height == 0 {
             return None;
         }
-        let bytes = stride.checked_mul(height - 1)?.checked_add(row)?;
+        let bytes = match format {
+            PixelLayout::Jpeg => Some(stride).filter(|length| *length > 0)?,
+            _ => {
+                let row = format.row_bytes(width).filter(|row| *row <= stride)?;
+                stride.checked_mul(format.rows(height)? - 1)?.checked_add(row)?
+            }
+        };
         (bytes <= capacity).then_some((format, bytes))
     }
 }
@@ -233,11 +261,11 @@ mod tests {
         }
 
         #[test]
-        fn no_camera_reaches_beyond_its_frame(pair in any::<[u64; 2]>(), format in 0u32..6, capacity in 0usize..1 << 24) {
+        fn no_camera_reaches_beyond_its_frame(pair in any::<[u64; 2]>(), format in 0u32..10, capacity in 0usize..1 << 24) {
             let camera = Camera { format, ..Camera::from_words(pair) };
             if let Some((format, bytes)) = camera.bytes(capacity) {
                 prop_assert!(bytes <= capacity);
-                prop_assert!(bytes >= camera.width as usize * format.bytes());
+                prop_assert!(bytes > 0 && format.row_bytes(camera.width as usize).is_none_or(|row| bytes >= row));
             }
         }
     }
@@ -249,5 +277,28 @@ mod tests {
         assert_eq!(camera.bytes(105), None);
         assert_eq!(Camera { stride: 5, ..camera }.bytes(1000), None);
         assert_eq!(Camera { height: 0, ..camera }.bytes(1000), None);
+    }
+
+    #[test]
+    fn every_format_has_its_own_size() {
+        let bytes = |format: PixelLayout, width, height, stride| {
+            Camera { width, height, stride, format: format as u32 }.bytes(1000).map(|(_, bytes)| bytes)
+        };
+        assert_eq!(bytes(PixelLayout::Bgra8, 3, 2, 12), Some(24));
+        // Two pixels share their colour.
+        assert_eq!(bytes(PixelLayout::Yuyv, 4, 3, 10), Some(28));
+        assert_eq!(bytes(PixelLayout::Yuyv, 3, 3, 10), None);
+        assert_eq!(bytes(PixelLayout::Yuyv, 4, 3, 7), None);
+        // A plane of 4 rows, then one of 2.
+        assert_eq!(bytes(PixelLayout::Nv12, 6, 4, 8), Some(46));
+        assert_eq!(bytes(PixelLayout::Nv12, 6, 3, 8), None);
+        assert_eq!(bytes(PixelLayout::Nv12, 5, 4, 8), None);
+        // As long as it says, whatever its picture's size.
+        assert_eq!(bytes(PixelLayout::Jpeg, 640, 480, 999), Some(999));
+        assert_eq!(bytes(PixelLayout::Jpeg, 640, 480, 0), None);
+        assert_eq!(bytes(PixelLayout::Jpeg, 640, 480, 1001), None);
+        let camera =
+            Camera { width: u32::MAX, height: u32::MAX, stride: u32::MAX, format: PixelLayout::Nv12 as u32 };
+        assert_eq!(camera.bytes(usize::MAX), None);
     }
 }

@@ -1,4 +1,4 @@
-//! Boards: capacities, grids, published rates.
+//! Boards: capacities, core grids, published rates.
 //!
 //! Sources: Tenstorrent's specification pages (docs.tenstorrent.com/aibs/wormhole and
 //! /aibs/blackhole: cores, clock, memory, bandwidth); tt-metal's tech reports `matrix_engine` (one
@@ -8,7 +8,7 @@
 
 use serde::Serialize;
 
-/// Side of a tile, the unit in which the hardware stores and multiplies.
+/// Side of a tile, the hardware's unit of storage and multiplication.
 pub const TILE: usize = 32;
 
 /// PCI vendor id of Tenstorrent.
@@ -30,7 +30,7 @@ pub enum Architecture {
 }
 
 impl Architecture {
-    /// Both.
+    /// Both architectures.
     pub const ALL: [Architecture; 2] = [Architecture::Wormhole, Architecture::Blackhole];
 
     /// Name for people.
@@ -49,13 +49,14 @@ impl Architecture {
         }
     }
 
-    /// The generation of a PCI device id.
+    /// The generation with this PCI device id.
     pub fn of_pci_device(id: u16) -> Option<Self> {
         Self::ALL.into_iter().find(|a| a.pci_device() == id)
     }
 }
 
-/// Passes over the factors' bits: more passes, more exact, slower.
+/// Fidelity of the matrix engine: the number of passes over the factors' bits. More passes are more exact
+/// and slower.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
@@ -67,26 +68,26 @@ pub enum Fidelity {
 }
 
 impl Fidelity {
-    /// From fastest to most exact.
+    /// All fidelities, from fastest to most exact.
     pub const ALL: [Fidelity; 4] = [Fidelity::LoFi, Fidelity::HiFi2, Fidelity::HiFi3, Fidelity::HiFi4];
 
-    /// Cycles of the matrix engine per product of 8×16 by 16×16.
+    /// Matrix engine cycles per product of 8×16 by 16×16.
     pub const fn phases(self) -> usize {
         self as usize + 1
     }
 
-    /// Name in TTNN, in lower case.
+    /// TTNN's name, in lower case.
     pub const fn name(self) -> &'static str {
         ["lofi", "hifi2", "hifi3", "hifi4"][self as usize]
     }
 
-    /// The fidelity of this name.
+    /// The fidelity named `name`.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|f| f.name().eq_ignore_ascii_case(name))
     }
 }
 
-/// How a weight is stored in DRAM.
+/// Storage format of a weight in DRAM.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum WeightDtype {
@@ -94,18 +95,18 @@ pub enum WeightDtype {
     F32,
     /// bfloat16.
     Bf16,
-    /// Block floating point, 16 values share an exponent: 8 bits each.
+    /// Block floating point with 8 bits per value; 16 values share an exponent.
     Bfp8,
-    /// The same with 4 bits each.
+    /// Block floating point with 4 bits per value; 16 values share an exponent.
     Bfp4,
 }
 
 impl WeightDtype {
-    /// From largest to smallest.
+    /// All dtypes, from largest to smallest.
     pub const ALL: [WeightDtype; 4] =
         [WeightDtype::F32, WeightDtype::Bf16, WeightDtype::Bfp8, WeightDtype::Bfp4];
 
-    /// Bytes of a tile of 32×32 values, the 64 shared exponents of block formats included.
+    /// Bytes of a tile of 32×32 values, including the 64 shared exponents of block formats.
     pub const fn tile_bytes(self) -> usize {
         match self {
             WeightDtype::F32 => 4096,
@@ -130,7 +131,7 @@ impl WeightDtype {
         }
     }
 
-    /// The dtype of this name.
+    /// The dtype named `name`.
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|d| d.name() == name)
     }
@@ -147,12 +148,12 @@ pub struct Board {
     pub dram_bytes: u64,
     /// DRAM bandwidth of the chip, bytes per second.
     pub dram_rate: f64,
-    /// Cores (columns, rows) programs can use: those present less what TTNN keeps for dispatch. A
-    /// device reports its own; firmware may disable more.
+    /// Core grid (columns, rows) available to programs, without the cores TTNN keeps for dispatch. A device
+    /// reports its own; firmware may disable more.
     pub grid: (usize, usize),
     /// L1 of a core, bytes.
     pub l1_bytes: usize,
-    /// L1 of a core that firmware, mailboxes and kernel code take, bytes.
+    /// L1 of a core reserved for firmware, mailboxes and kernel code, bytes.
     pub l1_reserved: usize,
     /// Clock of the cores, Hz.
     pub clock: f64,
@@ -162,10 +163,10 @@ const GB: u64 = 1 << 30;
 const KB: usize = 1 << 10;
 
 impl Board {
-    /// Every board.
+    /// All boards.
     pub const ALL: [Board; 4] = [Board::N150, Board::N300, Board::P100, Board::P150];
 
-    /// Wormhole, 72 cores: 8×9, a row of which dispatches.
+    /// Wormhole, 72 cores: 8×9, one row of which dispatches.
     pub const N150: Board = Board {
         name: "n150",
         architecture: Architecture::Wormhole,
@@ -177,11 +178,11 @@ impl Board {
         clock: 1e9,
     };
 
-    /// One of an n300's two Wormhole chips, 64 cores: 8×8, a row of which dispatches.
+    /// One of an n300's two Wormhole chips, 64 cores: 8×8, one row of which dispatches.
     pub const N300: Board = Board { name: "n300", grid: (8, 7), ..Board::N150 };
 
-    /// Blackhole, 140 cores: 14×10, a column of which dispatches. With firmware that disables two
-    /// columns the grid is 11×10.
+    /// Blackhole, 140 cores: 14×10, one column of which dispatches. With firmware that disables two columns
+    /// the grid is 11×10.
     pub const P150: Board = Board {
         name: "p150",
         architecture: Architecture::Blackhole,
@@ -193,26 +194,26 @@ impl Board {
         clock: 1.35e9,
     };
 
-    /// Blackhole, 120 cores: 12×10, a column of which dispatches; seven of eight DRAM channels.
+    /// Blackhole, 120 cores: 12×10, one column of which dispatches; seven of eight DRAM channels.
     pub const P100: Board =
         Board { name: "p100", dram_bytes: 28 * GB, dram_rate: 448e9, grid: (11, 10), ..Board::P150 };
 
-    /// The board of this name.
+    /// The board named `name`.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|b| b.name == name)
     }
 
-    /// Cores programs can use.
+    /// Number of cores available to programs.
     pub const fn cores(&self) -> usize {
         self.grid.0 * self.grid.1
     }
 
-    /// Peak of products, FLOP per second: a core does 2·8·16·16 a cycle at LoFi.
+    /// Peak rate of matrix products, FLOP per second: a core does 2·8·16·16 a cycle at LoFi.
     pub fn peak(&self, fidelity: Fidelity) -> f64 {
         self.cores() as f64 * self.clock * 4096.0 / fidelity.phases() as f64
     }
 
-    /// L1 of a core that buffers can use, bytes.
+    /// L1 of a core available to buffers, bytes.
     pub const fn l1_usable(&self) -> usize {
         self.l1_bytes - self.l1_reserved
     }
@@ -240,7 +241,7 @@ mod tests {
     #[test]
     fn peaks_are_the_published_ones() {
         let tera = |board: Board, fidelity| (board.peak(fidelity) / 1e12).round();
-        // The specification's 262 (FP8) is what the usable 64 cores do at LoFi.
+        // The specification's 262 (FP8) is the rate of the 64 usable cores at LoFi.
         assert_eq!(tera(Board::N150, Fidelity::LoFi), 262.0);
         assert_eq!(tera(Board::N150, Fidelity::HiFi4), 66.0);
         assert_eq!(tera(Board::P150, Fidelity::LoFi), 719.0);

@@ -1,4 +1,4 @@
-//! One process a card.
+//! Locks a card for one process.
 
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Read, Seek, Write};
@@ -12,21 +12,21 @@ use rustix::io::Errno;
 /// Pause between two attempts.
 const RETRY: Duration = Duration::from_millis(20);
 
-/// The right to drive `/dev/tenstorrent/N`: an exclusive lock (`flock`) on
-/// `DIR/pi0rt-tenstorrent-N.lock`, which says who holds it. The system gives it up when its process
-/// ends, however it ends. The file stays: removing it would let two processes lock two files.
+/// The right to drive `/dev/tenstorrent/N`: an exclusive lock (`flock`) on `DIR/pi0rt-tenstorrent-N.lock`,
+/// which names its holder. The system releases it when the process ends, however it ends. The file stays:
+/// removing it would let two processes lock two files.
 #[derive(Debug)]
 pub struct DeviceLock {
     file: File,
     path: PathBuf,
 }
 
-/// Who holds a lock, as the file says.
+/// The holder of a lock, as recorded in the lock file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {
-    /// Process.
+    /// Process id.
     pub pid: u32,
-    /// When it took the lock, seconds since 1970.
+    /// Time at which the lock was taken, seconds since 1970.
     pub since: u64,
     /// Its command line.
     pub command: String,
@@ -39,7 +39,7 @@ impl std::fmt::Display for Holder {
     }
 }
 
-/// Why a card can't be had.
+/// A card's lock could not be taken.
 #[derive(Debug, thiserror::Error)]
 pub enum LockError {
     /// Another process has it.
@@ -47,9 +47,9 @@ pub enum LockError {
     Busy {
         /// N of the device node.
         node: u32,
-        /// Who, if the lock file says so yet.
+        /// The holder, if the lock file names one yet.
         holder: Option<Holder>,
-        /// How long it was waited for.
+        /// Time spent waiting.
         waited: Duration,
     },
     /// The lock file can't be used.
@@ -57,9 +57,9 @@ pub enum LockError {
     Io {
         /// The lock file.
         path: PathBuf,
-        /// What was attempted.
+        /// The operation that failed.
         doing: &'static str,
-        /// The system's answer.
+        /// The system's error.
         why: std::io::Error,
     },
 }
@@ -69,13 +69,13 @@ fn name(holder: &Option<Holder>) -> String {
 }
 
 impl DeviceLock {
-    /// Where lock files are by default: a directory that every user may write to.
+    /// Default directory of lock files, which every user may write to.
     pub const DIR: &str = crate::machine::LOCKS;
 
     /// Takes the lock of `/dev/tenstorrent/node`, waiting for at most `timeout` (zero: not at all).
     ///
     /// # Errors
-    /// [`LockError::Busy`] names the holder.
+    /// [`LockError::Busy`] if another process holds it.
     pub fn take(dir: &Path, node: u32, timeout: Duration) -> Result<Self, LockError> {
         let path = lock_path(dir, node);
         let io = |doing| {
@@ -106,10 +106,10 @@ impl DeviceLock {
         Ok(Self { file, path })
     }
 
-    /// Who has the lock, without taking it; `None` also when the holder has not given its name yet.
+    /// The holder of the lock, without taking it; `None` also if the holder has not written its name yet.
     ///
     /// # Errors
-    /// The lock file is there and can't be read.
+    /// If the lock file exists but can't be read.
     pub fn holder(dir: &Path, node: u32) -> Result<Option<Holder>, LockError> {
         let path = lock_path(dir, node);
         let io = |doing, why| LockError::Io { path: path.clone(), doing, why };
@@ -135,7 +135,7 @@ impl DeviceLock {
 
 impl Drop for DeviceLock {
     fn drop(&mut self) {
-        // Closing the file gives the lock up. A name that stays would only be read while locked.
+        // Closing the file releases the lock. A name left in it would be read only while locked.
         let _ = self.file.set_len(0);
     }
 }
@@ -144,15 +144,15 @@ fn lock_path(dir: &Path, node: u32) -> PathBuf {
     dir.join(format!("pi0rt-tenstorrent-{node}.lock"))
 }
 
-/// Opens the file, or makes it, for every user. Making it comes second: in a sticky directory Linux
-/// refuses `O_CREAT` on somebody else's file.
+/// Opens or creates the file for every user. Creating comes second: in a sticky directory Linux refuses
+/// `O_CREAT` on another user's file.
 fn open(path: &Path) -> std::io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).custom_flags(OFlags::NOFOLLOW.bits() as i32).mode(0o666);
     match options.open(path) {
         Err(e) if e.kind() == ErrorKind::NotFound => {
             let file = options.create(true).truncate(false).open(path)?;
-            // Past the umask. If somebody else was faster, it is theirs to set.
+            // Overrides the umask. If another user created the file first, its mode is theirs to set.
             let _ = file.set_permissions(std::fs::Permissions::from_mode(0o666));
             Ok(file)
         }

@@ -1,9 +1,9 @@
-//! Tenstorrent hardware as the host sees it: boards and their rates, device nodes, who holds them.
+//! Tenstorrent hardware as seen from the host: boards and their rates, device nodes and their users.
 //!
-//! Nothing here needs the SDK or opens a card. [`board`] knows capacities and published rates,
-//! [`preflight`](preflight::preflight) says what would keep a card from opening and how to mend it,
-//! [`telemetry`] is what a card says of itself meanwhile, [`DeviceLock`] keeps two processes from driving
-//! one card, [`Watchdog`] notices a call that does not come back.
+//! Nothing here needs the SDK or opens a card. [`board`] has capacities and published rates,
+//! [`preflight`](preflight::preflight) finds what would keep a card from opening and how to fix it,
+//! [`telemetry`] reads a card's sensors meanwhile, [`DeviceLock`] keeps two processes from driving one
+//! card, [`Watchdog`] notices a call that does not return.
 
 pub mod board;
 mod lock;

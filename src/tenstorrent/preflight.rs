@@ -1,7 +1,7 @@
-//! What would keep a card from opening, found without opening it.
+//! Finds what would keep a card from opening, without opening it.
 //!
-//! Every check reads files: device nodes, sysfs as tt-kmd fills it, `/proc/mounts`, the SDK's
-//! compiler. UMD and tt-metal look at the same places when they open a card, and say less.
+//! Every check reads files: device nodes, sysfs as tt-kmd fills it, `/proc/mounts`, the SDK's compiler. UMD
+//! and tt-metal use the same files when they open a card, and report less.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -12,25 +12,25 @@ use rustix::fs::{Access, access};
 use super::board::{Architecture, PCI_VENDOR};
 use crate::machine::{Root, User, Verdict};
 
-/// What is about to be opened.
+/// The card to be opened, and the expectations on it.
 #[derive(Clone, Debug)]
 pub struct Expect {
     /// N of `/dev/tenstorrent/N`.
     pub node: u32,
-    /// The architecture the configuration asks for, if it does.
+    /// The architecture required by the configuration, if any.
     pub architecture: Option<Architecture>,
     /// The SDK's root, as in `TT_METAL_HOME`.
     pub metal_home: Option<PathBuf>,
-    /// Where compiled kernels are kept.
+    /// Directory of compiled kernels.
     pub cache: PathBuf,
-    /// Whose rights count; `None`: this process's.
+    /// The user whose access is checked; `None`: this process's.
     pub user: Option<User>,
-    /// A process that may have the card open: the daemon that serves it.
+    /// A process that is expected to have the card open: the daemon that serves it.
     pub served_by: Option<u32>,
 }
 
 impl Expect {
-    /// A card, for a process with this one's environment.
+    /// The expectations of a process with this one's environment.
     pub fn here(node: u32, architecture: Option<Architecture>) -> Self {
         let path = |name| std::env::var_os(name).map(PathBuf::from);
         let usual = || path("HOME").unwrap_or_else(|| "/tmp".into()).join(".cache/tt-metal-cache");
@@ -45,12 +45,12 @@ impl Expect {
     }
 }
 
-/// How much a finding matters.
+/// Severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// A fact worth showing.
     Note,
-    /// Will work, but not as well as it could, or not for certain.
+    /// Works, but not at its best, or not certainly.
     Warning,
     /// The card will not open.
     Error,
@@ -66,14 +66,14 @@ impl From<Severity> for Verdict {
     }
 }
 
-/// One thing found.
+/// One finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// How much it matters.
+    /// Its severity.
     pub severity: Severity,
-    /// What was found, with the path.
+    /// The finding, with its path.
     pub what: String,
-    /// What to do about it; empty for a note.
+    /// Advice on how to fix it; empty for a note.
     pub mend: String,
 }
 
@@ -83,7 +83,7 @@ fn add(findings: &mut Findings, severity: Severity, what: impl Into<String>, men
     findings.push(Finding { severity, what: what.into(), mend: mend.into() });
 }
 
-/// Looks at everything a card needs to open, in the order in which to mend it. Only reads.
+/// Checks everything a card needs to open, in the order in which to fix it. Only reads.
 pub fn preflight(root: &Root, expect: &Expect) -> Vec<Finding> {
     let mut findings = Vec::new();
     let device = PathBuf::from(format!("sys/class/tenstorrent/tenstorrent!{}", expect.node));
@@ -98,7 +98,7 @@ pub fn preflight(root: &Root, expect: &Expect) -> Vec<Finding> {
     findings
 }
 
-/// True if the driver is there.
+/// Checks the driver; true if it is loaded.
 fn driver(root: &Root, findings: &mut Findings) -> bool {
     if root.path("sys/module/tenstorrent").is_dir() {
         let version = root.text("sys/module/tenstorrent/version").unwrap_or("of unknown version".into());
@@ -124,7 +124,7 @@ fn driver(root: &Root, findings: &mut Findings) -> bool {
     false
 }
 
-/// PCI addresses of Tenstorrent's devices.
+/// PCI addresses of Tenstorrent devices.
 pub(crate) fn cards(root: &Root) -> Vec<String> {
     let mut cards: Vec<String> = fs::read_dir(root.path("sys/bus/pci/devices"))
         .into_iter()
@@ -154,7 +154,7 @@ fn nodes(root: &Root) -> Vec<String> {
     nodes
 }
 
-/// True if the node is there and may be opened.
+/// Checks the device node; true if it exists and may be opened.
 fn node(root: &Root, expect: &Expect, findings: &mut Findings) -> bool {
     let name = format!("/dev/tenstorrent/{}", expect.node);
     let path = root.path(&name[1..]);
@@ -251,7 +251,7 @@ fn firmware(root: &Root, expect: &Expect, device: &Path, findings: &mut Findings
     }
 }
 
-/// Processes that have the node open.
+/// Reports the processes that have the node open.
 fn users(root: &Root, expect: &Expect, findings: &mut Findings) {
     let node = PathBuf::from(format!("/dev/tenstorrent/{}", expect.node));
     for process in fs::read_dir(root.path("proc")).into_iter().flatten().flatten() {
@@ -273,10 +273,10 @@ fn users(root: &Root, expect: &Expect, findings: &mut Findings) {
     }
 }
 
-/// Memory the card reaches: an IOMMU, else one page of 1 GiB.
+/// Checks for memory the card can reach: an IOMMU, or else one page of 1 GiB.
 fn host_memory(root: &Root, expect: &Expect, device: &Path, findings: &mut Findings) {
     let group = root.text(device.join("device/iommu_group/type"));
-    // UMD goes by the same prefix: DMA, DMA-FQ.
+    // UMD checks the same prefix: DMA, DMA-FQ.
     if group.as_deref().is_some_and(|kind| kind.starts_with("DMA")) {
         let what = format!("IOMMU in use ({}); no huge pages needed", group.unwrap_or_default());
         add(findings, Severity::Note, what, "");
@@ -336,7 +336,7 @@ fn compiler(root: &Root, expect: &Expect, findings: &mut Findings) {
 }
 
 fn cache(expect: &Expect, findings: &mut Findings) {
-    // The SDK makes the directory: what counts is the nearest one that is there.
+    // The SDK creates the directory, so the nearest existing one is checked.
     let there = expect.cache.ancestors().find(|path| path.exists());
     let writable =
         there.is_some_and(|path| path.is_dir() && access(path, Access::WRITE_OK | Access::EXEC_OK).is_ok());

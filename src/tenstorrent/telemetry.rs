@@ -1,8 +1,8 @@
-//! What a card says of itself while others use it: sysfs as tt-kmd fills it, without opening the card.
+//! A card's telemetry from sysfs as tt-kmd fills it, read without opening the card.
 //!
-//! Attributes are tt-kmd's (its `docs/sysfs-attributes.md`), units those of the kernel's hwmon interface. Which
-//! of them there are depends on the board and its firmware; on Wormhole they appear up to two minutes after the
-//! device node.
+//! Attributes are tt-kmd's (its `docs/sysfs-attributes.md`), units those of the kernel's hwmon interface.
+//! The board and its firmware decide which attributes exist; on Wormhole they appear up to two minutes
+//! after the device node.
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use crate::machine::{Root, Telemetry};
 const CLASS: &str = "sys/class/tenstorrent";
 const RESET: &str = "tt-smi -r";
 
-/// All cards there are, by number.
+/// Telemetry of all cards, by node number.
 pub fn read_all(root: &Root) -> Vec<Telemetry> {
     let entries = std::fs::read_dir(root.path(CLASS)).into_iter().flatten().flatten();
     let number = |name: &str| name.strip_prefix("tenstorrent!")?.parse().ok();
@@ -20,7 +20,7 @@ pub fn read_all(root: &Root) -> Vec<Telemetry> {
     nodes.into_iter().map(|node| read(root, node)).collect()
 }
 
-/// One card.
+/// Telemetry of one card.
 pub fn read(root: &Root, node: u32) -> Telemetry {
     let card = Path::new(CLASS).join(format!("tenstorrent!{node}"));
     let text = |name: &str| root.text(card.join(name)).filter(|text| !text.is_empty());

@@ -1,4 +1,4 @@
-//! Notices a call that does not come back.
+//! Notices a call that does not return.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 /// A thread that calls a handler when an armed deadline passes.
 ///
-/// One call at a time is watched: [`arm`](Self::arm) it, and drop what that returns when the call
-/// has come back. Arming takes a lock and no allocation; the thread is woken only when the deadline
-/// it sleeps towards would come too late. The decision is made under the same lock: once a guard
-/// has been dropped, its deadline never fires. Dropping the watchdog ends and joins its thread.
+/// One call at a time is watched: [`arm`](Self::arm) the watchdog, and drop the returned guard when the
+/// call has returned. Arming takes a lock and does not allocate; the thread is woken only if it would
+/// otherwise sleep past the deadline. Expiry is decided under the same lock: once a guard has been dropped,
+/// its deadline never fires. Dropping the watchdog ends and joins its thread.
 ///
 /// ```
 /// # use std::{sync::mpsc, time::Duration};
@@ -33,7 +33,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     armed: Option<Deadline>,
-    /// What the thread sleeps towards; `None`: until it is woken.
+    /// The time until which the thread sleeps; `None` if until it is woken.
     waking: Option<Instant>,
     end: bool,
 }
@@ -55,12 +55,11 @@ impl Shared {
 pub struct Armed<'a>(&'a Watchdog);
 
 impl Watchdog {
-    /// Starts the thread. `expired` is called on it with the name of the call, once for each that
-    /// overruns; meanwhile arming and disarming wait, so it should do little: mark the device lost,
-    /// log, end the process.
+    /// Starts the thread. It calls `expired` with the name of each call that overruns; meanwhile arming and
+    /// disarming wait, so it should do little: mark the device lost, log, end the process.
     ///
     /// # Errors
-    /// If the system has no thread to give.
+    /// If the system can't start a thread.
     pub fn new(expired: impl FnMut(&'static str) + Send + 'static) -> std::io::Result<Self> {
         let shared = Arc::new(Shared { state: Mutex::default(), changed: Condvar::new() });
         let watched = shared.clone();
@@ -69,7 +68,7 @@ impl Watchdog {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// Watches a call that should be back within `limit`, from now until the answer is dropped.
+    /// Watches a call that should return within `limit`, from now until the returned guard is dropped.
     ///
     /// # Panics
     /// If a call is being watched already.
@@ -98,7 +97,7 @@ impl Drop for Watchdog {
         self.shared.lock().end = true;
         self.shared.changed.notify_one();
         if let Some(thread) = self.thread.take() {
-            // The handler may have panicked; there is nobody left to tell.
+            // The handler may have panicked; nothing is left to report it to.
             let _ = thread.join();
         }
     }
@@ -114,7 +113,7 @@ fn watch(shared: &Shared, mut expired: impl FnMut(&'static str)) {
                 expired(what);
             }
             armed => {
-                // Nothing armed: sleep on towards the last deadline, so that the next call, whose
+                // Nothing armed: keep sleeping until the last deadline, so that the next call, whose
                 // deadline is later, need not wake this thread.
                 state.waking = armed.map(|d| d.at).or(state.waking.filter(|&at| at > now));
                 state = match state.waking {
@@ -144,7 +143,7 @@ mod tests {
     fn a_call_that_blocks_is_noticed_while_it_blocks() {
         let (watchdog, expired) = watchdog();
         let guard = watchdog.arm("read", Duration::from_millis(5));
-        // The blocking call: nothing but the watchdog ends it.
+        // The blocking call that only the watchdog ends.
         assert_eq!(expired.recv(), Ok("read"));
         drop(guard);
         let _again = watchdog.arm("write", Duration::from_millis(5));
@@ -155,8 +154,8 @@ mod tests {
     fn a_call_that_returned_never_fires_late() {
         let (watchdog, expired) = watchdog();
         for _ in 0..2000 {
-            // Long enough to be disarmed in time or short enough to fire: either way, nothing may
-            // come after the guard is gone.
+            // Long enough to be disarmed in time or short enough to fire: either way, nothing may fire
+            // after the guard has been dropped.
             let guard = watchdog.arm("short", Duration::from_micros(20));
             drop(guard);
             while expired.try_recv().is_ok() {}

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Keeps the client library and the header of a release in tests/abi/releases, for the test that today's
-# daemon serves it (tests/capi.rs).
+# Keeps the client library and the header of a release in tests/abi/releases, to test that today's
+# daemon serves it (tests/releases.rs).
 #
-#   tests/abi/release.sh [COMMIT]     default: HEAD; its Cargo.toml says which version it is
+#   tests/abi/release.sh [COMMIT]     default: HEAD; the version is that of its Cargo.toml
 #
-# To be run when a version is released, and its result committed once: a release doesn't change.
-# The library is built for size, without symbols, and with no path of the machine that builds it.
+# Run it when a version is released, and commit the result once: a release doesn't change. The library
+# is built for size, without symbols, and without paths of the build machine.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 

@@ -1,4 +1,4 @@
-/* What the test programs say of a result that is not as it should be. */
+/* Checks of the test programs, which report an unexpected result. */
 #ifndef CHECK_H
 #define CHECK_H
 
@@ -40,10 +40,10 @@ static inline int last_error_is(const char *expected)
     return 0;
 }
 
-/* Longest wait for anything: not a measurement, only an end. */
+/* Longest wait for anything: not a measurement, only a limit. */
 #define LONG_NS 60000000000u
 
-/* A session that is not taken for lost on a busy machine. */
+/* Options with a long timeout: on a busy machine the session must not count as lost. */
 static inline pi0rt_client_options options_for(const char *socket_path)
 {
     pi0rt_client_options options;

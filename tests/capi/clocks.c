@@ -1,4 +1,4 @@
-/* Times of other clocks: no chunk ever comes of them, and no action is played by them.
+/* Times of other clocks: they never give a chunk or an action.
 
    clocks SOCKET   (a daemon of the tests' engine, without a limit to the age of observations) */
 #define _GNU_SOURCE
@@ -57,7 +57,7 @@ static void observed(void)
     pi0rt_observation o = acquire();
     o.observed_ns = realtime_ns();
     REFUSED(&o, FUTURE, -1);
-    /* More than 49 days: as much as is said. */
+    /* More than 49 days: the largest reported value. */
     CHECK(completion.value == 4294967295.0);
     o = acquire();
     o.observed_ns = pi0rt_now_ns() + 3 * SECOND;
@@ -73,7 +73,7 @@ static void observed(void)
     o.observed_ns = pi0rt_now_ns() - 11 * SECOND;
     REFUSED(&o, TOO_OLD, -1);
     CHECK(completion.value >= 11000);
-    /* What a camera and its driver take is fine. */
+    /* The delay of a camera and its driver is fine. */
     o = acquire();
     o.observed_ns = pi0rt_now_ns() - SECOND;
     IS(OK, answer(&o));
@@ -87,7 +87,7 @@ static void frames(void)
     o = acquire();
     o.frame_observed_ns[0] = 1;
     REFUSED(&o, TOO_OLD, 0);
-    /* Of a camera that has no frame nothing is known. */
+    /* A camera without a frame has no time. */
     o = acquire();
     o.frames[0].format = PI0RT_FORMAT_NONE;
     o.frame_observed_ns[0] = 1;
@@ -150,7 +150,7 @@ int main(int argc, char **argv)
     frames();
     deadlines();
     moments();
-    /* None of it is among the figures. */
+    /* None of it is in the statistics. */
     pi0rt_statistics statistics = {.struct_size = sizeof statistics};
     uint64_t end = pi0rt_now_ns() + LONG_NS;
     do {

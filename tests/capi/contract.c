@@ -1,4 +1,4 @@
-/* What the numbers of a state and an action are, and at what rate chunks are played.
+/* The description of a state's and an action's values, and the control rate.
 
    contract SOCKET RATE SOURCE   (a daemon of the tests' engine, and what it declares) */
 #include <math.h>
@@ -33,7 +33,7 @@ static void dimensions(pi0rt_client *client)
     CHECK(dimension.quantity == PI0RT_QUANTITY_VELOCITY && dimension.gripper == 0);
     CHECK(dimension.position_min == -INFINITY && dimension.position_max == INFINITY);
     CHECK(dimension.velocity_max == 1.5f && dimension.acceleration_max == 20);
-    /* Nothing is declared of it. */
+    /* No declaration for it. */
     IS(OK, pi0rt_client_dimension(client, PI0RT_VECTOR_ACTION, 4, &dimension));
     CHECK(dimension.quantity == PI0RT_QUANTITY_UNKNOWN && dimension.name[0] == '\0' && dimension.unit[0] == '\0');
 
@@ -60,7 +60,7 @@ static void rate(pi0rt_client_options *options, float hz, pi0rt_rate_source sour
     IS(OK, pi0rt_client_set_prompt(client, "stack the cups", NULL));
     for (int i = 0; i < 2; i++) {
         if (hz == 0) {
-            /* Before the first chunk as after it. */
+            /* Before the first chunk and after it. */
             IS(NO_RATE, pi0rt_action_at(client, pi0rt_now_ns(), action, 5, &about));
             CHECK(about.chunk == 0 && action[0] == 7);
             CHECK(last_error_is("no control rate: set options.control_rate_hz, or policy.control_rate_hz in the "
@@ -92,7 +92,7 @@ int main(int argc, char **argv)
     IS(OK, pi0rt_client_describe(client, &info));
     CHECK(info.control_rate_hz == hz && info.execution_horizon == 8 && info.optional_cameras == 3);
     dimensions(client);
-    /* By the robot's name, or by the model's. */
+    /* Found by the robot's name or by the model's. */
     uint32_t camera;
     IS(OK, pi0rt_client_camera(client, "wrist", &camera));
     CHECK(camera == 1);

@@ -1,4 +1,4 @@
-/* Every misuse of the C ABI that can be detected, and the status it is answered with. */
+/* Every detectable misuse of the C ABI, with the resulting status. */
 #define _DEFAULT_SOURCE
 
 #include <pthread.h>
@@ -13,7 +13,7 @@
 
 static const char *socket_path;
 
-/* Calls every function that takes a client, and expects one status of all. */
+/* Calls every function that takes a client, and expects the same status from all. */
 static void all_answer(pi0rt_client *client, pi0rt_status expected)
 {
     pi0rt_policy_info info = {.struct_size = sizeof info};
@@ -137,7 +137,7 @@ static void wrong_sizes(void)
     pi0rt_statistics statistics = {0};
     EACH_SIZE(pi0rt_client_statistics(client, &statistics), 224);
 
-    /* A later version's structs: fine as long as they ask for nothing unknown. */
+    /* A later version's structs: accepted as long as unknown input fields are zero. */
     struct {
         pi0rt_client_options options;
         uint64_t later[8];
@@ -154,7 +154,7 @@ static void wrong_sizes(void)
     } described = {.info.struct_size = sizeof described, .later = 7};
     IS(OK, pi0rt_client_describe(client, &described.info));
     CHECK(described.info.cameras == 2 && described.info.struct_size == sizeof described && described.later == 7);
-    /* The first version's: nothing beyond it is written to. */
+    /* The first version's: nothing beyond it is written. */
     memset(&info, 0x55, sizeof info);
     info.struct_size = 464;
     IS(OK, pi0rt_client_describe(client, &info));
@@ -172,7 +172,7 @@ static void foreign_pointers(void)
     all_answer((pi0rt_client *)other, PI0RT_STATUS_BAD_HANDLE);
     IS(BAD_HANDLE, pi0rt_client_close((pi0rt_client *)other));
     CHECK(last_error_is("client is not one that pi0rt_client_open made"));
-    /* None of these is mapped. */
+    /* Unmapped addresses. */
     static const uintptr_t wild[] = {1, 16, 0xdead0000, UINTPTR_MAX, UINTPTR_MAX / 2, (uintptr_t)1 << 63};
     for (size_t i = 0; i < sizeof wild / sizeof *wild; i++)
         all_answer((pi0rt_client *)wild[i], PI0RT_STATUS_BAD_HANDLE);
@@ -189,7 +189,7 @@ static void use_after_close(void)
     IS(CLOSED, pi0rt_client_close(client));
     CHECK(last_error_is("client is closed"));
     all_answer(client, PI0RT_STATUS_CLOSED);
-    /* Also when another session has taken its place. */
+    /* Even when another session has taken its place. */
     pi0rt_client *next = open_client(socket_path);
     CHECK(next != client);
     all_answer(client, PI0RT_STATUS_CLOSED);
@@ -238,7 +238,7 @@ static void slots_frames_and_tickets(void)
     CHECK(last_error_is("camera 3 has a frame, but the policy has 2 cameras"));
     all[0].frames[3].format = PI0RT_FORMAT_NONE;
 
-    /* The ring has two entries, and an answer counts until it is taken. */
+    /* The ring has two entries, and an answer occupies one until it is taken. */
     for (int i = 0; i < 4; i++)
         memset(all[i].state, 0, sizeof(float) * all[i].state_dim);
     uint64_t tickets[2];
@@ -396,7 +396,7 @@ static void *waits_once(void *argument)
     return NULL;
 }
 
-/* Closing under another thread's call: it stays open, or the other thread finds it closed. */
+/* Closes during another thread's call: the client stays open, or the other thread finds it closed. */
 static void close_while_in_use(void)
 {
     struct shared shared = {.client = open_client(socket_path)};
@@ -420,13 +420,13 @@ static void fork_after_open(void)
     if (child == 0) {
         all_answer(client, PI0RT_STATUS_FORKED);
         CHECK(last_error_is("client was opened by the process that this one was forked from"));
-        /* A session of its own. */
+        /* The child opens its own session. */
         pi0rt_client *own = open_client(socket_path);
         IS(OK, pi0rt_client_reset(own));
         IS(OK, pi0rt_client_close(client));
         IS(CLOSED, pi0rt_client_close(client));
         IS(OK, pi0rt_client_reset(own));
-        /* And a child of the child. */
+        /* A child of the child. */
         pid_t grandchild = fork();
         if (grandchild == 0) {
             all_answer(own, PI0RT_STATUS_FORKED);
@@ -439,12 +439,12 @@ static void fork_after_open(void)
     }
     int status;
     CHECK(waitpid(child, &status, 0) == child && status == 0);
-    /* The parent's session has gone on. */
+    /* The parent's session still works. */
     IS(OK, pi0rt_client_reset(client));
     IS(OK, pi0rt_client_close(client));
 }
 
-/* The other thread doesn't exist in the child, wherever it was. */
+/* The other thread doesn't exist in the child, even if it was in a call. */
 static void fork_while_in_use(void)
 {
     struct shared shared = {.client = open_client(socket_path), .call = wait_for_any};
@@ -469,7 +469,7 @@ static void fork_while_in_use(void)
     IS(OK, pi0rt_client_close(shared.client));
 }
 
-/* Answers each hello with one packet, then hangs up. */
+/* Answers each hello with one packet, then closes. */
 static void *answers(void *argument)
 {
     static unsigned char hello[1024];
@@ -484,7 +484,7 @@ static void *answers(void *argument)
     return NULL;
 }
 
-/* A daemon of another version, and things that are no daemon. */
+/* A daemon of another version, and listeners that are not daemons. */
 static void wrong_version(void)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -506,7 +506,7 @@ static void wrong_version(void)
     IS(PROTOCOL, pi0rt_client_open(&options, &client));
     IS(PROTOCOL, pi0rt_client_open(&options, &client));
     IS(PROTOCOL, pi0rt_client_open(&options, &client));
-    /* Passed over; then the connection ends. */
+    /* The message is skipped; then the connection ends. */
     IS(NO_DAEMON, pi0rt_client_open(&options, &client));
     CHECK(client == NULL);
     pthread_join(thread, NULL);

@@ -1,4 +1,4 @@
-// The C++ header in a program that is compiled without exceptions and without RTTI.
+// The C++ header in a program compiled without exceptions and without RTTI.
 #include <cstdio>
 
 #include <pi0rt.hpp>

@@ -1,4 +1,4 @@
-/* Looking at another client's session, called "arm", which has had one chunk. */
+/* Observes another client's session, named "arm", which has had one chunk. */
 #include "check.h"
 
 int main(int argc, char **argv)

@@ -1,4 +1,4 @@
-/* Instructions: their numbers, and whether their ends were cut off.
+/* Instructions: their numbers, and whether they were truncated.
 
    prompts SOCKET   (a daemon of the tests' engine) */
 #include <stdint.h>
@@ -30,12 +30,12 @@ int main(int argc, char **argv)
     is(client, whole, whole, 0);
     IS(OK, pi0rt_client_set_prompt(client, "stack the cups", NULL));
     is(client, 0, whole, 0);
-    /* The daemon knows it already. */
+    /* The daemon already knows it. */
     IS(OK, pi0rt_client_set_prompt(client, "cut the rope", &again));
     CHECK(again == cut);
     is(client, 0, cut, 1);
     IS(OK, pi0rt_client_set_prompt(client, "stack the cups", NULL));
-    /* Nor is anything forgotten by another session of the same client: not which one was set last either. */
+    /* The client's next session remembers everything, including which one was set last. */
     IS(OK, pi0rt_client_reconnect(client));
     is(client, whole, whole, 0);
     is(client, cut, cut, 1);

@@ -1,4 +1,4 @@
-// What the C++ header adds: sessions that close themselves, errors that are thrown.
+// Additions of the C++ header: sessions that close themselves, errors that are thrown.
 #include <array>
 #include <cstdio>
 #include <cstdlib>
@@ -18,7 +18,7 @@ static_assert(!std::is_copy_constructible_v<pi0rt::Client> && !std::is_copy_assi
 static_assert(std::is_nothrow_move_constructible_v<pi0rt::Client>);
 static_assert(std::is_nothrow_move_assignable_v<pi0rt::Client>);
 static_assert(std::is_nothrow_destructible_v<pi0rt::Client>);
-// Whatever a control loop calls.
+// The functions a control loop calls.
 using C = pi0rt::Client;
 template <typename T> T &a() noexcept;
 static_assert(noexcept(a<C>().acquire(a<pi0rt::Observation>())) && noexcept(a<C>().release(a<pi0rt::Observation>())));

@@ -1,4 +1,4 @@
-/* Observations that can't be used, and what is said of each.
+/* Unusable observations, and the reason reported for each.
 
    reasons SOCKET   (a daemon of the tests' engine that needs both cameras and has limits) */
 #include <math.h>
@@ -11,7 +11,7 @@ enum { BASE, WRIST };
 static pi0rt_client *client;
 static pi0rt_completion completion;
 
-/* A good one: what is wrong is done to it before it is submitted. */
+/* Acquires a valid observation, to be damaged before it is submitted. */
 static pi0rt_observation acquire(void)
 {
     pi0rt_observation observation = {.struct_size = sizeof observation};
@@ -79,7 +79,7 @@ static void state(void)
     o = acquire();
     o.state_dim = (size_t)1 << 40;
     IS(BAD_OBSERVATION, answer(&o));
-    /* One that says nothing means all. */
+    /* A count of 0 means all. */
     o = acquire();
     o.state_dim = 0;
     IS(OK, answer(&o));
@@ -92,13 +92,13 @@ static void instructions(void)
     BAD(&o, PROMPT, -1, 77, "no instruction has the number 77");
 }
 
-/* What a slot has from before is no observation. */
+/* A slot's previous content is not an observation. */
 static void old_content(void)
 {
     pi0rt_observation o = acquire();
     IS(OK, answer(&o));
     uint32_t slot = o.slot;
-    /* Everything is described as last time, nothing is written. */
+    /* Everything is described as before, but nothing is written. */
     IS(OK, pi0rt_observation_acquire(client, &o));
     CHECK(o.slot == slot && o.frames[BASE].format == PI0RT_FORMAT_RGB8);
     BAD(&o, OLD_STATE, 0, 0, "state[0] (waist) was not written since the slot was acquired");
@@ -109,20 +109,20 @@ static void old_content(void)
     o.state[0] = o.state[1] = o.state[2] = 0;
     memset(o.frames[BASE].data, 1, 48);
     BAD(&o, OLD_FRAME, WRIST, 0, "camera wrist: its frame was not written since the slot was acquired");
-    /* Given back and taken again. */
+    /* Released and acquired again. */
     o = acquire();
     IS(OK, pi0rt_observation_release(client, &o));
     IS(OK, pi0rt_observation_acquire(client, &o));
     CHECK(o.slot == slot);
     IS(BAD_OBSERVATION, answer(&o));
     CHECK(completion.reason == PI0RT_COMPLETION_REASON_OLD_STATE);
-    /* A frame without room for the mark counts as written. */
+    /* A frame too small for the marker counts as written. */
     o = acquire();
     o.frames[WRIST].width = 3, o.frames[WRIST].height = 1;
     IS(OK, answer(&o));
 }
 
-/* Good ones have no reason and leave the last error as it was. */
+/* Valid ones have no reason and leave the last error unchanged. */
 static void good(void)
 {
     pi0rt_client_reset(NULL);

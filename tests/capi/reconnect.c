@@ -1,4 +1,4 @@
-/* A daemon that is killed, and a client that goes on with the next one. */
+/* A daemon that is killed, and a client that continues with the next one. */
 #define _POSIX_C_SOURCE 199309L
 #include <stdint.h>
 #include <time.h>
@@ -37,7 +37,7 @@ int main(int argc, char **argv)
     CHECK(about.chunk == 1 && about.reason == PI0RT_REASON_PAST_END);
     submit(client, slow, &second);
 
-    /* Now it is killed. */
+    /* The test kills the daemon now. */
     puts("submitted");
     fflush(stdout);
     uint64_t end = pi0rt_now_ns() + LONG_NS;
@@ -46,11 +46,11 @@ int main(int argc, char **argv)
         CHECK(pi0rt_now_ns() < end);
     CHECK(status == PI0RT_STATUS_GONE);
     IS(NO_DAEMON, pi0rt_client_reconnect(client));
-    /* The last commands go on meanwhile. */
+    /* The last chunk is still played meanwhile. */
     IS(GONE, pi0rt_action_at(client, pi0rt_now_ns(), action, 5, &about));
     CHECK(about.chunk == 1);
 
-    /* Now the next one is started. */
+    /* The test starts the next daemon now. */
     puts("gone");
     fflush(stdout);
     while ((status = pi0rt_client_reconnect(client)) == PI0RT_STATUS_NO_DAEMON) {

@@ -1,4 +1,4 @@
-/* A controller of an earlier release, compiled with that release's header and run with its library: all that
+/* A controller of an earlier release, compiled with that release's header and run with its library: covers all
    the library says to a daemon and reads of it. The daemon is killed meanwhile, and another one started. */
 #define _POSIX_C_SOURCE 199309L
 #include <stdint.h>
@@ -89,7 +89,7 @@ int main(int argc, char **argv)
     pi0rt_statistics statistics = {.struct_size = sizeof statistics};
     IS(OK, pi0rt_client_statistics(observer, &statistics));
     CHECK(statistics.submitted == 20 && statistics.published == 20 && statistics.missed_deadlines == 0);
-    /* From now on the daemon sends a message for each answer, and its end is seen at once. */
+    /* From now on the daemon sends a message for each answer, and its end is detected at once. */
     pi0rt_completion completion = {.struct_size = sizeof completion};
     CHECK(pi0rt_client_fd(client) >= 0);
     uint64_t ticket = submit(client, wrist, quick, 7);
@@ -97,7 +97,7 @@ int main(int argc, char **argv)
     look(client, 21, 7);
     ticket = submit(client, wrist, slow, 0);
 
-    /* Now the daemon is killed. */
+    /* The test kills the daemon now. */
     puts("submitted");
     fflush(stdout);
     uint64_t end = pi0rt_now_ns() + LONG_NS;
@@ -108,10 +108,10 @@ int main(int argc, char **argv)
     }
     CHECK(status == PI0RT_STATUS_GONE);
 
-    /* Now the next one is started. */
+    /* The test starts the next daemon now. */
     puts("gone");
     fflush(stdout);
-    /* That library says GONE when it reaches the daemon that is about to end. */
+    /* That library returns GONE when it reaches a daemon that is about to end. */
     while ((status = pi0rt_client_reconnect(client)) == PI0RT_STATUS_NO_DAEMON || status == PI0RT_STATUS_GONE) {
         CHECK(pi0rt_now_ns() < end);
         rest();

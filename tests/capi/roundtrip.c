@@ -1,4 +1,4 @@
-/* An observation there and its chunk back, a hundred times, with every value looked at. */
+/* A hundred round trips of observation and chunk, with every value checked. */
 #include <math.h>
 #include <stdint.h>
 

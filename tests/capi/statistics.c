@@ -1,4 +1,4 @@
-/* Deadlines, and what the daemon counts. */
+/* Deadlines, and the daemon's statistics. */
 #include <stdint.h>
 
 #include "check.h"
@@ -27,7 +27,7 @@ int main(int argc, char **argv)
     IS(OK, pi0rt_client_set_prompt(client, "stack the cups", NULL));
     for (int i = 0; i < 10; i++)
         IS(OK, answered(client, i % 2 ? 0 : pi0rt_now_ns() + LONG_NS));
-    /* A chunk that is no use any more is not computed. */
+    /* A chunk that would come too late is not computed. */
     IS(STALE, answered(client, pi0rt_now_ns()));
 
     pi0rt_statistics statistics = {.struct_size = sizeof statistics};
@@ -37,7 +37,7 @@ int main(int argc, char **argv)
     CHECK(statistics.invalid_chunks == 0 && statistics.device_failures == 0);
     CHECK(statistics.inference.count == 10 && statistics.waiting.p50_ns <= statistics.waiting.max_ns);
     CHECK(statistics.age.mean_ns >= statistics.inference.mean_ns && statistics.age.p99_ns <= statistics.age.max_ns);
-    /* As much of it as fits, for a program that knows only that. */
+    /* Filled as far as it fits, for a program that knows fewer fields. */
     statistics.waiting.max_ns = 77;
     statistics.struct_size = 224;
     IS(OK, pi0rt_client_statistics(client, &statistics));

@@ -1,6 +1,6 @@
-/* A client that doesn't know libpi0rt: the protocol of docs/protocol.md, version 1, and nothing
- * else. As long as this program works, so do clients that were built with an older library, and the
- * document says enough to write one in another language. Numbers in comments are its sections.
+/* A client without libpi0rt, which uses only the protocol of docs/protocol.md, version 1. As long as
+ * this program works, so do clients built with an older library, and the document is sufficient to
+ * write one in another language. Numbers in comments are its sections.
  *
  *   wire SOCKET   (a daemon of the tests' engine)
  */
@@ -295,7 +295,7 @@ static void complete(struct session *s, uint64_t *completion)
     atomic_store_explicit(word(s->control, s->completion_head, 0), ++s->completed, memory_order_release);
 }
 
-/* 4: the latest chunk's number; its head and its actions. */
+/* 4: the latest chunk's number, with its header and its actions. */
 static uint64_t latest(struct session *s, uint64_t *head, float *actions)
 {
     size_t values = (size_t)s->horizon * s->action_dim, slot_bytes = (64 + 4 * values + 63) / 64 * 64;
@@ -353,9 +353,9 @@ static void rounds(struct session *s)
         for (uint32_t i = 0; i < 100; i++)
             CHECK(actions[i] == (float)(i / 5) + state[i % 5 % 3] + 0.25f);
     }
-    /* 5: counters; not one of the submissions is missing. */
+    /* 5: counters; no submission is missing. */
     CHECK(*word(s->results, s->stats, 0) == 50 && *word(s->results, s->stats, 1) == 50);
-    /* What can't be used is answered, too: an unknown instruction, a slot that isn't there. */
+    /* Invalid submissions are answered too: an unknown instruction, a slot that does not exist. */
     float state[3] = {0, 0, 0};
     submit(s, 0, prompt + 77, state, 1, now_ns());
     complete(s, completion);
@@ -371,7 +371,7 @@ static void rounds(struct session *s)
     CHECK(*word(s->results, s->liveness, 1) != 1);
 }
 
-/* 1: what a daemon answers to those it can't serve. */
+/* 1: the daemon's answers to clients it can't serve. */
 static void refusals(const char *path)
 {
     static struct message message;

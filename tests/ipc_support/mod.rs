@@ -1,4 +1,4 @@
-//! A daemon with an engine whose answers can be worked out by hand.
+//! A daemon whose engine gives predictable answers.
 #![allow(dead_code)]
 
 use std::io::{BufRead, BufReader};
@@ -22,13 +22,13 @@ pub const ACTION_DIM: usize = 5;
 pub const HORIZON: usize = 20;
 pub const RATE_HZ: f32 = 50.0;
 
-/// Value `c` of action `r`: `r + state[c % 3] + first byte of each frame there is / 256`, so that
-/// an answer to another observation, or to another client, is recognised.
+/// An engine with predictable answers: value `c` of action `r` is `r + state[c % 3]` plus the first byte of
+/// each present frame / 256, so that an answer to another observation or client is detected.
 #[derive(Clone)]
 pub struct Sums {
-    /// How many observations it has begun to work on.
+    /// Number of observations it has begun to compute.
     pub begun: Arc<AtomicU32>,
-    /// What clients are told.
+    /// Description of the policy for clients.
     pub policy: PolicyDescription,
 }
 
@@ -52,9 +52,9 @@ impl Default for Sums {
     }
 }
 
-/// The instruction says what is to happen: "sleep 20" takes 20 ms, "nan" gives a NaN, "fail" a
-/// device that fails, "lose" one that is lost, "panic" a panic, anything else an answer. The end of one that
-/// begins with "cut" is said to be cut off.
+/// The instruction controls the engine: "sleep 20" takes 20 ms, "nan" gives a NaN, "fail" a device error,
+/// "lose" a lost device, "panic" a panic, anything else an answer. An instruction that begins with "cut" is
+/// reported as truncated.
 impl Engine for Sums {
     type Prompt = String;
 
@@ -107,12 +107,12 @@ impl Engine for Sums {
     }
 }
 
-/// What [`Sums`] answers.
+/// The answer of [`Sums`].
 pub fn expected(row: usize, column: usize, state: [f32; STATE_DIM], frames: f32) -> f32 {
     row as f32 + state[column % STATE_DIM] + frames
 }
 
-/// A directory of its own, removed when dropped.
+/// A directory of the test, removed when dropped.
 pub struct Directory(pub PathBuf);
 
 impl Directory {
@@ -128,14 +128,14 @@ impl Directory {
         self.0.join("pi0rt.sock")
     }
 
-    /// `pi0rt` with its temporary files in here, and nothing of the environment's settings.
+    /// `pi0rt` with temporary files in this directory, and without settings from the environment.
     pub fn pi0rt(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pi0rt"));
         command.env("TMPDIR", &self.0).env_remove("PI0RT_SOCKET").env_remove("RUST_LOG");
         command
     }
 
-    /// Files and directories in here.
+    /// Number of files and directories in this directory.
     pub fn left(&self) -> usize {
         std::fs::read_dir(&self.0).unwrap().count()
     }
@@ -163,7 +163,7 @@ pub fn serve_with(options: pi0rt::daemon::Options) -> Served {
     serve_engine(Sums::default(), options)
 }
 
-/// A policy that says what its numbers mean: of each value of the state, and of an action's first.
+/// Declares the meaning of each value of the state, and of an action's first values.
 pub fn declare(policy: &mut PolicyDescription) {
     let dimension = |name: &str, quantity, unit: &str, gripper, limits| Dimension {
         name: name.into(),
@@ -185,7 +185,7 @@ pub fn declare(policy: &mut PolicyDescription) {
     policy.camera_keys = vec!["base_0_rgb".into(), "right_wrist_0_rgb".into()];
 }
 
-/// With an engine that is described in another way.
+/// Serves an engine with a modified description.
 pub fn serve_as(describe: impl FnOnce(&mut PolicyDescription)) -> Served {
     let mut engine = Sums::default();
     describe(&mut engine.policy);
@@ -210,7 +210,7 @@ impl Served {
         open(&self.socket())
     }
 
-    /// Ends it and returns what it returned.
+    /// Ends the daemon and returns its result.
     pub fn end(&mut self) -> Result<(), DaemonError> {
         self.handle.stop();
         self.thread.take().unwrap().join().unwrap()
@@ -226,7 +226,7 @@ impl Drop for Served {
     }
 }
 
-/// A socket that somebody other than a daemon of ours listens on.
+/// A listening socket that is not a daemon's.
 pub fn listen(path: &Path) -> OwnedFd {
     let socket =
         rustix::net::socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)
@@ -240,13 +240,12 @@ pub fn open(socket: &Path) -> Client {
     Client::open(&patient(socket)).unwrap()
 }
 
-/// The machine that runs the tests may be busy: the daemon is gone when it is gone, not when it
-/// is slow.
+/// Options with a long timeout: on a busy test machine a slow daemon must not count as gone.
 pub fn patient(socket: &Path) -> Options {
     Options { socket: Some(socket.to_owned()), gone_after_ns: 20_000_000_000, ..Options::default() }
 }
 
-/// Longest wait for anything, nanoseconds: not a measurement, only an end.
+/// Longest wait for anything, ns: not a measurement, only a limit.
 pub const LONG: u64 = 60_000_000_000;
 
 /// Writes a state (and a 4x4 frame of one value for the first camera) and submits it.
@@ -275,7 +274,7 @@ pub fn fill(
     observation
 }
 
-/// Run by [`Process::start`] in a process of its own.
+/// Run by [`Process::start`] in a separate process.
 pub fn serve_as_child() {
     let Some(socket) = std::env::var_os("PI0RT_TEST_SERVE") else { return };
     let claim = Claim::take(Path::new(&socket)).unwrap();
@@ -288,8 +287,8 @@ pub fn serve_as_child() {
 pub struct Process(pub Child);
 
 impl Process {
-    /// Runs one test of this binary in a process of its own, with a variable set, and waits until
-    /// it prints a line.
+    /// Runs one test of this binary in a separate process, with a variable set, and waits until it prints a
+    /// line.
     pub fn start(test: &str, variable: &str, value: &Path, line: &str) -> Process {
         let child = Command::new(std::env::current_exe().unwrap())
             .args([test, "--exact", "--nocapture", "--test-threads=1"])
@@ -303,7 +302,7 @@ impl Process {
         process
     }
 
-    /// A daemon in a process of its own, for a test file whose test `child_daemon` is [`serve_as_child`].
+    /// A daemon in a separate process, for a test file whose test `child_daemon` is [`serve_as_child`].
     pub fn serving(directory: &Directory) -> Process {
         Process::start("child_daemon", "PI0RT_TEST_SERVE", &directory.socket(), "serving")
     }
@@ -313,7 +312,7 @@ impl Process {
         self.0.wait().unwrap();
     }
 
-    /// How many descriptors and shared mappings it has.
+    /// Number of descriptors and of shared mappings of the process.
     pub fn resources(&self) -> (usize, usize) {
         let proc = PathBuf::from(format!("/proc/{}", self.0.id()));
         let fds = std::fs::read_dir(proc.join("fd")).unwrap().count();
@@ -329,11 +328,11 @@ impl Drop for Process {
     }
 }
 
-/// What a process holds, read from outside.
+/// A process's resources, read from outside.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Held {
     pub fds: usize,
-    /// Private and shared memory in use, not what is mapped of files.
+    /// Private and shared memory in use, without mapped files, KiB.
     pub memory_kb: u64,
     pub threads: u64,
 }
@@ -351,17 +350,18 @@ pub fn held_by(pid: u32) -> Held {
     }
 }
 
-/// A small checkpoint with weights and tokenizer.
+/// The path of a small checkpoint with weights and tokenizer.
 pub fn checkpoint() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
 
-/// The same checkpoint in a directory `golden` of `parent`, without a control rate.
+/// A copy of this checkpoint in a directory `golden` of `parent`, without a control rate.
 pub fn unrated(parent: &Path) -> PathBuf {
     changed(parent, "")
 }
 
-/// The same checkpoint in a directory `golden` of `parent`, with something else in place of a control rate.
+/// A copy of this checkpoint in a directory `golden` of `parent`, with other text in place of the control
+/// rate.
 pub fn changed(parent: &Path, rate: &str) -> PathBuf {
     let dir = parent.join("golden");
     std::fs::create_dir(&dir).unwrap();
@@ -377,12 +377,12 @@ pub fn changed(parent: &Path, rate: &str) -> PathBuf {
     dir
 }
 
-/// The daemon with that checkpoint.
+/// The daemon's command with that checkpoint.
 pub fn pi0rtd(socket: &Path) -> Command {
     serving(&checkpoint(), socket)
 }
 
-/// The daemon with a checkpoint.
+/// The daemon's command with a checkpoint.
 pub fn serving(checkpoint: &Path, socket: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pi0rtd"));
     command.args(["--device", "cpu", "--precision", "f32", "--threads", "1", "--checkpoint"]);
@@ -391,7 +391,7 @@ pub fn serving(checkpoint: &Path, socket: &Path) -> Command {
     command
 }
 
-/// One that is ready.
+/// A started daemon that is ready.
 pub fn started(socket: &Path) -> Process {
     ready(pi0rtd(socket))
 }
@@ -405,7 +405,7 @@ pub fn ready(mut command: Command) -> Process {
     process
 }
 
-/// One 8x6 frame per camera, a state, an instruction, a seed.
+/// Submits one 8x6 frame per camera, a state, an instruction and a seed; returns the chunk.
 pub fn ask(client: &mut Client) -> Vec<f32> {
     let prompt_id = client.set_prompt("pick up the red block").unwrap();
     let ticket = look(client, prompt_id);
@@ -414,14 +414,14 @@ pub fn ask(client: &mut Client) -> Vec<f32> {
     client.chunk_latest().unwrap().1.to_vec()
 }
 
-/// The observation of [`ask`], submitted.
+/// Submits the observation of [`ask`].
 pub fn look(client: &mut Client, prompt_id: u32) -> u64 {
     let slot = client.acquire().unwrap();
     let observation = seen(client, slot, prompt_id);
     client.submit(&observation).unwrap()
 }
 
-/// The observation of [`ask`], written to a slot.
+/// Writes the observation of [`ask`] to a slot.
 pub fn seen(client: &Client, slot: u32, prompt_id: u32) -> Observation {
     let mut observation = Observation { slot, prompt_id, seed: 11, ..Default::default() };
     for (camera, frame) in observation.cameras.iter_mut().take(3).enumerate() {
@@ -444,7 +444,7 @@ pub fn state() -> Vec<f32> {
     (0..14).map(|i| i as f32 * 0.05 - 0.3).collect()
 }
 
-/// Waits until something is so.
+/// Waits until a condition holds.
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     for _ in 0..6000 {
         if holds() {
@@ -455,7 +455,7 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     panic!("never: {what}");
 }
 
-/// Ends what goes on beside a test when it is dropped, by a test that fails too.
+/// Sets a flag when dropped, to end a test's background work even if the test fails.
 pub struct Over<'a>(pub &'a AtomicBool);
 
 impl Drop for Over<'_> {
@@ -464,7 +464,7 @@ impl Drop for Over<'_> {
     }
 }
 
-/// xorshift64*.
+/// The xorshift64* generator.
 pub struct Random(pub u64);
 
 impl Random {

@@ -1,4 +1,4 @@
-//! What the client library makes of a daemon that is late, ends, comes back or lies.
+//! The client library with a daemon that is late, ends, comes back or lies.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::channel;
@@ -15,10 +15,10 @@ use crate::ipc_support::*;
 use crate::puppet::{Puppet, Strings, welcome};
 use crate::raw::prompt;
 
-/// Long enough to be seen, short enough to be waited for.
+/// A timeout long enough to be noticed, short enough to wait for.
 const SHORT: u64 = 30_000_000;
 
-/// Runs something on a thread of its own, so that a test ends where that doesn't.
+/// Runs a function on a thread, so that a test fails instead of hanging with it.
 fn bounded<T: Send + 'static>(what: &str, run: impl FnOnce() -> T + Send + 'static) -> T {
     let (done, result) = channel();
     std::thread::spawn(move || done.send(run()));
@@ -29,7 +29,7 @@ fn ready(prompt_id: u32) -> Reply {
     Reply::PromptReady { prompt_id, truncated: false }
 }
 
-/// A daemon whose answers don't carry the numbers of their requests.
+/// A welcome of a daemon whose answers don't carry request numbers.
 fn numberless() -> Welcome {
     Welcome { features: welcome().features & !FEATURE_NUMBERS, ..welcome() }
 }
@@ -39,7 +39,8 @@ fn submit(client: &mut Client) -> (u64, u32) {
     (client.submit(&Observation { slot, ..Observation::default() }).unwrap(), slot)
 }
 
-/// However the wait ends: a daemon that goes on telling of completions fills a socket that nobody reads.
+/// However a wait ends, completion events are switched off: otherwise they would fill a socket that is not
+/// read.
 #[test]
 fn whoever_has_waited_asks_for_no_more_events() {
     type Happens = fn(&mut Strings);
@@ -72,7 +73,7 @@ fn whoever_has_waited_asks_for_no_more_events() {
     assert!(strings.wants_events());
 }
 
-/// What was completed before is still to be taken.
+/// Earlier completions can still be taken.
 #[test]
 fn a_connection_that_is_closed_ends_the_session_whatever_its_heart_shows() {
     let puppet = Puppet::new(welcome());
@@ -92,7 +93,7 @@ fn a_connection_that_is_closed_ends_the_session_whatever_its_heart_shows() {
     assert!(matches!(late, Err(ClientError::Gone)), "{late:?}");
 }
 
-/// One that lives but does not answer, and a chunk that grows old.
+/// A daemon that lives but does not answer, and a chunk that grows old.
 #[test]
 fn a_daemon_is_late_after_the_time_that_the_program_says() {
     let puppet = Puppet::new(welcome());
@@ -133,7 +134,8 @@ fn a_completion_answers_its_own_ticket_in_its_own_slot() {
     assert!(matches!(client.poll(), Err(ClientError::Completion { .. })));
 }
 
-/// Its number tells an answer from that to a request that was given up; of a daemon that gives none, its place.
+/// The number tells a late answer to an abandoned request from the current one; without numbers, the order
+/// does.
 #[test]
 fn a_late_answer_is_not_taken_for_another_s() {
     for numbered in [true, false] {
@@ -144,7 +146,7 @@ fn a_late_answer_is_not_taken_for_another_s() {
         }
         let heard = [strings.hear(), strings.hear(), strings.hear()].map(|(_, number)| number);
         assert_eq!(heard, [1, 2, 3]);
-        // Everything is in the socket before the client asks: it waits for nothing.
+        // Everything is in the socket before the client asks, so it waits for nothing.
         let number = |number| if numbered { number } else { 0 };
         strings.say(&ready(1), number(1));
         strings.say(&Reply::Event, 0);
@@ -156,14 +158,14 @@ fn a_late_answer_is_not_taken_for_another_s() {
         assert_eq!(client.set_prompt("stack the cups").unwrap(), 1);
         client.reset().unwrap();
         assert_eq!(strings.hear(), (prompt("stack the cups"), 4));
-        // What the daemon has under number 1 is not what the program has.
+        // The daemon's number 1 is not the program's.
         let slot = client.acquire().unwrap();
         client.submit(&Observation { slot, prompt_id: 1, ..Observation::default() }).unwrap();
         assert_eq!(strings.submitted(0).prompt_id, 2);
     }
 }
 
-/// While nobody waits, late answers are read away like events.
+/// Outside of requests, late answers are discarded like events.
 #[test]
 fn a_late_answer_is_passed_over_in_an_event_loop() {
     for numbered in [true, false] {
@@ -181,7 +183,7 @@ fn a_late_answer_is_passed_over_in_an_event_loop() {
     }
 }
 
-/// The answer went with the daemon that ended: the next one's is not taken for it.
+/// The answer was lost with the daemon that ended: the next daemon's is not taken for it.
 #[test]
 fn a_timeout_and_a_restart_cost_one_request() {
     let puppet = Puppet::new(welcome());
@@ -192,7 +194,7 @@ fn a_timeout_and_a_restart_cost_one_request() {
         strings.say(&ready(number - 1), number);
         client.set_prompt(text).unwrap();
     }
-    // Nobody knows what the next answer of a daemon without numbers is to.
+    // Without numbers, it is unknown which request the next answer belongs to.
     let puppet = Puppet::new(numberless());
     let (mut client, strings) = puppet.open(&puppet.options(SHORT));
     assert!(matches!(client.set_prompt("late"), Err(ClientError::Timeout { .. })));
@@ -228,7 +230,7 @@ fn an_instruction_is_said_again_to_the_next_daemon_and_an_episode_is_not() {
     client.reset().unwrap();
 }
 
-/// A controller that tries again until there is a daemon may reach the one that is about to end.
+/// A controller that retries until there is a daemon may reach one that is about to end.
 #[test]
 fn a_daemon_that_ends_before_the_session_is_open_is_none() {
     let directory = Directory::new();
@@ -265,7 +267,7 @@ fn a_daemon_that_ends_before_the_session_is_open_is_none() {
     });
 }
 
-/// A listener whose queue of connections is full.
+/// A listener with a full backlog.
 fn full(path: &std::path::Path) -> (OwnedFd, Vec<OwnedFd>) {
     let listener = listen(path);
     let address = SocketAddrUnix::new(path).unwrap();
@@ -291,7 +293,7 @@ fn a_full_queue_of_connections_is_waited_for_as_long_as_was_allowed() {
     assert_eq!((error.status(), error.to_string().as_str()), (Status::Timeout, "no answer within 30 ms"));
 }
 
-/// One that never accepts, and one that accepts and says nothing: the time is the same.
+/// The timeout is the same for a daemon that never accepts and one that accepts but says nothing.
 #[test]
 fn a_daemon_that_never_answers_is_waited_for_as_long_as_was_allowed() {
     let directory = Directory::new();
@@ -301,7 +303,7 @@ fn a_daemon_that_never_answers_is_waited_for_as_long_as_was_allowed() {
     assert_eq!(error.to_string(), "no answer within 30 ms");
 }
 
-/// What is sent without end is no answer.
+/// Endless other messages are no answer.
 #[test]
 fn a_daemon_that_only_chatters_has_not_answered() {
     for (reply, number) in [(Reply::Event, 0), (ready(1), 77)] {

@@ -1,4 +1,4 @@
-//! What a client says of times does not spoil the daemon's figures.
+//! A client's false times do not distort the daemon's statistics.
 
 use pi0rt::control::{Hello, Status};
 use pi0rt::daemon::Report;
@@ -11,7 +11,7 @@ use crate::rig::rigged;
 
 const SECOND: u64 = 1_000_000_000;
 
-/// Times of another clock are refused, and those that could be of this one count no further back than can be: until
+/// Times of another clock are refused, and plausible ones count back no further than is possible: to when
 /// the daemon last found nothing submitted, and 10 s more for the observation.
 #[test]
 fn times_that_can_not_be_enter_no_figures() {
@@ -50,7 +50,7 @@ fn times_that_can_not_be_enter_no_figures() {
             ask(observed(now_ns()), submitted(now_ns()), observed(now_ns()));
         }
     }
-    // Not of another clock, and still not true.
+    // Not of another clock, but still false.
     for seconds in [100, 599] {
         ask(ago(seconds), ago(seconds), 0);
     }
@@ -78,7 +78,7 @@ fn times_that_can_not_be_enter_no_figures() {
     });
 }
 
-/// What was not there when the daemon last looked was not submitted before: the page is written by such a look.
+/// A request absent at the daemon's last look was submitted later: that look also writes the page.
 #[test]
 fn a_wait_is_no_longer_than_since_the_last_look() {
     let served = rigged();
@@ -94,7 +94,7 @@ fn a_wait_is_no_longer_than_since_the_last_look() {
             looked > last
         });
     }
-    // Whose look has begun after `since`.
+    // Of a look that began after `since`.
     let since = looked;
     eventually("the page is written", || written() > since);
     let at = now_ns().saturating_sub(100 * SECOND);

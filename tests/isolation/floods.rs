@@ -1,4 +1,4 @@
-//! Whoever does something without end is served in turn, like all others; when it ends, the daemon sleeps.
+//! A client that floods the daemon is served in turn, like all others; when it ends, the daemon sleeps.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use pi0rt::shm::Submission;
 use crate::ipc_support::*;
 use crate::raw::{Connection, Raw, prompt, submission};
 
-/// The daemon's program, so that its threads are told from other tests'.
+/// The daemon as a program, so that its threads can be told from other tests'.
 struct Scene {
     directory: Directory,
     daemon: Process,
@@ -28,8 +28,8 @@ impl Scene {
         self.directory.socket()
     }
 
-    /// An honest client's chunks, instructions and openings while somebody does something without end: what
-    /// `begin` returns.
+    /// Runs an honest client's chunks, instructions and openings beside a flood: the function returned by
+    /// `begin`, called again and again.
     fn beside<Act: FnMut() + Send>(&self, begin: impl FnOnce(PathBuf) -> Act) {
         let mut honest = open(&self.socket());
         ask(&mut honest);
@@ -43,7 +43,7 @@ impl Scene {
                     act();
                 }
             });
-            // Each has to be served, and none of them finds the daemon gone.
+            // Each has to be served, and none loses the daemon.
             for n in 0..20 {
                 let prompt_id = honest.set_prompt(&format!("step {n}")).unwrap();
                 let ticket = look(&mut honest, prompt_id);
@@ -63,7 +63,7 @@ impl Scene {
         tasks.map(|task| task.unwrap().path()).find(|task| comm(task).trim() == name).unwrap()
     }
 
-    /// A thread that spins is never seen asleep, however little it runs.
+    /// True if the daemon sleeps. A thread that spins is never seen asleep, however little it runs.
     fn is_idle(&self) -> bool {
         let sleeps = |task: &PathBuf| {
             let stat = std::fs::read_to_string(task.join("stat")).unwrap();
@@ -79,7 +79,7 @@ impl Scene {
         })
     }
 
-    /// How often a thread has gone to sleep.
+    /// Number of times that a thread has gone to sleep.
     fn sleeps(&self, name: &str) -> u64 {
         let status = std::fs::read_to_string(self.thread(name).join("status")).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
@@ -95,7 +95,7 @@ fn bells_without_end() {
     });
 }
 
-/// A large ring that is filled as fast as it empties, with an observation that can't be used.
+/// A large ring, refilled as fast as it empties with unusable observations.
 #[test]
 fn submissions_without_end() {
     Scene::new().beside(|socket| {
@@ -111,7 +111,7 @@ fn submissions_without_end() {
     });
 }
 
-/// It wants to be told of each answer, and reads nothing of it.
+/// A client that requests an event for each answer, and reads none.
 #[test]
 fn events_that_nobody_reads() {
     Scene::new().beside(|socket| {
@@ -175,7 +175,7 @@ fn instructions_and_resets_without_end() {
     });
 }
 
-/// A client keeps its copy of the doorbell when its session is over, and rings it.
+/// A client keeps its copy of the doorbell after its session has ended, and rings it.
 #[test]
 fn a_doorbell_wakes_nobody_when_its_session_is_over() {
     let scene = Scene::new();

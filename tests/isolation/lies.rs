@@ -1,4 +1,4 @@
-//! A daemon that lies, seen through the C interface: whatever a program is told to write or to look up is there.
+//! A lying daemon, seen through the C interface: every address and index a program is given is valid.
 
 use std::ffi::{CStr, CString};
 use std::path::Path;
@@ -15,7 +15,7 @@ fn open(socket: &Path) -> Result<*mut pi0rt_client, (Status, String)> {
     let socket = CString::new(socket.to_str().unwrap()).unwrap();
     let mut client = null_mut();
     let options = pi0rt_client_options { socket_path: socket.as_ptr(), ..sized() };
-    // SAFETY: a struct of its size, with a string; a pointer that can be written to.
+    // SAFETY: a struct with its size, with a valid string; a writable pointer.
     match unsafe { pi0rt_client_open(&options, &mut client) } {
         Status::Ok => Ok(client),
         status => Err((status, last_error())),
@@ -61,13 +61,13 @@ fn what_does_not_fit_the_segments_is_no_policy() {
         lie(&mut welcome.policy);
         let puppet = Puppet::new(welcome);
         let (status, said) = open(&puppet.socket()).unwrap_err();
-        // What is longer than any message can't even be said.
+        // A text longer than any message can't be sent at all.
         assert!(status == Status::Protocol || words.is_empty(), "{words}: {said}");
         assert!(said.contains(words), "{said}");
     }
 }
 
-/// C programs write floats and give frames to drivers.
+/// C programs write floats and pass frames to drivers.
 #[test]
 fn parts_that_are_not_aligned_are_refused() {
     type Lie = fn(&mut Welcome);
@@ -95,7 +95,7 @@ fn all_that_a_program_is_told_is_there() {
     let puppet = Puppet::new(welcome);
     let client = open(&puppet.socket()).unwrap();
     let mut strings = puppet.next();
-    // SAFETY: structs of their sizes; what is written to is as large as the library says.
+    // SAFETY: structs with their sizes; buffers have the sizes that the library reports.
     unsafe {
         let mut info: pi0rt_policy_info = sized();
         assert_eq!(pi0rt_client_describe(client, &mut info), Status::Ok);
@@ -151,7 +151,7 @@ fn all_that_a_program_is_told_is_there() {
                 }
             }
         }
-        // No camera is not one that is missing.
+        // "No camera" can't be the missing one.
         let none = answer(&mut strings, Fault::MissingCamera { camera: u16::MAX });
         assert_eq!(none, (pi0rt_completion_reason::Other, -1));
         let none = answer(&mut strings, Fault::Age { camera: None, ms: 1 });

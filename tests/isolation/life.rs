@@ -1,4 +1,4 @@
-//! Signs of life: they come whatever the daemon's other threads are at, and only while it gets on.
+//! Heartbeats: independent of the daemon's other threads, and only while it makes progress.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,7 +11,7 @@ use crate::ipc_support::*;
 use crate::raw::Raw;
 use crate::rig::{Rig, rigged, rigged_as};
 
-/// A session's heart beats this often from now on.
+/// Checks that a session's heartbeat advances this often from now on.
 fn beats(raw: &Raw, times: usize) {
     let mut last = raw.beat();
     let mut seen = 0;
@@ -36,7 +36,7 @@ fn hearts_beat_while_a_session_is_opened() {
     beats(&opening.join().unwrap(), 2);
 }
 
-/// While an instruction is made into a prompt, a chunk is made, and the daemon stops.
+/// While an instruction is tokenized, a chunk computed, and the daemon stops.
 #[test]
 fn hearts_beat_while_everything_else_hangs() {
     let mut served = rigged();
@@ -68,7 +68,7 @@ fn fed(every: Duration) -> (impl FnOnce(&mut Daemon<Rig>), Arc<AtomicUsize>) {
     (move |daemon: &mut Daemon<Rig>| daemon.keep_alive(every, Box::new(dog)), count)
 }
 
-/// A daemon whose chunk hangs is not vouched for; one that has nothing to do, or makes chunks, is.
+/// A daemon whose chunk hangs sends no keep-alive; one that is idle or makes chunks does.
 #[test]
 fn the_watchdog_is_fed_only_while_the_daemon_gets_on() {
     let (feed, count) = fed(Duration::from_millis(20));
@@ -85,7 +85,7 @@ fn the_watchdog_is_fed_only_while_the_daemon_gets_on() {
     served.rig.chunks.shut();
     let ticket = submit(&mut client, 0, [1.0; 3], None);
     served.rig.chunks.wait_for(1);
-    // What was under way when it began to hang.
+    // Some were in flight when it began to hang.
     beats(&raw, 3);
     let before = count.load(Ordering::SeqCst);
     beats(&raw, 30);
@@ -95,7 +95,7 @@ fn the_watchdog_is_fed_only_while_the_daemon_gets_on() {
     more(5);
 }
 
-/// As often as was asked for, by this thread's clock; a busy machine may leave some out.
+/// Fed as often as required, by this thread's clock; a busy machine may skip some.
 #[test]
 fn an_idle_daemon_feeds_its_watchdog() {
     let (feed, count) = fed(Duration::from_millis(200));

@@ -1,5 +1,5 @@
-//! The lock and the statistics page: whoever may read can neither keep a daemon from starting nor be taken for
-//! one.
+//! Lock and statistics page: a process that may only read them can neither keep a daemon from starting nor
+//! be taken for one.
 
 use std::fs::{File, Permissions};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -17,15 +17,15 @@ fn beside(directory: &Directory, suffix: &str) -> PathBuf {
     directory.0.join(format!("pi0rt.sock.{suffix}"))
 }
 
-/// Every lock that a descriptor for reading can have.
+/// Takes every lock that a read-only descriptor allows.
 fn lock_all(file: BorrowedFd<'_>) {
     let _ = flock(file, FlockOperation::NonBlockingLockExclusive);
     let _ = flock(file, FlockOperation::NonBlockingLockShared);
-    // SAFETY: a flock is integers, of which zeros are a value: from the start of the file to its end.
+    // SAFETY: a flock consists of integers, and zeros are valid: from the start of the file to its end.
     let mut lock: libc::flock = unsafe { std::mem::zeroed() };
     lock.l_type = libc::F_RDLCK as libc::c_short;
     for command in [libc::F_OFD_SETLK, libc::F_SETLK] {
-        // SAFETY: the lock is there, and only read.
+        // SAFETY: the lock is valid and only read.
         let _ = unsafe { libc::fcntl(file.as_raw_fd(), command, &raw const lock) };
     }
 }
@@ -36,7 +36,7 @@ fn ended_process() -> u32 {
     process.id()
 }
 
-/// A lock as earlier versions left it, which names a process.
+/// A lock file of an earlier version, which names a process.
 fn left_by_an_earlier_version(directory: &Directory, pid: u32) -> File {
     let lock = beside(directory, "lock");
     std::fs::write(&lock, format!("{pid}\n")).unwrap();
@@ -51,12 +51,12 @@ fn the_lock_is_the_owner_s_alone_and_the_page_the_group_s() {
     assert_eq!((mode("lock"), mode("stats")), (0o600, 0o640));
 }
 
-/// Before it starts, while it serves, and when it was killed.
+/// Before it starts, while it serves, and after it was killed.
 #[test]
 fn a_reader_that_locks_all_it_can_keeps_no_daemon_from_starting() {
     let directory = Directory::new();
     let socket = directory.socket();
-    // What a daemon that was killed has left, held by a reader.
+    // The files of a killed daemon, locked by a reader.
     let page = beside(&directory, "stats");
     std::fs::write(&page, "").unwrap();
     let old = File::open(&page).unwrap();
@@ -70,7 +70,7 @@ fn a_reader_that_locks_all_it_can_keeps_no_daemon_from_starting() {
     let new = File::open(&page).unwrap();
     lock_all(new.as_fd());
     assert!(Report::read(&socket).is_ok());
-    // Its end is seen, whatever is locked.
+    // Its end is detected, whatever is locked.
     let left = std::fs::read(&page).unwrap();
     let mut served = served;
     served.end().unwrap();
@@ -83,7 +83,7 @@ fn a_reader_that_locks_all_it_can_keeps_no_daemon_from_starting() {
 #[test]
 fn a_lock_of_an_earlier_version_is_replaced_unless_its_daemon_lives() {
     let directory = Directory::new();
-    // This process is a daemon of an earlier version.
+    // This process acts as a daemon of an earlier version.
     let lock = left_by_an_earlier_version(&directory, std::process::id());
     flock(&lock, FlockOperation::NonBlockingLockExclusive).unwrap();
     let error = Claim::take(&directory.socket()).err().unwrap();
@@ -92,7 +92,7 @@ fn a_lock_of_an_earlier_version_is_replaced_unless_its_daemon_lives() {
         "{error}"
     );
     drop(lock);
-    // One that was killed, whose lock nobody holds, or a reader.
+    // A killed daemon's lock file, with the lock free or held by a reader.
     for held in [false, true] {
         let killed = ended_process();
         let lock = left_by_an_earlier_version(&directory, killed);
@@ -103,14 +103,14 @@ fn a_lock_of_an_earlier_version_is_replaced_unless_its_daemon_lives() {
         assert_eq!(claim.previous(), Some(killed));
         let there = beside(&directory, "lock").metadata().unwrap();
         assert_eq!(there.mode() & 0o777, 0o600);
-        // Not the same file: somebody may have it open.
+        // Not the same file: another process may have it open.
         assert_ne!(there.ino(), lock.metadata().unwrap().ino());
         assert!(matches!(Claim::take(&directory.socket()), Err(DaemonError::InUse { .. })));
     }
     assert!(!beside(&directory, "lock.old").exists());
 }
 
-/// Many at a time, of which each thinks that the lock has to be replaced.
+/// Many at a time, each of which finds that the lock has to be replaced.
 #[test]
 fn one_daemon_gets_a_lock_that_many_replace() {
     for _ in 0..20 {
@@ -152,7 +152,7 @@ fn a_lock_that_is_not_this_user_s_or_no_file_is_refused_by_name() {
     assert!(!beside(&directory, "stats").exists(), "nothing is made without the lock");
 }
 
-/// Another user, who can't even open it, is told whose it is.
+/// A daemon of another user, who can't even open it, reports its owner.
 #[test]
 fn a_lock_that_can_not_be_opened_is_refused_by_its_owner() {
     if !rustix::process::geteuid().is_root() {

@@ -1,7 +1,7 @@
-//! No client harms another, nor the daemon: what a hostile one does, and what the others see of it.
+//! No client harms another, nor the daemon: hostile clients, and their effect on the others.
 //!
-//! Where a daemon has to be caught in the middle of something, its engine stops at a [`Gate`](rig::Gate) until
-//! the test opens it: nothing here depends on how fast the machine is.
+//! Where a daemon has to be stopped in the middle of something, its engine waits at a [`Gate`](rig::Gate)
+//! until the test opens it: nothing here depends on the machine's speed.
 
 #[path = "../../fuzz/harness/c_interface.rs"]
 mod c_interface;

@@ -1,5 +1,4 @@
-//! What isn't a message, or not one that may come now, is refused with a reason, costs nobody else anything and
-//! leaves nothing behind.
+//! Invalid or untimely messages are refused with a reason, affect no other client and leave nothing behind.
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -14,7 +13,7 @@ use crate::ipc_support::*;
 use crate::raw::{Connection, Raw, prompt};
 use crate::rig::rigged;
 
-/// A packet of a kind, right but for what is changed.
+/// A packet of a kind, valid except for what the test changes.
 fn packet(kind: u16, body: &[u8]) -> Vec<u8> {
     let mut packet = b"PI0R\x01\0".to_vec();
     packet.extend(kind.to_le_bytes());
@@ -103,11 +102,11 @@ fn a_first_message_that_is_wrong_is_refused_with_a_reason() {
         assert_eq!(refusal.status, status, "{}", refusal.reason);
         assert!(refusal.reason.contains(reason), "{}, expected {reason}", refusal.reason);
     }
-    // A packet of no bytes reads as the end.
+    // An empty packet reads as the end.
     assert_eq!(said(&served.socket(), b""), None);
 }
 
-/// In a session, each of them ends it, and nothing else.
+/// Within a session, each of them ends it, and affects nothing else.
 #[test]
 fn a_message_that_may_not_come_now_ends_its_session() {
     let served = rigged();
@@ -134,8 +133,8 @@ fn a_message_that_may_not_come_now_ends_its_session() {
     assert_eq!(honest.wait(Some(ticket), LONG).unwrap().status, 0);
 }
 
-/// Messages, descriptors among them that nobody asked for, memory that is full of rubbish: when their clients
-/// are gone the daemon has what it had before.
+/// Bad messages, unexpected descriptors, memory full of garbage: when their clients are gone, the daemon's
+/// resources are as before.
 #[test]
 fn nothing_is_left_of_clients_that_said_what_they_must_not() {
     let directory = Directory::new();
@@ -157,17 +156,17 @@ fn nothing_is_left_of_clients_that_said_what_they_must_not() {
         assert!(matches!(raw.connection.hear(), Some(Reply::PromptReady { .. })));
         raw
     };
-    // It has read completions that were never written.
+    // The client claims to have read completions that were never written.
     for taken in [65, 1 << 63, u64::MAX] {
         let mut raw = prompted();
         raw.lie_about_completions(taken);
         (0..64).for_each(|_| raw.submit(Submission::default()));
         eventually("all are taken", || raw.in_ring() == 0);
-        // The ring is full: now the daemon looks at what was read.
+        // The ring is full: now the daemon checks the claim.
         raw.submit(Submission::default());
         assert_eq!(raw.connection.hear(), None, "{taken}");
     }
-    // A ring of zeros: slots, tickets and times of them.
+    // A ring of zeros: slots, tickets and times are 0.
     let mut raw = prompted();
     (0..64).for_each(|_| raw.submit(Submission::default()));
     eventually("all are answered", || {
@@ -175,8 +174,8 @@ fn nothing_is_left_of_clients_that_said_what_they_must_not() {
         raw.answered() == 64
     });
     drop(raw);
-    // A doorbell that is at its end rings no more; the daemon sees what its own client has submitted when somebody
-    // else's turn comes.
+    // A doorbell at its maximum no longer rings; the daemon finds the client's submission at another
+    // client's turn.
     let mut raw = prompted();
     let _ = rustix::io::write(&raw.fds[3], &(u64::MAX - 1).to_ne_bytes());
     raw.submit_silently(Submission { ticket: 7, ..Submission::default() });
@@ -187,7 +186,7 @@ fn nothing_is_left_of_clients_that_said_what_they_must_not() {
     eventually("descriptors and mappings are what they were", || daemon.resources() == before);
 }
 
-/// A packet with as many descriptors as a packet may have.
+/// Sends a packet with the maximum number of descriptors.
 fn send_many(socket: BorrowedFd<'_>, packet: &[u8], fd: BorrowedFd<'_>) {
     let fds = [fd; 253];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(253))];

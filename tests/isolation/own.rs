@@ -1,4 +1,4 @@
-//! Whose a session is: its client's, who takes it over after a stall, and for as long as that lives.
+//! Ownership of sessions: which client has one, when it is taken over after a stall, and how long it lives.
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -38,11 +38,11 @@ fn refusal(connection: &Connection) -> String {
     }
 }
 
-/// With a name that is taken, in a house that is full: both by itself.
+/// With a name in use, and with no place left: each by itself.
 #[test]
 fn a_client_reconnects_whether_or_not_the_daemon_has_noticed_its_absence() {
     let bytes = Raw::open(&rigged().socket(), Hello::default()).welcome.layout.bytes();
-    // All of it for the only user there is.
+    // All the memory for the only user.
     let per_user = PerUser { memory: Some(bytes), ..PerUser::default() };
     let limits = Limits { max_clients: 1, max_memory: bytes, per_user, ..Limits::default() };
     let served = rigged_with(Options { limits, ..Options::default() });
@@ -56,7 +56,7 @@ fn a_client_reconnects_whether_or_not_the_daemon_has_noticed_its_absence() {
     for _ in 0..3 {
         client.reconnect().unwrap();
     }
-    // What had been answered is, what was under way is not any more, and the last chunk is played.
+    // Answered requests keep their status, those in flight are gone, and the last chunk is still played.
     for (ticket, status) in [(done, Status::Ok), (under_way, Status::Gone)] {
         let completion = client.poll().unwrap();
         assert_eq!((completion.ticket, completion.status), (ticket, status as i32));
@@ -65,7 +65,7 @@ fn a_client_reconnects_whether_or_not_the_daemon_has_noticed_its_absence() {
     served.rig.chunks.open();
     let next = submit(&mut client, prompt, [3.0; 3], None);
     assert_eq!(client.wait(Some(next), LONG).unwrap().status, 0);
-    // Nobody else gets in, with another name or with this one.
+    // No other client gets in, with another name or with this one.
     let max = "1 clients are connected, the most allowed";
     assert!(refusal(&say(&served, Hello::default())).starts_with(max));
     assert!(refusal(&say(&served, arm(0))).starts_with("session \"arm\" has a writer, process "));
@@ -78,7 +78,7 @@ fn a_session_is_taken_over_by_its_token_and_by_nothing_else() {
     let token = first.welcome.token;
     assert_ne!(token, 0);
     assert_ne!(Raw::open(&served.socket(), Hello::default()).welcome.token, token);
-    // Who only looks at it is not told.
+    // Observers are not given the token.
     assert_eq!(Raw::welcomed(&served.socket(), observer()).token, 0);
     for wrong in [0, 1, !token, token ^ 1] {
         assert!(refusal(&say(&served, arm(wrong))).starts_with("session \"arm\" has a writer, process "));
@@ -89,12 +89,12 @@ fn a_session_is_taken_over_by_its_token_and_by_nothing_else() {
         assert_ne!(next.welcome.session, first.welcome.session);
         first = next;
     }
-    // A kept session is still its client's, in the next daemon too.
+    // A kept session still belongs to its client, in the next daemon too.
     let served = served.next(Rig::default());
     assert!(refusal(&say(&served, arm(!token))).starts_with("session \"arm\" has a writer, process "));
     let next = Raw::open(&served.socket(), arm(token));
     assert_eq!((first.connection.hear(), next.welcome.token), (None, token));
-    // And in one that has never heard of it.
+    // And in a daemon that does not know the session.
     let other = rigged();
     assert_eq!(Raw::open(&other.socket(), arm(token)).welcome.token, token);
 }
@@ -114,17 +114,17 @@ fn a_session_that_is_being_opened_is_taken_over() {
     served.store.gate.open();
     let Some(Reply::Welcome(welcome)) = next.hear() else { panic!("no welcome") };
     assert_eq!((welcome.token, given_up.hear()), (token, None));
-    // It is in use.
+    // The session is in use.
     control::send(next.0.as_fd(), &Request::Reset.encode()).unwrap();
     assert_eq!(next.hear(), Some(Reply::ResetDone { episode: 1 }));
 }
 
-/// Where the process is that [`child_controller`] leaves behind.
+/// File with the process id that [`child_controller`] leaves behind.
 fn left_behind(socket: &Path) -> PathBuf {
     socket.with_extension("pid")
 }
 
-/// Run by other tests in a process of its own: opens a session, and leaves the connection to a child.
+/// Run by other tests in a separate process: opens a session, and leaves the connection to a child.
 #[test]
 fn child_controller() {
     let Some(socket) = std::env::var_os("PI0RT_TEST_CONTROL") else { return };
@@ -138,7 +138,7 @@ fn child_controller() {
     child.wait().unwrap();
 }
 
-/// A process that a dead controller has left behind; killed when dropped.
+/// A process left behind by a dead controller; killed when dropped.
 struct Orphan(Pid);
 
 impl Orphan {
@@ -147,7 +147,7 @@ impl Orphan {
         Orphan(Pid::from_raw(pid.parse().unwrap()).unwrap())
     }
 
-    /// Whether it has the connection.
+    /// True if it has the connection.
     fn holds_a_socket(&self) -> bool {
         let fds = std::fs::read_dir(format!("/proc/{}/fd", self.0)).unwrap();
         let mut links = fds.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());

@@ -1,4 +1,4 @@
-//! A daemon that says and writes what the test tells it to, and nothing else.
+//! A fake daemon that says and writes exactly what the test tells it to.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use rustix::event::{EventfdFlags, eventfd};
 
 use crate::ipc_support::{Directory, eventually, listen, patient};
 
-/// Listens until it is dropped. Each connection gets the same welcome and segments of its own.
+/// A listener, until dropped. Each connection gets the same welcome and its own segments.
 pub struct Puppet {
     pub directory: Directory,
     listener: Arc<OwnedFd>,
@@ -33,7 +33,7 @@ pub struct Strings {
     latest: LatestWriter,
 }
 
-/// A welcome that is right.
+/// A valid welcome.
 pub fn welcome() -> Welcome {
     let geometry = Geometry {
         cameras: 2,
@@ -82,26 +82,26 @@ impl Puppet {
         self.directory.socket()
     }
 
-    /// A client, and the other side of its session.
+    /// Opens a client, and returns it with the daemon's side of its session.
     pub fn open(&self, options: &Options) -> (Client, Strings) {
         loop {
             let opened = Client::open(options);
             let strings = self.next();
             match opened {
                 Ok(client) => return (client, strings),
-                // The time that a test allows may be too short for a busy machine.
+                // The test's timeout may be too short on a busy machine.
                 Err(ClientError::Timeout { .. }) => {}
                 Err(error) => panic!("{error}"),
             }
         }
     }
 
-    /// The other side of the session that was opened last.
+    /// The daemon's side of the session opened last.
     pub fn next(&self) -> Strings {
         self.sessions.recv().unwrap()
     }
 
-    /// One that waits no longer than `reply_timeout_ns` for an answer.
+    /// Options for a client that waits no longer than `reply_timeout_ns` for an answer.
     pub fn options(&self, reply_timeout_ns: u64) -> Options {
         Options { reply_timeout_ns, ..patient(&self.socket()) }
     }
@@ -114,7 +114,7 @@ impl Drop for Puppet {
 }
 
 impl Strings {
-    /// Makes segments as they are planned for the geometry, whatever else the welcome says.
+    /// Creates segments laid out for the geometry, whatever else the welcome says.
     fn attach(socket: OwnedFd, welcome: &Welcome) -> Strings {
         let layout = SegmentLayout::plan(welcome.layout.geometry).unwrap();
         let make =
@@ -133,7 +133,7 @@ impl Strings {
         let fds = [&strings.control, &observation, &strings.results].map(|segment| segment.fd().unwrap());
         let fds = [fds[0], fds[1], fds[2], bell.as_fd()];
         let packet = Reply::Welcome(Box::new(welcome.clone())).encode();
-        // The client may have gone already.
+        // The client may already be gone.
         let _ = control::send_with_fds(strings.socket.as_fd(), &packet, &fds);
         strings
     }
@@ -142,7 +142,7 @@ impl Strings {
         SegmentLayout::words(segment, region).unwrap()
     }
 
-    /// Begins a life that never shows its age.
+    /// Marks a daemon as alive with a heartbeat that never ages.
     pub fn live(&self, epoch: u64) {
         let words = self.words(&self.results, self.layout.liveness);
         words.store(2, u64::MAX / 2, Ordering::Release);
@@ -155,12 +155,12 @@ impl Strings {
         self.words(&self.results, self.layout.liveness).store(1, 2, Ordering::Release);
     }
 
-    /// Whether the client wants to be told of completions.
+    /// True if the client has requested completion events.
     pub fn wants_events(&self) -> bool {
         self.words(&self.control, self.layout.want_event).load(0, Ordering::Acquire) != 0
     }
 
-    /// What was submitted, from 0.
+    /// Submission number `n`, from 0.
     pub fn submitted(&self, n: u64) -> Submission {
         let words = self.words(&self.control, self.layout.submissions);
         let at = (n % u64::from(self.layout.geometry.entries)) as usize * ENTRY_WORDS;
@@ -170,7 +170,7 @@ impl Strings {
         Submission::from_words(&entry)
     }
 
-    /// Takes that many submissions.
+    /// Takes this many submissions.
     pub fn take(&self, submissions: u64) {
         let head = self.words(&self.results, self.layout.submission_head);
         head.store(0, submissions, Ordering::Release);
@@ -180,7 +180,7 @@ impl Strings {
         self.completions.push(&completion.to_words()).unwrap();
     }
 
-    /// Publishes a chunk of 0.5 everywhere, whose head says what the test wants.
+    /// Publishes a chunk of 0.5 everywhere with the given header.
     pub fn publish(&mut self, header: ChunkHeader) {
         let values = self.layout.geometry.values();
         self.latest.publish(header, &vec![0.5; values]).unwrap();
@@ -190,7 +190,7 @@ impl Strings {
         control::send(self.socket.as_fd(), &control::numbered(reply.encode(), number)).unwrap();
     }
 
-    /// The next request, and its number.
+    /// The next request, with its number.
     pub fn hear(&self) -> (Request, u32) {
         let mut buffer = vec![0; MAX_MESSAGE];
         let mut heard = None;

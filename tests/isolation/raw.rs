@@ -1,4 +1,4 @@
-//! A client of the protocol without the library: it can do what a client must not.
+//! A client of the protocol without the library, which can break the rules.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -21,7 +21,7 @@ impl Connection {
         Connection::try_new(socket).unwrap()
     }
 
-    /// None: nobody takes it in.
+    /// Connects; `None` if it is not accepted.
     pub fn try_new(socket: &Path) -> Option<Connection> {
         control::connect(socket).ok().map(Connection)
     }
@@ -30,12 +30,12 @@ impl Connection {
         assert!(self.try_say(request));
     }
 
-    /// Whether it could be said.
+    /// Sends a request; true if that succeeded.
     pub fn try_say(&self, request: &Request) -> bool {
         control::send(self.0.as_fd(), &request.encode()).is_ok()
     }
 
-    /// The next message but for events. None: the daemon has closed the connection.
+    /// The next message except events; `None` if the daemon has closed the connection.
     pub fn hear(&self) -> Option<Reply> {
         self.hear_all().map(|(reply, ..)| reply)
     }
@@ -44,7 +44,7 @@ impl Connection {
         self.hear_all().map(|(reply, fds, _)| (reply, fds))
     }
 
-    /// The number that the next message carries.
+    /// The number in the next message.
     pub fn hear_number(&self) -> Option<u32> {
         self.hear_all().map(|(.., number)| number)
     }
@@ -53,7 +53,7 @@ impl Connection {
         let mut buffer = vec![0; control::MAX_MESSAGE];
         let mut heard = None;
         eventually("the daemon says something", || {
-            // A connection with something unread at its end is reset.
+            // A connection with unread data at its other end is reset.
             let received = control::receive_with_fds(self.0.as_fd(), &mut buffer);
             let (received, fds) = received.unwrap_or((Received::Closed, Vec::new()));
             heard = match received {
@@ -94,8 +94,10 @@ impl Raw {
         Raw::try_open(socket, hello).unwrap_or_else(|refused| panic!("{refused:?}"))
     }
 
+    /// Opens a session.
+    ///
     /// # Errors
-    /// What was said in place of a welcome; None: nothing.
+    /// The reply in place of a welcome; `None` if there was none.
     pub fn try_open(socket: &Path, hello: Hello) -> Result<Raw, Option<Reply>> {
         let connection = Connection::try_new(socket).ok_or(None)?;
         if !connection.try_say(&Request::Hello(hello)) {
@@ -107,7 +109,7 @@ impl Raw {
         }
     }
 
-    /// What the daemon says to a hello.
+    /// The daemon's welcome to a hello.
     pub fn welcomed(socket: &Path, hello: Hello) -> Welcome {
         let connection = Connection::new(socket);
         connection.say(&Request::Hello(hello));
@@ -148,13 +150,13 @@ impl Raw {
         self.welcome.layout.geometry.entries.into()
     }
 
-    /// Submits whatever it is, without looking whether there is room.
+    /// Submits anything, without checking for room.
     pub fn submit(&mut self, submission: Submission) {
         self.submit_silently(submission);
         self.ring();
     }
 
-    /// The same, and wakes nobody.
+    /// Submits without waking the daemon.
     pub fn submit_silently(&mut self, submission: Submission) {
         let at = (self.submitted % self.entries()) as usize * ENTRY_WORDS;
         self.submissions.write(at + 1, &submission.to_words()[1..]);
@@ -162,27 +164,27 @@ impl Raw {
         self.submissions.store(at, self.submitted, Ordering::Release);
     }
 
-    /// Says that it has taken so many completions.
+    /// Claims to have taken this many completions.
     pub fn lie_about_completions(&self, taken: u64) {
         self.completion_head.store(0, taken, Ordering::Release);
     }
 
-    /// Wants to be told of completions, from now on for ever.
+    /// Requests completion events from now on.
     pub fn want_events(&self) {
         self.want_event.store(0, 1, Ordering::SeqCst);
     }
 
-    /// Wakes the daemon, asleep or not.
+    /// Rings the daemon's doorbell, asleep or not.
     pub fn ring(&self) {
         let _ = rustix::io::write(&self.fds[3], &1u64.to_ne_bytes());
     }
 
-    /// Submissions that the daemon hasn't taken yet.
+    /// Number of submissions the daemon hasn't taken yet.
     pub fn in_ring(&self) -> u64 {
         self.submitted - self.submission_head.load(0, Ordering::Acquire)
     }
 
-    /// Submissions that have been answered, taken or not.
+    /// Number of submissions answered, taken or not.
     pub fn answered(&self) -> u64 {
         let at = |n: u64| (n % self.entries()) as usize * ENTRY_WORDS;
         (self.taken..self.taken + self.entries())
@@ -191,12 +193,12 @@ impl Raw {
             + self.taken
     }
 
-    /// Whether the daemon says that it sleeps.
+    /// True if the daemon has announced that it sleeps.
     pub fn daemon_sleeps(&self) -> bool {
         self.need_wakeup.load(0, Ordering::Acquire) != 0
     }
 
-    /// What the daemon has counted of this session.
+    /// A counter of the daemon for this session.
     pub fn counted(&self, count: Count) -> u64 {
         self.stats().count(count)
     }
@@ -207,18 +209,18 @@ impl Raw {
         (0..len).step_by(512).for_each(|word| self.observation.write(word, &[7]));
     }
 
-    /// Says what a camera's frame in a slot is.
+    /// Describes a camera's frame in a slot.
     pub fn describe(&self, slot: u32, camera: usize, frame: Camera) {
         let at = (slot * self.welcome.layout.slot.len / 8) as usize + camera * 2;
         self.observation.write(at, &frame.to_words());
     }
 
-    /// When the daemon's heart last beat.
+    /// Time of the daemon's last heartbeat.
     pub fn beat(&self) -> u64 {
         self.liveness.load(2, Ordering::Acquire)
     }
 
-    /// What the daemon has counted for this session.
+    /// The daemon's statistics of this session.
     pub fn stats(&self) -> Stats {
         Stats::read(&self.stats)
     }
@@ -237,7 +239,7 @@ impl Raw {
     }
 }
 
-/// What anybody may submit, of what is in the first slot, now.
+/// A valid submission of the first slot, taken now.
 pub fn submission(ticket: u64) -> Submission {
     Submission { ticket, observed_ns: now_ns(), submitted_ns: now_ns(), ..Submission::default() }
 }

@@ -1,4 +1,4 @@
-//! Connections without a session: they keep nobody out, and what they say costs little.
+//! Connections without a session: they keep no client out, and cost little.
 
 use std::time::{Duration, Instant};
 
@@ -9,10 +9,10 @@ use crate::ipc_support::*;
 use crate::raw::{Connection, Raw};
 use crate::rig::rigged;
 
-/// As many as the daemon waits for of one user who is alone, as in `docs/security.md`.
+/// Maximum number of pending connections of a user who is alone, as in `docs/security.md`.
 const STRANGERS: usize = 48;
 
-/// However many say nothing, one that says hello gets in; the oldest of them is told why it has to go.
+/// However many connections stay silent, a hello gets in; the oldest silent one is told why it is closed.
 #[test]
 fn silent_connections_keep_nobody_out() {
     let served = rigged();
@@ -51,7 +51,7 @@ fn connections_without_end_keep_nobody_out() {
             }
         });
         for _ in 0..20 {
-            // One that is kept from saying hello while 64 others of its user connect has to come again.
+            // A client whose hello is delayed while 64 others of its user connect has to try again.
             eventually("it gets in", || Client::open(&patient(&socket)).is_ok());
         }
     });
@@ -63,11 +63,11 @@ fn who_says_no_hello_within_five_seconds_is_let_go() {
     let begin = Instant::now();
     let silent = Connection::new(&served.socket());
     assert_eq!(silent.hear(), None);
-    // Not a measurement: it could have been later, and not earlier.
+    // Not a measurement: later is possible, earlier is not.
     assert!(begin.elapsed() >= Duration::from_millis(4900));
 }
 
-/// A refusal and a log line repeat what was said, but no more than a little of it.
+/// A refusal and a log line quote a client's text, but only briefly.
 #[test]
 fn an_observers_long_name_is_refused_in_short() {
     let served = rigged();
@@ -79,7 +79,7 @@ fn an_observers_long_name_is_refused_in_short() {
     assert_eq!(refusal.reason, "session name has 32000 bytes, at most 63 are allowed");
 }
 
-/// Whatever a message repeats of what the client has said.
+/// Whatever part of the client's message is quoted.
 #[test]
 fn no_refusal_is_longer_than_a_line() {
     let served = rigged();
@@ -92,7 +92,7 @@ fn no_refusal_is_longer_than_a_line() {
     assert!(refusal.reason.len() <= 520, "{}", refusal.reason);
 }
 
-/// A name is taken from when it is admitted, also while its session is opened.
+/// A name is taken once admitted, even while its session is being opened.
 #[test]
 fn a_name_and_a_place_are_taken_while_a_session_is_opened() {
     let served = rigged();
@@ -106,7 +106,7 @@ fn a_name_and_a_place_are_taken_while_a_session_is_opened() {
     assert_eq!(error.to_string(), "daemon refused: session \"arm\" is being opened by another client");
     served.store.gate.open();
     assert!(matches!(first.hear(), Some(Reply::Welcome(_))));
-    // One that leaves before it is welcome leaves nothing behind.
+    // A client that leaves before its welcome leaves nothing behind.
     served.store.gate.shut();
     let leaves = Connection::new(&served.socket());
     leaves.say(&Request::Hello(hello("leg")));
@@ -119,7 +119,7 @@ fn a_name_and_a_place_are_taken_while_a_session_is_opened() {
     eventually("only the first one is kept", || served.store.kept.lock().unwrap().len() == 1);
 }
 
-/// Others are served while a session is opened that takes for ever.
+/// Others are served while one session takes for ever to open.
 #[test]
 fn nobody_waits_for_a_session_that_is_opened() {
     let served = rigged();
@@ -140,7 +140,7 @@ fn nobody_waits_for_a_session_that_is_opened() {
     assert!(matches!(opening.hear(), Some(Reply::Welcome(_))));
 }
 
-/// Those who look at a session see its end.
+/// Observers of a session are told of its end.
 #[test]
 fn an_observer_is_let_go_when_its_session_ends() {
     let served = rigged();

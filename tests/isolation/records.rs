@@ -1,5 +1,5 @@
-//! What the daemon logs: each record that a client causes says of which user it is, so that one user's flood can be
-//! told from what others do.
+//! Log records: each one caused by a client names its user, so that one user's flood can be told from
+//! others' actions.
 
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
@@ -47,7 +47,7 @@ fn said() -> MutexGuard<'static, Vec<(String, Option<u64>)>> {
     SAID.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// A client that does whatever is logged.
+/// A client that causes every kind of record.
 #[test]
 fn what_a_client_causes_is_logged_with_its_user() {
     static LISTEN: Once = Once::new();
@@ -101,7 +101,7 @@ fn what_a_client_causes_is_logged_with_its_user() {
     for text in expected {
         eventually(text, || said().iter().any(|(said, _)| said.contains(text)));
     }
-    // What no client has caused.
+    // Records not caused by a client.
     let own = ["session goes on", "kept session", "the machine was suspended"];
     let nobodys: Vec<_> = said()
         .iter()

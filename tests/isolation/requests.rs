@@ -1,4 +1,4 @@
-//! Instructions and resets: nobody's chunk waits for them, and nobody's for long for another's.
+//! Instructions and resets: no chunk waits for them, and they wait only briefly for each other.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -13,13 +13,12 @@ use crate::ipc_support::*;
 use crate::raw::{Raw, prompt};
 use crate::rig::{Rig, Rigged, rigged, rigged_with};
 
-/// Too long for the engine of these tests, and refused.
+/// An instruction too long for this engine, which refuses it.
 fn refused(n: usize) -> String {
     format!("{n} {}", "x ".repeat(60))
 }
 
-/// An instruction that takes for ever keeps neither chunks nor resets waiting, and doesn't count as a device
-/// that hangs.
+/// An endless instruction delays neither chunks nor resets, and doesn't count as a hung device.
 #[test]
 fn no_chunk_waits_for_an_instruction() {
     let limits = Limits { hang_after: Some(Duration::from_millis(300)), ..Limits::default() };
@@ -38,7 +37,7 @@ fn no_chunk_waits_for_an_instruction() {
         assert_eq!(honest.wait(Some(ticket), LONG).unwrap().status, 0);
     }
     honest.reset().unwrap();
-    // One it knows needs no making.
+    // A known instruction needs no tokenizing.
     honest.set_prompt("stack the cups").unwrap();
     served.rig.prompts.open();
     for flood in &floods {
@@ -49,7 +48,7 @@ fn no_chunk_waits_for_an_instruction() {
     }
 }
 
-/// Beside a flood of instructions that are refused, an honest one waits for one of each session's.
+/// Beside a flood of refused instructions, an honest one waits for at most one of each other session.
 #[test]
 fn an_instruction_waits_for_one_of_each_other_session() {
     let served = rigged();
@@ -61,7 +60,7 @@ fn an_instruction_waits_for_one_of_each_other_session() {
     }
     served.rig.prompts.wait_for(1);
     honest.connection.say(&prompt("stack the cups"));
-    // All of them have been heard once a later one has: packets are taken in the order they came in.
+    // All of them have been received once a later one has: packets are taken in order.
     let mut last = served.open();
     last.reset().unwrap();
     served.rig.prompts.open();
@@ -119,7 +118,7 @@ fn a_session_registers_256_instructions_and_no_more() {
     assert_eq!(served.open().set_prompt("one more").unwrap(), 1);
 }
 
-/// A reset doesn't wait for the chunk that is being made, and that chunk is never shown.
+/// A reset doesn't wait for the chunk being computed, and that chunk is never published.
 #[test]
 fn a_reset_dismisses_the_chunk_that_is_being_made() {
     let served = rigged();
@@ -140,14 +139,14 @@ fn a_reset_dismisses_the_chunk_that_is_being_made() {
     assert_eq!(client.chunk_latest().unwrap().0.ticket, new);
 }
 
-/// A client that waits so short a time for an answer that it gives up each time the daemon is stopped at a gate.
-/// Where the machine is busy it gives up at other times, too.
+/// A client with so short a timeout that it gives up whenever the daemon is stopped at a gate. On a busy
+/// machine it gives up at other times, too.
 fn hasty(served: &Rigged) -> Client {
     let options = ClientOptions { reply_timeout_ns: 50_000_000, ..patient(&served.socket()) };
     insist(|| Client::open(&options))
 }
 
-/// Asks until there was time for an answer.
+/// Repeats a request until there was time for an answer.
 fn insist<T>(mut ask: impl FnMut() -> Result<T, ClientError>) -> T {
     for _ in 0..100 {
         match ask() {
@@ -159,7 +158,7 @@ fn insist<T>(mut ask: impl FnMut() -> Result<T, ClientError>) -> T {
     panic!("there never was time for an answer");
 }
 
-/// A client that has given its request up passes over the answer when it comes.
+/// A client that has given up a request discards the late answer.
 #[test]
 fn an_answer_that_comes_too_late_is_passed_over() {
     let served = rigged();
@@ -174,14 +173,15 @@ fn an_answer_that_comes_too_late_is_passed_over() {
     }
 }
 
-/// The program has no number of an instruction that it has given up, and what it has goes on with the next session.
+/// An abandoned instruction has no number for the program, and the known ones carry over to the next
+/// session.
 #[test]
 fn instructions_that_were_given_up_have_no_numbers() {
     let served = rigged();
     let mut client = hasty(&served);
     served.rig.prompts.shut();
     assert!(matches!(client.set_prompt("fail"), Err(ClientError::Timeout { .. })));
-    // The daemon may have it as its first, the program has it not.
+    // The daemon may have it as its first, the program doesn't.
     let ticket = submit(&mut client, 0, [1.0; 3], None);
     served.rig.prompts.open();
     let refused = client.wait(Some(ticket), LONG).unwrap();
@@ -198,7 +198,7 @@ fn instructions_that_were_given_up_have_no_numbers() {
     }
 }
 
-/// What the daemon of before has not answered is not waited for.
+/// Requests the previous daemon did not answer are not waited for.
 #[test]
 fn after_a_timeout_and_a_restart_requests_are_answered() {
     let served = rigged();
@@ -220,7 +220,7 @@ fn after_a_timeout_and_a_restart_requests_are_answered() {
     drop(served);
 }
 
-/// Each time it is said, and by each daemon.
+/// Reported each time, and by each daemon.
 #[test]
 fn an_instruction_that_is_cut_is_said_to_be() {
     let served = rigged();
@@ -254,8 +254,8 @@ fn answers_carry_the_numbers_of_their_requests() {
     }
 }
 
-/// Kept sessions' instructions are made into prompts while the next daemon serves, one session's beside
-/// the other's.
+/// Kept sessions' instructions are tokenized while the next daemon already serves, several sessions at a
+/// time.
 #[test]
 fn a_daemon_that_goes_on_with_sessions_serves_at_once() {
     let served = rigged();
@@ -264,7 +264,7 @@ fn a_daemon_that_goes_on_with_sessions_serves_at_once() {
     let rig = Rig::default();
     rig.prompts.shut();
     let served = served.next(rig);
-    // Nobody's instructions are made: the daemon is there all the same.
+    // No session's instructions are ready: the daemon serves all the same.
     let mut other = served.open();
     served.rig.prompts.wait_for(1);
     let waiting = loop {
@@ -287,7 +287,7 @@ fn a_daemon_that_goes_on_with_sessions_serves_at_once() {
     assert_eq!(made.iter().filter(|text| *text == "step 7").count(), 1);
 }
 
-/// What another tokenizer doesn't take ends the session, and nothing else.
+/// An instruction another tokenizer refuses ends the session, and nothing else.
 #[test]
 fn an_instruction_that_can_not_be_taken_over_ends_its_session() {
     let served = rigged();
@@ -301,7 +301,7 @@ fn an_instruction_that_can_not_be_taken_over_ends_its_session() {
     }
 }
 
-/// A prompter that panics is a defect, which ends no daemon.
+/// A panic in the tokenizer is a defect, but must not end the daemon.
 #[test]
 fn an_instruction_that_makes_the_tokenizer_panic_is_refused() {
     let served = rigged();

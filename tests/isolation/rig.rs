@@ -1,4 +1,4 @@
-//! A daemon whose engine does what the test lets it do.
+//! A daemon whose engine is controlled by the test.
 
 use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -17,7 +17,7 @@ use pi0rt::shm::Count;
 
 use crate::ipc_support::{Directory, Sums, eventually, open, patient};
 
-/// Something that is passed one by one, or not at all while it is shut.
+/// A gate that, while shut, is passed one by one or not at all.
 #[derive(Clone, Default)]
 pub struct Gate(Arc<(Mutex<GateState>, Condvar)>);
 
@@ -25,29 +25,29 @@ pub struct Gate(Arc<(Mutex<GateState>, Condvar)>);
 struct GateState {
     shut: bool,
     arrived: usize,
-    /// That may pass though it is shut.
+    /// Number of passes allowed while shut.
     passes: usize,
 }
 
 impl Gate {
-    /// Nobody passes any more.
+    /// Shuts the gate.
     pub fn shut(&self) {
         self.0.0.lock().unwrap().shut = true;
     }
 
-    /// Everybody passes.
+    /// Opens the gate.
     pub fn open(&self) {
         self.0.0.lock().unwrap().shut = false;
         self.0.1.notify_all();
     }
 
-    /// One passes.
+    /// Lets one pass.
     pub fn let_one_pass(&self) {
         self.0.0.lock().unwrap().passes += 1;
         self.0.1.notify_all();
     }
 
-    /// How many have come to it.
+    /// Number of arrivals so far.
     pub fn arrived(&self) -> usize {
         self.0.0.lock().unwrap().arrived
     }
@@ -73,13 +73,13 @@ impl Gate {
 #[derive(Clone, Default)]
 pub struct Rig {
     pub sums: Sums,
-    /// Each instruction passes it on its way to become a prompt.
+    /// Passed by each instruction before it is tokenized.
     pub prompts: Gate,
-    /// Instructions in the order in which they were made into prompts.
+    /// Instructions in the order in which they were tokenized.
     pub made: Arc<Mutex<Vec<String>>>,
-    /// An instruction that this one doesn't take.
+    /// An instruction that this engine refuses.
     pub refuses: Option<String>,
-    /// Each observation passes it on its way to become a chunk.
+    /// Passed by each observation before it is computed.
     pub chunks: Gate,
 }
 
@@ -116,16 +116,16 @@ impl Engine for Rig {
 
 type Kept = Arc<Mutex<Vec<(String, Vec<OwnedFd>)>>>;
 
-/// A keeper in this process.
+/// A session store in this process.
 #[derive(Clone, Default)]
 pub struct Store {
     pub kept: Kept,
-    /// Each session passes it on its way in.
+    /// Passed by each session on its way in.
     pub gate: Gate,
 }
 
 impl Store {
-    /// All there is, for the next daemon.
+    /// Copies of all stored sessions, for the next daemon.
     pub fn copies(&self) -> Vec<KeptSession> {
         let kept = self.kept.lock().unwrap();
         let copy = |fds: &[OwnedFd]| fds.iter().map(|fd| fd.try_clone().unwrap()).collect();
@@ -163,12 +163,12 @@ pub fn rigged_with(options: Options) -> Rigged {
     rigged_as(options, |_| ())
 }
 
-/// With more to be said to the daemon before it serves.
+/// Starts a daemon with further setup before it serves.
 pub fn rigged_as(options: Options, say: impl FnOnce(&mut Daemon<Rig>)) -> Rigged {
     Rigged::serving(Directory::new(), Rig::default(), Store::default(), options, say)
 }
 
-/// In a directory where something is already.
+/// Starts a daemon in an existing directory.
 pub fn rigged_in(directory: Directory) -> Rigged {
     Rigged::serving(directory, Rig::default(), Store::default(), Options::default(), |_| ())
 }
@@ -191,13 +191,13 @@ impl Rigged {
         Rigged { directory, rig, store, handle, thread }
     }
 
-    /// Ends this daemon and starts another one, which goes on with its sessions, by an engine of its own.
+    /// Ends this daemon and starts another one, which continues its sessions with its own engine.
     pub fn next(mut self, rig: Rig) -> Rigged {
         self.end().unwrap();
         self.followed_by(rig)
     }
 
-    /// As [`next`](Self::next); what was asked of this one and is not answered yet never will be.
+    /// [`next`](Self::next) without finishing: pending requests of this daemon are never answered.
     pub fn next_at_once(self, rig: Rig) -> Rigged {
         self.handle.stop();
         eventually("no more requests are served", || {
@@ -206,7 +206,7 @@ impl Rigged {
         self.next(rig)
     }
 
-    /// Starts another one after this one has ended.
+    /// Starts another daemon after this one has ended.
     pub fn followed_by(mut self, rig: Rig) -> Rigged {
         let directory = std::mem::replace(&mut self.directory, Directory::new());
         Rigged::serving(directory, rig, self.store.clone(), Options::default(), |_| ())
@@ -216,7 +216,7 @@ impl Rigged {
         self.directory.socket()
     }
 
-    /// What all sessions together have counted.
+    /// A counter, summed over all sessions.
     pub fn counted(&self, count: Count) -> u64 {
         Report::read(&self.socket()).unwrap().stats.count(count)
     }
@@ -230,7 +230,7 @@ impl Rigged {
         Client::open(&ClientOptions { name: name.into(), ..patient(&self.socket()) }).unwrap()
     }
 
-    /// Ends it and returns what it returned.
+    /// Ends the daemon and returns its result.
     pub fn end(&mut self) -> Result<(), DaemonError> {
         self.rig.prompts.open();
         self.rig.chunks.open();

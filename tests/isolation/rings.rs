@@ -1,4 +1,4 @@
-//! What a client does to its own rings and its own memory is at its own cost.
+//! A client that abuses its own rings and memory harms only itself.
 
 use std::os::fd::AsFd;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::ipc_support::*;
 use crate::raw::{Raw, prompt, submission};
 use crate::rig::{rigged, rigged_with};
 
-/// Both rings are full, and nobody takes completions: the daemon sleeps, and goes on when it can.
+/// With both rings full and no completions taken, the daemon sleeps, and continues when it can.
 #[test]
 fn the_daemon_sleeps_while_a_client_takes_no_completions() {
     let served = rigged_with(Options { wake: Wake::Sleep, ..Options::default() });
@@ -43,7 +43,7 @@ fn the_daemon_sleeps_while_a_client_takes_no_completions() {
     let ticket = submit(&mut honest, 0, [1.0; 3], None);
     assert_eq!(honest.wait(Some(ticket), LONG).unwrap().status, 0);
     assert_eq!(raw.in_ring(), 2, "there is no room for their answers");
-    // Nobody rings for this.
+    // No doorbell rings for this.
     let mut answered = Vec::new();
     eventually("all are answered", || {
         answered.extend(raw.poll().map(|completion| completion.ticket));
@@ -52,7 +52,8 @@ fn the_daemon_sleeps_while_a_client_takes_no_completions() {
     assert_eq!(answered, [0, 1, 2, 3]);
 }
 
-/// Holes in an observation's memory cost faults, which are counted; and the client its next turn.
+/// Holes in an observation's memory cause page faults, which are counted, and cost the client its next
+/// turn.
 #[test]
 fn holes_are_counted_against_the_client_that_punched_them() {
     let served = rigged();
@@ -83,7 +84,7 @@ fn holes_are_counted_against_the_client_that_punched_them() {
     assert_eq!(ask(&mut raw, true), 0);
     let faults = raw.counted(Count::PageFaults);
     assert!(faults >= 64, "{faults}");
-    // An honest one's frames cost none, the first time neither.
+    // An honest client's frames cause none, not even the first.
     let slot = honest.acquire().unwrap();
     let mut observation = fill(&honest, slot, 0, [1.0; 3], None);
     observation.cameras[0] = frame;
@@ -94,7 +95,7 @@ fn holes_are_counted_against_the_client_that_punched_them() {
     assert_eq!(honest.statistics().count(Count::PageFaults), 0);
 }
 
-/// A client that leaves while its chunk is made leaves a healthy daemon behind.
+/// A client that leaves during its chunk leaves an idle, healthy daemon behind.
 #[test]
 fn a_client_that_leaves_in_mid_chunk_leaves_a_daemon_that_is_idle() {
     let served = rigged();
@@ -116,8 +117,7 @@ fn a_client_that_leaves_in_mid_chunk_leaves_a_daemon_that_is_idle() {
     assert_eq!(next.wait(Some(ticket), LONG).unwrap().status, 0);
 }
 
-/// The daemon's figures are of all sessions, for as long as it lives: what one client says of its times can't
-/// spoil them.
+/// The daemon's statistics cover all sessions of its life: one client's false times must not distort them.
 #[test]
 fn times_that_can_not_be_spoil_no_figures() {
     use pi0rt::shm::LatencyKind;

@@ -1,4 +1,4 @@
-//! What users may do to each other: nothing. Threads of this process play them, where it is root's.
+//! Users can't affect each other. Run as root, threads of this process act as different users.
 
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::PermissionsExt;
@@ -15,7 +15,7 @@ use crate::rig::{Rigged, rigged, rigged_with};
 const USER: u32 = 4242;
 const OTHER: u32 = 4343;
 
-/// Whether other users can be played. Where `PI0RT_REQUIRE_TOOLS` is set, they have to be.
+/// True if this test can act as other users. With `PI0RT_REQUIRE_TOOLS` set, it must.
 fn is_root() -> bool {
     let root = rustix::process::geteuid().is_root();
     assert!(root || std::env::var_os("PI0RT_REQUIRE_TOOLS").is_none(), "this test has to be run by root");
@@ -25,8 +25,8 @@ fn is_root() -> bool {
     root
 }
 
-/// Does something as a user who is in the daemon's group or not: on a thread of its own, which is the only one whose
-/// user changes.
+/// Runs a function as a user, in the daemon's group or not, on a separate thread, the only one whose user
+/// changes.
 fn as_user<T: Send>(uid: u32, is_member: bool, what: impl FnOnce() -> T + Send) -> T {
     std::thread::scope(|scope| {
         scope
@@ -54,7 +54,7 @@ fn of(served: &Rigged, uid: u32) -> UserReport {
     report(served).users.into_iter().find(|user| user.uid == uid).unwrap_or_default()
 }
 
-/// Sessions until the daemon refuses one, and why it did.
+/// Opens sessions until the daemon refuses one; returns them with the reason.
 fn all(served: &Rigged, uid: u32, hello: impl Fn() -> Hello + Sync) -> (Vec<Raw>, String) {
     as_user(uid, true, || {
         let mut raws = Vec::new();
@@ -109,7 +109,7 @@ fn a_user_that_takes_all_memory_it_gets_leaves_some_to_others() {
         reason.contains("user 4242 has ") && reason.contains("clients.max_memory_mb_per_user"),
         "{reason}"
     );
-    // Nor is it any different with sessions that are over.
+    // Ended sessions make no difference.
     let kept: Vec<_> = first.drain(..3).map(|raw| raw.fds).collect();
     eventually("they are over", || report(&served).sessions.len() == 3);
     let (more, reason) = all(&served, USER, large);
@@ -132,7 +132,7 @@ fn a_user_with_connections_without_end_keeps_no_other_one_out() {
     let own = Connection::new(&served.socket());
     let silent =
         as_user(USER, true, || (0..70).map(|_| Connection::new(&served.socket())).collect::<Vec<_>>());
-    // The oldest of all is still waited for: it was none of theirs that had to go.
+    // The oldest of all is still waited for: none of theirs was displaced for it.
     own.say(&Request::Hello(Hello { features: 1, name: "own".into(), ..Hello::default() }));
     assert!(matches!(own.hear(), Some(Reply::Welcome(_))));
     let Some(Reply::Refused(refusal)) = silent[0].hear() else { panic!("no refusal") };
@@ -151,7 +151,7 @@ fn a_user_with_connections_without_end_keeps_no_other_one_out() {
     assert!(as_user(OTHER, true, || observes().0));
 }
 
-/// What an observer keeps of a session that is over counts for the observer.
+/// An ended session's memory kept by an observer counts for the observer.
 #[test]
 fn what_another_user_keeps_of_a_session_counts_for_that_user() {
     if !is_root() {
@@ -172,7 +172,7 @@ fn what_another_user_keeps_of_a_session_counts_for_that_user() {
     eventually("all is free", || report(&served).memory == 0);
 }
 
-/// Requests of all its sessions together; what is too many is refused, in its turn.
+/// Requests of all its sessions together; excess ones are refused, in their turn.
 #[test]
 fn a_user_has_no_more_requests_and_instructions_than_it_may() {
     let per_user = PerUser { requests: Some(3), instructions: Some(4), ..PerUser::default() };
@@ -180,7 +180,7 @@ fn a_user_has_no_more_requests_and_instructions_than_it_may() {
         rigged_with(Options { limits: Limits { per_user, ..Limits::default() }, ..Options::default() });
     let raws: Vec<_> = (0..2).map(|_| Raw::open(&served.socket(), Hello::default())).collect();
     served.rig.prompts.shut();
-    // One is at work, and counts.
+    // One is being computed, and counts.
     raws[0].connection.say(&prompt("0"));
     served.rig.prompts.wait_for(1);
     (1..3).for_each(|n| raws[0].connection.say(&prompt(n.to_string())));
@@ -209,14 +209,14 @@ fn a_user_has_no_more_requests_and_instructions_than_it_may() {
             "user {own} has 4 instructions registered and may have 4 of 6144 (clients.max_instructions_per_user)"
         )
     );
-    // One that it has is none more.
+    // A known instruction does not count again.
     raws[0].connection.say(&prompt("1"));
     assert!(matches!(raws[0].connection.hear(), Some(Reply::PromptReady { prompt_id: 2, .. })));
     drop(raws);
     eventually("all is given back", || of(&served, own) == UserReport::default());
 }
 
-/// Whatever the socket's file lets in: the daemon asks the kernel itself who is there.
+/// Whatever the socket's mode admits, the daemon asks the kernel for the peer's user and groups.
 #[test]
 fn nobody_outside_of_the_group_is_served() {
     if !is_root() {
@@ -253,7 +253,7 @@ fn socket_and_statistics_are_for_the_group_alone() {
     }
 }
 
-/// Segments can't be opened again by the clients that have them.
+/// Segments can't be reopened by the clients that hold them.
 #[test]
 fn what_a_client_has_it_can_not_open_again() {
     if !is_root() {
@@ -273,7 +273,7 @@ fn what_a_client_has_it_can_not_open_again() {
     });
 }
 
-/// Who has nothing isn't listed, and who has something is.
+/// Only users with resources are listed.
 #[test]
 fn users_are_listed_for_as_long_as_they_have_something() {
     let served = rigged();

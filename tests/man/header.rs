@@ -1,25 +1,25 @@
-//! What `include/pi0rt.h` declares, with its comments.
+//! Parses the declarations and comments of `include/pi0rt.h`.
 
 /// A function and its comment.
 pub struct Function {
     pub name: String,
     pub result: String,
-    /// Type and name each.
+    /// Type and name of each parameter.
     pub parameters: Vec<String>,
-    /// Paragraphs without line breaks.
+    /// The comment's paragraphs, without line breaks.
     pub doc: Vec<String>,
 }
 
 /// A struct or an enum.
 pub struct Type {
     pub name: String,
-    /// As it stands in the header.
+    /// The declaration as written in the header.
     pub text: String,
 }
 
 /// The whole header.
 pub struct Header {
-    /// The comment at its start: lines.
+    /// The lines of the comment at its start.
     pub about: Vec<String>,
     pub functions: Vec<Function>,
     pub types: Vec<Type>,
@@ -54,7 +54,7 @@ impl Header {
         Header { about, functions, types }
     }
 
-    /// Names (without `PI0RT_STATUS_`) and comments of the statuses.
+    /// The statuses' names (without `PI0RT_STATUS_`) and comments.
     pub fn statuses(&self) -> impl Iterator<Item = (String, String)> {
         let of = self.types.iter().find(|of| of.name == "pi0rt_status").expect("pi0rt_status");
         let mut comment = String::new();

@@ -1,11 +1,11 @@
-//! Manual pages in mdoc.
+//! Writes manual pages in mdoc.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use crate::header::{Function, Header};
 
-/// The day of the last change to what the pages say.
+/// Date of the last change to the pages' content.
 pub const DATE: &str = "November 24, 2026";
 
 /// The page of one function.
@@ -56,7 +56,7 @@ pub fn function(header: &Header, function: &Function) -> String {
     page + &see_also(&others)
 }
 
-/// The page of the whole library.
+/// The overview page of the library.
 pub fn overview(header: &Header) -> String {
     let (first, about) = header.about.split_first().expect("a first line");
     let mut page = front("pi0rt", first.trim_start_matches("pi0rt: ").trim_end_matches('.'));
@@ -132,7 +132,7 @@ fn see_also(names: &BTreeSet<&str>) -> String {
     format!(".Sh SEE ALSO\n{}\n", list.join(" ,\n"))
 }
 
-/// The first sentence without its full stop, and what follows.
+/// The first sentence without its full stop, and the rest.
 fn summary(paragraph: &str) -> (String, String) {
     let (first, rest) = paragraph.split_once(". ").unwrap_or((paragraph.trim_end_matches('.'), ""));
     (first.into(), rest.into())
@@ -147,12 +147,12 @@ fn lower(text: &str) -> String {
     chars.next().map_or_else(String::new, |first| first.to_lowercase().chain(chars).collect())
 }
 
-/// The definitions that a function's parameters speak of.
+/// The definitions of the types in a function's parameters.
 fn types<'a>(header: &'a Header, parameters: &[String]) -> Vec<&'a str> {
     let mut shown: Vec<&str> = Vec::new();
     let mut texts = vec![parameters.join(" ")];
     while let Some(text) = texts.pop() {
-        // A field of another struct is only spoken of.
+        // A field of another struct is only mentioned.
         for word in text.split(|c| !is_word(c) && c != '.') {
             let found = header.types.iter().find(|of| of.name == word && word != "pi0rt_status");
             if let Some(of) = found.filter(|of| !shown.contains(&of.text.as_str())) {
@@ -164,7 +164,7 @@ fn types<'a>(header: &'a Header, parameters: &[String]) -> Vec<&'a str> {
     shown
 }
 
-/// Code.
+/// Text marked as code.
 pub fn literal(text: &str) -> String {
     let text = text.replace('\\', "\\e").replace("/**", "/*");
     text.lines()
@@ -173,7 +173,7 @@ pub fn literal(text: &str) -> String {
         .join("\n")
 }
 
-/// Sentences, with names marked as what they are.
+/// Running text with names marked up.
 struct Text<'a> {
     header: &'a Header,
     own: &'a str,
@@ -203,7 +203,7 @@ impl Text<'_> {
                 }
                 _ => plain.push(token),
             }
-            // A sentence ends its line.
+            // A line ends after each sentence.
             if token.ends_with('.') {
                 flush(&mut lines, &mut plain);
             }
@@ -235,7 +235,7 @@ impl Text<'_> {
     }
 }
 
-/// Breaks a line that is too long.
+/// Breaks a long line.
 pub fn wrap(text: &str, lines: &mut Vec<String>) {
     let mut line = String::new();
     for word in text.split(' ') {
@@ -246,7 +246,7 @@ pub fn wrap(text: &str, lines: &mut Vec<String>) {
     }
     lines.push(line);
     for line in lines {
-        // Would be a request otherwise.
+        // Otherwise it would be a request.
         if line.starts_with('\'') {
             line.insert_str(0, "\\&");
         }

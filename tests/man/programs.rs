@@ -1,4 +1,4 @@
-//! Manual pages of the programs, from what `--help` says, and of the configuration, from the installed file.
+//! Manual pages of the programs, from their `--help`, and of the configuration, from the installed file.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -6,14 +6,14 @@ use std::process::Command;
 
 use crate::page::{DATE, literal, wrap};
 
-/// A name and the paragraphs about it.
+/// A name with its paragraphs.
 type Entry = (String, Vec<String>);
 
-/// A command's help, taken apart.
+/// A command's parsed help.
 struct Help {
     about: Vec<String>,
     usage: String,
-    /// Commands, arguments, options: title, and entries of name and paragraphs.
+    /// Sections of commands, arguments and options: title, and entries.
     sections: Vec<(String, Vec<Entry>)>,
 }
 
@@ -61,7 +61,7 @@ fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Running text: a sentence ends its line, nothing is a request.
+/// Running text: a line ends after each sentence, and none is taken for a request.
 fn run(text: &str) -> String {
     let text = text.replace('…', "...");
     let mut lines = Vec::new();
@@ -88,7 +88,7 @@ fn front(name: &str, section: u8, summary: &str) -> String {
     )
 }
 
-/// Paragraphs, then the entries of each section but the list of commands.
+/// Writes the paragraphs, then the entries of each section except the list of commands.
 fn body(help: &Help, text: &mut String) {
     for paragraph in help.about.iter().skip(1) {
         let _ = write!(text, ".Pp\n{}", run(paragraph));
@@ -139,7 +139,7 @@ fn daemon_page() -> String {
     page + EXIT + ".Sh SEE ALSO\n.Xr pi0rt 1 ,\n.Xr pi0rtd.toml 5\n"
 }
 
-/// The file explains itself: comments become text, keys tags.
+/// Turns the file's comments into text and its keys into tags.
 fn configuration_page() -> String {
     let file = include_str!("../../packaging/pi0rtd.toml");
     let mut page = front("pi0rtd.toml", 5, "configuration of pi0rtd");
@@ -165,7 +165,7 @@ fn configuration_page() -> String {
         } else if let Some(text) = line.strip_prefix('#').filter(|text| !text.trim().is_empty()) {
             comment.push(text.trim());
         } else if !comment.is_empty() {
-            // Of the file as a whole.
+            // A comment on the file as a whole.
             let _ = write!(
                 page,
                 "{}{}",
@@ -179,7 +179,7 @@ fn configuration_page() -> String {
     page + ".Sh SEE ALSO\n.Xr pi0rtd 8\n"
 }
 
-/// All of them, by name.
+/// All pages, by name.
 pub fn pages() -> BTreeMap<String, String> {
     BTreeMap::from([
         ("pi0rt.1".to_owned(), command_page()),

@@ -1,4 +1,4 @@
-//! Building and running programs in C and C++.
+//! Builds and runs programs in C and C++.
 #![allow(dead_code)]
 
 use std::path::{Path, PathBuf};
@@ -8,8 +8,8 @@ pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The directory with the libraries that were built with this test. (`cargo test` leaves them beside
-/// it; only `cargo build` puts them one level up, where older ones may lie.)
+/// The directory with the libraries built with this test. (`cargo test` puts them beside it; only `cargo
+/// build` puts them one level up, where older ones may lie.)
 pub fn built() -> PathBuf {
     let test = std::env::current_exe().unwrap();
     test.parent().unwrap().to_owned()
@@ -32,7 +32,7 @@ pub fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Whether a tool is there. Where `PI0RT_REQUIRE_TOOLS` is set, it has to be.
+/// True if a tool is installed. With `PI0RT_REQUIRE_TOOLS` set, it must be.
 pub fn there(tool: &str) -> bool {
     let there = Command::new(tool).arg("--version").output().is_ok();
     assert!(there || std::env::var_os("PI0RT_REQUIRE_TOOLS").is_none(), "{tool} has to be installed");
@@ -42,7 +42,7 @@ pub fn there(tool: &str) -> bool {
     there
 }
 
-/// Those of the compilers that are there.
+/// The installed ones among the named compilers.
 pub fn compilers(names: &[&'static str]) -> Vec<&'static str> {
     names.iter().filter(|name| there(name)).copied().collect()
 }
@@ -59,14 +59,14 @@ pub fn compile(compiler: &str, standard: &str, include: &Path, source: &str, pro
     command
 }
 
-/// Builds a program against the shared library in a directory, as its users do.
+/// Builds a program against the shared library in a directory, as users do.
 pub fn build(directory: &Path, compiler: &str, standard: &str, source: &str) -> PathBuf {
     build_with(directory, compiler, standard, &root().join("include"), source)
 }
 
 /// [`build`] with other headers.
 pub fn build_with(directory: &Path, compiler: &str, standard: &str, include: &Path, source: &str) -> PathBuf {
-    // The name the linker was told, and the name the loader looks for.
+    // The name used by the linker, and the name used by the loader.
     for name in ["libpi0rt.so", "libpi0rt.so.0"] {
         let link = directory.join(name);
         if !link.exists() {
@@ -79,7 +79,7 @@ pub fn build_with(directory: &Path, compiler: &str, standard: &str, include: &Pa
     program
 }
 
-/// A program that finds the library in its own directory.
+/// A command for a program that finds the library in its own directory.
 pub fn execute(program: &Path) -> Command {
     let mut command = Command::new(program);
     command.env("LD_LIBRARY_PATH", program.parent().unwrap());

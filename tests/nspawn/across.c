@@ -1,10 +1,10 @@
 /* cc -std=c11 -O2 -Wall -o across across.c $(pkg-config --cflags --libs pi0rt)
  *
- * A controller that goes on over daemons: always one request under way, an action in each tick, and nothing opened
- * after the beginning.
+ * A controller that continues across daemons: always one request in flight, an action in each tick, and nothing
+ * opened after the start.
  *
- *   across          until SIGTERM; says what happened to every ticket, and how long there was no new chunk
- *   across --one    one request, and what it is answered with
+ *   across          runs until SIGTERM; prints the results of all tickets, and the longest time without a new chunk
+ *   across --one    sends one request and prints its result
  */
 #define _POSIX_C_SOURCE 200809L
 
@@ -42,7 +42,7 @@ static void say(const char *format, ...)
     fflush(stdout);
 }
 
-/* What ends this program; that there is no daemon now, or another one, does not. */
+/* True if a status ends this program. A missing or a new daemon does not. */
 static int is_error(pi0rt_status status)
 {
     if (status == PI0RT_STATUS_RESTARTED) {
@@ -158,7 +158,7 @@ int main(int argc, char **argv)
         } else if (status == PI0RT_STATUS_GONE) {
             gone++;
         }
-        /* The latest chunk is played whether there is a daemon or not. */
+        /* The latest chunk is played with or without a daemon. */
         pi0rt_action_info about = {.struct_size = sizeof about};
         status = pi0rt_action_at(client, now, action, info.action_dim, &about);
         if (is_error(status))

@@ -1,4 +1,4 @@
-# A container of run.sh, which sources this: a Debian of its own in $dir/root, booted by systemd-nspawn. Nothing here
+# The container of run.sh, which sources this file: a Debian in $dir/root, booted by systemd-nspawn. Nothing here
 # starts a systemd in the machine's own root file system, whose /tmp and /run it would clean up.
 release=bookworm
 packages=systemd,systemd-sysv,dbus,passwd,procps,gcc,libc6-dev,pkg-config
@@ -7,13 +7,13 @@ failures=0
 step() { printf '\n== %s\n' "$*"; }
 passed() { printf 'ok    %s\n' "$*"; }
 failed() { printf 'FAIL  %s\n' "$*"; failures=$((failures + 1)); }
-# check WHAT COMMAND...: whether the command succeeds; what it says is shown if not.
+# check WHAT COMMAND...: checks that the command succeeds; its output is shown if not.
 check() {
     local what=$1 said
     shift
     if said=$("$@" 2>&1); then passed "$what"; else failed "$what: $said"; fi
 }
-# eventually WHAT SECONDS COMMAND...: whether it succeeds before long.
+# eventually WHAT SECONDS COMMAND...: checks that the command succeeds within the time.
 eventually() {
     local what=$1 end=$((SECONDS + $2)) said
     shift 2
@@ -44,7 +44,7 @@ dir=$(cd "$dir" && pwd)
 root=$dir/root
 trap tidy EXIT
 
-# A Debian system as the mirror that this machine's own apt uses has it.
+# Installs a Debian system from the mirror of this machine's apt.
 make_root() {
     if [ ! -e "$dir/base/done" ]; then
         rm -rf --one-file-system "$dir/base"
@@ -53,7 +53,7 @@ make_root() {
         [ -n "$mirror" ] || die "apt knows no mirror of Debian $release"
         debootstrap --variant=minbase --include=$packages $release "$dir/base" "$mirror" >"$dir/debootstrap.log" 2>&1 ||
             { tail -n 5 "$dir/debootstrap.log" >&2; die "debootstrap failed: $dir/debootstrap.log"; }
-        # Chosen by nobody: the same in every run.
+        # A fixed name, the same in every run.
         echo pi0rt-test >"$dir/base/etc/hostname"
         touch "$dir/base/done"
     fi
@@ -62,7 +62,7 @@ make_root() {
     rm "$root/done"
 }
 
-# Containers as such may lock no memory: one that may is like a machine, the daemon has no capability in either.
+# By default containers may not lock memory. Here they may, as on a machine; the daemon has no capability in either.
 boot() {
     systemd-nspawn --quiet --boot --directory="$root" --machine=pi0rt-test --register=no --keep-unit --private-network \
         --capability=CAP_IPC_LOCK --rlimit=MEMLOCK=infinity --console=pipe </dev/null >"$dir/console.log" 2>&1 &
@@ -87,7 +87,7 @@ booted() {
     die "the container has not booted: $(cat "$dir/console.log")"
 }
 
-# From the outside: what systemd-nspawn does itself needs a /run that is a file system of its own.
+# Reboots from the outside: systemd-nspawn's own reboot needs a /run that is a separate file system.
 reboot() {
     within systemctl poweroff
     local end=$((SECONDS + 60))
@@ -99,12 +99,12 @@ reboot() {
     boot
 }
 
-# A command in the container, as root.
+# Runs a command in the container, as root.
 within() {
     nsenter --target "$leader" --mount --uts --ipc --net --pid --root --wdns=/ -- env -i PATH=/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
         HOME=/root LC_ALL=C.UTF-8 DEBIAN_FRONTEND=noninteractive "$@"
 }
-# The same as one of its users.
+# Runs a command in the container, as one of its users.
 as() {
     local user=$1
     shift
@@ -112,7 +112,7 @@ as() {
 }
 property() { within systemctl show --value --property "$1" "${2-pi0rtd.service}"; }
 journal() { within journalctl --unit pi0rtd --output cat --no-pager "$@"; }
-# What there is in the container, but for what changes by itself.
+# Lists the container's files, except those that change by themselves.
 files() {
     within find / -xdev \( -path /root -o -path /home -o -path /var/log -o -path /var/cache/apt -o -path /var/lib/apt -o \
         -path /var/cache/ldconfig -o -path /tmp -o -path /var/tmp \) -prune -o -printf '%y %p\n' | sort

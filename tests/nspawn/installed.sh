@@ -1,4 +1,4 @@
-# Installing, starting, and who may use it; part of run.sh.
+# Installation, start, and access; part of run.sh.
 step "Installing"
 all_packages() { within sh -ec 'apt-get install --yes --quiet --no-install-recommends "$@" /root/packages/*.deb 2>&1' sh "$@"; }
 check "packages install" all_packages
@@ -44,7 +44,7 @@ check "exposure of what is loaded is at most 1.0" exposure
 step "Who may use it"
 compile() {
     within usermod --append --groups pi0rt arm
-    # By the line with which each begins.
+    # By the compile line at the start of each.
     as arm sh -ec 'cd /home/arm
         cp /usr/share/doc/libpi0rt-dev/examples/controller.c /usr/local/src/across.c .
         for program in controller across; do

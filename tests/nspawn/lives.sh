@@ -1,7 +1,7 @@
-# One daemon after another; part of run.sh. What a client sees is said by across.c.
+# One daemon after another; part of run.sh. across.c reports the client's view.
 pid() { property MainPID; }
 another_than() { [ "$(property ActiveState)" = active ] && [ "$(pid)" != "$1" ] && [ "$(pid)" != 0 ]; }
-# goes_on RESTARTS WHAT COMMAND...: a client runs while the command does what it does, and gets chunks from so many more
+# goes_on RESTARTS WHAT COMMAND...: checks that a client running during the command gets chunks from this many further
 # daemons.
 goes_on() {
     local restarts=$1 what=$2 client log=$dir/across.log end=$((SECONDS + 240))
@@ -76,7 +76,7 @@ within systemctl reset-failed pi0rtd
 step "What the unit allows"
 by="by the unit's limits"
 if ! (ulimit -r 98 && ulimit -l unlimited) 2>/dev/null; then
-    # The filter of system calls is the unit's in either case.
+    # The system call filter is the unit's in either case.
     by="by capabilities, as this machine lets no limit be raised"
     within mkdir -p /run/systemd/system/pi0rtd.service.d
     within tee /run/systemd/system/pi0rtd.service.d/limits.conf >/dev/null <<END
@@ -120,7 +120,7 @@ within systemctl daemon-reload
 within systemctl stop pi0rtd
 
 step "Stopped"
-# Long enough to be met in the middle.
+# Long enough to be interrupted in the middle.
 set_key steps 1000
 check "it starts" within systemctl start pi0rtd
 in_flight() {
@@ -139,7 +139,7 @@ check "it has stopped cleanly" test "$(property ActiveState) $(property Result)"
 set_key steps 10
 
 step "Hung"
-# A card that computes some chunks in each of its daemon's lives, and then hangs.
+# Emulates a card that computes some chunks for each daemon, and then hangs.
 hangs() {
     within mkdir -p /run/systemd/system/pi0rtd.service.d
     within tee /run/systemd/system/pi0rtd.service.d/hang.conf >/dev/null <<END

@@ -1,4 +1,4 @@
-# The end; part of run.sh.
+# Reboot and removal; part of run.sh.
 step "Rebooted"
 check "it runs" within systemctl start pi0rtd
 reboot

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# The packages as a user meets them: installed, started, killed, hung, stopped, rebooted and purged under systemd, in a
-# container with a Debian of its own. Needs root, debootstrap, systemd-container and what packaging/deb.sh needs; takes
+# Tests the packages as a user has them: installed, started, killed, hung, stopped, rebooted and purged under systemd, in
+# a container with its own Debian. Needs root, debootstrap, systemd-container and the tools of packaging/deb.sh; takes
 # 2 GB below --dir and some minutes.
 #
 #   tests/nspawn/run.sh --run [--dir DIR] [--built] [--keep]
 #
-#   --run      because it boots a system: not by accident
-#   --dir DIR  where it is put; default: a new directory in /tmp. One that is named stays, and spares the next run a download.
-#   --built    with the packages and the daemon that the last run has built
-#   --keep     leaves the container's files, too
+#   --run      required, since the script boots a system
+#   --dir DIR  directory of the container; default: a new one in /tmp. A given one is kept, which saves the next run a download.
+#   --built    uses the packages and the daemon built by the last run
+#   --keep     keeps the container's files, too
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 here=$PWD/tests/nspawn
@@ -36,7 +36,7 @@ done
 build() {
     step "Building"
     packaging/deb.sh >"$dir/deb.log" 2>&1 || { tail -n 20 "$dir/deb.log" >&2; die "packaging/deb.sh failed: $dir/deb.log"; }
-    # A daemon whose card can be told to hang.
+    # A daemon with an emulated card that can hang.
     cargo build --release --locked --features ttnn-emulated --bin pi0rtd --target-dir target/nspawn >"$dir/emulated.log" 2>&1 ||
         { tail -n 20 "$dir/emulated.log" >&2; die "cargo build failed: $dir/emulated.log"; }
 }

@@ -1,4 +1,4 @@
-//! A service manager: what systemd does for one service, by the same protocol.
+//! A simulated service manager: systemd's services to one unit, with the same protocol.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -52,12 +52,12 @@ impl Manager {
         Manager { notify, socket: directory.socket(), listener: None, store, messages }
     }
 
-    /// Listens on the socket in the daemon's place.
+    /// Opens the listening socket that the daemon inherits.
     pub fn listen(&mut self) {
         self.listener = Some(listen(&self.socket));
     }
 
-    /// Starts the daemon with all there is.
+    /// Starts the daemon with all stored descriptors.
     pub fn start(&self, arguments: &[impl AsRef<OsStr>], environment: &[(&str, &str)]) -> Process {
         let store = self.store.lock().unwrap();
         let kept = store.iter().flat_map(|(name, fds)| fds.iter().map(move |fd| (name.as_str(), fd)));
@@ -66,7 +66,7 @@ impl Manager {
         let fds: Vec<_> = given.iter().map(|(_, fd)| fd.as_raw_fd()).collect();
         let mut command = Command::new("sh");
         let count = fds.len();
-        // The process's own number is known to nobody before it runs.
+        // A process's own id is unknown before it runs.
         let exec = if count > 0 { "LISTEN_PID=$$ exec \"$0\" \"$@\"" } else { "exec \"$0\" \"$@\"" };
         command.args(["-c", exec, env!("CARGO_BIN_EXE_pi0rtd")]).args(arguments);
         command.env_remove("RUST_LOG").env("NOTIFY_SOCKET", &self.notify).env("PI0RT_SOCKET", &self.socket);
@@ -75,7 +75,7 @@ impl Manager {
             command.env("LISTEN_FDS", count.to_string()).env("LISTEN_FDNAMES", names.join(":"));
         }
         let place = move || {
-            // Out of the way of the places they go to, then there, where exec leaves them open.
+            // Duplicated to high numbers first, then to their final places, where exec leaves them open.
             let high: Vec<_> =
                 // SAFETY: descriptors of this process, which has one thread.
                 fds.iter().map(|fd| unsafe { libc::fcntl(*fd, libc::F_DUPFD_CLOEXEC, 500) }).collect();
@@ -87,17 +87,17 @@ impl Manager {
             }
             Ok(())
         };
-        // SAFETY: between fork and exec, system calls and memory that was allocated before only; the vector
-        // of duplicates is the exception, which a process of this test can afford.
+        // SAFETY: between fork and exec, only system calls and memory allocated before; the vector of
+        // duplicates is an exception that is tolerable in a test.
         unsafe { command.pre_exec(place) };
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         Process(command.spawn().unwrap())
     }
 
-    /// What comes up to and with the first message that is so.
+    /// Messages up to and including the first that matches.
     pub fn until(&self, is: impl Fn(&str) -> bool) -> Vec<String> {
         let mut seen = Vec::new();
-        // For all of them together: others may come for ever.
+        // For all of them together: others may keep coming.
         let end = Instant::now() + Duration::from_secs(60);
         loop {
             let message = self.messages.recv_timeout(end.saturating_duration_since(Instant::now()));
@@ -108,12 +108,12 @@ impl Manager {
         }
     }
 
-    /// Puts something into the store.
+    /// Puts a descriptor into the store.
     pub fn put(&self, name: &str, fd: OwnedFd) {
         self.store.lock().unwrap().insert(name.into(), vec![fd]);
     }
 
-    /// Sessions in the store.
+    /// Number of sessions in the store.
     pub fn kept(&self) -> usize {
         self.store.lock().unwrap().len()
     }
@@ -131,7 +131,7 @@ fn heed(message: &str, fds: Vec<OwnedFd>, store: &Store) {
     }
 }
 
-/// Waits for a daemon's end; what it has said on standard error.
+/// Waits for a daemon's end, and returns its output on standard error.
 pub fn last_words(mut daemon: Process) -> String {
     let mut words = String::new();
     daemon.0.stderr.take().unwrap().read_to_string(&mut words).unwrap();

@@ -1,4 +1,4 @@
-//! What the hostile do, each for as long as it is let.
+//! The hostile clients, each active until it is killed.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -11,22 +11,22 @@ use rustix::fs::{FallocateFlags, fallocate};
 use crate::ipc_support::Random;
 use crate::raw::{Connection, Raw, prompt, submission};
 
-/// One kind of harm.
+/// One kind of attack.
 #[derive(Clone, Copy, Debug)]
 pub enum Role {
-    /// Instructions of 16 KB, eight waiting at any time, that are refused.
+    /// Refused instructions of 16 KB, eight waiting at any time.
     Instructions,
-    /// Sessions as large as there are, opened and left, their descriptors kept for a while.
+    /// Sessions of maximum size, opened and left, their descriptors kept for a while.
     Sessions,
-    /// Large frames, in memory that is punched away.
+    /// Large frames with holes punched into their memory.
     Holes,
-    /// Connections that say nothing.
+    /// Silent connections.
     Silence,
-    /// Both rings full and nothing taken, the doorbell rung without end.
+    /// Both rings full with no completions taken, and the doorbell rung without end.
     Deaf,
-    /// Messages that are none, observers with names of 30 KB.
+    /// Malformed messages, and observers with names of 30 KB.
     Malformed,
-    /// Observations that can't be used, as many as go.
+    /// Unusable observations, as many as possible.
     Mistaken,
     /// Sessions left in the middle of a chunk.
     Leaving,
@@ -61,11 +61,11 @@ impl Role {
         }
     }
 
-    /// Until the process is killed.
+    /// Attacks until the process is killed.
     pub fn play(self, socket: &Path) {
         let mut random = Random(u64::from(std::process::id()) | 1);
         loop {
-            // A refusal, or the end of a session, is what it has earned: it tries again.
+            // A refusal or the end of the session is expected: try again.
             let _ = match self {
                 Role::Instructions => instructions(socket, &mut random),
                 Role::Sessions => sessions(socket),
@@ -86,7 +86,7 @@ fn open(socket: &Path, hello: Hello) -> Option<Raw> {
     Raw::try_open(socket, hello).ok()
 }
 
-/// A session with an instruction.
+/// A session with a registered instruction.
 fn ready(socket: &Path, hello: Hello) -> Option<Raw> {
     let raw = open(socket, hello)?;
     raw.connection.try_say(&prompt("stack the cups")).then_some(())?;
@@ -174,7 +174,7 @@ fn malformed(socket: &Path, random: &mut Random) -> Option<()> {
         _ => connection.try_say(&Request::Reset).then_some(())?,
     }
     let mut buffer = vec![0; MAX_MESSAGE];
-    // Perhaps it hears why.
+    // The reason may be in an unread message.
     let _: Received = receive(connection.0.as_fd(), &mut buffer).ok()?;
     Some(())
 }

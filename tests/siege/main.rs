@@ -1,8 +1,8 @@
-//! Everything that hostile clients do, at once, beside a controller at 1 kHz: it loses nothing, is never told that the
-//! daemon is gone, and what the daemon holds is the same afterwards.
+//! All hostile clients at once, beside a controller at 1 kHz: it loses nothing, is never told that the
+//! daemon is gone, and the daemon's resources are the same afterwards.
 //!
-//! `PI0RT_SIEGE_S=600 cargo test --release --test siege -- --ignored --nocapture` is the long run. The hostile
-//! processes run at nice 19: how the system shares out its processors is not what is tested here.
+//! The long run: `PI0RT_SIEGE_S=600 cargo test --release --test siege -- --ignored --nocapture`. The
+//! hostile processes run at nice 19: the system's scheduling is not what is tested here.
 
 mod besiegers;
 #[path = "../ipc_support/mod.rs"]
@@ -27,20 +27,20 @@ const TICK: Duration = Duration::from_millis(1);
 const ROLE: &str = "PI0RT_TEST_BESIEGER";
 const SOCKET: &str = "PI0RT_TEST_BESIEGED";
 
-/// What a controller sees.
+/// A controller's observations of the daemon.
 #[derive(Default)]
 struct Seen {
     ticks: u64,
-    /// Ticks in which every slot was taken.
+    /// Number of ticks with every slot taken.
     full: u64,
     submitted: u64,
-    /// How often each status was the answer to a submission.
+    /// Number of answers to submissions, by status.
     answers: BTreeMap<i32, u64>,
-    /// How often each status came from asking for an action.
+    /// Number of results of action requests, by status.
     actions: BTreeMap<i32, u64>,
-    /// Time from a submission to its chunk.
+    /// Times from a submission to its chunk.
     latencies: Vec<Duration>,
-    /// Time from one chunk to the next.
+    /// Times from one chunk to the next.
     gaps: Vec<Duration>,
     last: Option<Instant>,
 }
@@ -127,7 +127,7 @@ impl Seen {
     }
 }
 
-/// A hostile process.
+/// Starts a hostile process.
 fn begin(role: Role, socket: &Path) -> Process {
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["besieger", "--exact", "--nocapture", "--test-threads=1"])
@@ -138,7 +138,7 @@ fn begin(role: Role, socket: &Path) -> Process {
     Process(child.unwrap())
 }
 
-/// Run by [`begin`] in a process of its own.
+/// Run by [`begin`] in a separate process.
 #[test]
 fn besieger() {
     let (Ok(role), Ok(socket)) = (std::env::var(ROLE), std::env::var(SOCKET)) else { return };
@@ -169,7 +169,7 @@ fn siege(rounds: u32, length: Duration) {
             }
             last = Instant::now();
             let (role, process) = &mut hostile[random.next() as usize % ROLES.len()];
-            // Whatever it is doing.
+            // Killed whatever it is doing.
             process.kill();
             *process = begin(*role, &socket);
             killed += 1;
@@ -190,7 +190,7 @@ fn siege(rounds: u32, length: Duration) {
         );
         ours += seen.submitted;
         assert!(submitted > ours, "nobody was hostile");
-        // Nobody is told that the daemon is gone, unless the machine has stopped it.
+        // The daemon never appears gone, unless the machine itself stalled it.
         let stalls = stats.count(Count::Stall);
         let gone = |of: &BTreeMap<i32, u64>| of.get(&(Status::Gone as i32)).copied().unwrap_or(0);
         assert!(stalls > 0 || gone(&seen.actions) == 0, "{:?}", seen.actions);
@@ -200,7 +200,7 @@ fn siege(rounds: u32, length: Duration) {
         assert!(seen.answers[&0] > 0);
         held.push(now);
     }
-    // The first round has made buffers as large as they get.
+    // The first round has grown buffers to their final size.
     let (first, last) = (held[0], held[held.len() - 1]);
     assert!(last.memory_kb <= first.memory_kb + 2048, "{held:?}");
 }

@@ -1,4 +1,4 @@
-//! Checkpoints to take apart: a naive safetensors reader and writer, and directories that vanish.
+//! Modifiable checkpoints: a naive safetensors reader and writer, and temporary directories.
 #![allow(dead_code)]
 
 use std::fs;
@@ -107,7 +107,7 @@ pub fn edit_json(path: &Path, edit: impl FnOnce(&mut Value)) {
     fs::write(path, value.to_string()).unwrap();
 }
 
-/// The golden checkpoint without its golden files, to be changed.
+/// A modifiable copy of the golden checkpoint without its golden files.
 pub fn lerobot() -> TempDir {
     let dir = TempDir::new();
     for entry in fs::read_dir(golden()).unwrap() {
@@ -120,7 +120,7 @@ pub fn lerobot() -> TempDir {
     dir
 }
 
-/// The golden weights as openpi lays them out: no `model.`, no `embed_tokens`.
+/// The golden weights in openpi's layout: no `model.`, no `embed_tokens`.
 pub fn openpi() -> TempDir {
     let dir = TempDir::new();
     let mut model = Model::read(&golden());
@@ -157,7 +157,7 @@ fn write_synth(preset_name: &str, sizes: &[(&str, usize)], dtype: Dtype, dir: &P
     Synth { arch, seed: 1, dtype, force: false }.write(dir, &|_| ()).unwrap();
 }
 
-/// Asserts that `error` says all of `parts`.
+/// Asserts that `error` contains all of `parts`.
 pub fn messages(error: &str, parts: &[&str]) {
     for part in parts {
         assert!(error.contains(part), "{part:?} is not in: {error}");

@@ -1,4 +1,4 @@
-// Operations that move values and change none.
+// Operations that move values without changing them.
 #include "internal.hpp"
 
 #include <algorithm>
@@ -84,7 +84,7 @@ Tensor slice(
     auto out = output_of("slice", device, spec, output);
     auto data = Access::data(x, "slice");
     const Tiles t(x);
-    // Tile-aligned slices move tiles, what lies in their padding included; others go through rows.
+    // Tile-aligned slices move whole tiles, padding included; others go through rows.
     dispatch("slice", key({x, out}) + range, {x}, out, [=] {
         std::vector<float> values;
         values.reserve(result.volume());
@@ -165,7 +165,7 @@ Tensor embedding(
         std::vector<float> values;
         values.reserve(indices->values.size() * width);
         for (float id : indices->values) {
-            // The device would read past the table.
+            // The device would read beyond the table.
             DEMAND(id >= 0 && id < static_cast<float>(height), "embedding: id ", id, " of ", height);
             const float* row = &rows->values[static_cast<std::size_t>(id) * width];
             values.insert(values.end(), row, row + width);
@@ -213,7 +213,7 @@ std::tuple<Tensor, Tensor, Tensor> nlp_create_qkv_heads(
     DEMAND(q.logical_shape()[-2] % TILE == 0, "Unsupported input height ", q.logical_shape()[-2], " is not tile aligned");
     DEMAND(q.logical_shape()[-1] % all == 0, "Flattened hidden dimension ", q.logical_shape()[-1], " must be a multiple of ", all, " heads");
     const uint32_t width = q.logical_shape()[-1] / all;
-    // The kernel moves whole tiles; heads that don't end on one come out wrong, without a word.
+    // The kernel moves whole tiles; heads that don't end on a tile give wrong data silently.
     DEMAND(width % TILE == 0, "nlp_create_qkv_heads gives wrong data for heads of ", width, ": pad them to whole tiles");
     auto data = Access::data(q, "nlp_create_qkv_heads");
     auto part = [&](uint32_t first, uint32_t heads) {

@@ -39,7 +39,7 @@ struct Step {
 
 struct Trace {
     std::vector<Step> steps;
-    /// Memory handed out while it was captured: every replay writes there.
+    /// Memory allocated during the capture: every replay writes there.
     std::vector<std::shared_ptr<Data>> own;
     bool complete = false;
 };
@@ -125,7 +125,7 @@ Allocation::~Allocation() {
 Tensor Access::allocate(distributed::MeshDevice* device, const TensorSpec& spec) {
     auto& state = device->state();
     state.alive();
-    // A replay writes where its capture had memory: what is allocated later lies in its way.
+    // A replay writes to the memory of its capture, and would overwrite later allocations.
     DEMAND(
         state.capturing || state.traces.empty(),
         "Allocating device buffers is unsafe due to the existence of an active trace. These buffers may be "
@@ -221,7 +221,7 @@ std::shared_ptr<MeshDevice> MeshDevice::create_unit_mesh(
         } else if (name == "hang_open") {
             state->hung = true;
         } else if (name == "defect") {
-            // For sanitizers to find: nothing else would notice it.
+            // A defect that only sanitizers notice.
             std::vector<float> values(8);
             volatile std::size_t after = values.size();
             values.data()[after] = 1;
@@ -320,7 +320,7 @@ void end_trace_capture(MeshDevice* device, MeshTraceId id, std::optional<QueueId
     DEMAND(trace != state.traces.end() && state.capturing == &trace->second, "ends a trace that was not begun");
     trace->second.complete = true;
     state.capturing = nullptr;
-    // About what the commands of a dispatched program take.
+    // Approximate size of a dispatched program's commands.
     std::size_t bytes = 0;
     for (const auto& [other, commands] : state.traces) {
         bytes += commands.steps.size() * 4096;
@@ -389,7 +389,7 @@ void copy_to_device(const Tensor& host, Tensor& device, std::optional<QueueId>) 
 
 namespace emulation {
 
-/// What a read-back finds in device memory.
+/// The values of a tensor as read back from device memory.
 std::vector<float> read_back(const Tensor& tensor) {
     auto data = Access::data(tensor, "read");
     auto& state = tensor.device()->state();

@@ -1,4 +1,4 @@
-// What the emulation's sources share.
+// Declarations shared by the emulation's sources.
 #pragma once
 
 #include "ttnn.hpp"
@@ -17,7 +17,7 @@ template <typename... Parts>
     throw std::runtime_error(text.str());
 }
 
-/// Refuses what the device refuses, in the form in which TTNN does; tests/rules.cc breaks each one.
+/// Refuses what the device refuses, with an error in TTNN's form; tests/rules.cc breaks each rule.
 #define DEMAND(condition, ...)              \
     do {                                    \
         if (!(condition)) {                 \
@@ -26,7 +26,7 @@ template <typename... Parts>
     } while (false)
 #define FATAL(rule, ...) ::tt::tt_metal::emulation::fatal(__FILE__, __LINE__, rule, __VA_ARGS__)
 
-/// Refuses what TTNN can do and the emulation can't.
+/// Refuses what TTNN supports and the emulation doesn't.
 #define LIMIT(condition, ...) DEMAND(condition, __VA_ARGS__)
 
 constexpr uint32_t TILE = 32;
@@ -37,10 +37,10 @@ constexpr uint32_t round_up(uint32_t value, uint32_t to) { return (value + to - 
 struct Data {
     std::vector<float> values;
     DataType dtype = DataType::BFLOAT16;
-    /// Device memory it lies (or lay) in.
+    /// Range of device memory that holds (or held) it.
     uint64_t address = 0, bytes = 0;
     bool live = true;
-    /// A trace's replay has overwritten the memory since.
+    /// True if a trace's replay has overwritten the memory since.
     bool clobbered = false;
 };
 
@@ -50,12 +50,12 @@ struct Allocation {
     ~Allocation();
 };
 
-/// The inside of tensors.
+/// Access to the internals of tensors.
 struct Access {
     static Tensor host(const TensorSpec& spec, std::vector<float> logical);
     static Tensor on_device(const TensorSpec& spec, std::shared_ptr<Allocation> allocation);
     static Tensor allocate(distributed::MeshDevice* device, const TensorSpec& spec);
-    /// Another shape over the same memory.
+    /// A view of the same memory with another shape.
     static Tensor view(const Tensor& tensor, const TensorSpec& spec);
     static const std::vector<float>& host_values(const Tensor& tensor);
     /// The device data of an operand; refuses host tensors and freed memory.
@@ -70,7 +70,7 @@ struct Tiles {
     std::size_t matrix() const { return padded_rows * padded_cols; }
 };
 
-/// Rounds to what the dtype can hold; block floats along rows of 16.
+/// Rounds to the dtype's precision; block floats along rows of 16.
 void round_to(DataType dtype, std::vector<float>& values, std::size_t padded_cols);
 std::vector<float> pad(const TensorSpec& spec, const std::vector<float>& logical, float value);
 std::vector<float> unpad(const TensorSpec& spec, const std::vector<float>& padded);

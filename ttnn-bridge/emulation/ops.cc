@@ -97,7 +97,7 @@ Tensor binary(
                         float p = x->values[i], q = row[bs[3] == 1 ? 0 : k];
                         activate(left, p);
                         activate(right, q);
-                        // Mixed or 16-bit operands meet in registers of 16 bits' precision.
+                        // Mixed or 16-bit operands are computed in registers of 16 bits' precision.
                         p = wide ? p : static_cast<float>(bfloat16(p));
                         q = wide ? q : static_cast<float>(bfloat16(q));
                         values[i] = combine(p, q);
@@ -137,7 +137,7 @@ float keep(float x, int bits) {
     return std::ldexp(std::trunc(std::ldexp(mantissa, bits + 1)), exponent - bits - 1);
 }
 
-/// What the multipliers see of a factor: weights (SrcA) and activations (SrcB) by fidelity phases.
+/// A factor as the multipliers see it: weights (SrcA) and activations (SrcB) by fidelity phases.
 std::vector<float> factor(const std::vector<float>& values, MathFidelity fidelity, bool weights) {
     // Registers hold 10 bits; a multiplier takes 4 bits of SrcA and 6 of SrcB in a phase.
     const bool low = fidelity == MathFidelity::LoFi || (fidelity == MathFidelity::HiFi2 && !weights);
@@ -192,7 +192,7 @@ Tensor norm(
             inputs.push_back(**given);
         }
     }
-    // Rows are normalised where they lie: their dtype is the result's.
+    // Rows are normalised in place: their dtype is the result's.
     auto out = create_device_tensor(tile_spec(x.logical_shape(), x.dtype()), device);
     auto data = Access::data(x, op);
     const Tiles t(x);
@@ -399,7 +399,7 @@ Tensor scaled_dot_product_attention(
                     for (std::size_t d = 0; d < width; d++) {
                         score += query[d] * keys[j * width + d];
                     }
-                    // The mask is added to what the scale is then applied to: large and negative either way.
+                    // The mask is added before the scale is applied: large and negative either way.
                     score = score * factor +
                             (m ? m->values[(mask_batches == 1 ? 0 : batch) * mask_matrix + r * tk.padded_rows + j] : 0);
                     scores[j] = score;
@@ -411,7 +411,7 @@ Tensor scaled_dot_product_attention(
                 }
                 float* row = &values[(head * tq.padded_rows + r) * width];
                 for (std::size_t j = 0; j < tk.rows; j++) {
-                    // Probabilities meet V in the compute dtype.
+                    // Probabilities are multiplied by V in the compute dtype.
                     const float p = static_cast<float>(bfloat16(scores[j]));
                     for (std::size_t d = 0; d < width; d++) {
                         row[d] += p * held[j * width + d];
@@ -440,7 +440,7 @@ Tensor rotary_embedding(
     DEMAND(table == sin.padded_shape() && cos.dtype() == sin.dtype(), "Cos and Sin dims must match");
     DEMAND(table[0] == 1 && table[1] == 1 && table[-1] == shape[-1], "Cosine cache dimensions must match input dimensions.");
     DEMAND(table[-2] >= shape[-2], "Cosine cache dimensions must cover the sequence length.");
-    // As on the device, rows of padding become rows like any other.
+    // As on the device, rows of padding are treated like any other.
     auto out = create_device_tensor(tile_spec(shape, x.dtype()), device);
     auto data = Access::data(x, "rotary embedding"), c = Access::data(cos, "rotary embedding"), s = Access::data(sin, "rotary embedding");
     const Tiles t(x);

@@ -1,6 +1,6 @@
-// Level 0: a stand-in for the part of TTNN 0.66 that the bridge calls, with the same names and
-// signatures. It computes on the host, tile by tile as the device does (dtype rounding at every
-// store, padding computed along), and refuses what the device refuses or gets wrong.
+// Level 0: an emulation of the part of TTNN 0.66 that the bridge calls, with the same names and
+// signatures. It computes on the host, tile by tile as the device does (rounding to the dtype at every
+// store, padding included), and refuses what the device refuses or computes wrongly.
 #pragma once
 
 #include <array>
@@ -18,7 +18,7 @@
 #include <variant>
 #include <vector>
 
-// The device's element; the SDK has it outside any namespace too.
+// The device's 16-bit element, outside any namespace as in the SDK.
 class bfloat16 {
 public:
     bfloat16() = default;
@@ -140,9 +140,9 @@ class MeshDevice;
 }
 
 namespace emulation {
-/// What a device buffer holds, padded row-major. It outlives its allocation while a trace names it.
+/// Content of a device buffer, padded row-major. It outlives its allocation while a trace refers to it.
 struct Data;
-/// A range of device memory; freed when the last tensor lets go of it.
+/// A range of device memory, freed with the last tensor that uses it.
 struct Allocation;
 struct Access;
 }  // namespace emulation

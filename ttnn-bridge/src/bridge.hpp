@@ -1,4 +1,4 @@
-// What Rust sees of TTNN: two handles and free functions over them.
+// The interface to TTNN for Rust: two handles and free functions over them.
 //
 // Handles hide TTNN's types, so that the generated code does not include its headers. Every
 // function may throw; cxx turns that into an `Err` with TTNN's text.

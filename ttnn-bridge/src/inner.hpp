@@ -1,4 +1,4 @@
-// The inside of the handles, and of what crosses with them.
+// Internals of the handles and of the types passed with them.
 #pragma once
 
 #include <map>

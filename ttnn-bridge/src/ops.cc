@@ -1,4 +1,4 @@
-// Every call of a TTNN operation: what changes from release to release changes here.
+// All calls of TTNN operations: changes between releases are confined to this file.
 #include "inner.hpp"
 
 #include <optional>

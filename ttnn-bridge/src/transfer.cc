@@ -1,4 +1,4 @@
-// Between host and device memory.
+// Transfers between host and device memory.
 #include "inner.hpp"
 
 #include <algorithm>
@@ -28,7 +28,7 @@ Handle upload(const Device& device, rust::Slice<const float> values, Dims dims, 
 }
 
 Handle upload_rows(const Device& device, rust::Slice<const uint16_t> bf16, uint32_t rows, uint32_t cols) {
-    // Read where it lies: TTNN's span is not const, but nothing is written through it.
+    // Read in place: TTNN's span is not const, but nothing is written through it.
     auto* values = const_cast<bfloat16*>(reinterpret_cast<const bfloat16*>(bf16.data()));
     const auto host = metal::Tensor::from_borrowed_data<bfloat16>(
         ttsl::Span<bfloat16>(values, bf16.size()), metal::Shape({rows, cols}),

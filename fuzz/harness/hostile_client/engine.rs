@@ -11,21 +11,21 @@ use pi0rt::policy::{self, Observation, PromptRule};
 use super::super::{ACTION_DIM, CAMERAS, STATE_DIM, policy};
 use super::session::Flood;
 
-/// An instruction that no tokenizer is asked for, and that nobody else says.
+/// The honest client's instruction, which needs no tokenizer and which no other client sends.
 pub const ASKED: &str = "\u{2003}\u{2009}\u{2003}";
 
-/// Counts turns, and at which of them somebody had theirs.
+/// Counts turns, and records the turn of a wanted request.
 #[derive(Default)]
 pub struct Turns {
     count: AtomicU64,
-    /// What is looked for; 0: nothing.
+    /// The wanted request; 0: none.
     wanted: AtomicU64,
     /// The turn at which it came.
     at: AtomicU64,
 }
 
 impl Turns {
-    /// Turns so far.
+    /// Number of turns so far.
     pub fn count(&self) -> u64 {
         self.count.load(Ordering::SeqCst)
     }
@@ -35,7 +35,7 @@ impl Turns {
         self.wanted.store(wanted, Ordering::SeqCst);
     }
 
-    /// How many turns others had after the first `since` before what is looked for had its own.
+    /// Number of others' turns after the first `since` and before the wanted one.
     pub fn others_since(&self, since: u64) -> u64 {
         let at = self.at.load(Ordering::SeqCst);
         assert!(at > 0, "it had no turn");
@@ -50,13 +50,13 @@ impl Turns {
     }
 }
 
-/// Value `c` of action `r`: `r + state[c]`.
+/// An engine whose value `c` of action `r` is `r + state[c]`.
 #[derive(Clone)]
 pub struct Counting {
     prompter: policy::Prompter,
-    /// Chunks; looked for by seed.
+    /// Turns of chunks; the wanted one is given by its seed.
     pub chunks: Arc<Turns>,
-    /// Instructions; looked for by 1, which is [`ASKED`].
+    /// Turns of instructions; the wanted one is 1, for [`ASKED`].
     pub prompts: Arc<Turns>,
     /// Sessions that submit again in each turn.
     pub floods: Arc<Mutex<Vec<Flood>>>,
@@ -64,7 +64,7 @@ pub struct Counting {
 
 impl Counting {
     pub fn new() -> Counting {
-        // Of the package that the harness is compiled in, or of the one that has it.
+        // The package of the harness, or the one that includes it.
         let places = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
         let checkpoint = places.map(|place| place.join("tests/golden")).find(|place| place.is_dir()).unwrap();
         let rule = PromptRule { clean: false, max_tokens: 48, truncate: true, vocab_size: 1 << 20 };
@@ -101,7 +101,7 @@ impl Engine for Counting {
         assert!(given.prompt.tokens().len() <= 48);
         assert_eq!((given.frames.len(), given.state.len()), (CAMERAS, STATE_DIM));
         for frame in given.frames.iter().flatten() {
-            // Every byte may be looked at.
+            // Every byte must be readable.
             let last = (frame.height - 1) * frame.stride + frame.width * frame.format.bytes();
             assert!(last <= frame.data.len() && frame.data.len() <= super::MAX_FRAME_BYTES as usize);
         }

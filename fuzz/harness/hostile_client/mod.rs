@@ -1,5 +1,5 @@
-//! Clients that say and write anything, against a real daemon that serves honest ones too: those are answered,
-//! within their turn; the limit of memory is kept; the daemon sleeps when there is nothing to do.
+//! Clients that send and write anything, against a real daemon with honest clients too: those are answered
+//! in their turn, the memory limit is kept, and the daemon sleeps when it is idle.
 
 mod engine;
 mod scene;
@@ -9,35 +9,36 @@ use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use pi0rt::control::{Hello, Request};
+use pi0rt::control::{GuidanceChoice, Hello, Request};
 
 use self::scene::Scene;
 use self::session::{Hostile, Session};
 use super::{FRAME_BYTES, Input};
 
-/// Longest wait for anything: beyond it, it hangs.
+/// Longest wait for anything: beyond it, the daemon hangs.
 const LONG: Duration = Duration::from_secs(30);
 const MAX_FRAME_BYTES: u32 = 1 << 20;
 const MOST_STEPS: usize = 200;
-/// Connections at a time, and for one input.
+/// Maximum number of connections at a time, and per input.
 const CONNECTIONS: usize = 4;
 const MOST_CONNECTIONS: usize = 12;
-/// Honest rounds of one input, and those beside a flood: they cost more than all the rest.
+/// Maximum number of honest rounds per input, and of those beside a flood: they cost more than all the
+/// rest.
 const HONEST_ROUNDS: usize = 3;
 const FLOODS: usize = 2;
-/// Requests that a session may have waiting.
+/// Maximum number of waiting requests of a session.
 const WAITING: usize = 16;
-/// Inputs between two looks at whether the daemon sleeps and keeps its limit, but for those that call for one, and
-/// between two at what it holds.
+/// Number of inputs between two checks that the daemon sleeps and keeps its limit, except for inputs that
+/// ask for one, and between two checks of its resources.
 const IDLE_CHECK: u64 = 16;
 const LEAK_CHECK: u64 = 256;
 
 static SCENE: Mutex<Option<Scene>> = Mutex::new(None);
 
-/// What one input has done so far.
+/// The progress of one input.
 struct Play {
     clients: Vec<Hostile>,
-    /// The client that acts.
+    /// Index of the acting client.
     at: usize,
     connections: usize,
     honest_rounds: usize,
@@ -84,7 +85,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// To be called after the last input.
+/// Final checks, to be called after the last input.
 pub fn end() {
     let guard = SCENE.lock().unwrap_or_else(PoisonError::into_inner);
     let scene = guard.as_ref().expect("there was an input");
@@ -102,7 +103,7 @@ impl Play {
         self.clients[at].open(hello, buffer);
     }
 
-    /// Connects anew in the place of the client that acts.
+    /// Reconnects in the place of the acting client.
     fn reconnect(&mut self, scene: &Scene) -> bool {
         let may = self.connections < MOST_CONNECTIONS;
         if may {
@@ -112,7 +113,7 @@ impl Play {
         may
     }
 
-    /// One act of one client.
+    /// One cheap action of a client.
     fn step(&mut self, op: u8, scene: &mut Scene, input: &mut Input<'_>) {
         match op {
             0 => {
@@ -145,6 +146,25 @@ impl Play {
                     understands: u64::MAX,
                     missing_cameras: named,
                     token: 0,
+                    guidance: GuidanceChoice {
+                        enabled: input.choose(&[None, Some(true), Some(false)]),
+                        max_weight: input.choose(&[
+                            None,
+                            Some(1.0),
+                            Some(f32::NAN),
+                            Some(-1.0),
+                            Some(f32::MAX),
+                        ]),
+                        horizon: input.choose(&[None, Some(1), Some(u32::MAX)]),
+                        prefix_every: input.choose(&[None, Some(1), Some(7), Some(u32::MAX)]),
+                        rate_hz: input.choose(&[
+                            None,
+                            Some(1.0),
+                            Some(f32::MIN_POSITIVE),
+                            Some(f32::INFINITY),
+                        ]),
+                        ..GuidanceChoice::default()
+                    },
                 };
                 let taken = hello.name == "honest" && !hello.observes;
                 self.open(hello);
@@ -170,7 +190,7 @@ impl Play {
         }
     }
 
-    /// One act that costs more.
+    /// One expensive action of a client.
     fn more(&mut self, scene: &mut Scene, input: &mut Input<'_>) {
         match input.u8() % 8 {
             0 => {
@@ -219,7 +239,7 @@ impl Play {
         }
     }
 
-    /// As many instructions as may wait, of each client, and an honest one after them.
+    /// Sends the maximum number of waiting instructions from each client, and an honest one after them.
     fn flood_with_instructions(&mut self, scene: &mut Scene, input: &mut Input<'_>) {
         let text = instruction(input);
         for client in self.clients.iter().filter(|client| client.session.is_some()) {
@@ -241,20 +261,20 @@ impl Play {
     }
 }
 
-/// A text that somebody may say.
+/// An instruction's text.
 fn instruction(input: &mut Input<'_>) -> String {
     let len = input.u8() as usize;
     let text = String::from_utf8_lossy(input.take(len)).into_owned();
     match input.u8() % 4 {
         0 => text,
-        // Long words are the tokenizer's hardest.
+        // Long words are the worst case for the tokenizer.
         1 => text.repeat(16_000 / text.len().max(1)).chars().take(5_000).collect(),
         2 => format!("stack the cups {text}"),
         _ => "\u{1f916}\u{200d}\u{10ffff}".repeat(len),
     }
 }
 
-/// What a client does to its memory.
+/// Writes to a client's memory.
 fn write(op: u8, session: &mut Session, input: &mut Input<'_>) {
     let layout = session.welcome.layout;
     let tail = session.tail.load(Ordering::Relaxed);

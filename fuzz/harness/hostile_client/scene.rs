@@ -1,4 +1,5 @@
-//! The daemon and those who are honest, for all inputs: what has to hold whatever another client does.
+//! The daemon and the honest clients, shared by all inputs, with the checks that must hold whatever other
+//! clients do.
 
 use std::collections::BTreeSet;
 use std::os::unix::fs::MetadataExt;
@@ -15,17 +16,16 @@ use super::engine::{ASKED, Counting};
 use super::session::{Flood, Hostile};
 use super::{LONG, MAX_FRAME_BYTES};
 
-/// Bytes that the segments of all sessions may have: some with large frames, and not many.
+/// Memory limit of all sessions, bytes: enough for some with large frames, but not for many.
 const MAX_MEMORY: u64 = 48 << 20;
-/// Threads of the daemon that sleep while there is nothing to do; the one that beats the hearts wakes 100 times a
-/// second.
+/// Threads of the daemon that sleep while it is idle; the heartbeat thread wakes 100 times a second.
 const SLEEPERS: [&str; 4] = ["fuzz-control", "inference", "instructions", "sessions"];
 
 pub struct Scene {
     pub path: PathBuf,
     engine: Counting,
     honest: Client,
-    /// One that asks for prompts, by the protocol alone.
+    /// A client that requests prompts, without the library.
     asker: Hostile,
     resources: (usize, usize),
     rounds: u64,
@@ -66,8 +66,9 @@ impl Scene {
         scene
     }
 
-    /// One observation of the honest client, which has to be answered, with its own chunk, and after one turn
-    /// of each of `others` at most, beside that under way and one that may have begun since.
+    /// Submits one observation of the honest client and checks its answer: it has its own chunk, and comes
+    /// after at most one turn of each of `others`, beside the one in flight and one that may have begun
+    /// since.
     pub fn honest_round(&mut self, others: usize) {
         self.rounds += 1;
         let state: [f32; STATE_DIM] = std::array::from_fn(|i| (self.rounds % 4096) as f32 + i as f32 / 4.0);
@@ -89,7 +90,7 @@ impl Scene {
         }
     }
 
-    /// The same while others submit again in each turn, all of them in a hurry.
+    /// The same while others submit again in each turn, all of them urgent.
     pub fn honest_round_beside(&mut self, floods: Vec<Flood>) {
         let others = floods.len();
         *self.engine.floods.lock().unwrap_or_else(PoisonError::into_inner) = floods;
@@ -98,8 +99,8 @@ impl Scene {
         self.engine.floods.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// An instruction, which has to be answered after one of each of `others` at most, beside that at work and
-    /// one that was given since.
+    /// Sends an instruction and checks that it is answered after at most one of each of `others`, beside
+    /// the one in progress and one submitted since.
     pub fn ask(&mut self, others: usize) {
         self.engine.prompts.look_for(1);
         assert!(self.asker.say(&Request::prompt(ASKED).encode()));
@@ -110,8 +111,8 @@ impl Scene {
         assert!(turns <= others as u64 + 2, "{turns} instructions of {others} others went first");
     }
 
-    /// With clients that are there and do nothing, however they have left their memory, the daemon sleeps. A
-    /// thread that spins is never seen asleep, whatever else the machine does.
+    /// Checks that the daemon sleeps with idle clients, however they have left their memory. A thread that
+    /// spins is never seen asleep, however busy the machine is.
     pub fn is_idle(&self) {
         let end = Instant::now() + LONG;
         for name in SLEEPERS {
@@ -121,7 +122,8 @@ impl Scene {
         }
     }
 
-    /// The limit is kept: by what the daemon says, and by what the segments that are there have, whoever has them.
+    /// Checks the memory limit: by the daemon's own figures, and by the existing segments, whichever
+    /// process has them.
     pub fn keeps_limit(&self) {
         let said = Report::read(&self.path).unwrap().memory;
         assert!(said <= MAX_MEMORY, "{said} bytes, at most {MAX_MEMORY} are allowed");
@@ -139,7 +141,7 @@ impl Scene {
         assert!(bytes <= MAX_MEMORY, "segments have {bytes} bytes, at most {MAX_MEMORY} are allowed");
     }
 
-    /// What the daemon holds for clients that have gone is freed.
+    /// Checks that the daemon frees its resources for clients that are gone.
     pub fn no_leak(&self) {
         let end = Instant::now() + LONG;
         while resources() != self.resources {
@@ -149,14 +151,15 @@ impl Scene {
         }
     }
 
-    /// What was said so far is heard: a packet of each session in each turn.
+    /// Waits until earlier messages have been received: the daemon takes a packet of each session in each
+    /// turn.
     pub fn settle(&mut self) {
         assert!(self.asker.say(&Request::Reset.encode()));
         assert!(matches!(self.asker.hear(&mut self.buffer), Reply::ResetDone { .. }));
     }
 }
 
-/// Whether a thread of this process sleeps at most looks of some.
+/// True if a thread of this process is seen asleep in one of several samples.
 fn sleeps(name: &str) -> bool {
     let is_it =
         |task: &PathBuf| std::fs::read_to_string(task.join("comm")).is_ok_and(|comm| comm.trim() == name);
@@ -169,7 +172,7 @@ fn sleeps(name: &str) -> bool {
     asleep.count() >= 7
 }
 
-/// A thread's state, of proc(5).
+/// A thread's state as in proc(5).
 fn state(task: &Path) -> Option<char> {
     let stat = std::fs::read_to_string(task.join("stat")).ok()?;
     stat.rsplit_once(") ")?.1.chars().next()

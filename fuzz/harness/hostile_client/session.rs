@@ -1,4 +1,4 @@
-//! A connection of the hostile client, and what it does to its memory.
+//! A connection of the hostile client, with writes to its memory.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -33,22 +33,22 @@ impl Hostile {
         Hostile { socket: control::connect(path).unwrap(), session: None }
     }
 
-    /// Whether there was room for it.
+    /// Sends a packet; true if there was room for it.
     pub fn say(&self, packet: &[u8]) -> bool {
         control::send(self.socket.as_fd(), packet).is_ok()
     }
 
-    /// Reads what is there; whether there was anything, be it the connection's end.
+    /// Reads what is available; true if there was anything, including the connection's end.
     pub fn listen(&mut self, buffer: &mut [u8]) -> bool {
         self.receive(buffer).is_some()
     }
 
-    /// Reads what is there; whether it was the end.
+    /// Reads what is available; true if it was the connection's end.
     fn listen_for_end(&mut self, buffer: &mut [u8]) -> bool {
         matches!(self.receive(buffer), Some(None))
     }
 
-    /// Reads what is there. None: nothing; then the message, if it wasn't the end.
+    /// Reads what is available: `None` if nothing, `Some(None)` for the end, else the message.
     fn receive(&mut self, buffer: &mut [u8]) -> Option<Option<Reply>> {
         let (received, fds) = control::receive_with_fds(self.socket.as_fd(), buffer).unwrap();
         let len = match received {
@@ -57,7 +57,7 @@ impl Hostile {
             Received::Closed => return Some(None),
             Received::TooLong => panic!("the daemon has sent more than a message"),
         };
-        // Whatever it was told, the daemon makes sense.
+        // The daemon's messages are valid whatever it received.
         let reply = Reply::decode(&buffer[..len]).unwrap();
         if let Reply::Welcome(welcome) = &reply {
             self.welcomed(welcome, fds);
@@ -70,7 +70,7 @@ impl Hostile {
         layout.check().unwrap();
         let map = |i: usize, bytes: u32, access| Segment::map("hostile", &fds[i], bytes as usize, access);
         if let [_results] = &fds[..] {
-            // It looks at somebody's session, and can do no more than that.
+            // As an observer it may only read the session.
             assert!(map(0, layout.results_bytes, Access::Write).is_err());
             return;
         }
@@ -82,13 +82,13 @@ impl Hostile {
         self.session = Some(Session { welcome, fds, control, observation, results, tail });
     }
 
-    /// Says hello and waits for what the daemon makes of it.
+    /// Sends a hello and waits for the reply.
     pub fn open(&mut self, hello: Hello, buffer: &mut [u8]) {
         self.say(&Request::Hello(hello).encode());
         self.until(buffer, |_| true);
     }
 
-    /// The next message that is no event.
+    /// The next message that is not an event.
     pub fn hear(&mut self, buffer: &mut [u8]) -> Reply {
         let mut heard = None;
         self.until(buffer, |reply| {
@@ -99,7 +99,7 @@ impl Hostile {
         heard.expect("the daemon has closed the connection")
     }
 
-    /// Reads until something comes that is so; None: the end, after which nothing does.
+    /// Reads until a message matches; `None` is the end, after which nothing does.
     fn until(&mut self, buffer: &mut [u8], mut is: impl FnMut(Option<&Reply>) -> bool) {
         let end = Instant::now() + LONG;
         loop {
@@ -112,14 +112,14 @@ impl Hostile {
         }
     }
 
-    /// Registers an instruction, whatever else it has asked for. Whether the session is still there.
+    /// Registers an instruction, despite earlier requests. True if the session is still open.
     pub fn prompt(&mut self, text: &str, buffer: &mut [u8]) -> bool {
         if self.session.is_none() {
             return false;
         }
         let packet = Request::prompt(text).encode();
         while !self.say(&packet) {
-            // What it has said before is heard soon, or its session is over.
+            // Earlier messages are handled soon, or its session is over.
             if self.listen_for_end(buffer) {
                 return false;
             }
@@ -147,7 +147,7 @@ impl Session {
         store(&self.control, at, tail.wrapping_add(1));
     }
 
-    /// An observation that is right but for what the input says.
+    /// Writes an observation that is valid except for the input's changes.
     pub fn observation(&self, input: &mut Input<'_>) {
         let layout = &self.welcome.layout;
         let slot = input.u8() as usize % layout.geometry.slots as usize * layout.slot.len as usize;
@@ -162,7 +162,7 @@ impl Session {
         store(&self.observation, slot + layout.state.offset as usize + 8, state);
     }
 
-    /// Frames as large as they may be, or about as large.
+    /// Writes frames of the maximum size, or close to it.
     pub fn large_observation(&self, input: &mut Input<'_>) {
         let layout = &self.welcome.layout;
         let slot = input.u8() as usize % layout.geometry.slots as usize * layout.slot.len as usize;
@@ -178,7 +178,7 @@ impl Session {
         }
     }
 
-    /// Takes pages away from its own memory.
+    /// Punches holes into its own memory.
     pub fn punch(&self, input: &mut Input<'_>) {
         let len = u64::from(self.welcome.layout.observation_bytes);
         let from = u64::from(input.u16()) * 4096 % len;
@@ -186,7 +186,7 @@ impl Session {
         let _ = fallocate(self.fds[1].as_fd(), punch, from, len - from);
     }
 
-    /// Its copies of the descriptors, which outlive it.
+    /// Copies of its descriptors, which outlive it.
     pub fn copies(&self) -> Vec<OwnedFd> {
         self.fds.iter().map(|fd| fd.try_clone().unwrap()).collect()
     }
@@ -201,7 +201,7 @@ impl Session {
     }
 }
 
-/// A session that submits again in each turn, and takes all completions unread.
+/// A session that submits again in each turn, and discards all completions.
 pub struct Flood {
     welcome: Welcome,
     control: Arc<Segment>,
@@ -213,7 +213,7 @@ impl Flood {
     pub fn submit(&mut self) {
         let layout = &self.welcome.layout;
         let taken = load(&self.results, layout.submission_head.offset as usize);
-        // Two are not answered yet, at most.
+        // At most two are unanswered.
         store(&self.control, layout.completion_head.offset as usize, taken.saturating_sub(2));
         let (tail, entries) = (self.tail.load(Ordering::Relaxed), u64::from(layout.geometry.entries));
         if tail.wrapping_sub(taken) >= entries {

@@ -1,4 +1,4 @@
-//! The files beside the weights, as values that can be changed and written down.
+//! The files beside the weights, as values that can be changed and written.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,15 +11,15 @@ pub const PRE: &str = "policy_preprocessor.json";
 pub const POST: &str = "policy_postprocessor.json";
 pub const PRE_STATE: &str = "policy_preprocessor_step_6_normalizer_processor.safetensors";
 pub const POST_STATE: &str = "policy_postprocessor_step_0_unnormalizer_processor.safetensors";
-/// Buffers of lerobot up to 0.3 are a shard of the weights.
+/// Buffers of lerobot up to 0.3, stored as a shard of the weights.
 pub const BUFFERS: &str = "buffers.safetensors";
 pub const ASSETS: [&str; 2] = ["assets/trossen/norm_stats.json", "assets/other/norm_stats.json"];
 
 const WEIGHTS: &str = "weights.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
-/// What lerobot computes of a feature.
+/// All statistics that lerobot computes of a feature.
 pub const STATISTICS: [&str; 8] = ["mean", "std", "min", "max", "q01", "q99", "q10", "q90"];
-/// How wide the model of the golden files is, and how large its images are.
+/// Width of the golden files' model, and size of its images.
 pub const MODEL_WIDTH: usize = 32;
 pub const IMAGE: usize = 56;
 pub const ROBOT_WIDTH: usize = 14;
@@ -33,7 +33,7 @@ pub enum Origin {
     OpenPi,
 }
 
-/// A tensor of statistics. `values` are what the dtype can hold.
+/// A tensor of statistics, with `values` representable in its dtype.
 #[derive(Clone, Debug)]
 pub struct Tensor {
     pub name: String,
@@ -49,7 +49,7 @@ impl Tensor {
         tensor
     }
 
-    /// Changes the dtype, and rounds the values towards 0 to what it can hold.
+    /// Changes the dtype, and rounds the values towards 0 to representable ones.
     pub fn store_as(&mut self, dtype: &'static str) {
         self.dtype = dtype;
         for value in &mut self.values {
@@ -88,16 +88,16 @@ impl Tensor {
 #[derive(Clone, Debug)]
 pub struct Declaration {
     pub origin: Origin,
-    /// JSON files, by their place.
+    /// JSON files by their path.
     pub json: BTreeMap<&'static str, Value>,
-    /// Files of statistics.
+    /// Statistics files by their path.
     pub tensors: BTreeMap<&'static str, Vec<Tensor>>,
-    /// openpi's, chosen by whoever serves.
+    /// The profile chosen for openpi's files.
     pub profile: Option<&'static str>,
 }
 
 impl Declaration {
-    /// What the origin writes.
+    /// The files as the origin writes them.
     pub fn of(origin: Origin) -> Self {
         let golden = |text: &str| serde_json::from_str::<Value>(text).expect("the golden files are JSON");
         let mut config = golden(include_str!("../../../tests/golden/config.json"));
@@ -135,7 +135,7 @@ impl Declaration {
         Self { origin, json, tensors, profile: Some("plain") }
     }
 
-    /// Puts the files beside the weights in `dir`, in place of what is there.
+    /// Writes the files beside the weights in `dir`, replacing existing ones.
     pub fn write(&self, dir: &Path) {
         let weights = dir.join(WEIGHTS);
         if !weights.exists() {
@@ -173,7 +173,7 @@ impl Declaration {
     }
 }
 
-/// Value `i` of a statistic: no two alike, none of them a round number, low ends below high ones.
+/// Value `i` of a statistic: all different, with many digits, low ends below high ones.
 pub fn statistic(name: &str, i: usize, shift: f64) -> f64 {
     let i = i as f64;
     match name {

@@ -1,6 +1,6 @@
 //! The origins' formulas, in their own precision and order of operations.
 
-/// Whose formula.
+/// The implementation whose formula is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Formula {
     /// `_apply_transform` in lerobot's `processor/normalize_processor.py`, 0.4 and later.
@@ -11,7 +11,7 @@ pub enum Formula {
     OpenPi,
 }
 
-/// How one feature is normalized: mean and deviation, or two ends of a range.
+/// The normalization of one feature: mean and deviation, or two ends of a range.
 #[derive(Clone, Debug)]
 pub struct Norm {
     pub formula: Formula,
@@ -22,7 +22,7 @@ pub struct Norm {
 }
 
 impl Norm {
-    /// Why the numbers can't be used for a vector of `width`.
+    /// Checks that the statistics can be used for a vector of `width`.
     pub fn check(&self, width: usize) -> Result<(), &'static str> {
         if self.first.len() != width || self.second.len() != width {
             return Err("statistics of another width");
@@ -53,7 +53,7 @@ impl Norm {
         }
     }
 
-    /// A number as the model sees it.
+    /// A number as seen by the model.
     pub fn normalize(&self, i: usize, x: f32) -> f32 {
         let (first, divisor) = (self.first[i] as f32, self.divisor(i) as f32);
         match (self.formula, self.range) {
@@ -64,7 +64,7 @@ impl Norm {
         }
     }
 
-    /// A number of the model's as the robot gets it.
+    /// A number of the model in the robot's units.
     pub fn undo(&self, i: usize, x: f32) -> f32 {
         let (first, second) = (self.first[i] as f32, self.second[i] as f32);
         match (self.formula, self.range) {
@@ -76,7 +76,8 @@ impl Norm {
     }
 }
 
-/// Joints of ALOHA that turn the other way in π0's training, and its grippers: `modeling_pi0.py` of lerobot 0.3.3.
+/// ALOHA's joints with the opposite direction in π0's training, and its grippers: `modeling_pi0.py` of
+/// lerobot 0.3.3.
 const FLIPPED: [usize; 4] = [1, 2, 8, 9];
 const GRIPPERS: [usize; 2] = [6, 13];
 

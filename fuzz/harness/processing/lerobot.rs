@@ -10,19 +10,19 @@ use super::oracle::{
 
 const STATE: &str = "observation.state";
 const IMAGES: &str = "observation.images.";
-/// `FeatureType`.
+/// Types of features: lerobot's `FeatureType`.
 const TYPES: [&str; 6] = ["STATE", "VISUAL", "ENV", "ACTION", "REWARD", "LANGUAGE"];
 
 type Fields = Map<String, Value>;
 
-/// What the declaration asks for, as far as it has been read.
+/// The processing declared so far.
 struct Reader<'a> {
     declaration: &'a Declaration,
     config: &'a Fields,
     may: Vec<&'static str>,
 }
 
-/// A step: what it is, by its class, and its configuration.
+/// A step: its kind, by its class, and its configuration.
 struct Step<'a> {
     class: &'static str,
     fields: &'a Fields,
@@ -65,7 +65,7 @@ pub fn asked(declaration: &Declaration) -> Result<Asked, Refuse> {
 }
 
 impl Reader<'_> {
-    /// The features under `key`, in their order: name, type, and the shape of one dimension.
+    /// The features under `key`, in order: name, type, and the shape of one dimension.
     fn features(&self, key: &str) -> Result<Vec<(String, String, Option<usize>)>, Refuse> {
         let Some(features) = object(self.config, key)? else { return Ok(Vec::new()) };
         let mut found = Vec::new();
@@ -91,7 +91,8 @@ impl Reader<'_> {
         Ok(found)
     }
 
-    /// What `normalization_mapping` asks of a type; an error where it says nothing of it.
+    /// The statistics that `normalization_mapping` requires for a type; an error if it doesn't mention the
+    /// type.
     fn mapping(&self, kind: &str) -> Result<Option<[&'static str; 2]>, Refuse> {
         match object(self.config, "normalization_mapping")? {
             Some(map) => {
@@ -115,14 +116,14 @@ impl Reader<'_> {
             return Err("a feature of another type");
         }
         let statistics = norm.map(|norm| norm.first.len());
-        // The state of a base is as wide as the model.
+        // The state feature of a base is as wide as the model.
         let declared = found
             .and_then(|found| found.2)
             .filter(|&width| key != STATE || statistics.is_none() || width != MODEL_WIDTH);
         Ok(declared.or(statistics).unwrap_or(MODEL_WIDTH))
     }
 
-    /// The cameras in their order, by the names the robot has for them.
+    /// The cameras in order, by the robot's names.
     fn cameras(
         &mut self,
         renamed: &[(String, String)],
@@ -332,7 +333,7 @@ impl Reader<'_> {
         }
     }
 
-    /// What a step's `norm_map` asks of a type.
+    /// The statistics that a step's `norm_map` requires for a type.
     fn of_step(&mut self, step: &Step<'_>, kind: &str) -> Result<Option<[&'static str; 2]>, Refuse> {
         let own = object(&step.config, "norm_map")?;
         if own.is_some_and(|map| map.keys().any(|key| !TYPES.contains(&key.as_str()))) {

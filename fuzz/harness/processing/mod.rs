@@ -1,5 +1,5 @@
-//! Declarations of what becomes of numbers, changed in any way: the state that the model sees, the robot's actions
-//! and the pixels are those of the origin's formulas, or the checkpoint is refused.
+//! Mutated declarations of processing: the state seen by the model, the robot's actions and the pixels
+//! follow the origin's formulas, or the checkpoint is refused.
 
 pub mod declaration;
 mod formula;
@@ -19,18 +19,18 @@ use self::declaration::{Declaration, IMAGE, MODEL_WIDTH, Origin};
 use self::oracle::Asked;
 use super::Input;
 
-/// How many inputs were served, refused as they have to be, and refused though they are understood.
+/// Numbers of inputs that were served, refused as required, and refused although valid.
 pub static OUTCOMES: [AtomicU64; 3] = [const { AtomicU64::new(0) }; 3];
 
-/// A colour, and a frame of it of the model's size.
+/// A colour, for frames of the model's size.
 const COLOUR: [u8; 3] = [200, 30, 140];
 const ROWS: usize = 2;
 
-/// What a checkpoint makes of the samples.
+/// The results of a checkpoint for the samples.
 struct Served {
-    /// `[MODEL_WIDTH]`.
+    /// The model's state, `[MODEL_WIDTH]`.
     state: Vec<f32>,
-    /// One row after the other.
+    /// The robot's actions, row by row.
     actions: Vec<f32>,
     /// Name, key, and the three values of a pixel.
     cameras: Vec<(String, String, [f32; 3])>,
@@ -40,20 +40,22 @@ pub fn run(data: &[u8]) {
     check(&declaration_of(data));
 }
 
-/// What an origin writes, with the changes that the input asks for.
+/// An origin's files, mutated by the input.
 pub fn declaration_of(data: &[u8]) -> Declaration {
     let mut input = Input::new(data);
     let mut declaration =
         Declaration::of(input.choose(&[Origin::Processors, Origin::Buffers, Origin::OpenPi]));
-    // Of many changes, one is refused nearly always.
+    // With many changes, one is almost always refused.
     for _ in 0..1 + input.u8() % 4 {
         mutation::mutate(&mut declaration, &mut input);
     }
     declaration
 }
 
+/// Checks a declaration against the oracle.
+///
 /// # Panics
-/// If other numbers are served than the declaration asks for, or it is refused without need.
+/// If results differ from the declared ones, or the declaration is refused without need.
 pub fn check(declaration: &Declaration) {
     static DIRECTORY: Mutex<Option<PathBuf>> = Mutex::new(None);
     let mut directory = DIRECTORY.lock().unwrap_or_else(PoisonError::into_inner);
@@ -88,7 +90,7 @@ pub fn check(declaration: &Declaration) {
 enum Why {
     #[expect(dead_code, reason = "shown")]
     Checkpoint(String),
-    /// They are refused when they come.
+    /// Values that are refused at inference.
     #[expect(dead_code, reason = "shown")]
     Numbers(String),
 }
@@ -97,12 +99,12 @@ fn state(width: usize) -> Vec<f32> {
     (0..width).map(|i| 0.37 - 0.053 * i as f32).collect()
 }
 
-/// `[ROWS, MODEL_WIDTH]`.
+/// The model's outputs, `[ROWS, MODEL_WIDTH]`.
 fn outputs() -> Vec<f32> {
     (0..ROWS * MODEL_WIDTH).map(|i| ((i * 37 % 101) as f32 - 50.0) / 43.0).collect()
 }
 
-/// As a policy does it, without the model.
+/// Processes the samples as a policy does, without the model.
 fn serve(directory: &Path, declaration: &Declaration) -> Result<Served, Why> {
     fn refused<T, E: std::fmt::Display>(result: Result<T, E>) -> Result<T, Why> {
         result.map_err(|why| Why::Checkpoint(why.to_string()))
@@ -148,7 +150,7 @@ fn serve(directory: &Path, declaration: &Declaration) -> Result<Served, Why> {
 }
 
 impl Asked {
-    /// The state as the model sees it, without padding.
+    /// The state as seen by the model, without padding.
     fn seen(&self) -> Vec<f32> {
         let norm = self.state.norm.as_ref();
         let value = |(i, x)| norm.map_or(x, |norm| norm.normalize(i, x));
@@ -203,8 +205,8 @@ fn compare(asked: &Asked, served: &Served) -> Result<(), String> {
     let mut seen = asked.seen();
     seen.resize(MODEL_WIDTH, 0.0);
     let pixels: Vec<f32> = served.cameras.iter().flat_map(|(.., values)| *values).collect();
-    // ALOHA's steps are two operations of lerobot's in one, and rounded once; what is scaled and shifted for the
-    // image is rounded elsewhere. Everything else is exact.
+    // ALOHA's step combines two operations of lerobot's and rounds once; the scale and shift of images are
+    // rounded elsewhere. Everything else is exact.
     let curve = if asked.aloha { 1e-5 } else { 0.0 };
     for (what, served, asked, tolerance) in [
         ("state", &served.state, seen, 0.0),
@@ -215,7 +217,7 @@ fn compare(asked: &Asked, served: &Served) -> Result<(), String> {
             return Err(format!("{what} of {} values, expected {}", served.len(), asked.len()));
         }
         let differs = |(served, asked): (&f32, &f32)| {
-            // Below the smallest normal number the order of operations shows.
+            // Below the smallest normal number the order of operations matters.
             (served - asked).abs() > (tolerance * asked.abs().max(1.0)).max(f32::MIN_POSITIVE)
                 || !served.is_finite()
         };

@@ -1,4 +1,4 @@
-//! Changes of a declaration, taken from the input.
+//! Mutations of a declaration, chosen by the input.
 
 use serde_json::{Value, json};
 
@@ -54,7 +54,7 @@ const WORDS: [&str; 36] = [
     "mean",
 ];
 
-/// Fields of some version or neighbour of the origin, and ones that nobody has.
+/// Fields of other versions or neighbours of the origin, and unknown ones.
 const FIELDS: [&str; 26] = [
     "scale",
     "clip",
@@ -146,7 +146,7 @@ fn anywhere(declaration: &mut Declaration, input: &mut Input<'_>) {
         return;
     }
     let Some(mut at) = declaration.json.values_mut().nth(input.u8() as usize % files) else { return };
-    // Down to where the input says to stop, or there is nothing below.
+    // Descends until the input stops it, or there is nothing below.
     while !input.u8().is_multiple_of(4) {
         let below = match &*at {
             Value::Object(map) => map.values().filter(|v| v.is_object() || v.is_array()).count(),
@@ -209,7 +209,7 @@ fn steps<'a>(declaration: &'a mut Declaration, file: &str) -> Option<&'a mut Vec
     declaration.json.get_mut(file)?.get_mut("steps")?.as_array_mut()
 }
 
-/// The configuration of the first step of a name.
+/// The configuration of the first step with this name.
 fn of_step<'a>(declaration: &'a mut Declaration, file: &str, name: &str) -> Option<&'a mut Value> {
     let steps = steps(declaration, file)?;
     let step = steps.iter_mut().find(|step| step["registry_name"] == name)?.as_object_mut()?;
@@ -227,7 +227,7 @@ fn step(declaration: &mut Declaration, input: &mut Input<'_>) {
         2 => steps.swap(i, j),
         3 => steps.insert(i, json!({"registry_name": input.choose(&STEPS), "config": {}})),
         4 => {
-            // As files have it that give classes instead.
+            // The form of files that give classes instead.
             let classes =
                 ["NormalizerProcessorStep", "UnnormalizerProcessorStep", "DeviceProcessorStep", "Mine"];
             let module = input.choose(&["lerobot.processor.", "mine."]);
@@ -350,7 +350,7 @@ fn config(declaration: &mut Declaration, input: &mut Input<'_>) {
     }
 }
 
-/// Another mode, with the statistics it needs.
+/// Another mode, with its statistics.
 fn buffer_mode(declaration: &mut Declaration, input: &mut Input<'_>) {
     let (kind, key) = input.choose(&[
         ("STATE", "normalize_inputs.buffer_observation_state"),

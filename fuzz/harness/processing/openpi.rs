@@ -6,7 +6,7 @@ use super::declaration::{ASSETS, CONFIG, Declaration};
 use super::formula::{Formula, Norm};
 use super::oracle::{Asked, Camera, Feature, Refuse, flag, get, listed, object, only, text};
 
-/// Fields that its converter writes, its names of the model's sizes, and choices of whoever serves.
+/// Fields that openpi's converter writes, openpi's names of the model's sizes, and options of serving.
 const KNOWN: &str = "action_dim action_horizon max_token_len chunk_size num_steps num_inference_steps \
     tokenizer_max_length paligemma_variant action_expert_variant precision dtype pi05 asset_id control_rate_hz \
     truncate_prompt";
@@ -44,7 +44,7 @@ pub fn asked(declaration: &Declaration) -> Result<Asked, Refuse> {
     };
     let file = declaration.json[file].as_object().ok_or("statistics that are no object")?;
     let stats = object(file, "norm_stats")?.ok_or("no statistics")?;
-    // `Normalize` takes every leaf of an observation that has statistics of its name.
+    // `Normalize` applies to every leaf of an observation with statistics of its name.
     only(stats, &["state", "actions"], &mut may_refuse)?;
     let feature = |key: &str| {
         let feature = object(stats, key)?.ok_or("no statistics of a feature")?;

@@ -1,27 +1,27 @@
-//! What a declaration asks for, by the origins' own code, or that it can't be told.
+//! The processing a declaration requires according to the origins' code, or a refusal.
 //!
-//! Written from lerobot's and openpi's sources and from nothing of pi0rt's: it reads the values themselves.
+//! Written from lerobot's and openpi's sources, independently of pi0rt: it parses the values itself.
 
 use serde_json::{Map, Value, json};
 
 use super::declaration::{Declaration, IMAGE, MODEL_WIDTH, Origin, Tensor};
 use super::formula::{Formula, Norm};
 
-/// Why a declaration can't be served: numbers would be guessed.
+/// The reason why a declaration can't be served: results would be guessed.
 pub type Refuse = &'static str;
 
-/// What is done to numbers.
+/// The declared processing.
 #[derive(Debug)]
 pub struct Asked {
     pub state: Feature,
     pub action: Feature,
-    /// Dimensions of the actions that the state is added to.
+    /// Dimensions of the actions to which the state is added.
     pub relative: Option<Vec<bool>>,
-    /// Joints and grippers are ALOHA's.
+    /// True if joints and grippers are ALOHA's.
     pub aloha: bool,
     pub cameras: Vec<Camera>,
-    /// Reasons for which it may be refused all the same: nothing it changes is a number of the state, of actions or
-    /// of images, or no origin would have read it.
+    /// Reasons for which it may be refused although valid: nothing that is changed affects the state, the
+    /// actions or the images, or no origin would have read it.
     pub may_refuse: Vec<&'static str>,
 }
 
@@ -59,7 +59,7 @@ pub fn asked(declaration: &Declaration) -> Result<Asked, Refuse> {
     Ok(asked)
 }
 
-/// Whether a field that nobody knows could be a switch that is off.
+/// True if an unknown field's value could be a switch that is off.
 pub fn off(value: &Value) -> bool {
     match value {
         Value::Null | Value::Bool(false) => true,
@@ -70,7 +70,7 @@ pub fn off(value: &Value) -> bool {
     }
 }
 
-/// Refuses fields beyond `known`, unless they are off.
+/// Refuses fields not in `known`, unless they are off.
 pub fn only(
     map: &Map<String, Value>,
     known: &[&str],
@@ -85,7 +85,7 @@ pub fn only(
     Ok(())
 }
 
-/// The value of a key, `None` where it is null or absent.
+/// The value of a key; `None` if it is null or absent.
 pub fn get<'a>(map: &'a Map<String, Value>, key: &str) -> Option<&'a Value> {
     map.get(key).filter(|value| !value.is_null())
 }
@@ -107,7 +107,7 @@ pub fn object<'a>(map: &'a Map<String, Value>, key: &str) -> Result<Option<&'a M
     get(map, key).map(|value| value.as_object().ok_or("a field that is no object")).transpose()
 }
 
-/// The names of the statistics that a mode takes; none for `IDENTITY`.
+/// The names of the statistics used by a mode; `None` for `IDENTITY`.
 pub fn mode(name: &str) -> Result<Option<[&'static str; 2]>, Refuse> {
     match name {
         "IDENTITY" => Ok(None),
@@ -119,7 +119,7 @@ pub fn mode(name: &str) -> Result<Option<[&'static str; 2]>, Refuse> {
     }
 }
 
-/// Two statistics of a feature among tensors, as f32.
+/// Reads two statistics of a feature from tensors, as f32.
 pub fn norm(
     tensors: &[Tensor],
     key: &str,
@@ -143,18 +143,18 @@ pub fn norm(
     Ok(Norm { formula, range: names[0] != "mean", epsilon, first, second })
 }
 
-/// Fields of lerobot's `PreTrainedConfig` and `PI0Config`, 0.1 to 0.6, that change no number that is looked at here.
+/// Fields of lerobot's `PreTrainedConfig` and `PI0Config`, 0.1 to 0.6, that change no result checked here.
 const WITHOUT_EFFECT: &str = "device use_amp push_to_hub repo_id private tags license pretrained_path \
     pretrained_revision dtype compile_model compile_mode use_cache attention_implementation rtc_config \
     relative_exclude_joints proj_width time_sampling_beta_alpha time_sampling_beta_beta time_sampling_scale \
     time_sampling_offset gradient_checkpointing freeze_vision_encoder train_expert_only train_state_proj \
     optimizer_lr optimizer_betas optimizer_eps optimizer_weight_decay optimizer_grad_clip_norm \
     scheduler_warmup_steps scheduler_decay_steps scheduler_decay_lr";
-/// Fields that are sizes, rates and choices of whoever serves: their own values are no matter here.
+/// Fields for sizes, rates and options of serving, whose values don't matter here.
 const OTHER_MATTERS: &str = "chunk_size n_action_steps num_inference_steps num_steps action_feature_names \
     empty_cameras tokenizer_max_length use_peft paligemma_variant action_expert_variant control_rate_hz \
     truncate_prompt action_horizon action_dim max_token_len precision";
-/// Fields that say what becomes of numbers.
+/// Fields that declare processing.
 const READ: &str = "type n_obs_steps normalization_mapping input_features output_features max_state_dim \
     max_action_dim min_period max_period use_relative_actions image_resolution resize_imgs_with_padding \
     adapt_to_pi_aloha use_delta_joint_actions_aloha pi05";
@@ -163,7 +163,7 @@ pub fn listed(names: &str, key: &str) -> bool {
     names.split_whitespace().any(|name| name == key)
 }
 
-/// What `config.json` of lerobot's says but for features and modes: whether ALOHA's joints are adapted.
+/// Reads lerobot's `config.json` except features and modes: returns whether ALOHA's joints are adapted.
 pub fn config(
     config: &Map<String, Value>,
     original: &Value,

@@ -1,4 +1,4 @@
-//! `pi0rt completions`: what a shell has to know to complete this command.
+//! `pi0rt completions`: generates shell completions.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -8,7 +8,7 @@ use clap_complete::aot;
 
 use crate::CommandResult;
 
-/// Print a shell's completions of this command
+/// Print a shell's completions for this command
 ///
 /// For bash: pi0rt completions bash > ~/.local/share/bash-completion/completions/pi0rt
 #[derive(clap::Args)]

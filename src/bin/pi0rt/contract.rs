@@ -1,10 +1,10 @@
-//! What a policy takes and gives, as text: what `inspect` and `profile check` show alike.
+//! A policy's inputs and outputs as text, for `inspect` and `profile check`.
 
 use pi0rt::checkpoint::{Checkpoint, Dimension, Limits, Normalization, Processing, Quantity, Transform};
 
 use crate::page::Page;
 
-/// Cameras, prompt, rate, and state and action from the robot to the model.
+/// Describes cameras, prompt, rate, and the path of state and action between robot and model.
 pub fn describe(page: &mut Page, checkpoint: &Checkpoint) {
     let (arch, processing) = (checkpoint.arch(), checkpoint.processing());
     if let Some(profile) = checkpoint.profile() {
@@ -55,7 +55,7 @@ pub fn describe(page: &mut Page, checkpoint: &Checkpoint) {
     describe_dimensions(page, &processing.robot_action);
 }
 
-/// Each camera with the model's input it becomes, whether it may be absent, and how its images are normalized.
+/// Describes each camera: its model input, whether it may be absent, and its normalization.
 fn describe_cameras(page: &mut Page, processing: &Processing) {
     for (i, camera) in processing.cameras.iter().enumerate() {
         let required = if camera.required { "required" } else { "may be absent" };
@@ -86,13 +86,13 @@ fn describe_cameras(page: &mut Page, processing: &Processing) {
     );
 }
 
-/// How many numbers, and who declares the steps they go through.
+/// The width of a vector, and the source of its steps.
 fn vector(dimensions: &[Dimension], steps: &[Transform], origin: &str) -> String {
     let numbers = format!("{} numbers of the robot", dimensions.len());
     if steps.is_empty() { numbers } else { format!("{numbers}; steps by {origin}") }
 }
 
-/// Those of which anything is known, a line each.
+/// Lists the dimensions of which anything is known, one per line.
 fn describe_dimensions(page: &mut Page, dimensions: &[Dimension]) {
     let unknown = Dimension::default();
     for (i, dimension) in dimensions.iter().enumerate().filter(|(_, dimension)| **dimension != unknown) {
@@ -121,7 +121,7 @@ fn describe_dimensions(page: &mut Page, dimensions: &[Dimension]) {
     }
 }
 
-/// Mode, ε, statistics, and the file and key they come from.
+/// Describes a normalization: mode, ε, statistics, and their file and key.
 fn describe_normalization(page: &mut Page, normalization: Option<&Normalization>) {
     let Some(n) = normalization else {
         return page.line("", "- not normalized");
@@ -134,7 +134,7 @@ fn describe_normalization(page: &mut Page, normalization: Option<&Normalization>
     }
 }
 
-/// The tokenizer's file, or what the checkpoint says of it.
+/// The tokenizer's file, or the checkpoint's declaration of it.
 fn tokenizer(checkpoint: &Checkpoint) -> String {
     let source = checkpoint.processing().tokenizer.as_ref();
     let declared = source.map(|source| source.name.as_str()).filter(|name| !name.is_empty());

@@ -1,4 +1,4 @@
-//! `pi0rt convert`: a checkpoint in another dtype, with its adapter merged, streamed.
+//! `pi0rt convert`: writes a checkpoint in another dtype with its adapter merged, streamed.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -11,8 +11,8 @@ use crate::{CommandResult, progress};
 
 /// Write a checkpoint in another dtype, and merge its LoRA adapter
 ///
-/// Converts every floating-point tensor and carries everything else in the directory along; only the
-/// dtype that config.json names changes. Shards become one file.
+/// Converts every floating-point tensor and copies everything else in the directory unchanged, except for
+/// the dtype in config.json. Shards become one file.
 ///
 /// A LoRA adapter (PEFT's adapter_model.safetensors and adapter_config.json, or LoRA tensors among the
 /// weights) is merged: W + scaling·B·A in f32, rounded to the dtype. An adapter without weights needs
@@ -28,13 +28,13 @@ pub struct Args {
     /// Directory to write
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Overwrite files that are there
+    /// Overwrite existing files
     #[arg(long)]
     force: bool,
-    /// Checkpoint whose weights the adapter in DIR was trained on
+    /// Checkpoint with the weights on which the adapter in DIR was trained
     #[arg(long, value_name = "DIR")]
     base: Option<PathBuf>,
-    /// Alpha of LoRA tensors that have no adapter_config.json; their factor is alpha/r
+    /// Alpha of LoRA tensors without an adapter_config.json; their factor is alpha/r
     #[arg(long, value_name = "ALPHA")]
     lora_alpha: Option<f64>,
     /// Rank-stabilized LoRA: the factor is alpha divided by the square root of r

@@ -1,4 +1,4 @@
-//! `pi0rt coverage`: the ledger of operations per module.
+//! `pi0rt coverage`: prints the ledger of operations per module.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,8 +12,8 @@ use crate::synthetic::SyntheticInputs;
 
 /// Show which operations ran on the device, per module
 ///
-/// Runs one chunk, with all cameras, a prompt of full length and real-time chunking, and counts
-/// every operation where it was executed.
+/// Runs one chunk with all cameras, a prompt of full length and real-time chunking, and counts every
+/// operation by where it was executed.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the checkpoint

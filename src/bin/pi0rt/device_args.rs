@@ -1,4 +1,4 @@
-//! The options that say what a model runs on, the same in every command. None has a default here.
+//! The options that choose a device and its settings, the same in every command. None has a default here.
 
 use std::path::{Path, PathBuf};
 
@@ -9,7 +9,7 @@ use pi0rt::policy::{self, PolicyOptions};
 
 use crate::device_choice::DeviceChoice;
 
-/// Options of a command that runs a model; flatten them into its own.
+/// Options of a command that runs a model, to be flattened into its own.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Device")]
 pub struct DeviceArgs {
@@ -18,32 +18,32 @@ pub struct DeviceArgs {
     /// Denoising steps per chunk [default: the checkpoint's]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub steps: Option<u16>,
-    /// Compute camera frames and prompts again that have not changed since the previous chunk
+    /// Compute camera frames and prompts again even if unchanged since the previous chunk
     #[arg(long)]
     pub recompute: bool,
-    /// Tokenizer file, tokenizer.json or a SentencePiece model [default: the checkpoint's]
+    /// Tokenizer file: tokenizer.json or a SentencePiece model [default: the checkpoint's]
     #[arg(long, value_name = "FILE")]
     pub tokenizer: Option<PathBuf>,
 }
 
-/// Why there is no device.
+/// An error in the choice of a device.
 #[derive(Debug, thiserror::Error)]
 pub enum ChoiceError {
-    /// An option that it doesn't have, or that says something else than another one.
+    /// An option that the device doesn't have, or that contradicts another one.
     #[error(transparent)]
     Setting(#[from] SettingError),
-    /// It refuses.
+    /// The device can't be opened or doesn't accept the settings.
     #[error(transparent)]
     Device(#[from] DeviceError),
 }
 
-// The daemon's program needs what was said and not what it means: its configuration may say more.
+// `pi0rtd` needs only the options as given, not their meaning: its configuration may add to them.
 #[allow(dead_code)]
 impl DeviceArgs {
-    /// Everything, as a policy takes it.
+    /// All options, as a policy takes them.
     ///
     /// # Errors
-    /// Options that the chosen device doesn't have.
+    /// If the chosen device doesn't have an option.
     pub fn options(&self) -> Result<PolicyOptions, ChoiceError> {
         Ok(PolicyOptions {
             device: self.settings()?.choose()?,
@@ -57,25 +57,25 @@ impl DeviceArgs {
     /// Opens the device for a checkpoint's model without a policy around it.
     ///
     /// # Errors
-    /// If it can't do what is asked.
+    /// If the device can't satisfy the options.
     pub fn open(&self, checkpoint: &Checkpoint) -> Result<Box<dyn Builder>, ChoiceError> {
         Ok(policy::open(&self.settings()?.choose()?, checkpoint)?)
     }
 
-    /// Denoising steps: those asked for, else the checkpoint's.
+    /// Number of denoising steps: the given one, else the checkpoint's.
     pub fn steps(&self, checkpoint: &Checkpoint) -> usize {
         self.steps.map_or(checkpoint.arch().num_inference_steps, usize::from)
     }
 
-    /// The tokenizer asked for.
+    /// The given tokenizer.
     pub fn tokenizer(&self) -> Option<&Path> {
         self.tokenizer.as_deref()
     }
 
-    /// What the device's large products are in.
+    /// The precision of the device's large products.
     ///
     /// # Errors
-    /// Options that the chosen device doesn't have.
+    /// If the chosen device doesn't have an option.
     pub fn products(&self) -> Result<Products, ChoiceError> {
         Ok(self.settings()?.choose()?.products())
     }

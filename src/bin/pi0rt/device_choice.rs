@@ -1,4 +1,4 @@
-//! `--device` and the settings of devices, as the devices themselves describe them.
+//! `--device` and the devices' settings as options, built from the devices' own descriptions.
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, Error, FromArgMatches};
@@ -7,32 +7,32 @@ use pi0rt::device::{KINDS, Kind, registry};
 
 const HEADING: &str = "Device";
 
-/// A device, and what is said of it.
+/// A chosen device with its settings.
 #[derive(Clone, Debug, Default)]
 pub struct DeviceChoice {
-    /// The device, if one was chosen.
+    /// The device, if given.
     pub device: Option<&'static dyn Kind>,
-    /// What is said of it, in the order of [`KINDS`] and of their settings.
+    /// The given settings, in the order of [`KINDS`] and of their settings.
     pub said: Vec<Said>,
 }
 
-/// One setting, as it was given.
+/// One setting, as given.
 #[derive(Clone, Debug)]
 pub struct Said {
-    /// The option that gave it, `--threads`.
+    /// The option that gave it, such as `--threads`.
     pub flag: String,
-    /// The device that the option is of; `None`: the chosen one.
+    /// The device whose option it is; `None` for the chosen one.
     pub kind: Option<&'static dyn Kind>,
-    /// The setting.
+    /// Name of the setting.
     pub name: String,
-    /// Its value.
+    /// Value of the setting.
     pub value: String,
 }
 
-/// The devices that share an option, each with its setting.
+/// The devices that share an option, each with its own setting.
 type Sharing = Vec<(&'static dyn Kind, &'static Setting)>;
 
-/// The settings with an option of their own, and the devices that share each, in order.
+/// The settings that have an option, with the devices that share each, in order.
 fn flags() -> Vec<(&'static str, Sharing)> {
     let mut flags: Vec<(&'static str, Sharing)> = Vec::new();
     for kind in KINDS {
@@ -91,7 +91,7 @@ impl Args for DeviceChoice {
     fn augment_args(command: Command) -> Command {
         let values = KINDS.iter().map(|kind| PossibleValue::new(kind.name()).help(kind.about()));
         let device = Arg::new("device").long("device").value_name("DEVICE").help_heading(HEADING);
-        let device = device.help(format!("What to run on [default: {}]", KINDS[0].name()));
+        let device = device.help(format!("Device to run on [default: {}]", KINDS[0].name()));
         let command = command.arg(device.value_parser(PossibleValuesParser::new(values)));
         let command =
             flags().iter().fold(command, |command, (flag, sharing)| command.arg(flag_arg(flag, sharing)));

@@ -1,6 +1,6 @@
-//! How far one set of values is from another.
+//! Measures the distance between two sets of values.
 
-/// Distance of computed values to a reference, accumulated over any number of slices.
+/// Distance of computed values from a reference, accumulated over any number of slices.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Distance {
     count: usize,
@@ -10,7 +10,7 @@ pub struct Distance {
     sum: [f64; 2],
     squares: [f64; 2],
     products: f64,
-    /// A computed value was not finite.
+    /// True if a computed value was not finite.
     broken: bool,
 }
 
@@ -39,7 +39,7 @@ impl Distance {
         self.count += reference.len();
     }
 
-    /// The values joined.
+    /// Adds the values of another distance.
     pub fn merge(&mut self, other: &Distance) {
         self.count += other.count;
         self.broken |= other.broken;
@@ -53,7 +53,7 @@ impl Distance {
         }
     }
 
-    /// Values compared.
+    /// Number of values compared.
     pub fn count(&self) -> usize {
         self.count
     }

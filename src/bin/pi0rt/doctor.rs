@@ -1,4 +1,4 @@
-//! `pi0rt doctor`: checks of an installation, and how to mend what they find.
+//! `pi0rt doctor`: checks an installation and gives remedies for findings.
 
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
@@ -10,17 +10,17 @@ use serde_json::{Value, json};
 
 use crate::CommandResult;
 
-/// Check the installation, and say how to mend what is wrong with it
+/// Check the installation, and say how to fix what is wrong
 ///
-/// Prints a line for each check: ok, note, warning or error. Looks at the configuration, the checkpoint with its
-/// processors and profile, its cameras and control rate, the tokenizer, the weight cache, Tenstorrent cards, memory,
-/// limits, the socket, the daemon that serves, and the processor. Only reads: nothing is sent to the daemon, no card
-/// is opened. Run it as the user who is to connect; as root it sees more.
+/// Prints a line for each check: ok, note, warning or error. Checks the configuration, the checkpoint with
+/// its processors and profile, its cameras and control rate, the tokenizer, the weight cache, Tenstorrent
+/// cards, memory, limits, the socket, the running daemon, and the processor. Only reads: nothing is sent to
+/// the daemon, no card is opened. Run it as the user who is to connect; root sees more.
 ///
-/// The exit code is 1 if something has to be mended, and 0 if there is nothing, or only notes.
+/// The exit code is 1 if something has to be fixed, and 0 if nothing was found, or only notes.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Configuration file of the daemon [default: /etc/pi0rt/pi0rtd.toml, if it is there]
+    /// Configuration file of the daemon [default: /etc/pi0rt/pi0rtd.toml, if it exists]
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
     /// Print one JSON object
@@ -55,7 +55,7 @@ fn report(check: &Check) -> Value {
     })
 }
 
-/// A line for each check, with the remedy below it, and one that sums up.
+/// One line per check with its remedy below, and a summary line.
 fn describe(checks: &[Check]) -> String {
     let mut text = String::new();
     for check in checks {

@@ -1,4 +1,4 @@
-//! `pi0rt health`: whether a daemon serves, as an exit code.
+//! `pi0rt health`: reports by its exit code whether a daemon serves.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -8,11 +8,11 @@ use pi0rt::daemon::health;
 
 use crate::CommandResult;
 
-/// Say whether a daemon serves, by the exit code: 0 if it does, 1 if not
+/// Report by the exit code whether a daemon serves: 0 if it does, 1 if not
 ///
-/// Not healthy are: no daemon, one that is starting or stopping, one that has clients and no longer writes
-/// its statistics page, one that has been at the same chunk for more than 30 s (and longer than four times
-/// the slowest chunk before). Nothing is sent to the daemon.
+/// Not healthy are: no daemon, one that is starting or stopping, one that has clients but no longer writes
+/// its statistics page, and one that has been computing the same chunk for more than 30 s (and longer than
+/// four times the slowest chunk before). Nothing is sent to the daemon.
 #[derive(clap::Args)]
 pub struct Args {
     /// The daemon's socket [default: $PI0RT_SOCKET, else /run/pi0rt/pi0rt.sock]

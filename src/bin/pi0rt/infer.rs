@@ -1,4 +1,4 @@
-//! `pi0rt infer`: one chunk from image files.
+//! `pi0rt infer`: computes one chunk from image files.
 
 mod output;
 
@@ -19,8 +19,8 @@ use output::{Format, Inferred};
 
 /// Run one chunk from image files
 ///
-/// Cameras are addressed by the names the checkpoint gives them (`pi0rt inspect` lists them). One
-/// without an image counts as absent.
+/// Cameras are addressed by the checkpoint's names (`pi0rt inspect` lists them). A camera without an image
+/// counts as absent.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the checkpoint
@@ -28,7 +28,7 @@ pub struct Args {
     checkpoint: PathBuf,
     #[command(flatten)]
     profile: ProfileArgs,
-    /// PNG or JPEG file of a camera; once for every camera
+    /// PNG or JPEG file of a camera; may be repeated, once per camera
     #[arg(long = "image", value_name = "NAME=FILE", required = true, value_parser = parse_image)]
     images: Vec<(String, PathBuf)>,
     /// State of the robot in its own units, separated by commas
@@ -37,13 +37,13 @@ pub struct Args {
     /// File with the state: numbers separated by commas or white space, or a JSON array
     #[arg(long, value_name = "FILE", conflicts_with = "state")]
     state_file: Option<PathBuf>,
-    /// What the robot is to do
+    /// Instruction for the robot
     #[arg(long, value_name = "TEXT", allow_hyphen_values = true)]
     prompt: String,
     /// Seed of the noise: the same seed gives the same chunk
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Form of the output
+    /// Output format
     #[arg(long, value_enum, default_value_t = Format::Table)]
     format: Format,
     /// Write to a file instead of the standard output
@@ -57,7 +57,7 @@ pub fn run(args: &Args) -> CommandResult {
     let state = state(args)?;
     let mut pictures: Vec<(&str, Picture)> = Vec::new();
     for (name, file) in &args.images {
-        // As lerobot's configuration spells them.
+        // Accept the spelling of lerobot's configuration.
         let name = name.strip_prefix("observation.images.").unwrap_or(name);
         if pictures.iter().any(|(other, _)| *other == name) {
             return Err(format!("camera {name}: given twice").into());
@@ -114,7 +114,7 @@ pub fn run(args: &Args) -> CommandResult {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The profile asked for; or `plain`, where there is none and the statistics leave no doubt: nothing moves here.
+/// The given profile; without one, `plain` if the statistics leave no doubt, since nothing moves here.
 fn profile(args: &Args) -> Result<Option<String>, CheckpointError> {
     let wanted = args.profile.profile.clone();
     let checkpoint = Checkpoint::open_with(&args.checkpoint, wanted.as_deref())?;
@@ -159,7 +159,7 @@ fn state(args: &Args) -> Result<Vec<f32>, String> {
     }
 }
 
-/// Numbers separated by commas or white space, maybe in brackets.
+/// Parses numbers separated by commas or white space, optionally in brackets.
 fn numbers(text: &str) -> Result<Vec<f32>, String> {
     let text = text.trim();
     let text = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
@@ -177,7 +177,7 @@ fn write(
     let Some(path) = path else {
         let mut out = BufWriter::new(std::io::stdout().lock());
         return match content(&mut out).and_then(|()| out.flush()) {
-            // Whoever reads has read enough.
+            // The reader has closed the pipe.
             Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
             result => Ok(result?),
         };

@@ -1,4 +1,4 @@
-//! `pi0rt inspect`: sizes, dtypes, statistics of a checkpoint.
+//! `pi0rt inspect`: shows sizes, dtypes and statistics of a checkpoint.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -16,31 +16,31 @@ use crate::contract;
 use crate::page::Page;
 use crate::plan::FormatArgs;
 
-/// What is shown of a device.
+/// Help for a device with known boards.
 const BOARDS: &str = "Its boards; none is opened";
 
-/// Show what a checkpoint holds
+/// Show the content of a checkpoint
 ///
 /// Reads headers and JSON only: no weight is touched.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Checkpoint directory, lerobot's layout or openpi's
+    /// Checkpoint directory in lerobot's or openpi's layout
     #[arg(value_name = "DIR")]
     checkpoint: PathBuf,
     /// Profile: a built-in one (see `pi0rt profile list`) or a file [default: pi0rt.toml beside the weights]
     #[arg(long, value_name = "NAME|FILE")]
     profile: Option<String>,
-    /// Also show what the model needs of a device's memory, and on which boards it fits
+    /// Also show how much of a device's memory the model needs, and on which boards it fits
     #[arg(long, value_parser = with_boards())]
     device: Option<String>,
     #[command(flatten)]
     formats: FormatArgs,
-    /// Machine-readable output
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
 
-/// Devices with boards that a model can be held against.
+/// Parser for devices with boards that a model can be planned for.
 fn with_boards() -> PossibleValuesParser {
     let kinds = KINDS.iter().filter(|kind| !kind.boards().is_empty());
     PossibleValuesParser::new(kinds.map(|kind| PossibleValue::new(kind.name()).help(BOARDS)))
@@ -68,7 +68,7 @@ pub fn run(args: &Args) -> CommandResult {
     }
 }
 
-/// The model on every board, whether it fits or not.
+/// The model's memory plan on every board, whether it fits or not.
 fn board_plans(
     kind: &dyn Kind,
     checkpoint: &Checkpoint,
@@ -130,7 +130,7 @@ fn describe_memory(kind: &dyn Kind, plans: &[Plan]) -> String {
     page.text
 }
 
-/// Tensors of one dtype.
+/// Number and size of the tensors of one dtype.
 #[derive(Default)]
 struct Total {
     tensors: usize,
@@ -290,7 +290,7 @@ fn describe(checkpoint: &Checkpoint) -> String {
         page.line(label, format!("{name:<5}{} tensors, {}", t.tensors, bytes(t.bytes)));
     }
     for (i, tensor) in checkpoint.unused().iter().enumerate() {
-        // Checkpoints of other tools may carry hundreds.
+        // Checkpoints of other tools may have hundreds of unused tensors.
         const SHOWN: usize = 8;
         let label = if i == 0 { "unused" } else { "" };
         if i == SHOWN {
@@ -329,12 +329,12 @@ fn dimensions(dimensions: &[Dimension]) -> Vec<Value> {
     dimensions.iter().map(dimension).collect()
 }
 
-/// The f64 with the fewest digits that is `value` in f32.
+/// The f64 with the fewest digits that equals `value` in f32.
 fn shortest(value: f32) -> f64 {
     value.to_string().parse().unwrap_or(value.into())
 }
 
-/// `1234567` as `1 234 567`.
+/// Groups digits: `1234567` as `1 234 567`.
 fn grouped(n: usize) -> String {
     let digits = n.to_string();
     let mut text = String::new();
@@ -347,7 +347,7 @@ fn grouped(n: usize) -> String {
     text
 }
 
-/// Bytes in the unit that leaves one to three digits.
+/// Formats bytes in the unit that leaves one to three digits.
 pub fn bytes(n: usize) -> String {
     let units = ["kB", "MB", "GB", "TB"];
     let (mut value, mut unit) = (n as f64, "bytes");

@@ -11,7 +11,7 @@ use rustix::process::{Pid, Signal, kill_process_group};
 /// Exit code of a program that SIGINT has ended.
 pub const INTERRUPTED: u8 = 128 + 2;
 
-/// What an interrupted program has to clean up.
+/// The children and directories to clean up on an interrupt.
 struct Cleanup {
     /// Process groups of children that have not been waited for.
     children: Vec<Pid>,
@@ -27,7 +27,7 @@ fn cleanup() -> MutexGuard<'static, Cleanup> {
 /// Makes Ctrl-C kill the children, remove the directories and exit with [`INTERRUPTED`].
 ///
 /// # Errors
-/// No handler or thread could be set up.
+/// If no handler or thread could be set up.
 pub fn clean_up_on_interrupt() -> Result<(), ctrlc::Error> {
     ctrlc::set_handler(|| {
         // Held until the exit, so that no further child is started.
@@ -58,7 +58,7 @@ impl ChildGroup {
         Ok(ChildGroup(Some(child)))
     }
 
-    /// The running child; None after its end was waited for.
+    /// The running child; `None` after its end was waited for.
     pub fn child(&mut self) -> Option<&mut Child> {
         self.0.as_mut()
     }
@@ -90,7 +90,7 @@ impl Drop for ChildGroup {
 pub struct Scratch(PathBuf);
 
 impl Scratch {
-    /// Makes the directory.
+    /// Creates the directory.
     ///
     /// # Errors
     /// The system's error.

@@ -35,7 +35,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use pi0rt::service::Inherited;
 
-/// What every command returns: its exit code, or an error that `main` prints.
+/// Result of a command: its exit code, or an error that `main` prints.
 type CommandResult = Result<ExitCode, Box<dyn std::error::Error>>;
 
 #[derive(Parser)]
@@ -69,7 +69,7 @@ enum Command {
 fn main() -> ExitCode {
     let command = Cli::parse().command;
     if !matches!(command, Command::Serve(_)) {
-        // The daemon's configuration says what it logs.
+        // The daemon sets up logging from its configuration.
         env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
     }
     let result = match command {

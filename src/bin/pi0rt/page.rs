@@ -2,7 +2,7 @@
 
 use std::fmt::{Display, Write};
 
-/// Lines of `label  text`; further lines of one label leave it out.
+/// Lines of `label  text`; consecutive lines with one label print it once.
 #[derive(Default)]
 pub struct Page {
     pub text: String,

@@ -1,4 +1,4 @@
-//! `pi0rt pcc`: each module against the reference device.
+//! `pi0rt pcc`: compares each module with the reference device.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,7 +27,7 @@ pub struct Args {
     /// Seed of the inputs
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Exit with 1 when a module's correlation is below this
+    /// Exit with 1 if a module's correlation is below this
     #[arg(long, value_name = "PCC", default_value_t = 0.99)]
     least: f64,
     #[command(flatten)]
@@ -73,7 +73,7 @@ pub fn run(args: &Args) -> CommandResult {
     Ok(if pass { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// The module whose output a stage is.
+/// The module that a stage is the output of.
 fn module_of(stage: Stage) -> Module {
     match stage {
         Stage::VisionEmbedding | Stage::VisionLayer(_) | Stage::VisionOut => Module::Vision,
@@ -104,7 +104,7 @@ impl Tap for Compare<'_> {
         if let Some(expected) = self.expected.stage(stage) {
             let pairs = expected.chunks(expected.len() / parts).zip(got.chunks(got.len() / parts));
             for (expected, got) in pairs {
-                // Behind the prefix a device may have rows of padding.
+                // After the prefix a device may have rows of padding.
                 self.modules[module_of(stage) as usize].add(expected, &got[..expected.len()]);
             }
         }

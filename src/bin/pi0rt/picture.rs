@@ -1,29 +1,27 @@
-//! PNG and JPEG files as RGB pixels.
+//! Decodes PNG and JPEG files to RGB pixels.
 
 use std::fs::File;
 use std::io::{Cursor, Read};
 use std::path::{Path, PathBuf};
 
-use zune_jpeg::JpegDecoder;
-use zune_jpeg::zune_core::colorspace::ColorSpace;
-use zune_jpeg::zune_core::options::DecoderOptions;
+use pi0rt::policy::jpeg;
 
-/// Longest side of an image that is decoded, pixels.
+/// Longest accepted side of an image, pixels.
 const MAX_SIDE: usize = 8192;
-/// Longest file that is read.
+/// Largest accepted file, bytes.
 const MAX_FILE: u64 = 256 << 20;
 
 /// A decoded image, 8 bits per channel.
 pub struct Picture {
     /// Pixels per row.
     pub width: usize,
-    /// Rows.
+    /// Number of rows.
     pub height: usize,
-    /// Red, green, blue of every pixel, row after row without gaps.
+    /// Red, green and blue of every pixel, row after row without padding.
     pub rgb: Vec<u8>,
 }
 
-/// A file that is no usable image, and why.
+/// A file can't be used as an image; with the reason.
 #[derive(Debug, thiserror::Error)]
 #[error("image {}: {why}", path.display())]
 pub struct PictureError {
@@ -31,15 +29,15 @@ pub struct PictureError {
     why: String,
 }
 
-/// Decodes a PNG or JPEG file, told apart by their first bytes. Gray and palette become RGB,
-/// alpha is dropped, 16 bits become 8; EXIF rotation is not applied (as Pillow doesn't either).
-/// A damaged file is an error, never a partly decoded image.
+/// Decodes a PNG or JPEG file, detected by its first bytes. Gray and palette become RGB, alpha is dropped,
+/// 16 bits become 8; EXIF rotation is not applied (nor does Pillow). A damaged file is an error, never a
+/// partly decoded image.
 pub fn load(path: &Path) -> Result<Picture, PictureError> {
     let error = |why| PictureError { path: path.to_owned(), why };
     read(path).and_then(|bytes| decode(&bytes)).map_err(error)
 }
 
-/// As [`load`], for a file that is in memory.
+/// [`load`] for a file in memory.
 pub fn decode(bytes: &[u8]) -> Result<Picture, String> {
     match bytes {
         [0x89, b'P', b'N', b'G', ..] => decode_png(bytes),
@@ -50,7 +48,7 @@ pub fn decode(bytes: &[u8]) -> Result<Picture, String> {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
-    // A pipe or a device could block for ever: look before opening.
+    // A pipe or a device could block for ever: check before opening.
     let metadata = std::fs::metadata(path).map_err(|e| e.to_string())?;
     if !metadata.is_file() {
         return Err("not a regular file".into());
@@ -103,21 +101,10 @@ fn decode_png(bytes: &[u8]) -> Result<Picture, String> {
 }
 
 fn decode_jpeg(bytes: &[u8]) -> Result<Picture, String> {
-    // Not strict, a decoder fills what is missing with gray.
-    let options = DecoderOptions::new_safe()
-        .set_strict_mode(true)
-        .set_max_width(usize::from(u16::MAX))
-        .set_max_height(usize::from(u16::MAX))
-        .jpeg_set_out_colorspace(ColorSpace::RGB);
-    let mut decoder = JpegDecoder::new_with_options(Cursor::new(bytes), options);
-    decoder.decode_headers().map_err(|e| e.to_string())?;
-    let info = decoder.info().ok_or("no size in its header")?;
-    let (width, height) = (usize::from(info.width), usize::from(info.height));
+    let (width, height) = jpeg::size(bytes)?;
     check_size(width, height)?;
-    let rgb = decoder.decode().map_err(|e| e.to_string())?;
-    if rgb.len() != width * height * 3 {
-        return Err(format!("decodes to {} bytes, expected {}", rgb.len(), width * height * 3));
-    }
+    let mut rgb = Vec::new();
+    jpeg::decode_any(bytes, (width, height), &mut rgb)?;
     Ok(Picture { width, height, rgb })
 }
 

@@ -1,4 +1,4 @@
-//! `pi0rt plan`: what a model will take of a Tenstorrent board, by stage.
+//! `pi0rt plan`: estimates a model's cost on a Tenstorrent board, by stage.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -13,34 +13,34 @@ use crate::inspect::bytes;
 
 /// Show what a chunk will cost on a Tenstorrent board
 ///
-/// Opens no card and reads no weight: the model's operations are written down and held against the
-/// board's published rates. docs/tenstorrent.md says how each figure comes about.
+/// Opens no card and reads no weight: the model's operations are recorded and compared with the board's
+/// published rates. docs/tenstorrent.md explains how each figure is computed.
 #[derive(clap::Args)]
 pub struct Args {
     /// Board: n150, n300, p100 or p150
     #[arg(long, value_name = "BOARD", value_parser = board)]
     device: Board,
-    /// Sizes and cameras of this checkpoint
+    /// Take sizes and cameras from this checkpoint
     #[arg(long, value_name = "DIR", conflicts_with = "preset")]
     checkpoint: Option<PathBuf>,
-    /// Sizes that have a name: tiny, small, full
+    /// Take the sizes of a preset: tiny, small, full
     #[arg(long, default_value = "full")]
     preset: String,
-    /// Cameras present [default: the checkpoint's, else 3]
+    /// Number of cameras present [default: the checkpoint's, else 3]
     #[arg(long, value_name = "N")]
     cameras: Option<usize>,
-    /// Text tokens [default: as many as a prompt may have]
+    /// Number of text tokens [default: the longest prompt]
     #[arg(long, value_name = "N")]
     tokens: Option<usize>,
     /// Denoising steps [default: the model's]
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
-    /// Cores programs can use, columns x rows, where the board has others than usual
+    /// Cores available to programs, columns x rows, if they differ from the board's usual ones
     #[arg(long, value_name = "XxY", value_parser = grid)]
     grid: Option<(usize, usize)>,
     #[command(flatten)]
     formats: FormatArgs,
-    /// Machine-readable output
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
@@ -48,17 +48,17 @@ pub struct Args {
 /// Formats of weights and products.
 #[derive(clap::Args)]
 pub struct FormatArgs {
-    /// Weights: f32, bf16, bfp8 or bfp4, for all parts or PART=DTYPE,…; a part is one of the table's
-    /// or vision, prefix, expert [default: bfp8]
+    /// Weights: f32, bf16, bfp8 or bfp4, for all parts or PART=DTYPE,…; a part is one of the table's or
+    /// vision, prefix, expert [default: bfp8]
     #[arg(long, value_name = "DTYPE|PART=DTYPE", value_delimiter = ',')]
     weights: Vec<String>,
-    /// Fidelity: lofi, hifi2, hifi3 or hifi4, in the same way [default: hifi2]
+    /// Fidelity: lofi, hifi2, hifi3 or hifi4, given in the same way [default: hifi2]
     #[arg(long, value_name = "FIDELITY|PART=FIDELITY", value_delimiter = ',')]
     fidelity: Vec<String>,
 }
 
 impl FormatArgs {
-    /// The default formats with what was asked for.
+    /// The default formats with the given changes.
     pub fn config(&self) -> Result<Config, String> {
         let mut config = Config::default();
         for option in &self.weights {
@@ -75,7 +75,7 @@ impl FormatArgs {
     }
 }
 
-/// `VALUE` for all parts whose format is anybody's choice, or `PART=VALUE`.
+/// Parses `VALUE` for all parts with a free choice of format, or `PART=VALUE`.
 fn choice<T>(
     option: &str,
     value: impl Fn(&str) -> Option<T>,
@@ -83,7 +83,7 @@ fn choice<T>(
 ) -> Result<(Vec<Part>, T), String> {
     let (part, name) = option.split_once('=').map_or((None, option), |(part, name)| (Some(part), name));
     let value = value(name).ok_or_else(|| format!("{option}: {name:?} is none of {}", known.join(", ")))?;
-    // The embedding table is looked up in bf16, the suffix computes in f32.
+    // Not free: the embedding table is looked up in bf16, and the suffix is computed in f32.
     let free = Part::ALL.iter().copied().filter(|p| !matches!(p, Part::Text | Part::Suffix));
     let parts: Vec<Part> = match part {
         None => free.collect(),

@@ -1,4 +1,4 @@
-//! `pi0rt profile`: what robots make of checkpoints.
+//! `pi0rt profile`: shows and checks profiles.
 
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
@@ -10,11 +10,11 @@ use crate::CommandResult;
 use crate::contract;
 use crate::page::Page;
 
-/// Show and check profiles: what robots make of checkpoints
+/// Show and check profiles: a robot's interpretation of a checkpoint
 ///
-/// A profile says which camera goes where, how the robot's state becomes the model's and the model's actions become
-/// commands, at what rate, and within which limits. `profile list` names the built-in ones, `profile show` prints one
-/// as the file it is, which can be the beginning of another, and `profile check` says whether one is right.
+/// A profile declares which camera goes where, how the robot's state becomes the model's and the model's
+/// actions become commands, at what rate, and within which limits. `profile list` lists the built-in ones,
+/// `profile show` prints one as a file, which can be the start of your own, and `profile check` checks one.
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -27,16 +27,16 @@ enum Command {
     List,
     /// Print a built-in profile
     Show {
-        /// Its name
+        /// Name of the profile
         #[arg(value_name = "NAME")]
         name: String,
     },
-    /// Say whether a profile is right, and fits a checkpoint
+    /// Check a profile, alone or with a checkpoint
     Check {
-        /// A built-in one's name, or a file
+        /// Name of a built-in profile, or a file
         #[arg(value_name = "NAME|FILE")]
         profile: String,
-        /// Checkpoint whose widths it must fit; what they make together is printed
+        /// Checkpoint that the profile must fit; prints their combination
         #[arg(long, value_name = "DIR")]
         checkpoint: Option<PathBuf>,
     },

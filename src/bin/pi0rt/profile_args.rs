@@ -1,6 +1,6 @@
-//! The options that say what a robot makes of a checkpoint, the same in every command that gives it commands.
+//! The options for a robot's profile and rate, the same in every command that sends it actions.
 
-/// Flatten these into a command's own.
+/// Options of a profile, to be flattened into a command's own.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ProfileArgs {
     /// Profile: a built-in one (see `pi0rt profile list`) or a file [default: pi0rt.toml beside the weights]

@@ -1,11 +1,11 @@
-//! Reading and keeping the stages of a chunk.
+//! Reads and keeps the stages of a chunk.
 
 use std::collections::HashMap;
 
 use pi0rt::device::{Device, DeviceError};
 use pi0rt::model::{Source, Stage, Tap};
 
-/// A stage's values, row-major; of a KV cache, whose rows are `kv_cols` wide, first the keys of all
+/// Reads a stage's values, row-major. For a KV cache, whose rows are `kv_cols` wide, first the keys of all
 /// rows, then the values.
 pub fn read(source: Source<'_>, kv_cols: usize, device: &mut dyn Device) -> Result<Vec<f32>, DeviceError> {
     match source {
@@ -31,7 +31,7 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Nothing recorded; `kv_cols` is the width of a row of the KV cache.
+    /// An empty recorder; `kv_cols` is the width of a row of the KV cache.
     pub fn new(kv_cols: usize) -> Self {
         Self { kv_cols, stages: HashMap::new() }
     }

@@ -13,20 +13,20 @@ use crate::profile_args::ProfileArgs;
 
 /// Serve a PI0 policy to robot controllers
 ///
-/// Prints one line when it is ready: weights mapped, buffers allocated, one chunk computed. SIGTERM
-/// and SIGINT end it once the request in flight is answered, SIGHUP reloads the configuration.
+/// Prints one line when ready: weights are mapped, buffers allocated, and one chunk has been computed.
+/// SIGTERM and SIGINT end it once the request in flight is answered; SIGHUP reloads the configuration.
 ///
-/// What isn't said here comes from the environment (PI0RTD_SECTION_KEY) and from the configuration file:
-/// --config, else, when no --checkpoint is given, /etc/pi0rt/pi0rtd.toml.
+/// Options not given here are taken from the environment (PI0RTD_SECTION_KEY) and from the configuration
+/// file: --config, or, without --checkpoint, /etc/pi0rt/pi0rtd.toml.
 #[derive(clap::Args)]
 pub struct Args {
     /// Configuration file
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Say whether the configuration is right and the checkpoint can be served, and do nothing else
+    /// Check the configuration and whether the checkpoint can be served, then exit
     #[arg(long, conflicts_with = "print_config")]
     check_config: bool,
-    /// Print the configuration in effect, every key explained, and do nothing else
+    /// Print the configuration in effect with every key explained, then exit
     #[arg(long)]
     print_config: bool,
     /// Directory of the checkpoint
@@ -37,25 +37,25 @@ pub struct Args {
     /// Socket to listen on [default: $PI0RT_SOCKET, else /run/pi0rt/pi0rt.sock]
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// What to do while there is nothing to do [default: hybrid]
+    /// How to wait for requests [default: hybrid]
     #[arg(long, value_enum)]
     wake: Option<Wake>,
-    /// How long to poll before sleeping, with --wake hybrid [default: 50]
+    /// Polling time before sleeping, with --wake hybrid [default: 50]
     #[arg(long, value_name = "US")]
     spin_us: Option<u32>,
     /// Answer observations older than this with STALE; 0: never [default: 0]
     #[arg(long, value_name = "MS")]
     max_age_ms: Option<u32>,
-    /// Most clients at a time [default: 24]
+    /// Maximum number of clients at a time [default: 24]
     #[arg(long, value_name = "N")]
     max_clients: Option<u32>,
-    /// Most shared memory of all clients together [default: 1024]
+    /// Maximum shared memory of all clients together [default: 1024]
     #[arg(long, value_name = "MB")]
     max_memory_mb: Option<u32>,
     /// Group whose members may connect, by name or number [default: the daemon's own]
     #[arg(long, value_name = "GROUP")]
     group: Option<String>,
-    /// SCHED_FIFO priority; 0: none [default: 0]
+    /// SCHED_FIFO priority; 0: normal scheduling [default: 0]
     #[arg(long, value_name = "N")]
     realtime_priority: Option<u32>,
     /// Keep all memory in RAM
@@ -115,10 +115,10 @@ impl Args {
     }
 }
 
-/// Serves until SIGTERM or SIGINT, or looks at the configuration.
+/// Serves until SIGTERM or SIGINT, or checks or prints the configuration.
 ///
 /// # Errors
-/// What keeps the daemon from starting or going on.
+/// The error that keeps the daemon from starting or serving.
 pub fn run(args: &Args, inherited: Inherited) -> Result<(), Box<dyn Error>> {
     let source = Source::new(args.config.clone(), args.overrides()?)?;
     if !args.check_config && !args.print_config {

@@ -1,4 +1,4 @@
-//! `pi0rt status`: what a daemon does, read without asking it.
+//! `pi0rt status`: shows a daemon's state without contacting it.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,10 +16,10 @@ use serde_json::{Value, json};
 use crate::CommandResult;
 use crate::view::{self, COUNTS, STAGES, ms};
 
-/// Show what a daemon does
+/// Show the state of a daemon
 ///
-/// Reads the statistics page beside the socket: nothing is sent to the daemon, and one that hangs can
-/// be looked at as well.
+/// Reads the statistics page beside the socket: nothing is sent to the daemon, and one that hangs can be
+/// inspected as well.
 #[derive(clap::Args)]
 pub struct Args {
     /// The daemon's socket [default: $PI0RT_SOCKET, else /run/pi0rt/pi0rt.sock]

@@ -1,4 +1,4 @@
-//! `pi0rt synth`: regenerates reference checkpoints from their rule.
+//! `pi0rt synth`: generates synthetic checkpoints.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -12,29 +12,29 @@ use crate::{CommandResult, progress};
 
 /// Generate a checkpoint of any size
 ///
-/// The weights are random but sane, and depend on nothing but the seed, each tensor's name and the
-/// sizes: the same command makes the same bytes everywhere.
+/// The weights are random but sane, and depend only on the seed, each tensor's name and the sizes: the same
+/// command generates the same bytes everywhere.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Sizes to start from
+    /// Preset of sizes to start from
     #[arg(long, value_enum, default_value = "tiny")]
     preset: Preset,
     /// Override one size, named as in arch.json; may be repeated
     #[arg(long = "set", value_name = "FIELD=N", value_parser = field)]
     sizes: Vec<(String, usize)>,
-    /// Another seed, other weights
+    /// Seed of the weights
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Dtype of the weights
     #[arg(long, value_enum, default_value = "f32")]
     weights: Weights,
-    /// Control rate that config.json declares
+    /// Control rate declared in config.json
     #[arg(long, value_name = "HZ", default_value_t = 50.0, value_parser = rate)]
     control_rate: f32,
     /// Directory to write
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// Overwrite a checkpoint that is there
+    /// Overwrite an existing checkpoint
     #[arg(long)]
     force: bool,
 }
@@ -61,7 +61,7 @@ fn field(text: &str) -> Result<(String, usize), String> {
     Ok((name.trim().to_string(), value))
 }
 
-/// Rows of a chunk per second.
+/// Parses a control rate, rows of a chunk per second.
 pub fn rate(text: &str) -> Result<f32, String> {
     let hz: f32 = text.parse().map_err(|e| format!("{e}"))?;
     if hz > 0.0 && hz <= 10_000.0 { Ok(hz) } else { Err("expected above 0 and at most 10000".into()) }

@@ -1,4 +1,4 @@
-//! Inputs of a chunk for commands that need no particular ones.
+//! Synthetic inputs for commands that need no particular ones.
 
 use pi0rt::checkpoint::Arch;
 use pi0rt::model::common::noise;
@@ -36,7 +36,7 @@ impl SyntheticInputs {
         }
     }
 
-    /// As the model takes them.
+    /// The inputs in the model's form.
     pub fn inputs(&self) -> Inputs<'_> {
         Inputs {
             images: &self.images,

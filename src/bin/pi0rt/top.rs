@@ -1,4 +1,4 @@
-//! `pi0rt top`: what a daemon does, as it does it.
+//! `pi0rt top`: shows a daemon's activity live.
 
 mod frame;
 mod screen;
@@ -16,11 +16,11 @@ use self::frame::{fit, frame};
 use self::screen::Screen;
 use crate::{CommandResult, view};
 
-/// Watch what a daemon does
+/// Watch the activity of a daemon
 ///
-/// Shows the statistics page beside the socket, with rates over the last interval, until q is pressed. Nothing
-/// is sent to the daemon; one that is gone is waited for. Where standard output is no terminal, one frame is
-/// printed.
+/// Shows the statistics page beside the socket, with rates over the last interval, until q is pressed.
+/// Nothing is sent to the daemon; if it is gone, waits for the next one. If standard output is not a
+/// terminal, one frame is printed.
 #[derive(clap::Args)]
 pub struct Args {
     /// The daemon's socket [default: $PI0RT_SOCKET, else /run/pi0rt/pi0rt.sock]
@@ -29,7 +29,7 @@ pub struct Args {
     /// Time between two frames
     #[arg(long, value_name = "MS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(50..=60_000))]
     interval_ms: u64,
-    /// Print one frame, with rates over one interval, and end
+    /// Print one frame, with rates over one interval, and exit
     #[arg(long)]
     once: bool,
 }

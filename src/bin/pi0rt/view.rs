@@ -1,4 +1,4 @@
-//! A report as text: what `status` and `top` show alike.
+//! A report as text, for `status` and `top`.
 
 use std::fmt::Write;
 
@@ -28,7 +28,7 @@ pub fn ms(ns: u64) -> f64 {
     ns as f64 / 1e6
 }
 
-/// Who serves what, and what it is at.
+/// The daemon, its policy, and its current activity.
 pub fn head(report: &Report, now: u64) -> String {
     let since = |ns: u64| now.saturating_sub(ns);
     let state = match (report.stopping, report.busy_since_ns) {
@@ -50,12 +50,12 @@ pub fn head(report: &Report, now: u64) -> String {
     )
 }
 
-/// The installed service's last failure, if it had one and the user may know.
+/// The installed service's last failure, if there is one and the user may read it.
 pub fn last_failure() -> Option<LastFailure> {
     LastFailure::read(DEFAULT_PATH.as_ref()).ok().flatten()
 }
 
-/// What is known beside the daemon's page: the cards, and its last failure.
+/// Information from outside the daemon's page: the cards, and the last failure.
 pub fn beside() -> String {
     let mut text = String::new();
     for card in telemetry(&Root::default()) {
@@ -67,7 +67,7 @@ pub fn beside() -> String {
     text
 }
 
-/// What controllers are told of the policy.
+/// The policy as described to controllers.
 pub fn policy(policy: &PolicyDescription) -> String {
     let rate = match policy.rate {
         Some(Rate { hz, source }) => format!("{hz} Hz ({})", source.name()),
@@ -101,7 +101,7 @@ pub fn policy(policy: &PolicyDescription) -> String {
     text
 }
 
-/// Where the times of each stage lie.
+/// Latencies of each stage.
 pub fn latencies(stats: &Stats) -> String {
     let mut text =
         format!("{:<12}{:>10}{:>12}{:>12}{:>12}{:>12}  ms\n", "", "mean", "p50", "p90", "p99", "most");
@@ -116,7 +116,7 @@ pub fn latencies(stats: &Stats) -> String {
     text
 }
 
-/// What users have of what they may have, one a line; nothing if none has anything.
+/// Each user's usage and limits, one per line; empty if no user has anything.
 pub fn users(report: &Report) -> String {
     if report.users.is_empty() {
         return String::new();
@@ -144,7 +144,7 @@ pub fn users(report: &Report) -> String {
     text
 }
 
-/// The sessions, one a line; nothing if there are none.
+/// The sessions, one per line; empty if there are none.
 pub fn sessions(report: &Report, now: u64) -> String {
     if report.sessions.is_empty() {
         return String::new();

@@ -29,7 +29,7 @@ const READ: [&str; 12] = [
     "use_dora",
     "use_rslora",
 ];
-/// Fields of how the adapter was trained or found, which say nothing of what it does.
+/// Fields that record how the adapter was trained; they do not change its effect.
 const OF_TRAINING: [&str; 19] = [
     "auto_mapping",
     "base_model_name_or_path",
@@ -51,32 +51,32 @@ const OF_TRAINING: [&str; 19] = [
     "task_type",
     "velora_config",
 ];
-/// Beginnings that leave the base weights as they are. Others (PiSSA, CorDA, OLoRA, LoftQ, LoRA-GA) take part of
-/// the weights out, which a merge would have to know.
+/// Values of `init_lora_weights` that leave the base weights unchanged. The others (PiSSA, CorDA, OLoRA,
+/// LoftQ, LoRA-GA) move part of the weights into the adapter, which a merge would have to know.
 const PURE_BEGINNINGS: [&str; 4] = ["gaussian", "eva", "orthogonal", "mica"];
 
-/// How the tensors of a LoRA are applied.
+/// The scaling and options of a LoRA adapter.
 pub(super) struct Config {
-    /// Whence it is, for messages.
+    /// Source of these options, for messages.
     pub path: PathBuf,
     alpha: f64,
-    /// Ranks of modules are those of their tensors; what is declared must agree. `None`: nothing is.
+    /// Declared default rank, which must agree with the tensors' rank; `None` if nothing declares one.
     rank: Option<usize>,
     alphas: Vec<(Regex, f64)>,
     ranks: Vec<(Regex, usize)>,
     rslora: bool,
-    /// Whether the rows of merged weights get the lengths of a magnitude vector.
+    /// True for DoRA: rows of the merged weights are scaled to the lengths in a magnitude vector.
     pub dora: bool,
-    /// Whether `lora_B` has a bias.
+    /// True if `lora_B` has a bias.
     pub bias: bool,
-    /// Whether layers are said to store their weights as `[in, out]`.
+    /// True if the adapter's layers are declared to store their weights as `[in, out]`.
     pub fan_in_fan_out: bool,
-    /// Modules that were trained whole.
+    /// Modules that were trained in full.
     pub saved: Vec<String>,
 }
 
 impl Config {
-    /// The configuration in `dir`, `None` if there is none.
+    /// Reads the configuration in `dir`; `None` if there is none.
     pub fn read(dir: &Path) -> Result<Option<Self>, CheckpointError> {
         let path = dir.join(CONFIG);
         let Some(object) = Object::read(&path)? else { return Ok(None) };
@@ -115,7 +115,7 @@ impl Config {
         }))
     }
 
-    /// What a caller says of an adapter that has no configuration.
+    /// Options given by the caller, for an adapter without a configuration file.
     pub fn told(alpha: f64, rslora: bool) -> Self {
         Self {
             path: PathBuf::from("--lora-alpha"),
@@ -131,11 +131,11 @@ impl Config {
         }
     }
 
-    /// The factor of `B·A` of a module: `alpha/r`, or `alpha/√r` with rank-stabilized LoRA. `path` is the module's
-    /// in the base model, `rank` its tensors'.
+    /// The scaling factor of a module's `B·A`: `alpha/r`, or `alpha/√r` with rank-stabilized LoRA. `path`
+    /// is the module's path in the base model, `rank` the rank of its tensors.
     ///
     /// # Errors
-    /// If the configuration declares another rank.
+    /// If the configuration declares a different rank.
     pub fn scaling(&self, path: &str, rank: usize) -> Result<f32, CheckpointError> {
         let declared = self.of(path, &self.ranks)?.or(self.rank);
         if let Some(declared) = declared.filter(|&declared| declared != rank) {
@@ -152,7 +152,7 @@ impl Config {
         Ok(scaling)
     }
 
-    /// The first value whose pattern fits.
+    /// The value of the first pattern that matches `path`.
     fn of<T: Copy>(&self, path: &str, patterns: &[(Regex, T)]) -> Result<Option<T>, CheckpointError> {
         for (regex, value) in patterns {
             match regex.is_match(path) {
@@ -169,14 +169,14 @@ impl Config {
     }
 }
 
-/// A key of `rank_pattern` or `alpha_pattern`, which stands for module paths that end with it: PEFT's
+/// Compiles a key of `rank_pattern` or `alpha_pattern`, which matches module paths that end with it: PEFT's
 /// `get_pattern_key`.
 fn pattern(object: &Object, key: &str) -> Result<Regex, CheckpointError> {
     Regex::new(&format!(r"^(.*\.)?({key})$"))
         .map_err(|_| object.unsupported(key, "it is no regular expression"))
 }
 
-/// Refuses other kinds of adapters, and what would make another merge of this one.
+/// Refuses adapters of other kinds and options that this merge does not implement.
 fn refuse_others(object: &Object) -> Result<(), CheckpointError> {
     match object.text("peft_type")?.as_deref() {
         Some("LORA") => {}

@@ -1,4 +1,4 @@
-//! What an adapter adds to one tensor: the arithmetic of a merge, in f32.
+//! The change an adapter makes to one tensor: the arithmetic of a merge, in f32.
 
 use std::ops::Range;
 use std::sync::OnceLock;
@@ -7,23 +7,23 @@ use super::super::tensor::Tensor;
 
 /// A tensor of the merged model.
 pub(in super::super) enum Merged {
-    /// As it is.
+    /// A tensor the adapter leaves unchanged.
     Plain(Tensor),
-    /// Weights with a low-rank product added.
+    /// Weights plus a low-rank product.
     Weights(Tensor, Box<Delta>),
-    /// A bias with that of `lora_B`, times a factor, added.
+    /// A bias plus the scaled bias of `lora_B`.
     Bias(Tensor, Tensor, f32),
 }
 
 impl Merged {
-    /// The tensor that is changed: name and shape are those of the merged one.
+    /// The base tensor, which gives the merged one its name and shape.
     pub fn base(&self) -> &Tensor {
         match self {
             Self::Plain(base) | Self::Weights(base, _) | Self::Bias(base, ..) => base,
         }
     }
 
-    /// Elements `range` of the merged tensor.
+    /// Reads elements `range` of the merged tensor.
     pub fn read_f32(&self, range: Range<usize>, out: &mut [f32]) {
         self.base().read_f32(range.clone(), out);
         match self {
@@ -38,25 +38,25 @@ impl Merged {
     }
 }
 
-/// A product of two matrices of low rank, `scaling·B·A`.
+/// A low-rank update, `scaling·B·A`.
 ///
-/// With a magnitude `m` the sum becomes DoRA's: row `i` of `W + scaling·B·A` is brought to the length `m[i]`
-/// (Liu et al., <https://arxiv.org/abs/2402.09353>, equation 5).
+/// With a magnitude `m` it is DoRA's: row `i` of `W + scaling·B·A` is scaled to the length `m[i]` (Liu et
+/// al., <https://arxiv.org/abs/2402.09353>, equation 5).
 pub(in super::super) struct Delta {
     /// `[rank, cols]`; transposed: `[rank, rows]`.
     pub a: Tensor,
     /// `[rows, rank]`; transposed: `[cols, rank]`.
     pub b: Tensor,
-    /// Whether the weights are stored as `[in, out]`, so that the product's transpose is added.
+    /// True if the weights are stored as `[in, out]`, so that the product's transpose is added.
     pub transposed: bool,
     pub scaling: f32,
     pub magnitude: Option<Magnitude>,
 }
 
-/// Lengths of the rows of merged weights.
+/// DoRA's magnitude vector: the lengths of the rows of the merged weights.
 pub(in super::super) struct Magnitude {
     lengths: Tensor,
-    /// Length of each row over that before.
+    /// Factor of each row: its target length over its length before scaling. Computed on first use.
     factors: OnceLock<Vec<f32>>,
 }
 
@@ -71,7 +71,7 @@ impl Delta {
         self.a.rows()
     }
 
-    /// Makes of elements `first..` of `base`, in `values`, those of the merged weights.
+    /// Turns elements `first..` of `base`, given in `values`, into those of the merged weights.
     fn apply(&self, base: &Tensor, first: usize, values: &mut [f32]) {
         self.add(base, first, values);
         let Some(magnitude) = &self.magnitude else { return };
@@ -81,7 +81,7 @@ impl Delta {
         }
     }
 
-    /// The factor of each row: one row after another is summed and measured, in f64.
+    /// Computes the factor of each row: its squares are summed in f64.
     fn factors(&self, base: &Tensor, lengths: &Tensor) -> Vec<f32> {
         // Rows of about as many elements as are written at once.
         let (rows, cols) = (base.rows(), base.cols());

@@ -8,10 +8,10 @@ use std::borrow::Cow;
 
 use super::super::weights::canonical;
 
-/// Prefix of everything that PEFT has wrapped.
+/// Prefix of every name that PEFT has wrapped.
 const WRAPPED: &str = "base_model.model.";
-/// Beginnings of the parts by which tensors of other adapters are known: LoHa, LoKr, OFT, BOFT, (IA)³, VeRA, prompt
-/// and prefix tuning, single tokens, and what else is called after LoRA.
+/// Prefixes of name parts that identify unsupported adapters: LoHa, LoKr, OFT, BOFT, (IA)³, VeRA, prompt
+/// and prefix tuning, trainable tokens, and other parameters named after LoRA.
 const OTHERS: [&str; 11] = [
     "lora_",
     "hada_",
@@ -26,29 +26,29 @@ const OTHERS: [&str; 11] = [
     "token_adapter",
 ];
 
-/// A tensor's name, taken apart.
+/// The parsed name of an adapter's tensor.
 #[derive(Debug, PartialEq)]
 pub(super) struct Key {
-    /// What the tensor belongs to, as the base model calls it: a module, or for weights the tensor they are or
-    /// replace.
+    /// The module or tensor this one belongs to, as the base model names it: a module for adapter tensors,
+    /// the weights' own name for plain or replaced weights.
     pub of: String,
     pub part: Part,
-    /// The adapter's name, where the tensor's tells it.
+    /// The adapter's name, if the tensor's name contains it.
     pub adapter: Option<String>,
-    /// Whether the tensor is a parameter of the module, not of a layer in it.
+    /// True if the tensor is a parameter of the module itself rather than of a layer inside it.
     pub bare: bool,
 }
 
-/// What a tensor is to its module.
+/// The role of a tensor in its module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Part {
-    /// Weights that no adapter has wrapped.
+    /// Weights outside any adapter.
     Plain,
-    /// Weights beneath an adapter.
+    /// Base weights of a wrapped layer.
     Base,
-    /// Weights trained whole (`modules_to_save`).
+    /// Weights trained in full (`modules_to_save`).
     Saved,
-    /// Weights that saved ones replace.
+    /// Weights that `modules_to_save` replaces.
     Original,
     /// `lora_A`.
     A,
@@ -62,7 +62,7 @@ pub(super) enum Part {
     EmbeddingB,
     /// DoRA's `lora_magnitude_vector`.
     Magnitude,
-    /// Of an adapter of another kind.
+    /// A tensor of another kind of adapter.
     Unknown,
 }
 
@@ -94,25 +94,25 @@ impl Key {
         Self { of: module, part, adapter: adapter.map(String::from), bare: rest.is_empty() }
     }
 
-    /// [`of`](Self::of) as tensors are named here.
+    /// [`of`](Self::of) in this runtime's canonical naming.
     pub fn canonical(&self) -> Cow<'_, str> {
         canonical(&self.of)
     }
 
-    /// Whether the tensor shows that an adapter has not been merged.
+    /// True if the tensor's presence shows an adapter that has not been merged.
     pub fn is_of_adapter(&self) -> bool {
         self.part != Part::Plain
     }
 }
 
-/// What a part of a name announces.
+/// The meaning of one part of a tensor's name.
 enum Special {
-    /// A module whose name stands for the wrapped one.
+    /// A wrapper module; its name is dropped from the path.
     Layer(Part),
     Saved,
     /// A linear layer, or its weight alone.
     Matrix(Part),
-    /// A parameter; several adapters' are kept by their names.
+    /// A parameter; several adapters' are stored under their names.
     Parameter(Part),
     Unknown,
 }

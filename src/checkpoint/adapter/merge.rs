@@ -1,4 +1,4 @@
-//! Which tensors of an adapter belong to which of the base weights.
+//! Matches an adapter's tensors with the base weights they change.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::PathBuf;
@@ -12,17 +12,17 @@ use super::config::Config;
 use super::delta::{Delta, Magnitude, Merged};
 use super::keys::{Key, Part};
 
-/// Base weights, and what an adapter makes of them.
+/// Base weights with an adapter's changes applied on reading.
 pub(in super::super) struct Weights {
     /// The merged tensors, by the names they get in the file.
     pub tensors: HashMap<String, Merged>,
     /// The base weights' `__metadata__`.
     pub metadata: BTreeMap<String, String>,
-    /// The files they are made of.
+    /// The files the weights and the adapter come from.
     pub sources: Vec<PathBuf>,
 }
 
-/// `files` with the adapter that is in `adapter`.
+/// Merges the adapter in the file `adapter` into the weights of `files`.
 pub(super) fn beside(
     files: &Files,
     adapter: &SafeTensors,
@@ -52,7 +52,7 @@ pub(super) fn beside(
     Ok(weights)
 }
 
-/// `files`, among whose tensors the adapter is.
+/// Merges an adapter whose tensors lie among the weights of `files`.
 pub(super) fn among(files: &Files, config: &Config) -> Result<Weights, CheckpointError> {
     let (mut parts, base): (Vec<Named>, Vec<Named>) =
         stored(files).partition(|named| !matches!(named.key.part, Part::Plain | Part::Base | Part::Original));
@@ -125,17 +125,17 @@ struct Merge<'a> {
     deltas: HashMap<String, Change>,
 }
 
-/// What is added to a tensor.
+/// The change to one tensor.
 enum Change {
     Weights(Box<Delta>),
     Bias(Tensor, f32),
 }
 
 impl Merge<'_> {
-    /// Canonical name of the tensor that stands for `name`; `None` where a change of it has no effect.
+    /// Canonical name of the tensor that stands for `name`; `None` if changing it has no effect.
     ///
-    /// Gemma ties its `lm_head` to the embedding, and files have one of the two. PI0 does not use the head's output,
-    /// so that an adapter of the head changes nothing, least of all the embedding.
+    /// Gemma ties its `lm_head` to the embedding, and files hold one of the two. PI0 does not use the
+    /// head's output, so an adapter of the head changes nothing, least of all the embedding.
     fn target<'a>(&self, name: &'a str) -> Option<&'a str> {
         let tied = !self.tensors.contains_key(EMBED_TOKENS) && self.tensors.contains_key(LM_HEAD);
         match name {
@@ -145,7 +145,7 @@ impl Merge<'_> {
         }
     }
 
-    /// Takes weights that were trained whole for those of the base.
+    /// Replaces a base tensor by weights that were trained in full.
     fn replace(&mut self, saved: Named) -> Result<(), CheckpointError> {
         let canonical = saved.key.canonical().to_string();
         let Some(target) = self.target(&canonical) else { return Ok(()) };
@@ -161,7 +161,7 @@ impl Merge<'_> {
         Ok(())
     }
 
-    /// Notes what is added to the weights of `module`, and to its bias.
+    /// Records the change to the weights of `module` and to its bias.
     fn module(&mut self, module: &str, mut parts: BTreeMap<Part, Named>) -> Result<(), CheckpointError> {
         for named in parts.values() {
             named.is_weight()?;
@@ -205,7 +205,8 @@ impl Merge<'_> {
         Ok(())
     }
 
-    /// `A [rank, cols]` and `B [rows, rank]`, or, transposed, `A [rank, rows]` and `B [cols, rank]`.
+    /// Checks the shapes of `A [rank, cols]` and `B [rows, rank]` or, transposed, `A [rank, rows]` and `B
+    /// [cols, rank]`.
     fn fit(
         &self,
         base: &Tensor,
@@ -220,8 +221,8 @@ impl Merge<'_> {
         };
         let (a_t, b_t) = (&a.tensor, &b.tensor);
         let straight = !embedding && is(a_t, b_t, cols, rows);
-        // PEFT takes fan_in_fan_out for false where a layer is linear, as PI0's are: only another shape shows that
-        // the weights are stored the other way.
+        // PEFT ignores fan_in_fan_out for linear layers, as PI0's are: only the shape shows that the
+        // weights are stored transposed.
         let transposed = (embedding || self.config.fan_in_fan_out) && is(a_t, b_t, rows, cols);
         // openpi's A is `[in, rank]`, its B `[rank, out]`.
         let openpi = !embedding && a.key.bare && b.key.bare && is(b_t, a_t, rows, cols);
@@ -260,7 +261,7 @@ impl Merge<'_> {
             return Err(magnitude
                 .error("DoRA of an embedding, of transposed weights, or with lora_bias is not merged"));
         }
-        // Of convolutions it is [1, rows, 1, 1].
+        // For convolutions it is [1, rows, 1, 1].
         if magnitude.tensor.len() != base.tensor.rows() {
             return Err(
                 magnitude.shape(format!("[{}]", base.tensor.rows()), "a length for each row of the weights")
@@ -282,7 +283,7 @@ impl Merge<'_> {
         Ok(())
     }
 
-    /// The merged tensors, each under its canonical name, by those in the file.
+    /// The merged tensors, by their canonical names, from those in the files.
     fn finish(mut self) -> HashMap<String, Merged> {
         let mut merged = |canonical: String, named: Named| {
             let change = self.deltas.remove(&canonical);
@@ -298,11 +299,11 @@ impl Merge<'_> {
     }
 }
 
-/// A tensor with its name taken apart.
+/// A tensor with its parsed name.
 struct Named {
-    /// The file it is in.
+    /// The file that holds it.
     path: PathBuf,
-    /// Its name there.
+    /// Its name in that file.
     name: String,
     key: Key,
     tensor: Tensor,

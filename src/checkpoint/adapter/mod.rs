@@ -1,7 +1,7 @@
-//! LoRA adapters: a few small matrices that change a base model's weights.
+//! LoRA adapters: small matrices that change a base model's weights.
 //!
-//! Nothing here computes with an adapter beside its weights: [`refuse`] says that there is one, and
-//! [`Conversion`](super::Conversion) merges it, `W + scaling·B·A` in f32.
+//! Adapters are never applied at run time: [`refuse`] reports one that has not been merged, and
+//! [`Conversion`](super::Conversion) merges it as `W + scaling·B·A` in f32.
 
 mod config;
 mod delta;
@@ -20,26 +20,26 @@ use super::safetensors::SafeTensors;
 use config::Config;
 use keys::Key;
 
-/// Weights of an adapter, as PEFT names the file.
+/// Weight file of a PEFT adapter.
 const ADAPTER: &str = "adapter_model.safetensors";
-/// The same as a pickle.
+/// Weight file of a PEFT adapter in pickle format.
 const PICKLED: &str = "adapter_model.bin";
 
-/// What merges an adapter, for messages.
+/// Advice on how to merge an adapter, for messages.
 const MERGE: &str = "merge it with pi0rt convert";
 
-/// How to merge an adapter that does not say all of it.
+/// Options for merging an adapter whose files leave something open.
 #[derive(Clone, Debug, Default)]
 pub struct MergeOptions {
-    /// Directory of the base weights, for an adapter that lies alone.
+    /// Directory of the base weights, for an adapter stored without them.
     pub base: Option<PathBuf>,
     /// `alpha`, for LoRA tensors among the weights without an adapter_config.json.
     pub lora_alpha: Option<f64>,
-    /// Whether the factor is `alpha/√r` instead of `alpha/r`; goes with `lora_alpha`.
+    /// True for the factor `alpha/√r` instead of `alpha/r`; requires `lora_alpha`.
     pub rslora: bool,
 }
 
-/// Refuses a directory with an adapter in it.
+/// Refuses a directory that holds an adapter.
 pub(super) fn refuse(dir: &Path) -> Result<(), CheckpointError> {
     let Some(found) = find(dir) else { return Ok(()) };
     let error = |what: String| CheckpointError::Adapter { path: found.clone(), what };
@@ -59,7 +59,7 @@ pub(super) fn refuse(dir: &Path) -> Result<(), CheckpointError> {
     }))
 }
 
-/// Refuses weights among which there is an adapter, or of which the configuration says that there should be.
+/// Refuses weights that contain an unmerged adapter, or whose configuration declares one.
 pub(super) fn refuse_unmerged(files: &Files, config: Option<&Object>) -> Result<(), CheckpointError> {
     if let Some((path, name)) = unmerged(files) {
         let what = format!("tensor {name:?} is of a LoRA adapter that has not been merged: {MERGE}");
@@ -75,7 +75,7 @@ pub(super) fn refuse_unmerged(files: &Files, config: Option<&Object>) -> Result<
             config::CONFIG
         ));
     }
-    // openpi's converter leaves the LoRA tensors of a JAX checkpoint out without a word.
+    // openpi's converter silently drops the LoRA tensors of a JAX checkpoint.
     for key in VARIANTS {
         if let Some(variant) = config.text(key)?.filter(|variant| variant.ends_with(LORA_VARIANT)) {
             let plain = variant.trim_end_matches(LORA_VARIANT);
@@ -89,15 +89,15 @@ pub(super) fn refuse_unmerged(files: &Files, config: Option<&Object>) -> Result<
     Ok(())
 }
 
-/// What openpi calls the two halves' kinds in config.json.
+/// openpi's keys for the kinds of the two Gemma models in config.json.
 pub(super) const VARIANTS: [&str; 2] = ["paligemma_variant", "action_expert_variant"];
-/// Ending of its names of those with LoRA.
+/// Suffix of openpi's variant names with LoRA.
 pub(super) const LORA_VARIANT: &str = "_lora";
 
-/// Files of an adapter, which a merged checkpoint does without.
+/// An adapter's files, which are left out of a merged checkpoint.
 pub(super) const FILES: [&str; 3] = [ADAPTER, PICKLED, config::CONFIG];
 
-/// The file that shows that a directory has an adapter.
+/// The file in `dir` that shows it holds an adapter.
 fn find(dir: &Path) -> Option<PathBuf> {
     let paths = FILES.map(|name| dir.join(name));
     paths.into_iter().find(|path| path.symlink_metadata().is_ok())
@@ -107,8 +107,8 @@ fn has_weights(dir: &Path) -> bool {
     [MODEL, INDEX].iter().any(|name| dir.join(name).symlink_metadata().is_ok())
 }
 
-/// The base weights in `dir`, or where `options` say, and what the adapter there makes of them; `None` if there is no
-/// adapter.
+/// Opens the adapter in `dir` with its base weights, taken from there or from where `options` point; `None`
+/// if there is no adapter.
 pub(super) fn open(dir: &Path, options: &MergeOptions) -> Result<Option<Weights>, CheckpointError> {
     let path = dir.join(ADAPTER);
     let is_there = |path: &Path| path.symlink_metadata().is_ok();
@@ -160,7 +160,7 @@ pub(super) fn open(dir: &Path, options: &MergeOptions) -> Result<Option<Weights>
     files.map(|files| merge::among(&files, &config)).transpose()
 }
 
-/// The adapter in the file `path` of `dir`, with its base.
+/// Opens the adapter in the file `path` of `dir` with its base weights.
 fn with_file(dir: &Path, path: &Path, options: &MergeOptions) -> Result<Weights, CheckpointError> {
     let error = |path: &Path, what: String| CheckpointError::Adapter { path: path.to_path_buf(), what };
     let Some(config) = Config::read(dir)? else {
@@ -187,7 +187,7 @@ fn with_file(dir: &Path, path: &Path, options: &MergeOptions) -> Result<Weights,
     merge::beside(&files, &SafeTensors::open(path)?, &config)
 }
 
-/// The first tensor of an adapter among a model's, and its file.
+/// The first adapter tensor among a model's weights, with its file.
 fn unmerged(files: &Files) -> Option<(PathBuf, String)> {
     files.files().iter().find_map(|file| {
         let (name, _) = file.stored().find(|(name, _)| Key::parse(name).is_of_adapter())?;

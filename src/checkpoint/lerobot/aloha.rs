@@ -1,22 +1,23 @@
-//! `adapt_to_pi_aloha` of lerobot up to 0.3: ALOHA's joints and grippers in the numbers of π0's training.
+//! `adapt_to_pi_aloha` of lerobot up to 0.3: converts ALOHA's joints and grippers to π0's training
+//! conventions.
 //!
 //! Formulas: `_pi_aloha_decode_state`, `_pi_aloha_encode_actions`, `aloha_gripper_to_angular` and
-//! `aloha_gripper_from_angular` in `policies/pi0/modeling_pi0.py` of lerobot 0.3.3. The state is changed before it is
-//! normalized, actions after that is undone.
+//! `aloha_gripper_from_angular` in `policies/pi0/modeling_pi0.py` of lerobot 0.3.3. The state is converted
+//! before its normalization, actions after it is undone.
 
 use crate::checkpoint::transform::{Curve, Linkage, Transform};
 
-/// Joints that turn the other way.
+/// Joints with the opposite direction of rotation.
 const FLIPPED: [usize; 4] = [1, 2, 8, 9];
 const GRIPPERS: [usize; 2] = [6, 13];
-/// Angles of the gripper's motor as the policy has them at 0 and 1, and as ALOHA commands them, rad.
+/// Gripper motor angles at opening 0 and 1, rad: as the policy was trained, and as ALOHA commands them.
 const POLICY: [f64; 2] = [0.4, 1.5];
 const COMMAND: [f64; 2] = [-0.6213, 1.4910];
 
-/// Steps of a state and of actions of these widths.
+/// The steps for a state and actions of these widths.
 ///
 /// # Errors
-/// Text that says which of them has too few dimensions for two arms.
+/// If one of them has too few dimensions for two arms; the text says which.
 pub(in crate::checkpoint) fn steps(
     state: usize,
     action: usize,

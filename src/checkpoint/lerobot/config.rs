@@ -1,4 +1,4 @@
-//! lerobot's `config.json`: which of its fields mean something here.
+//! lerobot's `config.json`: the fields that matter here.
 
 use std::path::{Path, PathBuf};
 
@@ -12,10 +12,10 @@ use crate::checkpoint::faults::Faults;
 use crate::checkpoint::json::{Object, read_text};
 use crate::checkpoint::normalization::NormMode;
 
-/// lerobot's kinds of features: `FeatureType` in `configs/types.py`.
+/// lerobot's feature types: `FeatureType` in `configs/types.py`.
 const FEATURE_TYPES: [&str; 6] = ["STATE", "VISUAL", "ENV", "ACTION", "REWARD", "LANGUAGE"];
 
-/// Fields that are read: here, with the sizes, or as a choice of whoever serves the checkpoint.
+/// Fields that are read: in this file, with the sizes, or as options of serving.
 const READ: [&str; 27] = [
     "type",
     "n_obs_steps",
@@ -40,18 +40,18 @@ const READ: [&str; 27] = [
     "adapt_to_pi_aloha",
     "use_delta_joint_actions_aloha",
     "num_steps",
-    // pi0rt's own.
+    // pi0rt's own fields.
     "control_rate_hz",
     "truncate_prompt",
-    // Sizes by openpi's names, and its flag of π0.5.
+    // Sizes by openpi's names, and openpi's flag for π0.5.
     "action_horizon",
     "action_dim",
     "pi05",
 ];
 
-/// Fields that change no number of an inference.
+/// Fields that do not change the result of inference.
 const WITHOUT_EFFECT: [&str; 35] = [
-    // Where it ran and how it was published.
+    // Where the policy ran and how it was published.
     "device",
     "use_amp",
     "push_to_hub",
@@ -61,20 +61,20 @@ const WITHOUT_EFFECT: [&str; 35] = [
     "license",
     "pretrained_path",
     "pretrained_revision",
-    // In what precision it ran; the weights' shapes tell the variants.
+    // Precision of training; the variants are told by the weights' shapes.
     "dtype",
     "paligemma_variant",
     "action_expert_variant",
-    // How fast it ran. Attention is the same whoever computes it.
+    // Speed of execution. All attention implementations compute the same.
     "compile_model",
     "compile_mode",
     "use_cache",
     "attention_implementation",
-    // Guidance between chunks is the client's choice.
+    // Guidance between chunks is chosen when serving.
     "rtc_config",
-    // The preprocessor's own copy decides.
+    // The preprocessor's own copy is used.
     "relative_exclude_joints",
-    // Width of the projections, which the weights' shapes tell.
+    // Width of the projections, told by the weights' shapes.
     "proj_width",
     // Training.
     "time_sampling_beta_alpha",
@@ -95,13 +95,13 @@ const WITHOUT_EFFECT: [&str; 35] = [
     "scheduler_decay_lr",
 ];
 
-/// The configuration, or lerobot's defaults where there is none.
+/// The configuration, with lerobot's defaults for what it leaves out.
 pub(super) struct Config<'a> {
     path: PathBuf,
     object: Option<&'a Object>,
     inputs: Vec<(String, Feature)>,
     outputs: Vec<(String, Feature)>,
-    /// How many inputs named `empty_camera_N` no robot has.
+    /// Number of inputs named `empty_camera_N`, which no robot camera fills.
     empty_cameras: usize,
 }
 
@@ -126,7 +126,7 @@ impl<'a> Config<'a> {
         })
     }
 
-    /// What in it isn't understood.
+    /// Checks all fields; returns those that are not understood or not supported.
     pub fn faults(&self) -> Faults {
         let mut faults = Faults::default();
         let Some(object) = self.object else { return faults };
@@ -164,8 +164,8 @@ impl<'a> Config<'a> {
         &self.path
     }
 
-    /// The mode `normalization_mapping` has for a kind of features, PI0's where it says nothing; `None` is
-    /// `IDENTITY`.
+    /// The mode `normalization_mapping` gives to a feature type, PI0's default where it gives none; `None`
+    /// for `IDENTITY`.
     pub fn mode(&self, kind: &str) -> Result<Option<NormMode>, CheckpointError> {
         let mapping = self.object.map_or(Ok(None), |o| o.object("normalization_mapping"))?;
         match mapping.map_or(Ok(None), |mapping| mode(&mapping, kind))? {
@@ -174,7 +174,7 @@ impl<'a> Config<'a> {
         }
     }
 
-    /// Whether `normalization_mapping`, where there is one, says nothing of a kind of features.
+    /// True if there is a `normalization_mapping` that does not mention this feature type.
     pub fn leaves_open(&self, kind: &str) -> Result<bool, CheckpointError> {
         let mapping = self.object.map_or(Ok(None), |o| o.object("normalization_mapping"))?;
         mapping.map_or(Ok(false), |mapping| Ok(mapping.text(kind)?.is_none()))
@@ -182,8 +182,8 @@ impl<'a> Config<'a> {
 
     /// Keys of the cameras, such as `observation.images.base_0_rgb`, in the model's order.
     ///
-    /// Empty cameras are not among them, unless `renamed` says that a frame is given to one: the model masks
-    /// what no robot sends.
+    /// Empty cameras are left out unless `renamed` says that a frame is mapped to one: the model masks
+    /// inputs that no robot sends.
     pub fn cameras(&self, renamed: impl Fn(&str) -> bool) -> Result<Vec<&str>, CheckpointError> {
         let visual = self.inputs.iter().filter(|(_, feature)| feature.r#type == "VISUAL");
         let seen = visual.map(|(key, _)| key.as_str()).filter(|key| renamed(key) || !self.is_empty(key));
@@ -215,7 +215,7 @@ impl<'a> Config<'a> {
     }
 }
 
-/// The mode under `kind` in a map of modes; `Some(None)` is `IDENTITY`.
+/// The mode of `kind` in a map of modes; `Some(None)` for `IDENTITY`.
 pub(super) fn mode(map: &Object, kind: &str) -> Result<Option<Option<NormMode>>, CheckpointError> {
     if let Some(key) = map.keys().find(|key| !FEATURE_TYPES.contains(key)) {
         return Err(
@@ -245,7 +245,7 @@ struct Feature {
     r#type: String,
 }
 
-/// The type of a feature, of which lerobot's `PolicyFeature` has nothing else but the shape.
+/// The type of a feature. lerobot's `PolicyFeature` has only this and the shape.
 pub(super) fn feature_type(feature: &Object) -> Result<String, CheckpointError> {
     let known = |key: &&str| ["type", "shape"].contains(key) || feature.is_nothing(key);
     if let Some(key) = feature.keys().find(|key| !known(key)) {
@@ -283,7 +283,7 @@ impl<'de> Deserialize<'de> for InOrder {
     }
 }
 
-/// The features in the order of the file, which is the cameras'.
+/// The features in the order of the file, which is the order of the cameras.
 fn features(path: &Path) -> Result<Features, CheckpointError> {
     let Some(text) = read_text(path)? else { return Ok(Features::default()) };
     serde_json::from_str(&text).map_err(|e| {

@@ -1,8 +1,8 @@
-//! lerobot's files: `config.json`, the processors' JSON, and the statistics that belong to them.
+//! lerobot's files: `config.json`, the processors' JSON files and their statistics.
 //!
-//! Since 0.4 two processors say what is done to observations and actions, step by step; their files decide, and
-//! `config.json` only where they leave something open. Up to 0.3 there are no processors: `config.json` has the
-//! modes and flags, and the statistics are buffers among the weights.
+//! Since 0.4 two processors declare step by step how observations and actions are processed; their files
+//! decide, and `config.json` fills in what they leave open. Up to 0.3 there are no processors:
+//! `config.json` has the modes and flags, and the statistics are buffers among the weights.
 
 mod aloha;
 mod config;
@@ -29,15 +29,15 @@ pub(super) use statistics::is_statistic;
 
 pub(super) const PREPROCESSOR: &str = "policy_preprocessor.json";
 pub(super) const POSTPROCESSOR: &str = "policy_postprocessor.json";
-/// Names lerobot gives the statistics; readers take the names from the steps.
+/// lerobot's name of the file with the statistics; readers take the name from the steps.
 pub(super) const NORMALIZER_STATE: &str = "policy_preprocessor_step_6_normalizer_processor.safetensors";
 pub(super) const UNNORMALIZER_STATE: &str = "policy_postprocessor_step_0_unnormalizer_processor.safetensors";
 const STATE: &str = "observation.state";
 const ACTION: &str = "action";
-/// What the names of cameras begin with.
+/// Common prefix of camera keys.
 const IMAGES: &str = "observation.images.";
 
-/// What config.json calls a dtype of weights.
+/// The name of a weight dtype in config.json.
 pub(super) fn dtype_name(dtype: Dtype) -> &'static str {
     match dtype {
         Dtype::Bf16 => "bfloat16",
@@ -46,7 +46,7 @@ pub(super) fn dtype_name(dtype: Dtype) -> &'static str {
     }
 }
 
-/// What the files beside the weights, and buffers among them, declare.
+/// Reads what the files beside the weights, and buffers among them, declare.
 pub(super) fn declared(files: &Files, config: Option<&Object>) -> Result<Declared, CheckpointError> {
     let dir = files.dir();
     let config = Config::new(&dir.join("config.json"), config)?;
@@ -86,7 +86,7 @@ pub(super) fn declared(files: &Files, config: Option<&Object>) -> Result<Declare
             let image = |key: &str| found("normalize_inputs", key, "VISUAL");
             Declared {
                 cameras: cameras(&config, None, &mut faults, image)?,
-                // Lerobot up to 0.3 wrote it, and pads frames so.
+                // lerobot up to 0.3 wrote this key, and pads frames this way.
                 pad_before: config.has("resize_imgs_with_padding") || state.is_some() || action.is_some(),
                 state,
                 action,
@@ -114,7 +114,8 @@ fn one_processor(dir: &Path, missing: &str, there: &str) -> CheckpointError {
     CheckpointError::file(&dir.join(missing), why)
 }
 
-/// The cameras, by the names that the preprocessor gives to the robot's, with what `normalization` finds of each.
+/// The cameras by robot name, as the preprocessor renames them, each with the normalization found by
+/// `normalization`.
 fn cameras(
     config: &Config<'_>,
     pre: Option<&Steps>,
@@ -161,7 +162,7 @@ fn short(key: &str) -> &str {
     key.strip_prefix(IMAGES).unwrap_or(key)
 }
 
-/// The pairs of a rename map: the robot's names, and the policy's.
+/// The pairs of a rename map: robot name, policy name.
 fn renamed(step: &Step) -> Result<Vec<(String, String)>, CheckpointError> {
     let map = step.config.object_or_empty("rename_map")?;
     let pair = |from: &str| match map.text(from)? {
@@ -180,7 +181,7 @@ fn renamed(step: &Step) -> Result<Vec<(String, String)>, CheckpointError> {
     Ok(pairs)
 }
 
-/// How the preprocessor normalizes the feature `key`.
+/// The preprocessor's normalization of the feature `key`.
 fn observation(
     config: &Config<'_>,
     pre: &Steps,
@@ -200,7 +201,7 @@ fn observation(
         return Ok(None);
     }
     let Some(mode) = declared_mode(config, step, key, kind)? else { return Ok(None) };
-    // lerobot takes the kind, and whether there is something to do, from the step's list of features.
+    // lerobot takes the feature's type, and whether to normalize at all, from the step's list of features.
     let features = step.config.object_or_empty("features")?;
     let Some(feature) = features.object(key)? else {
         return Err(step.unsupported(format!(
@@ -213,8 +214,8 @@ fn observation(
     statistics_of(step, key, mode).map(Some)
 }
 
-/// How the postprocessor undoes the normalization of actions. lerobot looks at the mode and the statistics alone
-/// here, never at the step's features.
+/// The postprocessor's normalization of actions, to be undone. lerobot uses only the mode and the
+/// statistics here, never the step's features.
 fn action(config: &Config<'_>, post: &Steps) -> Result<Option<Normalization>, CheckpointError> {
     let Some(step) = post.find(Kind::Unnormalizer) else {
         return match config.mode("ACTION")? {
@@ -231,8 +232,8 @@ fn action(config: &Config<'_>, post: &Steps) -> Result<Option<Normalization>, Ch
     }
 }
 
-/// The mode a step's `norm_map` has for a kind of features. One it doesn't name stays as it is in lerobot; that
-/// is taken for a wish only if `config.json` has the same.
+/// The mode of a feature type in a step's `norm_map`. lerobot leaves types it doesn't list unnormalized;
+/// that is accepted only if `config.json` agrees.
 fn declared_mode(
     config: &Config<'_>,
     step: &Step,
@@ -263,7 +264,7 @@ fn statistics_of(step: &Step, key: &str, mode: NormMode) -> Result<Normalization
     statistics::from_state(&SafeTensors::open(&path)?, key, mode, epsilon)
 }
 
-/// How a module of a policy up to 0.3 normalizes the feature `key`.
+/// The normalization of the feature `key` by a module of a policy up to 0.3.
 fn buffers(
     files: &Files,
     config: &Config<'_>,
@@ -298,7 +299,7 @@ fn buffers(
     Ok(Some(found))
 }
 
-/// Which dimensions of the actions are relative to the state, if any are.
+/// The action dimensions that are relative to the state, if any.
 fn relative(config: &Config<'_>, pre: &Steps, post: &Steps) -> Result<Option<Relative>, CheckpointError> {
     let enabled = |step: Option<&Step>| step.map_or(Ok(None), |step| step.config.flag("enabled"));
     let (relative, absolute) = (pre.find(Kind::Relative), post.find(Kind::Absolute));
@@ -322,7 +323,7 @@ fn relative(config: &Config<'_>, pre: &Steps, post: &Steps) -> Result<Option<Rel
         .unsupported(format!("it is enabled, but its counterpart in {other} is not: are actions relative?")))
 }
 
-/// Where the preprocessor says that the tokenizer comes from, and the longest prompt.
+/// The tokenizer's source as the preprocessor declares it, and the longest prompt.
 fn tokenizer(dir: &Path, pre: &Steps) -> Result<(TokenizerSource, Option<usize>), CheckpointError> {
     pre.need(Kind::NewLine, "PI0 has learnt instructions that end with a line feed")?;
     let step = pre.need(Kind::Tokenizer, "nothing makes tokens of instructions")?;
@@ -332,7 +333,7 @@ fn tokenizer(dir: &Path, pre: &Steps) -> Result<(TokenizerSource, Option<usize>)
             step.unsupported(format!("its task_key is {key:?}, but the line feed is added to \"task\""))
         );
     }
-    // On either side padding is masked: its place changes no number.
+    // Padding is masked on either side: its place changes no result.
     if let Some(side) = config.text("padding_side")?.filter(|side| side != "right" && side != "left") {
         return Err(step.unsupported(format!("its padding_side is {side:?}, expected \"right\" or \"left\"")));
     }
@@ -351,7 +352,7 @@ fn tokenizer(dir: &Path, pre: &Steps) -> Result<(TokenizerSource, Option<usize>)
     let folder = match artifacts.text("tokenizer_name")? {
         Some(folder) if is_below(&folder) => Some(folder.into()),
         Some(_) => return Err(artifacts.wrong("tokenizer_name", "a folder within the checkpoint")),
-        // As for transformers, a folder of that name goes before a name on the hub.
+        // As in transformers, a local folder takes precedence over a name on the hub.
         None => name.as_deref().filter(|name| is_below(name) && dir.join(name).is_dir()).map(Into::into),
     };
     if name.is_none() && folder.is_none() {

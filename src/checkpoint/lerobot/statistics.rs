@@ -1,4 +1,4 @@
-//! Where lerobot keeps statistics: the state files of processors, since 0.4, and buffers among the weights before.
+//! lerobot's statistics: in the processors' state files since 0.4, in buffers among the weights before.
 
 use std::path::{Path, PathBuf};
 
@@ -11,12 +11,12 @@ use crate::checkpoint::tensor::Tensor;
 /// Modules of lerobot's policies up to 0.3 that hold statistics among the weights.
 const MODULES: [&str; 3] = ["normalize_inputs.", "normalize_targets.", "unnormalize_outputs."];
 
-/// Whether a tensor among the weights holds statistics.
+/// True if a tensor among the weights holds statistics.
 pub(in crate::checkpoint) fn is_statistic(name: &str) -> bool {
     MODULES.iter().any(|module| name.starts_with(module))
 }
 
-/// The statistics `mode` takes of the feature `key`, from the state file of a processor.
+/// Reads the statistics for `mode` of the feature `key` from a processor's state file.
 pub(super) fn from_state(
     file: &SafeTensors,
     key: &str,
@@ -32,8 +32,8 @@ pub(super) fn from_state(
     found(file.path().to_path_buf(), key.into(), mode, formula, epsilon, tensors, hint)
 }
 
-/// The statistics `mode` takes of the feature `key`, from the buffers of a module among the weights; `None` if
-/// there are none of it.
+/// Reads the statistics for `mode` of the feature `key` from a module's buffers among the weights; `None`
+/// if there are none.
 pub(super) fn from_weights(
     files: &Files,
     module: &str,
@@ -52,7 +52,7 @@ pub(super) fn from_weights(
     found(path, key, mode, Formula::LerobotModules, 1e-8, tensors, String::new).map(Some)
 }
 
-/// What the buffers of a feature are called.
+/// The name prefix of a feature's buffers.
 pub(super) fn buffer(module: &str, key: &str) -> String {
     format!("{module}.buffer_{}", key.replace('.', "_"))
 }
@@ -78,8 +78,8 @@ fn found(
     Ok(Normalization { mode, formula, epsilon, statistics, path, key })
 }
 
-/// A tensor of one dimension, or of more that are 1: `[n]`, `[1, n]`, and `[n, 1, 1]` for the channels of images.
-/// Numbers of any kind become f32, as lerobot reads them.
+/// The numbers of a tensor with one dimension other than 1: `[n]`, `[1, n]`, or `[n, 1, 1]` for the
+/// channels of images. All kinds of numbers are converted to f32, as lerobot reads them.
 fn numbers(path: &Path, name: String, tensor: &Tensor) -> Result<Vec<f64>, CheckpointError> {
     let (dtype, shape) = (tensor.dtype(), tensor.shape());
     if !dtype.is_number() || shape.is_empty() || shape.iter().filter(|&&n| n != 1).count() > 1 {

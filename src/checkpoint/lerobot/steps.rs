@@ -1,27 +1,27 @@
-//! lerobot's processors: the steps that PI0's consist of, and nothing else.
+//! lerobot's processors: the steps used by PI0.
 //!
-//! Formulas: `processor/*.py` and `policies/pi0/processor_pi0.py` of lerobot 0.4 to 0.6. A step is known by its name
-//! in lerobot's registry or, where the file gives a class instead, by that.
+//! Formulas: `processor/*.py` and `policies/pi0/processor_pi0.py` of lerobot 0.4 to 0.6. A step is
+//! identified by its name in lerobot's registry or, where the file gives a class instead, by the class.
 
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::error::{CheckpointError, clip};
 use crate::checkpoint::json::{Object, is_plain};
 
-/// What a step does.
+/// The operation of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
-    /// Gives observations the names the policy knows.
+    /// Renames observations to the policy's names.
     Rename,
-    /// Adds a dimension of 1.
+    /// Adds a batch dimension of 1.
     Batch,
-    /// Ends the instruction with a line feed.
+    /// Appends a line feed to the instruction.
     NewLine,
-    /// Makes tokens of the instruction.
+    /// Tokenizes the instruction.
     Tokenizer,
     /// Moves tensors to a device.
     Device,
-    /// Keeps the state, which `Absolute` adds; subtracts it from actions in training.
+    /// Keeps the state for `Absolute`; in training, subtracts it from actions.
     Relative,
     /// Normalizes observations.
     Normalizer,
@@ -33,10 +33,10 @@ pub(super) enum Kind {
 
 struct Known {
     kind: Kind,
-    /// Names in the registry, this version's first.
+    /// Names in lerobot's registry, the current version's first.
     names: &'static [&'static str],
     class: &'static str,
-    /// Fields of its configuration. Those with a mark may only be null.
+    /// Fields of its configuration. Marked ones may only be null.
     fields: &'static [&'static str],
 }
 
@@ -97,8 +97,8 @@ const KNOWN: [Known; 9] = [
     },
 ];
 
-/// One of the two processors. Each of its chains is steps that come in this order, at most once; the steps that
-/// change no number may be anywhere.
+/// One of the two processors. Each of its chains lists steps that come in this order, each at most once;
+/// steps that change no number may be anywhere.
 pub(super) struct Processor {
     pub file: &'static str,
     chains: &'static [&'static [Kind]],
@@ -111,7 +111,7 @@ pub(super) const PREPROCESSOR: Processor = Processor {
 pub(super) const POSTPROCESSOR: Processor =
     Processor { file: super::POSTPROCESSOR, chains: &[&[Kind::Unnormalizer, Kind::Absolute]] };
 
-/// The steps of one processor, all of them understood.
+/// The parsed steps of one processor.
 pub(super) struct Steps {
     path: PathBuf,
     steps: Vec<Step>,
@@ -122,7 +122,7 @@ pub(super) struct Step {
     kind: Kind,
     /// As the file has it.
     name: String,
-    /// Its configuration.
+    /// Its name in the file.
     pub config: Object,
     object: Object,
 }
@@ -131,7 +131,7 @@ impl Steps {
     /// Reads a processor's file; `None` if there is none.
     ///
     /// # Errors
-    /// A step that isn't understood, has a field that isn't, or stands where it would do something else.
+    /// If a step is unknown, has an unknown field, or stands where it would have another effect.
     pub fn read(dir: &Path, processor: &Processor) -> Result<Option<Self>, CheckpointError> {
         let path = dir.join(processor.file);
         let Some(file) = Object::read(&path)? else { return Ok(None) };
@@ -168,7 +168,7 @@ impl Steps {
         self.steps.iter().find(|step| step.kind == kind)
     }
 
-    /// The step of a kind without which the processor would do something else.
+    /// The step of a required kind.
     pub fn need(&self, kind: Kind, why: &str) -> Result<&Step, CheckpointError> {
         self.find(kind).ok_or_else(|| {
             let name = KNOWN.iter().find(|known| known.kind == kind).map_or("", |known| known.names[0]);
@@ -231,13 +231,13 @@ impl Step {
         Ok(())
     }
 
-    /// The error that this step, as it stands, is not supported.
+    /// The error that this step is not supported as configured.
     pub fn unsupported(&self, why: String) -> CheckpointError {
         let path = self.object.path().to_path_buf();
         CheckpointError::Unsupported { path, what: format!("step {:?}", self.name), why }
     }
 
-    /// Where the step's statistics lie, if it has any: beside the processor's file.
+    /// The file with the step's statistics, beside the processor's file, if it has any.
     pub fn state_file(&self) -> Result<Option<PathBuf>, CheckpointError> {
         let Some(name) = self.object.text("state_file")? else { return Ok(None) };
         if !is_plain(&name) {
@@ -246,13 +246,13 @@ impl Step {
         Ok(Some(self.object.path().with_file_name(name)))
     }
 
-    /// Files that belong to a step, by the field of its configuration that they stand for.
+    /// The step's files, by the configuration field they stand for.
     pub fn artifacts(&self) -> Result<Object, CheckpointError> {
         self.object.object_or_empty("artifacts")
     }
 }
 
-/// Refuses keys that aren't among the `known` ones.
+/// Refuses keys that are not in `known`.
 fn fields(object: &Object, known: &[&str], what: &str) -> Result<(), CheckpointError> {
     match object.keys().find(|key| !known.contains(key)) {
         None => Ok(()),

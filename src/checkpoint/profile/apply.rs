@@ -1,4 +1,4 @@
-//! A profile on a checkpoint.
+//! Applies a profile to a checkpoint.
 
 use super::Profile;
 use super::file::{At, CameraTable, PromptRule, Resize};
@@ -11,7 +11,7 @@ use crate::checkpoint::open::Layout;
 use crate::checkpoint::processing::Processing;
 
 impl Profile {
-    /// Checks what needs no checkpoint.
+    /// Checks everything that needs no checkpoint.
     pub(super) fn check(&self) -> Result<(), CheckpointError> {
         self.state.check()?;
         self.action.check()?;
@@ -38,23 +38,22 @@ impl Profile {
         Ok(())
     }
 
-    /// Widths of state and action, as far as they are known; `state`, `action`: how many numbers their statistics
-    /// have.
+    /// Widths of state and action, as far as they are known; `state`, `action`: widths of their statistics.
     pub(in crate::checkpoint) fn widths(
         &self,
         state: Option<usize>,
         action: Option<usize>,
     ) -> Result<(Option<Widths>, Option<Widths>), CheckpointError> {
         let state = self.state.state_widths(state)?;
-        // Nothing is known of a state yet: no mask is too long for it.
+        // The state's width is unknown yet: accept a mask of any length.
         let beside = state.map_or(usize::MAX, |widths| widths.model);
         Ok((state, self.action.action_widths(action, beside)?))
     }
 
-    /// Puts the profile over what the checkpoint's files declare.
+    /// Applies the profile over the declarations of the checkpoint's files.
     ///
     /// # Errors
-    /// What contradicts them.
+    /// If the profile contradicts them.
     pub(in crate::checkpoint) fn apply(
         &self,
         processing: &mut Processing,
@@ -84,7 +83,7 @@ impl Profile {
         Ok(())
     }
 
-    /// What openpi keeps in Python.
+    /// Applies the declarations that openpi keeps in Python.
     fn apply_steps(&self, processing: &mut Processing, arch: &Arch) -> Result<(), CheckpointError> {
         let fit = |what: &'static str, widths: Option<Widths>, arch: usize| match widths {
             Some(widths) if widths.model == arch => Ok(widths),
@@ -117,7 +116,8 @@ impl Profile {
         Ok(())
     }
 
-    /// lerobot's processors declare everything that changes a number: a profile can't.
+    /// Checks that the profile agrees with lerobot's processors, which declare everything that changes a
+    /// number.
     fn agree(&self, processing: &mut Processing) -> Result<(), CheckpointError> {
         let declared = "lerobot's processors beside the weights declare that";
         let mut steps = [&self.state, &self.action].into_iter().flat_map(|side| side.steps.iter().flatten());
@@ -168,7 +168,7 @@ impl Profile {
     }
 }
 
-/// The robot's cameras in the order of the model's slots. Slots without a camera stay empty.
+/// The robot's cameras in the order of the model's slots; slots without a camera stay empty.
 fn openpi_cameras(cameras: &[At<CameraTable>], slots: &[Camera]) -> Result<Vec<Camera>, CheckpointError> {
     for camera in cameras {
         let CameraTable { name, slot, .. } = &camera.value;

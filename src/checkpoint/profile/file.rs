@@ -1,4 +1,4 @@
-//! A profile as a file: TOML, every key known, every fault with its place.
+//! The file format of a profile: TOML without unknown keys; every error names its place.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,13 @@ use super::step::Step;
 use crate::checkpoint::contract::Quantity;
 use crate::checkpoint::error::CheckpointError;
 
-/// What a profile's file says.
+/// The content of a profile's file.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct File {
-    /// The built-in profile that stands under this one.
+    /// The built-in profile that this one extends.
     pub base: Option<Spanned<String>>,
-    /// One line for lists.
+    /// One-line summary for lists.
     pub summary: Option<String>,
     pub asset: Option<Spanned<String>>,
     pub rate_hz: Option<Spanned<f64>>,
@@ -27,7 +27,7 @@ pub(super) struct File {
     pub action: Side,
 }
 
-/// The state or the action.
+/// The `[state]` or `[action]` section.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct Side {
@@ -38,7 +38,7 @@ pub(super) struct Side {
     pub limits: BTreeMap<String, Spanned<LimitsTable>>,
 }
 
-/// Dimensions that follow each other and are alike.
+/// Consecutive dimensions of the same kind.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Group {
@@ -75,27 +75,27 @@ fn yes() -> bool {
     true
 }
 
-/// What happens to a prompt before it is tokenized.
+/// Processing of a prompt before it is tokenized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum PromptRule {
-    /// Stripped, `_` and line feeds become spaces: openpi.
+    /// Stripped, with `_` and line feeds replaced by spaces: openpi.
     Clean,
-    /// As it is, with a line feed behind: lerobot.
+    /// Unchanged, with a line feed appended: lerobot.
     Verbatim,
 }
 
-/// How frames are brought to the model's size.
+/// Resizing of frames to the model's size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Resize {
     /// With antialiasing: openpi.
     Antialiased,
-    /// Four neighbours of each pixel: lerobot.
+    /// Bilinear, from four neighbours of each pixel: lerobot.
     Bilinear,
 }
 
-/// A value, and where it stands.
+/// A value with its place in the file.
 #[derive(Clone, Debug, PartialEq)]
 pub(in crate::checkpoint) struct At<T> {
     pub value: T,
@@ -104,13 +104,13 @@ pub(in crate::checkpoint) struct At<T> {
 }
 
 impl<T> At<T> {
-    /// The error that something is wrong here.
+    /// The error that the value at this place is wrong.
     pub fn wrong(&self, why: impl Into<String>) -> CheckpointError {
         CheckpointError::Profile { place: self.place.clone(), why: why.into() }
     }
 }
 
-/// A text and its name in messages.
+/// A text with its name for messages.
 pub(super) struct Text<'a> {
     pub name: &'a str,
     pub text: &'a str,
@@ -135,7 +135,7 @@ impl Text<'_> {
     }
 }
 
-/// Line and column of a byte, from 1.
+/// Line and column of a byte offset, counted from 1.
 pub(crate) fn line_and_column(text: &str, at: usize) -> (usize, usize) {
     let before = &text.as_bytes()[..at.min(text.len())];
     let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;

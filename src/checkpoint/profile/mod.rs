@@ -1,8 +1,8 @@
-//! Profiles: what a robot makes of a checkpoint, as data.
+//! Profiles: a robot's interpretation of a checkpoint, as data.
 //!
-//! openpi keeps a robot's part of the work in Python: which camera goes where, how a state is turned into the
-//! model's, how the model's actions become commands. A directory of its weights doesn't tell. A profile does: a
-//! TOML file, built in or the user's. docs/profiles.md has every key.
+//! openpi keeps the robot-specific part in Python: which camera goes where, how a state is turned into the
+//! model's, how the model's actions become commands. A directory of its weights doesn't contain it. A
+//! profile does: a TOML file, built in or the user's. docs/profiles.md lists all keys.
 
 mod apply;
 mod file;
@@ -18,10 +18,10 @@ use self::file::{At, CameraTable, File, PromptRule, Resize, Text};
 use self::side::Side;
 use super::error::CheckpointError;
 
-/// Name of the file that is a checkpoint's profile when it lies beside the weights.
+/// Name of a profile's file that lies beside the weights.
 pub const PROFILE_FILE: &str = "pi0rt.toml";
 
-/// Longest file that is read.
+/// Largest accepted file, bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
 const BUILT_IN: [(&str, &str); 6] = [
@@ -33,7 +33,7 @@ const BUILT_IN: [(&str, &str); 6] = [
     ("plain", include_str!("plain.toml")),
 ];
 
-/// What a robot makes of a checkpoint.
+/// A robot's interpretation of a checkpoint.
 #[derive(Clone, Debug)]
 pub struct Profile {
     name: String,
@@ -55,7 +55,7 @@ impl Profile {
         BUILT_IN.into_iter()
     }
 
-    /// The built-in profiles with what they are for, one to a line.
+    /// The built-in profiles with their summaries, one per line.
     pub fn choices() -> String {
         let line = |(name, text): (&str, &str)| {
             let summary = Text { name, text }.parse().ok().and_then(|file| file.summary);
@@ -64,10 +64,11 @@ impl Profile {
         Self::built_in().map(line).collect()
     }
 
-    /// The profile that `wanted` means: a file if it has a slash in it or ends in `.toml`, else a built-in one.
+    /// Finds a profile: a file if `wanted` contains a slash or ends in `.toml`, else a built-in one by
+    /// name.
     ///
     /// # Errors
-    /// There is none, or it is wrong.
+    /// If there is none, or it is wrong.
     pub fn find(wanted: &str) -> Result<Self, CheckpointError> {
         if wanted.contains('/') || wanted.ends_with(".toml") {
             let path = Path::new(wanted);
@@ -83,7 +84,7 @@ impl Profile {
     /// The profile beside a checkpoint's weights, if there is one.
     ///
     /// # Errors
-    /// It can't be read, or is wrong.
+    /// If it can't be read, or is wrong.
     pub fn beside(dir: &Path) -> Result<Option<Self>, CheckpointError> {
         Self::read(&dir.join(PROFILE_FILE))
     }
@@ -93,7 +94,7 @@ impl Profile {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             found => found.map_err(|e| CheckpointError::io(path, "open", e))?,
         };
-        // A pipe would be waited for.
+        // Reading a pipe would block.
         if !found.is_file() {
             return Err(CheckpointError::file(path, "not a file, expected a profile"));
         }
@@ -105,10 +106,10 @@ impl Profile {
         Self::parse(&path.display().to_string(), Some(path), &text).map(Some)
     }
 
-    /// A profile from its text; `name` is what messages call it.
+    /// Parses a profile; `name` is used in messages.
     ///
     /// # Errors
-    /// [`CheckpointError::Profile`] with the place of what is wrong.
+    /// [`CheckpointError::Profile`] with the place of the fault.
     pub fn parse(name: &str, path: Option<&Path>, text: &str) -> Result<Self, CheckpointError> {
         let profile = Self::resolve(name, path, text)?;
         profile.check()?;
@@ -152,7 +153,7 @@ impl Profile {
         })
     }
 
-    /// This profile with what it doesn't say taken from another.
+    /// This profile, with missing entries taken from `base`.
     fn over(self, base: Self) -> Self {
         Self {
             name: self.name,
@@ -169,17 +170,17 @@ impl Profile {
         }
     }
 
-    /// Its name: that of a built-in one, or a file's path.
+    /// The profile's name: that of a built-in one, or a file's path.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The file, if it isn't built in.
+    /// The profile's file; `None` if built in.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
 
-    /// One line about it; may be empty.
+    /// One-line summary; may be empty.
     pub fn summary(&self) -> &str {
         &self.summary
     }

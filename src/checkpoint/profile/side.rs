@@ -1,4 +1,4 @@
-//! A profile's state, or its action.
+//! The state or action section of a profile.
 
 use super::file::{self, At, Group, LimitsTable, Text};
 use super::step::Step;
@@ -6,13 +6,13 @@ use crate::checkpoint::contract::{Dimension, Limits};
 use crate::checkpoint::error::CheckpointError;
 use crate::checkpoint::transform::Transform;
 
-/// Most numbers of a vector: far beyond any robot's, and few enough that clients can be told what each of them is.
+/// Most dimensions of a vector: far beyond any robot's, and few enough to describe each of them to clients.
 const MOST: usize = 128;
-/// Longest name and unit, bytes: as much as clients can be told.
+/// Longest name and unit, bytes: the limit of the description sent to clients.
 const MOST_NAME: usize = 63;
 const MOST_UNIT: usize = 15;
 
-/// What a profile says of a vector.
+/// A profile's declarations about one vector.
 #[derive(Clone, Debug)]
 pub(super) struct Side {
     /// `state` or `action`.
@@ -24,7 +24,7 @@ pub(super) struct Side {
     limits: Vec<(String, At<Limits>)>,
 }
 
-/// The numbers of a vector as the robot and as normalization see it.
+/// The widths of a vector as seen by the robot and by normalization.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::checkpoint) struct Widths {
     pub robot: usize,
@@ -48,8 +48,8 @@ impl Side {
         }
     }
 
-    /// This side with what it doesn't say taken from another. A width that is given stands for the dimensions of
-    /// the other, too.
+    /// This side, with missing entries taken from `base`. A declared width also replaces the dimensions of
+    /// `base`.
     pub fn over(self, base: Self) -> Self {
         let describes = self.width.is_some() || self.dimensions.is_some();
         Self {
@@ -66,7 +66,7 @@ impl Side {
         self.steps.as_deref().unwrap_or_default()
     }
 
-    /// Numbers the robot's vector has, if that is declared.
+    /// Width of the robot's vector, if declared.
     pub fn robot_width(&self) -> Result<Option<usize>, CheckpointError> {
         let named =
             self.dimensions.as_ref().map(|groups| groups.iter().map(|group| group.value.names.len()).sum());
@@ -89,12 +89,12 @@ impl Side {
         }
     }
 
-    /// Columns of the statistics that are used, if that is declared.
+    /// Number of columns used of the statistics, if declared.
     fn declared_model_width(&self) -> Result<Option<usize>, CheckpointError> {
         self.model_width.as_ref().map(bounded).transpose()
     }
 
-    /// Widths of a state, as far as they are known; `statistics`: how many numbers those have.
+    /// Widths of a state, as far as they are known; `statistics`: width of its statistics.
     pub fn state_widths(&self, statistics: Option<usize>) -> Result<Option<Widths>, CheckpointError> {
         let declared = self.declared_model_width()?;
         let robot = match self.robot_width()? {
@@ -121,7 +121,7 @@ impl Side {
         Ok(Some(Widths { robot, model }))
     }
 
-    /// Widths of an action, as far as they are known, beside a state of `state` numbers.
+    /// Widths of an action, as far as they are known, beside a state of width `state`.
     pub fn action_widths(
         &self,
         statistics: Option<usize>,
@@ -143,7 +143,7 @@ impl Side {
         Ok(Some(Widths { robot, model }))
     }
 
-    /// The steps on vectors of `width` numbers beside a state of `state`, and how many numbers come out.
+    /// The steps for vectors of `width` numbers beside a state of `state`, with the resulting width.
     pub fn transforms(
         &self,
         mut width: usize,
@@ -159,7 +159,7 @@ impl Side {
         Ok((transforms, width))
     }
 
-    /// Puts what is said of each dimension over what a checkpoint says. Names are never changed.
+    /// Overrides a checkpoint's description of each dimension. Names are never changed.
     pub fn describe(&self, dimensions: &mut [Dimension]) -> Result<(), CheckpointError> {
         let mut next = dimensions.iter_mut();
         for group in self.dimensions.iter().flatten() {
@@ -203,7 +203,7 @@ impl Side {
         Ok(())
     }
 
-    /// Checks what needs no checkpoint.
+    /// Checks everything that needs no checkpoint.
     pub fn check(&self) -> Result<(), CheckpointError> {
         let adds = |step: &&At<Step>| matches!(step.value, Step::AddState(_));
         if let Some(step) = self.steps().iter().find(adds).filter(|_| self.key == "state") {

@@ -1,4 +1,4 @@
-//! Steps as a profile writes them.
+//! The steps of a profile, as written in its file.
 
 use serde::Deserialize;
 
@@ -19,7 +19,7 @@ pub(super) enum Step {
     Threshold(Threshold),
 }
 
-/// A dimension, or a range of them: `3`, `"0..7"` without 7.
+/// A dimension, or a range of them: `3`, `"0..7"` (end excluded).
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(untagged, expecting = "expected the number of a dimension, or a range such as \"0..7\"")]
 pub(super) enum Index {
@@ -83,7 +83,7 @@ pub(super) struct Threshold {
 }
 
 impl Step {
-    /// The step's name, as the profile writes it.
+    /// The step's name in a profile.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Select(_) => "select",
@@ -98,19 +98,19 @@ impl Step {
         }
     }
 
-    /// Whether the width of what comes out says nothing of the width of what goes in.
+    /// True if the output's width doesn't determine the input's.
     pub fn changes_width(&self) -> bool {
         matches!(self, Self::Select(_))
     }
 
-    /// The step on vectors of `width` numbers.
+    /// The step for vectors of `width` numbers.
     ///
     /// # Errors
-    /// What doesn't fit.
+    /// If the step doesn't fit that width; the text says why.
     pub fn transform(&self, width: usize) -> Result<Transform, String> {
         let affine = |dimensions: &[Index], factor: f64, add: f64| {
             let (mut scale, mut offset) = (vec![1.0; width], vec![0.0; width]);
-            // Also what is too small for f32.
+            // Also refuses factors too small for f32.
             if factor as f32 == 0.0 {
                 return Err("scale is 0: nothing would be left of these dimensions".into());
             }
@@ -156,7 +156,7 @@ impl Step {
     }
 }
 
-/// The dimensions, ranges written out; each is one of `width`.
+/// Expands ranges to indices and checks each against `width`.
 fn expand(indices: &[Index], width: usize) -> Result<Vec<usize>, String> {
     let mut all = Vec::new();
     for index in indices {
@@ -179,7 +179,7 @@ fn expand(indices: &[Index], width: usize) -> Result<Vec<usize>, String> {
     Ok(all)
 }
 
-/// [`expand`], each dimension once.
+/// [`expand`], refusing duplicates.
 fn distinct(indices: &[Index], width: usize) -> Result<Vec<usize>, String> {
     let all = expand(indices, width)?;
     match all.iter().enumerate().find(|(n, i)| all[..*n].contains(i)) {
@@ -188,7 +188,7 @@ fn distinct(indices: &[Index], width: usize) -> Result<Vec<usize>, String> {
     }
 }
 
-/// openpi's `make_bool_mask`: `6` stands for six times true, `-1` for once false.
+/// openpi's `make_bool_mask`: `6` stands for six times true, `-1` for one false.
 fn mask(blocks: &[i64], width: usize) -> Result<Vec<bool>, String> {
     let mut mask = Vec::new();
     for &block in blocks {

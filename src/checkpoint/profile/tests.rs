@@ -13,7 +13,7 @@ fn every_built_in_profile_is_right_and_says_what_it_is() {
         let profile = Profile::find(name).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(profile.name(), name);
         assert!(!profile.summary().is_empty(), "{name}");
-        // It can be copied into a file.
+        // The text can be copied into a file.
         parse(text).unwrap_or_else(|error| panic!("{name}: {error}"));
     }
     assert_eq!(Profile::choices().lines().count(), Profile::built_in().count());
@@ -62,7 +62,7 @@ fn widths_come_from_the_robot_or_from_the_statistics() {
     };
     assert_eq!(widths("", None, None), (None, None));
     assert_eq!(widths("", Some(7), Some(8)), (Some((7, 7)), Some((8, 8))));
-    // Statistics may have more columns than the robot has numbers.
+    // Statistics may have more columns than the robot has dimensions.
     assert_eq!(widths("state.width = 7\naction.width = 6", Some(32), Some(32)), (Some((7, 7)), Some((6, 6))));
     let selects = "state.width = 9\nstate.steps = [{ select = [\"2..9\"] }]\n\
                    action.steps = [{ select = [0, 2, 1] }]\n";
@@ -188,7 +188,7 @@ fn files_are_told_from_names() {
 }
 
 proptest! {
-    /// Whatever happens to a file: it is read or refused, and what it needs of memory stays small.
+    /// Any input is parsed or refused, and its memory use stays small.
     #[test]
     fn any_text_is_a_profile_or_refused(
         which in 0..6usize,

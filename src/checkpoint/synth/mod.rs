@@ -1,7 +1,7 @@
-//! Checkpoints without training: random but sane weights of any size.
+//! Synthetic checkpoints: random weights of any size that keep activations sane.
 //!
-//! Every weight is a pure function of the seed, the tensor's name and the element's index, so that
-//! other programs can make the same checkpoint bit for bit:
+//! Every weight is a pure function of the seed, the tensor's name and the element's index, so that other
+//! programs can make the same checkpoint bit for bit:
 //!
 //! ```text
 //! h    = FNV-1a-64 of the name without its leading "model."
@@ -25,25 +25,25 @@ use super::write::{Plan, Planned, Progress, bf16_bits, put};
 use super::{Arch, Dtype, Variant, lerobot};
 use rule::{Stream, distribution};
 
-/// The tokenizer that comes with every synthetic checkpoint: of Gemma's shape, with 512 ids.
+/// The tokenizer written with every synthetic checkpoint: Gemma's format, with 512 ids.
 const TOKENIZER: &[u8] = include_bytes!("../../../tests/golden/tokenizer.json");
 const TOKENIZER_IDS: usize = 512;
 
-/// What to make.
+/// Options of a synthetic checkpoint.
 #[derive(Clone, Debug)]
 pub struct Synth {
     /// The model's sizes.
     pub arch: Arch,
-    /// Another seed, other weights and statistics.
+    /// Seed of weights and statistics.
     pub seed: u64,
     /// Dtype of the weights: F32 or BF16.
     pub dtype: Dtype,
-    /// Overwrite what is there.
+    /// True to overwrite existing files.
     pub force: bool,
 }
 
-/// Sizes that have a name: `tiny` (awkward on purpose: no dimension equals another), `small` (every
-/// dimension a multiple of 32, for tiled hardware) and `full` (PI0 as published).
+/// The sizes of a named preset: `tiny` (awkward on purpose: no dimension equals another), `small` (every
+/// dimension a multiple of 32, for tiled hardware) or `full` (PI0 as published).
 pub fn preset(name: &str) -> Option<Arch> {
     let full = Arch::full();
     match name {
@@ -83,19 +83,19 @@ pub fn preset(name: &str) -> Option<Arch> {
 }
 
 impl Synth {
-    /// Bytes `model.safetensors` will have.
+    /// Size of the `model.safetensors` to be written, bytes.
     pub fn bytes(&self) -> Result<u64, CheckpointError> {
         self.check()?;
         Ok(self.plan()?.bytes())
     }
 
-    /// Writes the checkpoint into `dir`, lerobot's layout: complete, or not at all. Without
-    /// [`force`](Self::force) a directory that holds something is refused.
+    /// Writes the checkpoint into `dir` in lerobot's layout, complete or not at all. Without
+    /// [`force`](Self::force) a directory that is not empty is refused.
     pub fn write(&self, dir: &Path, progress: Progress<'_>) -> Result<(), CheckpointError> {
         self.write_with_rate(dir, None, progress)
     }
 
-    /// [`write`](Self::write), with a control rate in config.json: lerobot's has none.
+    /// [`write`](Self::write) with a control rate in config.json, which lerobot's lacks.
     pub fn write_with_rate(
         &self,
         dir: &Path,

@@ -1,4 +1,4 @@
-//! The rule of synthetic weights: a stream of numbers per name, a distribution per kind of tensor.
+//! The rule of synthetic weights: a random stream per name and a distribution per kind of tensor.
 
 use std::ops::Range;
 
@@ -8,7 +8,7 @@ use crate::checkpoint::weights::Kind;
 
 const GOLDEN: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// The numbers that belong to a name and a seed.
+/// The random stream of a name and a seed.
 pub(super) struct Stream {
     base: u64,
 }
@@ -18,14 +18,14 @@ impl Stream {
         Self { base: fnv1a(name) ^ seed.wrapping_mul(GOLDEN) }
     }
 
-    /// Numbers `range`, uniform on (-1, 1).
+    /// Elements `range`, uniform on (-1, 1).
     pub fn units(&self, range: Range<usize>) -> impl Iterator<Item = f32> + use<> {
         let base = self.base;
         range.map(move |i| unit(base.wrapping_add((i as u64 + 1).wrapping_mul(GOLDEN))))
     }
 }
 
-/// splitmix64's output function, its upper 24 bits as a number on (-1, 1).
+/// splitmix64's output function; its upper 24 bits as a number on (-1, 1).
 fn unit(mut z: u64) -> f32 {
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
@@ -37,8 +37,8 @@ fn fnv1a(text: &str) -> u64 {
     text.bytes().fold(0xCBF2_9CE4_8422_2325, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01B3))
 }
 
-/// Offset, and √3 times the standard deviation, of a tensor: activations keep their size through
-/// any depth, and attention is neither flat nor a single peak.
+/// Offset of a tensor's distribution, and √3 times its standard deviation: chosen so that activations keep
+/// their size through any depth, and attention is neither flat nor a single peak.
 pub(super) fn distribution(spec: &Spec, arch: &Arch) -> (f32, f32) {
     let (offset, std) = offset_and_std(spec, arch);
     (offset as f32, (std * 3f64.sqrt()) as f32)

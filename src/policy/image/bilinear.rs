@@ -7,7 +7,7 @@ use super::Placement;
 use super::values::Values;
 use crate::policy::frame::Frame;
 
-/// One output pixel of an axis: the two inputs it lies between and its distance from the first.
+/// One output pixel of an axis: the two inputs it is blended from and its distance from the first.
 #[derive(Clone, Copy)]
 struct Tap {
     near: usize,
@@ -51,6 +51,7 @@ impl Bilinear {
     pub(super) fn run(
         &mut self,
         frame: &Frame<'_>,
+        channels: [usize; 3],
         place: Placement,
         size: usize,
         values: &Values,
@@ -65,7 +66,7 @@ impl Bilinear {
             for (out, (near, far)) in self.row.iter_mut().zip(near.iter().zip(far)) {
                 *out = f32::from(*near) * weights.0 + f32::from(*far) * weights.1;
             }
-            let channels = frame.format.rgb().into_iter().zip(values.lines);
+            let channels = channels.into_iter().zip(values.lines);
             for (plane, (channel, [factor, offset])) in image.chunks_exact_mut(size * size).zip(channels) {
                 let out = &mut plane[(place.top + y) * size + place.left..][..place.width];
                 for (out, tap) in out.iter_mut().zip(&self.columns) {

@@ -55,7 +55,7 @@ impl Axis {
         self.first.iter().copied().zip(self.weights.chunks_exact(self.taps))
     }
 
-    /// Inputs that some output needs.
+    /// The range of inputs that are used by any output.
     fn inputs(&self) -> std::ops::Range<usize> {
         match (self.first.first(), self.first.last()) {
             (Some(first), Some(last)) => *first..last + self.taps,
@@ -67,7 +67,7 @@ impl Axis {
 pub(super) struct Pillow {
     rows: Axis,
     columns: Axis,
-    /// Two rows of the frame, six bytes to a column in three words: see [`pack`].
+    /// Two rows of the frame, packed as three words per column: see [`pack`].
     pixels: Vec<[u64; 3]>,
     /// The needed rows of the frame at their final width, `[rows, width, 3]`, and one more if
     /// their number is odd.
@@ -76,14 +76,14 @@ pub(super) struct Pillow {
     sums: Vec<u32>,
 }
 
-/// Two bytes 32 bits apart. A word times a weight is two products at once, and since the sums stay
-/// below 2^31 they don't meet: vectors of 32-bit products are not to be had on every processor.
+/// Packs two bytes 32 bits apart, so that one multiplication by a weight gives two products. The sums stay
+/// below 2^31 and don't overlap. Not every processor has vectors of 32-bit products.
 fn pack(low: u8, high: u8) -> u64 {
     u64::from(low) | u64::from(high) << 32
 }
 
-/// Weighted sums of packed columns, to be rounded. Two columns at a time: a loop over one does as
-/// much counting as multiplying.
+/// Weighted sums of packed columns, not yet rounded. Two columns at a time: a loop over one spends as much
+/// on counting as on multiplying.
 fn weigh(weights: &[u32], columns: &[[u64; 3]]) -> [u64; 3] {
     let mut sums = [u64::from(HALF) | u64::from(HALF) << 32; 3];
     let (weights, weight) = weights.as_chunks::<2>();
@@ -131,12 +131,13 @@ impl Pillow {
     pub(super) fn run(
         &mut self,
         frame: &Frame<'_>,
+        channels: [usize; 3],
         place: Placement,
         size: usize,
         values: &Values,
         image: &mut [f32],
     ) {
-        self.narrow(frame, place.width * 3);
+        self.narrow(frame, channels, place.width * 3);
         let first_row = self.rows.inputs().start;
         for (y, (first, weights)) in self.rows.outputs().enumerate() {
             self.sums.fill(HALF);
@@ -157,9 +158,8 @@ impl Pillow {
     }
 
     /// The horizontal pass, two rows at a time: `width` bytes per row of `narrowed`.
-    fn narrow(&mut self, frame: &Frame<'_>, width: usize) {
+    fn narrow(&mut self, frame: &Frame<'_>, [r, g, b]: [usize; 3], width: usize) {
         let bytes = frame.format.bytes();
-        let [r, g, b] = frame.format.rgb();
         let first_row = self.rows.inputs().start;
         for (pair, out) in self.narrowed.chunks_exact_mut(2 * width).enumerate() {
             let y = first_row + 2 * pair;

@@ -1,18 +1,18 @@
-//! What the model sees of a byte: its value from 0 to 1, normalized if the checkpoint says so, times 2, less 1.
+//! The model's value for each byte: scaled to 0..1, normalized if the checkpoint does so, times 2, minus 1.
 //!
-//! lerobot's normalizer comes first and knows only full frames; the policy then resizes what it gave, and scales
-//! that as if it still were from 0 to 1 (`_preprocess_images` in `modeling_pi0.py`). Since 0.5 it first cuts what a
-//! resized image has beyond those bounds, up to 0.3 it doesn't (`resize_with_pad_torch`, `resize_with_pad`).
+//! lerobot's normalizer runs first and on full frames only; the policy then resizes its output and scales
+//! it as if it were still from 0 to 1 (`_preprocess_images` in `modeling_pi0.py`). Since 0.5 a resized
+//! image is first clamped to those bounds, up to 0.3 it isn't (`resize_with_pad_torch`, `resize_with_pad`).
 
 use crate::checkpoint::{Formula, Normalization};
 use crate::policy::error::PolicyError;
 use crate::policy::normalize::Normalizer;
 
-/// Values of the three channels.
+/// Values of bytes and of their averages, for the three channels.
 pub(super) struct Values {
-    /// Of each byte.
+    /// Value of each byte.
     pub of_bytes: [[f32; 256]; 3],
-    /// Factor and offset that make a value of what lies between bytes.
+    /// Factor and offset that map a fractional byte to its value.
     pub lines: [[f32; 2]; 3],
     /// Least and greatest value of a resized image.
     pub bounds: [f32; 2],
@@ -34,7 +34,7 @@ impl Values {
         let value = |channel, byte: usize| normalizer.value(channel, byte as f32 / 255.0) * 2.0 - 1.0;
         let of_bytes: [[f32; 256]; 3] =
             std::array::from_fn(|channel| std::array::from_fn(|byte| value(channel, byte)));
-        // Every mode is a line: what it makes of a mean of bytes is the mean of what it makes of them.
+        // Every mode is affine: it maps a mean of bytes to the mean of their values.
         let line = |channel: usize| {
             let [low, high]: [f64; 2] = [0.0, 1.0].map(|x| f64::from(normalizer.value(channel, x)));
             [(2.0 * (high - low) / 255.0) as f32, (2.0 * low - 1.0) as f32]

@@ -1,7 +1,8 @@
 //! Section `[device]`: the device's name, and a table of settings for each device, `[device.NAME]`.
 //!
-//! Settings of the device that is chosen used to be keys of the section itself ([`FORMER`]), options of one
-//! device a list of `"name=value"` under its name. Both are still read, and moved to their table.
+//! In earlier versions, settings of the chosen device were keys of the section itself ([`FORMER`]), and
+//! options of a device were a list of `"name=value"` under its name. Both are still read, and moved to the
+//! tables.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,19 +16,19 @@ use super::{ConfigError, Override, typed};
 use crate::device::settings::{self, Setting, SettingError, Settings, Takes};
 use crate::device::{KINDS, Kind, registry};
 
-/// Settings of the chosen device that were keys of `[device]`.
+/// Settings of the chosen device that were keys of `[device]` in earlier versions.
 const FORMER: [&str; 3] = ["precision", "threads", "weight_cache"];
 
 /// Section `[device]`.
 #[derive(Clone, Debug)]
 pub struct DeviceSection {
-    /// The device.
+    /// The chosen device.
     pub kind: &'static dyn Kind,
-    /// What is said of each device.
+    /// The settings of each device.
     settings: BTreeMap<&'static str, Settings>,
-    /// What is still in its former place: key and value.
+    /// Settings found in their former place: key and value.
     former: Vec<(&'static str, String)>,
-    /// Devices whose settings are still a list.
+    /// Devices whose settings were found as a list.
     lists: Vec<&'static dyn Kind>,
 }
 
@@ -44,12 +45,12 @@ impl PartialEq for DeviceSection {
 }
 
 impl DeviceSection {
-    /// The device, with what is said of it.
+    /// The chosen device with its settings.
     pub fn chosen(&self) -> Settings {
         self.settings.get(self.kind.name()).cloned().unwrap_or_else(|| Settings::new(self.kind))
     }
 
-    /// Adds what is said of a device.
+    /// Adds settings of a device.
     pub fn put(&mut self, settings: &Settings) {
         self.of(settings.kind()).put_over(settings);
     }
@@ -58,7 +59,8 @@ impl DeviceSection {
         self.settings.entry(kind.name()).or_insert_with(|| Settings::new(kind))
     }
 
-    /// The section with overrides over it, all in its place. `moved` is told what was not.
+    /// The section with overrides applied and all settings in their tables. `moved` receives a message for
+    /// each that was not.
     pub(super) fn settle(
         mut self,
         overrides: &[&Override],
@@ -85,7 +87,7 @@ impl DeviceSection {
         for kind in std::mem::take(&mut self.lists) {
             moved.push(into_table(&format!("device.{}", kind.name()), kind));
         }
-        // What the environment says, over the file; what flags say, over both.
+        // The environment overrides the file; flags override both.
         for is_flag in [false, true] {
             let mut layer = DeviceSection { kind, ..DeviceSection::default() };
             let said = overrides.iter().filter(|over| over.from.starts_with("--") == is_flag);
@@ -98,7 +100,7 @@ impl DeviceSection {
         Ok(self)
     }
 
-    /// Takes an override: of a key in its place, or in a former one.
+    /// Applies an override of a key, in its current place or a former one.
     fn say(&mut self, over: &Override, moved: Option<&mut Vec<String>>) -> Result<(), ConfigError> {
         let Override { from, key: (_, key), value } = over;
         let wrong = |message: String| ConfigError::Override { from: from.clone(), message };
@@ -114,7 +116,7 @@ impl DeviceSection {
             moved.into_iter().for_each(|moved| moved.push(into_table(from, kind)));
             return Ok(());
         }
-        // A variable has no room for a dot.
+        // A variable's name can't contain a dot.
         let of = |kind: &'static dyn Kind| {
             let name = key.strip_prefix(kind.name())?.strip_prefix('_')?;
             let setting = kind.settings().iter().find(|setting| setting.name.replace('.', "_") == name);
@@ -134,7 +136,7 @@ impl DeviceSection {
             let mut settings = Settings::new(kind);
             settings.set(name, value, from).map(|()| settings)
         };
-        // A string's quotes may be left out, also where it looks like something else.
+        // A string's quotes may be left out, even if it looks like another type.
         let text = parsed.and_then(|value| text(&value)).unwrap_or_else(|| value.clone());
         let said = said(&text).or_else(|error| said(value).map_err(|_| error));
         let said = said.map_err(|error| said_wrong(from, error))?;
@@ -142,7 +144,7 @@ impl DeviceSection {
         self.of(kind).set(name, value, from).map_err(|error| said_wrong(from, error))
     }
 
-    /// Only the device that is chosen is told anything.
+    /// Checks the settings of the chosen device; the others are not used.
     pub(super) fn check(&self) -> Result<(), ConfigError> {
         match self.settings.keys().find(|name| **name != self.kind.name()) {
             None => Ok(()),
@@ -154,7 +156,7 @@ impl DeviceSection {
     }
 }
 
-/// An error, with the place that it is about unless it names two.
+/// A configuration error from a settings error, with the place unless the message names two.
 fn said_wrong(place: &str, error: SettingError) -> ConfigError {
     match error {
         SettingError::Contradiction { .. } => ConfigError::Whole(error.to_string()),
@@ -166,7 +168,7 @@ fn into_table(place: &str, kind: &dyn Kind) -> String {
     format!("{place} is now section [device.{}], with a key for each option", kind.name())
 }
 
-/// The kind of this name.
+/// The kind of device named `name`.
 fn kind(name: &str) -> Result<&'static dyn Kind, String> {
     registry::named(name).ok_or_else(|| {
         let known: Vec<String> = KINDS.iter().map(|kind| format!("`{}`", kind.name())).collect();
@@ -180,7 +182,7 @@ fn unknown(key: &str) -> String {
     format!("unknown field `{key}`, expected one of {}", known.join(", "))
 }
 
-/// A value as settings have it.
+/// A TOML value as text for settings.
 fn text(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -221,7 +223,7 @@ impl<'de> Deserialize<'de> for DeviceSection {
     }
 }
 
-/// Reads the section.
+/// Deserializer of the section.
 struct Section;
 
 impl<'de> Visitor<'de> for Section {
@@ -271,7 +273,7 @@ impl<'de> Deserialize<'de> for Key {
     }
 }
 
-/// The name of a device.
+/// Deserializer of a device's name.
 struct Name(&'static dyn Kind);
 
 impl<'de> Deserialize<'de> for Name {
@@ -280,7 +282,8 @@ impl<'de> Deserialize<'de> for Name {
     }
 }
 
-/// Reads the settings of one device, whose names begin with `below`. Whether they were a list.
+/// Deserializer of one device's settings, whose names have the prefix `below`. Returns true if they were a
+/// list.
 struct Whole<'a> {
     settings: &'a mut Settings,
     below: String,
@@ -327,7 +330,7 @@ impl<'de> Visitor<'de> for Whole<'_> {
     }
 }
 
-/// Reads the name of a setting, or what the names of several begin with.
+/// Deserializer of a setting's name, or of the prefix of several.
 struct Found<'a> {
     kind: &'static dyn Kind,
     below: &'a str,
@@ -346,7 +349,7 @@ impl<'de> DeserializeSeed<'de> for Found<'_> {
     }
 }
 
-/// Reads a setting's value.
+/// Deserializer of a setting's value.
 struct Typed {
     kind: &'static dyn Kind,
     setting: &'static Setting,
@@ -376,7 +379,7 @@ impl<'de> DeserializeSeed<'de> for Typed {
     }
 }
 
-/// Reads a value in a former place: what any device with this setting takes.
+/// Deserializer of a value in a former place: accepts what any device with this setting accepts.
 struct Former(&'static str);
 
 impl<'de> DeserializeSeed<'de> for Former {

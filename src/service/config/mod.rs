@@ -1,7 +1,7 @@
 //! The daemon's configuration: a TOML file, the environment, flags.
 //!
-//! Every key has a default, a type and a range; a key that isn't one is an error. What is wrong in a file
-//! is named with its line and column, what is wrong elsewhere with where it came from.
+//! Every key has a default, a type and a range; an unknown key is an error. Errors in a file name line and
+//! column, other errors their source.
 
 mod device;
 mod page;
@@ -21,32 +21,32 @@ pub use types::{Group, Hertz, LogTarget, Wake, Within};
 use crate::checkpoint::line_and_column;
 use crate::control::default_socket;
 
-/// The file that is read where none is named.
+/// The file that is read if none is named.
 pub const DEFAULT_PATH: &str = "/etc/pi0rt/pi0rtd.toml";
-/// What the environment's variables for single keys begin with: `PI0RTD_CLIENTS_MAX_CLIENTS`.
+/// Prefix of environment variables for single keys: `PI0RTD_CLIENTS_MAX_CLIENTS`.
 const PREFIX: &str = "PI0RTD_";
-/// Longest file that is read.
+/// Largest accepted file, bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// Everything a daemon can be told.
+/// All options of a daemon.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// What is served.
+    /// The policy to serve.
     pub policy: PolicySection,
-    /// What it runs on.
+    /// The device that computes.
     pub device: DeviceSection,
-    /// Who may use it, and how much of it.
+    /// Access of clients and their limits.
     pub clients: ClientsSection,
-    /// How the daemon's threads run.
+    /// Scheduling of the daemon's threads.
     pub scheduling: SchedulingSection,
-    /// When something counts as hung.
+    /// Detection of a hung device.
     pub supervision: SupervisionSection,
-    /// Figures for a monitoring system.
+    /// Export of metrics.
     pub metrics: MetricsSection,
-    /// What is logged, and where.
+    /// Logging.
     pub log: LogSection,
-    /// Keys that were found in a former place, and where they belong.
+    /// Keys that were found in a former place, with messages that name the current one.
     #[serde(skip)]
     pub moved: Vec<String>,
 }
@@ -57,7 +57,7 @@ pub struct Config {
 pub struct PolicySection {
     /// Directory of the checkpoint.
     pub checkpoint: Option<PathBuf>,
-    /// Profile, a built-in one's name or a file; `None`: the one beside the checkpoint's weights.
+    /// Profile, a built-in name or a file; `None`: the one beside the checkpoint's weights.
     pub profile: Option<String>,
     /// Actions per second; `None`: the profile's, else the checkpoint's.
     pub control_rate_hz: Option<Hertz>,
@@ -65,7 +65,7 @@ pub struct PolicySection {
     pub tokenizer: Option<PathBuf>,
     /// Denoising steps per chunk; `None`: the checkpoint's.
     pub steps: Option<Within<1, 1000>>,
-    /// Compute every chunk as if there had been none before.
+    /// True to compute every chunk without reusing results of earlier ones.
     pub recompute: bool,
 }
 
@@ -77,23 +77,23 @@ pub struct ClientsSection {
     pub socket: Option<PathBuf>,
     /// Group whose members may connect; `None`: the daemon's own.
     pub group: Option<Group>,
-    /// Most clients at a time.
+    /// Maximum number of clients at a time.
     pub max_clients: Within<1, 1024>,
-    /// Most shared memory of all clients together.
+    /// Maximum shared memory of all clients together, MB.
     pub max_memory_mb: Within<1, 1_048_576>,
-    /// Most clients of one user; `None`: three quarters of what other users leave.
+    /// Maximum number of clients of one user; `None`: three quarters of what other users leave.
     pub max_clients_per_user: Option<Within<1, 1024>>,
-    /// Most shared memory of one user's clients; `None`: as above.
+    /// Maximum shared memory of one user's clients, MB; `None`: as above.
     pub max_memory_mb_per_user: Option<Within<1, 1_048_576>>,
-    /// Most connections of one user that have not said hello, and most observers; `None`: as above.
+    /// Maximum number of one user's connections without a hello, and of observers; `None`: as above.
     pub max_connections_per_user: Option<Within<1, 64>>,
-    /// Most requests of one user that wait; `None`: as above.
+    /// Maximum number of waiting requests of one user; `None`: as above.
     pub max_requests_per_user: Option<Within<1, 16_384>>,
-    /// Most instructions that are kept for one user; `None`: as above.
+    /// Maximum number of instructions kept for one user; `None`: as above.
     pub max_instructions_per_user: Option<Within<1, 262_144>>,
-    /// Most log records within 10 s that one user's clients cause.
+    /// Maximum number of log records that one user's clients may cause within 10 s.
     pub max_log_records_per_user: Within<1, 100_000>,
-    /// Age beyond which an observation is answered with STALE; 0: never.
+    /// Age beyond which an observation is answered with STALE, ms; 0: never.
     pub max_age_ms: Within<0, 3_600_000>,
 }
 
@@ -119,13 +119,13 @@ impl Default for ClientsSection {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SchedulingSection {
-    /// What the daemon does when there is nothing to do.
+    /// How the daemon waits for work.
     pub wake: Wake,
-    /// How long it polls before it sleeps, with hybrid.
+    /// Polling time before sleeping, for hybrid, µs.
     pub spin_us: Within<0, 1_000_000>,
-    /// `SCHED_FIFO` priority; 0: none.
+    /// `SCHED_FIFO` priority of the threads; 0: normal scheduling.
     pub realtime_priority: Within<0, 98>,
-    /// Keep all memory in RAM.
+    /// True to keep all memory in RAM.
     pub lock_memory: bool,
 }
 
@@ -154,11 +154,11 @@ impl Default for SupervisionSection {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MetricsSection {
-    /// File for a node exporter's textfile collector.
+    /// File for the node exporter's textfile collector.
     pub file: Option<PathBuf>,
-    /// Address to answer HTTP requests for `/metrics` on.
+    /// Address of the HTTP server for `/metrics`.
     pub listen: Option<SocketAddr>,
-    /// Time between two writes of the file.
+    /// Time between two writes of the file, s.
     pub every_s: Within<1, 3600>,
 }
 
@@ -172,9 +172,9 @@ impl Default for MetricsSection {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogSection {
-    /// Level, and exceptions for modules, as in `RUST_LOG`.
+    /// Level, with exceptions for modules, as in `RUST_LOG`.
     pub level: String,
-    /// Where to.
+    /// Destination of records.
     pub target: LogTarget,
 }
 
@@ -184,7 +184,7 @@ impl Default for LogSection {
     }
 }
 
-/// What is wrong with a configuration.
+/// An error in a configuration.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// The file can't be read.
@@ -192,10 +192,10 @@ pub enum ConfigError {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         error: std::io::Error,
     },
-    /// Something in the file, at a line and column, both counted from 1.
+    /// A fault in the file, with line and column, both counted from 1.
     #[error("{}:{line}:{column}: {message}", path.display())]
     Content {
         /// The file.
@@ -204,26 +204,26 @@ pub enum ConfigError {
         line: usize,
         /// Column.
         column: usize,
-        /// What is wrong, and what was expected.
+        /// The fault, and the expected value.
         message: String,
     },
-    /// Something that doesn't come from a file.
+    /// A fault in a flag or an environment variable.
     #[error("{from}: {message}")]
     Override {
         /// Flag or variable.
         from: String,
-        /// What is wrong, and what was expected.
+        /// The fault, and the expected value.
         message: String,
     },
-    /// Settings that are right one by one and not together, or not here.
+    /// Settings that are valid one by one but not together, or not on this machine.
     #[error("{0}")]
     Whole(String),
 }
 
-/// A key's value from elsewhere than the file.
+/// A value for a key from a flag or the environment.
 #[derive(Clone, Debug)]
 pub struct Override {
-    /// Flag or variable it comes from, for messages.
+    /// The flag or variable, for messages.
     pub from: String,
     /// Section and key.
     pub key: (String, String),
@@ -232,15 +232,15 @@ pub struct Override {
 }
 
 impl Override {
-    /// From a flag.
+    /// An override from a flag.
     pub fn flag(flag: &str, section: &str, key: &str, value: impl ToString) -> Self {
         Self { from: flag.into(), key: (section.into(), key.into()), value: value.to_string() }
     }
 
-    /// Those in the environment, in alphabetical order.
+    /// Overrides from the environment, in alphabetical order of the variables.
     ///
     /// # Errors
-    /// A variable that begins like one and names no section, or isn't UTF-8.
+    /// If a variable has the prefix but names no section, or isn't UTF-8.
     pub fn from_environment(
         variables: impl IntoIterator<Item = (OsString, OsString)>,
     ) -> Result<Vec<Self>, ConfigError> {
@@ -259,10 +259,10 @@ impl Override {
 }
 
 impl Config {
-    /// Reads a file and puts the overrides over it, later ones over earlier ones.
+    /// Reads a file and applies the overrides in order, later ones over earlier ones.
     ///
     /// # Errors
-    /// The first thing that is wrong.
+    /// The first fault found.
     pub fn load(path: Option<&Path>, overrides: &[Override]) -> Result<Self, ConfigError> {
         let mut table = Table::new();
         let mut config = Config::default();
@@ -276,7 +276,7 @@ impl Config {
             config = toml::from_str(&text).map_err(wrong)?;
             table = toml::from_str(&text).map_err(wrong)?;
         }
-        // Its keys depend on each other: which device has them is one of them.
+        // Keys of `[device]` depend on each other: one of them names the device that has the others.
         let (of_device, others): (Vec<_>, Vec<_>) =
             overrides.iter().partition(|Override { key: (section, _), .. }| section == "device");
         let mut moved = Vec::new();
@@ -287,7 +287,7 @@ impl Config {
             let put = |value: Value| {
                 let mut table = table.clone();
                 let section = table.entry(section.clone()).or_insert_with(|| Value::Table(Table::new()));
-                // The file, if there is one, was read as a configuration: a section is a table.
+                // The file, if any, has been read as a configuration: a section is a table.
                 if let Value::Table(section) = section {
                     section.insert(key.clone(), value);
                 }
@@ -295,7 +295,7 @@ impl Config {
             };
             let text = || Value::String(value.clone());
             let typed = typed(value);
-            // A string's quotes may be left out, also where it looks like something else.
+            // A string's quotes may be left out, even if it looks like another type.
             let put = match typed {
                 Some(typed) => put(typed).or_else(|error| put(text()).map_err(|_| error)),
                 None => put(text()),
@@ -307,7 +307,7 @@ impl Config {
         Ok(config)
     }
 
-    /// What no single key shows.
+    /// Checks that settings are valid together.
     fn check(&self) -> Result<(), ConfigError> {
         self.device.check()?;
         crate::service::log::filter(&self.log.level)
@@ -315,18 +315,18 @@ impl Config {
             .map_err(|error| ConfigError::Whole(format!("log.level {:?}: {error}", self.log.level)))
     }
 
-    /// Where to listen.
+    /// Path of the socket.
     pub fn socket(&self) -> PathBuf {
         self.clients.socket.clone().unwrap_or_else(default_socket)
     }
 
-    /// It all, as a file with every key explained.
+    /// The whole configuration as a file with every key explained.
     pub fn page(&self) -> String {
         page::write(self)
     }
 }
 
-/// An override's value, if it is written as TOML.
+/// An override's value, if it is valid TOML.
 fn typed(value: &str) -> Option<Value> {
     let mut table = toml::from_str::<Table>(&format!("value = {value}\n")).ok()?;
     let value = table.remove("value")?;
@@ -336,7 +336,7 @@ fn typed(value: &str) -> Option<Value> {
 fn read(path: &Path) -> Result<String, ConfigError> {
     let error = |error| ConfigError::Read { path: path.to_owned(), error };
     let kind = std::fs::metadata(path).map_err(error)?;
-    // A pipe would be waited for.
+    // Reading a pipe would block.
     if !kind.is_file() {
         return Err(error(std::io::Error::new(ErrorKind::InvalidInput, "not a file")));
     }

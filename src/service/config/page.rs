@@ -1,13 +1,13 @@
-//! A configuration as a file that explains itself.
+//! Writes a configuration as a file that explains itself.
 
 use toml::{Table, Value};
 
 use super::Config;
 
-/// The file that is installed: every key, explained, with its default.
+/// The installed file: every key, explained, with its default.
 const TEMPLATE: &str = include_str!("../../../packaging/pi0rtd.toml");
 
-/// The template with a configuration's values; keys that have none stay commented out.
+/// Fills a configuration's values into the template; keys without a value stay commented out.
 pub(super) fn write(config: &Config) -> String {
     let table = Table::try_from(config).unwrap_or_default();
     let mut section = "";
@@ -26,7 +26,7 @@ pub(super) fn write(config: &Config) -> String {
     page
 }
 
-/// The key that a line of the template sets, commented out or not.
+/// The key set by a line of the template, commented out or not.
 pub(super) fn key(line: &str) -> Option<&str> {
     let (key, _) = line.strip_prefix('#').unwrap_or(line).split_once(" = ")?;
     let is_name = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "_.".contains(c);

@@ -24,7 +24,7 @@ impl Drop for File {
     }
 }
 
-/// Loads a text, and what the error says after the file's path.
+/// Loads a text; an error is returned without the file's path.
 fn load(text: &str) -> Result<Config, String> {
     let file = File::of(text);
     let path = file.0.display().to_string();
@@ -55,7 +55,7 @@ fn whole(kind: &'static dyn Kind) -> DeviceSection {
     section
 }
 
-/// Every key, also those without a value.
+/// All keys, including those without a value.
 fn keys() -> BTreeSet<String> {
     KINDS.iter().flat_map(|kind| keys_with(whole(*kind))).collect()
 }
@@ -117,7 +117,7 @@ fn the_installed_file_explains_every_key_once_with_its_default() {
     let listed: Vec<_> = explained(DEFAULT).into_iter().map(|(key, ..)| key).collect();
     assert_eq!(listed.iter().cloned().collect::<BTreeSet<_>>(), keys());
     assert_eq!(listed.len(), keys().len());
-    // Uncommented, each line is right by itself, and says the default where there is one.
+    // Uncommented, each line is valid by itself, and states the default if there is one.
     let page = Config::default().page();
     for (key, section, line) in explained(DEFAULT) {
         let device = section.strip_prefix("device.");
@@ -250,7 +250,7 @@ fn the_environment_wins_over_the_file_and_flags_over_both() {
     assert_eq!((config.clients.max_clients, config.clients.max_age_ms), (Within(4), Within(9)));
     assert_eq!(config.device.kind.name(), "reference");
     assert_eq!(config.policy.checkpoint.unwrap().to_str(), Some("/path/with \"quotes\""));
-    // What looks like a number is a string where a string is expected.
+    // A value that looks like a number is a string where a string is expected.
     let path = Override::flag("--checkpoint", "policy", "checkpoint", 12);
     assert_eq!(with(&[path]).unwrap().policy.checkpoint.unwrap().to_str(), Some("12"));
 }
@@ -273,7 +273,7 @@ fn what_is_wrong_elsewhere_is_named_with_where_it_came_from() {
     );
     assert!(from("PI0RTD_CLIENTS_MAX", "1").starts_with("PI0RTD_CLIENTS_MAX: unknown field `max`, "));
     assert_eq!(from("PI0RTD_SOCKET", "/s"), "PI0RTD_SOCKET: expected PI0RTD_SECTION_KEY");
-    // No value says more than one thing.
+    // An override can't set more than one key.
     let error = from("PI0RTD_CLIENTS_MAX_CLIENTS", "3\nmax_age_ms = 4");
     assert!(error.starts_with("PI0RTD_CLIENTS_MAX_CLIENTS: invalid type: string"), "{error}");
 }
@@ -297,7 +297,7 @@ fn settings_of_a_device_are_found_in_their_former_places() {
     let (values, moved) = said("[device]\nprecision = \"f32\"\nname = \"reference\"\n");
     assert_eq!(values, "precision=f32");
     assert_eq!(moved, ["device.precision is now precision in section [device.reference]"]);
-    // Said twice, and the same.
+    // Given twice with the same value.
     let (values, moved) = said("[device]\nthreads = 2\n[device.cpu]\nthreads = 2\n");
     assert_eq!((&*values, moved.len()), ("threads=2", 1));
     let table = "[device]\nname = \"ttnn\"\n[device.ttnn]\ntrace = false\nlanguage.weights = \"bfp8\"\n\
@@ -311,7 +311,7 @@ fn settings_of_a_device_are_found_in_their_former_places() {
     );
     assert_eq!(values, now.0);
     assert_eq!(moved, ["device.ttnn is now section [device.ttnn], with a key for each option"]);
-    // What is read from a former place is written to the new one.
+    // A setting read from a former place is written to the current one.
     let config = load("[device]\nthreads = 2\n").unwrap();
     let again = load(&config.page()).unwrap();
     assert_eq!((again.device, again.moved), (config.device, vec![]));
@@ -331,7 +331,7 @@ fn settings_of_a_device_come_from_file_environment_and_flags() {
     };
     let of_file =
         ["precision", "threads"].map(|key| format!("device.{key} is now {key} in section [device.cpu]"));
-    // A later source contradicts nobody.
+    // A later source overrides without a contradiction.
     let (said, moved) = values(&[("PI0RTD_DEVICE_CPU_THREADS", "3")], &[]).unwrap();
     assert_eq!((&*said, &moved[..]), ("precision=f32 threads=3", &of_file[..]));
     let (said, _) = values(&[("PI0RTD_DEVICE_CPU_THREADS", "3")], &[("--threads", "threads", "4")]).unwrap();

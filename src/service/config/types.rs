@@ -1,8 +1,8 @@
-//! Types of values.
+//! Types of configuration values.
 
 use serde::{Deserialize, Serialize};
 
-/// A whole number of a range.
+/// An integer within a range, ends included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "i64", into = "i64")]
 pub struct Within<const LEAST: u32, const MOST: u32>(pub u32);
@@ -24,7 +24,7 @@ impl<const LEAST: u32, const MOST: u32> From<Within<LEAST, MOST>> for i64 {
     }
 }
 
-/// A rate, above 0.
+/// A rate in Hz, above 0.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "f64", into = "f64")]
 pub struct Hertz(pub f32);
@@ -41,13 +41,13 @@ impl TryFrom<f64> for Hertz {
 }
 
 impl From<Hertz> for f64 {
-    /// The number with the fewest digits that is this one in f32: 0.1 and not 0.10000000149011612.
+    /// The number with the fewest digits that is equal in f32: 0.1 and not 0.10000000149011612.
     fn from(Hertz(hz): Hertz) -> f64 {
         hz.to_string().parse().unwrap_or(hz.into())
     }
 }
 
-/// What the daemon does when there is nothing to do.
+/// How the daemon waits for work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Wake {
@@ -59,7 +59,7 @@ pub enum Wake {
     Sleep,
 }
 
-/// Where log records go.
+/// Destination of log records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogTarget {
@@ -82,10 +82,10 @@ pub enum Group {
 }
 
 impl Group {
-    /// Its number, by the system's own list of groups.
+    /// The group's number, from the system's list of groups.
     ///
     /// # Errors
-    /// There is none of this name.
+    /// If there is no group of this name.
     pub fn number(&self) -> Result<u32, String> {
         match self {
             Group::Number(number) => Ok(*number),

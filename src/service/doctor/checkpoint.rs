@@ -1,4 +1,4 @@
-//! The checkpoint: its weights, and whether its processing is understood.
+//! Checks the checkpoint: its weights, and that its processing is understood.
 
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -10,7 +10,7 @@ use crate::checkpoint::{Checkpoint, CheckpointError, Layout, weight_files};
 use crate::daemon::Report;
 use crate::shm::clock::now_ns;
 
-/// Bytes of the files of weights: `model.safetensors`, or its shards.
+/// Size of the weight files, bytes: `model.safetensors`, or its shards.
 pub(super) fn weights(dir: &Path) -> u64 {
     let is_model = |path: &Path| path.file_name().is_some_and(|name| name.as_bytes().starts_with(b"model"));
     weight_files(dir).filter(|(path, _)| is_model(path)).map(|(_, file)| file.len()).sum()
@@ -46,7 +46,7 @@ fn look_at_processing(checkpoint: &Checkpoint, checks: &mut Checks<'_>) {
     });
 }
 
-/// What to do about what is wrong with the checkpoint in `dir`.
+/// The remedy for an error in the checkpoint in `dir`.
 fn remedy(error: &CheckpointError, dir: &Path) -> String {
     match error {
         CheckpointError::Io { why, .. } if why.kind() == std::io::ErrorKind::PermissionDenied => {
@@ -77,7 +77,7 @@ fn remedy(error: &CheckpointError, dir: &Path) -> String {
     }
 }
 
-/// Whether files are as the daemon has loaded them, and stay so.
+/// Checks that the files are those the daemon has loaded, and that they won't change.
 fn look_at_files(dir: &Path, report: Option<&Report>, checks: &mut Checks<'_>) {
     let ready = report.and_then(|report| {
         let serving = Duration::from_nanos(now_ns().saturating_sub(report.ready_ns));

@@ -1,4 +1,4 @@
-//! The configuration as a whole.
+//! Checks the configuration as a whole.
 
 use std::os::unix::fs::MetadataExt;
 

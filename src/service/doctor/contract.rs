@@ -1,9 +1,9 @@
-//! What the policy asks of a robot: cameras, and a control rate.
+//! Checks the policy's requirements on a robot: cameras, and a control rate.
 
 use super::{Checks, Scene};
 use crate::checkpoint::{Rate, RateSource};
 
-/// Which cameras there are, and which of them may be absent.
+/// Reports the cameras, and which of them may be absent.
 pub(super) fn look_at_cameras(scene: &Scene<'_>, checks: &mut Checks<'_>) {
     let Some(Ok(checkpoint)) = &scene.checkpoint else { return };
     let cameras = &checkpoint.processing().cameras;
@@ -18,7 +18,7 @@ pub(super) fn look_at_cameras(scene: &Scene<'_>, checks: &mut Checks<'_>) {
     }
 }
 
-/// Whether a control rate is declared, and only one.
+/// Checks that exactly one control rate is declared.
 pub(super) fn look_at_rate(scene: &Scene<'_>, checks: &mut Checks<'_>) {
     let Some(Ok(checkpoint)) = &scene.checkpoint else { return };
     let processing = checkpoint.processing();

@@ -1,4 +1,4 @@
-//! The daemon: that there is exactly one, and that it makes progress.
+//! Checks that exactly one daemon runs, and that it makes progress.
 
 use super::{Checks, Scene, socket};
 use crate::daemon::ReportError;
@@ -41,7 +41,7 @@ pub(super) fn look(scene: &Scene<'_>, checks: &mut Checks<'_>) {
                 "if it is starting, wait; else use the pi0rt of the daemon's version (pi0rt --version)";
             checks.warn(error.to_string(), remedy);
         }
-        // Said of the socket already, to a user who may not look at it.
+        // The socket's check has already told a user without access.
         Err(ReportError::File { error, .. }) if error.kind() == std::io::ErrorKind::PermissionDenied => {}
         Err(error) => checks.warn(error.to_string(), "see why it can't be read"),
     }
@@ -66,7 +66,7 @@ fn last_failure(scene: &Scene<'_>, checks: &mut Checks<'_>) {
     }
 }
 
-/// Processes that are daemons: `pi0rtd`, and `pi0rt serve`.
+/// Running daemons: processes named `pi0rtd`, and `pi0rt serve`.
 fn daemons(root: &Root) -> Vec<String> {
     let processes = std::fs::read_dir(root.path("proc")).into_iter().flatten().flatten();
     let mut found: Vec<u32> = processes

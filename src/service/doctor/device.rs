@@ -1,4 +1,4 @@
-//! What each kind of device looks at.
+//! Runs the checks of each kind of device.
 
 use super::{Checks, Scene};
 use crate::device::{self, KINDS};

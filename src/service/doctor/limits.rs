@@ -1,4 +1,4 @@
-//! Resource limits against what the configuration asks for.
+//! Checks resource limits against the configuration.
 
 use super::{Checks, Scene, Verdict, size};
 
@@ -21,7 +21,7 @@ pub(super) fn look(scene: &Scene<'_>, checks: &mut Checks<'_>) {
     let Some(limits) = root.text(format!("proc/{process}/limits")) else { return };
     let status = root.text(format!("proc/{process}/status")).unwrap_or_default();
     let may = |capability| capabilities(&status) >> capability & 1 == 1;
-    // Control runs one above inference.
+    // The control thread runs one above inference.
     let wanted = u64::from(scheduling.realtime_priority.0) + 1;
     let before = checks.all.len();
     if wanted > 1
@@ -54,7 +54,7 @@ pub(super) fn look(scene: &Scene<'_>, checks: &mut Checks<'_>) {
     }
 }
 
-/// The soft limit of this name; `None`: unlimited, or not there.
+/// The soft limit named `name`; `None` if unlimited or absent.
 fn limit(limits: &str, name: &str) -> Option<u64> {
     let line = limits.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()

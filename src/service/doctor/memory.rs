@@ -1,11 +1,11 @@
-//! Memory: for the weights, and for what clients may take.
+//! Checks the memory for the weights and for clients.
 
 use super::{Checks, Scene, size};
 
 pub(super) fn look(scene: &Scene<'_>, checks: &mut Checks<'_>) {
     let available = scene.memory("MemAvailable");
     let total = scene.memory("MemTotal").or(available);
-    // The one that serves has what it needs.
+    // A running daemon already has its memory.
     let room = if scene.report().is_some() { total } else { available };
     let weights = size(scene.weights);
     match room {

@@ -1,7 +1,7 @@
-//! Checks of an installation, and how to mend what they find.
+//! Checks of an installation, with remedies for their findings.
 //!
-//! [`examine`] checks what a daemon with this configuration needs, and the daemon that serves, if one does. It only
-//! reads: nothing is sent to the daemon, no card is opened, no file written.
+//! [`examine`] checks what a daemon with this configuration needs, and the daemon that serves, if one does.
+//! It only reads: nothing is sent to the daemon, no card is opened, no file written.
 
 mod checkpoint;
 mod configuration;
@@ -27,25 +27,25 @@ use crate::daemon::{Report, ReportError};
 pub use crate::machine::{Check, Verdict};
 use crate::machine::{Checks, LOCKS, Root, User, size};
 
-/// Where to look, and for whom.
+/// Where the checks look, and for which user.
 #[derive(Clone, Debug)]
 pub struct Probe {
-    /// Where `/dev`, `/sys`, `/proc`, `/etc` and `/opt` are. Paths of the configuration are taken as they are.
+    /// Root of `/dev`, `/sys`, `/proc`, `/etc` and `/opt`. Paths of the configuration are used as they are.
     pub root: Root,
-    /// The record of the last failure.
+    /// File of the last failure.
     pub last_failure: PathBuf,
-    /// Directory of the cards' locks.
+    /// Directory of the cards' lock files.
     pub locks: PathBuf,
-    /// Who wants to connect.
+    /// The user who wants to connect.
     pub user: User,
-    /// Free bytes below which a file system counts as nearly full.
+    /// Free space below which a file system counts as nearly full, bytes.
     pub least_free: u64,
-    /// Time an operation of a chunk may take where the daemon sets no limit.
+    /// Time limit for an operation of a chunk, if the daemon sets none.
     pub unlimited: Duration,
 }
 
 impl Default for Probe {
-    /// This machine, and the user who asks.
+    /// This machine and the current user.
     fn default() -> Self {
         let mut gids: Vec<u32> =
             getgroups().unwrap_or_default().into_iter().map(|gid| gid.as_raw()).collect();
@@ -61,16 +61,17 @@ impl Default for Probe {
     }
 }
 
-/// What the topics look at.
+/// The inputs of all topics.
 struct Scene<'a> {
     probe: &'a Probe,
     config: &'a Config,
     socket: PathBuf,
-    /// What the daemon says of itself.
+    /// The daemon's report of itself.
     daemon: Result<Report, ReportError>,
-    /// The configured checkpoint as far as headers, processors and profile tell; `None` if none is configured.
+    /// The configured checkpoint as described by headers, processors and profile; `None` if none is
+    /// configured.
     checkpoint: Option<Result<Checkpoint, CheckpointError>>,
-    /// Bytes of the checkpoint's weights; 0 if unknown.
+    /// Size of the checkpoint's weights, bytes; 0 if unknown.
     weights: u64,
 }
 
@@ -79,7 +80,7 @@ impl Scene<'_> {
         self.daemon.as_ref().ok()
     }
 
-    /// A number of kilobytes that `/proc/meminfo` gives, in bytes.
+    /// An entry of `/proc/meminfo`, converted from kilobytes to bytes.
     fn memory(&self, name: &str) -> Option<u64> {
         let text = self.probe.root.text("proc/meminfo")?;
         let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
@@ -87,7 +88,8 @@ impl Scene<'_> {
     }
 }
 
-/// Every check, in the order in which to mend what they find. A configuration that is wrong hides what depends on it.
+/// Runs all checks, in the order in which to fix their findings. A wrong configuration hides the checks
+/// that depend on it.
 pub fn examine(probe: &Probe, source: &Source) -> Vec<Check> {
     let mut all = Vec::new();
     let config = configuration::look(source, &mut Checks { topic: "configuration", all: &mut all });
@@ -118,7 +120,7 @@ pub fn examine(probe: &Probe, source: &Source) -> Vec<Check> {
     all
 }
 
-/// Whether somebody has to do something.
+/// True if a finding needs action.
 pub fn is_wrong(checks: &[Check]) -> bool {
     checks.iter().any(|check| check.verdict > Verdict::Note)
 }

@@ -1,10 +1,10 @@
-//! The processor and its clock: what makes latencies worse than they need be.
+//! Checks the processor and its clock for causes of avoidable latency.
 
 use std::collections::BTreeMap;
 
 use super::{Checks, Probe};
 
-/// Clocks that a program reads without a system call.
+/// Clock sources that a program reads without a system call.
 const FAST: [&str; 5] =
     ["tsc", "arch_sys_counter", "riscv_clocksource", "kvm-clock", "hyperv_clocksource_tsc_page"];
 const CLOCK: &str = "sys/devices/system/clocksource/clocksource0/current_clocksource";

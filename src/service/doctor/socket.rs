@@ -1,4 +1,4 @@
-//! The socket: where it is, and who may connect.
+//! Checks the socket: its place, and who may connect.
 
 use std::fs::{self, Metadata};
 use std::os::unix::ffi::OsStrExt;
@@ -8,7 +8,7 @@ use std::path::Path;
 use super::{Checks, Scene};
 use crate::machine::Root;
 
-/// Room that the address has.
+/// Longest path that fits a socket address.
 const MOST_BYTES: usize = 107;
 
 pub(super) fn look(scene: &Scene<'_>, checks: &mut Checks<'_>) {
@@ -48,7 +48,7 @@ pub(super) fn look(scene: &Scene<'_>, checks: &mut Checks<'_>) {
     }
     let metadata = match fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
-        // Then there is no daemon either, which is said there.
+        // Then there is no daemon either, which its own check reports.
         Err(_) => return,
     };
     if !metadata.file_type().is_socket() {
@@ -81,7 +81,8 @@ fn refused(scene: &Scene<'_>, metadata: &Metadata, what: &str, checks: &mut Chec
     checks.error(what, format!("usermod -aG {group} {user}, then log in again"));
 }
 
-/// Whether somebody listens on a path: a service manager before it starts the daemon. Connecting would start it.
+/// True if a process listens on a path, such as a service manager before it starts the daemon. Connecting
+/// would start it.
 pub(super) fn is_listened_on(root: &Root, path: &Path) -> bool {
     const ACCEPTS: &str = "00010000";
     let table = root.text("proc/net/unix").unwrap_or_default();

@@ -1,4 +1,4 @@
-//! The tokenizer of the checkpoint.
+//! Checks the tokenizer of the checkpoint.
 
 use super::{Checks, Scene};
 use crate::policy::Tokenizer;
@@ -9,7 +9,7 @@ pub(super) fn look(scene: &Scene<'_>, checks: &mut Checks<'_>) {
     let found = match (&scene.checkpoint, policy.checkpoint.as_deref().filter(|dir| dir.is_dir())) {
         (Some(Ok(checkpoint)), _) => Tokenizer::for_checkpoint(checkpoint, configured),
         (_, Some(dir)) => Tokenizer::find(dir, configured),
-        // Without either there is no place to look.
+        // Without a checkpoint or a configured file there is no place to look.
         (_, None) => match configured {
             Some(path) => Tokenizer::find(path, configured),
             None => return,

@@ -1,8 +1,8 @@
 //! Rate limits of log records: a flood from one client hides no other client's records.
 //!
-//! Within [`WINDOW`] there are limits for one place in the code and one session, for one session, and, as
-//! configured, for all clients of one user. Records beyond are counted, and summarised when the window ends.
-//! Records that no client has caused are limited by their place alone.
+//! Within [`WINDOW`] there are limits for each place in the code per session, for each session, and, as
+//! configured, for all clients of a user. Records beyond the limits are counted, and summarised when the
+//! window ends. Records not caused by a client are limited by their place alone.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use log::kv::{Key, Value, VisitSource};
 use crate::control::shortened;
 
 pub(super) const WINDOW: Duration = Duration::from_secs(10);
-/// Maximum number of records of one place for one session.
+/// Maximum number of records from one place for one session.
 const BURST: u32 = 20;
 /// Divisor of a user's limit that gives the limit of one session.
 const SESSIONS_PART: u32 = 4;
@@ -27,14 +27,14 @@ const MAX_EXAMPLE: usize = 120;
 pub(super) struct Cause {
     /// File and line of the code.
     place: (&'static str, u32),
-    /// User of the client that caused it; None: no client.
+    /// User of the client that caused it; `None` without a client.
     user: Option<u32>,
     session: Option<u64>,
 }
 
 impl Cause {
-    /// Takes the cause from a record's fields `user` and `session`. None: the record has no static place in the
-    /// code.
+    /// Reads the cause from a record's fields `user` and `session`; `None` if the record has no static
+    /// place in the code.
     pub fn of(record: &Record<'_>) -> Option<Cause> {
         struct Fields(Option<u64>, Option<u64>);
         impl<'kvs> VisitSource<'kvs> for Fields {
@@ -59,17 +59,17 @@ impl Cause {
 pub(super) struct Limiter {
     /// Limit of one user's clients.
     pub most: u32,
-    /// Beginning of the current window.
+    /// Start of the current window.
     since: Option<Instant>,
     causes: HashMap<Cause, u32>,
     sessions: HashMap<(u32, u64), u32>,
     users: HashMap<u32, u32>,
     left_out: BTreeMap<Origin, LeftOut>,
-    /// Number of records left out since the start, by user.
+    /// Number of records suppressed since the start, by user.
     total: HashMap<u32, u64>,
 }
 
-/// Grouping of left-out records in a summary.
+/// Group of suppressed records in a summary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Origin {
     User(u32),
@@ -96,7 +96,7 @@ impl Limiter {
         }
     }
 
-    /// Counts a record. True if it passes.
+    /// Counts a record. True if it is within the limits.
     pub fn pass(&mut self, cause: Cause, record: &Record<'_>, now: Instant) -> bool {
         self.since.get_or_insert(now);
         let of_session = cause.user.zip(cause.session);
@@ -138,12 +138,12 @@ impl Limiter {
         }
     }
 
-    /// Number of records of a user that were left out since the start.
+    /// Number of a user's records suppressed since the start.
     pub fn total(&self, user: u32) -> u64 {
         self.total.get(&user).copied().unwrap_or(0)
     }
 
-    /// Time until a summary is due; None: none is.
+    /// Time until a summary is due; `None` if none is.
     pub fn says_in(&self, now: Instant) -> Option<Duration> {
         let since = self.since.filter(|_| !self.left_out.is_empty())?;
         Some((since + WINDOW).saturating_duration_since(now))

@@ -1,7 +1,7 @@
 //! Log records: one line each, to the journal with their fields or to the terminal, with rate limits.
 //!
-//! Threads put their records into a queue and go on; another thread writes them. If nobody reads the log,
-//! because a pipe is full or the journal is stopped, records are lost, but no thread waits.
+//! Threads queue their records and continue; another thread writes them. If the log is not read, because a
+//! pipe is full or the journal is stopped, records are lost, but no thread waits.
 
 mod limit;
 
@@ -26,7 +26,7 @@ use crate::shm::clock::now_ns;
 const QUEUE: usize = 512;
 /// Longest text of a record, bytes.
 const MAX_TEXT: usize = 1024;
-/// How long the end of the process waits for records to be written.
+/// Longest wait for records to be written when the process ends.
 const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
@@ -34,10 +34,10 @@ static LOGGER: OnceLock<Logger> = OnceLock::new();
 /// Parses a level, as in `RUST_LOG`.
 ///
 /// # Errors
-/// The part that is no level.
+/// The part that is not a level.
 pub fn filter(level: &str) -> Result<Filter, String> {
     for part in level.split(',').map(str::trim).filter(|part| !part.contains('=')) {
-        // It would pass for the name of a module.
+        // It would be taken for the name of a module.
         if part.parse::<log::LevelFilter>().is_err() {
             return Err(format!("{part:?} is no level, expected error, warn, info, debug, trace or off"));
         }
@@ -47,7 +47,7 @@ pub fn filter(level: &str) -> Result<Filter, String> {
     Ok(builder.build())
 }
 
-/// The filter of `RUST_LOG`, or else of the configuration.
+/// The filter of `RUST_LOG`, else of the configuration.
 fn chosen(section: &LogSection) -> Result<Filter, String> {
     match std::env::var("RUST_LOG") {
         Ok(level) if !level.is_empty() => filter(&level).map_err(|error| format!("RUST_LOG: {error}")),
@@ -55,10 +55,11 @@ fn chosen(section: &LogSection) -> Result<Filter, String> {
     }
 }
 
-/// Starts logging as configured. `most`: number of records the clients of one user may cause within 10 s.
+/// Starts logging as configured. `most`: maximum number of records the clients of one user may cause within
+/// 10 s.
 ///
 /// # Errors
-/// A level that can't be parsed, or no journal where it was asked for.
+/// If the level can't be parsed, or the configured journal does not exist.
 pub fn start(section: &LogSection, most: u32) -> Result<(), String> {
     let filter = chosen(section)?;
     let journal = match section.target {
@@ -90,7 +91,7 @@ pub fn start(section: &LogSection, most: u32) -> Result<(), String> {
 /// Changes the level of a running log.
 ///
 /// # Errors
-/// A level that can't be parsed; the previous one stays.
+/// If the level can't be parsed; the previous one stays.
 pub fn set_level(section: &LogSection) -> Result<(), String> {
     let filter = chosen(section)?;
     if let Some(logger) = LOGGER.get() {
@@ -107,7 +108,7 @@ pub fn set_most(most: u32) {
     }
 }
 
-/// Number of records of a user that were left out since the start.
+/// Number of a user's records suppressed since the start.
 pub fn left_out(user: u32) -> u64 {
     LOGGER.get().map_or(0, |logger| logger.queue.limiter().total(user))
 }
@@ -129,7 +130,7 @@ fn line(out: &mut env_logger::fmt::Formatter, record: &Record<'_>) -> std::io::R
 }
 
 thread_local!(
-    /// When the record that this thread writes was made, CLOCK_MONOTONIC, ns.
+    /// Creation time of the record this thread is writing, CLOCK_MONOTONIC, ns.
     static LOGGED_NS: Cell<u64> = const { Cell::new(0) };
 );
 
@@ -188,16 +189,16 @@ impl Owned {
 
 enum Item {
     Record(Owned),
-    /// Answered when all records before it are written.
+    /// Request for an answer once all earlier records are written.
     Flush(SyncSender<()>),
-    /// A record was left out: a summary will be due.
+    /// Notice that a record was suppressed: a summary will be due.
     LeftOut,
 }
 
-/// The queue to the thread that writes.
+/// The queue to the writing thread.
 struct Queue {
     to: SyncSender<Item>,
-    /// Number of records lost since the last one that fitted in.
+    /// Number of records lost since the last one that was queued.
     lost: Arc<AtomicU64>,
     limiter: Arc<PiMutex<Limiter>>,
 }
@@ -216,7 +217,7 @@ impl Queue {
         self.limiter.lock()
     }
 
-    /// Whether a record passes the rate limits.
+    /// True if a record is within the rate limits.
     fn pass(&self, record: &Record<'_>) -> bool {
         let Some(cause) = Cause::of(record) else { return true };
         let (now, mut limiter) = (Instant::now(), self.limiter());
@@ -238,7 +239,7 @@ impl Queue {
         }
     }
 
-    /// Waits until the records pushed before are written, with a time limit.
+    /// Waits, with a time limit, until all records pushed before are written.
     fn flush(&self) {
         let end = Instant::now() + FLUSH_WITHIN;
         let (to, from) = sync_channel(1);
@@ -354,7 +355,7 @@ mod tests {
         let shelf = Shelf::default();
         let queue = Queue::start(Box::new(shelf.clone()), 4, 100).unwrap();
         let shut = shelf.shut.lock().unwrap();
-        // One may be with the thread that writes.
+        // One record may be held by the writing thread.
         (0..100).for_each(|n| say(&queue, &n.to_string()));
         let lost = queue.lost.load(Ordering::SeqCst);
         assert!((95..=96).contains(&lost), "{lost}");
@@ -383,7 +384,7 @@ mod tests {
     }
 
     /// Through the logger itself: a flood limits no other place in the code and no other client, and the
-    /// summary comes at the end at the latest.
+    /// summary is written at the latest when logging ends.
     #[test]
     fn a_logger_cuts_floods_short_and_nothing_else() {
         let shelf = Shelf::default();

@@ -7,7 +7,7 @@ use crate::service::replace;
 /// A file with the current metrics. Dropping it removes the file: a daemon that has ended has no metrics.
 pub struct TextFile {
     path: PathBuf,
-    /// A failed write was logged: once, not at every write.
+    /// True if a failed write has been logged: once, not at every write.
     failing: bool,
 }
 
@@ -15,7 +15,7 @@ impl TextFile {
     /// A file at a path that ends in `.prom`: the collector reads no other.
     ///
     /// # Errors
-    /// The path has another extension.
+    /// If the path has another extension.
     pub fn new(path: PathBuf) -> Result<TextFile, String> {
         if path.extension() != Some("prom".as_ref()) {
             return Err(format!("metrics.file {}: expected a name that ends in .prom", path.display()));

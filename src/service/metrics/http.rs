@@ -1,5 +1,5 @@
 //! A minimal HTTP/1.1 server for scrapers: GET only, one request per connection. Connections are served
-//! concurrently, so that a silent one keeps no other waiting.
+//! concurrently, so that a silent one does not delay others.
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -13,7 +13,7 @@ use super::CONTENT_TYPE;
 
 /// Longest request, bytes.
 const MAX_BYTES: usize = 8192;
-/// Time limit of a connection, for the request and for reading the answer.
+/// Time limit of a connection, for sending the request and reading the answer.
 const TIMEOUT: Duration = Duration::from_secs(2);
 /// Maximum number of connections. A further one replaces the oldest.
 const MAX_CONNECTIONS: usize = 32;
@@ -39,7 +39,7 @@ impl Server {
     /// Starts a server that answers GET requests by calling `answer` with the path.
     ///
     /// # Errors
-    /// The address can't be listened on.
+    /// If the address can't be listened on.
     pub fn start(
         address: SocketAddr,
         answer: impl Fn(&str) -> Answer + Send + 'static,
@@ -61,10 +61,10 @@ impl Server {
         Ok(Server { listener, thread: Some(thread) })
     }
 
-    /// The address it listens on.
+    /// The listening address.
     ///
     /// # Errors
-    /// The system call failed.
+    /// If the system call fails.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
@@ -81,7 +81,7 @@ impl Drop for Server {
 
 /// Serves until the listener is shut down.
 fn serve(listener: &TcpListener, timeout: Duration, answer: &dyn Fn(&str) -> Answer) {
-    // In the order in which they were accepted.
+    // In the order of acceptance.
     let mut connections: Vec<Connection> = Vec::new();
     loop {
         let ready = match wait(listener, &connections) {
@@ -110,12 +110,13 @@ fn serve(listener: &TcpListener, timeout: Duration, answer: &dyn Fn(&str) -> Ans
                         connections.remove(0);
                     }
                     let mut connection = Connection::new(stream, now + timeout);
-                    // It may have sent its request already, and then doesn't count as waiting.
+                    // The request may have arrived already, and then the connection doesn't count as
+                    // waiting.
                     if connection.advance(answer).unwrap_or(false) {
                         connections.push(connection);
                     }
                 }
-                // The listener was shut down: the daemon ends.
+                // The listener was shut down: the daemon is ending.
                 Err(error) if error.kind() == io::ErrorKind::InvalidInput => return,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) => {
@@ -146,10 +147,10 @@ fn wait(listener: &TcpListener, connections: &[Connection]) -> io::Result<Vec<bo
     Ok(fds[1..].iter().map(|fd| !fd.revents().is_empty()).collect())
 }
 
-/// A connection with the part of the request received, or the part of the answer not sent yet.
+/// A connection with the part of the request received so far, or the part of the answer not sent yet.
 struct Connection {
     stream: TcpStream,
-    /// Time limit of the connection, also for one that trickles.
+    /// End of the connection's time, even if it trickles.
     end: Instant,
     request: Vec<u8>,
     answer: Option<Vec<u8>>,
@@ -213,7 +214,7 @@ impl Connection {
 /// State of a request.
 enum Request {
     Partial,
-    /// Complete, with its first line.
+    /// A complete request, given by its first line.
     Whole(String),
     TooLong,
 }

@@ -1,6 +1,7 @@
-//! Metrics of a daemon for a monitoring system, in Prometheus' text format, version 0.0.4.
+//! A daemon's metrics for a monitoring system, in Prometheus' text format, version 0.0.4.
 //!
-//! They are read from the statistics page, as by `pi0rt status`: a daemon that hangs is still measured.
+//! They are read from the statistics page, as by `pi0rt status`, so that a daemon that hangs is still
+//! measured.
 
 mod file;
 mod http;
@@ -71,7 +72,7 @@ impl Page {
         self.value(&format!("{name}_count"), &[], histogram.count());
     }
 
-    /// Writes what each user has and may have.
+    /// Writes each user's usage and limits.
     fn users(&mut self, users: &[UserReport]) {
         type Read = fn(&UserReport) -> u64;
         let figures: [(&str, &str, &str, Read); 14] = [
@@ -161,7 +162,8 @@ fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
 }
 
-/// Renders a report and the cards at a time of [`now_ns`](crate::shm::clock::now_ns).
+/// Renders the metrics of a daemon's report and of the cards at a time of
+/// [`now_ns`](crate::shm::clock::now_ns).
 pub fn render(report: &Report, cards: &[Telemetry], now_ns: u64) -> String {
     let mut page = Page(String::new());
     let since = |ns: u64| seconds(now_ns.saturating_sub(ns));

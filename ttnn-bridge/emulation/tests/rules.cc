@@ -1,5 +1,5 @@
-// Breaks every rule that the emulation enforces, and checks what it says. Prints where each refusal
-// came from: tests/ttnn_rules.rs compares that with the DEMANDs and FATALs of the sources.
+// Breaks every rule that the emulation enforces, and checks its messages. Prints the source line of each
+// refusal: tests/ttnn_rules.rs compares them with the DEMANDs and FATALs of the sources.
 #include <cstdlib>
 #include <functional>
 #include <iostream>
@@ -14,7 +14,7 @@ namespace {
 
 int failures = 0;
 
-/// `wrong` has to be refused with `text`.
+/// Checks that `wrong` is refused with `text`.
 void refuses(const std::string& text, const std::function<void()>& wrong) {
     try {
         wrong();
@@ -160,7 +160,7 @@ void operands() {
 }
 
 void captures() {
-    /// A device that is capturing, with a tensor made before.
+    /// Runs a call on a device that is capturing, with a tensor made before.
     const auto captured = [](const std::function<void(const std::shared_ptr<MeshDevice>&, Tensor&)>& call) {
         return [=] {
             auto device = open();
@@ -232,7 +232,7 @@ void replays() {
         y = Tensor();
         trace::execute_trace(device.get(), id, QueueId(0), true);
     });
-    // What a second capture keeps may lie where the first one had an intermediate result.
+    // A tensor kept by a second capture may be in the memory of the first one's intermediate result.
     const auto overwritten = [](const std::function<void(const Tensor& kept, const Tensor& other)>& call) {
         return [=] {
             auto device = open();
@@ -304,7 +304,7 @@ void heads() {
     refuses("Unsupported input sequence length 2 is not equal to 1", split({1, 2, 32, 256}));
     refuses("Unsupported input height 33 is not tile aligned", split({1, 1, 33, 256}));
     refuses("Flattened hidden dimension 130 must be a multiple of 4 heads", split({1, 1, 32, 130}));
-    // The device says nothing and gives wrong data: SigLIP's heads are 72 wide.
+    // The device silently gives wrong data: SigLIP's heads are 72 wide.
     refuses("gives wrong data for heads of 72", split({1, 1, 32, 288}));
     refuses("joins heads of whole tiles", [&] { ttnn::experimental::nlp_concat_heads(tiles(device, {1, 2, 32, 72})); });
 
@@ -360,7 +360,7 @@ void attention() {
 
 int main(int count, char**) {
     if (count > 1) {
-        // As PI0RT_EMULATION says.
+        // Configured by PI0RT_EMULATION.
         open();
         return EXIT_SUCCESS;
     }

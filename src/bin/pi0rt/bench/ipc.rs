@@ -1,4 +1,4 @@
-//! `pi0rt bench ipc`: round trips between two pinned processes, through the daemon and beside it.
+//! `pi0rt bench ipc`: round trips between two pinned processes, through the daemon and by other means.
 
 mod link;
 mod plot;
@@ -15,33 +15,33 @@ use crate::CommandResult;
 use link::Link;
 use sample::{Plan, Sample};
 
-/// Round trips between a controller and a daemon whose device does nothing
+/// Measure round trips between a controller and a daemon whose device does nothing
 ///
-/// Two processes, each pinned to a core, in turns with the peers, so that all meet the same
-/// machine. The payload is one camera frame: written in place before the clock starts, copied out
-/// by the other side before it answers. Latency counts from the actual start and, without
-/// coordinated omission, from the intended one.
+/// Two processes, each pinned to a core, take turns with the peers, so that all run under the same
+/// conditions. The payload is one camera frame: written in place before the clock starts, copied out by the
+/// other side before it answers. Latency is counted from the actual start and, to avoid coordinated
+/// omission, from the intended one.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Bytes of the frame; 0: none
+    /// Bytes of the frame; 0: no frame
     #[arg(long, value_name = "BYTES", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(0..=8_294_400))]
     payload: u32,
-    /// Round trips, each way of sending
+    /// Round trips per way of sending
     #[arg(long, value_name = "N", default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(100..))]
     rounds: u32,
-    /// What the daemon does between two requests; a controller waits for its answer in kind
+    /// How the daemon waits for requests; a controller waits for its answer in the same way
     #[arg(long, value_enum, default_value_t = Mode::Spin)]
     mode: Mode,
-    /// Other ways of sending, measured in turns [default: floor and copy]
+    /// Other ways of sending to measure in turns [default: floor and copy]
     #[arg(long = "peer", value_enum, value_name = "PEER")]
     peers: Vec<Peer>,
-    /// Write the frame once and not in each round
+    /// Write the frame once instead of in each round
     #[arg(long)]
     untouched: bool,
-    /// Turns each way of sending gets
+    /// Number of turns for each way of sending
     #[arg(long, value_name = "N", default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..=1000))]
     turns: u32,
-    /// Time from one intended start to the next; 0: twice what a round takes
+    /// Time from one intended start to the next; 0: twice the time of a round
     #[arg(long, value_name = "NS", default_value_t = 0)]
     period_ns: u64,
     /// Cores of controller and daemon [default: the first two allowed]
@@ -50,14 +50,14 @@ pub struct Args {
     /// Program that measures iceoryx2 (benches/iceoryx2) [default: beside this one]
     #[arg(long, value_name = "PATH")]
     iceoryx2: Option<PathBuf>,
-    /// The other end of a link, started by the first
+    /// Serve one way of sending; started by the first process
     #[arg(long, hide = true)]
     serve: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Mode {
-    /// Both sides poll: no system call
+    /// Poll on both sides: no system call
     Spin,
     /// Poll for 50 us, then sleep
     Hybrid,
@@ -67,13 +67,13 @@ enum Mode {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Peer {
-    /// Two atomics on two cache lines, no payload
+    /// Two atomics on two cache lines, without a payload
     Floor,
-    /// The floor, and the payload copied out by the other side with memcpy
+    /// The floor, with the payload copied out by the other side with memcpy
     Copy,
-    /// A unix stream socket, the payload sent through it
+    /// A Unix stream socket, with the payload sent through it
     Unix,
-    /// iceoryx2's request-response: a program of its own
+    /// iceoryx2's request-response, measured by a separate program
     Iceoryx2,
 }
 
@@ -119,7 +119,7 @@ pub fn run(args: &Args) -> CommandResult {
 fn cores(args: &Args) -> Result<[usize; 2], String> {
     let allowed = sched_getaffinity(None).map_err(|e| format!("sched_getaffinity: {e}"))?;
     let free: Vec<_> = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core)).collect();
-    // The other process inherits the first one's core, and its choice.
+    // The second process inherits the first one's affinity and cores, which are already checked.
     let may = |core: &usize| args.serve.is_some() || free.contains(core);
     match (args.cores.as_deref(), &free[..]) {
         (Some(&[a, b]), _) if a != b && may(&a) && may(&b) => Ok([a, b]),

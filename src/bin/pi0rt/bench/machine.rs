@@ -1,22 +1,22 @@
-//! What the figures were measured on.
+//! Describes the machine of a measurement.
 
 use std::fs::read_to_string;
 
 use serde::Serialize;
 
-/// The machine.
+/// The machine and its load.
 #[derive(Debug, Serialize)]
 pub struct Machine {
-    /// Model of the processor, or its architecture where the system has no name for it.
+    /// Model of the processor, or its architecture if the system doesn't name the model.
     pub cpu: String,
-    /// Cores this process may use.
+    /// Number of cores this process may use.
     pub cores: usize,
-    /// Load average of the last minute before the first run and after the last.
+    /// Load average of the last minute, before the first run and after the last.
     pub load: [Option<f64>; 2],
 }
 
 impl Machine {
-    /// Asks the system. The second load average is still to come.
+    /// Queries the system. The second load average is taken by [`finish`](Self::finish).
     pub fn new() -> Self {
         let info = read_to_string("/proc/cpuinfo").unwrap_or_default();
         let field = |key| info.lines().find_map(|line| value(line, key));
@@ -28,7 +28,7 @@ impl Machine {
         }
     }
 
-    /// The last run is over.
+    /// Takes the load average after the last run.
     pub fn finish(&mut self) {
         self.load[1] = load();
     }

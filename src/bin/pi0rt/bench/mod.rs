@@ -1,4 +1,4 @@
-//! `pi0rt bench`: what parts of pi0rt cost on this machine.
+//! `pi0rt bench`: measures the cost of parts of pi0rt on this machine.
 
 mod ipc;
 mod machine;
@@ -10,7 +10,7 @@ mod spread;
 
 use crate::{CommandResult, interrupt};
 
-/// Measure what parts of pi0rt cost on this machine
+/// Measure the cost of parts of pi0rt on this machine
 #[derive(clap::Args)]
 pub struct Args {
     #[command(subcommand)]

@@ -1,4 +1,4 @@
-//! `pi0rt bench model`: a chunk, part by part, against what the machine can do at most.
+//! `pi0rt bench model`: times a chunk, stage by stage, against the machine's limits.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,26 +17,26 @@ use crate::synthetic::SyntheticInputs;
 
 /// Time a chunk, stage by stage, against the machine's own ceiling
 ///
-/// Measures how fast the machine multiplies in registers and reads memory, with the device's own
-/// threads, then computes chunks, and measures the ceiling again after each. Every run has other
-/// camera frames, tokens and state, so that nothing is left from the run before. One more chunk, with
-/// every operation timed, shows where the time goes.
+/// Measures how fast the machine multiplies in registers and reads memory, with the device's own threads,
+/// then computes chunks, and measures the ceiling again after each. Every run has different camera frames,
+/// tokens and state, so that no run reuses results of the one before. One more chunk, with every operation
+/// timed, shows where the time goes.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the checkpoint
     #[arg(long, value_name = "DIR")]
     checkpoint: PathBuf,
-    /// Cameras that are present [default: all]
+    /// Number of cameras present [default: all]
     #[arg(long, value_name = "N")]
     cameras: Option<usize>,
-    /// Tokens of the prompt [default: as many as it may have]
+    /// Number of prompt tokens [default: the maximum]
     #[arg(long, value_name = "N")]
     tokens: Option<usize>,
-    /// Chunks to time, after one to warm up
+    /// Number of chunks to time, after one to warm up
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=1000))]
     runs: u16,
-    /// Command line of another program to time after each chunk, by the line `{"ms": NUMBER}` it
-    /// prints last or else from its start to its end
+    /// Command line of another program to time after each chunk, by the last line `{"ms": NUMBER}` of its
+    /// output, else from start to end
     #[arg(long, value_name = "COMMAND")]
     peer: Option<String>,
     /// Print one JSON object
@@ -100,7 +100,7 @@ pub fn run(args: &Args) -> CommandResult {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A number asked for, or `most`.
+/// The requested number, checked against `most`; `most` if there is none.
 fn within(option: &str, asked: Option<usize>, most: usize, of: &str) -> Result<usize, String> {
     match asked {
         None => Ok(most),
@@ -109,7 +109,7 @@ fn within(option: &str, asked: Option<usize>, most: usize, of: &str) -> Result<u
     }
 }
 
-/// A model and the chunks it is given.
+/// A model with its inputs and measurements.
 struct Bench {
     model: Pi0,
     actions: Vec<f32>,
@@ -119,7 +119,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// Computes a chunk of inputs it has not seen yet, maybe with every operation timed.
+    /// Computes a chunk of new inputs, optionally with every operation timed.
     fn chunk(&mut self, timed: bool) -> Result<Run, Box<dyn std::error::Error>> {
         let inputs = SyntheticInputs::new(self.model.arch(), self.cameras, self.tokens, false, self.seed);
         self.seed += 1;

@@ -1,4 +1,4 @@
-//! What `pi0rt bench model` found, for people.
+//! Prints the results of `pi0rt bench model` for people.
 
 use std::fmt;
 
@@ -127,7 +127,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// The last columns of a table: nothing where there is no work to speak of.
+/// The last columns of a table; empty for negligible work.
 impl fmt::Display for Work {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.gflop == 0.0 {

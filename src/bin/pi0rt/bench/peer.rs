@@ -1,4 +1,4 @@
-//! Another program that does the same work, to be measured in the same minutes.
+//! Measures another program that does the same work, in the same minutes.
 
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -7,11 +7,11 @@ use serde_json::Value;
 
 use crate::interrupt::ChildGroup;
 
-/// One run of a command line: milliseconds, as its last line of output says with a JSON object
-/// (`{"ms": 1234.5}`), else its whole life.
+/// Runs a command line once and returns its time in milliseconds: the one in the last line of its output, a
+/// JSON object (`{"ms": 1234.5}`), else that from start to end.
 ///
 /// # Errors
-/// If it can't be started, fails, or claims a time that is none.
+/// If it can't be started, fails, or reports an invalid time.
 pub fn run(command: &str) -> Result<(f64, Clock), String> {
     let start = Instant::now();
     let mut shell = Command::new("sh");
@@ -30,13 +30,13 @@ pub fn run(command: &str) -> Result<(f64, Clock), String> {
     }
 }
 
-/// Who timed a peer.
+/// The source of a peer's time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Clock {
-    /// The peer itself.
+    /// Reported by the peer itself.
     Own,
-    /// We did, from its start to its end.
+    /// Measured here, from its start to its end.
     Life,
 }
 

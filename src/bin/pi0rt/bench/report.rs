@@ -1,4 +1,4 @@
-//! What `pi0rt bench model` found, in the form of its JSON (docs/benchmarking.md explains the keys).
+//! The results of `pi0rt bench model` as JSON (docs/benchmarking.md explains the keys).
 
 use std::time::Duration;
 
@@ -10,32 +10,32 @@ use super::machine::Machine;
 use super::peer::Clock;
 use super::spread::Spread;
 
-/// Everything that was measured.
+/// All measurements.
 pub struct Measured {
     pub checkpoint: String,
     pub cameras: usize,
     pub tokens: usize,
     pub steps: usize,
     pub device: String,
-    /// Bytes the device holds beyond the mapped checkpoint.
+    /// Memory of the device beyond the mapped checkpoint, bytes.
     pub memory: usize,
     pub machine: Machine,
-    /// One before the first run and one after each, if the device measures itself.
+    /// The ceiling before the first run and after each, if the device measures it.
     pub ceilings: Vec<Ceiling>,
-    /// What every run has to compute; a device that replays what it recorded enters it only once.
+    /// The work of every run; a device that replays a recording enters it only once.
     pub work: Ledger,
     pub runs: Vec<Run>,
-    /// A chunk with every operation timed.
+    /// A run with every operation timed.
     pub profile: Run,
-    /// A command and its times.
+    /// The peer's command and its times.
     pub peer: Option<(String, Vec<(f64, Clock)>)>,
 }
 
-/// One chunk.
+/// The measurements of one chunk.
 pub struct Run {
     pub timings: Timings,
     pub ledger: Ledger,
-    /// Time that this process's threads were on a core meanwhile.
+    /// CPU time of this process's threads during the chunk.
     pub core: Duration,
 }
 
@@ -77,7 +77,7 @@ pub struct CeilingReport {
     pub memory_gb_per_s: Spread,
 }
 
-/// A part of a chunk, `times` in it, and what one of them takes.
+/// A part of a chunk that occurs `times` times, with the time of one occurrence.
 #[derive(Serialize)]
 pub struct Stage {
     pub name: &'static str,
@@ -87,13 +87,13 @@ pub struct Stage {
     pub work: Work,
 }
 
-/// Work, and its rate in a known time.
+/// An amount of work, with its rate.
 #[derive(Serialize)]
 pub struct Work {
     pub gflop: f64,
     pub gflop_per_s: f64,
     pub of_ceiling: Option<f64>,
-    /// Time on a core, of all threads together.
+    /// CPU time of all threads together, ms.
     pub core_ms: f64,
     pub of_ceiling_on_core: Option<f64>,
     pub weights_gb: f64,
@@ -189,7 +189,8 @@ struct Peak {
 }
 
 impl Work {
-    /// One `times`th of a cost, done in `ms`; all of it has taken `core`.
+    /// The share of one of `times` occurrences in a cost that takes `ms` per occurrence and `core` in
+    /// total.
     fn new(cost: Cost, times: usize, ms: f64, core: Duration, peak: Option<Peak>) -> Self {
         let core_ms = milliseconds(core) / times as f64;
         let giga = |amount: u64| amount as f64 / 1e9 / times as f64;

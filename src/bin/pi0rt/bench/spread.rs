@@ -1,11 +1,11 @@
-//! Several measurements of the same thing.
+//! The spread of repeated measurements.
 
 use serde::Serialize;
 
-/// Middle and ends of some measurements.
+/// Median, minimum and maximum of measurements.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Spread {
-    /// The middle one, or the mean of the middle two.
+    /// The median: the middle value, or the mean of the middle two.
     pub median: f64,
     /// The smallest.
     pub min: f64,
@@ -14,7 +14,7 @@ pub struct Spread {
 }
 
 impl Spread {
-    /// Of at least one measurement.
+    /// The spread of at least one measurement.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Self {
         let mut sorted: Vec<f64> = values.into_iter().collect();
         sorted.sort_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! A controller as it would be written in C: everything goes through the functions of `pi0rt.h`.
+//! A controller as it would be written in C, using only the functions of `pi0rt.h`.
 
 use std::error::Error;
 use std::ffi::{CStr, CString, c_char};
@@ -16,12 +16,12 @@ use rustix::time::{ClockId, Timespec};
 use super::report::{Durations, Record};
 use crate::picture::Picture;
 
-/// What to do.
+/// Parameters of a run.
 pub struct Plan<'a> {
     pub rate_hz: u32,
     pub seconds: f64,
     pub prompt: &'a str,
-    /// One per camera.
+    /// One picture per camera.
     pub pictures: &'a [Picture],
 }
 
@@ -31,7 +31,7 @@ pub struct Controller {
     info: pi0rt_policy_info,
 }
 
-/// A struct of the ABI with nothing but its size set.
+/// A zeroed struct of the ABI with its size set.
 macro_rules! sized {
     ($name:ident) => {{
         // SAFETY: numbers, pointers, arrays of them, and enums that have a value 0.
@@ -41,13 +41,13 @@ macro_rules! sized {
     }};
 }
 
-/// Played where neither the user nor the checkpoint says anything: no robot moves.
+/// Rate used if neither the user nor the checkpoint declares one: no robot moves here.
 const SHOWN_AT_HZ: f32 = 50.0;
 
-/// Connects; as long as nothing listens yet, tries again for as long as `go_on` agrees.
+/// Connects; while nothing listens yet, retries as long as `go_on` agrees.
 ///
 /// # Errors
-/// What the library says, or `go_on`.
+/// The library's error, or that of `go_on`.
 pub fn open(
     socket: PathBuf,
     control_rate_hz: Option<f32>,
@@ -84,7 +84,7 @@ fn check(call: &str, status: Status) -> Result<(), Box<dyn Error>> {
 
 fn last_error() -> String {
     let mut words = [0 as c_char; 512];
-    // SAFETY: the buffer has the size that is said, and is terminated in any case.
+    // SAFETY: the buffer has the given size, and is terminated in any case.
     let words = unsafe {
         pi0rt_last_error(words.as_mut_ptr(), words.len());
         CStr::from_ptr(words.as_ptr())
@@ -103,7 +103,7 @@ impl Controller {
         check("pi0rt_client_describe", unsafe { pi0rt_client_describe(self.client, &mut self.info) })
     }
 
-    /// How fast chunks are played, and who says so.
+    /// The rate at which chunks are played, and its source.
     pub fn rate(&self) -> String {
         let source = match self.info.rate_source {
             pi0rt_rate_source::Checkpoint => "config.json",
@@ -135,10 +135,10 @@ impl Controller {
         self.info.camera_names[..self.info.cameras as usize].iter().map(|name| text(name)).collect()
     }
 
-    /// The control loop, until the time is over or `interrupted`.
+    /// Runs the control loop until the time is over or `interrupted` is set.
     ///
     /// # Errors
-    /// What the library says.
+    /// The library's error.
     pub fn run(&mut self, plan: &Plan<'_>, interrupted: &AtomicBool) -> Result<Record, Box<dyn Error>> {
         let prompt = CString::new(plan.prompt)?;
         let mut prompt_id = 0;
@@ -148,7 +148,7 @@ impl Controller {
 
         let period_ns = 1_000_000_000 / u64::from(plan.rate_hz);
         let ticks = (plan.seconds * f64::from(plan.rate_hz)).round() as u64;
-        // Everything the loop needs exists before it begins.
+        // Everything the loop needs is allocated before it begins.
         let room = || Durations::with_room_for(ticks as usize);
         let mut record = Record {
             ticks: 0,
@@ -196,7 +196,7 @@ impl Controller {
             }
 
             let before = pi0rt_now_ns();
-            // SAFETY: as above; the action has as many values as are said.
+            // SAFETY: as above; the action has the given number of values.
             let status = unsafe {
                 pi0rt_action_at(self.client, before, action.as_mut_ptr(), action.len(), &mut about)
             };
@@ -229,7 +229,7 @@ impl Controller {
                 under_way = true;
             }
 
-            // Ticks whose moment has gone by are missed, not made up for.
+            // Ticks whose time has passed are counted as missed, not made up for.
             let next = (pi0rt_now_ns() - start).div_ceil(period_ns).max(tick + 1);
             record.missed += next.min(ticks) - (tick + 1);
             tick = next;
@@ -244,7 +244,7 @@ impl Drop for Controller {
     }
 }
 
-/// Writes frames and state in place, as the drivers of cameras and joints would.
+/// Writes frames and state in place, as camera and joint drivers would.
 fn write(to: &mut pi0rt_observation, pictures: &[Picture], seconds: f32) -> Result<(), String> {
     for (frame, picture) in to.frames.iter_mut().zip(pictures) {
         let bytes = picture.rgb.len();
@@ -268,6 +268,6 @@ fn write(to: &mut pi0rt_observation, pictures: &[Picture], seconds: f32) -> Resu
 
 fn sleep_until(ns: u64) {
     let at = Timespec { tv_sec: (ns / 1_000_000_000) as i64, tv_nsec: (ns % 1_000_000_000) as i64 };
-    // A signal ends the sleep early; the loop looks whether it was meant for it.
+    // A signal ends the sleep early; the loop checks whether it is to stop.
     let _ = clock_nanosleep_absolute(ClockId::Monotonic, &at);
 }

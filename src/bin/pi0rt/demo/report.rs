@@ -1,11 +1,11 @@
-//! What the demo has measured.
+//! The demo's measurements.
 
-/// Durations, nanoseconds, in memory that is there before the first one.
+/// Durations in ns, in memory allocated in advance.
 pub struct Durations(Vec<u64>);
 
 impl Durations {
     pub fn with_room_for(count: usize) -> Durations {
-        // Written once, so that the loop doesn't meet pages that are not there yet.
+        // Written once, so that the loop meets no page faults.
         let mut values = vec![u64::MAX; count];
         values.clear();
         Durations(values)
@@ -37,23 +37,23 @@ impl Durations {
     }
 }
 
-/// What a run of the controller came to.
+/// The results of a controller's run.
 pub struct Record {
     pub ticks: u64,
-    /// Ticks whose moment had passed before the controller came to them.
+    /// Number of ticks whose time had passed before the controller reached them.
     pub missed: u64,
-    /// Actions that held a chunk's last row, because no newer chunk was there.
+    /// Number of actions that held a chunk's last row because no newer chunk had come.
     pub held: u64,
-    /// Completions without a chunk: how many, and the status of the last.
+    /// Number of completions without a chunk, and the status of the last.
     pub failed: u64,
     pub last_failure: String,
-    /// Actions with a value that is not finite.
+    /// Number of actions with a value that is not finite.
     pub not_finite: u64,
-    /// From submission to chunk.
+    /// Times from submission to chunk.
     pub latency: Durations,
-    /// Of the observation behind each action.
+    /// Age of the observation behind each action.
     pub age: Durations,
-    /// Writing frames and state in place.
+    /// Times to write frames and state in place.
     pub write: Durations,
     pub submit: Durations,
     pub poll: Durations,
@@ -61,7 +61,7 @@ pub struct Record {
 }
 
 impl Record {
-    /// Chunks came, all of them good.
+    /// True if chunks came and all results were good.
     pub fn is_good(&self) -> bool {
         self.latency.len() > 0 && self.failed == 0 && self.not_finite == 0
     }

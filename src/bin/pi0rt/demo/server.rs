@@ -1,4 +1,4 @@
-//! The daemon of the demo: a process of its own, with a socket of its own.
+//! The demo's daemon: a process of its own, with a socket of its own.
 
 use std::error::Error;
 use std::os::unix::fs::DirBuilderExt;
@@ -9,17 +9,17 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How long a daemon may take to answer what is in flight and end, before it is killed.
+/// Longest wait for a daemon to answer requests in flight and end, before it is killed.
 const END_WITHIN: Duration = Duration::from_secs(30);
 
-/// Ended, and its directory removed, when dropped.
+/// The daemon's process and directory. Dropping it ends the process and removes the directory.
 pub struct Server {
     child: Child,
     directory: PathBuf,
 }
 
 impl Server {
-    /// Starts `pi0rt serve` from this very program: no other version of it can be met by accident.
+    /// Starts `pi0rt serve` from this executable, so that no other version is used by accident.
     pub fn start(checkpoint: &Path, options: &[String]) -> Result<Server, Box<dyn Error>> {
         let directory = std::env::temp_dir().join(format!("pi0rt-demo-{}", std::process::id()));
         // Only this user may reach the socket in it.
@@ -48,8 +48,10 @@ impl Server {
         self.directory.join("pi0rt.sock")
     }
 
+    /// Checks that the daemon is running.
+    ///
     /// # Errors
-    /// It has ended; it has said why on the standard error.
+    /// If it has ended; it has printed the reason on standard error.
     pub fn check(&mut self) -> Result<(), Box<dyn Error>> {
         match self.child.try_wait()? {
             Some(status) => Err(format!("the daemon has ended: {status}").into()),
@@ -57,10 +59,10 @@ impl Server {
         }
     }
 
-    /// Ends it.
+    /// Ends the daemon.
     ///
     /// # Errors
-    /// It had to be killed, or its end was not a good one.
+    /// If it had to be killed, or ended with an error.
     pub fn stop(&mut self) -> Result<(), Box<dyn Error>> {
         if self.child.try_wait()?.is_none() {
             kill_process(Pid::from_child(&self.child), Signal::TERM)?;

@@ -1,4 +1,4 @@
-//! One golden file: inputs and every dumped stage, batch first.
+//! A golden file: inputs and every dumped stage, batch first.
 
 use std::path::Path;
 
@@ -11,18 +11,18 @@ pub struct Case {
     meta: Value,
 }
 
-/// What makes a golden file unusable.
+/// Errors of golden files.
 #[derive(Debug, thiserror::Error)]
 pub enum CaseError {
-    /// Not a safetensors file.
+    /// The file is not a valid safetensors file.
     #[error(transparent)]
     File(#[from] pi0rt::checkpoint::CheckpointError),
-    /// Not a golden file.
+    /// The file is not a valid golden file.
     #[error("{file}: {what}")]
     Content {
         /// The file.
         file: String,
-        /// What is wrong.
+        /// The fault, in words.
         what: String,
     },
 }
@@ -46,22 +46,22 @@ impl Case {
         Ok(Self { file, meta })
     }
 
-    /// A text of the metadata.
+    /// A text in the metadata.
     pub fn text(&self, key: &str) -> Option<&str> {
         self.meta.get(key)?.as_str()
     }
 
-    /// A number of the metadata.
+    /// A number in the metadata.
     pub fn number(&self, key: &str) -> Option<f64> {
         self.meta.get(key)?.as_f64()
     }
 
-    /// Euler steps that were dumped.
+    /// Number of Euler steps that were dumped.
     pub fn steps(&self) -> usize {
         (0..).take_while(|s| self.file.tensor(&format!("v.{s}")).is_some()).count()
     }
 
-    /// Observations in the file.
+    /// Number of observations in the file.
     pub fn batch(&self) -> usize {
         self.file.tensor("noise").map_or(0, Tensor::rows)
     }
@@ -72,7 +72,7 @@ impl Case {
     }
 }
 
-/// One observation of a golden file and what was computed from it.
+/// One observation of a golden file, with the stages computed from it.
 #[derive(Clone, Copy)]
 pub struct Element<'a> {
     file: &'a SafeTensors,
@@ -90,7 +90,7 @@ impl<'a> Element<'a> {
         let tensor = self.file.tensor(name)?;
         let len = tensor.cols();
         let mut out = vec![0.0; len];
-        // With a batch of one lerobot leaves it out of the time.
+        // With a batch of one, lerobot omits the batch dimension of the time.
         let start = if tensor.rows() == 1 { 0 } else { self.index * len };
         tensor.read_f32(start..start + len, &mut out);
         Some(out)
@@ -103,7 +103,7 @@ impl<'a> Element<'a> {
         Some(&tensor.bytes()[self.index * len..(self.index + 1) * len])
     }
 
-    /// Cameras whose image is real, counted; the model sees them first.
+    /// Number of real camera images; the model sees them first.
     pub fn cameras(self) -> usize {
         let mask = self.file.tensor("image_mask").map(|t| (t.rows(), t.cols(), t.bytes()));
         mask.map_or(0, |(cameras, batch, bytes)| {
@@ -111,13 +111,13 @@ impl<'a> Element<'a> {
         })
     }
 
-    /// Rows of the prefix that carry meaning.
+    /// Rows of the prefix that are not masked.
     pub fn valid_rows(self) -> Vec<usize> {
         let pad = self.bytes("prefix_pad").unwrap_or(&[]);
         (0..pad.len()).filter(|&i| pad[i] != 0).collect()
     }
 
-    /// Valid tokens.
+    /// Tokens that are not padding.
     pub fn tokens(self) -> Vec<u32> {
         let ids = self.values("tokens").unwrap_or_default();
         let mask = self.bytes("token_mask").unwrap_or(&[]);

@@ -1,4 +1,4 @@
-//! `pi0rt golden`: every stage against reference tensors.
+//! `pi0rt golden`: compares every stage with reference tensors.
 
 mod case;
 mod report;
@@ -20,8 +20,8 @@ use stages::Compare;
 
 /// Compare every stage with reference tensors
 ///
-/// Runs every golden_*.safetensors in DIR through the checkpoint in DIR: frames, state, task text
-/// and noise go in, every stage the file holds is compared. Exits with 1 when one is too far.
+/// Runs every golden_*.safetensors in DIR through the checkpoint in DIR, with its frames, state, task text
+/// and noise as inputs, and compares every stage the file holds. Exits with 1 if a stage differs too much.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the checkpoint and its golden files
@@ -107,7 +107,7 @@ fn golden_files(dir: &Path, only: Option<&str>) -> Result<Vec<PathBuf>, Box<dyn 
     Ok(files)
 }
 
-/// The checkpoint, and the model loaded for as many steps as the golden file at hand has.
+/// The checkpoint, and the model loaded for the number of steps of the current golden file.
 struct Runner<'a> {
     checkpoint: Checkpoint,
     args: &'a Args,
@@ -129,8 +129,8 @@ impl Runner<'_> {
         }
     }
 
-    /// The checkpoint's processing, by lerobot's rules where lerobot made the golden file: its frames
-    /// were resized and its state normalized that way, whichever layout the weights lie in now.
+    /// The checkpoint's processing, or lerobot's rules if lerobot made the golden file: its frames were
+    /// resized and its state normalized that way, whatever the layout of the weights.
     fn processing(&self, case: &Case) -> Processing {
         let mut processing = self.checkpoint.processing().clone();
         if case.text("lerobot").is_some() {
@@ -187,8 +187,7 @@ impl Runner<'_> {
         self.compare_actions(element, &processing, &actions, report)
     }
 
-    /// Frames of the cameras that are there, preprocessed, in the order in which the model sees
-    /// them.
+    /// The preprocessed frames of the present cameras, in the model's order.
     fn images(
         &self,
         element: Element<'_>,
@@ -225,8 +224,8 @@ impl Runner<'_> {
         Ok(images)
     }
 
-    /// The task's text through the tokenizer. Golden files of large vocabularies have random
-    /// tokens, which no text gives.
+    /// Compares the tokens of the task's text. Golden files of large vocabularies have random tokens, which
+    /// no text gives.
     fn compare_tokens(
         &self,
         case: &Case,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::distance::Distance;
 
-/// What counts as close enough.
+/// Tolerance of a comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tolerance {
     /// Both sides computed in f32: every stage within 2e-5 of its tensor's maximum.
@@ -22,13 +22,13 @@ pub struct Report {
     tensors: BTreeMap<String, Distance>,
 }
 
-/// A row of the table: one kind of stage.
+/// A row of the table, for one kind of stage.
 pub struct Row {
     /// The kind, `prefix_k.*` for all layers.
     pub kind: String,
-    /// Golden tensors of this kind that were compared.
+    /// Number of golden tensors of this kind that were compared.
     pub tensors: usize,
-    /// The worst of them: name, distance, how close to or how far beyond the tolerance (1 = at it).
+    /// The worst of them: name, distance, and its ratio to the tolerance (above 1 is beyond).
     pub worst: (String, Distance, f64),
 }
 
@@ -43,7 +43,7 @@ impl Report {
         self.tensors.entry(tensor.to_string()).or_default().merge(&distance);
     }
 
-    /// Golden tensors compared.
+    /// Number of golden tensors compared.
     pub fn len(&self) -> usize {
         self.tensors.len()
     }
@@ -108,7 +108,7 @@ fn kind(name: &str) -> String {
 }
 
 impl Tolerance {
-    /// How close a distance is to what is tolerated: above 1 it is beyond.
+    /// Ratio of a distance to the tolerance: above 1 it is beyond.
     fn excess(self, name: &str, distance: &Distance) -> f64 {
         let pcc = |least: f64| {
             let pcc = distance.pcc();
@@ -125,7 +125,7 @@ impl Tolerance {
         }
     }
 
-    /// For the verdict's line.
+    /// Description for the verdict's line.
     pub fn describe(self) -> &'static str {
         match self {
             Tolerance::F32 => "every stage within 2e-5 of its maximum",

@@ -1,4 +1,4 @@
-//! Which golden tensor belongs to which stage of the model.
+//! Matches golden tensors with the model's stages.
 
 use std::ops::Range;
 
@@ -14,13 +14,13 @@ use crate::recorder::read;
 pub struct Compare<'a> {
     element: Element<'a>,
     report: &'a mut Report,
-    /// Golden rows of the prefix that the model computes, in order.
+    /// Golden rows of the prefix that the model also computes, in order.
     valid: Vec<usize>,
     cameras: usize,
     patches: usize,
 }
 
-/// A golden tensor, the rows of it that a stage computes, and the stage's rows they match.
+/// A golden tensor, its rows that a stage computes, and the matching rows of the stage.
 struct Target {
     key: String,
     golden_rows: Vec<usize>,
@@ -28,12 +28,12 @@ struct Target {
 }
 
 impl<'a> Compare<'a> {
-    /// Compares with `element`.
+    /// Compares with the golden tensors of `element`.
     pub fn new(element: Element<'a>, patches: usize, report: &'a mut Report) -> Self {
         Self { element, report, valid: element.valid_rows(), cameras: element.cameras(), patches }
     }
 
-    /// Positions and masks: the rows the model computes and what they attend to.
+    /// Compares positions and masks: the rows the model computes and the keys they attend to.
     pub fn layout(&mut self, actions: usize) {
         let sequence = Sequence { prefix: self.valid.len(), actions };
         let positions = |range: Range<usize>| range.map(|p| p as f32).collect::<Vec<_>>();
@@ -78,7 +78,7 @@ impl<'a> Compare<'a> {
             let rows = 0..golden_rows.len();
             vec![Target { key, golden_rows, rows }]
         };
-        // All rows of a golden tensor but the first, which is the state token's.
+        // All rows of a golden tensor except the first, which is the state token's.
         let actions = |key: String| {
             let rows = self.element.shape(&key).map_or(1, |s| s[0]);
             one(key, (1..rows).collect())

@@ -1,4 +1,4 @@
-//! A chunk for people and for programs.
+//! Prints a chunk for people and for programs.
 
 use std::io::{Result, Write};
 use std::time::Duration;
@@ -7,23 +7,23 @@ use pi0rt::checkpoint::Dimension;
 use pi0rt::policy::{Chunk, PolicyInfo};
 use serde_json::json;
 
-/// Form of the output.
+/// Output format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Format {
-    /// Everything, one action to a line
+    /// Everything, with one action per line
     Json,
-    /// The actions, one to a line, under a line of names
+    /// The actions, one per line, under a header line
     Csv,
-    /// For people
+    /// A table for people
     Table,
 }
 
-/// A chunk and where it came from.
+/// A chunk with the circumstances of its computation.
 pub struct Inferred<'a> {
     pub info: &'a PolicyInfo,
     pub chunk: &'a Chunk,
     pub prompt: &'a str,
-    /// Whether the prompt's end was cut off.
+    /// True if the prompt's end was cut off.
     pub truncated: bool,
     /// Cameras without an image.
     pub absent: Vec<&'a str>,
@@ -53,7 +53,7 @@ impl Inferred<'_> {
         self.info.action.iter().enumerate().map(name).collect()
     }
 
-    /// Milliseconds by phase.
+    /// Time of each phase, milliseconds.
     fn timings(&self) -> [(&'static str, f64); 6] {
         let timings = &self.chunk.timings;
         let ms = |ns: u64| ns as f64 / 1e6;
@@ -91,7 +91,7 @@ impl Inferred<'_> {
         writeln!(out, "  \"actions\": [")?;
         for (i, row) in self.rows().enumerate() {
             let comma = if i + 1 < self.info.horizon { "," } else { "" };
-            // Not through a `Value`, which would widen to f64 and print digits that f32 hasn't.
+            // Not through a `Value`, which would widen to f64 and print digits that an f32 doesn't have.
             writeln!(out, "    {}{comma}", serde_json::to_string(row)?)?;
         }
         writeln!(out, "  ]\n}}")

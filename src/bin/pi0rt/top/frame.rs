@@ -1,4 +1,4 @@
-//! What `pi0rt top` shows: text made of two reports, and that text cut to a window.
+//! The display of `pi0rt top`: text made from two reports, cut to a window.
 
 use std::fmt::Write;
 
@@ -7,11 +7,12 @@ use pi0rt::shm::Histogram;
 
 use crate::view::{self, COUNTS, STAGES, ms};
 
-/// A report, with rates over the time since the one before. `beside`: lines of what its page doesn't say.
+/// A report, with rates over the time since the previous one. `beside`: lines on what the page doesn't
+/// contain.
 pub fn frame(before: &Report, report: &Report, beside: &str, now: u64) -> String {
     let mut text = view::head(report, now) + beside;
     text.push('\n');
-    // Of another life, or of the same page, there is nothing to compare.
+    // Reports of different daemons, or of the same page, can't be compared.
     let elapsed = report.written_ns.saturating_sub(before.written_ns);
     let comparable = before.epoch == report.epoch && elapsed > 0;
     for (_, what, count) in COUNTS {
@@ -36,7 +37,7 @@ pub fn frame(before: &Report, report: &Report, beside: &str, now: u64) -> String
     text
 }
 
-/// One bar for each octave that has times, or lies between some that have; where they begin and end.
+/// One bar for each octave from the first to the last with times, and their ends.
 fn bars(histogram: &Histogram) -> String {
     const BARS: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
     let mut before = 0;
@@ -49,7 +50,7 @@ fn bars(histogram: &Histogram) -> String {
         })
         .collect();
     if let Some((end, _)) = counts.last() {
-        // What took longer than all of them.
+        // Times longer than the last octave.
         counts.push((end * 2, histogram.count().saturating_sub(before)));
     }
     let has = |(_, count): &(u64, u64)| *count > 0;
@@ -58,7 +59,7 @@ fn bars(histogram: &Histogram) -> String {
     };
     let shown = &counts[first..=last];
     let most = shown.iter().map(|(_, count)| *count).max().unwrap_or(1);
-    // One of many is still seen.
+    // A single count among many still shows.
     let bar = |count: u64| BARS[(u128::from(count) * 8).div_ceil(u128::from(most)) as usize];
     let bars: String = shown.iter().map(|(_, count)| bar(*count)).collect();
     let from = if first == 0 { 0 } else { counts[first - 1].0 };
@@ -79,7 +80,7 @@ mod tests {
 
     const SECOND: u64 = 1_000_000_000;
 
-    /// Behind 16 counters each stage has 128 words, the last two the longest time and the sum.
+    /// After 16 counters each stage has 128 words; the last two are the longest time and the sum.
     fn report(second: u64, published: u64, missed: u64) -> Report {
         let mut words = [0; STATS_WORDS];
         (words[0], words[1], words[8]) = (published * 2, published, missed);

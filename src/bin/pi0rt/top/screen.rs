@@ -1,4 +1,5 @@
-//! The terminal while `pi0rt top` has it: alternate screen, keys as they are pressed. Given back however it ends.
+//! The terminal in use by `pi0rt top`: alternate screen, keys read as pressed. Restored however the program
+//! ends.
 
 use std::io::{Write, stdin, stdout};
 use std::sync::Arc;
@@ -17,7 +18,7 @@ const ENTER: &str = "\x1b[?1049h\x1b[?25l\x1b[2J";
 const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
 
 pub struct Screen {
-    /// How the keyboard was; `None`: there is none.
+    /// The terminal's previous settings; `None` without a keyboard.
     keyboard: Option<Termios>,
     ended: Arc<AtomicBool>,
 }
@@ -31,14 +32,14 @@ impl Screen {
         let keyboard = tcgetattr(stdin()).ok();
         let was = keyboard.clone();
         ctrlc::set_handler(move || {
-            // Held until the end: no frame follows on the ordinary screen.
+            // Held until the end, so that no frame follows on the ordinary screen.
             let _out = stdout().lock();
             leave(was.as_ref());
             std::process::exit(INTERRUPTED.into());
         })
         .map_err(std::io::Error::other)?;
         let (was, hook) = (keyboard.clone(), std::panic::take_hook());
-        // What it says belongs on the ordinary screen.
+        // A panic's message belongs on the ordinary screen.
         std::panic::set_hook(Box::new(move |panic| {
             leave(was.as_ref());
             hook(panic);
@@ -55,7 +56,7 @@ impl Screen {
         Ok(screen)
     }
 
-    /// Rows and columns.
+    /// Size in rows and columns.
     pub fn size(&self) -> (usize, usize) {
         match tcgetwinsize(stdout()) {
             Ok(size) if size.ws_row > 0 && size.ws_col > 0 => (size.ws_row.into(), size.ws_col.into()),
@@ -69,7 +70,7 @@ impl Screen {
         out.flush()
     }
 
-    /// Waits; true if it is to end: `q`, or a signal.
+    /// Waits for at most `time`; true if `q` or a signal asks to end.
     pub fn wait(&self, time: Duration) -> std::io::Result<bool> {
         let until = Instant::now() + time;
         loop {

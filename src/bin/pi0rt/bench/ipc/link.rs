@@ -1,4 +1,4 @@
-//! The controller's end of each way of sending.
+//! The controller's side of each way of sending.
 
 use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -14,11 +14,11 @@ use super::sample::{Plan, Sample};
 use super::{Args, Mode, Peer};
 use crate::interrupt::{ChildGroup, Scratch};
 
-/// Where the payload begins in the floor's segments: behind the word, on a page of its own.
+/// Offset of the payload in the floor's segments: after the word, on a page of its own.
 pub const PAYLOAD: usize = 4096;
 const ANSWER_NS: u64 = 10_000_000_000;
 
-/// The other process and the way to it. The process ends when this is dropped.
+/// The other process and the link to it. Dropping it ends the process.
 pub struct Link {
     way: Way,
     payload: usize,
@@ -94,13 +94,14 @@ impl Link {
         }
     }
 
-    /// What a camera driver does before there is anything to send.
+    /// Prepares the payload before the clock starts, as a camera driver would.
     pub fn prepare(&mut self, touch: bool) -> Result<(), String> {
         let value = rand_byte();
         match &mut self.way {
             Way::Ours { client, slot, .. } => {
                 *slot = client.acquire().map_err(|e| e.to_string())?;
-                // An observation has to be written anew: untouched is what is left of the frame.
+                // A submitted frame must not still begin with the marker of unwritten ones: without
+                // `touch`, only that is overwritten.
                 let bytes = if touch { self.payload } else { self.payload.min(UNWRITTEN_FRAME.len()) };
                 if let Some(frame) = client.frame(*slot, 0) {
                     // SAFETY: the slot was acquired and its frame has room for the payload.
@@ -126,7 +127,8 @@ impl Link {
         Ok(())
     }
 
-    /// There and back. From pi0rt: time on the way there, and when the daemon had finished.
+    /// Makes one round trip. For pi0rt, returns the time from submission until the daemon began, ns, and
+    /// the time at which it finished.
     #[inline]
     pub fn round(&mut self) -> Result<Option<(u64, u64)>, String> {
         match &mut self.way {
@@ -177,8 +179,8 @@ fn rand_byte() -> u8 {
     pi0rt::shm::clock::now_ns() as u8
 }
 
-/// One turn of iceoryx2, measured by a program of its own: it prints a line for each latency, with
-/// how often it was seen from the actual and from the intended start.
+/// Runs one turn of iceoryx2, measured by a separate program, which prints a line for each latency with its
+/// number of occurrences from the actual and from the intended start.
 pub fn iceoryx2(args: &Args, cores: [usize; 2], plan: &Plan, sample: &mut Sample) -> Result<(), String> {
     let program = match &args.iceoryx2 {
         Some(program) => program.clone(),
@@ -211,7 +213,7 @@ pub fn iceoryx2(args: &Args, cores: [usize; 2], plan: &Plan, sample: &mut Sample
     Ok(())
 }
 
-/// Maps what the first process made.
+/// Maps a segment created by the first process.
 pub fn map(name: &'static str, path: &str, len: usize, access: Access) -> Result<Arc<Segment>, String> {
     let file = std::fs::OpenOptions::new().read(true).write(access == Access::Write).open(path);
     let fd: OwnedFd = file.map_err(|e| format!("{path}: {e}"))?.into();

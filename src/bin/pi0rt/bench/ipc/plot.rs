@@ -1,12 +1,12 @@
-//! Distributions as lines of a terminal.
+//! Plots distributions in a terminal.
 
 use super::sample::Latencies;
 
 const WIDTH: usize = 72;
 const SHADES: [char; 9] = [' ', '▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
-/// One line for each: how many rounds took how long, on a common logarithmic scale. Heights are
-/// logarithmic too, so that the rare late ones show.
+/// Prints one line per distribution: a histogram of latencies on a common logarithmic scale. Heights are
+/// logarithmic too, so that rare outliers show.
 pub fn print<'a>(ways: impl Iterator<Item = (&'a str, &'a Latencies)>) {
     let ways: Vec<_> = ways.filter(|(_, latencies)| latencies.count() > 0).collect();
     let low = ways.iter().map(|(_, l)| l.0.min()).min().unwrap_or(1).max(1) as f64;

@@ -7,17 +7,17 @@ use pi0rt::shm::clock::now_ns;
 
 use super::link::Link;
 
-/// How much later than the median a round is a stall, ns.
+/// Delay beyond the median from which a round counts as a stall, ns.
 const STALL_NS: u64 = 50_000;
-/// Longest latency that is told from longer ones, ns.
+/// Longest latency the histogram distinguishes, ns.
 const MAX_NS: u64 = 60_000_000_000;
 
-/// How one turn goes.
+/// Parameters of one turn.
 pub struct Plan {
     pub rounds: u64,
-    /// 0: twice what a round takes.
+    /// Time from one intended start to the next, ns; 0: twice the time of a round.
     pub period_ns: u64,
-    /// Whether the payload is written anew in each round.
+    /// True if the payload is written anew in each round.
     pub touch: bool,
 }
 
@@ -27,7 +27,7 @@ impl Plan {
     }
 }
 
-/// Latencies in nanoseconds.
+/// A distribution of latencies, ns.
 pub struct Latencies(pub Histogram<u64>);
 
 impl Latencies {
@@ -57,15 +57,15 @@ impl fmt::Display for Latencies {
     }
 }
 
-/// What was measured of one way of sending.
+/// The measurements of one way of sending.
 pub struct Sample {
-    /// From the start of each round.
+    /// Latencies from the actual start of each round.
     pub actual: Latencies,
-    /// From the moment each round should have started.
+    /// Latencies from the intended start of each round.
     pub intended: Latencies,
-    /// From submission to the moment the daemon begins.
+    /// Times from submission until the daemon begins.
     pub there: Latencies,
-    /// From the moment the daemon has finished to the answer's arrival.
+    /// Times from the daemon's completion until the answer arrives.
     pub back: Latencies,
 }
 
@@ -75,13 +75,13 @@ impl Sample {
         Sample { actual: new(), intended: new(), there: new(), back: new() }
     }
 
-    /// Rounds that something other than the link held up.
+    /// Number of rounds that something other than the link held up.
     pub fn stalls(&self) -> u64 {
         let limit = self.actual.0.value_at_quantile(0.5) + STALL_NS;
         self.actual.0.len() - self.actual.0.count_between(0, limit)
     }
 
-    /// One turn.
+    /// Runs one turn.
     pub fn measure(&mut self, link: &mut Link, plan: &Plan) -> Result<(), String> {
         let start = now_ns();
         for _ in 0..plan.warmup() {

@@ -1,4 +1,4 @@
-//! The daemon's end of each way of sending. Killed by the first process.
+//! The daemon's side of each way of sending. Killed by the first process.
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -14,7 +14,7 @@ use pi0rt::shm::{Access, Words};
 use super::link::{PAYLOAD, map};
 use super::{Args, Mode};
 
-/// A policy whose device does nothing. Its chunks are of PI0's usual size.
+/// A policy whose device does nothing, with chunks of PI0's usual size.
 struct Nothing;
 
 impl Engine for Nothing {
