@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::check::check;
 use super::error::ClientError;
-use super::player::Interpolation;
+use super::player::rows::Interpolation;
 use crate::control::{
     FEATURE_CONTRACT, FEATURE_FAULTS, FEATURE_NUMBERS, FEATURE_TOKEN, Hello, MAX_MESSAGE, Received, Reply,
     Request, WELCOME_FDS, Welcome, connect_until, default_socket, number_of, receive_with_fds, send,

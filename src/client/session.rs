@@ -8,7 +8,7 @@ use rustix::process::{Pid, getpid};
 use super::connect::{Opened, Options, REPLY_TIMEOUT_NS, WriterSegments, open, readable, unexpected};
 use super::error::ClientError;
 use super::exchange::{Exchange, Observation};
-use super::player::{self, ActionInfo};
+use super::player::rows::{self, ActionInfo};
 use super::prompts::{Instruction, Prompts};
 use super::requests::Requests;
 use crate::control::{
@@ -461,7 +461,7 @@ impl Client {
             return Err(life.err().unwrap_or(error));
         }
         self.check_moment(t_ns, now)?;
-        let info = player::action_at(&self.chunk, &self.actions, rate_hz, interpolation, t_ns, action);
+        let info = rows::action_at(&self.chunk, &self.actions, rate_hz, interpolation, t_ns, action);
         Ok((info, life.and_then(|()| self.fresh(t_ns))))
     }
 
