@@ -77,12 +77,15 @@ impl Chunks {
         self.waiting.take()
     }
 
-    /// Plays a chunk from now on, in place of the oldest if there are too many.
+    /// Plays a chunk from now on. There is room for it.
     pub fn play(&mut self, kept: Kept) {
-        if self.played.len() == self.limit {
-            self.played.remove(0);
-        }
+        debug_assert!(!self.is_full());
         self.played.push(kept);
+    }
+
+    /// Whether as many chunks are played as may be.
+    pub fn is_full(&self) -> bool {
+        self.played.len() == self.limit
     }
 
     /// The chunks that are played, the oldest first.
@@ -105,9 +108,9 @@ impl Chunks {
         self.played.drain(..count);
     }
 
-    /// Drops chunks that have ended.
-    pub fn drop_ended(&mut self, t_ns: u64) {
-        self.played.retain(|kept| kept.end_ns > t_ns);
+    /// Drops the newest chunk.
+    pub fn drop_newest(&mut self) {
+        self.played.pop();
     }
 
     /// Drops all chunks.

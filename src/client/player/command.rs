@@ -5,15 +5,18 @@ use super::stitch::Weight;
 use super::{Answer, Interpolation, Limited, PAUSE_NS, Playback, Player, Reason, Stage};
 
 impl Player {
-    /// Goes on from an earlier moment.
-    pub(super) fn turn_back(&mut self, t_ns: u64) {
-        self.last_ns = Some(t_ns);
+    /// Goes on by a clock that is set back by `ns`: seams and stages go on as long as they would have, and chunks
+    /// are taken up anew where they are by this clock.
+    pub(super) fn set_back(&mut self, ns: u64) {
+        self.last_ns = self.last_ns.map(|last_ns| last_ns.saturating_sub(ns));
         self.axes.iter_mut().for_each(|axis| axis.v = 0.0);
         for kept in self.chunks.played_mut() {
-            kept.played_ns = kept.played_ns.min(t_ns);
+            kept.played_ns = kept.played_ns.saturating_sub(ns);
         }
-        self.resumes_ns = self.resumes_ns.map(|since_ns| since_ns.min(t_ns));
-        self.fallback.turn_back(t_ns);
+        match self.last_ns {
+            Some(last_ns) if !self.fallback.is_on() => self.take_up(last_ns),
+            _ => self.fallback.set_back(ns),
+        }
     }
 
     /// Computes the command for a moment after that of the last answer.
@@ -121,16 +124,21 @@ impl Player {
     /// Writes the targets of a moment within the newest chunk.
     fn play(&mut self, t_ns: u64) {
         self.fallback.leave();
-        if std::mem::take(&mut self.rests) && self.settings.resume_ns > 0 {
-            self.resumes_ns = Some(t_ns);
-            for (from, axis) in self.from.iter_mut().zip(&self.axes) {
-                *from = axis.x;
-            }
+        if std::mem::take(&mut self.rests) {
+            self.take_up(t_ns);
         }
         if self.resumes_ns.is_some_and(|since_ns| t_ns.saturating_sub(since_ns) >= self.settings.resume_ns) {
             self.resumes_ns = None;
         }
         self.evaluate(t_ns);
+    }
+
+    /// Takes motion up again from the last command.
+    fn take_up(&mut self, t_ns: u64) {
+        self.resumes_ns = Some(t_ns);
+        for (from, axis) in self.from.iter_mut().zip(&self.axes) {
+            *from = axis.x;
+        }
     }
 
     /// Writes what the chunks say of a moment to the targets.

@@ -269,7 +269,7 @@ impl Player {
             (Some(last_ns), Some(last)) if t_ns == last_ns => last,
             (Some(last_ns), Some(last)) if t_ns < last_ns => {
                 if last_ns - t_ns > PAUSE_NS {
-                    self.turn_back(t_ns);
+                    self.set_back(last_ns - t_ns);
                 }
                 Answer { reason: Reason::ClockBack, ..last }
             }

@@ -83,10 +83,10 @@ impl Fallback {
         (self.since_ns, self.safe_ns) = (None, None);
     }
 
-    /// Goes on from an earlier moment.
-    pub fn turn_back(&mut self, t_ns: u64) {
+    /// Goes on by a clock that is set back by `ns`.
+    pub fn set_back(&mut self, ns: u64) {
         for since_ns in [&mut self.since_ns, &mut self.safe_ns].into_iter().flatten() {
-            *since_ns = t_ns.min(*since_ns);
+            *since_ns = since_ns.saturating_sub(ns);
         }
     }
 

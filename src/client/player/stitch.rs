@@ -63,13 +63,16 @@ impl Stitcher {
         kept.played_ns = t_ns;
         match self.stitching {
             Stitching::Replace => chunks.clear(),
-            Stitching::Ensemble { .. } => chunks.drop_ended(t_ns),
+            Stitching::Ensemble { .. } if chunks.is_full() => chunks.drop_oldest(1),
+            Stitching::Ensemble { .. } => {}
             Stitching::Crossfade { ns } => {
-                if chunks.newest().is_some() {
-                    kept.fade_ns = ns;
-                }
+                kept.fade_ns = ns;
                 let whole = chunks.played().iter().rposition(|kept| weight(kept, t_ns).value == 1.0);
                 chunks.drop_oldest(whole.unwrap_or(0));
+                if chunks.is_full() {
+                    // It has begun less than a 15th of its time ago: of all it has the smallest weight.
+                    chunks.drop_newest();
+                }
             }
         }
         chunks.play(kept);

@@ -38,6 +38,29 @@ fn after_a_moment_far_ahead_time_goes_on_from_the_right_one() {
     let (answer, action) = at1(&mut player, T0 + 2 * MS);
     assert_eq!((answer.stage, answer.reason, action), (Stage::Play, Reason::InChunk, 9.0));
     assert_eq!(at1(&mut player, T0 + 110 * MS).1, 5.5);
+    // When the clock is set back while a chunk is played, likewise.
+    let (answer, action) = at1(&mut player, T0 - 1000 * MS);
+    assert_eq!((answer.reason, action), (Reason::ClockBack, 5.5));
+    assert_eq!(at1(&mut player, T0 - 950 * MS).1, 2.75);
+    assert_eq!(at1(&mut player, T0 - 900 * MS).1, 0.0);
+}
+
+#[test]
+fn stages_and_ways_go_on_when_the_clock_goes_back() {
+    let mut player = player(&Settings::new(50.0, 10, dimensions::<1>(Quantity::Position)));
+    let far_ns = T0 + 10_000 * MS;
+    player.start_from(&[1.0]).expect("no limits");
+    at1(&mut player, far_ns);
+    assert_eq!(at1(&mut player, far_ns + 600 * MS).0.stage, Stage::Decelerate);
+    at1(&mut player, T0);
+    assert_eq!(at1(&mut player, T0 + 399 * MS).0.stage, Stage::Decelerate);
+    assert_eq!(at1(&mut player, T0 + 400 * MS).0.stage, Stage::SafeStop);
+    adopt(&mut player, 1, T0 + 400 * MS, &[3.0; 10]);
+    at1(&mut player, T0 + 401 * MS);
+    assert_eq!(at1(&mut player, T0 + 451 * MS).1, 2.0);
+    at1(&mut player, T0);
+    assert_eq!(at1(&mut player, T0 + 50 * MS).1, 2.5);
+    assert_eq!(at1(&mut player, T0 + 100 * MS).1, 3.0);
 }
 
 #[test]

@@ -55,17 +55,41 @@ fn crossfade_holds_the_old_last_row_and_nests() {
 
 #[test]
 fn crossfade_has_no_jump_with_more_chunks_than_it_keeps() {
-    let mut player = player(&with::<1>(Stitching::Crossfade { ns: 100 * MS }));
-    let mut last: Option<f32> = None;
-    for step in 0..400_u64 {
-        // Ten chunks take over at a time.
-        if step % 10 == 0 {
-            adopt(&mut player, step, T0 + step * MS, &[if step % 20 == 0 { 1.0 } else { -1.0 }; 10]);
+    for every in [10, 3, 1] {
+        let mut player = player(&with::<1>(Stitching::Crossfade { ns: 100 * MS }));
+        let mut last: Option<f32> = None;
+        for step in 0..400_u64 {
+            // Up to a hundred chunks take over at a time.
+            if step % every == 0 {
+                let value = if step / every % 2 == 0 { 1.0 } else { -1.0 };
+                adopt(&mut player, step, T0 + step * MS, &[value; 10]);
+            }
+            let (_, action) = at1(&mut player, T0 + step * MS);
+            assert!(last.is_none_or(|last| (action - last).abs() < 0.06), "{step}: {last:?} {action}");
+            last = Some(action);
         }
-        let (_, action) = at1(&mut player, T0 + step * MS);
-        assert!(last.is_none_or(|last| (action - last).abs() < 0.04), "{step}: {last:?} {action}");
-        last = Some(action);
+        // The last ones still take over, from those before.
+        adopt(&mut player, 1000, T0 + 390 * MS, &[5.0; 10]);
+        at1(&mut player, T0 + 400 * MS);
+        assert_eq!(at1(&mut player, T0 + 500 * MS).1, 5.0);
     }
+}
+
+#[test]
+fn a_crossfade_goes_on_when_the_clock_goes_back() {
+    let settings = with::<1>(Stitching::Crossfade { ns: 40 * MS });
+    let mut player = player(&Settings { resume_ns: 0, ..settings });
+    let far_ns = T0 + 10_000 * MS;
+    adopt(&mut player, 1, far_ns, &[1.0; 10]);
+    at1(&mut player, far_ns);
+    adopt(&mut player, 2, far_ns, &[3.0; 10]);
+    at1(&mut player, far_ns);
+    at1(&mut player, far_ns + MS);
+    assert_eq!(at1(&mut player, far_ns + 21 * MS).1, 2.0);
+    let (answer, action) = at1(&mut player, T0);
+    assert_eq!((answer.reason, action), (Reason::ClockBack, 2.0));
+    assert_eq!(at1(&mut player, T0 + 10 * MS).1, 2.6875);
+    assert_eq!(at1(&mut player, T0 + 20 * MS).1, 3.0);
 }
 
 #[test]
@@ -85,6 +109,22 @@ fn ensemble_weighs_the_oldest_chunk_most() {
     near(at1(&mut player, T0 + 81 * MS).1.into(), 2.755_081, 1e-5);
     // Then only the third is left.
     assert_eq!(at1(&mut player, T0 + 101 * MS).1, 4.0);
+}
+
+#[test]
+fn ensemble_gives_the_mean_derivative_and_keeps_the_newest() {
+    let mut player = player(&with::<1>(Stitching::Ensemble { m: 0.0 }));
+    adopt(&mut player, 1, T0, &[0.0, 1.0, 2.0, 3.0]);
+    at1(&mut player, T0);
+    adopt(&mut player, 2, T0, &[0.0, 3.0, 6.0, 9.0]);
+    let (_, action, velocity) = at(&mut player, T0 + 30 * MS);
+    assert_eq!((action, velocity), ([3.0], [100.0]));
+    for chunk in 3..=30 {
+        adopt(&mut player, chunk, T0, &[chunk as f32; 4]);
+        at1(&mut player, T0 + 30 * MS + chunk);
+    }
+    // 15 to 30.
+    assert_eq!(at1(&mut player, T0 + 31 * MS).1, 22.5);
 }
 
 #[test]

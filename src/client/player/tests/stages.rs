@@ -135,6 +135,7 @@ fn a_chunk_that_comes_when_its_rows_are_past_isnt_played() {
     assert_eq!((answer.stage, answer.reason, answer.chunk), (Stage::SafeStop, Reason::Late, 1));
     assert_eq!(action, [4.0, 0.0, 0.0, 7.0]);
     assert!(answer.horizon_too_short);
+    assert_eq!(player.delay(), Some(5));
     // One that comes in time plays, and there is no reason any more.
     adopt(&mut player, 3, T0 + 290 * MS, &[8.0; 20]);
     let (answer, ..) = at::<4>(&mut player, T0 + 301 * MS);
@@ -184,4 +185,55 @@ fn a_flush_brings_the_robot_to_rest_where_it_can() {
     // v² / 2a, of which the trajectory takes 15/16.
     near(f64::from(last) - flushed, 1.0 / (2.0 * 100.0 * 15.0 / 16.0), 1e-6);
     assert_eq!(at1(&mut player, T0 + 1600 * MS).0.stage, Stage::SafeStop);
+}
+
+#[test]
+fn a_flush_after_a_late_chunk_is_the_reason() {
+    let mut player = player(&staged());
+    adopt(&mut player, 1, T0, &ROWS);
+    at::<4>(&mut player, T0);
+    adopt(&mut player, 2, T0, &ROWS);
+    assert_eq!(at::<4>(&mut player, T0 + 120 * MS).0.reason, Reason::Late);
+    player.flush(2);
+    assert_eq!(at::<4>(&mut player, T0 + 121 * MS).0.reason, Reason::Flushed);
+}
+
+#[test]
+fn a_flush_while_velocities_decelerate_changes_nothing_of_that() {
+    let mut player = player(&staged());
+    adopt(&mut player, 1, T0, &ROWS);
+    at::<4>(&mut player, T0 + 90 * MS);
+    near(at::<4>(&mut player, T0 + 120 * MS).1[1].into(), 2.0, 1e-6);
+    player.flush(1);
+    near(at::<4>(&mut player, T0 + 121 * MS).1[1].into(), 1.9, 1e-6);
+}
+
+#[test]
+fn a_chunk_right_after_a_flush_is_taken_up_from_the_last_command() {
+    for stitching in
+        [Stitching::Replace, Stitching::Crossfade { ns: 50 * MS }, Stitching::Ensemble { m: 0.0 }]
+    {
+        let mut player = player(&Settings { stitching, ..staged() });
+        adopt(&mut player, 1, T0, &ROWS);
+        assert_eq!(at::<4>(&mut player, T0 + 20 * MS).1, [1.0, 4.0, 0.1, 7.0]);
+        player.flush(1);
+        adopt(&mut player, 2, T0, &[8.0; 20]);
+        assert_eq!(at::<4>(&mut player, T0 + 21 * MS).1, [1.0, 4.0, 0.1, 7.0]);
+        assert_eq!(at::<4>(&mut player, T0 + 71 * MS).1, [4.5, 6.0, 4.05, 7.5]);
+    }
+}
+
+#[test]
+fn after_the_stages_the_old_chunk_has_no_part_in_the_seam() {
+    let stitching = Stitching::Crossfade { ns: 400 * MS };
+    let safe = Safe::Pose(vec![9.0, 0.0, 0.0, 9.0]);
+    let mut player = player(&Settings { stitching, safe, ..staged() });
+    adopt(&mut player, 1, T0, &ROWS);
+    for step in 0..1300 {
+        at::<4>(&mut player, T0 + step * MS);
+    }
+    adopt(&mut player, 2, T0 + 1300 * MS, &[10.0; 20]);
+    assert_eq!(at::<4>(&mut player, T0 + 1300 * MS).1, [9.0, 0.0, 0.0, 9.0]);
+    assert_eq!(at::<4>(&mut player, T0 + 1350 * MS).1, [9.5, 5.0, 5.0, 9.5]);
+    assert_eq!(at::<4>(&mut player, T0 + 1399 * MS).0.stage, Stage::Play);
 }

@@ -199,3 +199,16 @@ fn a_start_while_a_chunk_plays_changes_over_to_it() {
     assert_eq!((answer.stage, action), (Stage::Play, 5.0));
     assert_eq!(at1(&mut player, T0 + 60 * MS).1, 3.0);
 }
+
+#[test]
+fn the_jump_is_a_bound_while_the_command_changes_over() {
+    let mut settings = one(limits(ANYWHERE, NONE, NONE));
+    (settings.dimensions[0].start_jump, settings.resume_ns) = (Some(0.1), 20 * MS);
+    let mut player = player(&settings);
+    player.start_from(&[0.0]).expect("no limits");
+    adopt(&mut player, 1, T0, &[1.0; 10]);
+    // At first they are the same, which isn't the end of the way.
+    assert_eq!(at1(&mut player, T0).1, 0.0);
+    near(at1(&mut player, T0 + 20 * MS).1.into(), 0.1, 3e-4);
+    near(at1(&mut player, T0 + 40 * MS).1.into(), 0.2, 6e-4);
+}
