@@ -173,7 +173,7 @@ struct Observation : detail::Sized<pi0rt_observation> {
     }
 };
 
-/** A session with the daemon. Moves, does not copy; used by one thread at a time. */
+/** A session with the daemon. Moves, does not copy; one thread at a time in calls of each class, see pi0rt.h. */
 class Client {
 public:
     /** No session yet: every call with it is answered with INVALID_ARGUMENT. */

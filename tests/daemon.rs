@@ -208,7 +208,7 @@ fn the_descriptor_becomes_readable_with_a_completion() {
     let served = serve();
     let mut client = served.open();
     client.set_prompt("sleep 5").unwrap();
-    let fd = client.fd().try_clone_to_owned().unwrap();
+    let fd = client.fd().unwrap().try_clone_to_owned().unwrap();
     for _ in 0..10 {
         let ticket = submit(&mut client, 0, [0.0; 3], None);
         let mut fds = [PollFd::new(&fd, PollFlags::IN)];

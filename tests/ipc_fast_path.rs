@@ -1,5 +1,6 @@
-//! With a daemon that polls, a controller's loop makes no system call, causes no page fault and does not
-//! allocate. The loop runs in a separate process that the kernel kills at any system call.
+//! With a daemon that polls, a controller's loop makes no system call, faults no page and allocates
+//! nothing, also while another thread waits for the daemon. The loop runs in a process of its own that the kernel
+//! kills at any system call of its thread.
 
 mod counting;
 mod ipc_support;
@@ -8,8 +9,9 @@ use std::path::Path;
 use std::process::Command;
 
 use ipc_support::*;
-use pi0rt::client::{Client, ClientError};
+use pi0rt::client::{Actions, Client, ClientError, Completions, Observation, Submissions};
 use pi0rt::daemon::{Claim, Daemon, Handle, Options, Wake};
+use pi0rt::shm::Camera;
 use pi0rt::shm::clock::now_ns;
 use pi0rt::shm::sync::spin_hint;
 
@@ -36,7 +38,24 @@ fn child_controller() {
     let calls = std::env::var_os("PI0RT_TEST_CALLS").is_some();
     let mut client = open(Path::new(&socket));
     let prompt = client.set_prompt("stack the cups").unwrap();
-    (0..100).for_each(|n| round(&mut client, prompt, n));
+    let Client { requests, mut submissions, mut completions, mut actions } = client;
+    // Says when it has begun, and then asks without a pause until the process ends.
+    if std::env::var_os("PI0RT_TEST_PROMPTS").is_some() {
+        let (begun, begins) = std::sync::mpsc::channel();
+        let mut requests = requests;
+        std::thread::spawn(move || {
+            counting::leave_this_thread_out();
+            for n in 0.. {
+                requests.set_prompt(["stack the cups", "drop them"][n % 2]).unwrap();
+                let _ = begun.send(());
+            }
+        });
+        begins.recv().unwrap();
+    } else {
+        std::mem::forget(requests);
+    }
+    let mut round = |n| round((&mut submissions, &mut completions, &mut actions), prompt, n);
+    (0..100).for_each(&mut round);
     let faults = || {
         // SAFETY: plain data, filled in by the call.
         unsafe {
@@ -47,7 +66,7 @@ fn child_controller() {
     };
     kill_at_system_calls();
     let before = (faults(), counting::allocations());
-    (0..rounds).for_each(|n| round(&mut client, prompt, n));
+    (0..rounds).for_each(&mut round);
     let after = (faults(), counting::allocations());
     if calls {
         // SAFETY: no arguments.
@@ -62,17 +81,27 @@ fn child_controller() {
     unsafe { libc::_exit(code) }
 }
 
-fn round(client: &mut Client, prompt: u32, n: u32) {
-    let ticket = submit(client, prompt, [n as f32; 3], Some(n as u8));
+type Parts<'a> = (&'a mut Submissions, &'a mut Completions, &'a mut Actions);
+
+fn round((submissions, completions, actions): Parts<'_>, prompt_id: u32, n: u32) {
+    let slot = submissions.acquire().unwrap();
+    let mut observation = Observation { slot, prompt_id, ..Observation::default() };
+    observation.cameras[0] = Camera { width: 4, height: 4, stride: 12, format: 1 };
+    // SAFETY: the slot was acquired; its state has STATE_DIM values, its frames 48 bytes or more.
+    unsafe {
+        submissions.state(slot).unwrap().cast::<[f32; STATE_DIM]>().write_unaligned([n as f32; STATE_DIM]);
+        submissions.frame(slot, 0).unwrap().write_bytes(n as u8, 48);
+    }
+    let ticket = submissions.submit(&observation).unwrap();
     let completion = loop {
-        match client.poll() {
+        match completions.poll() {
             Err(ClientError::Empty) => spin_hint(),
             result => break result.unwrap(),
         }
     };
     assert_eq!((completion.ticket, completion.status), (ticket, 0));
     let mut action = [0.0; ACTION_DIM];
-    let (info, life) = client.action_at(now_ns(), &mut action).unwrap();
+    let (info, life) = actions.action_at(now_ns(), &mut action).unwrap();
     life.unwrap();
     assert_eq!(info.chunk, completion.chunk);
 }
@@ -101,32 +130,50 @@ fn kill_at_system_calls() {
     }
 }
 
-/// Runs a controller's loop of this many rounds and returns its exit status.
-fn run(rounds: u32, calls: bool) -> std::process::ExitStatus {
+/// What goes on in a controller's loop.
+#[derive(Clone, Copy, PartialEq)]
+enum With {
+    Nothing,
+    /// A system call.
+    Call,
+    /// Another thread that registers instructions.
+    Prompts,
+}
+
+/// How a controller's loop of so many rounds ends.
+fn run(rounds: u32, with: With) -> std::process::ExitStatus {
     let directory = Directory::new();
     let _daemon = Process::start("child_daemon", "PI0RT_TEST_SPIN", &directory.socket(), "serving");
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["child_controller", "--exact", "--nocapture", "--test-threads=1"]);
     command.env("PI0RT_TEST_LOOP", directory.socket()).env("PI0RT_TEST_ROUNDS", rounds.to_string());
-    if calls {
-        command.env("PI0RT_TEST_CALLS", "1");
+    match with {
+        With::Nothing => {}
+        With::Call => drop(command.env("PI0RT_TEST_CALLS", "1")),
+        With::Prompts => drop(command.env("PI0RT_TEST_PROMPTS", "1")),
     }
     command.status().unwrap()
 }
 
 #[test]
 fn a_loop_makes_no_system_call_faults_no_page_and_allocates_nothing() {
-    assert_eq!(run(2000, false).code(), Some(CLEAN));
+    assert_eq!(run(2000, With::Nothing).code(), Some(CLEAN));
+}
+
+#[test]
+fn nor_while_another_thread_registers_instructions() {
+    assert_eq!(run(2000, With::Prompts).code(), Some(CLEAN));
 }
 
 #[test]
 #[ignore = "a million rounds between two processes that poll: wants two free cores"]
 fn nor_in_a_million_rounds() {
-    assert_eq!(run(1_000_000, false).code(), Some(CLEAN));
+    assert_eq!(run(1_000_000, With::Nothing).code(), Some(CLEAN));
+    assert_eq!(run(1_000_000, With::Prompts).code(), Some(CLEAN));
 }
 
 #[test]
 fn a_system_call_would_have_been_noticed() {
     use std::os::unix::process::ExitStatusExt;
-    assert_eq!(run(1, true).signal(), Some(libc::SIGSYS));
+    assert_eq!(run(1, With::Call).signal(), Some(libc::SIGSYS));
 }

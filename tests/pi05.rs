@@ -14,8 +14,8 @@ use pi0rt::device::cpu::{CpuBuilder, CpuOptions, Path as CpuPath, Precision};
 use pi0rt::device::{Choice, Device, DeviceError};
 use pi0rt::model::{Inputs, Pi0, Source, Stage, Tap};
 use pi0rt::policy::{
-    BadObservation, Chunk, Frame, ImageProcessor, Noise, Normalizer, Observation, PixelFormat, Policy,
-    PolicyError, PolicyOptions, PromptError, Prompter, bin,
+    BadObservation, Chunk, Continuation, Frame, ImageProcessor, Noise, Normalizer, Observation, PixelFormat,
+    Policy, PolicyError, PolicyOptions, PromptError, Prompter, bin,
 };
 use serde_json::{Value, json};
 use support::{Model, TempDir, edit_json, messages};
@@ -383,6 +383,23 @@ fn the_state_reaches_the_actions_and_a_bad_one_is_named() {
     messages(&infer(&mut policy, "fold", &state).unwrap_err().to_string(), &["state[3] is inf"]);
     let error = infer(&mut policy, "fold the towel", &[0.1; 13]).unwrap_err().to_string();
     messages(&error, &["state has 13 values, expected 14"]);
+}
+
+/// The prefix tells the state: one that was kept would tell an old one.
+#[test]
+fn no_prefix_is_kept() {
+    let mut policy = load(&golden(), Precision::F32);
+    assert!(!policy.can_keep_prefix() && load(&support::golden(), Precision::F32).can_keep_prefix());
+    infer(&mut policy, "fold the towel", &[0.1; 14]).unwrap();
+    let pixels = [90u8; 64 * 48 * 3];
+    let frame = Frame { data: &pixels, width: 64, height: 48, stride: 64 * 3, format: PixelFormat::Rgb8 };
+    let prompt = policy.prompt("fold the towel").unwrap();
+    let observation =
+        Observation { frames: &[Some(frame); 3], state: &[0.2; 14], prompt: &prompt, rtc: None };
+    let keep = Continuation { keep_prefix: true, ..Default::default() };
+    let mut chunk = Chunk::new(policy.info());
+    let error = policy.infer_with(&observation, Noise::Seed(1), keep, &mut chunk).unwrap_err();
+    messages(&error.to_string(), &["prefix to keep", "state"]);
 }
 
 #[test]

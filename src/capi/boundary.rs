@@ -25,8 +25,8 @@ pub(super) enum Failure {
     Closed,
     #[error("client was opened by the process that this one was forked from")]
     Forked,
-    #[error("client is in use by another thread")]
-    InUse,
+    #[error("client is in use by another thread, in a call of class {0}")]
+    InUse(&'static str),
     #[error("{PLACES} clients are open in this process, the most allowed")]
     TooMany,
     #[error("{0} is not UTF-8")]
@@ -58,7 +58,7 @@ impl Failure {
             Failure::Handle => Status::BadHandle,
             Failure::Closed => Status::Closed,
             Failure::Forked => Status::Forked,
-            Failure::InUse => Status::InUse,
+            Failure::InUse(_) => Status::InUse,
             Failure::TooMany => Status::Refused,
             Failure::Client(error) => error.status(),
             _ => Status::InvalidArgument,

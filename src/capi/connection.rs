@@ -7,7 +7,7 @@ use super::boundary::{Failure, check_size, guard, input, output, path, text};
 use super::handle::{close, enter, keep};
 use super::last_error;
 use super::types::*;
-use crate::client::{Client, Instruction, Interpolation, Options};
+use crate::client::{Client, Completions, Instruction, Interpolation, Options, Requests};
 use crate::control::{Dimension, beginning};
 use crate::shm::clock::now_ns;
 
@@ -154,10 +154,10 @@ pub unsafe extern "C" fn pi0rt_client_open(
 /// pi0rt_chunk_latest pointed to is unmapped. NULL is allowed: nothing is done. In a child forked from the
 /// process that opened it, the child's copy is freed and the session goes on.
 ///
-/// Not real-time safe: unmaps memory. Thread safe.
+/// Not real-time safe: unmaps memory. Thread safe. Belongs to all classes, and waits for none.
 ///
 /// Returns PI0RT_STATUS_OK; PI0RT_STATUS_CLOSED when it was closed before; PI0RT_STATUS_BAD_HANDLE;
-/// PI0RT_STATUS_IN_USE when another thread is in a call with it: then it stays open.
+/// PI0RT_STATUS_IN_USE when another thread is in a call with it, of any class: then it stays open.
 #[unsafe(no_mangle)]
 pub extern "C" fn pi0rt_client_close(client: *mut pi0rt_client) -> Status {
     guard(|| if client.is_null() { Ok(()) } else { close(client) })
@@ -165,7 +165,7 @@ pub extern "C" fn pi0rt_client_close(client: *mut pi0rt_client) -> Status {
 
 /// Describes the policy the daemon serves and the sizes of the session.
 ///
-/// Real-time safe. One thread at a time.
+/// Real-time safe. Class: requests.
 ///
 /// Returns PI0RT_STATUS_OK; PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_INVALID_ARGUMENT; PI0RT_STATUS_BAD_HANDLE,
 /// PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client.
@@ -178,7 +178,7 @@ pub unsafe extern "C" fn pi0rt_client_describe(
     info: *mut pi0rt_policy_info,
 ) -> Status {
     guard(|| {
-        let client = enter(client)?;
+        let client = enter::<Requests>(client)?;
         // SAFETY: the caller's promise.
         unsafe { check_size("info", info) }?;
         let (policy, welcome) = (client.policy(), client.welcome());
@@ -203,7 +203,7 @@ pub unsafe extern "C" fn pi0rt_client_describe(
             max_age_ns: welcome.max_age_ns,
             heartbeat_ns: welcome.heartbeat_ns,
             session: welcome.session,
-            epoch: welcome.epoch,
+            epoch: client.epoch(),
             model: c_name(&policy.model),
             device: c_name(&policy.device),
             camera_names,
@@ -222,7 +222,7 @@ pub unsafe extern "C" fn pi0rt_client_describe(
 /// pi0rt_vector; index counts from 0 to state_dim or action_dim. Where nothing is declared the name and the
 /// unit are empty, the quantity is PI0RT_QUANTITY_UNKNOWN and the limits are infinite.
 ///
-/// Real-time safe. One thread at a time.
+/// Real-time safe. Class: requests.
 ///
 /// Returns PI0RT_STATUS_OK; PI0RT_STATUS_INVALID_ARGUMENT, also for an index that is too large;
 /// PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or
@@ -238,7 +238,7 @@ pub unsafe extern "C" fn pi0rt_client_dimension(
     dimension: *mut pi0rt_dimension,
 ) -> Status {
     guard(|| {
-        let client = enter(client)?;
+        let client = enter::<Requests>(client)?;
         // SAFETY: the caller's promise.
         unsafe { check_size("dimension", dimension) }?;
         let (policy, geometry) = (client.policy(), client.welcome().layout.geometry);
@@ -284,7 +284,7 @@ fn c_name<const BYTES: usize>(name: &str) -> [c_char; BYTES] {
 /// Finds a camera's index among an observation's frames by its name: one of pi0rt_policy_info.camera_names or,
 /// if none matches, the model's name of the camera.
 ///
-/// Real-time safe when the camera exists. One thread at a time.
+/// Real-time safe when the camera exists. Class: requests.
 ///
 /// Returns PI0RT_STATUS_OK; PI0RT_STATUS_INVALID_ARGUMENT when the policy has no such camera;
 /// PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused
@@ -299,7 +299,7 @@ pub unsafe extern "C" fn pi0rt_client_camera(
     index: *mut u32,
 ) -> Status {
     guard(|| {
-        let client = enter(client)?;
+        let client = enter::<Requests>(client)?;
         // SAFETY: the caller's promise.
         let name = unsafe { text("name", name) }?;
         if index.is_null() {
@@ -316,7 +316,7 @@ pub unsafe extern "C" fn pi0rt_client_camera(
 /// the same number, which stays valid across daemons. Where the checkpoint truncates long instructions,
 /// pi0rt_client_prompt tells whether this one was.
 ///
-/// Not real-time safe: waits for the daemon. One thread at a time.
+/// Not real-time safe: waits for the daemon. Class: requests.
 ///
 /// Returns PI0RT_STATUS_OK; PI0RT_STATUS_BAD_PROMPT with the reason for an instruction that is empty, too long
 /// or can't be tokenized; PI0RT_STATUS_REFUSED when too many were registered; PI0RT_STATUS_TIMEOUT without an
@@ -336,7 +336,7 @@ pub unsafe extern "C" fn pi0rt_client_set_prompt(
     prompt_id: *mut u32,
 ) -> Status {
     guard(|| {
-        let mut client = enter(client)?;
+        let mut client = enter::<Requests>(client)?;
         // SAFETY: the caller's promise.
         let text = unsafe { text("utf8", utf8) }?;
         let id = client.set_prompt(text)?;
@@ -351,7 +351,7 @@ pub unsafe extern "C" fn pi0rt_client_set_prompt(
 /// Tells whether a registered instruction was truncated. prompt_id is a number that pi0rt_client_set_prompt
 /// stored; 0: the instruction set last.
 ///
-/// Real-time safe. One thread at a time.
+/// Real-time safe. Class: requests.
 ///
 /// Returns PI0RT_STATUS_OK; PI0RT_STATUS_INVALID_ARGUMENT, also for a number that was never given out;
 /// PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or
@@ -366,7 +366,7 @@ pub unsafe extern "C" fn pi0rt_client_prompt(
     prompt: *mut pi0rt_prompt,
 ) -> Status {
     guard(|| {
-        let client = enter(client)?;
+        let client = enter::<Requests>(client)?;
         // SAFETY: the caller's promise.
         unsafe { check_size("prompt", prompt) }?;
         let unknown = if prompt_id == 0 { Failure::NoPrompt } else { Failure::Prompt(prompt_id) };
@@ -381,7 +381,7 @@ pub unsafe extern "C" fn pi0rt_client_prompt(
 /// Begins a new episode: chunks of the old one are no longer shown, and requests in flight are answered with
 /// PI0RT_STATUS_SUPERSEDED.
 ///
-/// Not real-time safe: waits for the daemon. One thread at a time.
+/// Not real-time safe: waits for the daemon. Class: requests.
 ///
 /// Returns PI0RT_STATUS_OK; PI0RT_STATUS_TIMEOUT; PI0RT_STATUS_RESTARTED when the daemon was restarted
 /// meanwhile: ask again; PI0RT_STATUS_GONE; PI0RT_STATUS_PROTOCOL when the answer makes no sense;
@@ -390,7 +390,7 @@ pub unsafe extern "C" fn pi0rt_client_prompt(
 /// client.
 #[unsafe(no_mangle)]
 pub extern "C" fn pi0rt_client_reset(client: *mut pi0rt_client) -> Status {
-    guard(|| Ok(enter(client)?.reset()?))
+    guard(|| Ok(enter::<Requests>(client)?.reset()?))
 }
 
 /// Reopens the session after a restart or a silence of the daemon, with the options it was opened with. If the
@@ -398,10 +398,14 @@ pub extern "C" fn pi0rt_client_reset(client: *mut pi0rt_client) -> Status {
 ///
 /// Instructions are registered again and keep their numbers. Every ticket still gets one completion: tickets
 /// the previous daemon left unanswered get PI0RT_STATUS_GONE. The latest chunk is played until there is a new
-/// one. Acquired observations have to be acquired again, and the descriptor that pi0rt_client_fd returned is
-/// closed: ask again.
+/// one. The descriptor that pi0rt_client_fd returned is readable and of no more use: ask again.
 ///
-/// Not real-time safe: connects, maps memory, waits for the daemon. One thread at a time.
+/// Threads in calls of the other classes go on meanwhile; each class goes over to the new connection by its next
+/// call, and the next request frees what they have left. Observations that were acquired before have to be
+/// acquired again: submitting or releasing one gives it back. Until then, or until the client
+/// reconnects once more, they can be written to.
+///
+/// Not real-time safe: connects, maps memory, waits for the daemon. Class: requests.
 ///
 /// Returns PI0RT_STATUS_OK; PI0RT_STATUS_NO_DAEMON when nothing listens on the socket yet, or the daemon ended
 /// before all was done; PI0RT_STATUS_REFUSED with the daemon's reason, or when something the program may rely
@@ -414,21 +418,21 @@ pub extern "C" fn pi0rt_client_reset(client: *mut pi0rt_client) -> Status {
 /// client is unchanged, and the call can be repeated.
 #[unsafe(no_mangle)]
 pub extern "C" fn pi0rt_client_reconnect(client: *mut pi0rt_client) -> Status {
-    guard(|| Ok(enter(client)?.reconnect()?))
+    guard(|| Ok(enter::<Requests>(client)?.reconnect()?))
 }
 
 /// A descriptor for poll and epoll that becomes readable when there are completions, or when the daemon
 /// is gone. It belongs to the client: don't read, write or close it. Each time it is readable, call pi0rt_poll
-/// until it returns PI0RT_STATUS_EMPTY.
+/// until it returns PI0RT_STATUS_EMPTY. It may be readable when there is nothing new, after a request.
 ///
-/// Not real-time safe, and from the first call on pi0rt_poll makes a system call. One thread at a time.
+/// Not real-time safe, and from the first call on pi0rt_poll makes one to three system calls. Class: completions.
 ///
 /// Returns the descriptor, or -1 for a client that is NULL or misused; the last error says how.
 #[unsafe(no_mangle)]
 pub extern "C" fn pi0rt_client_fd(client: *mut pi0rt_client) -> c_int {
     let mut fd = -1;
     guard(|| {
-        fd = enter(client)?.fd().as_raw_fd();
+        fd = enter::<Completions>(client)?.fd()?.as_raw_fd();
         Ok(())
     });
     fd

@@ -2,8 +2,8 @@
 //!
 //! A handle names a place in a table and which opening of it is meant. Anything else that C passes, be it NULL,
 //! a pointer to something else or a closed client, is told apart without touching memory that may not be there.
-//! The places also know which process opened them, and whether a call is in progress: two threads never share a
-//! [`Client`].
+//! The places also know which process opened them, and for each class of calls whether one is in progress: two
+//! threads never share a part of a [`Client`], and threads in calls of different classes never meet.
 
 use std::cell::UnsafeCell;
 use std::ops::{Deref, DerefMut};
@@ -15,7 +15,7 @@ use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap_anonymous, munmap};
 
 use super::boundary::Failure;
 use super::types::pi0rt_client;
-use crate::client::{Client, ClientError};
+use crate::client::{Actions, Client, ClientError, Completions, Requests, Submissions};
 
 /// Maximum number of sessions a process can have open.
 pub(super) const PLACES: usize = 64;
@@ -27,61 +27,158 @@ const PLACE_BITS: u32 = PLACES.trailing_zeros();
 /// Number of openings so far: makes each handle unique.
 static OPENINGS: AtomicUsize = AtomicUsize::new(0);
 
-/// A place for one client. Aligned so that clients of different threads share no cache line.
+/// A place for one client. Aligned, as each part is, so that different threads share no cache line that is written.
 #[repr(align(128))]
-struct Place {
+pub(super) struct Place {
     /// The valid handle of this place; 0: the place is free.
     handle: AtomicUsize,
     /// The process that opened it, numbered by [`process`].
     process: AtomicU64,
-    /// A call is in progress: whoever set this owns the content.
-    busy: AtomicBool,
-    client: UnsafeCell<Option<Box<Client>>>,
+    requests: Part<Requests>,
+    submissions: Part<Submissions>,
+    completions: Part<Completions>,
+    actions: Part<Actions>,
 }
 
-// SAFETY: `client` is only touched by the thread that has set `busy`.
-unsafe impl Sync for Place {}
+/// The part of a client that one class of calls uses.
+#[repr(align(64))]
+pub(super) struct Part<T> {
+    /// A call is in progress: whoever set this owns the content.
+    busy: AtomicBool,
+    content: UnsafeCell<Option<T>>,
+}
+
+// SAFETY: `content` is only touched by the thread that has set `busy`.
+unsafe impl<T: Send> Sync for Part<T> {}
+
+impl<T> Part<T> {
+    const fn new() -> Part<T> {
+        Part { busy: AtomicBool::new(false), content: UnsafeCell::new(None) }
+    }
+
+    /// Makes the part the caller's own, if no call is in progress.
+    #[inline]
+    fn own(&'static self) -> Option<Entered<T>> {
+        (!self.busy.swap(true, Ordering::Acquire)).then_some(Entered(self))
+    }
+}
 
 static TABLE: [Place; PLACES] = [const {
     Place {
         handle: AtomicUsize::new(0),
         process: AtomicU64::new(0),
-        busy: AtomicBool::new(false),
-        client: UnsafeCell::new(None),
+        requests: Part::new(),
+        submissions: Part::new(),
+        completions: Part::new(),
+        actions: Part::new(),
     }
 }; PLACES];
 
-/// Exclusive access to a client for the duration of one call.
-pub(super) struct Entered(&'static Place);
+/// A part of a client that is used by one class of calls.
+pub(super) trait Class: Sized + 'static {
+    /// What its calls are called.
+    const NAME: &'static str;
+    fn of(place: &'static Place) -> &'static Part<Self>;
+}
 
-impl Deref for Entered {
-    type Target = Client;
+impl Class for Requests {
+    const NAME: &'static str = "requests";
+    fn of(place: &'static Place) -> &'static Part<Self> {
+        &place.requests
+    }
+}
+
+impl Class for Submissions {
+    const NAME: &'static str = "submissions";
+    fn of(place: &'static Place) -> &'static Part<Self> {
+        &place.submissions
+    }
+}
+
+impl Class for Completions {
+    const NAME: &'static str = "completions";
+    fn of(place: &'static Place) -> &'static Part<Self> {
+        &place.completions
+    }
+}
+
+impl Class for Actions {
+    const NAME: &'static str = "actions";
+    fn of(place: &'static Place) -> &'static Part<Self> {
+        &place.actions
+    }
+}
+
+/// Exclusive access to a part of a client for the duration of one call.
+pub(super) struct Entered<T: 'static>(&'static Part<T>);
+
+impl<T> Deref for Entered<T> {
+    type Target = T;
 
     #[inline]
-    fn deref(&self) -> &Client {
+    fn deref(&self) -> &T {
         // SAFETY: `busy` was set by this value and its handle was found valid after that.
-        unsafe { (*self.0.client.get()).as_deref().unwrap_unchecked() }
+        unsafe { (*self.0.content.get()).as_ref().unwrap_unchecked() }
     }
 }
 
-impl DerefMut for Entered {
+impl<T> DerefMut for Entered<T> {
     #[inline]
-    fn deref_mut(&mut self) -> &mut Client {
+    fn deref_mut(&mut self) -> &mut T {
         // SAFETY: as above.
-        unsafe { (*self.0.client.get()).as_deref_mut().unwrap_unchecked() }
+        unsafe { (*self.0.content.get()).as_mut().unwrap_unchecked() }
     }
 }
 
-impl Drop for Entered {
+impl<T> Entered<T> {
+    /// Puts something else in the part.
+    fn replace(&mut self, content: Option<T>) -> Option<T> {
+        // SAFETY: `busy` was set by this value.
+        unsafe { std::mem::replace(&mut *self.0.content.get(), content) }
+    }
+}
+
+impl<T> Drop for Entered<T> {
     #[inline]
     fn drop(&mut self) {
         self.0.busy.store(false, Ordering::Release);
     }
 }
 
-/// Enters the client behind a handle.
+/// All parts of a client.
+struct All(Entered<Requests>, Entered<Submissions>, Entered<Completions>, Entered<Actions>);
+
+impl All {
+    /// The name of a class is returned if a call of it is in progress.
+    fn own(place: &'static Place) -> Result<All, &'static str> {
+        Ok(All(
+            place.requests.own().ok_or(Requests::NAME)?,
+            place.submissions.own().ok_or(Submissions::NAME)?,
+            place.completions.own().ok_or(Completions::NAME)?,
+            place.actions.own().ok_or(Actions::NAME)?,
+        ))
+    }
+
+    fn put(&mut self, Client { requests, submissions, completions, actions }: Client) {
+        self.0.replace(Some(requests));
+        self.1.replace(Some(submissions));
+        self.2.replace(Some(completions));
+        self.3.replace(Some(actions));
+    }
+
+    fn take(&mut self) -> Option<Client> {
+        Some(Client {
+            requests: self.0.replace(None)?,
+            submissions: self.1.replace(None)?,
+            completions: self.2.replace(None)?,
+            actions: self.3.replace(None)?,
+        })
+    }
+}
+
+/// Finds the place of a handle of this process.
 #[inline]
-pub(super) fn enter(handle: *mut pi0rt_client) -> Result<Entered, Failure> {
+fn find(handle: *mut pi0rt_client) -> Result<&'static Place, Failure> {
     let value = handle.addr();
     let place = &TABLE[(value >> TAG_BITS) % PLACES];
     if value == 0 || place.handle.load(Ordering::Acquire) != value {
@@ -90,12 +187,16 @@ pub(super) fn enter(handle: *mut pi0rt_client) -> Result<Entered, Failure> {
     if place.process.load(Ordering::Relaxed) != process() {
         return Err(Failure::Forked);
     }
-    if place.busy.swap(true, Ordering::Acquire) {
-        return Err(Failure::InUse);
-    }
-    let entered = Entered(place);
+    Ok(place)
+}
+
+/// Enters the part of the client behind a handle that a class of calls uses.
+#[inline]
+pub(super) fn enter<T: Class>(handle: *mut pi0rt_client) -> Result<Entered<T>, Failure> {
+    let place = find(handle)?;
+    let entered = T::of(place).own().ok_or(Failure::InUse(T::NAME))?;
     // Another thread may have closed it before it was ours.
-    if place.handle.load(Ordering::Relaxed) != value {
+    if place.handle.load(Ordering::Relaxed) != handle.addr() {
         return Err(Failure::Closed);
     }
     Ok(entered)
@@ -118,33 +219,35 @@ fn stranger(value: usize) -> Failure {
 pub(super) fn keep(client: Client) -> Result<*mut pi0rt_client, Failure> {
     let process = begin().map_err(|errno| ClientError::System { call: "mmap", errno })?;
     for (index, place) in TABLE.iter().enumerate() {
-        if place.handle.load(Ordering::Relaxed) != 0 || place.busy.swap(true, Ordering::Acquire) {
-            continue;
-        }
-        let entered = Entered(place);
         if place.handle.load(Ordering::Relaxed) != 0 {
             continue;
         }
-        // SAFETY: `busy` was set by `entered`.
-        unsafe { *place.client.get() = Some(Box::new(client)) };
+        let Ok(mut all) = All::own(place) else { continue };
+        if place.handle.load(Ordering::Relaxed) != 0 {
+            continue;
+        }
+        all.put(client);
         let opening = OPENINGS.fetch_add(1, Ordering::Relaxed) + 1;
         let value = ((opening << PLACE_BITS | index) << TAG_BITS) | TAG;
         place.process.store(process, Ordering::Relaxed);
         place.handle.store(value, Ordering::Release);
-        drop(entered);
+        drop(all);
         return Ok(std::ptr::without_provenance_mut(value));
     }
     Err(Failure::TooMany)
 }
 
-/// Invalidates a handle and closes its client. In a process forked from the one that opened it, frees the
-/// inherited copy.
+/// Invalidates a handle and closes its client, unless a call is in progress. In a process forked from the one that
+/// opened it, frees the inherited copy.
 pub(super) fn close(handle: *mut pi0rt_client) -> Result<(), Failure> {
-    let client = match enter(handle) {
-        Ok(entered) => {
-            entered.0.handle.store(0, Ordering::Relaxed);
-            // SAFETY: `busy` was set by `entered`.
-            unsafe { (*entered.0.client.get()).take() }
+    let client = match find(handle) {
+        Ok(place) => {
+            let mut all = All::own(place).map_err(Failure::InUse)?;
+            if place.handle.load(Ordering::Relaxed) != handle.addr() {
+                return Err(Failure::Closed);
+            }
+            place.handle.store(0, Ordering::Relaxed);
+            all.take()
         }
         Err(Failure::Forked) => inherited(handle)?,
         Err(failure) => return Err(failure),
@@ -155,19 +258,18 @@ pub(super) fn close(handle: *mut pi0rt_client) -> Result<(), Failure> {
 }
 
 #[cold]
-fn inherited(handle: *mut pi0rt_client) -> Result<Option<Box<Client>>, Failure> {
+fn inherited(handle: *mut pi0rt_client) -> Result<Option<Client>, Failure> {
     let value = handle.addr();
     let place = &TABLE[(value >> TAG_BITS) % PLACES];
     // A thread that was in a call when the process was forked may have left the content torn: it stays as it
     // is, and the place taken.
-    let torn = place.busy.load(Ordering::Relaxed);
-    let after = if torn { usize::MAX } else { 0 };
+    let whole = All::own(place);
+    let after = if whole.is_ok() { 0 } else { usize::MAX };
     place
         .handle
         .compare_exchange(value, after, Ordering::Acquire, Ordering::Relaxed)
         .map_err(|_| Failure::Closed)?;
-    // SAFETY: the handle was taken away by this thread, and no call is in progress.
-    Ok(if torn { None } else { unsafe { (*place.client.get()).take() } })
+    Ok(whole.ok().and_then(|mut all| all.take()))
 }
 
 /// A page that holds the process's number; the kernel clears it in a forked child.

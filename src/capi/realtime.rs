@@ -4,9 +4,9 @@ use super::boundary::{Failure, check_size, guard, input, known, output};
 use super::handle::enter;
 use super::last_error;
 use super::types::*;
-use crate::client::{self as inner, Client, ClientError, Observation, Reason};
+use crate::client::{self as inner, Actions, ClientError, Completions, Observation, Reason, Submissions};
 use crate::control::Fault;
-use crate::shm::{self, Camera, Count, LatencyKind, PixelLayout};
+use crate::shm::{self, Camera, Count, Geometry, LatencyKind, PixelLayout};
 
 /// Reads the clock that all times of this interface use.
 ///
@@ -26,7 +26,7 @@ pub extern "C" fn pi0rt_now_ns() -> u64 {
 /// a format and at least 16 bytes, must be written again before the slot is submitted. Otherwise the
 /// observation is answered with PI0RT_STATUS_BAD_OBSERVATION.
 ///
-/// Real-time safe: no system call, no lock, no allocation. One thread at a time.
+/// Real-time safe: no system call, no lock, no allocation. Class: submissions.
 ///
 /// Returns PI0RT_STATUS_OK; PI0RT_STATUS_BUSY when all slots are in use (poll to get them back);
 /// PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_INVALID_ARGUMENT; PI0RT_STATUS_OBSERVER; PI0RT_STATUS_BAD_HANDLE,
@@ -40,19 +40,19 @@ pub unsafe extern "C" fn pi0rt_observation_acquire(
     observation: *mut pi0rt_observation,
 ) -> Status {
     guard(|| {
-        let mut client = enter(client)?;
+        let mut client = enter::<Submissions>(client)?;
         // SAFETY: the caller's promise.
         let mut to = unsafe { known("observation", observation) }?;
         let slot = client.acquire()?;
+        let Geometry { cameras, state_dim, frame_bytes, .. } = *client.geometry()?;
         to.slot = slot;
-        let geometry = client.welcome().layout.geometry;
-        to.cameras = geometry.cameras;
+        to.cameras = cameras;
         to.state = client.state(slot).unwrap_or(std::ptr::null_mut());
-        to.state_dim = geometry.state_dim as usize;
+        to.state_dim = state_dim as usize;
         for (index, frame) in to.frames.iter_mut().enumerate() {
             let data = client.frame(slot, index);
             frame.data = data.unwrap_or(std::ptr::null_mut());
-            frame.capacity = data.map_or(0, |_| client.frame_capacity());
+            frame.capacity = data.map_or(0, |_| frame_bytes as usize);
         }
         // SAFETY: the size was checked.
         unsafe { output(observation, &to) };
@@ -62,7 +62,7 @@ pub unsafe extern "C" fn pi0rt_observation_acquire(
 
 /// Releases an acquired slot without submitting it.
 ///
-/// Real-time safe: no system call, no lock, no allocation. One thread at a time.
+/// Real-time safe: no system call, no lock, no allocation. Class: submissions.
 ///
 /// Returns PI0RT_STATUS_OK; PI0RT_STATUS_INVALID_ARGUMENT for a slot that was not acquired;
 /// PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_OBSERVER; PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED,
@@ -76,7 +76,7 @@ pub unsafe extern "C" fn pi0rt_observation_release(
     observation: *const pi0rt_observation,
 ) -> Status {
     guard(|| {
-        let mut client = enter(client)?;
+        let mut client = enter::<Submissions>(client)?;
         // SAFETY: the caller's promise.
         let observation = unsafe { input("observation", observation) }?;
         Ok(client.release(observation.slot)?)
@@ -87,11 +87,13 @@ pub unsafe extern "C" fn pi0rt_observation_release(
 /// then on the slot must not be written to. The newest observation wins: an older one whose turn hasn't come is
 /// answered with PI0RT_STATUS_SUPERSEDED.
 ///
-/// Real-time safe: no lock, no allocation; no system call unless the daemon sleeps (then one, to wake it). One
-/// thread at a time.
+/// Real-time safe: no lock, no allocation; no system call unless the daemon sleeps (then one, to wake it).
+/// Class: submissions.
 ///
 /// Returns PI0RT_STATUS_OK; PI0RT_STATUS_BUSY when as many requests are unanswered as the ring has entries
-/// (poll first); PI0RT_STATUS_GONE when nobody would answer; PI0RT_STATUS_RESTARTED once after a restart: submit again; PI0RT_STATUS_FRAME_SIZE
+/// (poll first); PI0RT_STATUS_GONE when nobody would answer; PI0RT_STATUS_RESTARTED once for each
+/// thread after a restart: submit again; PI0RT_STATUS_RESTARTED, too, for an observation that was acquired before a
+/// reconnect, which is given back: acquire again; PI0RT_STATUS_FRAME_SIZE
 /// for a frame that doesn't fit its capacity; PI0RT_STATUS_INVALID_ARGUMENT for a slot that was not acquired,
 /// an unknown format or a frame of a camera that doesn't exist; PI0RT_STATUS_PROTOCOL when the daemon has
 /// damaged the ring; PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_OBSERVER; PI0RT_STATUS_BAD_HANDLE,
@@ -107,7 +109,7 @@ pub unsafe extern "C" fn pi0rt_submit(
     ticket: *mut u64,
 ) -> Status {
     guard(|| {
-        let mut client = enter(client)?;
+        let mut client = enter::<Submissions>(client)?;
         // SAFETY: the caller's promise.
         let observation = unsafe { input("observation", observation) }?;
         let mut cameras = [Camera::default(); PI0RT_MAX_CAMERAS];
@@ -148,12 +150,12 @@ pub unsafe extern "C" fn pi0rt_submit(
 /// whether there is a chunk. If there is none, completion->reason tells why and, unless a newer observation
 /// superseded it, pi0rt_last_error has it in words.
 ///
-/// Real-time safe: no lock, no allocation; no system call (one or two once pi0rt_client_fd was called). One
-/// thread at a time.
+/// Real-time safe: no lock, no allocation; no system call (up to three once pi0rt_client_fd was called).
+/// Class: completions.
 ///
 /// Returns PI0RT_STATUS_OK; PI0RT_STATUS_EMPTY when there is none; PI0RT_STATUS_STALE when one is overdue by
 /// more than the options' stale_after_ns; PI0RT_STATUS_GONE when there won't be any
-/// more; PI0RT_STATUS_RESTARTED once after a restart: poll again; PI0RT_STATUS_PROTOCOL when the daemon answers a request that was not made; PI0RT_STATUS_SYSTEM when a
+/// more; PI0RT_STATUS_RESTARTED once for each thread after a restart: poll again; PI0RT_STATUS_PROTOCOL when the daemon answers a request that was not made; PI0RT_STATUS_SYSTEM when a
 /// system call failed (only once pi0rt_client_fd was called); PI0RT_STATUS_STRUCT_SIZE;
 /// PI0RT_STATUS_INVALID_ARGUMENT; PI0RT_STATUS_OBSERVER; PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED,
 /// PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client.
@@ -163,7 +165,7 @@ pub unsafe extern "C" fn pi0rt_submit(
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pi0rt_poll(client: *mut pi0rt_client, completion: *mut pi0rt_completion) -> Status {
     guard(|| {
-        let mut client = enter(client)?;
+        let mut client = enter::<Completions>(client)?;
         // SAFETY: the caller's promise.
         unsafe { check_size("completion", completion) }?;
         let taken = client.poll()?;
@@ -173,7 +175,7 @@ pub unsafe extern "C" fn pi0rt_poll(client: *mut pi0rt_client, completion: *mut 
     })
 }
 
-fn completion_of(client: &Client, completion: &shm::Completion) -> pi0rt_completion {
+fn completion_of(client: &Completions, completion: &shm::Completion) -> pi0rt_completion {
     let fault = Fault::from_word(completion.detail);
     // Superseding is what the client asked for by submitting again: no error.
     if completion.status < 0 && completion.status != Status::Superseded as i32 {
@@ -196,7 +198,7 @@ fn completion_of(client: &Client, completion: &shm::Completion) -> pi0rt_complet
 
 /// Copies the latest chunk, if it is new, and points chunk->actions at the copy.
 ///
-/// Real-time safe: wait-free, no system call, no lock, no allocation. One thread at a time.
+/// Real-time safe: wait-free, no system call, no lock, no allocation. Class: actions.
 ///
 /// Returns PI0RT_STATUS_OK; PI0RT_STATUS_EMPTY before the first chunk; PI0RT_STATUS_STALE when its observation
 /// is older than the options' stale_after_ns, with everything set as for PI0RT_STATUS_OK;
@@ -212,7 +214,7 @@ fn completion_of(client: &Client, completion: &shm::Completion) -> pi0rt_complet
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn pi0rt_chunk_latest(client: *mut pi0rt_client, chunk: *mut pi0rt_chunk) -> Status {
     guard(|| {
-        let mut client = enter(client)?;
+        let mut client = enter::<Actions>(client)?;
         // SAFETY: the caller's promise.
         unsafe { check_size("chunk", chunk) }?;
         // SAFETY: the size was checked: both fields were there from the first version on.
@@ -244,7 +246,7 @@ pub unsafe extern "C" fn pi0rt_chunk_latest(client: *mut pi0rt_client, chunk: *m
 /// held or interpolated as the client's options say. count is the policy's action_dim. info may be NULL. The
 /// rate is pi0rt_policy_info.rate_hz.
 ///
-/// Real-time safe: wait-free, no system call, no lock, no allocation. One thread at a time.
+/// Real-time safe: wait-free, no system call, no lock, no allocation. Class: actions.
 ///
 /// Returns PI0RT_STATUS_OK; PI0RT_STATUS_NO_RATE when neither the options nor the daemon declare a control
 /// rate; PI0RT_STATUS_EMPTY before the first chunk; PI0RT_STATUS_OTHER_CLOCK, with nothing stored, for a t_ns
@@ -268,7 +270,7 @@ pub unsafe extern "C" fn pi0rt_action_at(
     info: *mut pi0rt_action_info,
 ) -> Status {
     guard(|| {
-        let mut client = enter(client)?;
+        let mut client = enter::<Actions>(client)?;
         if action.is_null() {
             return Err(Failure::Null("action"));
         }
@@ -279,7 +281,7 @@ pub unsafe extern "C" fn pi0rt_action_at(
                 (*info).chunk = 0;
             }
         }
-        let expected = client.welcome().layout.geometry.action_dim as usize;
+        let expected = client.action_dim();
         if count != expected {
             return Err(ClientError::ActionLength { got: count, expected }.into());
         }
@@ -308,7 +310,7 @@ pub unsafe extern "C" fn pi0rt_action_at(
 /// Reads the session's counters and latencies. Available as long as the client is open, even if the daemon is
 /// gone. Latencies may lag behind a completion by some nanoseconds.
 ///
-/// Real-time safe: no system call, no lock, no allocation. One thread at a time.
+/// Real-time safe: no system call, no lock, no allocation. Class: actions.
 ///
 /// Returns PI0RT_STATUS_OK; PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_INVALID_ARGUMENT; PI0RT_STATUS_BAD_HANDLE,
 /// PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client.
@@ -321,7 +323,7 @@ pub unsafe extern "C" fn pi0rt_client_statistics(
     statistics: *mut pi0rt_statistics,
 ) -> Status {
     guard(|| {
-        let client = enter(client)?;
+        let mut client = enter::<Actions>(client)?;
         // SAFETY: the caller's promise.
         unsafe { check_size("statistics", statistics) }?;
         let stats = client.statistics();
@@ -354,7 +356,7 @@ pub unsafe extern "C" fn pi0rt_client_statistics(
 /// Waits for the completion of a ticket, or of any if ticket is 0. Completions of other tickets that come first
 /// are kept for pi0rt_poll.
 ///
-/// Not real-time safe: may sleep. One thread at a time.
+/// Not real-time safe: may sleep. Class: completions.
 ///
 /// Returns PI0RT_STATUS_OK; PI0RT_STATUS_TIMEOUT; PI0RT_STATUS_UNKNOWN_TICKET, without waiting, for a ticket
 /// that was never given out or whose completion was taken; PI0RT_STATUS_GONE or PI0RT_STATUS_RESTARTED when it
@@ -372,7 +374,7 @@ pub unsafe extern "C" fn pi0rt_wait(
     completion: *mut pi0rt_completion,
 ) -> Status {
     guard(|| {
-        let mut client = enter(client)?;
+        let mut client = enter::<Completions>(client)?;
         // SAFETY: the caller's promise.
         unsafe { check_size("completion", completion) }?;
         let taken = client.wait((ticket != 0).then_some(ticket), timeout_ns)?;

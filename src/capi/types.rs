@@ -18,7 +18,7 @@ pub const PI0RT_UNIT_BYTES: usize = 16;
 const _: () = assert!(PI0RT_ABI_VERSION == crate::control::ABI_VERSION);
 const _: () = assert!(PI0RT_MAX_CAMERAS == crate::shm::MAX_CAMERAS);
 
-/// A session with the daemon. Opaque: a number that looks like a pointer. Used by one thread at a time.
+/// A session with the daemon. Opaque: a number that looks like a pointer. One thread at a time in calls of each class.
 #[allow(non_camel_case_types)]
 pub struct pi0rt_client {
     _opaque: [u8; 0],
@@ -423,7 +423,7 @@ pub struct pi0rt_chunk {
     /// Reserved for later versions, always 0.
     pub reserved: u32,
     /// Actions in robot units, [horizon, action_dim] row-major. A copy owned by the client: valid until the
-    /// next call with it.
+    /// next call of class actions.
     pub actions: *const f32,
     /// Ticket of the submission it answers.
     pub ticket: u64,

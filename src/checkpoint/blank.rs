@@ -69,6 +69,7 @@ impl Checkpoint {
             rate: None,
             overruled_rate: None,
             execution_horizon: None,
+            motion: Default::default(),
         };
         Ok(Self {
             files,

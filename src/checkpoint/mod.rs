@@ -16,6 +16,7 @@ mod files;
 mod header;
 mod json;
 mod lerobot;
+mod motion;
 mod normalization;
 mod offsets;
 mod open;
@@ -43,6 +44,7 @@ pub use convert::Conversion;
 pub use error::CheckpointError;
 #[cfg(feature = "daemon")]
 pub(crate) use files::weight_files;
+pub use motion::{DimensionMotion, Interpolation, Motion, SafePose, Stitching};
 pub use normalization::{Formula, NormMode, Normalization};
 pub use open::{Checkpoint, Layout};
 pub use part::Part;

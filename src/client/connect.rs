@@ -4,12 +4,12 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 
 use super::check::check;
 use super::error::ClientError;
-use super::player::Interpolation;
+use super::player::rows::Interpolation;
+use super::socket::readable;
 use crate::control::{
     FEATURE_CONTRACT, FEATURE_FAULTS, FEATURE_MOTION, FEATURE_NUMBERS, FEATURE_TOKEN, GuidanceChoice, Hello,
     MAX_MESSAGE, Received, Reply, Request, WELCOME_FDS, Welcome, connect_until, default_socket, number_of,
@@ -95,7 +95,7 @@ pub(super) fn open(options: &Options, token: u64) -> Result<Opened, ClientError>
         Err(Errno::PIPE | Errno::CONNRESET) => {}
         Err(errno) => return Err(ClientError::System { call: "send", errno }),
     }
-    let answered = answer(&socket, deadline.saturating_sub(now_ns()));
+    let answered = answer(&socket, deadline.saturating_sub(now_ns()), || ());
     let Answer { reply, fds, .. } = answered.map_err(|error| match error {
         ClientError::Timeout { .. } => ClientError::Timeout { ns: timeout },
         error => error.before_open(),
@@ -137,7 +137,11 @@ pub(super) struct Answer {
 }
 
 /// Waits for the daemon's reply, skipping events.
-pub(super) fn answer(socket: &OwnedFd, timeout_ns: u64) -> Result<Answer, ClientError> {
+pub(super) fn answer(
+    socket: impl AsFd,
+    timeout_ns: u64,
+    mut event: impl FnMut(),
+) -> Result<Answer, ClientError> {
     let deadline = now_ns().saturating_add(timeout_ns);
     let mut buffer = Box::new([0; MAX_MESSAGE]);
     loop {
@@ -145,8 +149,12 @@ pub(super) fn answer(socket: &OwnedFd, timeout_ns: u64) -> Result<Answer, Client
         let (received, fds) = received.map_err(|errno| ClientError::System { call: "recvmsg", errno })?;
         match received {
             Received::Packet(len) => match Reply::decode(&buffer[..len])? {
-                Reply::Event if now_ns() < deadline => {}
-                Reply::Event => return Err(ClientError::Timeout { ns: timeout_ns }),
+                Reply::Event => {
+                    event();
+                    if now_ns() >= deadline {
+                        return Err(ClientError::Timeout { ns: timeout_ns });
+                    }
+                }
                 reply => return Ok(Answer { reply, number: number_of(&buffer[..len]), fds }),
             },
             Received::Closed => return Err(ClientError::Gone),
@@ -155,25 +163,11 @@ pub(super) fn answer(socket: &OwnedFd, timeout_ns: u64) -> Result<Answer, Client
                 return Err(ClientError::Unexpected { got, expected: "an answer" });
             }
             Received::Nothing => {
-                if !readable(socket, deadline.saturating_sub(now_ns()))? && now_ns() >= deadline {
+                if !readable(&socket, deadline.saturating_sub(now_ns()))? && now_ns() >= deadline {
                     return Err(ClientError::Timeout { ns: timeout_ns });
                 }
             }
         }
-    }
-}
-
-/// Waits until the socket is readable or closed; false when the time is over.
-pub(super) fn readable(socket: &OwnedFd, timeout_ns: u64) -> Result<bool, ClientError> {
-    let timeout = Timespec {
-        tv_sec: (timeout_ns / 1_000_000_000).min(1 << 30) as i64,
-        tv_nsec: (timeout_ns % 1_000_000_000) as i64,
-    };
-    match poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&timeout)) {
-        Ok(count) => Ok(count > 0),
-        // The caller checks the clock and retries.
-        Err(Errno::INTR) => Ok(false),
-        Err(errno) => Err(ClientError::System { call: "poll", errno }),
     }
 }
 

@@ -100,6 +100,12 @@ pub enum ClientError {
         /// Number of the slot.
         slot: u32,
     },
+    /// The observation slot was acquired before a reconnect. It is given back now.
+    #[error("observation slot {slot} was acquired before the reconnect: acquire again")]
+    Reconnected {
+        /// Number of the slot.
+        slot: u32,
+    },
     /// The frame doesn't fit its capacity, or its sizes contradict each other.
     #[error(
         "camera {camera}: {width}x{height} pixels of format {format}, {stride} bytes apart, \
@@ -209,7 +215,9 @@ impl ClientError {
             ClientError::Busy => Status::Busy,
             ClientError::Timeout { .. } => Status::Timeout,
             ClientError::Gone => Status::Gone,
-            ClientError::Restarted | ClientError::LostRequest => Status::Restarted,
+            ClientError::Restarted | ClientError::LostRequest | ClientError::Reconnected { .. } => {
+                Status::Restarted
+            }
             ClientError::Stale => Status::Stale,
             ClientError::Observer { .. } => Status::Observer,
             ClientError::Changed { .. } => Status::Refused,

@@ -12,19 +12,52 @@
 //! assert_eq!(completion.status, 0);
 //! # Ok::<(), pi0rt::client::ClientError>(())
 //! ```
+//!
+//! A client has four classes of calls, each with its own data: [`Requests`], [`Submissions`], [`Completions`] and
+//! [`Actions`]. Each may be used by another thread, at the same time as the others, and none waits for another: only
+//! requests, and waiting for a completion, ever block.
+//!
+//! ```no_run
+//! use pi0rt::client::{Client, Options};
+//! use pi0rt::shm::clock::now_ns;
+//!
+//! let Client { mut requests, mut actions, .. } = Client::open(&Options::default())?;
+//! std::thread::spawn(move || requests.set_prompt("stack the cups"));
+//! let mut action = vec![0.0; actions.action_dim()];
+//! let (info, life) = actions.action_at(now_ns(), &mut action)?;
+//! # Ok::<(), pi0rt::client::ClientError>(())
+//! ```
 
+mod actions;
+mod change;
 mod check;
+#[allow(clippy::module_inception)]
+mod client;
+mod completions;
 mod connect;
+mod connection;
+mod conversation;
 mod error;
-mod exchange;
-mod player;
+mod handover;
+mod life;
+#[cfg(all(loom, test))]
+mod model;
+pub mod player;
 mod prompts;
 mod requests;
-mod session;
+#[cfg(test)]
+mod rig;
+mod shared;
+mod slots;
+mod socket;
+mod submissions;
 
+pub use actions::Actions;
+pub use client::Client;
+pub use completions::Completions;
 pub use connect::Options;
 pub use error::ClientError;
-pub use exchange::Observation;
-pub use player::{ActionInfo, Interpolation, Reason};
+pub use player::rows::{ActionInfo, Interpolation, Reason};
 pub use prompts::Instruction;
-pub use session::Client;
+pub use requests::Requests;
+pub use submissions::{Observation, Submissions};

@@ -1,126 +1,414 @@
-//! Requests over the socket, matched with their replies.
+//! Requests: instructions, episodes, and going on with another daemon. They may block.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::mem::replace;
+use std::sync::Arc;
 
-use rustix::io::Errno;
-
-use super::connect::{Answer, answer};
+use super::change::change;
+use super::connect::{Options, unexpected};
+use super::connection::{Connection, Made};
 use super::error::ClientError;
-use crate::control::{FEATURE_NUMBERS, Reply, Request, numbered, send};
-use crate::shm::clock::now_ns;
-use crate::shm::{Liveness, LivenessReader};
+use super::handover::Parcel;
+use super::prompts::Instruction;
+use super::shared::Shared;
+use crate::control::{MAX_TEXT, PolicyDescription, Rate, Reply, Request, Welcome};
+use crate::shm::Completion;
+use crate::shm::sync::Ordering;
 
-/// Longest sleep while waiting for a reply, ns, before the daemon's epoch is checked again.
-const NAP_NS: u64 = 50_000_000;
-
-/// The requests of one session. One is in flight at a time; replies to abandoned ones may still come.
-pub(super) struct Requests {
-    /// Whether the daemon's replies carry the numbers of their requests.
-    numbered: bool,
-    /// Number of the last request.
-    last: u32,
-    /// Number of replies that may still come for abandoned requests.
-    late: u32,
-    /// Epoch of the daemon that got the last request.
-    asked: u64,
-    /// A daemon that doesn't number its replies ended with a request in flight: the next reply may belong to
-    /// it.
-    lost: bool,
-    timeout_ns: u64,
+/// The requests of a session. One thread at a time; other threads may use the other classes meanwhile, and never
+/// wait for a request.
+///
+/// The session ends when this is dropped.
+pub struct Requests {
+    shared: Arc<Shared>,
+    connection: Connection,
+    options: Options,
+    /// Proves to a daemon that the session is this client's own; 0: the daemon knows no tokens.
+    token: u64,
+    /// Number of episodes begun.
+    episode: u64,
+    /// The last connection that submissions are known to have gone over to.
+    submitting_on: u64,
+    /// Maximum number of unanswered submissions over any connection so far.
+    most: usize,
 }
 
 impl Requests {
-    /// Requests to a daemon with these features.
-    pub fn new(features: u64, timeout_ns: u64) -> Requests {
-        let numbered = features & FEATURE_NUMBERS != 0;
-        Requests { numbered, last: 0, late: 0, asked: 0, lost: false, timeout_ns }
+    pub(super) fn new(shared: Arc<Shared>, connection: Connection, options: Options) -> Requests {
+        let (token, most) = (connection.welcome.token, connection.welcome.layout.geometry.entries as usize);
+        Requests { shared, connection, options, token, episode: 0, submitting_on: 0, most }
     }
 
-    /// Sends a request and waits for its reply, skipping those to abandoned requests.
+    /// The policy the daemon serves.
+    pub fn policy(&self) -> &PolicyDescription {
+        self.connection.policy()
+    }
+
+    /// The daemon's welcome, from when the session was opened or reopened.
+    pub fn welcome(&self) -> &Welcome {
+        &self.connection.welcome
+    }
+
+    /// Number of the daemon's present life.
+    pub fn epoch(&self) -> u64 {
+        self.connection.epoch()
+    }
+
+    /// Actions per second at which chunks are played, and where the rate is declared.
+    pub fn rate(&self) -> Option<Rate> {
+        self.connection.rate
+    }
+
+    /// Refuses what only a writer may ask for.
+    fn writes(&self, what: &'static str) -> Result<(), ClientError> {
+        if self.options.observe { Err(ClientError::Observer { what }) } else { Ok(()) }
+    }
+
+    /// Registers an instruction and returns its number. Not real time: waits for the daemon.
     ///
     /// # Errors
-    /// No reply in time; a daemon that is gone, or was restarted and may not have carried it out.
-    pub fn ask(
-        &mut self,
-        socket: &OwnedFd,
-        liveness: &LivenessReader,
-        request: &Request,
-    ) -> Result<Reply, ClientError> {
-        self.begin(liveness.there())?;
-        let packet = numbered(request.encode(), self.last);
-        say(socket, &packet)?;
-        let deadline = now_ns().saturating_add(self.timeout_ns);
-        // Late replies that are there already are read even after the deadline: a daemon that sends without end
-        // is not.
-        let mut over = self.late;
-        loop {
-            let left = deadline.saturating_sub(now_ns());
-            match answer(socket, left.min(NAP_NS)) {
-                Ok(Answer { reply, number, .. }) if self.is_mine(number) => return Ok(reply),
-                Ok(_) if left > 0 => {}
-                Ok(_) if over > 0 => over -= 1,
-                Err(ClientError::Timeout { .. }) if left > NAP_NS => {
-                    if liveness.there() != self.asked && liveness.check(now_ns()) != Liveness::Gone {
-                        self.ask_again(socket, liveness.there(), request, &packet)?;
-                    }
-                }
-                Ok(_) | Err(ClientError::Timeout { .. }) => {
-                    self.late += 1;
-                    return Err(ClientError::Timeout { ns: self.timeout_ns });
-                }
-                Err(error) => return Err(error),
+    /// A text that is too long, the daemon's refusal, no answer in time, a daemon that is gone.
+    pub fn set_prompt(&mut self, text: &str) -> Result<u32, ClientError> {
+        self.free_returned();
+        if text.len() > MAX_TEXT {
+            return Err(ClientError::TextLength { got: text.len(), max: MAX_TEXT });
+        }
+        self.writes("the instruction")?;
+        self.connection.set_prompt(text)
+    }
+
+    /// Looks a registered instruction up; 0 stands for the one set last. None for a number that was never given
+    /// out.
+    pub fn instruction(&self, prompt_id: u32) -> Option<Instruction> {
+        self.connection.prompts.find(prompt_id)
+    }
+
+    /// Begins a new episode: chunks of the old one are no longer shown. Not real time.
+    ///
+    /// # Errors
+    /// As [`set_prompt`](Self::set_prompt).
+    pub fn reset(&mut self) -> Result<(), ClientError> {
+        self.free_returned();
+        self.writes("an episode")?;
+        match self.connection.ask(&Request::Reset)? {
+            Reply::ResetDone { .. } => {
+                self.episode += 1;
+                self.shared.mailboxes.0.episode.store(self.episode, Ordering::Release);
+                Ok(())
             }
+            other => Err(unexpected(other, "the end of a reset")),
         }
     }
 
-    /// Takes the next number, for a request to the daemon of this epoch.
-    fn begin(&mut self, epoch: u64) -> Result<(), ClientError> {
-        self.lost |= !self.numbered && self.late > 0 && epoch != self.asked;
-        if self.lost {
-            return Err(ClientError::LostRequest);
+    /// Reopens the session after a restart or a silence of the daemon, with the same options. Not real time.
+    ///
+    /// If the daemon still has the session, the new one replaces it under the same name. Instructions are
+    /// registered again and keep their numbers. Every ticket still gets one completion: those the previous
+    /// daemon left unanswered get GONE. The latest chunk is played until there is a new one. The other classes
+    /// go over to the new connection by their next call. Slots that were acquired before have to be given back
+    /// and acquired again; until then, or until the client reconnects once more, they can be written to.
+    ///
+    /// # Errors
+    /// As [`Client::open`](super::Client::open) and [`set_prompt`](Self::set_prompt); a policy that differs in what
+    /// a program relies on. The client is then unchanged.
+    pub fn reconnect(&mut self) -> Result<(), ClientError> {
+        self.free_returned();
+        // Looked at before the old session ends, whose memory the daemon may take back then.
+        let chunk = self.connection.chunk(self.episode);
+        let answered = self.connection.answered();
+        let mut made = Connection::open(&self.options, self.token, self.connection.number + 1)?;
+        if let Some((was, is)) = change(&self.connection, &made.connection) {
+            return Err(ClientError::Changed { was, is });
         }
-        self.last = self.last.checked_add(1).unwrap_or(1);
-        self.asked = epoch;
+        for text in self.connection.prompts.texts() {
+            made.connection.set_prompt(text).map_err(ClientError::before_open)?;
+        }
+        made.connection.prompts.continue_from(&self.connection.prompts);
+        if let Some(mut chunk) = chunk {
+            made.actions.carry_on(&mut chunk);
+        }
+        self.hand_over(made, answered);
         Ok(())
     }
 
-    /// Repeats a request to the restarted daemon.
-    fn ask_again(
-        &mut self,
-        socket: &OwnedFd,
-        epoch: u64,
-        request: &Request,
-        packet: &[u8],
-    ) -> Result<(), ClientError> {
-        self.asked = epoch;
-        self.lost = !self.numbered;
-        // Registering an instruction is idempotent; a reset would begin an episode twice.
-        if self.lost || !matches!(request, Request::Prompt { .. }) {
-            return Err(ClientError::LostRequest);
+    /// Makes a new connection the client's: the other classes find their parts at their next call.
+    pub(super) fn hand_over(&mut self, made: Made, mut answered: Vec<Completion>) {
+        let Made { connection, submissions, mut completions, mut actions } = made;
+        let mailboxes = &self.shared.mailboxes.0;
+        // Either nothing was submitted over the connection before, or nothing is over those before that.
+        if mailboxes.submissions.withdraw().is_none() {
+            self.submitting_on = self.connection.number;
         }
-        // If the first request was still in the socket there will be two replies.
-        self.late += 1;
-        say(socket, packet)
+        if let Some(mut untaken) = mailboxes.actions.withdraw() {
+            actions.inherit(&mut untaken, self.episode);
+        }
+        self.most = self.most.max(connection.welcome.layout.geometry.entries as usize);
+        let mut untaken = mailboxes.completions.withdraw();
+        if let Some(untaken) = &mut untaken {
+            answered.append(&mut untaken.take_answered());
+        }
+        completions.follow_up(self.most, answered, self.submitting_on);
+        if let Some(untaken) = untaken {
+            completions.inherit(untaken, drop);
+        }
+        // Submissions last: what goes to the new connection is answered by those who are there.
+        mailboxes.actions.offer(Parcel::new(actions));
+        mailboxes.completions.offer(Parcel::new(completions));
+        if let Some(submissions) = submissions {
+            mailboxes.submissions.offer(Parcel::new(submissions));
+        }
+        if connection.welcome.token != 0 {
+            self.token = connection.welcome.token;
+        }
+        // The previous daemon, if it still lives, is told that the session is over.
+        let old = replace(&mut self.connection, connection);
+        old.socket.tell();
     }
 
-    /// Whether a reply of this number belongs to the last request. Daemons that don't number their replies give
-    /// them in the order of the requests.
-    fn is_mine(&mut self, number: u32) -> bool {
-        let mine = if number == 0 { self.late == 0 } else { number == self.last };
-        self.late = if mine { 0 } else { self.late.saturating_sub(1) };
-        mine
-    }
-
-    /// Counts a reply that came while nobody waited for one.
-    pub fn pass_over(&mut self) {
-        self.late = self.late.saturating_sub(1);
+    /// Frees what the other classes have left behind.
+    pub(super) fn free_returned(&self) {
+        let mailboxes = &self.shared.mailboxes.0;
+        drop(mailboxes.submissions.returned());
+        drop(mailboxes.completions.returned());
+        drop(mailboxes.actions.returned());
     }
 }
 
-fn say(socket: &OwnedFd, packet: &[u8]) -> Result<(), ClientError> {
-    match send(socket.as_fd(), packet) {
-        Ok(()) => Ok(()),
-        Err(Errno::PIPE | Errno::CONNRESET) => Err(ClientError::Gone),
-        Err(errno) => Err(ClientError::System { call: "send", errno }),
+#[cfg(test)]
+mod tests {
+    use super::super::client::Client;
+    use super::super::error::ClientError;
+    use super::super::rig::{Daemon, connect, open, plan, submit};
+    use super::super::submissions::Observation;
+    use super::*;
+    use crate::control::Status;
+    use crate::shm::clock::now_ns;
+
+    /// As a reconnect does it.
+    fn go_on(requests: &mut Requests, entries: u32) -> Daemon {
+        let (made, daemon) = connect(plan(entries), requests.connection.number + 1);
+        requests.free_returned();
+        let chunk = requests.connection.chunk(requests.episode);
+        let answered = requests.connection.answered();
+        let mut made = made;
+        if let Some(mut chunk) = chunk {
+            made.actions.carry_on(&mut chunk);
+        }
+        requests.hand_over(made, answered);
+        daemon
+    }
+
+    fn answers(client: &mut Client) -> Vec<(u64, i32)> {
+        let polled = std::iter::from_fn(|| client.completions.poll().ok());
+        polled.map(|completion| (completion.ticket, completion.status)).collect()
+    }
+
+    fn action(client: &mut Client) -> Option<f32> {
+        let mut action = [0.0];
+        client.actions.action_at(now_ns(), &mut action).ok().map(|_| action[0])
+    }
+
+    const GONE: i32 = Status::Gone as i32;
+
+    #[test]
+    fn a_smaller_ring_inherits_every_answer() {
+        let (mut client, mut daemon) = open(plan(8));
+        for _ in 0..6 {
+            let submitted = submit(&mut client.submissions);
+            daemon.answer(submitted);
+        }
+        submit(&mut client.submissions);
+        let _next = go_on(&mut client.requests, 2);
+        // There are more unanswered than the new ring has entries.
+        let slot = client.submissions.acquire().unwrap();
+        let observation = Observation { slot, ..Observation::default() };
+        assert!(matches!(client.submissions.submit(&observation), Err(ClientError::Busy)));
+        let expected: Vec<_> = (1..=6).map(|ticket| (ticket, 0)).chain([(7, GONE)]).collect();
+        assert_eq!(answers(&mut client), expected);
+        assert_eq!(client.submissions.submit(&observation).unwrap(), 8);
+    }
+
+    #[test]
+    fn answers_whose_memory_is_given_back_meanwhile_are_not_lost() {
+        let (mut client, mut daemon) = open(plan(8));
+        let submitted = [(); 3].map(|()| submit(&mut client.submissions));
+        daemon.answer(submitted[1]);
+        daemon.publish(4.0);
+        let (chunk, answered) = (client.requests.connection.chunk(0), client.requests.connection.answered());
+        // As if the daemon had punched a hole: neither is there any more.
+        daemon.forget();
+        let (mut made, _next) = connect(plan(8), 1);
+        made.actions.carry_on(&mut chunk.unwrap());
+        client.requests.hand_over(made, answered);
+        assert_eq!(answers(&mut client), [(1, GONE), (2, 0), (3, GONE)]);
+        assert_eq!(action(&mut client), Some(4.0));
+    }
+
+    /// Whichever classes make no call between two reconnects.
+    #[test]
+    fn each_ticket_is_answered_once_whoever_notices_late() {
+        for calls in 0..64u32 {
+            let (mut client, mut daemon) = open(plan(8));
+            let (mut asked, mut answered) = (0, Vec::new());
+            for round in 0..3 {
+                if calls >> (2 * round) & 1 > 0 {
+                    let submitted = [(); 2].map(|()| submit(&mut client.submissions));
+                    daemon.answer(submitted[0]);
+                    asked = submitted[1].0;
+                }
+                if calls >> (2 * round) & 2 > 0 {
+                    answered.extend(answers(&mut client));
+                }
+                daemon = go_on(&mut client.requests, 8);
+            }
+            let last = submit(&mut client.submissions);
+            daemon.answer(last);
+            answered.extend(answers(&mut client));
+            assert_eq!(last.0, asked + 1);
+            let tickets: Vec<_> = answered.iter().map(|(ticket, _)| *ticket).collect();
+            assert_eq!(tickets, (1..=last.0).collect::<Vec<_>>(), "calls {calls:b}");
+            // The first of two was answered, the second was not.
+            let right = |(ticket, status): &(u64, i32)| *status == if ticket % 2 == 1 { 0 } else { GONE };
+            assert!(answered.iter().all(right), "{answered:?}, calls {calls:b}");
+        }
+    }
+
+    #[test]
+    fn the_newest_chunk_is_played_until_there_is_another_one() {
+        for looks in 0..4u32 {
+            let (mut client, mut daemon) = open(plan(8));
+            for round in 0..2u8 {
+                daemon.publish(f32::from(round) + 1.0);
+                if looks >> round & 1 > 0 {
+                    assert_eq!(action(&mut client), Some(f32::from(round) + 1.0));
+                }
+                daemon = go_on(&mut client.requests, 8);
+            }
+            assert_eq!(action(&mut client), Some(2.0), "{looks}");
+            daemon.publish(7.0);
+            assert_eq!(action(&mut client), Some(7.0));
+            // One that the daemon withdraws is not played any more.
+            daemon.clear();
+            assert_eq!(action(&mut client), None);
+            assert!(matches!(client.chunk_latest(), Err(ClientError::Empty)));
+        }
+    }
+
+    #[test]
+    fn a_new_episode_ends_the_last_chunk_of_the_old_one() {
+        let (mut client, mut daemon) = open(plan(8));
+        daemon.publish(1.0);
+        assert_eq!(action(&mut client), Some(1.0));
+        let _next = go_on(&mut client.requests, 8);
+        assert_eq!(action(&mut client), Some(1.0));
+        // As reset does it.
+        client.requests.episode += 1;
+        client.requests.shared.mailboxes.0.episode.store(1, Ordering::Release);
+        assert_eq!(action(&mut client), None);
+    }
+
+    /// Whoever fills it may not know of the reconnect yet.
+    #[test]
+    fn a_slot_of_the_connection_before_can_be_written_to_until_it_is_given_back() {
+        let (mut client, _daemon) = open(plan(8));
+        let [first, second] = [(); 2].map(|()| client.submissions.acquire().unwrap());
+        let _next = go_on(&mut client.requests, 8);
+        let state = client.submissions.state(second).unwrap();
+        let fresh = client.submissions.acquire().unwrap();
+        assert!(fresh != first && fresh != second);
+        client.requests.free_returned();
+        assert_eq!(client.submissions.state(second), Some(state));
+        // SAFETY: the slot's state has one value, and is mapped.
+        unsafe { state.write(3.0) };
+        let late = Observation { slot: first, ..Observation::default() };
+        let error = client.submissions.submit(&late).unwrap_err();
+        assert_eq!(error.status(), Status::Restarted, "{error}");
+        assert!(matches!(client.submissions.submit(&late), Err(ClientError::Slot { .. })));
+        client.submissions.release(second).unwrap();
+        assert!(client.submissions.state(second).is_none());
+        assert!(matches!(client.submissions.release(second), Err(ClientError::Slot { .. })));
+        client.submissions.submit(&Observation { slot: fresh, ..Observation::default() }).unwrap();
+    }
+
+    #[test]
+    fn a_restart_is_told_once_to_each_thread() {
+        let (mut client, daemon) = open(plan(8));
+        for epoch in 2..4 {
+            daemon.live(epoch);
+            assert!(matches!(client.poll(), Err(ClientError::Restarted)));
+            assert!(matches!(client.poll(), Err(ClientError::Empty)));
+            submit(&mut client.submissions);
+            let mut action = [0.0];
+            let mut play = || client.actions.action_at(now_ns(), &mut action).unwrap_err();
+            let [first, second] = std::thread::scope(|scope| {
+                scope.spawn(|| [play(), play()]).join().unwrap()
+            });
+            assert!(matches!(first, ClientError::Restarted), "{first}");
+            assert!(matches!(second, ClientError::Empty), "{second}");
+        }
+    }
+
+    /// All classes at once, while connections come and go.
+    #[test]
+    fn threads_go_over_to_new_connections_without_a_pause() {
+        use std::sync::atomic::{AtomicBool, AtomicU64};
+        let (client, daemon) = open(plan(8));
+        let Client { mut requests, mut submissions, mut completions, mut actions } = client;
+        let (over, last) = (AtomicBool::new(false), AtomicU64::new(u64::MAX));
+        let is_over = || over.load(Ordering::Acquire);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let mut ticket = 0;
+                while !is_over() {
+                    let Ok(slot) = submissions.acquire() else { continue };
+                    match submissions.submit(&Observation { slot, ..Observation::default() }) {
+                        Ok(submitted) => {
+                            assert_eq!(submitted, ticket + 1);
+                            ticket = submitted;
+                        }
+                        Err(ClientError::Reconnected { .. }) => {}
+                        Err(ClientError::Gone | ClientError::Busy) => {
+                            submissions.release(slot).unwrap();
+                            std::thread::yield_now();
+                        }
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+                last.store(ticket, Ordering::Release);
+            });
+            let taking = scope.spawn(|| {
+                let mut taken = Vec::new();
+                while (taken.len() as u64) < last.load(Ordering::Acquire) {
+                    match completions.poll() {
+                        Ok(completion) => taken.push(completion.ticket),
+                        Err(ClientError::Empty | ClientError::Gone) => std::thread::yield_now(),
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+                taken
+            });
+            scope.spawn(|| {
+                let (mut action, mut newest) = ([0.0], 0.0);
+                while !is_over() {
+                    if actions.action_at(now_ns(), &mut action).is_ok() {
+                        assert!(action[0] >= newest, "{} after {newest}", action[0]);
+                        newest = action[0];
+                    }
+                    std::thread::yield_now();
+                }
+            });
+            let mut daemon = daemon;
+            for _ in 0..100 {
+                for _ in 0..20 {
+                    daemon.serve();
+                    std::thread::yield_now();
+                }
+                daemon.die();
+                daemon = go_on(&mut requests, 8);
+            }
+            over.store(true, Ordering::Release);
+            let mut taken = taking.join().unwrap();
+            taken.sort_unstable();
+            assert_eq!(taken, (1..=taken.len() as u64).collect::<Vec<_>>());
+        });
     }
 }

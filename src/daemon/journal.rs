@@ -9,6 +9,7 @@ use crate::shm::{ENTRY_WORDS, Submission, Words};
 
 const ANSWERING: usize = 0;
 const TAIL: usize = 1;
+const EPISODE: usize = 2;
 const PENDING: usize = ENTRY_WORDS;
 const IN_FLIGHT: usize = 2 * ENTRY_WORDS;
 /// The journal's words. Numbers are stored +1; 0 marks an empty entry.
@@ -33,6 +34,18 @@ impl Journal {
     fn clear(&self, place: usize) {
         if let Some(words) = &self.0 {
             words.store(place, 0, Ordering::Release);
+        }
+    }
+
+    /// The session's episode; 0 where nothing is kept.
+    pub fn episode(&self) -> u32 {
+        self.0.as_ref().map_or(0, |words| words.load(EPISODE, Ordering::Relaxed) as u32)
+    }
+
+    /// Records the session's episode.
+    pub fn begin_episode(&self, episode: u32) {
+        if let Some(words) = &self.0 {
+            words.store(EPISODE, episode.into(), Ordering::Relaxed);
         }
     }
 

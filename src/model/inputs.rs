@@ -82,7 +82,6 @@ impl Extent {
     ) -> Result<Self, ModelError> {
         let (most_cameras, most_tokens) = (cameras, arch.tokenizer_max_length);
         let image = 3 * arch.image_size * arch.image_size;
-        let chunk = arch.chunk_size * arch.max_action_dim;
         let (cameras, tokens) = (inputs.images.len() / image, inputs.tokens.len());
 
         let whole = inputs.images.len() == cameras * image && (1..=most_cameras).contains(&cameras);
@@ -95,12 +94,7 @@ impl Extent {
         if let Some(id) = inputs.tokens.iter().find(|&&id| id as usize >= arch.vocab_size) {
             ensure(false, "token", || (format!("an id below {}", arch.vocab_size), id.to_string()))?;
         }
-        ensure_values("state", arch.state_input(), inputs.state.len())?;
-        ensure_values("noise", chunk, inputs.noise.len())?;
-        ensure_values("actions", chunk, actions.len())?;
-        if let Some(rtc) = &inputs.rtc {
-            check_guidance(arch, rtc)?;
-        }
+        check_suffix(arch, inputs, actions)?;
         let text = cameras * arch.patches();
         let prefix = text + Prefix::text_rows(arch, cameras, tokens, shapes);
         Ok(Self {
@@ -109,6 +103,12 @@ impl Extent {
             padding: text + tokens..prefix,
             guided: inputs.rtc.as_ref().map(|rtc| rtc.max_weight),
         })
+    }
+
+    /// Checks the inputs of a chunk that keeps the prefix of this one: all but images and tokens.
+    pub fn keep(&self, arch: &Arch, inputs: &Inputs<'_>, actions: &[f32]) -> Result<Self, ModelError> {
+        check_suffix(arch, inputs, actions)?;
+        Ok(Self { guided: inputs.rtc.as_ref().map(|rtc| rtc.max_weight), ..self.clone() })
     }
 
     /// What the operations of a chunk depend on: its rows, what of it is computed, and the numbers that
@@ -127,6 +127,15 @@ impl Extent {
         }
         ChunkKey(key)
     }
+}
+
+/// Checks everything but what the prefix is made of.
+fn check_suffix(arch: &Arch, inputs: &Inputs<'_>, actions: &[f32]) -> Result<(), ModelError> {
+    let chunk = arch.chunk_size * arch.max_action_dim;
+    ensure_values("state", arch.state_input(), inputs.state.len())?;
+    ensure_values("noise", chunk, inputs.noise.len())?;
+    ensure_values("actions", chunk, actions.len())?;
+    inputs.rtc.as_ref().map_or(Ok(()), |rtc| check_guidance(arch, rtc))
 }
 
 fn check_guidance(arch: &Arch, rtc: &Rtc<'_>) -> Result<(), ModelError> {

@@ -8,7 +8,7 @@ use super::load::{Loader, Loading, Placed, Progress};
 use super::paligemma::Backbone;
 use super::pass::{Pass, Timings};
 use super::prefix::Prefix;
-use super::reuse::Reuse;
+use super::reuse::{Fresh, Reuse};
 use super::suffix::Suffix;
 use super::tap::Tap;
 use super::time::Times;
@@ -116,17 +116,50 @@ impl Pi0 {
         actions: &mut [f32],
         tap: Option<&mut dyn Tap>,
     ) -> Result<Timings, ModelError> {
-        let Self { arch, cameras, backbone, prefix, suffix, denoise, ledger, reuse, device } = self;
-        let extent = Extent::of(arch, *cameras, device.shapes(), inputs, actions)?;
+        let extent = Extent::of(&self.arch, self.cameras, self.device.shapes(), inputs, actions)?;
+        let fresh = self.reuse.begin(inputs, extent.cameras, tap.is_some());
+        let timings = self.compute(inputs, &extent, fresh, actions, tap)?;
+        self.reuse.end(inputs, extent, fresh);
+        Ok(timings)
+    }
+
+    /// Whether there is a prefix that [`sample_state`](Self::sample_state) can keep.
+    pub fn has_prefix(&self) -> bool {
+        self.reuse.prefix().is_some()
+    }
+
+    /// Computes one chunk with the prefix of the previous one: state, noise and guidance are new, images and tokens are
+    /// not looked at. What would come of new images is only approximated.
+    ///
+    /// # Errors
+    /// As for [`sample`](Self::sample); if there is no prefix to keep.
+    pub fn sample_state(&mut self, inputs: &Inputs<'_>, actions: &mut [f32]) -> Result<Timings, ModelError> {
+        let Some(kept) = self.reuse.prefix() else {
+            let (expected, got) = ("that of a chunk before".into(), "none".into());
+            return Err(ModelError::Input { what: "prefix to keep", expected, got });
+        };
+        let extent = kept.keep(&self.arch, inputs, actions)?;
+        self.compute(inputs, &extent, Fresh::NONE, actions, None)
+    }
+
+    /// Computes what is fresh of a chunk, state and actions.
+    fn compute(
+        &mut self,
+        inputs: &Inputs<'_>,
+        extent: &Extent,
+        fresh: Fresh,
+        actions: &mut [f32],
+        tap: Option<&mut dyn Tap>,
+    ) -> Result<Timings, ModelError> {
+        let Self { backbone, prefix, suffix, denoise, ledger, reuse, device, .. } = self;
         let sequence = extent.sequence;
         let tap = tap.map(|tap| tap as &mut dyn Tap);
         let mut pass = Pass::new(device.as_mut(), ledger, tap);
-        let fresh = reuse.begin(inputs, extent.cameras, pass.tapped);
 
         prefix.write(&mut pass.ops, inputs.images, inputs.tokens, fresh)?;
         suffix.write(&mut pass.ops, inputs.state)?;
         denoise.write(&mut pass.ops, inputs.noise, inputs.rtc.as_ref())?;
-        if pass.begin(&extent, fresh)? {
+        if pass.begin(extent, fresh)? {
             if fresh.prefix {
                 let ops = pass.phase(Phase::Vision, Module::Prefix)?;
                 let x = prefix.embed(ops, backbone, extent.cameras, sequence, fresh, reuse.keeps())?;
@@ -140,7 +173,6 @@ impl Pi0 {
             denoise.integrate(ops, backbone, suffix, sequence, extent.guided)?;
             pass.end()?;
         }
-        reuse.end(inputs, fresh);
         pass.ops.read(denoise.x(), actions)?;
         Ok(pass.timings())
     }

@@ -2,7 +2,7 @@
 //! bit are not computed again, and if none has, neither is the prefix, which depends on nothing else.
 
 use super::Inputs;
-use super::inputs::MAX_CAMERAS;
+use super::inputs::{Extent, MAX_CAMERAS};
 use crate::checkpoint::Arch;
 
 /// Inputs that have changed since the previous chunk and are computed; the rest is there already.
@@ -17,6 +17,9 @@ pub struct Fresh {
 }
 
 impl Fresh {
+    /// Nothing: the prefix is kept.
+    pub const NONE: Self = Self { images: 0, text: false, prefix: false };
+
     /// Everything, of so many cameras.
     pub fn all(cameras: usize) -> Self {
         Self { images: ((1u16 << cameras) - 1) as u8, text: true, prefix: true }
@@ -38,12 +41,14 @@ pub struct Reuse {
     previous: Option<Previous>,
     /// The chunk that was begun last leaves what it computes.
     keeps: bool,
+    /// The chunk whose prefix's keys and values are there.
+    prefix: Option<Extent>,
 }
 
 impl Reuse {
     /// For chunks of at most `cameras` images; nothing is used again unless `on`.
     pub fn new(on: bool, arch: &Arch, cameras: usize) -> Self {
-        Self { previous: on.then(|| Previous::new(arch, cameras)), keeps: false }
+        Self { previous: on.then(|| Previous::new(arch, cameras)), keeps: false, prefix: None }
     }
 
     /// Nothing is used again from now on.
@@ -55,6 +60,14 @@ impl Reuse {
     /// stages, so all is computed, and nothing left.
     pub fn begin(&mut self, inputs: &Inputs<'_>, cameras: usize, observed: bool) -> Fresh {
         self.keeps = self.previous.is_some() && !observed;
+        let fresh = self.compare(inputs, cameras, observed);
+        if fresh.prefix {
+            self.prefix = None;
+        }
+        fresh
+    }
+
+    fn compare(&mut self, inputs: &Inputs<'_>, cameras: usize, observed: bool) -> Fresh {
         match &mut self.previous {
             Some(previous) if observed => previous.lose_prefix(),
             Some(previous) => return previous.compare(inputs),
@@ -63,13 +76,19 @@ impl Reuse {
         Fresh::all(cameras)
     }
 
+    /// The chunk whose prefix a chunk may keep; None: the last one failed, or there was none.
+    pub fn prefix(&self) -> Option<&Extent> {
+        self.prefix.as_ref()
+    }
+
     /// True if the chunk that was begun is to leave what it computes.
     pub fn keeps(&self) -> bool {
         self.keeps
     }
 
     /// The chunk that was begun has been computed.
-    pub fn end(&mut self, inputs: &Inputs<'_>, fresh: Fresh) {
+    pub fn end(&mut self, inputs: &Inputs<'_>, extent: Extent, fresh: Fresh) {
+        self.prefix = Some(extent);
         if let Some(previous) = self.previous.as_mut().filter(|_| self.keeps) {
             previous.keep(inputs, fresh);
         }

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use rustix::thread::Pid;
 
+use super::anchor::Anchor;
 use super::error::{BadObservation, PolicyError};
 use super::frame::{Frame, PixelFormat};
 use super::image::{ImageProcessor, MAX_FRAME};
@@ -12,7 +13,7 @@ use super::normalize::Normalizer;
 use super::prompt::{Prompt, Prompter};
 use super::state_text::bin;
 use super::transform::Steps;
-use crate::checkpoint::{Camera, Checkpoint, Dimension, Rate, RateSource};
+use crate::checkpoint::{Camera, Checkpoint, Dimension, Motion, Rate, RateSource};
 use crate::device::{Builder, Choice, DeviceError, Needs};
 use crate::model::{Inputs, Loading, Pi0, Progress, Rtc, RtcSchedule, Timings, common};
 use crate::plan;
@@ -50,6 +51,9 @@ pub struct PolicyOptions {
     /// Upper bound on the guidance weight of later guided chunks, `None` if none will be guided: a device
     /// that records chunks then also records guided ones during warm-up.
     pub guidance: Option<f32>,
+    /// Whether chunks that keep a prefix will be asked for: a device that records chunks records theirs too when it is
+    /// warmed up.
+    pub keep_prefix: bool,
 }
 
 /// A policy's inputs, outputs and sizes.
@@ -73,6 +77,8 @@ pub struct PolicyInfo {
     pub action: Vec<Dimension>,
     /// Width of the model's actions.
     pub max_action_dim: usize,
+    /// Width of [`Chunk::reference`].
+    pub reference_dim: usize,
     /// Actions in a chunk.
     pub horizon: usize,
     /// Euler steps per chunk.
@@ -85,6 +91,8 @@ pub struct PolicyInfo {
     pub rate: Option<Rate>,
     /// Declared number of actions of a chunk to execute before the next, if any.
     pub execution_horizon: Option<usize>,
+    /// How actions are to be played.
+    pub motion: Motion,
     /// Largest frame (width, height) that is processed without allocating.
     pub max_frame: (usize, usize),
 }
@@ -111,6 +119,17 @@ impl<P> Clone for Observation<'_, P> {
 
 impl<P> Copy for Observation<'_, P> {}
 
+/// What a chunk takes over from earlier ones, beside the guidance of its observation.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Continuation<'a> {
+    /// [`Chunk::reference`] of the chunk that the left-over is of; `None`: the left-over is relative to the
+    /// observation's own state.
+    pub anchor: Option<&'a [f32]>,
+    /// Keep the prefix of the chunk that was computed last: frames and prompt are not looked at, and the chunk is an
+    /// approximation unless they are the same.
+    pub keep_prefix: bool,
+}
+
 /// Source of a chunk's noise.
 #[derive(Clone, Copy, Debug)]
 pub enum Noise<'a> {
@@ -127,6 +146,8 @@ pub struct Chunk {
     pub actions: Vec<f32>,
     /// Actions in the model's units, `[horizon, max_action_dim]`, used to guide the next chunk.
     pub normalized: Vec<f32>,
+    /// The state before its normalization, to which relative actions are relative.
+    pub reference: Vec<f32>,
     /// Time spent in each phase of the model.
     pub timings: Timings,
     /// Time to turn frames, state and seed into the model's inputs.
@@ -134,14 +155,21 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// An empty chunk of a policy's size.
-    pub fn new(info: &PolicyInfo) -> Self {
+    /// An empty chunk of so many values.
+    pub fn sized(actions: usize, normalized: usize, reference: usize) -> Self {
         Self {
-            actions: vec![0.0; info.horizon * info.action_dim],
-            normalized: vec![0.0; info.horizon * info.max_action_dim],
+            actions: vec![0.0; actions],
+            normalized: vec![0.0; normalized],
+            reference: vec![0.0; reference],
             timings: Timings::default(),
             preprocess_ns: 0,
         }
+    }
+
+    /// An empty chunk of a policy's size.
+    pub fn new(info: &PolicyInfo) -> Self {
+        let [actions, normalized] = [info.action_dim, info.max_action_dim].map(|width| info.horizon * width);
+        Self::sized(actions, normalized, info.reference_dim)
     }
 }
 
@@ -170,6 +198,11 @@ pub struct Policy {
     action: Vec<f32>,
     noise: Vec<f32>,
     guidance: Option<f32>,
+    keep_prefix: bool,
+    /// What re-anchors a left-over; `None`: it can't be.
+    anchor: Option<Anchor>,
+    /// A left-over that is being re-anchored.
+    left_over: Vec<f32>,
 }
 
 impl Policy {
@@ -253,6 +286,9 @@ impl Policy {
             action: vec![0.0; arch.action_dim],
             noise: vec![0.0; arch.chunk_size * arch.max_action_dim],
             guidance: options.guidance,
+            keep_prefix: options.keep_prefix,
+            anchor: Anchor::new(&action_steps, arch.max_action_dim),
+            left_over: Vec::with_capacity(arch.chunk_size * arch.max_action_dim),
             info: PolicyInfo {
                 model: name_of(dir),
                 device: model.device().describe(),
@@ -263,12 +299,14 @@ impl Policy {
                 state: processing.robot_state.clone(),
                 action: processing.robot_action.clone(),
                 max_action_dim: arch.max_action_dim,
+                reference_dim: arch.state_dim,
                 horizon: arch.chunk_size,
                 steps,
                 max_tokens: prompter.rule().max_tokens,
                 profile: checkpoint.profile().map(|profile| profile.name().to_owned()),
                 rate: rate(processing.rate, options.control_rate_hz),
                 execution_horizon: processing.execution_horizon,
+                motion: processing.motion.clone(),
                 max_frame: MAX_FRAME,
             },
             prompter,
@@ -283,6 +321,31 @@ impl Policy {
     /// The policy's inputs, outputs and sizes.
     pub fn info(&self) -> &PolicyInfo {
         &self.info
+    }
+
+    /// Whether a left-over can be brought into the terms of another state.
+    pub fn can_anchor(&self) -> bool {
+        self.anchor.is_some()
+    }
+
+    /// The only bound on the guidance weight that chunks may be asked for with; `Some(None)`: no guided ones at all.
+    /// `None`: any. A device that records chunks has recorded one bound's when it was warmed up.
+    pub fn recorded_guidance(&self) -> Option<Option<f32>> {
+        self.records().then_some(self.guidance)
+    }
+
+    /// Whether chunks may be asked for that keep a prefix.
+    pub fn can_keep_prefix(&self) -> bool {
+        (self.keep_prefix || !self.records()) && !self.tells_state()
+    }
+
+    /// Whether prompts tell the state: then the prefix changes with it.
+    fn tells_state(&self) -> bool {
+        self.prompter.rule().state_text.is_some()
+    }
+
+    fn records(&self) -> bool {
+        self.model.device().shapes().is_some_and(|shapes| shapes.rounds > 1)
     }
 
     /// Thread ids of the threads that compute for the thread that requests chunks.
@@ -344,16 +407,20 @@ impl Policy {
         self.preprocess(&Observation { frames: &all, state: &[], prompt: &prompt, rtc: None })?;
         // Every shape once before any is repeated: a device records on the repetition.
         let kinds = &[guided, None][usize::from(guided.is_none())..];
-        let (mut done, of) = (0, rounds * kinds.len() * shapes.len());
+        // A device that doesn't record needs nothing for those that keep a prefix.
+        let keeps: &[bool] = if self.can_keep_prefix() && rounds > 1 { &[false, true] } else { &[false] };
+        let (mut done, of) = (0, rounds * kinds.len() * shapes.len() * keeps.len());
         for _ in 0..rounds {
             for (rtc, &(present, length)) in kinds.iter().flat_map(|rtc| shapes.iter().map(move |s| (rtc, s)))
             {
-                progress(Loading::WarmingUp { done, of });
-                done += 1;
                 let frames: Vec<_> = (0..cameras).map(|camera| (camera < present).then_some(frame)).collect();
                 let prompt = self.prompter.tokens(&tokens[..length.min(tokens.len())])?;
                 let observation = Observation { frames: &frames, state: &[], prompt: &prompt, rtc: *rtc };
-                self.compute(&observation, Noise::Seed(0), &mut chunk, Instant::now())?;
+                for &keep_prefix in keeps {
+                    progress(Loading::WarmingUp { done, of });
+                    done += 1;
+                    self.compute(&observation, Noise::Seed(0), keep_prefix, &mut chunk, Instant::now())?;
+                }
             }
         }
         Ok(chunk.timings)
@@ -372,9 +439,58 @@ impl Policy {
         noise: Noise<'_>,
         chunk: &mut Chunk,
     ) -> Result<(), PolicyError> {
-        let start = Instant::now();
+        self.infer_with(observation, noise, Continuation::default(), chunk)
+    }
+
+    /// [`infer`](Self::infer) of a chunk that takes over more of earlier ones.
+    ///
+    /// # Errors
+    /// As for [`infer`](Self::infer); if there is no prefix to keep, or a left-over can't be re-anchored.
+    pub fn infer_with(
+        &mut self,
+        observation: &Observation<'_>,
+        noise: Noise<'_>,
+        continuation: Continuation<'_>,
+        chunk: &mut Chunk,
+    ) -> Result<(), PolicyError> {
+        let (start, Continuation { anchor, keep_prefix }) = (Instant::now(), continuation);
+        if keep_prefix && self.tells_state() {
+            let (what, got) = ("prefix to keep", "tells the state before".into());
+            return Err(BadObservation::Input {
+                what,
+                got,
+                expected: "a model that is given the state".into(),
+            }
+            .into());
+        }
         self.read_state(observation.state)?;
-        self.compute(observation, noise, chunk, start)
+        let Some((rtc, anchor)) = observation.rtc.zip(anchor) else {
+            return self.compute(observation, noise, keep_prefix, chunk, start);
+        };
+        let mut left_over = std::mem::take(&mut self.left_over);
+        let anchored = self.re_anchor(rtc.left_over, anchor, &mut left_over);
+        let rtc = Some(Rtc { left_over: &left_over, ..rtc });
+        let observation = Observation { rtc, ..*observation };
+        let computed = anchored
+            .map_err(PolicyError::from)
+            .and_then(|()| self.compute(&observation, noise, keep_prefix, chunk, start));
+        self.left_over = left_over;
+        computed
+    }
+
+    /// Brings a left-over that is relative to `anchor` into terms of the state that was read.
+    fn re_anchor(&self, left_over: &[f32], anchor: &[f32], to: &mut Vec<f32>) -> Result<(), BadObservation> {
+        let Some(re_anchor) = &self.anchor else {
+            let (what, got) = ("left-over chunk", "is relative to another state".into());
+            let expected = "actions that can be re-anchored".into();
+            return Err(BadObservation::Input { what, got, expected });
+        };
+        check_values("state of the left-over chunk", anchor, self.reference.len())?;
+        check_left_over(left_over, self.info.horizon, self.info.max_action_dim)?;
+        to.clear();
+        to.extend_from_slice(left_over);
+        re_anchor.rewrite(&self.action_normalizer, anchor, &self.reference, to);
+        Ok(())
     }
 
     /// [`infer`](Self::infer) for a state that has already been read.
@@ -382,10 +498,14 @@ impl Policy {
         &mut self,
         observation: &Observation<'_>,
         noise: Noise<'_>,
+        keep_prefix: bool,
         chunk: &mut Chunk,
         start: Instant,
     ) -> Result<(), PolicyError> {
-        let cameras = self.preprocess(observation)?;
+        if let Some(rtc) = &observation.rtc {
+            check_guidance(rtc, self.info.horizon, self.info.max_action_dim)?;
+        }
+        let cameras = if keep_prefix { 0 } else { self.preprocess(observation)? };
         let noise = match noise {
             Noise::Seed(seed) => {
                 common::noise(seed, &mut self.noise);
@@ -396,13 +516,14 @@ impl Policy {
                 noise
             }
         };
-        let tokens = match observation.prompt.tells_state() {
+        let prompt = observation.prompt;
+        let tokens = match prompt.tells_state() {
+            _ if keep_prefix => &[],
             true => {
-                let prompt = observation.prompt;
                 self.prompter.tell(prompt, &self.bins, &mut self.tokens).map_err(BadObservation::from)?;
-                &self.tokens
+                &self.tokens[..]
             }
-            false => observation.prompt.tokens(),
+            false => prompt.tokens(),
         };
         chunk.preprocess_ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
 
@@ -417,7 +538,13 @@ impl Policy {
             noise,
             rtc: observation.rtc,
         };
-        chunk.timings = self.model.sample(&inputs, &mut chunk.normalized)?;
+        chunk.timings = if keep_prefix {
+            self.model.sample_state(&inputs, &mut chunk.normalized)?
+        } else {
+            self.model.sample(&inputs, &mut chunk.normalized)?
+        };
+        chunk.reference.clear();
+        chunk.reference.extend_from_slice(&self.reference);
         check_chunk(&chunk.normalized, width)?;
         self.unnormalize(&chunk.normalized, width, &mut chunk.actions);
         check_chunk(&chunk.actions, self.info.action_dim)
@@ -474,9 +601,6 @@ impl Policy {
             return Err(BadObservation::Frames { got, cameras: Camera::names(cameras) });
         }
         self.prompter.check(observation.prompt)?;
-        if let Some(rtc) = &observation.rtc {
-            check_guidance(rtc, self.info.horizon, self.info.max_action_dim)?;
-        }
         let image = 3 * self.info.image_size * self.info.image_size;
         let mut present = 0;
         for ((frame, camera), processor) in observation.frames.iter().zip(cameras).zip(&mut self.processors) {
@@ -524,18 +648,21 @@ fn check_values(what: &'static str, values: &[f32], expected: usize) -> Result<(
 }
 
 fn check_guidance(rtc: &Rtc<'_>, horizon: usize, width: usize) -> Result<(), BadObservation> {
-    let what = "left-over chunk";
-    let rows = rtc.left_over.len() / width;
-    if !(1..=horizon).contains(&rows) || rtc.left_over.len() != rows * width {
-        let got = format!("has {} values", rtc.left_over.len());
-        return Err(BadObservation::Input { what, got, expected: format!("1 to {horizon} rows of {width}") });
-    }
-    check_values(what, rtc.left_over, rows * width)?;
+    check_left_over(rtc.left_over, horizon, width)?;
     if !(rtc.max_weight >= 0.0 && rtc.max_weight.is_finite()) {
         let got = format!("is {:?}", rtc.max_weight);
         return Err(BadObservation::Input { what: "guidance weight", got, expected: "0 or more".into() });
     }
     Ok(())
+}
+
+fn check_left_over(left_over: &[f32], horizon: usize, width: usize) -> Result<(), BadObservation> {
+    let (what, rows) = ("left-over chunk", left_over.len() / width);
+    if !(1..=horizon).contains(&rows) || left_over.len() != rows * width {
+        let got = format!("has {} values", left_over.len());
+        return Err(BadObservation::Input { what, got, expected: format!("1 to {horizon} rows of {width}") });
+    }
+    check_values(what, left_over, rows * width)
 }
 
 fn check_chunk(actions: &[f32], width: usize) -> Result<(), PolicyError> {

@@ -46,6 +46,7 @@ const SHIFT: u32 = 40;
 /// ppm within it, and never ahead by more than 100 us. Where the counter and CLOCK_MONOTONIC drift apart (a
 /// suspended machine, another clock source) the counter is not used until its rate has been measured anew.
 /// Where the kernel doesn't keep time by the counter, it is never used.
+#[derive(Clone)]
 pub struct Clock {
     /// Ticks since the anchor for which the counter is trusted; 0: not at all.
     span: u64,

@@ -24,7 +24,7 @@ mod layout;
 mod lease;
 mod liveness;
 #[cfg(all(loom, test))]
-mod model;
+pub(crate) mod model;
 mod playback;
 mod ring;
 mod segment;
@@ -46,7 +46,7 @@ pub use latest::{ChunkHeader, LatestReader, LatestWriter, ReadError};
 pub use layout::{Geometry, LayoutError, Region, SegmentLayout};
 pub use liveness::{Heartbeat, Liveness, LivenessReader, LivenessWriter};
 pub use playback::{Playback, PlaybackReader, PlaybackWriter};
-pub use ring::{Consumer, Producer, RingError};
+pub use ring::{Consumer, Producer, RingError, waiting};
 pub use segment::{Access, Segment, SegmentError, Writer};
 pub use stats::{Count, Histogram, Latency, LatencyKind, STATS_WORDS, Stats, StatsWriter};
 pub use words::Words;

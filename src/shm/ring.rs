@@ -6,7 +6,7 @@
 //! how many entries it has taken in a word of its own (`head`), on a line of its own, in its own
 //! segment; the producer reads that word only when the ring seems full to it.
 
-use super::sync::Ordering;
+use super::sync::{Ordering, fence};
 use super::{ENTRY_WORDS, Words};
 
 /// Why a ring can't be used: it is full, or the peer has corrupted it.
@@ -171,6 +171,25 @@ impl Consumer {
     }
 }
 
+/// Copies the entries that wait to be taken, in their order, without taking them: for another thread than the
+/// consumer's, of whose ring these are.
+pub fn waiting(entries: &Words, head: &Words) -> Vec<[u64; ENTRY_WORDS]> {
+    let capacity = capacity(entries);
+    let first = head.load(0, Ordering::Acquire);
+    let copy = |n: u64| {
+        let at = (n & (capacity - 1)) as usize * ENTRY_WORDS;
+        let mut entry = [0; ENTRY_WORDS];
+        let is_there = entries.load(at, Ordering::Acquire) == n + 1;
+        entries.read(at, &mut entry);
+        is_there.then_some((n, entry))
+    };
+    let copies: Vec<_> = (first..first.saturating_add(capacity)).map_while(copy).collect();
+    // What was taken meanwhile may have been overwritten while it was copied.
+    fence(Ordering::Acquire);
+    let taken = head.load(0, Ordering::Relaxed);
+    copies.into_iter().filter(|(n, _)| *n >= taken).map(|(_, entry)| entry).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -200,6 +219,20 @@ mod tests {
                 assert_eq!(got[1..], entry(round * 4 + n)[1..]);
             }
             assert!(consumer.pop().is_none());
+        }
+    }
+
+    #[test]
+    fn what_waits_is_seen_and_not_taken() {
+        let (mut producer, mut consumer, entries, head) = ring(4);
+        assert!(waiting(&entries, &head).is_empty());
+        for taken in 0..5 {
+            for n in 0..4 {
+                let seen: Vec<_> = waiting(&entries, &head).iter().map(|entry| entry[1]).collect();
+                assert_eq!(seen, (0..n).map(|n| entry(taken * 4 + n)[1]).collect::<Vec<_>>());
+                producer.push(&entry(taken * 4 + n)).unwrap();
+            }
+            while consumer.pop().is_some() {}
         }
     }
 

@@ -258,69 +258,133 @@ static void slots_frames_and_tickets(void)
     IS(OK, pi0rt_client_close(client));
 }
 
-/* Two threads that use one client. */
+/* Two threads at one client, the other in calls of one class. */
 struct shared {
     pi0rt_client *client;
+    void (*call)(pi0rt_client *);
     atomic_int done;
 };
 
-static void *waits_again_and_again(void *argument)
+static void *calls_again_and_again(void *argument)
 {
     struct shared *shared = argument;
-    pi0rt_completion completion = {.struct_size = sizeof completion};
-    while (!atomic_load(&shared->done)) {
-        pi0rt_status status = pi0rt_wait(shared->client, 0, 1000000, &completion);
-        CHECK(status == PI0RT_STATUS_TIMEOUT || status == PI0RT_STATUS_IN_USE);
-    }
+    while (!atomic_load(&shared->done))
+        shared->call(shared->client);
     return NULL;
 }
 
-/* The other thread is almost always in a call: sooner or later each call of this one coincides with it. */
-#define MEETS(call)                                        \
-    do {                                                   \
-        uint64_t end = pi0rt_now_ns() + LONG_NS;           \
-        while ((call) != PI0RT_STATUS_IN_USE)              \
-            CHECK(pi0rt_now_ns() < end);                   \
-        CHECK(last_error_is("client is in use by another thread")); \
+static void request(pi0rt_client *client)
+{
+    pi0rt_status status = pi0rt_client_reset(client);
+    CHECK(status == PI0RT_STATUS_OK || status == PI0RT_STATUS_IN_USE);
+}
+
+static void submission(pi0rt_client *client)
+{
+    pi0rt_observation observation = {.struct_size = sizeof observation};
+    if (pi0rt_observation_acquire(client, &observation) == PI0RT_STATUS_OK)
+        while (pi0rt_observation_release(client, &observation) != PI0RT_STATUS_OK)
+            ;
+}
+
+static void wait_for_any(pi0rt_client *client)
+{
+    pi0rt_completion completion = {.struct_size = sizeof completion};
+    pi0rt_status status = pi0rt_wait(client, 0, 1000000, &completion);
+    CHECK(status == PI0RT_STATUS_TIMEOUT || status == PI0RT_STATUS_IN_USE);
+}
+
+static void action(pi0rt_client *client)
+{
+    pi0rt_statistics statistics = {.struct_size = sizeof statistics};
+    pi0rt_status status = pi0rt_client_statistics(client, &statistics);
+    CHECK(status == PI0RT_STATUS_OK || status == PI0RT_STATUS_IN_USE);
+}
+
+/* The other thread is in a call nearly always: sooner or later each of ours of its class meets it there, and none
+   of another. */
+static void meet(pi0rt_status status, int same_class, const char *class, atomic_int *met)
+{
+    if (status != PI0RT_STATUS_IN_USE)
+        return;
+    char expected[100];
+    snprintf(expected, sizeof expected, "client is in use by another thread, in a call of class %s", class);
+    CHECK(same_class && last_error_is(expected));
+    atomic_store(met, 1);
+}
+
+#define MEETS(of, call)                                                 \
+    do {                                                                \
+        uint64_t end = pi0rt_now_ns() + LONG_NS;                        \
+        atomic_int met = 0;                                             \
+        int same = !strcmp(of, class);                                  \
+        for (int i = 0; same ? !atomic_load(&met) : i < 1000; i++) {    \
+            meet(call, same, of, &met);                                  \
+            CHECK(pi0rt_now_ns() < end);                                \
+        }                                                               \
     } while (0)
 
-static void wrong_thread(void)
+static pi0rt_status descriptor(pi0rt_client *client)
 {
-    struct shared shared = {.client = open_client(socket_path)};
+    return pi0rt_client_fd(client) == -1 ? PI0RT_STATUS_IN_USE : PI0RT_STATUS_OK;
+}
+
+/* Acquires one, and gives it back. */
+static pi0rt_status acquire(pi0rt_client *client)
+{
+    pi0rt_observation observation = {.struct_size = sizeof observation};
+    pi0rt_status status = pi0rt_observation_acquire(client, &observation);
+    if (status == PI0RT_STATUS_OK)
+        while (pi0rt_observation_release(client, &observation) != PI0RT_STATUS_OK)
+            ;
+    return status;
+}
+
+static void meets(const char *class, void (*other)(pi0rt_client *))
+{
+    struct shared shared = {.client = open_client(socket_path), .call = other};
     pi0rt_client *client = shared.client;
     pi0rt_policy_info info = {.struct_size = sizeof info};
-    pi0rt_observation observation = {.struct_size = sizeof observation};
+    pi0rt_observation observation = {.struct_size = sizeof observation, .slot = 7};
     pi0rt_completion completion = {.struct_size = sizeof completion};
     pi0rt_chunk chunk = {.struct_size = sizeof chunk};
-    uint32_t number;
-    float action[5];
-    pthread_t thread;
-    CHECK(pthread_create(&thread, NULL, waits_again_and_again, &shared) == 0);
-    MEETS(pi0rt_client_describe(client, &info));
-    MEETS(pi0rt_client_camera(client, "base", &number));
     pi0rt_dimension dimension = {.struct_size = sizeof dimension};
-    MEETS(pi0rt_client_dimension(client, PI0RT_VECTOR_STATE, 0, &dimension));
     pi0rt_prompt prompt = {.struct_size = sizeof prompt};
-    MEETS(pi0rt_client_prompt(client, 0, &prompt));
-    MEETS(pi0rt_client_set_prompt(client, "stack the cups", &number));
-    MEETS(pi0rt_client_reset(client));
-    MEETS(pi0rt_observation_acquire(client, &observation));
-    MEETS(pi0rt_observation_release(client, &observation));
-    MEETS(pi0rt_submit(client, &observation, NULL));
-    MEETS(pi0rt_poll(client, &completion));
-    MEETS(pi0rt_chunk_latest(client, &chunk));
-    MEETS(pi0rt_action_at(client, 0, action, 5, NULL));
-    MEETS(pi0rt_wait(client, 0, 0, &completion));
     pi0rt_statistics statistics = {.struct_size = sizeof statistics};
-    MEETS(pi0rt_client_statistics(client, &statistics));
-    uint64_t end = pi0rt_now_ns() + LONG_NS;
-    while (pi0rt_client_fd(client) != -1)
-        CHECK(pi0rt_now_ns() < end);
+    uint32_t number;
+    float values[5];
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, calls_again_and_again, &shared) == 0);
+    MEETS("requests", pi0rt_client_describe(client, &info));
+    MEETS("requests", pi0rt_client_camera(client, "base", &number));
+    MEETS("requests", pi0rt_client_dimension(client, PI0RT_VECTOR_STATE, 0, &dimension));
+    MEETS("requests", pi0rt_client_prompt(client, 0, &prompt));
+    if (!strcmp(class, "requests")) {
+        MEETS("requests", pi0rt_client_set_prompt(client, "stack the cups", &number));
+        MEETS("requests", pi0rt_client_reset(client));
+    }
+    MEETS("submissions", acquire(client));
+    MEETS("submissions", pi0rt_observation_release(client, &observation));
+    MEETS("submissions", pi0rt_submit(client, &observation, NULL));
+    MEETS("completions", pi0rt_poll(client, &completion));
+    MEETS("completions", pi0rt_wait(client, 0, 0, &completion));
+    MEETS("completions", descriptor(client));
+    MEETS("actions", pi0rt_chunk_latest(client, &chunk));
+    MEETS("actions", pi0rt_action_at(client, 0, values, 5, NULL));
+    MEETS("actions", pi0rt_client_statistics(client, &statistics));
     atomic_store(&shared.done, 1);
     pthread_join(thread, NULL);
     /* Taking turns is fine. */
     IS(OK, pi0rt_client_reset(client));
     IS(OK, pi0rt_client_close(client));
+}
+
+static void wrong_thread(void)
+{
+    meets("requests", request);
+    meets("submissions", submission);
+    meets("completions", wait_for_any);
+    meets("actions", action);
 }
 
 static void *waits_once(void *argument)
@@ -383,9 +447,9 @@ static void fork_after_open(void)
 /* The other thread doesn't exist in the child, even if it was in a call. */
 static void fork_while_in_use(void)
 {
-    struct shared shared = {.client = open_client(socket_path)};
+    struct shared shared = {.client = open_client(socket_path), .call = wait_for_any};
     pthread_t thread;
-    CHECK(pthread_create(&thread, NULL, waits_again_and_again, &shared) == 0);
+    CHECK(pthread_create(&thread, NULL, calls_again_and_again, &shared) == 0);
     for (int i = 0; i < 20; i++) {
         pid_t child = fork();
         CHECK(child >= 0);

@@ -68,7 +68,7 @@ fn whoever_has_waited_asks_for_no_more_events() {
     assert!(matches!(client.wait(None, SHORT), Err(ClientError::Timeout { .. })));
     assert!(!strings.wants_events());
     // In an event loop they are wanted all the time.
-    client.fd();
+    client.fd().unwrap();
     assert!(matches!(client.wait(None, SHORT), Err(ClientError::Timeout { .. })));
     assert!(strings.wants_events());
 }
@@ -172,7 +172,7 @@ fn a_late_answer_is_passed_over_in_an_event_loop() {
         let puppet = Puppet::new(if numbered { welcome() } else { numberless() });
         let (mut client, strings) = puppet.open(&puppet.options(SHORT));
         assert!(matches!(client.set_prompt("late"), Err(ClientError::Timeout { .. })));
-        client.fd();
+        client.fd().unwrap();
         strings.say(&ready(1), u32::from(numbered));
         assert!(matches!(client.poll(), Err(ClientError::Empty)));
         strings.say(&ready(2), if numbered { 2 } else { 0 });
@@ -315,7 +315,7 @@ fn a_daemon_that_only_chatters_has_not_answered() {
             while matches!(control::send(strings.socket.as_fd(), &packet), Ok(()) | Err(Errno::AGAIN)) {}
         });
         let error = bounded("it gives up", move || {
-            client.fd();
+            client.fd().unwrap();
             let polled = client.poll().unwrap_err();
             assert!(matches!(polled, ClientError::Empty), "{polled}");
             client.set_prompt("stack the cups").unwrap_err()

@@ -69,6 +69,7 @@ fn keys_with(device: DeviceSection) -> BTreeSet<String> {
             tokenizer: Some("/t".into()),
             steps: Some(Within(5)),
             recompute: true,
+            prefix_every: Within(2),
         },
         device,
         clients: ClientsSection {
@@ -201,6 +202,7 @@ fn what_is_wrong_in_a_file_is_named_with_its_place() {
         ),
         ("[metrics]\nlisten = \"9464\"\n", "FILE:2:10: invalid socket address syntax"),
         ("[clients]\ngroup = true\n", "FILE:2:9: expected the number or the name of a group"),
+        ("[guidance]\nmax_weight = -1\n", "FILE:2:14: -1 is out of range, expected 0 to 1000000"),
         ("[policy]\nrecompute = 1\n", "FILE:2:13: invalid type: integer `1`, expected a boolean"),
         ("[policy]\nsteps = 3\nsteps = 4\n", "FILE:3:1: duplicate key"),
         ("[policy\n", "FILE:1:8: unclosed table, expected `]`"),

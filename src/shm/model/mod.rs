@@ -21,7 +21,7 @@ use super::words::Fuse;
 const PREEMPTIONS: usize = 2;
 
 /// Runs a model in every interleaving, and says how many there were.
-fn check(model: impl Fn() + Sync + Send + 'static) {
+pub(crate) fn check(model: impl Fn() + Sync + Send + 'static) {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound.get_or_insert(PREEMPTIONS);

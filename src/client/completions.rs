@@ -1,0 +1,381 @@
+//! Completions: the daemon's answers to submissions.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::mem::replace;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+
+use super::error::ClientError;
+use super::handover::Parcel;
+use super::life::Life;
+use super::shared::Shared;
+use super::slots::Slots;
+use super::socket::Socket;
+use super::submissions::first_slot;
+use crate::control::{Fault, PolicyDescription, Status, Welcome};
+use crate::shm::clock::now_ns;
+use crate::shm::sync::{Ordering, spin_hint};
+use crate::shm::{Completion, Consumer, Geometry, Listener};
+
+/// How long `wait` polls before it sleeps, ns.
+const SPIN_NS: u64 = 20_000;
+/// Longest sleep of `wait`, ns, before it checks the daemon's liveness again.
+const NAP_NS: u64 = 50_000_000;
+
+/// The completions of a session. One thread at a time; other threads may use the other classes meanwhile.
+pub struct Completions {
+    shared: Arc<Shared>,
+    part: Box<Parcel<Part>>,
+    /// Number of completions given out.
+    settled: u64,
+    stale_after_ns: u64,
+}
+
+/// The completions' part of one connection.
+pub(super) struct Part {
+    pub connection: u64,
+    /// None for an observer.
+    ring: Option<Ring>,
+    life: Life,
+    event_mode: bool,
+    /// Completions that have arrived and are not given out: of earlier connections, or because
+    /// [`Completions::wait`] waited for another ticket.
+    aside: VecDeque<Completion>,
+    /// The last completion's time, ns.
+    finished_ns: u64,
+    /// The connection that submissions went to when this one was made: they may until they notice.
+    submitting_on: u64,
+    /// That connection, after this one has taken its place.
+    before: Option<Box<Parcel<Part>>>,
+    /// Completions of earlier connections that were there when this one was made.
+    answered: Vec<Completion>,
+    welcome: Arc<Welcome>,
+    socket: Arc<Socket>,
+    /// Shows the socket to an event loop.
+    watch: Option<OwnedFd>,
+}
+
+/// The ring of completions, and the submissions they answer.
+pub(super) struct Ring {
+    pub completions: Consumer,
+    pub listener: Listener,
+    pub slots: Arc<Slots>,
+}
+
+impl Part {
+    pub fn new(
+        connection: u64,
+        ring: Option<Ring>,
+        life: Life,
+        welcome: Arc<Welcome>,
+        socket: Arc<Socket>,
+    ) -> Part {
+        Part {
+            connection,
+            ring,
+            life,
+            event_mode: false,
+            aside: VecDeque::new(),
+            finished_ns: 0,
+            submitting_on: connection,
+            before: None,
+            answered: Vec::new(),
+            welcome,
+            socket,
+            watch: None,
+        }
+    }
+
+    /// Prepares for what earlier connections leave behind: `most` completions in all, of which those in
+    /// `answered` have been there; submissions go to connection `submitting_on` until they notice.
+    pub fn follow_up(&mut self, most: usize, answered: Vec<Completion>, submitting_on: u64) {
+        self.aside.reserve_exact(most);
+        self.answered = answered;
+        self.submitting_on = submitting_on;
+    }
+
+    /// What [`follow_up`](Self::follow_up) was told was there.
+    pub fn take_answered(&mut self) -> Vec<Completion> {
+        std::mem::take(&mut self.answered)
+    }
+
+    /// Takes a completion from the ring and frees its slot.
+    #[inline]
+    fn pop(&mut self) -> Result<Option<Completion>, ClientError> {
+        let Some(ring) = &mut self.ring else { return Ok(None) };
+        let Some(words) = ring.completions.pop() else { return Ok(None) };
+        let completion = Completion::from_words(&words);
+        if !ring.slots.free(completion.slot, completion.ticket) {
+            return Err(ClientError::Completion { ticket: completion.ticket, slot: completion.slot });
+        }
+        self.finished_ns = self.finished_ns.max(completion.finished_ns);
+        Ok(Some(self.checked(completion)))
+    }
+
+    /// The completion as it is given out.
+    #[inline]
+    fn checked(&self, mut completion: Completion) -> Completion {
+        completion.slot += first_slot(self.connection);
+        // Programs index cameras and state by the fault: it must lie within.
+        let Geometry { cameras, state_dim, action_dim, .. } = self.welcome.layout.geometry;
+        if Fault::from_word(completion.detail).is_some_and(|fault| !fault.is_within(cameras, state_dim, action_dim)) {
+            completion.detail = Fault::Other.to_word();
+        }
+        completion
+    }
+
+    /// Takes a completion that was put aside.
+    #[inline]
+    fn kept(&mut self, ticket: Option<u64>) -> Option<Completion> {
+        if self.aside.is_empty() {
+            return None;
+        }
+        let matches = |kept: &Completion| ticket.is_none_or(|ticket| kept.ticket == ticket);
+        let index = self.aside.iter().position(matches)?;
+        self.aside.remove(index)
+    }
+
+    /// When the completion that is outstanding for longest could have come, ns; None: there is none.
+    fn due_since(&self) -> Option<u64> {
+        let under_way = self.ring.as_ref()?.slots.under_way();
+        let oldest = under_way.map(|submission| submission.submitted_ns).min()?;
+        Some(oldest.max(self.finished_ns))
+    }
+
+    /// Takes the place of an earlier connection: completions that have arrived there are kept, what is under way
+    /// is completed with GONE. What is left of connections that nobody submits to any more goes to `over`.
+    pub fn inherit(&mut self, mut old: Box<Parcel<Part>>, mut over: impl FnMut(Box<Parcel<Part>>)) {
+        self.aside.append(&mut old.aside);
+        for mut earlier in [old.before.take(), Some(old)].into_iter().flatten() {
+            self.settle(&mut earlier);
+            if earlier.connection == self.submitting_on && earlier.ring.is_some() {
+                self.before = Some(earlier);
+            } else {
+                over(earlier);
+            }
+        }
+        self.aside.make_contiguous().sort_unstable_by_key(|completion| completion.ticket);
+    }
+
+    /// Puts aside everything that is outstanding over an earlier connection.
+    fn settle(&mut self, old: &mut Part) {
+        // Each one frees a slot, so this ends. Corrupt entries stay in the ring.
+        while let Ok(Some(completion)) = old.pop() {
+            self.aside.push_back(completion);
+        }
+        let Some(ring) = &old.ring else { return };
+        for submission in ring.slots.under_way() {
+            if !ring.slots.free(submission.slot, submission.ticket) {
+                continue;
+            }
+            let is_it = |answer: &&Completion| (answer.ticket, answer.slot) == (submission.ticket, submission.slot);
+            let gone = Completion {
+                ticket: submission.ticket,
+                status: Status::Gone as i32,
+                slot: submission.slot,
+                observed_ns: submission.observed_ns,
+                submitted_ns: submission.submitted_ns,
+                ..Completion::default()
+            };
+            self.aside.push_back(old.checked(*self.answered.iter().find(is_it).unwrap_or(&gone)));
+        }
+    }
+}
+
+impl Completions {
+    pub(super) fn new(shared: Arc<Shared>, part: Part, stale_after_ns: u64) -> Completions {
+        Completions { shared, part: Parcel::new(part), settled: 0, stale_after_ns }
+    }
+
+    /// Goes over to a new connection if there is one. Real-time safe.
+    #[inline]
+    pub(super) fn follow(&mut self) {
+        if let Some(fresh) = self.shared.mailboxes.0.completions.take() {
+            self.go_over(fresh);
+        }
+        if self.part.before.is_some() {
+            self.look_back();
+        }
+    }
+
+    #[cold]
+    fn go_over(&mut self, fresh: Box<Parcel<Part>>) {
+        let old = replace(&mut self.part, fresh);
+        let mailbox = &self.shared.mailboxes.0.completions;
+        self.part.inherit(old, |over| mailbox.give_back(over));
+    }
+
+    /// Looks for submissions that went to the connection before in the meantime.
+    #[cold]
+    fn look_back(&mut self) {
+        let Some(mut before) = self.part.before.take() else { return };
+        // Checked first: what was submitted until then is seen afterwards.
+        let over = self.shared.submitting_on.load(Ordering::Acquire) > before.connection;
+        self.part.settle(&mut before);
+        if over {
+            self.shared.mailboxes.0.completions.give_back(before);
+        } else {
+            self.part.before = Some(before);
+        }
+    }
+
+    #[inline]
+    fn ring(&self) -> Result<&Ring, ClientError> {
+        self.part.ring.as_ref().ok_or(ClientError::Observer { what: "a completion" })
+    }
+
+    /// The policy the daemon serves.
+    pub fn policy(&self) -> &PolicyDescription {
+        &self.part.welcome.policy
+    }
+
+    /// Takes one completion; every ticket gets exactly one. Real-time safe: no system call (unless
+    /// [`fd`](Self::fd) was called), no lock, no allocation.
+    ///
+    /// # Errors
+    /// Empty when there is none; Stale when one has been due for longer than
+    /// [`Options::stale_after_ns`](super::Options::stale_after_ns); Gone when there won't be any; Restarted once
+    /// after the daemon was restarted.
+    #[inline]
+    pub fn poll(&mut self) -> Result<Completion, ClientError> {
+        self.follow();
+        self.ring()?;
+        if let Some(completion) = self.part.kept(None) {
+            self.give_out();
+            return Ok(completion);
+        }
+        if self.part.event_mode {
+            self.part.socket.drain()?;
+        }
+        let completion = self.next_completion()?;
+        self.give_out();
+        Ok(completion)
+    }
+
+    /// Counts a completion as given out.
+    #[inline]
+    fn give_out(&mut self) {
+        self.settled += 1;
+        self.shared.settled.0.store(self.settled, Ordering::Relaxed);
+    }
+
+    /// Takes a completion from the ring and frees its slot.
+    #[inline]
+    fn next_completion(&mut self) -> Result<Completion, ClientError> {
+        if let Some(completion) = self.part.pop()? {
+            return Ok(completion);
+        }
+        // Before the daemon's life is checked, whose next breath may bring what is due.
+        let due_since = if self.stale_after_ns > 0 { self.part.due_since() } else { None };
+        self.part.life.check_often(&self.shared.told)?;
+        if due_since.is_some_and(|since| now_ns().saturating_sub(since) > self.stale_after_ns) {
+            return Err(ClientError::Stale);
+        }
+        Err(ClientError::Empty)
+    }
+
+    /// Describes why a completion has no chunk, with the names of cameras and joints. Allocates nothing.
+    pub fn explain<'a>(&'a self, completion: &Completion) -> impl fmt::Display + 'a {
+        Explanation { completion: *completion, policy: self.policy() }
+    }
+
+    /// Waits for the completion of a ticket, or for any. Completions of other tickets that come
+    /// first are kept for [`poll`](Self::poll). May sleep.
+    ///
+    /// # Errors
+    /// Timeout; Gone when it won't come; Restarted once after the daemon was restarted; a ticket that is not in flight.
+    pub fn wait(&mut self, ticket: Option<u64>, timeout_ns: u64) -> Result<Completion, ClientError> {
+        let start = now_ns();
+        let deadline = start.saturating_add(timeout_ns);
+        let waited = self.wait_until(ticket, start, deadline);
+        // In any case, no wake-up message is wanted any more.
+        if let Some(ring) = self.part.ring.as_ref().filter(|_| !self.part.event_mode) {
+            ring.listener.ignore();
+        }
+        let completion = waited?.ok_or(ClientError::Timeout { ns: timeout_ns })?;
+        self.give_out();
+        Ok(completion)
+    }
+
+    /// Polls, then sleeps, until the completion comes; None when the time is over.
+    fn wait_until(
+        &mut self,
+        ticket: Option<u64>,
+        start: u64,
+        deadline: u64,
+    ) -> Result<Option<Completion>, ClientError> {
+        loop {
+            self.follow();
+            // Of an earlier connection, or put aside by an earlier call.
+            if let Some(completion) = self.part.kept(ticket) {
+                return Ok(Some(completion));
+            }
+            let ring = self.ring()?;
+            if let Some(ticket) = ticket.filter(|ticket| !ring.slots.has(*ticket)) {
+                return Err(ClientError::Ticket { ticket });
+            }
+            let now = now_ns();
+            let sleepy = now - start >= SPIN_NS;
+            if sleepy {
+                ring.listener.listen();
+            }
+            match self.next_completion() {
+                Ok(completion) if ticket.is_none_or(|ticket| completion.ticket == ticket) => {
+                    return Ok(Some(completion));
+                }
+                Ok(other) => {
+                    self.part.aside.push_back(other);
+                    continue;
+                }
+                // The caller's timeout bounds the wait; Stale does not apply.
+                Err(ClientError::Empty | ClientError::Stale) => {}
+                Err(error) => return Err(error),
+            }
+            if now >= deadline {
+                return Ok(None);
+            }
+            if sleepy {
+                self.part.socket.sleep((deadline - now).min(NAP_NS))?;
+            } else {
+                spin_hint();
+            }
+        }
+    }
+
+    /// A descriptor for event loops that becomes readable when there are completions, or when the daemon is
+    /// gone; valid until a reconnect. After the first call, [`poll`](Self::poll) makes a system call to empty it:
+    /// poll until Empty each time it is readable. Not real time.
+    ///
+    /// # Errors
+    /// A system call failed.
+    pub fn fd(&mut self) -> Result<BorrowedFd<'_>, ClientError> {
+        self.follow();
+        let part = &mut **self.part;
+        if part.watch.is_none() {
+            part.watch = Some(part.socket.watch()?);
+        }
+        if let Some(ring) = &part.ring {
+            part.event_mode = true;
+            ring.listener.listen();
+        }
+        Ok(part.watch.as_ref().map_or(part.socket.as_fd(), OwnedFd::as_fd))
+    }
+}
+
+struct Explanation<'a> {
+    completion: Completion,
+    policy: &'a PolicyDescription,
+}
+
+impl fmt::Display for Explanation<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Completion { ticket, status, detail, .. } = self.completion;
+        write!(f, "ticket {ticket}: ")?;
+        match (Fault::from_word(detail), Status::from_number(status)) {
+            (Some(fault), _) => fault.describe(self.policy).fmt(f),
+            (None, Some(status)) => f.write_str(status.text().to_str().unwrap_or_default()),
+            (None, None) => write!(f, "answered with {status}"),
+        }
+    }
+}

@@ -1,0 +1,167 @@
+//! What the classes of calls share, under loom: see `shm::model`.
+//!
+//! `RUSTFLAGS="--cfg loom" cargo test --no-default-features --features client --lib client::model`
+
+use std::sync::Arc;
+
+use loom::cell::UnsafeCell;
+use loom::sync::atomic::AtomicUsize;
+use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use loom::thread;
+
+use super::handover::{Handover, Parcel};
+use super::slots::{Slots, UnderWay};
+use crate::shm::model::check;
+
+/// A part that notices two threads at once, and one that is used after it was given back.
+struct Part {
+    number: u64,
+    content: UnsafeCell<u64>,
+    freed: Arc<AtomicUsize>,
+}
+
+// SAFETY: loom watches the accesses.
+unsafe impl Send for Part {}
+
+impl Part {
+    fn new(number: u64, freed: &Arc<AtomicUsize>) -> Box<Parcel<Part>> {
+        Parcel::new(Part { number, content: UnsafeCell::new(number), freed: freed.clone() })
+    }
+
+    /// An access that nothing may happen at the same time as.
+    fn touch(&self) -> u64 {
+        self.content.with_mut(|content| {
+            // SAFETY: the pointer is valid; loom objects to two at once.
+            unsafe {
+                *content += 10;
+                *content
+            }
+        })
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        self.touch();
+        self.freed.fetch_add(1, Relaxed);
+    }
+}
+
+/// Two reconnects, of which the class may notice none, one or both.
+#[test]
+fn each_part_has_one_owner_and_is_freed_once() {
+    check(|| {
+        let freed = Arc::new(AtomicUsize::new(0));
+        let mailbox = Arc::new(Handover::<Part>::new());
+        let receiver = {
+            let (mailbox, first) = (mailbox.clone(), Part::new(0, &freed));
+            thread::spawn(move || {
+                let mut part = first;
+                for _ in 0..2 {
+                    if let Some(fresh) = mailbox.take() {
+                        assert!(fresh.number > part.number, "{} after {}", fresh.number, part.number);
+                        mailbox.give_back(std::mem::replace(&mut part, fresh));
+                    }
+                    part.touch();
+                }
+                part
+            })
+        };
+        for number in 1..=2 {
+            drop(mailbox.returned());
+            let withdrawn = mailbox.withdraw();
+            if let Some(part) = &withdrawn {
+                part.touch();
+            }
+            drop(withdrawn);
+            mailbox.offer(Part::new(number, &freed));
+        }
+        drop(mailbox.returned());
+        drop(receiver.join().unwrap());
+        drop(mailbox);
+        assert_eq!(freed.load(Relaxed), 3);
+    });
+}
+
+/// The submissions' class writes to a slot, the completions' class frees it, and it is written to again.
+#[test]
+fn a_slot_is_free_once_its_answer_was_taken() {
+    check(|| {
+        let slots = Arc::new(Slots::new(1));
+        // The slot's frames, of which each submission has its own.
+        let frames = Arc::new(UnsafeCell::new(0u64));
+        // SAFETY: the pointer is valid; loom objects to two at once.
+        let fill = |frames: &UnsafeCell<u64>| frames.with_mut(|value| unsafe { *value += 1 });
+        let submit = |slots: &Slots, ticket| {
+            slots.enter(UnderWay { ticket, slot: 0, observed_ns: ticket + 100, submitted_ns: ticket + 200 });
+        };
+        fill(&frames);
+        submit(&slots, 1);
+        let completions = {
+            let (slots, frames) = (slots.clone(), frames.clone());
+            thread::spawn(move || {
+                // Read by the daemon until its answer is there.
+                // SAFETY: as above.
+                frames.with(|value| unsafe { assert_eq!(*value, 1) });
+                assert!(!slots.free(0, 2));
+                assert!(slots.free(0, 1));
+                // Whatever is under way now, its times are its own.
+                for submission in slots.under_way() {
+                    let UnderWay { ticket, slot, observed_ns, submitted_ns } = submission;
+                    assert_eq!((ticket, slot, observed_ns, submitted_ns), (2, 0, 102, 202));
+                }
+            })
+        };
+        if slots.is_free(0) {
+            fill(&frames);
+            submit(&slots, 2);
+        }
+        completions.join().unwrap();
+    });
+}
+
+/// The completions' class goes over first; what is submitted over the connection before until the submissions'
+/// class goes over is found.
+#[test]
+fn no_submission_over_the_connection_before_is_lost() {
+    check(|| {
+        let slots = Arc::new(Slots::new(2));
+        let submitting_on = Arc::new(loom::sync::atomic::AtomicU64::new(0));
+        let mailbox = Arc::new(Handover::<u64>::new());
+        let submissions = {
+            let (slots, submitting_on, mailbox) = (slots.clone(), submitting_on.clone(), mailbox.clone());
+            thread::spawn(move || {
+                let (mut connection, mut over_the_first) = (0u64, 0);
+                for ticket in 1..=2u64 {
+                    if let Some(fresh) = mailbox.take() {
+                        connection = **fresh;
+                        submitting_on.store(connection, Release);
+                    }
+                    if connection == 0 {
+                        let slot = ticket as u32 - 1;
+                        slots.enter(UnderWay { ticket, slot, observed_ns: 0, submitted_ns: 0 });
+                        over_the_first += 1;
+                    }
+                }
+                over_the_first
+            })
+        };
+        // Completions are over at the next connection already, and submissions are told of it.
+        mailbox.offer(Parcel::new(1));
+        let mut found = 0;
+        let mut look = || {
+            let over = submitting_on.load(Acquire) > 0;
+            for submission in slots.under_way() {
+                assert!(slots.free(submission.slot, submission.ticket));
+                found += 1;
+            }
+            over
+        };
+        let seen_over = look();
+        let (before, submitted) = (seen_over, submissions.join().unwrap());
+        if !before {
+            look();
+        }
+        assert_eq!(found, submitted, "seen to be over: {before}");
+    });
+}

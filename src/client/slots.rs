@@ -1,0 +1,81 @@
+//! The observation slots of one connection, shared by the class that fills them and the class that frees them.
+
+use crate::shm::sync::{AtomicU64, Ordering};
+
+/// What is under way in each slot. Submissions are entered by one thread and removed by another.
+pub(super) struct Slots {
+    /// Ticket of the submission in each slot; 0: none.
+    tickets: Box<[AtomicU64]>,
+    times: Box<[Times]>,
+}
+
+/// Times of a submission, ns.
+struct Times {
+    observed_ns: AtomicU64,
+    submitted_ns: AtomicU64,
+}
+
+/// A submission whose completion has not been taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct UnderWay {
+    pub ticket: u64,
+    pub slot: u32,
+    pub observed_ns: u64,
+    pub submitted_ns: u64,
+}
+
+impl Slots {
+    pub fn new(count: u32) -> Slots {
+        let zero = || AtomicU64::new(0);
+        Slots {
+            tickets: (0..count).map(|_| zero()).collect(),
+            times: (0..count).map(|_| Times { observed_ns: zero(), submitted_ns: zero() }).collect(),
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.tickets.len()
+    }
+
+    /// Whether nothing is under way in a slot: what was there before is no longer read by anybody.
+    #[inline]
+    pub fn is_free(&self, slot: usize) -> bool {
+        // Acquire: after the daemon's last access, which the other thread knows to be over.
+        self.tickets[slot].load(Ordering::Acquire) == 0
+    }
+
+    /// Enters a submission, before the daemon can see it.
+    #[inline]
+    pub fn enter(&self, UnderWay { ticket, slot, observed_ns, submitted_ns }: UnderWay) {
+        let times = &self.times[slot as usize];
+        times.observed_ns.store(observed_ns, Ordering::Relaxed);
+        times.submitted_ns.store(submitted_ns, Ordering::Relaxed);
+        self.tickets[slot as usize].store(ticket, Ordering::Release);
+    }
+
+    /// Removes a submission that was answered; false if there is no such one.
+    #[inline]
+    pub fn free(&self, slot: u32, ticket: u64) -> bool {
+        let Some(there) = self.tickets.get(slot as usize) else { return false };
+        let is_it = ticket != 0 && there.load(Ordering::Acquire) == ticket;
+        if is_it {
+            there.store(0, Ordering::Release);
+        }
+        is_it
+    }
+
+    /// Everything that is under way.
+    pub fn under_way(&self) -> impl Iterator<Item = UnderWay> {
+        (0..).zip(self.tickets.iter().zip(&self.times)).filter_map(|(slot, (ticket, times))| {
+            let ticket = ticket.load(Ordering::Acquire);
+            let [observed_ns, submitted_ns] =
+                [&times.observed_ns, &times.submitted_ns].map(|time| time.load(Ordering::Relaxed));
+            (ticket != 0).then_some(UnderWay { ticket, slot, observed_ns, submitted_ns })
+        })
+    }
+
+    /// Whether this ticket is under way.
+    pub fn has(&self, ticket: u64) -> bool {
+        ticket != 0 && self.tickets.iter().any(|there| there.load(Ordering::Acquire) == ticket)
+    }
+}
