@@ -45,7 +45,7 @@ pub use error::CheckpointError;
 pub(crate) use files::weight_files;
 pub use normalization::{Formula, NormMode, Normalization};
 pub use open::{Checkpoint, Layout};
-pub use part::Part;
+pub use part::{Part, PrecisionClass};
 pub use processing::Processing;
 #[cfg(feature = "daemon")]
 pub(crate) use profile::line_and_column;
@@ -58,4 +58,5 @@ pub use tensor::{Dtype, Tensor};
 pub use tokenizer::TokenizerSource;
 pub use transform::{Curve, Linkage, Transform};
 pub use variant::{Conditioning, StateInput, Variant};
+pub(crate) use weights::{EXPERT, LANGUAGE, PROJECTOR, VISION};
 pub use write::Progress;
