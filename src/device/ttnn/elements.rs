@@ -16,13 +16,12 @@ impl Ttnn {
         const OP: &str = "embed";
         let at = ids.buffer.0 as usize;
         let known = self.inventory.table(OP, table)?.rows;
+        // Rows below those that were written have id 0.
         let written = &self.buffers[at].ids;
-        let (Some((_, tokens)), true) =
-            (self.buffers[at].pieces.first(), ids.row == 0 && ids.rows <= written.len())
-        else {
+        let (Some((_, tokens)), 0) = (self.buffers[at].pieces.first(), ids.row) else {
             return Err(refuse(OP, "tokens are looked up from the first that was written"));
         };
-        if let Some(row) = written[..ids.rows].iter().position(|&id| id as usize >= known) {
+        if let Some(row) = written.iter().take(ids.rows).position(|&id| id as usize >= known) {
             return Err(shape(
                 OP,
                 format!("a token below {known}"),
