@@ -405,7 +405,7 @@ fn no_prefix_is_kept() {
 #[test]
 fn a_prompt_that_is_too_long_is_refused_or_cut_and_says_so() {
     let words = "pick up the red block ".repeat(60);
-    let policy = load(&golden(), Precision::F32);
+    let mut policy = load(&golden(), Precision::F32);
     let PolicyError::Prompt(PromptError::TooLong { tokens, max: 200 }) = policy.prompt(&words).unwrap_err()
     else {
         panic!("not too long");

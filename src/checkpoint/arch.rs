@@ -106,11 +106,6 @@ impl Arch {
         }
     }
 
-    /// Tokens that stand for the state: one, or none where it is text.
-    pub fn state_tokens(&self) -> usize {
-        usize::from(self.variant.state == StateInput::Token)
-    }
-
     /// All sizes with their names, in the order of `arch.json`.
     pub fn fields(&self) -> Vec<(String, usize)> {
         let mut copy = self.clone();

@@ -46,15 +46,15 @@ impl Heads {
 pub struct Sequence {
     /// Valid prefix tokens: image tokens of the cameras present, then text.
     pub prefix: usize,
-    /// Tokens of the state: one, or none where text tells it.
+    /// State tokens: one, or none where the state is text of the prefix.
     pub state: usize,
     /// Actions in the chunk.
     pub actions: usize,
 }
 
 impl Sequence {
-    /// Position, and KV cache row, of the state token if there is one.
-    pub fn state(self) -> usize {
+    /// Position, and KV cache row, of the first token behind the prefix: the state's, if there is one.
+    pub fn first_state(self) -> usize {
         self.prefix
     }
 
@@ -91,7 +91,7 @@ pub struct Tokens {
     pub first: usize,
     /// Keys they see.
     pub keys: Keys,
-    /// Whether queries and keys are rotated.
+    /// True if queries and keys are rotated.
     pub rotary: bool,
 }
 
@@ -139,11 +139,9 @@ mod tests {
 
     #[test]
     fn blocks_see_what_the_paper_says() {
-        for (state, expected) in [(1, &[3, 3, 3, 4, 6, 6][..]), (0, &[3, 3, 3, 5, 5])] {
-            let s = Sequence { prefix: 3, state, actions: 2 };
-            let keys: Vec<usize> = (0..s.len()).map(|q| s.visible_keys(q)).collect();
-            assert_eq!(keys, expected);
-            assert_eq!(s.first_action(), 3 + state);
-        }
+        let keys = |s: Sequence| (0..s.len()).map(|q| s.visible_keys(q)).collect::<Vec<_>>();
+        assert_eq!(keys(Sequence { prefix: 3, state: 1, actions: 2 }), [3, 3, 3, 4, 6, 6]);
+        // Without a state token.
+        assert_eq!(keys(Sequence { prefix: 3, state: 0, actions: 2 }), [3, 3, 3, 5, 5]);
     }
 }

@@ -6,7 +6,7 @@ use super::ledger::Module;
 use super::load::{Loader, Slot};
 use super::norm::Norm;
 use super::ops::Ops;
-use crate::device::{HeadSide, KvCache, Role, Then, View, Weight};
+use crate::device::{Epilogue, HeadSide, KvCache, Role, View, Weight};
 
 /// A stack of Gemma layers and the buffers they work in.
 pub struct Gemma {
@@ -98,7 +98,7 @@ impl Gemma {
         let hidden = self.hidden.first(rows);
 
         let residual = layer.input_norm.forward(&mut ops, x, step, normed)?;
-        ops.linear(normed, layer.qkv, None, Then::Store, qkv)?;
+        ops.linear(normed, layer.qkv, None, Epilogue::Store, qkv)?;
         attend(ops.within(Module::Attention), self.heads, qkv, queries, (self.cache, i), tokens, attended)?;
         ops.linear(attended, layer.out, None, residual, x)?;
 
@@ -108,13 +108,13 @@ impl Gemma {
         Ok(())
     }
 
-    /// What the last layer has to do for tokens that are only attended to: keys and values.
+    /// The last layer for tokens that are only attended to: keys and values.
     pub fn last_keys_and_values(&self, mut ops: Ops<'_>, x: View, tokens: Tokens) -> Result<(), ModelError> {
         let i = self.layers.len() - 1;
         let normed = self.normed.first(x.rows);
         let kv = self.qkv.first(x.rows).columns(0..2 * self.heads.key_cols());
         self.layers[i].input_norm.forward(&mut ops, x, 0, normed)?;
-        ops.linear(normed, self.last_kv, None, Then::Store, kv)?;
+        ops.linear(normed, self.last_kv, None, Epilogue::Store, kv)?;
         append(&mut ops.within(Module::Attention), self.heads, kv, (self.cache, i), tokens)
     }
 

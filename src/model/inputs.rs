@@ -99,7 +99,7 @@ impl Extent {
         let prefix = text + Prefix::text_rows(arch, cameras, tokens, shapes);
         Ok(Self {
             cameras,
-            sequence: Sequence { prefix, state: arch.state_tokens(), actions: arch.chunk_size },
+            sequence: Sequence { prefix, state: arch.variant.state.tokens(), actions: arch.chunk_size },
             padding: text + tokens..prefix,
             guided: inputs.rtc.as_ref().map(|rtc| rtc.max_weight),
         })

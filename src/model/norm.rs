@@ -4,7 +4,7 @@ use super::error::ModelError;
 use super::load::Loader;
 use super::ops::Ops;
 use super::time::dense;
-use crate::device::{Then, Vector, View};
+use crate::device::{Epilogue, Vector, View};
 
 const EPSILON: f32 = 1e-6;
 
@@ -21,7 +21,7 @@ struct Modulation {
     scale: Vector,
     shift: Option<Vector>,
     /// How the branch is added to the stream: as it is, or times the gate.
-    residual: Then,
+    residual: Epilogue,
 }
 
 impl Norm {
@@ -33,7 +33,7 @@ impl Norm {
     ) -> Result<Self, ModelError> {
         let Some(conditions) = conditions else {
             let scale = loader.vector(&[&format!("{name}.weight")])?;
-            let steps = vec![Modulation { scale, shift: None, residual: Then::Add }];
+            let steps = vec![Modulation { scale, shift: None, residual: Epilogue::Add }];
             return Ok(Self { steps, table: Vec::new() });
         };
         let bias = loader.values(&format!("{name}.dense.bias"))?;
@@ -45,14 +45,20 @@ impl Norm {
             steps.push(Modulation {
                 scale: loader.device.vector(scale)?,
                 shift: Some(loader.device.vector(shift)?),
-                residual: Then::AddGated(loader.device.vector(gate)?),
+                residual: Epilogue::AddGated(loader.device.vector(gate)?),
             });
         }
         Ok(Self { steps, table })
     }
 
     /// `out = rms(x)·(1 + scale) + shift` of a step; how the branch that starts at `out` is added to `x`.
-    pub fn forward(&self, ops: &mut Ops<'_>, x: View, step: usize, out: View) -> Result<Then, ModelError> {
+    pub fn forward(
+        &self,
+        ops: &mut Ops<'_>,
+        x: View,
+        step: usize,
+        out: View,
+    ) -> Result<Epilogue, ModelError> {
         // The one of all steps, if it is not adaptive.
         let norm = &self.steps[step.min(self.steps.len() - 1)];
         ops.rms_norm(x, norm.scale, norm.shift, EPSILON, out)?;

@@ -55,17 +55,17 @@ impl Pi0 {
             (format!("1 to {MAX_CAMERAS}"), cameras.to_string())
         })?;
         ensure(steps > 0, "steps", || ("at least 1".into(), "0".into()))?;
+        let mut ledger = Ledger::default();
         let placed = Placed::none(checkpoint, progress);
         let mut loader = Loader::new(checkpoint, device.as_mut(), &placed);
         let rows = Prefix::rows(&arch, cameras, loader.device.shapes());
-        let times = Times::load(&mut loader, steps)?;
+        let times = Times::load(&mut loader, steps, &mut ledger)?;
         let backbone = Backbone::load(&mut loader, cameras, rows, &times)?;
         let prefix = Prefix::load(&mut loader, cameras)?;
         let suffix = Suffix::load(&mut loader, times)?;
         let denoise = Denoise::load(&mut loader, steps)?;
         let device = device.seal(&|done, of| progress(Loading::Preparing { done, of }))?;
         let reuse = Reuse::new(device.reuses(), &arch, cameras);
-        let ledger = Ledger::default();
         Ok(Self { arch, cameras, backbone, prefix, suffix, denoise, ledger, reuse, device })
     }
 
@@ -80,7 +80,7 @@ impl Pi0 {
         &self.arch
     }
 
-    /// What ran where, since the ledger was last cleared.
+    /// The ledger of operations since it was last cleared.
     pub fn ledger(&mut self) -> &mut Ledger {
         &mut self.ledger
     }

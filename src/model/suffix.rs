@@ -9,7 +9,7 @@ use super::ops::Ops;
 use super::tap::{Source, Stage};
 use super::time::Times;
 use crate::checkpoint::StateInput;
-use crate::device::{PrecisionClass, Role, Then, Vector, View, Weight};
+use crate::device::{Epilogue, Role, Vector, View, Weight};
 
 /// Suffix embedding and its buffers.
 pub struct Suffix {
@@ -44,7 +44,6 @@ impl Suffix {
     /// Loads the projections, and computes everything that depends on the steps' times.
     pub fn load(loader: &mut Loader<'_>, times: Times) -> Result<Self, ModelError> {
         let arch = loader.checkpoint.arch().clone();
-        loader.device.precision(PrecisionClass::Exact);
         let state = match arch.variant.state {
             StateInput::Token => Some(StateToken {
                 proj: linear(loader, "state_proj")?,
@@ -74,7 +73,7 @@ impl Suffix {
     pub fn embed_state(&self, mut ops: Ops<'_>) -> Result<Option<View>, ModelError> {
         let Some(token) = &self.state else { return Ok(None) };
         let x = token.x.all();
-        ops.linear(token.state.all(), token.proj.0, Some(token.proj.1), Then::Store, x)?;
+        ops.linear(token.state.all(), token.proj.0, Some(token.proj.1), Epilogue::Store, x)?;
         ops.stage(Stage::StateEmbedding, Source::View(x))?;
         Ok(Some(x))
     }
@@ -86,12 +85,12 @@ impl Suffix {
             ops.stage(Stage::Condition(step), Source::Host(&conditions[step]))?;
         }
         let mut x = self.action.all();
-        ops.linear(x_t, self.action_in.0, Some(self.action_in.1), Then::Store, x)?;
+        ops.linear(x_t, self.action_in.0, Some(self.action_in.1), Epilogue::Store, x)?;
         if let Some(mlp) = &self.action_time {
             let (action, hidden) = (x, mlp.hidden.all());
             x = mlp.x.all();
-            ops.linear(action, mlp.mlp_in, Some(mlp.time[step]), Then::Silu, hidden)?;
-            ops.linear(hidden, mlp.mlp_out.0, Some(mlp.mlp_out.1), Then::Store, x)?;
+            ops.linear(action, mlp.mlp_in, Some(mlp.time[step]), Epilogue::Silu, hidden)?;
+            ops.linear(hidden, mlp.mlp_out.0, Some(mlp.mlp_out.1), Epilogue::Store, x)?;
         }
         ops.stage(Stage::ActionEmbedding(step), Source::View(x))?;
         Ok(x)
@@ -108,7 +107,7 @@ impl ActionTime {
             time.push(loader.device.vector(&time_bias(mlp_in, &mlp_in_bias, embedding))?);
         }
         Ok(Self {
-            mlp_in: loader.device.weight(&[mlp_in], Some(0..width))?,
+            mlp_in: loader.columns("action_time_mlp_in", 0..width)?,
             time,
             mlp_out: linear(loader, "action_time_mlp_out")?,
             hidden: loader.buffer(Role::Stream, rows, width)?,

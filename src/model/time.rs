@@ -4,8 +4,11 @@
 //! which every norm of the expert takes scale, shift and gate ([`norm`](super::norm)): "adaRMS", `pi_gemma.py:
 //! PiGemmaRMSNorm` and `modeling_pi05.py: embed_suffix` of lerobot.
 
+use std::time::Instant;
+
 use super::common::{time_embedding, time_of_step};
 use super::error::ModelError;
+use super::ledger::{HostWork, Ledger};
 use super::load::Loader;
 use crate::checkpoint::{Conditioning, Tensor};
 
@@ -19,7 +22,8 @@ pub struct Times {
 
 impl Times {
     /// Of `steps` Euler steps.
-    pub fn load(loader: &mut Loader<'_>, steps: usize) -> Result<Self, ModelError> {
+    pub fn load(loader: &mut Loader<'_>, steps: usize, ledger: &mut Ledger) -> Result<Self, ModelError> {
+        let start = Instant::now();
         let arch = loader.checkpoint.arch();
         let embed = |step| time_embedding(time_of_step(step, steps), arch.expert_width);
         let embeddings: Vec<Vec<f32>> = (0..steps).map(embed).collect();
@@ -27,6 +31,7 @@ impl Times {
             Conditioning::Concatenated => None,
             Conditioning::AdaptiveNorms => Some(conditions(loader, &embeddings)?),
         };
+        ledger.enter_host(HostWork::TimeEmbedding, steps, start);
         Ok(Self { embeddings, conditions })
     }
 }

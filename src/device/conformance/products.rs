@@ -1,10 +1,12 @@
-//! Matrix products.
+//! Dense products.
 
-use super::formulas::{Matrix, gelu, linear};
-use super::subject::{Outcome, buffer, check, check_on, integer_subjects, read, seal, subjects};
+use super::formulas::{Dense, gelu, linear};
+use super::subject::{
+    Outcome, assert_all_computed, buffer, check, check_on, integer_subjects, read, seal, subjects,
+};
 use super::values::{Numbers, tensor};
 use crate::checkpoint::Dtype;
-use crate::device::{Builder, DeviceError, Role, Then, Vector, View};
+use crate::device::{Builder, DeviceError, Epilogue, Role, Vector, View};
 
 /// Sizes of a linear: rows, inputs, outputs, and bytes that the weights are off their alignment.
 struct Size {
@@ -20,7 +22,7 @@ fn linear_case(
     mut builder: Box<dyn Builder>,
     size: &Size,
     (x_role, out_role): (Role, Role),
-    then: fn(Vector) -> Then,
+    epilogue: fn(Vector) -> Epilogue,
     biased: bool,
 ) -> Result<Outcome, DeviceError> {
     let &Size { rows, k, n, dtype, shift } = size;
@@ -28,33 +30,33 @@ fn linear_case(
     let (w, b, g) = (numbers.many(n * k), numbers.many(n), numbers.many(n));
     let weight = builder.weight(&[&tensor(&w, dtype, &[n, k], shift)], None)?;
     let bias = builder.vector(&b)?;
-    let then = then(builder.vector(&g)?);
+    let epilogue = epilogue(builder.vector(&g)?);
     let x = buffer(&mut *builder, x_role, rows, k)?;
     let out = buffer(&mut *builder, out_role, rows, n)?;
     let mut device = seal(builder)?;
     let (values, before) = (numbers.many(rows * k), numbers.many(rows * n));
     device.write(&values, x)?;
     device.write(&before, out)?;
-    device.linear(x, weight, biased.then_some(bias), then, out)?;
+    device.linear(x, weight, biased.then_some(bias), epilogue, out)?;
     let expected = linear(
-        &Matrix::new(&values, k),
-        &Matrix::new(&w, k),
+        &Dense::new(&values, k),
+        &Dense::new(&w, k),
         biased.then_some(&b),
-        (then, &g),
-        &Matrix::new(&before, n),
+        (epilogue, &g),
+        &Dense::new(&before, n),
     );
     Ok(Outcome { got: read(&mut *device, out)?, expected: expected.values })
 }
 
 #[test]
 fn linear_of_every_size_dtype_role_and_epilogue() {
-    let epilogues: [(&str, fn(Vector) -> Then, Role); 6] = [
-        ("store", |_| Then::Store, Role::Stream),
-        ("add", |_| Then::Add, Role::Stream),
-        ("gelu", |_| Then::Gelu, Role::Operand),
-        ("silu", |_| Then::Silu, Role::Operand),
-        ("store", |_| Then::Store, Role::Operand),
-        ("add gated", Then::AddGated, Role::Stream),
+    let epilogues: [(&str, fn(Vector) -> Epilogue, Role); 6] = [
+        ("store", |_| Epilogue::Store, Role::Stream),
+        ("add", |_| Epilogue::Add, Role::Stream),
+        ("gelu", |_| Epilogue::Gelu, Role::Operand),
+        ("silu", |_| Epilogue::Silu, Role::Operand),
+        ("store", |_| Epilogue::Store, Role::Operand),
+        ("add gated", Epilogue::AddGated, Role::Stream),
     ];
     let mut turn = 0;
     for rows in [1, 2, 7, 23, 24, 25, 48, 49, 50, 51, 97] {
@@ -69,16 +71,17 @@ fn linear_of_every_size_dtype_role_and_epilogue() {
         ] {
             // Every size meets two of the epilogues, every epilogue all sizes of rows and weights.
             for x_role in [Role::Operand, Role::Stream] {
-                let (name, then, out_role) = epilogues[turn % epilogues.len()];
+                let (name, epilogue, out_role) = epilogues[turn % epilogues.len()];
                 turn += 1;
                 let what = format!("linear {rows}x{k}x{n} {dtype} {x_role:?} {name}");
                 let size = Size { rows, k, n, dtype, shift };
                 check(&what, out_role, |builder| {
-                    linear_case(builder, &size, (x_role, out_role), then, turn % 3 > 0)
+                    linear_case(builder, &size, (x_role, out_role), epilogue, turn % 3 > 0)
                 });
             }
         }
     }
+    assert_all_computed();
 }
 
 #[test]
@@ -101,11 +104,11 @@ fn linear_of_parts_columns_and_views_leaves_the_rest_alone() {
                     device.write(&before, out)?;
                     // 85 columns, up to the buffer's last.
                     let (from, to) = (x.rows(0..rows).columns(8..52), out.rows(0..rows).columns(14..99));
-                    device.linear(from, weight, None, Then::Store, to)?;
-                    let w = Matrix::new(&w, 60);
+                    device.linear(from, weight, None, Epilogue::Store, to)?;
+                    let w = Dense::new(&w, 60);
                     let w = w.view(View { rows: 85, row: 0, col: 6, cols: 44, ..from });
-                    let mut expected = Matrix::new(&before, 99);
-                    expected.put(to, &Matrix::new(&values, 60).view(from).times(&w));
+                    let mut expected = Dense::new(&before, 99);
+                    expected.put(to, &Dense::new(&values, 60).view(from).times(&w));
                     Ok(Outcome { got: read(&mut *device, out)?, expected: expected.values })
                 });
             }
@@ -133,9 +136,9 @@ fn gated_case(
     let values = numbers.many(rows * k);
     device.write(&values, x)?;
     device.geglu(x, weight, out)?;
-    let x = Matrix::new(&values, k);
-    let up = x.times(&Matrix::new(&up, k));
-    let expected = x.times(&Matrix::new(&gate, k)).map(|r, c, y| gelu(y) * up.row(r)[c]);
+    let x = Dense::new(&values, k);
+    let up = x.times(&Dense::new(&up, k));
+    let expected = x.times(&Dense::new(&gate, k)).map(|r, c, y| gelu(y) * up.row(r)[c]);
     Ok(Outcome { got: read(&mut *device, out)?, expected: expected.values })
 }
 
@@ -150,6 +153,7 @@ fn geglu_of_every_dtype_and_number_of_rows() {
             }
         }
     }
+    assert_all_computed();
 }
 
 /// Products of fewer and of more rows than were announced.
@@ -163,12 +167,12 @@ fn linear_of_weights_with_a_row_hint() {
             (Dtype::Bf16, 301, 145, 2),
             (Dtype::F32, 270, 48, 2),
         ] {
-            let epilogues: [(&str, fn(Vector) -> Then, Role); 3] = [
-                ("add", |_| Then::Add, Role::Stream),
-                ("gelu", |_| Then::Gelu, Role::Operand),
-                ("add gated", Then::AddGated, Role::Stream),
+            let epilogues: [(&str, fn(Vector) -> Epilogue, Role); 3] = [
+                ("add", |_| Epilogue::Add, Role::Stream),
+                ("gelu", |_| Epilogue::Gelu, Role::Operand),
+                ("add gated", Epilogue::AddGated, Role::Stream),
             ];
-            for (name, then, role) in epilogues {
+            for (name, epilogue, role) in epilogues {
                 check(&format!("{rows} of {hint} rows, {k}x{n} {dtype} {name}"), role, |mut builder| {
                     let mut numbers = Numbers(rows as u64);
                     let (w, b, g) = (numbers.many(2 * n * k), numbers.many(2 * n), numbers.many(2 * n));
@@ -177,21 +181,22 @@ fn linear_of_weights_with_a_row_hint() {
                     let weight = builder.weight(&[&parts[0], &parts[1]], None)?;
                     builder.row_hint(weight, hint)?;
                     let bias = builder.vector(&b)?;
-                    let then = then(builder.vector(&g)?);
+                    let epilogue = epilogue(builder.vector(&g)?);
                     let x = buffer(&mut *builder, Role::Operand, rows, k)?;
                     let out = buffer(&mut *builder, role, rows, 2 * n)?;
                     let mut device = seal(builder)?;
                     let (values, before) = (numbers.many(rows * k), numbers.many(rows * 2 * n));
                     device.write(&values, x)?;
                     device.write(&before, out)?;
-                    device.linear(x, weight, Some(bias), then, out)?;
-                    let (x, w) = (Matrix::new(&values, k), Matrix::new(&w, k));
-                    let expected = linear(&x, &w, Some(&b), (then, &g), &Matrix::new(&before, 2 * n));
+                    device.linear(x, weight, Some(bias), epilogue, out)?;
+                    let (x, w) = (Dense::new(&values, k), Dense::new(&w, k));
+                    let expected = linear(&x, &w, Some(&b), (epilogue, &g), &Dense::new(&before, 2 * n));
                     Ok(Outcome { got: read(&mut *device, out)?, expected: expected.values })
                 });
             }
         }
     }
+    assert_all_computed();
 }
 
 /// A stream is not rounded, whatever has been made of the weights.
@@ -205,10 +210,11 @@ fn streams_meet_the_weights_themselves() {
         let out = buffer(&mut *builder, Role::Stream, 5, 7)?;
         let mut device = seal(builder)?;
         device.write(&values[..100], x)?;
-        device.linear(x, weight, None, Then::Store, out)?;
-        let expected = Matrix::new(&values[..100], 20).times(&Matrix::new(&values, 20));
+        device.linear(x, weight, None, Epilogue::Store, out)?;
+        let expected = Dense::new(&values[..100], 20).times(&Dense::new(&values, 20));
         Ok(Outcome { got: read(&mut *device, out)?, expected: expected.values })
     });
+    assert_all_computed();
 }
 
 #[test]
@@ -236,16 +242,16 @@ fn products_in_8_bits_of_what_8_bits_hold() {
                     let mut device = seal(builder)?;
                     let values = numbers.eighths(rows, k);
                     device.write(&values, x)?;
-                    let matrix = Matrix::new(&values, k);
-                    let [gate, up] = w.map(|w| matrix.times(&Matrix::new(&w, k)));
+                    let matrix = Dense::new(&values, k);
+                    let [gate, up] = w.map(|w| matrix.times(&Dense::new(&w, k)));
                     let expected = if gated {
                         device.geglu(x, weight, out)?;
                         gate.map(|r, c, y| gelu(y) * up.row(r)[c]).values
                     } else {
-                        device.linear(x, weight, None, Then::Store, out)?;
-                        // Then as often again as the column and the gate say.
-                        device.linear(x, weight, None, Then::Add, out)?;
-                        device.linear(x, weight, None, Then::AddGated(factors), out)?;
+                        device.linear(x, weight, None, Epilogue::Store, out)?;
+                        // Epilogue as often again as the column and the gate say.
+                        device.linear(x, weight, None, Epilogue::Add, out)?;
+                        device.linear(x, weight, None, Epilogue::AddGated(factors), out)?;
                         let factor = |(c, y): (usize, &f64)| (2.0 + f64::from(c as f32 / 8.0)) * y;
                         let row = |r| [gate.row(r), up.row(r)].concat();
                         (0..rows)
@@ -268,8 +274,8 @@ fn nan_gets_through() {
         let out = buffer(&mut *builder, Role::Stream, 2, 3).unwrap();
         let mut device = seal(builder).unwrap();
         device.write(&[1.0, 1.0, 1.0, f32::NAN, 1.0, 1.0, 1.0, 1.0], x).unwrap();
-        for then in [Then::Store, Then::Gelu, Then::Silu] {
-            device.linear(x, weight, None, then, out).unwrap();
+        for epilogue in [Epilogue::Store, Epilogue::Gelu, Epilogue::Silu] {
+            device.linear(x, weight, None, epilogue, out).unwrap();
             let got = read(&mut *device, out).unwrap();
             let (bad, good) = got.split_at(3);
             assert!(bad.iter().all(|y| y.is_nan()) && good.iter().all(|y| *y > 1.0), "{}", subject.name);

@@ -274,7 +274,8 @@ impl Runner<'_> {
         let arch = self.checkpoint.arch();
         let raw = element.values("state_raw").unwrap_or_default();
         // Text is not padded.
-        let mut state = vec![0.0; if arch.state_tokens() > 0 { arch.max_state_dim } else { arch.state_dim }];
+        let mut state =
+            vec![0.0; if arch.variant.state.tokens() > 0 { arch.max_state_dim } else { arch.state_dim }];
         let normalizer = Normalizer::new("state", processing.state.as_ref(), arch.state_dim)?;
         normalizer.normalize(&raw, &mut state)?;
         if let Some(golden) = element.values("state") {

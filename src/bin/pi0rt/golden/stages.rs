@@ -33,7 +33,7 @@ struct Target {
 impl<'a> Compare<'a> {
     /// Compares with the golden tensors of `element`.
     pub fn new(element: Element<'a>, arch: &Arch, report: &'a mut Report) -> Self {
-        let (patches, state) = (arch.patches(), arch.state_tokens());
+        let (patches, state) = (arch.patches(), arch.variant.state.tokens());
         Self { element, report, valid: element.valid_rows(), cameras: element.cameras(), patches, state }
     }
 
