@@ -47,7 +47,7 @@ pub(crate) use files::weight_files;
 pub use motion::{DimensionMotion, Interpolation, Motion, SafePose, Stitching};
 pub use normalization::{Formula, NormMode, Normalization};
 pub use open::{Checkpoint, Layout};
-pub use part::Part;
+pub use part::{Part, PrecisionClass};
 pub use processing::Processing;
 #[cfg(feature = "daemon")]
 pub(crate) use profile::line_and_column;
@@ -60,4 +60,5 @@ pub use tensor::{Dtype, Tensor};
 pub use tokenizer::TokenizerSource;
 pub use transform::{Curve, Linkage, Transform};
 pub use variant::{Conditioning, StateInput, Variant};
+pub(crate) use weights::{EXPERT, LANGUAGE, PROJECTOR, VISION};
 pub use write::Progress;

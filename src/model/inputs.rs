@@ -99,7 +99,7 @@ impl Extent {
         let prefix = text + Prefix::text_rows(arch, cameras, tokens, shapes);
         Ok(Self {
             cameras,
-            sequence: Sequence { prefix, actions: arch.chunk_size },
+            sequence: Sequence { prefix, state: arch.variant.state.tokens(), actions: arch.chunk_size },
             padding: text + tokens..prefix,
             guided: inputs.rtc.as_ref().map(|rtc| rtc.max_weight),
         })
@@ -111,7 +111,7 @@ impl Extent {
         Ok(Self { guided: inputs.rtc.as_ref().map(|rtc| rtc.max_weight), ..self.clone() })
     }
 
-    /// What the operations of a chunk depend on: its rows, what of it is computed, and the numbers that
+    /// Key of the chunk's operations: its rows, the parts that are computed, and the numbers that
     /// guidance is called with.
     pub fn key(&self, fresh: Fresh) -> ChunkKey {
         let mut key = self.guided.map_or(0, |max| 1 << 32 | u128::from(max.to_bits()));
@@ -178,7 +178,7 @@ mod tests {
         let mut count = 0;
         for (cameras, prefix) in [(1, 256), (1, 257), (2, 256), (4, 16_384)] {
             for guided in [None, Some(0.0), Some(10.0), Some(f32::MAX)] {
-                let sequence = Sequence { prefix, actions: 50 };
+                let sequence = Sequence { prefix, state: 1, actions: 50 };
                 let extent = Extent { cameras, sequence, padding: 0..0, guided };
                 for images in [0, 1, 0b1111] {
                     for (text, prefix) in [(false, false), (false, true), (true, true)] {

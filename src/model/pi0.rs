@@ -11,7 +11,7 @@ use super::prefix::Prefix;
 use super::reuse::{Fresh, Reuse};
 use super::suffix::Suffix;
 use super::tap::Tap;
-use crate::checkpoint::{Arch, Checkpoint};
+use crate::checkpoint::{Arch, Checkpoint, Conditioning, Variant};
 use crate::device::{Builder, Device};
 
 /// PI0 on a device: weights, buffers, and the ledger of what ran where.
@@ -54,16 +54,19 @@ impl Pi0 {
             (format!("1 to {MAX_CAMERAS}"), cameras.to_string())
         })?;
         ensure(steps > 0, "steps", || ("at least 1".into(), "0".into()))?;
+        ensure(arch.variant.conditioning == Conditioning::Concatenated, "model", || {
+            (Variant::PI0.to_string(), arch.variant.to_string())
+        })?;
+        let mut ledger = Ledger::default();
         let placed = Placed::none(checkpoint, progress);
         let mut loader = Loader::new(checkpoint, device.as_mut(), &placed);
         let rows = Prefix::rows(&arch, cameras, loader.device.shapes());
         let backbone = Backbone::load(&mut loader, cameras, rows)?;
         let prefix = Prefix::load(&mut loader, cameras)?;
-        let suffix = Suffix::load(&mut loader, steps)?;
+        let suffix = Suffix::load(&mut loader, steps, &mut ledger)?;
         let denoise = Denoise::load(&mut loader, steps)?;
         let device = device.seal(&|done, of| progress(Loading::Preparing { done, of }))?;
         let reuse = Reuse::new(device.reuses(), &arch, cameras);
-        let ledger = Ledger::default();
         Ok(Self { arch, cameras, backbone, prefix, suffix, denoise, ledger, reuse, device })
     }
 
@@ -78,7 +81,7 @@ impl Pi0 {
         &self.arch
     }
 
-    /// What ran where, since the ledger was last cleared.
+    /// The ledger of operations since it was last cleared.
     pub fn ledger(&mut self) -> &mut Ledger {
         &mut self.ledger
     }
@@ -163,8 +166,9 @@ impl Pi0 {
                 let x = prefix.embed(ops, backbone, extent.cameras, sequence, fresh, reuse.keeps())?;
                 backbone.prefix(pass.phase(Phase::Prefix, Module::Backbone)?, x, sequence)?;
             }
-            let state = suffix.embed_state(pass.phase(Phase::State, Module::Suffix)?)?;
-            backbone.state(pass.ops.within(Module::Backbone), state, sequence)?;
+            if let Some(state) = suffix.embed_state(pass.phase(Phase::State, Module::Suffix)?)? {
+                backbone.state(pass.ops.within(Module::Backbone), state, sequence)?;
+            }
 
             let ops = pass.phase(Phase::Denoise, Module::Main)?;
             denoise.integrate(ops, backbone, suffix, sequence, extent.guided)?;

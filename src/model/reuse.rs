@@ -1,4 +1,4 @@
-//! What a chunk shares with the one before: camera frames and a prompt that have not changed by a
+//! Reuse of results of the chunk before: of camera frames and a prompt that have not changed by a
 //! bit are not computed again, and if none has, neither is the prefix, which depends on nothing else.
 
 use super::Inputs;
@@ -36,7 +36,7 @@ impl Fresh {
     }
 }
 
-/// What chunks leave for the ones after them, if anything is to be used again.
+/// Inputs and results that a chunk leaves for the next, if anything is to be used again.
 pub struct Reuse {
     previous: Option<Previous>,
     /// The chunk that was begun last leaves what it computes.
@@ -56,7 +56,7 @@ impl Reuse {
         self.previous = None;
     }
 
-    /// What has to be computed of a chunk of `cameras` cameras. One that is observed shows all of its
+    /// The parts of a chunk of `cameras` cameras that have to be computed. One that is observed shows all of its
     /// stages, so all is computed, and nothing left.
     pub fn begin(&mut self, inputs: &Inputs<'_>, cameras: usize, observed: bool) -> Fresh {
         self.keeps = self.previous.is_some() && !observed;
@@ -104,7 +104,7 @@ struct Previous {
     /// Cameras whose image tokens are kept.
     cameras: [bool; MAX_CAMERAS],
     tokens: Vec<u32>,
-    /// Whether the text's embedding is kept.
+    /// True if the text's embedding is kept.
     text: bool,
     /// Cameras and tokens of the prefix whose keys and values are kept.
     prefix: Option<(usize, usize)>,
@@ -124,7 +124,7 @@ impl Previous {
         }
     }
 
-    /// What of `inputs` has to be computed. Until [`keep`](Self::keep), what will be written over
+    /// The parts of `inputs` that have to be computed. Until [`keep`](Self::keep), anything that will be written over
     /// counts as lost.
     fn compare(&mut self, inputs: &Inputs<'_>) -> Fresh {
         let mut fresh =
@@ -168,7 +168,7 @@ impl Previous {
     }
 }
 
-/// Whether all bits are the same.
+/// True if all bits are the same.
 fn same(a: &[f32], b: &[f32]) -> bool {
     let blocks = a.chunks(512).zip(b.chunks(512));
     a.len() == b.len()

@@ -14,7 +14,7 @@ use super::prompt::{Prompt, Prompter};
 use super::transform::Steps;
 use crate::checkpoint::{Camera, Checkpoint, Dimension, Motion, Rate, RateSource};
 use crate::device::{Builder, Choice, DeviceError, Needs};
-use crate::model::{Inputs, Loading, Pi0, Progress, Rtc, RtcSchedule, Timings, common};
+use crate::model::{HostWork, Inputs, Ledger, Loading, Pi0, Progress, Rtc, RtcSchedule, Timings, common};
 use crate::plan;
 
 /// Opens a device for a checkpoint's model and, if its capacity is known, checks that the model fits.
@@ -26,7 +26,8 @@ pub fn open(choice: &Choice, checkpoint: &Checkpoint) -> Result<Box<dyn Builder>
     let arch = checkpoint.arch();
     let opened = choice.open(&Needs { head_dims: &[arch.vision_head_dim(), arch.head_dim] })?;
     if let Some(capacity) = &opened.capacity {
-        plan::fits_into(capacity, arch, checkpoint.processing().cameras.len())?;
+        let cameras = checkpoint.processing().cameras.len();
+        capacity.check(&plan::demand(capacity.name(), arch, cameras)?)?;
     }
     Ok(opened.builder)
 }
@@ -350,8 +351,16 @@ impl Policy {
     ///
     /// # Errors
     /// As for [`Prompter::prompt`].
-    pub fn prompt(&self, text: &str) -> Result<Prompt, PolicyError> {
-        Ok(self.prompter.prompt(text)?)
+    pub fn prompt(&mut self, text: &str) -> Result<Prompt, PolicyError> {
+        let start = Instant::now();
+        let prompt = self.prompter.prompt(text)?;
+        self.model.ledger().enter_host(HostWork::Tokenize, 1, start);
+        Ok(prompt)
+    }
+
+    /// The work done since the ledger was last cleared: the device's operations, and the host's own.
+    pub fn ledger(&mut self) -> &mut Ledger {
+        self.model.ledger()
     }
 
     /// Prepares for the first observation, which then finds all memory touched and everything compiled and
@@ -487,7 +496,9 @@ impl Policy {
         let cameras = if keep_prefix { 0 } else { self.preprocess(observation)? };
         let noise = match noise {
             Noise::Seed(seed) => {
+                let start = Instant::now();
                 common::noise(seed, &mut self.noise);
+                self.model.ledger().enter_host(HostWork::Noise, 1, start);
                 &self.noise
             }
             Noise::Given(noise) => {
@@ -516,7 +527,9 @@ impl Policy {
         chunk.reference.clear();
         chunk.reference.extend_from_slice(&self.reference);
         check_chunk(&chunk.normalized, width)?;
+        let start = Instant::now();
         self.unnormalize(&chunk.normalized, width, &mut chunk.actions);
+        self.model.ledger().enter_host(HostWork::Normalize, 1, start);
         check_chunk(&chunk.actions, self.info.action_dim)
     }
 
@@ -549,14 +562,18 @@ impl Policy {
                 return Err(BadObservation::StateLimits { index, name, value, low, high });
             }
         }
+        let start = Instant::now();
         self.state_steps.apply(state, &[], &mut self.reference);
-        self.state_normalizer.normalize(&self.reference, &mut self.state).map_err(|error| match error {
-            BadObservation::StateValue { index, .. } => {
-                let index = self.state_steps.origin(index);
-                BadObservation::StateValue { index, value: state[index] }
-            }
-            error => error,
-        })
+        let normalized =
+            self.state_normalizer.normalize(&self.reference, &mut self.state).map_err(|error| match error {
+                BadObservation::StateValue { index, .. } => {
+                    let index = self.state_steps.origin(index);
+                    BadObservation::StateValue { index, value: state[index] }
+                }
+                error => error,
+            });
+        self.model.ledger().enter_host(HostWork::Normalize, 1, start);
+        normalized
     }
 
     /// Checks everything else, then fills `images`. Returns the number of present cameras.
@@ -568,7 +585,7 @@ impl Policy {
         }
         self.prompter.check(observation.prompt)?;
         let image = 3 * self.info.image_size * self.info.image_size;
-        let mut present = 0;
+        let (mut present, start) = (0, Instant::now());
         for ((frame, camera), processor) in observation.frames.iter().zip(cameras).zip(&mut self.processors) {
             let Some(frame) = frame else { continue };
             processor
@@ -576,6 +593,7 @@ impl Policy {
                 .map_err(|error| BadObservation::Frame { camera: camera.name.clone(), error })?;
             present += 1;
         }
+        self.model.ledger().enter_host(HostWork::Resize, present, start);
         if present == 0 {
             return Err(BadObservation::NoCamera { cameras: Camera::names(cameras) });
         }
