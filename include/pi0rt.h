@@ -18,8 +18,13 @@
  * PI0RT_STATUS_INVALID_ARGUMENT. A pi0rt_client is a handle that is never dereferenced, so a wrong one
  * is always detected: PI0RT_STATUS_BAD_HANDLE if pi0rt_client_open did not return it,
  * PI0RT_STATUS_CLOSED after pi0rt_client_close, PI0RT_STATUS_FORKED in a child process,
- * PI0RT_STATUS_IN_USE while another thread is in a call with it. Threads may take turns. All other
- * pointers must be NULL or valid.
+ * PI0RT_STATUS_IN_USE while another thread is in a call of the same class. All other pointers must be NULL
+ * or valid.
+ *
+ * Calls with a client are of four classes: requests, submissions, completions and actions. Threads in calls
+ * of different classes work at the same time on one client and never wait for each other: a control loop
+ * plays actions while another thread waits for the daemon in pi0rt_client_set_prompt. Each function says of
+ * which class it is. One thread may make calls of all classes, and threads may take turns.
  *
  * Structs grow at their end only. A program that was compiled with a shorter one gets what it
  * knows; one that was compiled with a longer one is served as long as what the library doesn't
@@ -289,7 +294,7 @@ typedef enum pi0rt_vector {
     PI0RT_VECTOR_ACTION = 1,
 } pi0rt_vector;
 
-/** A session with the daemon. Opaque: a number that looks like a pointer. Used by one thread at a time. */
+/** A session with the daemon. Opaque: a number that looks like a pointer. One thread at a time in calls of each class. */
 typedef struct pi0rt_client pi0rt_client;
 
 /** Options of a session. Zero, in any field but the first, means the default. */
@@ -521,7 +526,7 @@ typedef struct pi0rt_chunk {
     uint32_t reserved;
     /**
      * Actions in robot units, [horizon, action_dim] row-major. A copy owned by the client: valid until the
-     * next call with it.
+     * next call of class actions.
      */
     const float *actions;
     /** Ticket of the submission it answers. */
@@ -669,17 +674,17 @@ pi0rt_status pi0rt_client_open(const pi0rt_client_options *options,
  * pi0rt_chunk_latest pointed to is unmapped. NULL is allowed: nothing is done. In a child forked from the
  * process that opened it, the child's copy is freed and the session goes on.
  *
- * Not real-time safe: unmaps memory. Thread safe.
+ * Not real-time safe: unmaps memory. Thread safe. Belongs to all classes, and waits for none.
  *
  * Returns PI0RT_STATUS_OK; PI0RT_STATUS_CLOSED when it was closed before; PI0RT_STATUS_BAD_HANDLE;
- * PI0RT_STATUS_IN_USE when another thread is in a call with it: then it stays open.
+ * PI0RT_STATUS_IN_USE when another thread is in a call with it, of any class: then it stays open.
  */
 pi0rt_status pi0rt_client_close(pi0rt_client *client);
 
 /**
  * Describes the policy the daemon serves and the sizes of the session.
  *
- * Real-time safe. One thread at a time.
+ * Real-time safe. Class: requests.
  *
  * Returns PI0RT_STATUS_OK; PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_INVALID_ARGUMENT; PI0RT_STATUS_BAD_HANDLE,
  * PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client.
@@ -695,7 +700,7 @@ pi0rt_status pi0rt_client_describe(pi0rt_client *client,
  * pi0rt_vector; index counts from 0 to state_dim or action_dim. Where nothing is declared the name and the
  * unit are empty, the quantity is PI0RT_QUANTITY_UNKNOWN and the limits are infinite.
  *
- * Real-time safe. One thread at a time.
+ * Real-time safe. Class: requests.
  *
  * Returns PI0RT_STATUS_OK; PI0RT_STATUS_INVALID_ARGUMENT, also for an index that is too large;
  * PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or
@@ -713,7 +718,7 @@ pi0rt_status pi0rt_client_dimension(pi0rt_client *client,
  * Finds a camera's index among an observation's frames by its name: one of pi0rt_policy_info.camera_names or,
  * if none matches, the model's name of the camera.
  *
- * Real-time safe when the camera exists. One thread at a time.
+ * Real-time safe when the camera exists. Class: requests.
  *
  * Returns PI0RT_STATUS_OK; PI0RT_STATUS_INVALID_ARGUMENT when the policy has no such camera;
  * PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused
@@ -731,7 +736,7 @@ pi0rt_status pi0rt_client_camera(pi0rt_client *client,
  * the same number, which stays valid across daemons. Where the checkpoint truncates long instructions,
  * pi0rt_client_prompt tells whether this one was.
  *
- * Not real-time safe: waits for the daemon. One thread at a time.
+ * Not real-time safe: waits for the daemon. Class: requests.
  *
  * Returns PI0RT_STATUS_OK; PI0RT_STATUS_BAD_PROMPT with the reason for an instruction that is empty, too long
  * or can't be tokenized; PI0RT_STATUS_REFUSED when too many were registered; PI0RT_STATUS_TIMEOUT without an
@@ -753,7 +758,7 @@ pi0rt_status pi0rt_client_set_prompt(pi0rt_client *client,
  * Tells whether a registered instruction was truncated. prompt_id is a number that pi0rt_client_set_prompt
  * stored; 0: the instruction set last.
  *
- * Real-time safe. One thread at a time.
+ * Real-time safe. Class: requests.
  *
  * Returns PI0RT_STATUS_OK; PI0RT_STATUS_INVALID_ARGUMENT, also for a number that was never given out;
  * PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or
@@ -770,7 +775,7 @@ pi0rt_status pi0rt_client_prompt(pi0rt_client *client,
  * Begins a new episode: chunks of the old one are no longer shown, and requests in flight are answered with
  * PI0RT_STATUS_SUPERSEDED.
  *
- * Not real-time safe: waits for the daemon. One thread at a time.
+ * Not real-time safe: waits for the daemon. Class: requests.
  *
  * Returns PI0RT_STATUS_OK; PI0RT_STATUS_TIMEOUT; PI0RT_STATUS_RESTARTED when the daemon was restarted
  * meanwhile: ask again; PI0RT_STATUS_GONE; PI0RT_STATUS_PROTOCOL when the answer makes no sense;
@@ -786,10 +791,14 @@ pi0rt_status pi0rt_client_reset(pi0rt_client *client);
  *
  * Instructions are registered again and keep their numbers. Every ticket still gets one completion: tickets
  * the previous daemon left unanswered get PI0RT_STATUS_GONE. The latest chunk is played until there is a new
- * one. Acquired observations have to be acquired again, and the descriptor that pi0rt_client_fd returned is
- * closed: ask again.
+ * one. The descriptor that pi0rt_client_fd returned is readable and of no more use: ask again.
  *
- * Not real-time safe: connects, maps memory, waits for the daemon. One thread at a time.
+ * Threads in calls of the other classes go on meanwhile; each class goes over to the new connection by its next
+ * call, and the next request frees what they have left. Observations that were acquired before have to be
+ * acquired again: submitting or releasing one gives it back. Until then, or until the client
+ * reconnects once more, they can be written to.
+ *
+ * Not real-time safe: connects, maps memory, waits for the daemon. Class: requests.
  *
  * Returns PI0RT_STATUS_OK; PI0RT_STATUS_NO_DAEMON when nothing listens on the socket yet, or the daemon ended
  * before all was done; PI0RT_STATUS_REFUSED with the daemon's reason, or when something the program may rely
@@ -806,9 +815,9 @@ pi0rt_status pi0rt_client_reconnect(pi0rt_client *client);
 /**
  * A descriptor for poll and epoll that becomes readable when there are completions, or when the daemon
  * is gone. It belongs to the client: don't read, write or close it. Each time it is readable, call pi0rt_poll
- * until it returns PI0RT_STATUS_EMPTY.
+ * until it returns PI0RT_STATUS_EMPTY. It may be readable when there is nothing new, after a request.
  *
- * Not real-time safe, and from the first call on pi0rt_poll makes a system call. One thread at a time.
+ * Not real-time safe, and from the first call on pi0rt_poll makes one to three system calls. Class: completions.
  *
  * Returns the descriptor, or -1 for a client that is NULL or misused; the last error says how.
  */
@@ -832,7 +841,7 @@ uint64_t pi0rt_now_ns(void);
  * a format and at least 16 bytes, must be written again before the slot is submitted. Otherwise the
  * observation is answered with PI0RT_STATUS_BAD_OBSERVATION.
  *
- * Real-time safe: no system call, no lock, no allocation. One thread at a time.
+ * Real-time safe: no system call, no lock, no allocation. Class: submissions.
  *
  * Returns PI0RT_STATUS_OK; PI0RT_STATUS_BUSY when all slots are in use (poll to get them back);
  * PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_INVALID_ARGUMENT; PI0RT_STATUS_OBSERVER; PI0RT_STATUS_BAD_HANDLE,
@@ -847,7 +856,7 @@ pi0rt_status pi0rt_observation_acquire(pi0rt_client *client,
 /**
  * Releases an acquired slot without submitting it.
  *
- * Real-time safe: no system call, no lock, no allocation. One thread at a time.
+ * Real-time safe: no system call, no lock, no allocation. Class: submissions.
  *
  * Returns PI0RT_STATUS_OK; PI0RT_STATUS_INVALID_ARGUMENT for a slot that was not acquired;
  * PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_OBSERVER; PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED,
@@ -864,11 +873,13 @@ pi0rt_status pi0rt_observation_release(pi0rt_client *client,
  * then on the slot must not be written to. The newest observation wins: an older one whose turn hasn't come is
  * answered with PI0RT_STATUS_SUPERSEDED.
  *
- * Real-time safe: no lock, no allocation; no system call unless the daemon sleeps (then one, to wake it). One
- * thread at a time.
+ * Real-time safe: no lock, no allocation; no system call unless the daemon sleeps (then one, to wake it).
+ * Class: submissions.
  *
  * Returns PI0RT_STATUS_OK; PI0RT_STATUS_BUSY when as many requests are unanswered as the ring has entries
- * (poll first); PI0RT_STATUS_GONE when nobody would answer; PI0RT_STATUS_RESTARTED once after a restart: submit again; PI0RT_STATUS_FRAME_SIZE
+ * (poll first); PI0RT_STATUS_GONE when nobody would answer; PI0RT_STATUS_RESTARTED once for each
+ * thread after a restart: submit again; PI0RT_STATUS_RESTARTED, too, for an observation that was acquired before a
+ * reconnect, which is given back: acquire again; PI0RT_STATUS_FRAME_SIZE
  * for a frame that doesn't fit its capacity; PI0RT_STATUS_INVALID_ARGUMENT for a slot that was not acquired,
  * an unknown format or a frame of a camera that doesn't exist; PI0RT_STATUS_PROTOCOL when the daemon has
  * damaged the ring; PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_OBSERVER; PI0RT_STATUS_BAD_HANDLE,
@@ -887,12 +898,12 @@ pi0rt_status pi0rt_submit(pi0rt_client *client,
  * whether there is a chunk. If there is none, completion->reason tells why and, unless a newer observation
  * superseded it, pi0rt_last_error has it in words.
  *
- * Real-time safe: no lock, no allocation; no system call (one or two once pi0rt_client_fd was called). One
- * thread at a time.
+ * Real-time safe: no lock, no allocation; no system call (up to three once pi0rt_client_fd was called).
+ * Class: completions.
  *
  * Returns PI0RT_STATUS_OK; PI0RT_STATUS_EMPTY when there is none; PI0RT_STATUS_STALE when one is overdue by
  * more than the options' stale_after_ns; PI0RT_STATUS_GONE when there won't be any
- * more; PI0RT_STATUS_RESTARTED once after a restart: poll again; PI0RT_STATUS_PROTOCOL when the daemon answers a request that was not made; PI0RT_STATUS_SYSTEM when a
+ * more; PI0RT_STATUS_RESTARTED once for each thread after a restart: poll again; PI0RT_STATUS_PROTOCOL when the daemon answers a request that was not made; PI0RT_STATUS_SYSTEM when a
  * system call failed (only once pi0rt_client_fd was called); PI0RT_STATUS_STRUCT_SIZE;
  * PI0RT_STATUS_INVALID_ARGUMENT; PI0RT_STATUS_OBSERVER; PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED,
  * PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client.
@@ -906,7 +917,7 @@ pi0rt_status pi0rt_poll(pi0rt_client *client,
 /**
  * Copies the latest chunk, if it is new, and points chunk->actions at the copy.
  *
- * Real-time safe: wait-free, no system call, no lock, no allocation. One thread at a time.
+ * Real-time safe: wait-free, no system call, no lock, no allocation. Class: actions.
  *
  * Returns PI0RT_STATUS_OK; PI0RT_STATUS_EMPTY before the first chunk; PI0RT_STATUS_STALE when its observation
  * is older than the options' stale_after_ns, with everything set as for PI0RT_STATUS_OK;
@@ -928,7 +939,7 @@ pi0rt_status pi0rt_chunk_latest(pi0rt_client *client,
  * held or interpolated as the client's options say. count is the policy's action_dim. info may be NULL. The
  * rate is pi0rt_policy_info.rate_hz.
  *
- * Real-time safe: wait-free, no system call, no lock, no allocation. One thread at a time.
+ * Real-time safe: wait-free, no system call, no lock, no allocation. Class: actions.
  *
  * Returns PI0RT_STATUS_OK; PI0RT_STATUS_NO_RATE when neither the options nor the daemon declare a control
  * rate; PI0RT_STATUS_EMPTY before the first chunk; PI0RT_STATUS_OTHER_CLOCK, with nothing stored, for a t_ns
@@ -954,7 +965,7 @@ pi0rt_status pi0rt_action_at(pi0rt_client *client,
  * Reads the session's counters and latencies. Available as long as the client is open, even if the daemon is
  * gone. Latencies may lag behind a completion by some nanoseconds.
  *
- * Real-time safe: no system call, no lock, no allocation. One thread at a time.
+ * Real-time safe: no system call, no lock, no allocation. Class: actions.
  *
  * Returns PI0RT_STATUS_OK; PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_INVALID_ARGUMENT; PI0RT_STATUS_BAD_HANDLE,
  * PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client.
@@ -969,7 +980,7 @@ pi0rt_status pi0rt_client_statistics(pi0rt_client *client,
  * Waits for the completion of a ticket, or of any if ticket is 0. Completions of other tickets that come first
  * are kept for pi0rt_poll.
  *
- * Not real-time safe: may sleep. One thread at a time.
+ * Not real-time safe: may sleep. Class: completions.
  *
  * Returns PI0RT_STATUS_OK; PI0RT_STATUS_TIMEOUT; PI0RT_STATUS_UNKNOWN_TICKET, without waiting, for a ticket
  * that was never given out or whose completion was taken; PI0RT_STATUS_GONE or PI0RT_STATUS_RESTARTED when it
