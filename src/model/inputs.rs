@@ -111,7 +111,7 @@ impl Extent {
         Ok(Self { guided: inputs.rtc.as_ref().map(|rtc| rtc.max_weight), ..self.clone() })
     }
 
-    /// What the operations of a chunk depend on: its rows, what of it is computed, and the numbers that
+    /// Key of the chunk's operations: its rows, the parts that are computed, and the numbers that
     /// guidance is called with.
     pub fn key(&self, fresh: Fresh) -> ChunkKey {
         let mut key = self.guided.map_or(0, |max| 1 << 32 | u128::from(max.to_bits()));

@@ -8,7 +8,7 @@ use pi0rt::control::PolicyDescription;
 use pi0rt::daemon::{CarryOver, Engine, EngineError, Prompter};
 use pi0rt::policy::{self, Chunk, Continuation, Observation, PromptRule};
 
-use super::super::{ACTION_DIM, CAMERAS, STATE_DIM, policy};
+use super::super::{ACTION_DIM, CAMERAS, HORIZON, STATE_DIM, policy};
 use super::session::Flood;
 
 /// The honest client's instruction, which needs no tokenizer and which no other client sends.

@@ -163,7 +163,9 @@ impl Player {
         {
             return Err(MotionError::Episode { got: notes.episode, expected });
         }
-        if let Some(place) = actions.iter().position(|value| !value.is_finite()) {
+        // Without a branch per value, this takes a fraction of the time.
+        if !actions.iter().fold(true, |finite, value| finite & value.is_finite()) {
+            let place = actions.iter().position(|value| !value.is_finite()).unwrap_or(0);
             let (index, got) = (place % dimensions, actions[place]);
             return Err(MotionError::NotFinite { what: "chunk", index, got });
         }

@@ -76,6 +76,18 @@ fn crossfade_has_no_jump_with_more_chunks_than_it_keeps() {
 }
 
 #[test]
+fn crossfade_begins_with_the_chunk_before_however_many_there_were() {
+    let mut player = player(&with::<1>(Stitching::Crossfade { ns: 40 * MS }));
+    for chunk in 1..50_u64 {
+        let t_ns = T0 + chunk * 50 * MS;
+        adopt(&mut player, chunk, t_ns, &[chunk as f32; 10]);
+        let before = if chunk == 1 { 1.0 } else { chunk as f32 - 1.0 };
+        assert_eq!(at1(&mut player, t_ns).1, before);
+        assert_eq!(at1(&mut player, t_ns + 40 * MS).1, chunk as f32);
+    }
+}
+
+#[test]
 fn a_crossfade_goes_on_when_the_clock_goes_back() {
     let settings = with::<1>(Stitching::Crossfade { ns: 40 * MS });
     let mut player = player(&Settings { resume_ns: 0, ..settings });

@@ -194,6 +194,8 @@ fn a_flush_after_a_late_chunk_is_the_reason() {
     at::<4>(&mut player, T0);
     adopt(&mut player, 2, T0, &ROWS);
     assert_eq!(at::<4>(&mut player, T0 + 120 * MS).0.reason, Reason::Late);
+    // No more rows than there are.
+    assert_eq!(player.delay(), Some(5));
     player.flush(2);
     assert_eq!(at::<4>(&mut player, T0 + 121 * MS).0.reason, Reason::Flushed);
 }
