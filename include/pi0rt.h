@@ -224,6 +224,8 @@ typedef enum pi0rt_completion_reason {
     PI0RT_COMPLETION_REASON_CHUNK_VELOCITY = 19,
     /** Value index of the chunk's actions begins too far from the state. value: the difference. */
     PI0RT_COMPLETION_REASON_CHUNK_START = 20,
+    /** The bytes of the frame of camera index are no JPEG image that can be decoded, or one of another size. */
+    PI0RT_COMPLETION_REASON_FRAME_DATA = 21,
 } pi0rt_completion_reason;
 
 /** Where an action came from, relative to the chunk's rows. */
@@ -236,7 +238,11 @@ typedef enum pi0rt_reason {
     PI0RT_REASON_PAST_END = 2,
 } pi0rt_reason;
 
-/** Pixel format of a frame: how its bytes are to be read. */
+/**
+ * Pixel format of a frame: how its bytes are to be read. Luma and colour differences are those of ITU-R BT.601, luma
+ * from 16 to 235, as cameras send them. A daemon that doesn't know a format answers with
+ * PI0RT_COMPLETION_REASON_FRAME_FORMAT.
+ */
 typedef enum pi0rt_format {
     /** The camera has no frame in this observation. */
     PI0RT_FORMAT_NONE = 0,
@@ -248,6 +254,20 @@ typedef enum pi0rt_format {
     PI0RT_FORMAT_RGBA8 = 3,
     /** 1 byte per pixel: grey. */
     PI0RT_FORMAT_GRAY8 = 4,
+    /** 4 bytes per pixel: blue, green, red, ignored. */
+    PI0RT_FORMAT_BGRA8 = 5,
+    /** 4 bytes per two pixels of a row: luma, blue difference, luma, red difference (YUY2). The width is even. */
+    PI0RT_FORMAT_YUYV = 6,
+    /**
+     * A plane of luma, then, stride times height bytes later, a plane of half as many rows with the blue and red
+     * differences of 2 by 2 pixels, with the same stride. Width and height are even.
+     */
+    PI0RT_FORMAT_NV12 = 7,
+    /**
+     * A baseline JPEG image of the frame's width and height, at most 3840 by 2160 pixels; stride is its length in
+     * bytes. The daemon decodes it before it computes, which takes some milliseconds a megapixel.
+     */
+    PI0RT_FORMAT_JPEG = 8,
 } pi0rt_format;
 
 /** Role of a client in its session. */
@@ -424,7 +444,7 @@ typedef struct pi0rt_frame {
     uint32_t width;
     /** Height of the frame, rows. */
     uint32_t height;
-    /** Bytes from one row to the next; 0: rows without gaps. */
+    /** Bytes from one row to the next; 0: rows without gaps. Of PI0RT_FORMAT_JPEG, the image's length in bytes. */
     uint32_t stride;
     /** Format of the pixels, a pi0rt_format; PI0RT_FORMAT_NONE: no frame. */
     uint32_t format;

@@ -242,7 +242,7 @@ fn every_class_goes_over_to_the_next_daemon_at_full_speed() {
     client.set_prompt("stack the cups").unwrap();
     let Client { mut requests, mut submissions, mut completions, mut actions } = client;
     let (over, submitted) = (AtomicBool::new(false), AtomicU64::new(u64::MAX));
-    let gone = [(); 3].map(|()| AtomicU64::new(0));
+    let gone = [(); 2].map(|()| AtomicU64::new(0));
     let mut after_the_first = (0, 0);
     let last_held = scope(|scope| {
         let _over = Over(&over);
@@ -254,8 +254,8 @@ fn every_class_goes_over_to_the_next_daemon_at_full_speed() {
                         assert_eq!(ticket, last + 1);
                         last = ticket;
                     }
-                    Err(ClientError::Gone) => drop(gone[0].fetch_add(1, Ordering::Relaxed)),
-                    Err(ClientError::Busy | ClientError::Reconnected { .. }) => {}
+                    // Busy while all slots are under way, whether or not anybody answers.
+                    Err(ClientError::Gone | ClientError::Busy | ClientError::Reconnected { .. }) => {}
                     Err(error) => panic!("submit: {error}"),
                 }
             }
@@ -270,7 +270,7 @@ fn every_class_goes_over_to_the_next_daemon_at_full_speed() {
                         assert_eq!(before, None, "ticket {} was answered twice", completion.ticket);
                     }
                     Err(ClientError::Empty) => {}
-                    Err(ClientError::Gone) => drop(gone[1].fetch_add(1, Ordering::Relaxed)),
+                    Err(ClientError::Gone) => drop(gone[0].fetch_add(1, Ordering::Relaxed)),
                     Err(error) => panic!("poll: {error}"),
                 }
             }
@@ -284,12 +284,12 @@ fn every_class_goes_over_to_the_next_daemon_at_full_speed() {
                         assert!(whole(values), "{values:?}");
                         there = true;
                         if matches!(life, Err(ClientError::Gone)) {
-                            gone[2].fetch_add(1, Ordering::Relaxed);
+                            gone[1].fetch_add(1, Ordering::Relaxed);
                         }
                     }
                     Err(error @ (ClientError::Empty | ClientError::Gone | ClientError::Busy)) => {
                         assert!(!there, "there was a chunk before");
-                        gone[2].fetch_add(matches!(error, ClientError::Gone).into(), Ordering::Relaxed);
+                        gone[1].fetch_add(matches!(error, ClientError::Gone).into(), Ordering::Relaxed);
                     }
                     Err(error) => panic!("chunk_latest: {error}"),
                 }
@@ -307,7 +307,7 @@ fn every_class_goes_over_to_the_next_daemon_at_full_speed() {
             let counts = || gone.each_ref().map(|count| count.load(Ordering::Relaxed));
             let before = counts();
             served.kill();
-            eventually("each of them is told", || counts().iter().zip(before).all(|(now, before)| *now > before));
+            eventually("both are told", || counts().iter().zip(before).all(|(now, before)| *now > before));
             served = Process::serving(&directory);
             requests.reconnect().unwrap();
             if random.next().is_multiple_of(2) {
