@@ -9,8 +9,8 @@ use std::path::Path;
 use pi0rt::checkpoint::Checkpoint;
 use pi0rt::device::Choice;
 use pi0rt::device::cpu::{CpuBuilder, CpuOptions, Precision};
-use pi0rt::model::{Inputs, Pi0};
-use pi0rt::policy::{Chunk, Frame, Noise, Observation, PixelFormat, Policy, PolicyOptions};
+use pi0rt::model::{Inputs, Pi0, Rtc, RtcSchedule};
+use pi0rt::policy::{Chunk, Continuation, Frame, Noise, Observation, PixelFormat, Policy, PolicyOptions};
 
 #[test]
 fn a_chunk_allocates_nothing_after_warm_up() {
@@ -29,12 +29,22 @@ fn a_chunk_allocates_nothing_after_warm_up() {
         let mut chunk = Chunk::new(policy.info());
         let state = vec![0.1; policy.info().state_dim];
 
+        let previous = Chunk { normalized: vec![0.5; chunk.normalized.len()], ..chunk.clone() };
         let before = counting::allocations();
         for (i, prompt) in prompts.iter().cycle().take(4).enumerate() {
             // Different prompts and an absent camera: other shapes in the same buffers.
             let frames = [Some(frame), (i % 2 == 0).then_some(frame), Some(frame)];
             let observation = Observation { frames: &frames, state: &state, prompt, rtc: None };
             policy.infer(&observation, Noise::Seed(i as u64), &mut chunk).unwrap();
+            // Guided by a chunk of another state, and on the prefix of the one before.
+            let (left_over, anchor) = (&previous.normalized[32..], Some(&previous.reference[..]));
+            let rtc =
+                Rtc { left_over, delay: 2, horizon: 9, max_weight: 10.0, schedule: RtcSchedule::Linear };
+            let observation = Observation { rtc: Some(rtc), ..observation };
+            for keep_prefix in [false, true] {
+                let continuation = Continuation { anchor, keep_prefix };
+                policy.infer_with(&observation, Noise::Seed(7), continuation, &mut chunk).unwrap();
+            }
         }
         let allocations = counting::allocations() - before;
         assert_eq!(allocations, 0, "{precision:?}");

@@ -336,6 +336,36 @@ fn models_that_are_not_pi0_are_refused() {
     }
 }
 
+/// A whole checkpoint of π0.5's shape: adaptive norms in the expert, an MLP for time alone, no projection of the state.
+#[test]
+fn a_checkpoint_of_another_member_is_refused_by_name() {
+    let dir = lerobot();
+    edit_model(&dir, |model| {
+        model.tensors.retain(|t| !t.name.contains("state_proj"));
+        let mut biases = Vec::new();
+        for t in &mut model.tensors {
+            t.name = t.name.replace("action_time_mlp", "time_mlp");
+            let norm = t.name.strip_suffix("norm.weight").filter(|name| name.contains("gemma_expert"));
+            if let Some(norm) = norm.map(str::to_owned) {
+                let width = t.shape[0];
+                t.name = format!("{norm}norm.dense.weight");
+                t.shape = vec![3 * width, width];
+                t.bytes = t.bytes.repeat(3 * width);
+                let element = t.bytes.len() / (3 * width * width);
+                biases.push((format!("{norm}norm.dense.bias"), t.dtype.clone(), 3 * width, element));
+            }
+            if t.name.ends_with("time_mlp_in.weight") {
+                let width = t.shape[0];
+                (t.shape, t.bytes) = (vec![width, width], t.bytes[..t.bytes.len() / 2].to_vec());
+            }
+        }
+        for (name, dtype, len, element) in biases {
+            model.push(&name, &dtype, &[len], vec![0; len * element]);
+        }
+    });
+    refused(&dir, &["π0.5", "time through adaptive norms", "state as text", "only π0 runs here"]);
+}
+
 #[test]
 fn files_that_disagree_are_refused() {
     let cases: [(&str, &str, Value, &[&str]); 19] = [

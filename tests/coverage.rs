@@ -6,8 +6,8 @@ use std::path::Path;
 use pi0rt::checkpoint::{Checkpoint, Tensor};
 use pi0rt::device::reference::ReferenceBuilder;
 use pi0rt::device::{
-    Attention, Begin, Blend, Buffer, Builder, ChunkKey, Device, DeviceError, KvCache, OpResult, PatchEmbed,
-    Progress, Ran, Role, Rope, Table, Then, Vector, View, Weight,
+    Attention, Begin, Blend, Buffer, Builder, ChunkKey, Device, DeviceError, Epilogue, KvCache, OpResult,
+    PatchEmbed, Progress, Ran, Role, Rope, Table, Vector, View, Weight,
 };
 use pi0rt::model::ledger::{Module, Op};
 use pi0rt::model::{Coverage, Inputs, Pi0};
@@ -112,8 +112,15 @@ impl Device for Fallback<dyn Device> {
         self.0.rms_norm(x, weight, epsilon, out)
     }
 
-    fn linear(&mut self, x: View, weight: Weight, bias: Option<Vector>, then: Then, out: View) -> OpResult {
-        self.0.linear(x, weight, bias, then, out)
+    fn linear(
+        &mut self,
+        x: View,
+        weight: Weight,
+        bias: Option<Vector>,
+        epilogue: Epilogue,
+        out: View,
+    ) -> OpResult {
+        self.0.linear(x, weight, bias, epilogue, out)
     }
 
     fn geglu(&mut self, x: View, weight: Weight, out: View) -> OpResult {

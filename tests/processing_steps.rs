@@ -364,7 +364,7 @@ fn the_tokenizer_is_found_where_the_step_says() {
                 s[3]["artifacts"] = json!({"tokenizer_name": folder});
             }
         });
-        let policy = Policy::load(&dir, &options()).unwrap();
+        let mut policy = Policy::load(&dir, &options()).unwrap();
         assert_eq!(policy.prompt("open the top drawer").unwrap(), expected, "{folder}");
         assert_eq!(open(&dir).tokenizer(), Some(dir.join(folder).join("tokenizer.json")));
     }
@@ -374,7 +374,7 @@ fn the_tokenizer_is_found_where_the_step_says() {
 fn a_tokenizer_that_is_not_paligemmas_has_to_be_chosen() {
     let dir = lerobot();
     steps(&dir, PRE, |s| s[3]["config"]["tokenizer_name"] = json!("openai-community/gpt2"));
-    let policy = Policy::load(&dir, &options()).unwrap();
+    let mut policy = Policy::load(&dir, &options()).unwrap();
     let error = policy.prompt("open the top drawer").unwrap_err();
     messages(&error.to_string(), &["openai-community/gpt2", "PaliGemma"]);
     let chosen = PolicyOptions { tokenizer: Some(dir.join("tokenizer.json")), ..options() };

@@ -229,7 +229,10 @@ fn held() -> (usize, usize) {
 
 /// Whole chunks of one observation each.
 fn whole(actions: &[f32]) -> bool {
-    actions.chunks(ACTION_DIM).zip(0u16..).all(|(row, r)| row.iter().all(|value| *value == actions[0] + f32::from(r)))
+    actions
+        .chunks(ACTION_DIM)
+        .zip(0u16..)
+        .all(|(row, r)| row.iter().all(|value| *value == actions[0] + f32::from(r)))
 }
 
 #[test]
@@ -324,7 +327,10 @@ fn every_class_goes_over_to_the_next_daemon_at_full_speed() {
         let answers = taking.join().unwrap();
         let known = [Status::Ok, Status::Superseded, Status::Gone].map(|status| status as i32);
         assert!(answers.values().all(|status| known.contains(status)), "{answers:?}");
-        assert_eq!(answers.keys().copied().collect::<Vec<_>>(), (1..=answers.len() as u64).collect::<Vec<_>>());
+        assert_eq!(
+            answers.keys().copied().collect::<Vec<_>>(),
+            (1..=answers.len() as u64).collect::<Vec<_>>()
+        );
         last
     });
     // At most the connection before is kept, and parts of one before that.

@@ -11,7 +11,7 @@ use std::path::Path;
 use criterion::{Criterion, Throughput};
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
-use pi0rt::device::{Builder, Role, Then, Weight};
+use pi0rt::device::{Builder, Epilogue, Role, Weight};
 use pi0rt_benches::{Clock, buffer, device, mapped, numbers, threads};
 
 /// `[rows, inputs]` times `[inputs, outputs]`; a gated pair has two matrices.
@@ -21,27 +21,27 @@ struct Product {
     inputs: usize,
     outputs: usize,
     gated: bool,
-    then: Then,
+    epilogue: Epilogue,
 }
 
 const PEERS: [&str; 4] = ["gemm", "gemm-f16", "faer", "matrixmultiply"];
 
 const fn product(name: &'static str, rows: usize, inputs: usize, outputs: usize) -> Product {
-    Product { name, rows, inputs, outputs, gated: false, then: Then::Store }
+    Product { name, rows, inputs, outputs, gated: false, epilogue: Epilogue::Store }
 }
 
 const PRODUCTS: [Product; 11] = [
     product("vision-qkv", 768, 1152, 3456),
-    Product { then: Then::Gelu, ..product("vision-fc1-gelu", 768, 1152, 4304) },
-    Product { then: Then::Add, ..product("vision-fc2-add", 768, 4304, 1152) },
+    Product { epilogue: Epilogue::Gelu, ..product("vision-fc1-gelu", 768, 1152, 4304) },
+    Product { epilogue: Epilogue::Add, ..product("vision-fc2-add", 768, 4304, 1152) },
     product("projector", 768, 1152, 2048),
     product("prefix-qkv", 816, 2048, 2560),
     Product { gated: true, ..product("prefix-gate-up", 816, 2048, 16384) },
-    Product { then: Then::Add, ..product("prefix-down-add", 816, 16384, 2048) },
+    Product { epilogue: Epilogue::Add, ..product("prefix-down-add", 816, 16384, 2048) },
     product("expert-qkv", 50, 1024, 2560),
-    Product { then: Then::Add, ..product("expert-out-add", 50, 2048, 1024) },
+    Product { epilogue: Epilogue::Add, ..product("expert-out-add", 50, 2048, 1024) },
     Product { gated: true, ..product("expert-gate-up", 50, 1024, 4096) },
-    Product { then: Then::Add, ..product("expert-down-add", 50, 4096, 1024) },
+    Product { epilogue: Epilogue::Add, ..product("expert-down-add", 50, 4096, 1024) },
 ];
 
 impl Product {
@@ -82,7 +82,7 @@ impl Product {
                 .expect("weights");
             handles.iter().for_each(|weight| device.row_hint(*weight, rows).expect("a hint"));
             let operand = buffer(&mut device, Role::Operand, rows, inputs);
-            let role = if self.then == Then::Add { Role::Stream } else { Role::Operand };
+            let role = if self.epilogue == Epilogue::Add { Role::Stream } else { Role::Operand };
             let out = buffer(&mut device, role, rows, self.outputs);
             let mut device = device.seal(&|_, _| {}).expect("a device");
             device.write(&x, operand).expect("inputs");
@@ -92,7 +92,7 @@ impl Product {
                     if self.gated {
                         device.geglu(operand, weight, out).expect("a product");
                     } else {
-                        device.linear(operand, weight, None, self.then, out).expect("a product");
+                        device.linear(operand, weight, None, self.epilogue, out).expect("a product");
                     }
                 });
             });

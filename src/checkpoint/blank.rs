@@ -65,6 +65,7 @@ impl Checkpoint {
             rate: None,
             overruled_rate: None,
             execution_horizon: None,
+            motion: Default::default(),
         };
         Ok(Self {
             files,

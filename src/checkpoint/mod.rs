@@ -16,6 +16,7 @@ mod files;
 mod header;
 mod json;
 mod lerobot;
+mod motion;
 mod normalization;
 mod offsets;
 mod open;
@@ -43,9 +44,10 @@ pub use convert::Conversion;
 pub use error::CheckpointError;
 #[cfg(feature = "daemon")]
 pub(crate) use files::weight_files;
+pub use motion::{DimensionMotion, Interpolation, Motion, SafePose, Stitching};
 pub use normalization::{Formula, NormMode, Normalization};
 pub use open::{Checkpoint, Layout};
-pub use part::Part;
+pub use part::{Part, PrecisionClass};
 pub use processing::Processing;
 #[cfg(feature = "daemon")]
 pub(crate) use profile::line_and_column;
@@ -58,4 +60,5 @@ pub use tensor::{Dtype, Tensor};
 pub use tokenizer::TokenizerSource;
 pub use transform::{Curve, Linkage, Transform};
 pub use variant::{Conditioning, StateInput, Variant};
+pub(crate) use weights::{EXPERT, LANGUAGE, PROJECTOR, VISION};
 pub use write::Progress;

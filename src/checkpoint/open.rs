@@ -364,6 +364,7 @@ fn processing(
         overruled_rate: None,
         rate: rate.map(|hz| Rate { hz: hz as f32, source: RateSource::Checkpoint }),
         execution_horizon: config.map_or(Ok(None), |c| execution_horizon(c, arch))?,
+        motion: Default::default(),
     };
     Ok((processing, faults))
 }

@@ -1,6 +1,26 @@
-//! Sets of weights that share a dtype and a fidelity.
+//! Sets of weights that share a dtype and a fidelity, and the precision that each needs.
 
 use serde::Serialize;
+
+/// How sensitive the result is to rounding of a weight; devices choose formats by it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PrecisionClass {
+    /// An encoder of inputs: run once for each, over many tokens whose errors average out.
+    Encoder,
+    /// Runs once a chunk over many tokens, and fills the KV cache.
+    #[default]
+    Context,
+    /// Runs in every step of an integration, over few tokens: errors accumulate, and reading weights
+    /// dominates its time.
+    Iterated,
+    /// Inputs, outputs and state of an integration: f32 throughout.
+    Exact,
+}
+
+impl PrecisionClass {
+    /// All classes, in their order.
+    pub const ALL: [Self; 4] = [Self::Encoder, Self::Context, Self::Iterated, Self::Exact];
+}
 
 /// A set of weights with one dtype and fidelity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -62,5 +82,18 @@ impl Part {
     /// True if `name` is this part's name or a group it belongs to (`vision`, `prefix`, `expert`).
     pub fn answers_to(self, name: &str) -> bool {
         self.name() == name || self.name().strip_prefix(name).is_some_and(|rest| rest.starts_with('-'))
+    }
+
+    /// What its weights need of precision; `None`: rows that are looked up in bf16.
+    pub const fn class(self) -> Option<PrecisionClass> {
+        match self {
+            Self::Patches | Self::VisionAttention | Self::VisionMlp | Self::Projector => {
+                Some(PrecisionClass::Encoder)
+            }
+            Self::PrefixAttention | Self::PrefixMlp => Some(PrecisionClass::Context),
+            Self::ExpertAttention | Self::ExpertMlp => Some(PrecisionClass::Iterated),
+            Self::Suffix => Some(PrecisionClass::Exact),
+            Self::Text => None,
+        }
     }
 }

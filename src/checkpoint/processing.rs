@@ -3,6 +3,7 @@
 use super::camera::Camera;
 use super::contract::{Dimension, Rate};
 use super::faults::Faults;
+use super::motion::Motion;
 use super::normalization::{Formula, Normalization};
 use super::tokenizer::TokenizerSource;
 use super::transform::Transform;
@@ -59,6 +60,8 @@ pub struct Processing {
     pub overruled_rate: Option<Rate>,
     /// Number of rows of a chunk to execute before the next: `n_action_steps` in config.json.
     pub execution_horizon: Option<usize>,
+    /// How actions are to be played.
+    pub motion: Motion,
 }
 
 /// Actions relative to the state: lerobot's `RelativeActionsProcessorStep`.

@@ -8,7 +8,7 @@ use super::files::Files;
 use super::json::Object;
 use super::tensor::Tensor;
 use super::variant::Variant;
-use super::weights::{EMBED_TOKENS, EXPERT, LM_HEAD, PREFIX, VISION, weights};
+use super::weights::{EMBED_TOKENS, EXPERT, LANGUAGE, LM_HEAD, VISION, weights};
 
 const SHAPES: &str = "the tensors' shapes";
 const ARCH: &str = "arch.json";
@@ -64,7 +64,7 @@ pub(super) fn derive(files: &Files, declared: &Declared<'_>) -> Result<Arch, Che
     }
 
     let vision_layers = layers(files, &format!("{VISION}encoder.layers."), "layer_norm1.weight")?;
-    let depth = layers(files, &format!("{PREFIX}layers."), "input_layernorm.weight")?;
+    let depth = layers(files, &format!("{LANGUAGE}layers."), "input_layernorm.weight")?;
     let expert_depth = layers(files, &format!("{EXPERT}layers."), "input_layernorm.weight")?;
     if depth != expert_depth {
         let left = ("the prefix", format!("{depth} layers"));
@@ -76,8 +76,8 @@ pub(super) fn derive(files: &Files, declared: &Declared<'_>) -> Result<Arch, Che
         Ok(dims::<2>(files, tensor, "[rows, cols]")?[0])
     };
     let [vocab_size, width] = dims(files, embedding(files)?, "[vocabulary, width]")?;
-    let q_rows = rows(&format!("{PREFIX}layers.0.self_attn.q_proj.weight"))?;
-    let k_rows = rows(&format!("{PREFIX}layers.0.self_attn.k_proj.weight"))?;
+    let q_rows = rows(&format!("{LANGUAGE}layers.0.self_attn.q_proj.weight"))?;
+    let k_rows = rows(&format!("{LANGUAGE}layers.0.self_attn.k_proj.weight"))?;
     let declared_head_dim = sources.arch_size("head_dim")?;
     let kv_heads = match (sources.arch_size("kv_heads")?, declared_head_dim) {
         (Some(heads), _) => heads,
@@ -118,7 +118,7 @@ pub(super) fn derive(files: &Files, declared: &Declared<'_>) -> Result<Arch, Che
         vocab_size,
         width,
         depth,
-        mlp: rows(&format!("{PREFIX}layers.0.mlp.gate_proj.weight"))?,
+        mlp: rows(&format!("{LANGUAGE}layers.0.mlp.gate_proj.weight"))?,
         heads,
         kv_heads,
         head_dim,

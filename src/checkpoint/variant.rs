@@ -25,6 +25,16 @@ pub enum StateInput {
     Text,
 }
 
+impl StateInput {
+    /// Tokens of a chunk that are the state.
+    pub const fn tokens(self) -> usize {
+        match self {
+            Self::Token => 1,
+            Self::Text => 0,
+        }
+    }
+}
+
 /// A member of the family; the default is π0. Its horizon is an ordinary size, `chunk_size`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Variant {

@@ -1,5 +1,5 @@
-//! Declares every weight of the model once: name, shape, part and kind. Names are lerobot's without the
-//! leading `model.`.
+//! Declares every weight of the model once: name, shape, part (which gives its precision) and kind. Names are
+//! lerobot's without the leading `model.`.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -7,10 +7,14 @@ use std::collections::HashMap;
 use super::variant::{Conditioning, StateInput};
 use super::{Arch, Part};
 
-pub(super) const VISION: &str = "paligemma_with_expert.paligemma.model.vision_tower.vision_model.";
-pub(super) const PROJECTOR: &str = "paligemma_with_expert.paligemma.model.multi_modal_projector.linear.";
-pub(super) const PREFIX: &str = "paligemma_with_expert.paligemma.model.language_model.";
-pub(super) const EXPERT: &str = "paligemma_with_expert.gemma_expert.model.";
+/// Beginning of the vision tower's names.
+pub(crate) const VISION: &str = "paligemma_with_expert.paligemma.model.vision_tower.vision_model.";
+/// Beginning of the projector's names.
+pub(crate) const PROJECTOR: &str = "paligemma_with_expert.paligemma.model.multi_modal_projector.linear.";
+/// Beginning of the language model's names.
+pub(crate) const LANGUAGE: &str = "paligemma_with_expert.paligemma.model.language_model.";
+/// Beginning of the action expert's names.
+pub(crate) const EXPERT: &str = "paligemma_with_expert.gemma_expert.model.";
 /// Name of the token embedding. Checkpoints may hold [`LM_HEAD`] in its place: Gemma ties the two.
 pub(super) const EMBED_TOKENS: &str =
     "paligemma_with_expert.paligemma.model.language_model.embed_tokens.weight";
@@ -103,7 +107,14 @@ pub(super) fn weights(a: &Arch) -> Vec<Spec> {
     );
     list.add(projector("bias"), Part::Projector, Kind::Bias, &[a.width], "width");
     let sizes = (a.width, a.mlp);
-    gemma(a, PREFIX, (Part::PrefixAttention, Part::PrefixMlp), sizes, Conditioning::Concatenated, &mut list);
+    gemma(
+        a,
+        LANGUAGE,
+        (Part::PrefixAttention, Part::PrefixMlp),
+        sizes,
+        Conditioning::Concatenated,
+        &mut list,
+    );
     let sizes = (a.expert_width, a.expert_mlp);
     gemma(a, EXPERT, (Part::ExpertAttention, Part::ExpertMlp), sizes, a.variant.conditioning, &mut list);
     suffix(a, &mut list);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::error::ClientError;
 use super::handover::Parcel;
 use super::life::Life;
-use super::player::{self, ActionInfo, Interpolation};
+use super::player::rows::{self, ActionInfo, Interpolation};
 use super::shared::Shared;
 use crate::control::{Rate, times};
 use crate::shm::clock::Clock;
@@ -277,7 +277,7 @@ impl Actions {
         }
         self.part.check_moment(t_ns, now)?;
         let Chunk { header, actions, .. } = &self.part.chunk;
-        let info = player::action_at(header, actions, rate_hz, self.interpolation, t_ns, action);
+        let info = rows::action_at(header, actions, rate_hz, self.interpolation, t_ns, action);
         self.part.report(&info);
         Ok((info, life.and_then(|()| self.part.fresh(t_ns, self.stale_after_ns))))
     }

@@ -9,7 +9,7 @@ use super::completions::Completions;
 use super::connect::Options;
 use super::connection::{Connection, Made};
 use super::error::ClientError;
-use super::player::ActionInfo;
+use super::player::rows::ActionInfo;
 use super::prompts::Instruction;
 use super::requests::Requests;
 use super::shared::Shared;

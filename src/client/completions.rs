@@ -119,7 +119,9 @@ impl Part {
         completion.slot += first_slot(self.connection);
         // Programs index cameras and state by the fault: it must lie within.
         let Geometry { cameras, state_dim, action_dim, .. } = self.welcome.layout.geometry;
-        if Fault::from_word(completion.detail).is_some_and(|fault| !fault.is_within(cameras, state_dim, action_dim)) {
+        if Fault::from_word(completion.detail)
+            .is_some_and(|fault| !fault.is_within(cameras, state_dim, action_dim))
+        {
             completion.detail = Fault::Other.to_word();
         }
         completion
@@ -169,7 +171,8 @@ impl Part {
             if !ring.slots.free(submission.slot, submission.ticket) {
                 continue;
             }
-            let is_it = |answer: &&Completion| (answer.ticket, answer.slot) == (submission.ticket, submission.slot);
+            let is_it =
+                |answer: &&Completion| (answer.ticket, answer.slot) == (submission.ticket, submission.slot);
             let gone = Completion {
                 ticket: submission.ticket,
                 status: Status::Gone as i32,

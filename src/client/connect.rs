@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::check::check;
 use super::error::ClientError;
-use super::player::Interpolation;
+use super::player::rows::Interpolation;
 use super::socket::readable;
 use crate::control::{
     FEATURE_CONTRACT, FEATURE_FAULTS, FEATURE_MOTION, FEATURE_NUMBERS, FEATURE_TOKEN, GuidanceChoice, Hello,

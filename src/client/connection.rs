@@ -15,8 +15,8 @@ use super::socket::Socket;
 use super::{actions, completions, submissions};
 use crate::control::{PolicyDescription, Rate, RateSource, Reply, Request, Welcome, send};
 use crate::shm::{
-    Completion, Consumer, Doorbell, LatestReader, LayoutError, LivenessReader, PlaybackWriter, Producer, Region, Segment,
-    SegmentLayout, Words, waiting,
+    Completion, Consumer, Doorbell, LatestReader, LayoutError, LivenessReader, PlaybackWriter, Producer,
+    Region, Segment, SegmentLayout, Words, waiting,
 };
 
 const GONE_AFTER_NS: u64 = 500_000_000;
@@ -72,20 +72,23 @@ impl Connection {
             let max = results.len() as u64;
             ClientError::SegmentLayout(LayoutError::Size { what: "offset", got: 0, min: 0, max })
         };
-        let words = |segment: &Arc<Segment>, region| SegmentLayout::words(segment, region).ok_or_else(outside);
+        let words =
+            |segment: &Arc<Segment>, region| SegmentLayout::words(segment, region).ok_or_else(outside);
         let ring = |segment: &Arc<Segment>, mut region: Region| {
             region.len = geometry.entries * 64;
             words(segment, region)
         };
         let or = |value, default| if value == 0 { default } else { value };
         let gone_after_ns = or(options.gone_after_ns, GONE_AFTER_NS);
-        let liveness = || Ok::<_, ClientError>(LivenessReader::new(words(&results, layout.liveness)?, gone_after_ns));
+        let liveness =
+            || Ok::<_, ClientError>(LivenessReader::new(words(&results, layout.liveness)?, gone_after_ns));
         let life = |listener| Ok::<_, ClientError>(Life::new(liveness()?, socket.clone(), listener));
         let latest = || {
             let (latest, chunks) = (words(&results, layout.latest)?, words(&results, layout.chunks)?);
             let reader = LatestReader::new(latest, chunks, geometry.horizon, geometry.action_dim);
             // Empty: the daemon writes no notes.
-            let notes = (layout.chunk_notes.len > 0).then(|| words(&results, layout.chunk_notes)).transpose()?;
+            let notes =
+                (layout.chunk_notes.len > 0).then(|| words(&results, layout.chunk_notes)).transpose()?;
             Ok::<_, ClientError>(match notes {
                 Some(notes) => reader.with_notes(notes),
                 None => reader,

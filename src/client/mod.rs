@@ -42,7 +42,7 @@ mod handover;
 mod life;
 #[cfg(all(loom, test))]
 mod model;
-mod player;
+pub mod player;
 mod prompts;
 mod requests;
 #[cfg(test)]
@@ -57,7 +57,7 @@ pub use client::Client;
 pub use completions::Completions;
 pub use connect::Options;
 pub use error::ClientError;
-pub use player::{ActionInfo, Interpolation, Reason};
+pub use player::rows::{ActionInfo, Interpolation, Reason};
 pub use prompts::Instruction;
 pub use requests::Requests;
 pub use submissions::{Observation, Submissions};

@@ -339,9 +339,8 @@ mod tests {
             submit(&mut client.submissions);
             let mut action = [0.0];
             let mut play = || client.actions.action_at(now_ns(), &mut action).unwrap_err();
-            let [first, second] = std::thread::scope(|scope| {
-                scope.spawn(|| [play(), play()]).join().unwrap()
-            });
+            let [first, second] =
+                std::thread::scope(|scope| scope.spawn(|| [play(), play()]).join().unwrap());
             assert!(matches!(first, ClientError::Restarted), "{first}");
             assert!(matches!(second, ClientError::Empty), "{second}");
         }

@@ -13,7 +13,8 @@ use super::submissions::{Observation, Submissions};
 use crate::control::{FEATURES, PolicyDescription, Rate, RateSource, Welcome};
 use crate::shm::sync::Ordering;
 use crate::shm::{
-    ChunkHeader, Completion, Consumer, Geometry, LatestWriter, Producer, Region, Segment, SegmentLayout, Submission, Words, Writer,
+    ChunkHeader, Completion, Consumer, Geometry, LatestWriter, Producer, Region, Segment, SegmentLayout,
+    Submission, Words, Writer,
 };
 
 /// The daemon's side of one connection.

@@ -113,7 +113,8 @@ impl Part {
 
     #[inline]
     fn acquire(&mut self) -> Option<u32> {
-        let slot = (0..self.acquired.len()).find(|slot| !self.acquired[*slot] && self.slots.is_free(*slot))?;
+        let slot =
+            (0..self.acquired.len()).find(|slot| !self.acquired[*slot] && self.slots.is_free(*slot))?;
         self.acquired[slot] = true;
         self.mark_unwritten(slot as u32);
         Some(slot as u32)
@@ -217,7 +218,13 @@ impl Part {
 
     /// Submits a checked observation in a slot of this connection, and wakes the daemon if it sleeps.
     #[inline]
-    fn push(&mut self, observation: &Observation, slot: u32, ticket: u64, now: u64) -> Result<(), ClientError> {
+    fn push(
+        &mut self,
+        observation: &Observation,
+        slot: u32,
+        ticket: u64,
+        now: u64,
+    ) -> Result<(), ClientError> {
         // Known before anybody sees the submission: it can be pushed.
         match self.submissions.room(1) {
             Ok(0) | Err(RingError::Full) => return Err(ClientError::Busy),

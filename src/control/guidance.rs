@@ -98,7 +98,7 @@ pub struct GuidanceChoice {
 }
 
 impl GuidanceChoice {
-    pub(super) fn encode(&self, w: &mut Writer) {
+    pub(crate) fn encode(&self, w: &mut Writer) {
         w.u32(self.enabled.map_or(0, |enabled| if enabled { 1 } else { 2 }));
         w.u32(self.schedule.map_or(0, |schedule| schedule as u32));
         w.f32(self.max_weight.unwrap_or(0.0));
@@ -106,7 +106,7 @@ impl GuidanceChoice {
         w.f32(self.rate_hz.unwrap_or(0.0));
     }
 
-    pub(super) fn decode(r: &mut Reader<'_>) -> Result<GuidanceChoice, Malformed> {
+    pub(crate) fn decode(r: &mut Reader<'_>) -> Result<GuidanceChoice, Malformed> {
         let enabled = match r.u32("guidance")? {
             0 => None,
             1 => Some(true),
@@ -137,7 +137,7 @@ impl GuidanceChoice {
 }
 
 #[cfg(test)]
-pub(super) fn example() -> GuidanceChoice {
+pub(crate) fn example() -> GuidanceChoice {
     GuidanceChoice {
         enabled: Some(false),
         schedule: Some(GuidanceSchedule::Ones),

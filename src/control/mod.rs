@@ -20,6 +20,8 @@ pub use fault::{Fault, ms};
 pub use features::{
     FEATURE_CONTRACT, FEATURE_FAULTS, FEATURE_MOTION, FEATURE_NAMES, FEATURE_NUMBERS, FEATURE_TOKEN, FEATURES,
 };
+#[cfg(test)]
+pub(crate) use guidance::example;
 pub use guidance::{GuidanceChoice, GuidanceSchedule, Guided};
 pub use message::{
     Hello, MAX_MESSAGE, MAX_NAME, MAX_TEXT, PROTOCOL_VERSION, Refusal, Reply, Request, Welcome, is_event,

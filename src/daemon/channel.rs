@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use super::guidance::Aim;
 use super::journal::Journal;
 use super::observation::{Negotiated, Source};
-use crate::control::{Fault, Status, WELCOME_FDS, times};
+use crate::control::{Fault, Guided, Status, WELCOME_FDS, times};
 use crate::shm::clock::now_ns;
 use crate::shm::{
     ChunkHeader, ChunkNotes, Completion, Consumer, Count, DoorbellWaiter, Geometry, Heartbeat, LatencyKind,
-    LatestWriter, LayoutError, LivenessWriter, MAX_CAMERAS, Notifier, Producer, Region, RingError, Segment,
-    SegmentError, SegmentLayout, StatsWriter, Submission, Writer, prefetch,
+    LatestWriter, LayoutError, LivenessWriter, MAX_CAMERAS, Notifier, PlaybackReader, Producer, Region,
+    RingError, Segment, SegmentError, SegmentLayout, StatsWriter, Submission, Writer, prefetch,
 };
 
 /// Bytes of state and of each frame to prefetch; the processor predicts the rest of a longer copy itself.
@@ -57,6 +58,8 @@ pub(super) struct Channel {
     pub layout: SegmentLayout,
     /// Whether the client reads the reason why there is no chunk.
     reports_faults: bool,
+    /// Whether it also reads why a chunk was invalid.
+    reports_chunk_faults: bool,
     submissions: Consumer,
     completions: Producer,
     pub doorbell: DoorbellWaiter,
@@ -84,6 +87,10 @@ pub(super) struct Channel {
     /// Status that replaces the result of the submission in flight, whose chunk is no longer wanted.
     dismissed: Option<Status>,
     journal: Journal,
+    /// Number of resets.
+    episode: u32,
+    /// Number of times that everything before was dismissed.
+    era: u32,
     /// The client's completion ring is full, so that no submission can be taken.
     full: bool,
     /// The slot that the last completion freed.
@@ -150,9 +157,11 @@ impl Channel {
             SegmentLayout::words(segment, region).expect("a planned layout lies within its segments")
         };
         let all = words(&observation, Region { offset: 0, len: layout.observation_bytes });
-        let source = Box::new(Source::new(layout, negotiated, all, observation.clone()));
+        let playback = PlaybackReader::new(words(&control, layout.playback));
+        let source = Box::new(Source::new(layout, negotiated, all, observation.clone(), playback));
         let need_wakeup = words(&results, layout.need_wakeup);
         let resumed = eventfd.is_some();
+        let journal = Journal::new(kept.then(|| words(&results, layout.journal())));
         Ok(Channel {
             // New segments are all zeros, which is also a valid state to resume from.
             submissions: Consumer::resume(
@@ -172,14 +181,18 @@ impl Channel {
                 words(&results, layout.latest),
                 words(&results, layout.chunks),
                 geometry.values(),
-            ),
-            journal: Journal::new(kept.then(|| words(&results, layout.journal()))),
+            )
+            .with_notes(words(&results, layout.chunk_notes)),
+            episode: journal.episode(),
+            era: 0,
+            journal,
             notifier: Notifier::new(words(&control, layout.want_event)),
             source: Some(source),
             stats: StatsWriter::resume(words(&results, layout.stats)),
             segments: [control, observation, results],
             layout,
             reports_faults: negotiated.faults,
+            reports_chunk_faults: negotiated.chunk_faults,
             owner: (0, 0),
             pending: None,
             pending_number: 0,
@@ -352,7 +365,7 @@ impl Channel {
     pub fn finish(
         &mut self,
         [started_ns, finished_ns]: [u64; 2],
-        result: Result<&[f32], NoChunk>,
+        result: Result<(&[f32], ChunkNotes), NoChunk>,
     ) -> Result<Notify, RingError> {
         let Some((number, submission)) = self.in_flight.take() else {
             // The control thread has completed it: see `answer_lost`.
@@ -364,7 +377,7 @@ impl Channel {
             None => result,
         };
         let outcome = match result {
-            Ok(actions) => {
+            Ok((actions, notes)) => {
                 let header = ChunkHeader {
                     ticket: submission.ticket,
                     chunk: 0,
@@ -374,10 +387,15 @@ impl Channel {
                     finished_ns,
                     horizon: self.layout.geometry.horizon,
                     action_dim: self.layout.geometry.action_dim,
-                    notes: ChunkNotes::default(),
+                    notes,
                 };
                 match self.latest.publish(header, actions) {
-                    Some(chunk) => Ok(chunk),
+                    Some(chunk) => {
+                        if notes.guidance == Guided::Guided as u32 {
+                            self.stats.count(Count::Guided);
+                        }
+                        Ok(chunk)
+                    }
                     None => {
                         let (session, user) = self.owner;
                         log::warn!(session, user; "ticket {}: its chunk has values that are not finite", submission.ticket);
@@ -399,7 +417,13 @@ impl Channel {
     ) -> Result<Notify, RingError> {
         let (status, chunk, fault) = match outcome {
             Ok(chunk) => (Status::Ok, chunk, None),
-            Err(NoChunk { status, fault }) => (status, 0, fault.filter(|_| self.reports_faults)),
+            Err(NoChunk { status, fault }) => {
+                let reported = |fault: &Fault| match fault.is_of_chunk() {
+                    true => self.reports_chunk_faults,
+                    false => self.reports_faults,
+                };
+                (status, 0, fault.filter(reported))
+            }
         };
         let completion = Completion {
             ticket: submission.ticket,
@@ -412,6 +436,9 @@ impl Channel {
             started_ns,
             finished_ns,
         };
+        if let Err(NoChunk { fault: Some(fault), .. }) = outcome {
+            self.count_invalid(fault);
+        }
         self.count(submission, status, finished_ns);
         self.journal.answering(number, self.completions.tail());
         self.completions.push(&completion.to_words())?;
@@ -422,6 +449,17 @@ impl Channel {
             self.record(&completion);
         }
         Ok(Notify(self.notifier.is_wanted()))
+    }
+
+    /// Counts what made a chunk invalid.
+    fn count_invalid(&mut self, fault: Fault) {
+        let count = match fault {
+            Fault::ChunkPosition { .. } => Count::InvalidPosition,
+            Fault::ChunkVelocity { .. } => Count::InvalidVelocity,
+            Fault::ChunkStart { .. } => Count::InvalidStart,
+            _ => return,
+        };
+        self.stats.count(count);
     }
 
     /// Counts a completion by its status, and missed deadlines.
@@ -482,11 +520,28 @@ impl Channel {
         Ok(events)
     }
 
+    /// Number of the chunk published last; 0: none was.
+    pub fn published(&self) -> u64 {
+        self.latest.published()
+    }
+
+    /// What the submission in flight is computed for, with an instruction of this number.
+    pub fn aim(&self, prompt_id: u32, flush: bool) -> Aim {
+        Aim { prompt_id, flush, episode: self.episode, era: self.era }
+    }
+
+    /// Number of the episode: resets so far.
+    pub fn episode(&self) -> u32 {
+        self.episode
+    }
+
     /// Begins a new episode: no chunk is shown, submissions pending or in flight are superseded.
     ///
     /// # Errors
     /// A client that corrupted its ring.
     pub fn reset(&mut self) -> Result<Notify, RingError> {
+        self.episode = self.episode.wrapping_add(1);
+        self.journal.begin_episode(self.episode);
         self.dismiss(Status::Superseded)
     }
 
@@ -503,6 +558,7 @@ impl Channel {
         let mut events = self.drain()?;
         events |= self.answer_pending(status)?;
         self.dismissed = self.in_flight.map(|_| status);
+        self.era = self.era.wrapping_add(1);
         self.latest.clear();
         Ok(events)
     }

@@ -1,7 +1,7 @@
 //! The daemon's interface to a policy.
 
-use crate::control::{Fault, PolicyDescription, Status};
-use crate::policy::Observation;
+use crate::control::{Fault, Guided, PolicyDescription, Status};
+use crate::policy::{Chunk, Continuation, Observation};
 
 /// Why there is no chunk or no prompt.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -18,8 +18,15 @@ pub enum EngineError {
     #[error("{0}")]
     BadPrompt(String),
     /// The policy produced values that are not finite.
-    #[error("invalid chunk: {0}")]
-    InvalidChunk(String),
+    #[error("invalid chunk: {why}")]
+    InvalidChunk {
+        /// The reason for the client.
+        fault: Fault,
+        /// The row it was found in.
+        row: u32,
+        /// The reason in words, for the log.
+        why: String,
+    },
     /// The device failed to compute the chunk.
     #[error("device: {0}")]
     Device(String),
@@ -34,7 +41,7 @@ impl EngineError {
         match self {
             EngineError::BadObservation { fault, .. } => fault.status(),
             EngineError::BadPrompt(_) => Status::BadPrompt,
-            EngineError::InvalidChunk(_) => Status::InvalidChunk,
+            EngineError::InvalidChunk { .. } => Status::InvalidChunk,
             EngineError::Device(_) | EngineError::Lost(_) => Status::DeviceLost,
         }
     }
@@ -43,6 +50,21 @@ impl EngineError {
 /// Turns an instruction into a prompt, and says whether its end was cut off. An error: the instruction can't be
 /// used.
 pub type Prompter<P> = Box<dyn FnMut(&str) -> Result<(P, bool), EngineError> + Send>;
+
+/// What a chunk leaves for the next one, and what the engine can do with it.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct CarryOver {
+    /// Width of a row of [`Chunk::normalized`]; 0: chunks can't be guided.
+    pub width: usize,
+    /// Width of [`Chunk::reference`].
+    pub reference: usize,
+    /// Why chunks can't be guided; None: they can.
+    pub unguided: Option<Guided>,
+    /// The only bound of the guidance weight that chunks can be guided with; None: any.
+    pub only_weight: Option<f32>,
+    /// Whether chunks may keep the prefix of the one computed last.
+    pub keeps_prefix: bool,
+}
 
 /// A policy that is loaded and warm. Only the inference thread calls it once the daemon serves.
 pub trait Engine: Send {
@@ -55,7 +77,13 @@ pub trait Engine: Send {
     /// The prompter, which works on another thread while chunks are computed.
     fn prompter(&self) -> Prompter<Self::Prompt>;
 
-    /// Computes a chunk, `[horizon, action_dim]` row-major in robot units. Allocates nothing.
+    /// What chunks leave for the next one; the default: nothing.
+    fn carry_over(&self) -> CarryOver {
+        CarryOver::default()
+    }
+
+    /// Computes a chunk: `[horizon, action_dim]` actions row-major in robot units, and what is carried over of them.
+    /// Everything in `chunk` is of the right size. Allocates nothing.
     ///
     /// The observation lies in private memory: it has a frame or None for each camera of the description, and
     /// `state_dim` finite values. The same `seed` gives the same noise.
@@ -66,6 +94,7 @@ pub trait Engine: Send {
         &mut self,
         observation: &Observation<'_, Self::Prompt>,
         seed: u64,
-        actions: &mut [f32],
+        continuation: Continuation<'_>,
+        chunk: &mut Chunk,
     ) -> Result<(), EngineError>;
 }

@@ -13,8 +13,8 @@ use rustix::fs::MemfdFlags;
 use rustix::io::Errno;
 
 use super::peer::Peer;
-use crate::control::Malformed;
 use crate::control::codec::{Reader, Writer};
+use crate::control::{GuidanceChoice, Malformed};
 use crate::shm::Geometry;
 
 /// Keeps descriptors beyond a daemon's life.
@@ -38,7 +38,7 @@ pub struct KeptSession {
 }
 
 /// Identity of a session: everything but its segments.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Identity {
     pub id: u64,
     pub name: String,
@@ -54,12 +54,14 @@ pub(super) struct Identity {
 }
 
 /// The capabilities a client declares in its hello.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Capabilities {
     /// Features the client uses.
     pub understands: u64,
     /// Whether its observations may lack cameras.
     pub missing_cameras: bool,
+    /// What it asks of guidance.
+    pub guidance: GuidanceChoice,
 }
 
 impl Identity {
@@ -83,6 +85,7 @@ impl Identity {
         }
         to.u64(*id).u64(*opened_ns).text(name).text(policy);
         to.u64(capabilities.understands).u32(capabilities.missing_cameras.into()).u64(*token);
+        capabilities.guidance.encode(&mut to);
         to.bytes
     }
 
@@ -112,6 +115,9 @@ impl Identity {
             capabilities.missing_cameras = r.u32("flags")? & 1 != 0;
         }
         let token = if r.left() > 0 { r.u64("token")? } else { 0 };
+        if r.left() > 0 {
+            capabilities.guidance = GuidanceChoice::decode(&mut r)?;
+        }
         Ok(Identity { id, name, peer, opened_ns, geometry, policy, capabilities, token })
     }
 }
@@ -271,7 +277,11 @@ mod tests {
             opened_ns: u64::MAX - 1,
             geometry,
             policy,
-            capabilities: Capabilities { understands: 5, missing_cameras: true },
+            capabilities: Capabilities {
+                understands: 5,
+                missing_cameras: true,
+                guidance: crate::control::example(),
+            },
             token: 9,
         }
     }

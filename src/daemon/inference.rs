@@ -9,18 +9,21 @@ use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
 use super::channel::{ChannelError, NoChunk};
-use super::engine::{Engine, EngineError};
+use super::checks::{ChunkChecker, InvalidChunk};
+use super::engine::{CarryOver, Engine, EngineError};
 use super::error::panic_text;
+use super::guidance::Aim;
 use super::liveness::Activity;
 use super::mutex::PiMutexGuard;
 use super::observation::{Buffers, RetiredSources, Source};
-use super::table::{Session, SharedTable, Table};
+use super::page::LastInvalid;
+use super::table::{Registered, Session, SharedTable, Table};
 use super::{DaemonError, Wake};
 use crate::control::{Fault, PolicyDescription, Status};
-use crate::policy::Observation;
-use crate::shm::Submission;
+use crate::policy::{Chunk, Continuation, Observation};
 use crate::shm::clock::{Clock, now_ns};
 use crate::shm::sync::spin_hint;
+use crate::shm::{ChunkNotes, KEEP_PREFIX, Submission};
 
 /// Sleep of the inference thread while the only work is blocked by clients that take no completions.
 const STUCK: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
@@ -74,6 +77,8 @@ enum Failure {
     Observation(Fault),
     /// The engine's error.
     Engine(EngineError),
+    /// The chunk is not to be published.
+    Chunk(InvalidChunk),
 }
 
 /// A submission in flight, with everything needed to work on it.
@@ -82,11 +87,34 @@ struct InFlight<P> {
     submission: Submission,
     source: Box<Source>,
     prompt: Result<Arc<P>, Fault>,
+    aim: Aim,
+    /// Notes on its chunk.
+    notes: ChunkNotes,
     max_age_ns: u64,
+}
+
+/// The prefix that the engine can keep: that of the chunk computed last.
+#[derive(Clone, Copy)]
+struct HeldPrefix {
+    session: u64,
+    /// What it was computed for.
+    aim: Aim,
+    /// When its frames were taken, the oldest of them, CLOCK_MONOTONIC, ns.
+    observed_ns: u64,
+    /// Chunks that have kept it.
+    age: u32,
+}
+
+impl HeldPrefix {
+    /// Whether it is what a chunk of a session would be computed from.
+    fn is_of(&self, session: u64, aim: &Aim) -> bool {
+        (self.session, self.aim.prompt_id, self.aim.era) == (session, aim.prompt_id, aim.era)
+    }
 }
 
 pub(super) struct Inference<E: Engine> {
     engine: E,
+    checker: ChunkChecker,
     shared: Arc<SharedTable<E::Prompt>>,
     doorbells: Arc<Doorbells>,
     activity: Arc<Activity>,
@@ -97,24 +125,32 @@ pub(super) struct Inference<E: Engine> {
     copied_ns: u64,
     /// Observation segments of sessions that ended while in use.
     retired: RetiredSources,
-    actions: Vec<f32>,
+    chunk: Chunk,
     policy: PolicyDescription,
+    keeps_prefix: bool,
+    held: Option<HeldPrefix>,
 }
 
 impl<E: Engine> Inference<E> {
     pub fn new(
         engine: E,
+        checker: ChunkChecker,
         shared: Arc<SharedTable<E::Prompt>>,
         doorbells: Arc<Doorbells>,
         activity: Arc<Activity>,
         retired: RetiredSources,
         wake: Wake,
     ) -> Self {
-        let policy = engine.describe();
+        let (policy, carry_over) = (engine.describe(), engine.carry_over());
+        let CarryOver { width, reference, keeps_prefix, .. } = carry_over;
+        let values = |width: usize| policy.horizon as usize * width;
         Inference {
-            actions: vec![0.0; policy.horizon as usize * policy.action_dim as usize],
+            chunk: Chunk::sized(values(policy.action_dim as usize), values(width), reference),
             policy,
+            keeps_prefix,
+            held: None,
             engine,
+            checker,
             shared,
             doorbells,
             activity,
@@ -143,7 +179,7 @@ impl<E: Engine> Inference<E> {
                 return Ok(());
             }
             table.drain();
-            let Some(begun) = begin(&mut table) else {
+            let Some(mut begun) = begin(&mut table) else {
                 if !table.has_work() {
                     held = self.idle(table);
                 }
@@ -152,7 +188,7 @@ impl<E: Engine> Inference<E> {
             let started_ns = self.clock.now();
             self.activity.begin(started_ns);
             drop(table);
-            let result = catch_unwind(AssertUnwindSafe(|| self.work(&begun, started_ns)));
+            let result = catch_unwind(AssertUnwindSafe(|| self.work(&mut begun, started_ns)));
             let mut table = shared.lock_yielding();
             self.activity.finish();
             self.finish(&mut table, begun, started_ns, &result);
@@ -169,30 +205,55 @@ impl<E: Engine> Inference<E> {
 
     /// Copies an observation and computes its chunk. The table isn't locked meanwhile: the client's memory
     /// decides how long the copy takes.
-    fn work(&mut self, begun: &InFlight<E::Prompt>, started_ns: u64) -> Result<(), Failure> {
-        let InFlight { submission, source, max_age_ns, .. } = begun;
-        let checked = source.copy(submission, started_ns, *max_age_ns, &mut self.buffers);
+    fn work(&mut self, begun: &mut InFlight<E::Prompt>, started_ns: u64) -> Result<(), Failure> {
+        let InFlight { session, submission, source, prompt, aim, max_age_ns, notes } = begun;
+        let held = self.held.filter(|held| self.keeps_prefix && held.is_of(*session, aim));
+        let kept = held.filter(|held| {
+            submission.flags & KEEP_PREFIX != 0 || held.age.saturating_add(1) < source.guide.prefix_every()
+        });
+        let checked = source.copy(submission, started_ns, *max_age_ns, kept.is_none(), &mut self.buffers);
         if self.buffers.faults > 0 {
             self.copied_ns = self.clock.now();
         }
         checked.map_err(Failure::Observation)?;
-        let prompt = begun.prompt.as_deref().map_err(|fault| Failure::Observation(*fault))?;
+        let prompt = prompt.as_deref().map_err(|fault| Failure::Observation(*fault))?;
+        // As late as possible: what the client reports changes while its observation is copied.
+        let plan = source.guide.plan(submission, aim);
+        let prefix = match kept {
+            Some(held) => HeldPrefix { age: held.age.saturating_add(1), ..held },
+            None => HeldPrefix {
+                session: *session,
+                aim: *aim,
+                observed_ns: self.buffers.frames_observed_ns,
+                age: 0,
+            },
+        };
+        *notes =
+            ChunkNotes { prefix_observed_ns: prefix.observed_ns, prefix_age: prefix.age, ..plan.notes(aim) };
+        let (rtc, anchor) = source.guide.rtc(&plan).unzip();
         let frames = self.buffers.frames();
         let observation = Observation {
             frames: &frames[..self.policy.cameras.len()],
             state: &self.buffers.state,
             prompt,
-            // Clients can't send guidance yet.
-            rtc: None,
+            rtc,
         };
-        self.engine.infer(&observation, begun.submission.seed, &mut self.actions).map_err(Failure::Engine)
+        let continuation = Continuation { anchor, keep_prefix: kept.is_some() };
+        // Whatever the engine makes of it: after an error nothing is known of its prefix.
+        self.held = None;
+        self.engine
+            .infer(&observation, submission.seed, continuation, &mut self.chunk)
+            .map_err(Failure::Engine)?;
+        self.held = Some(prefix);
+        let checked = self.checker.check(&self.chunk.actions, &self.buffers.state, source.guide.rate_hz());
+        checked.map_err(Failure::Chunk)
     }
 
     /// Completes the submission in flight.
     fn finish(
         &mut self,
         table: &mut Table<E::Prompt>,
-        begun: InFlight<E::Prompt>,
+        mut begun: InFlight<E::Prompt>,
         started_ns: u64,
         result: &std::thread::Result<Result<(), Failure>>,
     ) {
@@ -202,22 +263,45 @@ impl<E: Engine> Inference<E> {
         let Some(session) = table.session(begun.session) else {
             return self.retired.push(begun.source);
         };
-        session.channel.give_back(begun.source, faults);
         if faults > 0 {
             // The delay is charged to its next turn, if another session wants that.
             session.deferred_until_ns = times[1] + self.copied_ns.saturating_sub(started_ns);
         }
         let outcome = match result {
-            Ok(Ok(())) => Ok(&self.actions[..]),
+            Ok(Ok(())) => Ok((&self.chunk.actions[..], begun.notes)),
             Ok(Err(Failure::Observation(fault))) => {
-                session.log_bad_observation(fault, &fault.describe(&self.policy), times[1]);
+                session.log_fault(fault, &fault.describe(&self.policy), times[1]);
+                Err((*fault).into())
+            }
+            Ok(Err(Failure::Chunk(InvalidChunk { fault, row }))) => {
+                let why = format_args!("row {row}: {}", fault.describe(&self.policy));
+                session.log_fault(fault, &why, times[1]);
                 Err((*fault).into())
             }
             Ok(Err(Failure::Engine(error))) => Err(report(session, error, times[1])),
             Err(_) => Err(Status::Internal.into()),
         };
+        let invalid = match result {
+            Ok(Err(Failure::Chunk(invalid))) => Some(*invalid),
+            Ok(Err(Failure::Engine(EngineError::InvalidChunk { fault, row, .. }))) => {
+                Some(InvalidChunk { fault: *fault, row: *row })
+            }
+            _ => None,
+        };
+        let before = session.channel.published();
         let answered = session.channel.finish(times, outcome);
+        let published = session.channel.published();
+        if published != before {
+            let carried_over = [&self.chunk.normalized[..], &self.chunk.reference];
+            begun.source.guide.keep(published, begun.submission.observed_ns, begun.aim, carried_over);
+        }
+        session.channel.give_back(begun.source, faults);
+        session.last_notes = if published != before { begun.notes } else { session.last_notes };
         session.apply(answered);
+        if let Some(InvalidChunk { fault, row }) = invalid {
+            let (session, at_ns) = (session.id, times[1]);
+            table.last_invalid = Some(LastInvalid { session, at_ns, fault, row });
+        }
     }
 
     /// Polls for some time, then sleeps until there is work. Returns the locked table if there is work and no
@@ -276,21 +360,25 @@ fn begin<P>(table: &mut Table<P>) -> Option<InFlight<P>> {
     let max_age_ns = table.max_age_ns;
     let session = table.next(now_ns)?;
     let (submission, source) = session.channel.begin()?;
-    let prompt = prompt(session, submission.prompt_id);
-    Some(InFlight { session: session.id, submission, source, prompt, max_age_ns })
+    let (prompt, prompt_id, flush) = match prompt(session, submission.prompt_id) {
+        Ok((id, Registered { prompt, flush })) => (Ok(prompt.clone()), id, *flush),
+        Err(fault) => (Err(fault), 0, false),
+    };
+    let (aim, notes) = (session.channel.aim(prompt_id, flush), ChunkNotes::default());
+    Some(InFlight { session: session.id, submission, source, prompt, aim, notes, max_age_ns })
 }
 
-/// The prompt of a submission; 0 stands for the one registered last.
-fn prompt<P>(session: &Session<P>, id: u32) -> Result<Arc<P>, Fault> {
-    let index = if id == 0 { session.prompts.len() } else { id as usize }.checked_sub(1);
-    let prompt = index.and_then(|index| session.prompts.get(index));
-    prompt.cloned().ok_or(Fault::Prompt { id })
+/// The prompt of a submission and its number; 0 stands for the one registered last.
+fn prompt<P>(session: &Session<P>, id: u32) -> Result<(u32, &Registered<P>), Fault> {
+    let number = if id == 0 { session.prompts.len() } else { id as usize };
+    let prompt = number.checked_sub(1).and_then(|index| session.prompts.get(index));
+    prompt.map(|prompt| (number as u32, prompt)).ok_or(Fault::Prompt { id })
 }
 
 /// Logs an engine error and returns the answer for the client.
 fn report<P>(session: &mut Session<P>, error: &EngineError, now_ns: u64) -> NoChunk {
-    if let EngineError::BadObservation { fault, why } = error {
-        session.log_bad_observation(fault, why, now_ns);
+    if let EngineError::BadObservation { fault, why } | EngineError::InvalidChunk { fault, why, .. } = error {
+        session.log_fault(fault, why, now_ns);
         return (*fault).into();
     }
     let (session, user) = (session.id, session.peer.uid);

@@ -9,6 +9,7 @@ use crate::shm::{ENTRY_WORDS, Submission, Words};
 
 const ANSWERING: usize = 0;
 const TAIL: usize = 1;
+const EPISODE: usize = 2;
 const PENDING: usize = ENTRY_WORDS;
 const IN_FLIGHT: usize = 2 * ENTRY_WORDS;
 /// The journal's words. Numbers are stored +1; 0 marks an empty entry.
@@ -33,6 +34,18 @@ impl Journal {
     fn clear(&self, place: usize) {
         if let Some(words) = &self.0 {
             words.store(place, 0, Ordering::Release);
+        }
+    }
+
+    /// The session's episode; 0 where nothing is kept.
+    pub fn episode(&self) -> u32 {
+        self.0.as_ref().map_or(0, |words| words.load(EPISODE, Ordering::Relaxed) as u32)
+    }
+
+    /// Records the session's episode.
+    pub fn begin_episode(&self, episode: u32) {
+        if let Some(words) = &self.0 {
+            words.store(EPISODE, episode.into(), Ordering::Relaxed);
         }
     }
 
@@ -98,7 +111,8 @@ mod tests {
     use super::super::observation::Negotiated;
     use crate::control::Status;
     use crate::shm::{
-        Access, Completion, Consumer, Geometry, Producer, Region, Segment, SegmentLayout, Submission, killed,
+        Access, ChunkNotes, Completion, Consumer, Geometry, Producer, Region, Segment, SegmentLayout,
+        Submission, killed,
     };
 
     const GEOMETRY: Geometry = Geometry {
@@ -156,7 +170,7 @@ mod tests {
     fn finish(channel: &mut Channel) {
         if let Some((_, source)) = channel.begin() {
             channel.give_back(source, 0);
-            let _ = channel.finish([1, 2], Ok(&[0.0; 4])).unwrap();
+            let _ = channel.finish([1, 2], Ok((&[0.0; 4], ChunkNotes::default()))).unwrap();
         }
     }
 
@@ -170,7 +184,7 @@ mod tests {
         client.submit(5);
         let _ = channel.drain().unwrap();
         channel.give_back(source, 0);
-        let _ = channel.finish([1, 2], Ok(&[0.0; 4])).unwrap();
+        let _ = channel.finish([1, 2], Ok((&[0.0; 4], ChunkNotes::default()))).unwrap();
         finish(channel);
         client.submit(6);
         let _ = channel.drain().unwrap();

@@ -8,11 +8,13 @@
 
 mod accounts;
 mod channel;
+mod checks;
 mod claim;
 mod control;
 mod engine;
 mod error;
 mod freshness;
+mod guidance;
 mod handle;
 mod handover;
 mod inference;
@@ -28,14 +30,16 @@ mod table;
 mod worker;
 mod writer_lock;
 
+pub use checks::Checks;
 pub use claim::Claim;
-pub use engine::{Engine, EngineError, Prompter};
+pub use engine::{CarryOver, Engine, EngineError, Prompter};
 pub use error::DaemonError;
+pub use guidance::Guidance;
 pub use handle::{Handle, Limits, PerUser};
 pub use handover::{DescriptorStore, KeptSession};
 pub use liveness::{ActivitySummary, KeepAlive, health};
 pub(crate) use mutex::{PiMutex, PiMutexGuard};
-pub use page::{Quota, Report, ReportError, SessionReport, UserReport};
+pub use page::{LastInvalid, Quota, Report, ReportError, SessionReport, UserReport};
 pub use policy_engine::PolicyEngine;
 pub use server::{Daemon, Options, Role, ThreadSetup};
 

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use super::freshness::check_times;
+use super::guidance::{GuidanceTerms, Guide};
 use super::mutex::PiMutex;
 use crate::control::Fault;
 use crate::policy::{Frame, PixelFormat};
 use crate::shm::{
-    Camera, Geometry, MAX_CAMERAS, PixelLayout, Segment, SegmentLayout, Submission, UNWRITTEN_FRAME,
-    UNWRITTEN_STATE, Words, copy_out, page_faults,
+    Camera, Geometry, MAX_CAMERAS, PixelLayout, PlaybackReader, Segment, SegmentLayout, Submission,
+    UNWRITTEN_FRAME, UNWRITTEN_STATE, Words, copy_out, page_faults,
 };
 
 const PAGE: usize = 4096;
@@ -38,11 +39,15 @@ impl RetiredSources {
     }
 }
 
-/// Outcome of the handshake that concerns observations.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Outcome of the handshake that concerns observations and chunks.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Negotiated {
     /// Whether the client reads the reason why there is no chunk.
     pub faults: bool,
+    /// Whether it also reads why a chunk was invalid.
+    pub chunk_faults: bool,
+    /// What decides on guidance.
+    pub guidance: GuidanceTerms,
     /// Cameras whose frame may be missing: bit `i` for camera `i`.
     pub optional_cameras: u32,
 }
@@ -53,6 +58,8 @@ pub(super) struct Buffers {
     frames: [Vec<u8>; MAX_CAMERAS],
     shapes: [Shape; MAX_CAMERAS],
     pub state: Vec<f32>,
+    /// When the frames were taken, the oldest of them, CLOCK_MONOTONIC, ns.
+    pub frames_observed_ns: u64,
     /// Number of page faults of the last copy that its client has caused.
     pub faults: u64,
 }
@@ -85,21 +92,29 @@ impl Buffers {
     }
 }
 
-/// A session's observation segment, for the inference thread to read without holding a lock.
+/// A session's observation segment and what guides its chunks, for the inference thread to use without holding a lock.
 pub(super) struct Source {
     layout: SegmentLayout,
     negotiated: Negotiated,
     words: Words,
     segment: Arc<Segment>,
+    /// What guides the session's chunks.
+    pub guide: Guide,
 }
 
 impl Source {
     /// A source over a segment; `words` spans all of it.
-    pub fn new(layout: SegmentLayout, negotiated: Negotiated, words: Words, segment: Arc<Segment>) -> Source {
-        Source { layout, negotiated, words, segment }
+    pub fn new(
+        layout: SegmentLayout,
+        negotiated: Negotiated,
+        words: Words,
+        segment: Arc<Segment>,
+        playback: PlaybackReader,
+    ) -> Source {
+        Source { layout, negotiated, words, segment, guide: Guide::new(negotiated.guidance, playback) }
     }
 
-    /// Checks an observation's times, copies it out, and checks the copy.
+    /// Checks an observation's times, copies it out, and checks the copy: with its frames, or the state alone.
     ///
     /// # Errors
     /// Why the observation can't be used.
@@ -108,6 +123,7 @@ impl Source {
         submission: &Submission,
         now_ns: u64,
         max_age_ns: u64,
+        with_frames: bool,
         to: &mut Buffers,
     ) -> Result<(), Fault> {
         to.faults = 0;
@@ -120,11 +136,14 @@ impl Source {
         self.words.read((slot + self.layout.frame_times.offset as usize) / 8, &mut times);
         for (time, head) in times.iter_mut().zip(&heads) {
             // The time of a missing frame doesn't count.
-            if head.format == 0 {
+            if head.format == 0 || !with_frames {
                 *time = 0;
             }
         }
         check_times(submission, &times, now_ns, max_age_ns)?;
+        let taken = times.iter().zip(&heads).filter(|(_, head)| head.format != 0).map(|(time, _)| *time);
+        let taken = taken.map(|time| if time == 0 { submission.observed_ns } else { time });
+        to.frames_observed_ns = taken.min().unwrap_or(submission.observed_ns);
 
         if ![0, state_dim].contains(&submission.state_values) {
             return Err(Fault::StateCount { got: submission.state_values });
@@ -140,6 +159,10 @@ impl Source {
                 UNWRITTEN_STATE => Fault::OldState { index },
                 _ => Fault::NotFinite { index, value },
             });
+        }
+        if !with_frames {
+            to.shapes = Default::default();
+            return Ok(());
         }
         let mut bytes = 0;
         for (camera, head) in (0..cameras as u16).zip(heads) {

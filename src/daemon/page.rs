@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use super::accounts::{Resource, UserUsage};
 use super::{DaemonError, writer_lock};
 use crate::control::codec::{Reader, Writer};
-use crate::control::{FEATURE_CONTRACT, PolicyDescription, beginning};
+use crate::control::{FEATURE_CONTRACT, Fault, Guided, PolicyDescription, beginning};
 use crate::shm::{STATS_WORDS, Stats};
 
 /// Magic number of the page: the bytes `PI0RSTAT`.
@@ -28,6 +28,8 @@ const POLICY: u64 = u64::from_le_bytes(*b"PI0RPLCY");
 const WORK: u64 = u64::from_le_bytes(*b"PI0RWORK");
 /// Magic number of the users' accounts: the bytes `PI0RUSER`.
 const USERS: u64 = u64::from_le_bytes(*b"PI0RUSER");
+/// Magic number of the last invalid chunk: the bytes `PI0RINVL`.
+const INVALID: u64 = u64::from_le_bytes(*b"PI0RINVL");
 /// Words of a user's account: its number, records left out of the log, and six quotas of two words.
 const USER_WORDS: usize = 16;
 const NAME_WORDS: usize = 16;
@@ -77,6 +79,22 @@ pub struct Report {
     pub sessions: Vec<SessionReport>,
     /// Reports of all users that have anything; empty for a daemon of an earlier version.
     pub users: Vec<UserReport>,
+    /// The last chunk that was not published because of its values; None: there was none, or the daemon is of an
+    /// earlier version.
+    pub last_invalid: Option<LastInvalid>,
+}
+
+/// A chunk that was not published because of its values.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LastInvalid {
+    /// Number of the session.
+    pub session: u64,
+    /// When it was computed, CLOCK_MONOTONIC, ns.
+    pub at_ns: u64,
+    /// What is wrong with it.
+    pub fault: Fault,
+    /// The row where it was found.
+    pub row: u32,
 }
 
 /// Amount of a resource that is in use, and the limit.
@@ -177,6 +195,10 @@ pub struct SessionReport {
     pub missed_deadlines: u64,
     /// When the last submission was completed, CLOCK_MONOTONIC, ns; 0: none was.
     pub answered_ns: u64,
+    /// Whether its last chunk was guided, or why not; None: unknown.
+    pub guidance: Option<Guided>,
+    /// Chunks since the prefix of its last chunk was computed.
+    pub prefix_age: u32,
 }
 
 /// Why a daemon's report can't be read.
@@ -336,14 +358,26 @@ fn work_of(words: &[u64], sequence: u64) -> Option<(Option<u64>, u64, &[u64])> {
     }
 }
 
-/// Decodes the users' accounts, behind the progress. None: a concurrent write.
-fn users_of(words: &[u64], sequence: u64) -> Option<Vec<UserReport>> {
-    let [USERS, count, rest @ ..] = words else { return Some(Vec::new()) };
+/// Decodes the users' accounts, behind the progress, and returns the rest. None: a concurrent write.
+fn users_of(words: &[u64], sequence: u64) -> Option<(Vec<UserReport>, &[u64])> {
+    let [USERS, count, rest @ ..] = words else { return Some((Vec::new(), &[])) };
     let len = usize::try_from(*count).ok()?.checked_mul(USER_WORDS)?;
     if rest.get(len) != Some(&sequence) {
         return None;
     }
-    Some(rest[..len].as_chunks::<USER_WORDS>().0.iter().map(UserReport::from_words).collect())
+    let users = rest[..len].as_chunks::<USER_WORDS>().0.iter().map(UserReport::from_words).collect();
+    Some((users, &rest[len + 1..]))
+}
+
+/// Decodes the last invalid chunk, behind the users. None: a concurrent write.
+fn invalid_of(words: &[u64], sequence: u64) -> Option<Option<LastInvalid>> {
+    match *words {
+        [INVALID, session, at_ns, fault, row, end, ..] => (end == sequence).then(|| {
+            Fault::from_word(fault).map(|fault| LastInvalid { session, at_ns, fault, row: row as u32 })
+        }),
+        [INVALID, ..] => None,
+        _ => Some(None),
+    }
 }
 
 impl Drop for Page {
@@ -427,7 +461,8 @@ impl Report {
                 session.published,
                 session.missed_deadlines,
                 session.answered_ns,
-                0,
+                u64::from(session.guidance.map_or(0, |guided| guided as u32))
+                    | u64::from(session.prefix_age) << 32,
             ]);
         }
         words.push(sequence);
@@ -436,6 +471,13 @@ impl Report {
         words.extend([WORK, self.no_progress_ns.unwrap_or(0), self.hang_after_ns, sequence]);
         words.extend([USERS, self.users.len() as u64]);
         words.extend(self.users.iter().flat_map(|user| user.to_words()));
+        words.push(sequence);
+        let invalid = self.last_invalid.map(|invalid| {
+            let LastInvalid { session, at_ns, fault, row } = invalid;
+            [session, at_ns, fault.to_word(), row.into()]
+        });
+        words.push(INVALID);
+        words.extend(invalid.unwrap_or_default());
         words.push(sequence);
     }
 
@@ -462,7 +504,8 @@ impl Report {
         }
         let Some((policy, more)) = policy_of(&rest[len + 1..], head[2]) else { return Ok(None) };
         let Some((no_progress_ns, hang_after_ns, more)) = work_of(more, head[2]) else { return Ok(None) };
-        let Some(users) = users_of(more, head[2]) else { return Ok(None) };
+        let Some((users, more)) = users_of(more, head[2]) else { return Ok(None) };
+        let Some(last_invalid) = invalid_of(more, head[2]) else { return Ok(None) };
         let name = |at: usize| {
             let bytes: Vec<u8> =
                 head[at..at + NAME_WORDS].iter().flat_map(|word| word.to_le_bytes()).collect();
@@ -477,6 +520,8 @@ impl Report {
             published: words[4],
             missed_deadlines: words[5],
             answered_ns: words[6],
+            guidance: Guided::from_number(words[7] as u32),
+            prefix_age: (words[7] >> 32) as u32,
         };
         Ok(Some(Report {
             pid: head[3] as u32,
@@ -498,6 +543,7 @@ impl Report {
             stats: Stats::from_words(&rest[..stats]),
             sessions: rest[stats..len].as_chunks::<SESSION_WORDS>().0.iter().map(session).collect(),
             users,
+            last_invalid,
         }))
     }
 }
@@ -518,9 +564,26 @@ mod tests {
             model: "ü".repeat(100),
             device: "cpu".into(),
             stats: Stats::from_words(&words),
-            sessions: vec![SessionReport { id: 3, pid: 5, uid: 1000, submitted: 8, ..Default::default() }; 2],
+            sessions: vec![
+                SessionReport {
+                    id: 3,
+                    pid: 5,
+                    uid: 1000,
+                    submitted: 8,
+                    prefix_age: 2,
+                    guidance: Some(Guided::NotPlayed),
+                    ..Default::default()
+                };
+                2
+            ],
             no_progress_ns: Some(11),
             users: vec![user(1000), user(0)],
+            last_invalid: Some(LastInvalid {
+                session: 3,
+                at_ns: 5,
+                fault: Fault::ChunkPosition { index: 1, value: -2.5 },
+                row: 49,
+            }),
             ..Report::default()
         }
     }
@@ -560,6 +623,7 @@ mod tests {
         assert_eq!(read.stats.count(Count::Published), 7);
         assert_eq!((&read.sessions, &read.policy), (&report().sessions, &Some(policy())));
         assert_eq!((&read.users, read.no_progress_ns), (&report().users, Some(11)));
+        assert_eq!(read.last_invalid, report().last_invalid);
         let old = bytes(&report(), 1);
         for cut in (24..new.len() - 8).step_by(8) {
             let mut mixed = new[..cut].to_vec();

@@ -1,22 +1,26 @@
 //! The policy as the engine of the daemon.
 
-use super::engine::{Engine, EngineError, Prompter};
+use super::engine::{CarryOver, Engine, EngineError, Prompter};
 use crate::checkpoint::{self, Camera};
-use crate::control::{Dimension, Fault, Limits, Motion, PolicyDescription, Quantity, Rate, RateSource};
+use crate::control::{
+    Dimension, DimensionMotion, Fault, Guided, Limits, Motion, MotionInterpolation, PolicyDescription,
+    Quantity, Rate, RateSource, SafePose, Stitching,
+};
 use crate::device::DeviceError;
 use crate::model::ModelError;
-use crate::policy::{BadObservation, Chunk, FrameError, Noise, Observation, Policy, PolicyError, Prompt};
+use crate::policy::{
+    BadObservation, Chunk, Continuation, FrameError, Noise, Observation, Policy, PolicyError, Prompt,
+};
 
-/// A policy and its output buffer, as an engine.
+/// A policy as an engine.
 pub struct PolicyEngine {
     policy: Policy,
-    chunk: Chunk,
 }
 
 impl PolicyEngine {
     /// Wraps a policy that is warmed up.
     pub fn new(policy: Policy) -> Self {
-        PolicyEngine { chunk: Chunk::new(policy.info()), policy }
+        PolicyEngine { policy }
     }
 }
 
@@ -27,7 +31,11 @@ impl From<PolicyError> for EngineError {
                 EngineError::BadObservation { fault: Fault::Other, why: bad.to_string() }
             }
             PolicyError::Prompt(bad) => EngineError::BadPrompt(bad.to_string()),
-            PolicyError::InvalidChunk { .. } => EngineError::InvalidChunk(error.to_string()),
+            PolicyError::InvalidChunk { row, dimension, value } => EngineError::InvalidChunk {
+                fault: Fault::ChunkNotFinite { index: u16::try_from(dimension).unwrap_or(u16::MAX), value },
+                row: u32::try_from(row).unwrap_or(u32::MAX),
+                why: error.to_string(),
+            },
             PolicyError::Model(ModelError::Device(DeviceError::Lost(why))) => EngineError::Lost(why),
             error => EngineError::Device(error.to_string()),
         }
@@ -55,7 +63,7 @@ impl Engine for PolicyEngine {
             execution_horizon: info.execution_horizon.map_or(0, size),
             optional_cameras: optional(&info.cameras),
             camera_keys: info.cameras.iter().map(|camera| camera.key.clone()).collect(),
-            motion: Motion::default(),
+            motion: motion(&info.motion),
             state: info.state.iter().map(dimension).collect(),
             action: info.action.iter().map(dimension).collect(),
         }
@@ -70,22 +78,37 @@ impl Engine for PolicyEngine {
         })
     }
 
+    fn carry_over(&self) -> CarryOver {
+        let (policy, info) = (&self.policy, self.policy.info());
+        let recorded = policy.recorded_guidance();
+        CarryOver {
+            width: info.max_action_dim,
+            reference: info.reference_dim,
+            unguided: match recorded {
+                _ if !policy.can_anchor() => Some(Guided::ActionSpace),
+                Some(None) => Some(Guided::Off),
+                _ => None,
+            },
+            only_weight: recorded.flatten(),
+            keeps_prefix: policy.can_keep_prefix(),
+        }
+    }
+
     fn infer(
         &mut self,
         observation: &Observation<'_, Prompt>,
         seed: u64,
-        actions: &mut [f32],
+        continuation: Continuation<'_>,
+        chunk: &mut Chunk,
     ) -> Result<(), EngineError> {
-        let infer = self.policy.infer(observation, Noise::Seed(seed), &mut self.chunk);
+        let infer = self.policy.infer_with(observation, Noise::Seed(seed), continuation, chunk);
         infer.map_err(|error| match error {
             PolicyError::BadObservation(bad) => EngineError::BadObservation {
                 fault: fault(&bad, &self.policy.info().cameras),
                 why: bad.to_string(),
             },
             error => error.into(),
-        })?;
-        actions.copy_from_slice(&self.chunk.actions);
-        Ok(())
+        })
     }
 }
 
@@ -105,6 +128,39 @@ fn dimension(of: &checkpoint::Dimension) -> Dimension {
         unit: unit.clone(),
         gripper: *gripper,
         limits: Limits { position, velocity, acceleration },
+    }
+}
+
+/// How actions are to be played, in the terms of the control connection.
+fn motion(of: &checkpoint::Motion) -> Motion {
+    let interpolation = |interpolation| match interpolation {
+        checkpoint::Interpolation::Hold => MotionInterpolation::Hold,
+        checkpoint::Interpolation::Linear => MotionInterpolation::Linear,
+        checkpoint::Interpolation::Cubic => MotionInterpolation::Cubic,
+        checkpoint::Interpolation::Switch { threshold } => MotionInterpolation::Switch { threshold },
+    };
+    let ns = |ms| u64::from(ms) * 1_000_000;
+    Motion {
+        interpolation: of.interpolation.map(interpolation),
+        stitching: of.stitching.map(|stitching| match stitching {
+            checkpoint::Stitching::Replace => Stitching::Replace,
+            checkpoint::Stitching::Crossfade { over_ms } => Stitching::Crossfade { over_ns: ns(over_ms) },
+            checkpoint::Stitching::Ensemble { decay } => Stitching::Ensemble { decay },
+        }),
+        hold_ns: of.hold_ms.map(ns),
+        decelerate_ns: of.decelerate_ms.map(ns),
+        safe_pose: of.safe_pose.as_ref().map(|pose| match pose {
+            checkpoint::SafePose::Stay => SafePose::Stay,
+            checkpoint::SafePose::Pose(pose) => SafePose::Pose(pose.clone()),
+        }),
+        dimensions: of
+            .dimensions
+            .iter()
+            .map(|dimension| DimensionMotion {
+                interpolation: dimension.interpolation.map(interpolation),
+                start_jump: dimension.start_jump,
+            })
+            .collect(),
     }
 }
 

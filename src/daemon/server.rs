@@ -4,8 +4,10 @@ use std::time::Duration;
 
 use rustix::thread::{Pid, gettid};
 
+use super::checks::{Checks, ChunkChecker};
 use super::control::{Control, geometry};
 use super::engine::Engine;
+use super::guidance::Guidance;
 use super::handover::{DescriptorStore, KeptSession, ResumedParts};
 use super::inference::Inference;
 use super::liveness::KeepAlive;
@@ -28,6 +30,10 @@ pub struct Options {
     pub max_frame_bytes: u32,
     /// Group whose members may connect; None: the daemon's own group.
     pub group: Option<u32>,
+    /// How chunks are guided by the previous one, unless a session asks for something else.
+    pub guidance: Guidance,
+    /// What is checked of chunks before they are published.
+    pub checks: Checks,
     /// Limits that may change while the daemon serves.
     pub limits: Limits,
     /// Returns how many log records of a user were left out; None: not counted.
@@ -42,6 +48,8 @@ impl Default for Options {
             frame_bytes: 640 * 480 * 4,
             max_frame_bytes: 1920 * 1080 * 4,
             group: None,
+            guidance: Guidance::default(),
+            checks: Checks::default(),
             limits: Limits::default(),
             left_out_of_log: None,
         }
@@ -89,12 +97,21 @@ impl<E: Engine + 'static> Daemon<E> {
         page.describe(options.group, &policy)?;
         let listener = claim.listen(0o660, options.group)?;
         let wake = options.wake;
-        let control = Control::new(options, policy, engine.prompter(), listener, handle.clone(), page)?;
+        let checker = ChunkChecker::new(&policy, options.checks);
+        let control = Control::new(
+            options,
+            policy,
+            engine.carry_over(),
+            engine.prompter(),
+            listener,
+            handle.clone(),
+            page,
+        )?;
         let (shared, doorbells) = (control.shared.clone(), control.doorbells.clone());
         let (activity, retired) = (control.heartbeat.activity.clone(), control.retired.clone());
         Ok(Daemon {
             control,
-            inference: Inference::new(engine, shared, doorbells, activity, retired, wake),
+            inference: Inference::new(engine, checker, shared, doorbells, activity, retired, wake),
             first: None,
             keep_alive: None,
             handle,
@@ -205,9 +222,10 @@ mod tests {
             &mut self,
             _: &crate::policy::Observation<'_, ()>,
             _: u64,
-            actions: &mut [f32],
+            _: crate::policy::Continuation<'_>,
+            chunk: &mut crate::policy::Chunk,
         ) -> Result<(), EngineError> {
-            actions.fill(0.0);
+            chunk.actions.fill(0.0);
             Ok(())
         }
     }

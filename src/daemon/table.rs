@@ -9,9 +9,17 @@ use super::channel::{Channel, Notify};
 use super::handover::{Identity, SessionRecord};
 use super::liveness::HeartbeatEntry;
 use super::mutex::{PiMutex, PiMutexGuard};
+use super::page::LastInvalid;
 use super::peer::Peer;
 use crate::control::{Fault, Reply, Status, send};
-use crate::shm::{RingError, Stats};
+use crate::shm::{ChunkNotes, RingError, Stats};
+
+/// A registered instruction.
+pub(super) struct Registered<P> {
+    pub prompt: Arc<P>,
+    /// Whether the first chunk for it is not to be guided by the chunk before, as it was registered last.
+    pub flush: bool,
+}
 
 pub(super) struct Session<P> {
     pub id: u64,
@@ -34,7 +42,7 @@ pub(super) struct Session<P> {
     /// Its entry in the heartbeat table; None: the table was full.
     pub heartbeat_entry: Option<HeartbeatEntry>,
     /// Registered prompts: number `id` is at `id - 1`.
-    pub prompts: Vec<Arc<P>>,
+    pub prompts: Vec<Registered<P>>,
     /// Whether instructions registered with the previous daemon are still to be made into prompts.
     pub restoring: bool,
     /// Number of its last turn.
@@ -49,6 +57,8 @@ pub(super) struct Session<P> {
     pub observed_by: Option<u32>,
     /// Why the control thread has to end this session.
     pub fault: Option<String>,
+    /// Notes on the chunk published last.
+    pub last_notes: ChunkNotes,
     bad_observations: BadObservationLog,
 }
 
@@ -110,21 +120,24 @@ impl<P> Session<P> {
             record: None,
             observed_by: None,
             fault: None,
+            last_notes: ChunkNotes::default(),
             bad_observations: BadObservationLog::default(),
         }
     }
 
-    /// Logs an observation that can't be used, unless it is only late.
-    pub fn log_bad_observation(&mut self, fault: &Fault, why: &dyn std::fmt::Display, now_ns: u64) {
-        if fault.status() != Status::BadObservation {
-            return;
-        }
+    /// Logs an observation that can't be used or a chunk that is invalid; not an observation that is only late.
+    pub fn log_fault(&mut self, fault: &Fault, why: &dyn std::fmt::Display, now_ns: u64) {
+        let what = match fault.status() {
+            Status::BadObservation => "bad observation",
+            Status::InvalidChunk => "invalid chunk",
+            _ => return,
+        };
         let (session, user) = (self.id, self.peer.uid);
         match self.bad_observations.next(now_ns) {
             None => {}
-            Some(0) => log::warn!(session, user; "bad observation: {why}"),
+            Some(0) => log::warn!(session, user; "{what}: {why}"),
             Some(more) => {
-                log::warn!(session, user; "bad observation: {why} ({more} before it were left out here)")
+                log::warn!(session, user; "{what}: {why} ({more} before it were left out here)")
             }
         }
     }
@@ -168,6 +181,8 @@ pub(super) struct Table<P> {
     pub turns: u64,
     /// Counters and latencies of sessions that are over.
     pub ended: Stats,
+    /// The last chunk that was not published because of its values.
+    pub last_invalid: Option<LastInvalid>,
     /// Age of an observation, ns, beyond which it is answered with STALE; 0: no limit.
     pub max_age_ns: u64,
     /// Whether the daemon is about to end: no new work is begun.
@@ -259,6 +274,7 @@ impl<P> SharedTable<P> {
             cursor: 0,
             turns: 0,
             ended: Stats::default(),
+            last_invalid: None,
             max_age_ns: 0,
             stopping: false,
         };

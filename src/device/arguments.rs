@@ -2,9 +2,9 @@
 
 use super::{Table, Vector, Weight};
 
-/// What [`Device::linear`](super::Device::linear) does with `x·Wᵀ + b` on its way to the output.
+/// Last step of [`Device::linear`](super::Device::linear): how `x·Wᵀ + b` gets to the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Then {
+pub enum Epilogue {
     /// Store it.
     Store,
     /// Store its tanh-approximated GELU.

@@ -3,30 +3,11 @@
 use std::ops::Range;
 
 use super::{Buffer, Device, DeviceError, KvCache, Role, Shapes, Table, Vector, Weight};
+pub use crate::checkpoint::PrecisionClass;
 use crate::checkpoint::Tensor;
 
 /// Called as weights are repacked or converted: (done, total).
 pub type Progress<'a> = &'a dyn Fn(usize, usize);
-
-/// How sensitive the result is to rounding of a weight; devices choose formats by it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum PrecisionClass {
-    /// An encoder of inputs: run once for each, over many tokens whose errors average out.
-    Encoder,
-    /// Runs once a chunk over many tokens, and fills the KV cache.
-    #[default]
-    Context,
-    /// Runs in every step of an integration, over few tokens: errors accumulate, and reading weights
-    /// dominates its time.
-    Iterated,
-    /// Inputs, outputs and state of an integration: f32 throughout.
-    Exact,
-}
-
-impl PrecisionClass {
-    /// All classes, in their order.
-    pub const ALL: [Self; 4] = [Self::Encoder, Self::Context, Self::Iterated, Self::Exact];
-}
 
 /// Side of a matrix that runs over the heads of an attention layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

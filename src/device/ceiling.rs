@@ -1,12 +1,12 @@
 //! The most a device can do, by its own measure.
 
-/// What a device can do at most, as it measured itself a moment ago: all its threads at once, on a
+/// Peak rates of a device, as it measured itself a moment ago: all its threads at once, on a
 /// machine as busy as it was.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ceiling {
     /// Kernels whose products were measured.
     pub kernels: &'static str,
-    /// What their operands are.
+    /// Format of their operands.
     pub operands: &'static str,
     /// Threads.
     pub threads: usize,

@@ -8,9 +8,9 @@ pub enum DeviceError {
     Shape {
         /// The operation.
         op: &'static str,
-        /// What it needs.
+        /// Arguments it needs.
         expected: String,
-        /// What it was given.
+        /// Arguments it was given.
         got: String,
     },
     /// The device can't do this.
@@ -26,7 +26,7 @@ pub enum DeviceError {
     /// Memory could not be had.
     #[error("{what}: could not allocate {bytes} bytes: {why}")]
     Memory {
-        /// What it was for.
+        /// Purpose of the memory.
         what: String,
         /// How much.
         bytes: usize,
@@ -39,4 +39,14 @@ pub enum DeviceError {
     /// The device was lost; nothing more will come from it.
     #[error("device lost: {0}")]
     Lost(String),
+}
+
+/// The error of arguments that do not fit together.
+pub(super) fn shape(op: &'static str, expected: impl Into<String>, got: impl Into<String>) -> DeviceError {
+    DeviceError::Shape { op, expected: expected.into(), got: got.into() }
+}
+
+/// Refuses another number than the expected one.
+pub(super) fn expect(op: &'static str, what: &str, expected: usize, got: usize) -> Result<(), DeviceError> {
+    if expected == got { Ok(()) } else { Err(shape(op, format!("{expected} {what}"), got.to_string())) }
 }

@@ -1,4 +1,4 @@
-//! What a model runs on: devices, and the traits they are loaded and run through.
+//! Devices that a model runs on, and the traits they are loaded and run through.
 //!
 //! A device knows tensors and fused operations at the grain of the paper (linear with epilogue,
 //! norm, rope, attention, embedding), and nothing of PI0. Everything it needs is created by a
@@ -11,32 +11,36 @@
 mod arguments;
 mod builder;
 mod ceiling;
+mod checks;
 mod chunk;
 #[cfg(test)]
 mod conformance;
 mod core_time;
 pub mod cpu;
+pub mod demand;
 mod error;
+mod inventory;
 mod lost;
 mod operations;
 mod progress;
 pub mod reference;
 pub mod registry;
 pub mod settings;
-mod shapes;
 #[cfg(feature = "_ttnn")]
 pub mod ttnn;
 #[cfg(not(feature = "_ttnn"))]
-#[path = "ttnn/kind.rs"]
-mod ttnn;
+#[path = "ttnn/absent.rs"]
+pub mod ttnn;
 mod view;
 
-pub use arguments::{Attention, Blend, Keys, PatchEmbed, Rope, Then};
+pub use arguments::{Attention, Blend, Epilogue, Keys, PatchEmbed, Rope};
 pub use builder::{Builder, HeadSide, PrecisionClass, Progress};
 pub use ceiling::Ceiling;
 pub use chunk::{Begin, ChunkKey, Shapes};
 pub use core_time::core_time;
+pub use demand::Demand;
 pub use error::DeviceError;
+pub use inventory::{BufferShape, CacheShape};
 pub use lost::lost;
 pub use operations::{Device, Op, OpResult, Ran};
 pub(crate) use progress::step;

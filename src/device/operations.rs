@@ -5,8 +5,8 @@ use std::ops::Range;
 use rustix::thread::Pid;
 
 use super::{
-    Attention, Begin, Blend, Ceiling, ChunkKey, DeviceError, KvCache, PatchEmbed, Rope, Shapes, Table, Then,
-    Vector, View, Weight,
+    Attention, Begin, Blend, Ceiling, ChunkKey, DeviceError, Epilogue, KvCache, PatchEmbed, Rope, Shapes,
+    Table, Vector, View, Weight,
 };
 
 /// Where an operation was executed, by what the device did for this very call.
@@ -81,7 +81,7 @@ pub trait Device: Send {
     }
 
     /// Row-major f32 `[rows, cols]` into an image, stream or operand view, which may start at any row.
-    /// What the host does to them besides copying them is its work, and is reported so.
+    /// Anything the host does to them besides copying is reported as its work.
     fn write(&mut self, values: &[f32], out: View) -> OpResult;
 
     /// Token ids into the rows of a tokens view, which may start at any row.
@@ -148,9 +148,16 @@ pub trait Device: Send {
     /// `out` a stream or an operand.
     fn rms_norm(&mut self, x: View, weight: Vector, epsilon: f32, out: View) -> OpResult;
 
-    /// `out = then(x·Wᵀ + b)`, f32 accumulation. `x` is an operand, or a stream for a product in f32;
+    /// `out = epilogue(x·Wᵀ + b)`, f32 accumulation. `x` is an operand, or a stream for a product in f32;
     /// `out` is a stream or an operand.
-    fn linear(&mut self, x: View, weight: Weight, bias: Option<Vector>, then: Then, out: View) -> OpResult;
+    fn linear(
+        &mut self,
+        x: View,
+        weight: Weight,
+        bias: Option<Vector>,
+        epilogue: Epilogue,
+        out: View,
+    ) -> OpResult;
 
     /// `out = gelu_tanh(x·gateᵀ) · (x·upᵀ)`.
     fn geglu(&mut self, x: View, weight: Weight, out: View) -> OpResult;

@@ -1,4 +1,4 @@
-//! Whether devices of this process move on: a sign of life of work that takes long.
+//! Progress of this process's devices: a sign of life of work that takes long.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

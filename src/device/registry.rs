@@ -8,28 +8,27 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::settings::{Setting, Settings};
-use super::{Builder, DeviceError, KINDS, PrecisionClass};
+use super::{Builder, Demand, DeviceError, KINDS};
 use crate::machine::{Check, Root, Telemetry};
-use crate::tenstorrent::{Board, Fidelity, WeightDtype};
 
 /// A kind of device: what its folder tells everybody else.
 pub trait Kind: Sync {
     /// Name, as `--device` and `device.name` take it.
     fn name(&self) -> &'static str;
 
-    /// What it is, in a line of help.
+    /// Description, in a line of help.
     fn about(&self) -> &'static str;
 
-    /// What can be set, in the order in which it is explained.
+    /// Settings, in the order in which help explains them.
     fn settings(&self) -> &'static [Setting] {
         &[]
     }
 
-    /// What this program has been built with to run it.
+    /// Implementation that this program was built with.
     ///
     /// # Errors
     /// Why this program can't run it.
-    fn build(&self) -> Result<String, &'static str> {
+    fn support(&self) -> Result<String, &'static str> {
         Ok("in every build".into())
     }
 
@@ -39,18 +38,13 @@ pub trait Kind: Sync {
     /// Settings that don't go together, or a device that is not in this build.
     fn choose(&self, settings: &Settings) -> Result<Choice, DeviceError>;
 
-    /// What its cards say of themselves, by number, without opening one.
+    /// Telemetry of its cards, by number, read without opening one.
     fn telemetry(&self, _root: &Root) -> Vec<Telemetry> {
         Vec::new()
     }
 
     /// Adds what would keep it from opening or slow it down, without opening it.
     fn examine(&self, _scene: &Scene<'_>, _checks: &mut Vec<Check>) {}
-
-    /// Boards that a model can be held against without having one.
-    fn boards(&self) -> &'static [Board] {
-        &[]
-    }
 }
 
 impl fmt::Debug for dyn Kind {
@@ -65,7 +59,7 @@ impl PartialEq for dyn Kind {
     }
 }
 
-/// What [`Kind::examine`] looks at.
+/// Surroundings that [`Kind::examine`] looks at.
 pub struct Scene<'a> {
     /// Where `/dev`, `/sys` and `/proc` are.
     pub root: &'a Root,
@@ -81,7 +75,7 @@ pub struct Scene<'a> {
     pub least_free: u64,
 }
 
-/// What of a model decides how a device is set up.
+/// Properties of a model that decide how a device is set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Needs<'a> {
     /// Widths of the heads of its attention layers.
@@ -107,12 +101,12 @@ pub trait Options: fmt::Debug + Send + Sync {
     /// If it can't be had, or can't do what is asked.
     fn open(&self, needs: &Needs<'_>) -> Result<Opened, DeviceError>;
 
-    /// What its large products are in.
+    /// Format of its large products.
     fn products(&self) -> Products {
         Products::Bf16
     }
 
-    /// Whether chunks are computed with weights where the checkpoint is mapped.
+    /// True if chunks are computed with weights where the checkpoint is mapped.
     fn reads_in_place(&self) -> bool {
         false
     }
@@ -120,21 +114,22 @@ pub trait Options: fmt::Debug + Send + Sync {
 
 /// A device that is open and holds nothing.
 pub struct Opened {
-    /// What a model is loaded into.
+    /// Builder that a model is loaded into.
     pub builder: Box<dyn Builder>,
-    /// What a model has to fit into, if that can be told before it is loaded.
-    pub capacity: Option<Capacity>,
+    /// Its capacity, if that can be told before a model is loaded.
+    pub capacity: Option<Box<dyn Capacity>>,
 }
 
-/// A board's memories, and the formats in which they will hold a model.
-#[derive(Clone, Debug)]
-pub struct Capacity {
-    /// The board.
-    pub board: Board,
-    /// Memory kept for recordings, bytes.
-    pub trace_region: u64,
-    /// How weights are stored and products computed, class by class.
-    pub formats: Vec<(PrecisionClass, WeightDtype, Fidelity)>,
+/// Capacity of a device that is open.
+pub trait Capacity {
+    /// Name of the hardware, for messages.
+    fn name(&self) -> &str;
+
+    /// Refuses a model that is too large.
+    ///
+    /// # Errors
+    /// [`DeviceError::Memory`], with the figures.
+    fn check(&self, demand: &Demand) -> Result<(), DeviceError>;
 }
 
 /// A device that was chosen, with its options.
@@ -163,12 +158,12 @@ impl Choice {
         self.0.open(needs)
     }
 
-    /// What the device's large products are in.
+    /// Format of the device's large products.
     pub fn products(&self) -> Products {
         self.0.products()
     }
 
-    /// Whether chunks are computed with weights where the checkpoint is mapped.
+    /// True if chunks are computed with weights where the checkpoint is mapped.
     pub fn reads_in_place(&self) -> bool {
         self.0.reads_in_place()
     }
@@ -179,7 +174,7 @@ pub fn named(name: &str) -> Option<&'static dyn Kind> {
     KINDS.iter().copied().find(|kind| kind.name() == name)
 }
 
-/// What the cards of all kinds say of themselves, without opening one.
+/// Telemetry of the cards of all kinds, read without opening one.
 pub fn telemetry(root: &Root) -> Vec<Telemetry> {
     KINDS.iter().flat_map(|kind| kind.telemetry(root)).collect()
 }

@@ -1,4 +1,4 @@
-//! What can be set of a device: names, what they take, and what was said of them.
+//! Settings of a device: their names, the values they take, and the values they were given.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,18 +11,18 @@ use super::{DeviceError, KINDS};
 pub struct Setting {
     /// Name, a TOML key: lower case, with dots where tables divide it.
     pub name: &'static str,
-    /// What it is, in a line.
+    /// Description, in a line.
     pub about: &'static str,
-    /// What it takes.
+    /// Values it takes.
     pub takes: Takes,
-    /// What holds if it isn't set, in words.
+    /// Default, in words.
     pub default: &'static str,
     /// Option of the command line that sets it, without the dashes. Every setting can be set by
     /// `--DEVICE NAME=VALUE`; this is for what people say often. Devices that mean the same share one.
     pub flag: Option<&'static str>,
 }
 
-/// What a setting takes.
+/// Values that a setting takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Takes {
     /// A whole number from the first to the second.
@@ -93,13 +93,13 @@ fn list<'a>(words: impl Iterator<Item = &'a str>, last: &str) -> String {
     }
 }
 
-/// What is wrong with what was said of a device.
+/// Error of a device's settings.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SettingError {
     /// The device has no such setting.
     #[error("{name}: not an option of device {device}, {known}")]
     Unknown {
-        /// What was set.
+        /// The setting.
         name: String,
         /// The device.
         device: &'static str,
@@ -111,11 +111,11 @@ pub enum SettingError {
     Value {
         /// The setting.
         name: &'static str,
-        /// What it was set to.
+        /// Its value.
         value: String,
         /// The device.
         device: &'static str,
-        /// What it takes.
+        /// Values it takes.
         expected: Takes,
     },
     /// Two places say it, and not the same.
@@ -128,7 +128,7 @@ pub enum SettingError {
     },
 }
 
-/// What was said of one device: names and values, each of which is right by itself.
+/// Settings that one device was given: names and values, each of which is valid by itself.
 #[derive(Clone, Debug)]
 pub struct Settings {
     kind: &'static dyn Kind,
@@ -149,7 +149,7 @@ impl Settings {
         Self { kind, values: BTreeMap::new() }
     }
 
-    /// Whose they are.
+    /// The kind of device that they belong to.
     pub fn kind(&self) -> &'static dyn Kind {
         self.kind
     }
@@ -202,7 +202,7 @@ impl Settings {
         self.values.iter().map(|(name, (value, _))| (*name, value.as_str()))
     }
 
-    /// Whether nothing was set.
+    /// True if nothing was set.
     pub fn is_empty(&self) -> bool {
         self.values.is_empty()
     }

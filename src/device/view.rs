@@ -23,7 +23,7 @@ pub struct Buffer(pub(crate) u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KvCache(pub(crate) u32);
 
-/// What a buffer holds, which decides how a device stores it.
+/// Content of a buffer, which decides how a device stores it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Role {
     /// One image per row, `3·size·size` f32 in channel, row, column order.

@@ -46,24 +46,26 @@ impl Heads {
 pub struct Sequence {
     /// Valid prefix tokens: image tokens of the cameras present, then text.
     pub prefix: usize,
+    /// State tokens: one, or none where the state is text of the prefix.
+    pub state: usize,
     /// Actions in the chunk.
     pub actions: usize,
 }
 
 impl Sequence {
-    /// Position, and KV cache row, of the state token.
-    pub fn state(self) -> usize {
+    /// Position, and KV cache row, of the first token behind the prefix: the state's, if there is one.
+    pub fn first_state(self) -> usize {
         self.prefix
     }
 
     /// Position, and KV cache row, of the first action.
     pub fn first_action(self) -> usize {
-        self.prefix + 1
+        self.prefix + self.state
     }
 
     /// All rows.
     pub fn len(self) -> usize {
-        self.prefix + 1 + self.actions
+        self.first_action() + self.actions
     }
 
     /// True when there is nothing in it.
@@ -76,7 +78,7 @@ impl Sequence {
     pub fn visible_keys(self, query: usize) -> usize {
         match query {
             q if q < self.prefix => self.prefix,
-            q if q == self.state() => self.prefix + 1,
+            q if q < self.first_action() => self.first_action(),
             _ => self.len(),
         }
     }
@@ -89,7 +91,7 @@ pub struct Tokens {
     pub first: usize,
     /// Keys they see.
     pub keys: Keys,
-    /// Whether queries and keys are rotated.
+    /// True if queries and keys are rotated.
     pub rotary: bool,
 }
 
@@ -137,8 +139,9 @@ mod tests {
 
     #[test]
     fn blocks_see_what_the_paper_says() {
-        let s = Sequence { prefix: 3, actions: 2 };
-        let keys: Vec<usize> = (0..s.len()).map(|q| s.visible_keys(q)).collect();
-        assert_eq!(keys, [3, 3, 3, 4, 6, 6]);
+        let keys = |s: Sequence| (0..s.len()).map(|q| s.visible_keys(q)).collect::<Vec<_>>();
+        assert_eq!(keys(Sequence { prefix: 3, state: 1, actions: 2 }), [3, 3, 3, 4, 6, 6]);
+        // Without a state token.
+        assert_eq!(keys(Sequence { prefix: 3, state: 0, actions: 2 }), [3, 3, 3, 5, 5]);
     }
 }

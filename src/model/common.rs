@@ -23,7 +23,7 @@ pub fn time_embedding(t: f32, width: usize) -> Vec<f32> {
     (0..half).map(|i| angle(i).sin() as f32).chain((0..half).map(|i| angle(i).cos() as f32)).collect()
 }
 
-/// What the time alone contributes to the first layer of the action-time MLP: with
+/// Contribution of the time alone to the first layer of the action-time MLP: with
 /// `W·[action ; time] + b = W_a·action + (W_t·time + b)`, the part in parentheses.
 /// `weight` is `[width, 2·width]`, `bias` `[width]`, `embedding` `[width]`.
 pub fn time_bias(weight: &Tensor, bias: &[f32], embedding: &[f32]) -> Vec<f32> {

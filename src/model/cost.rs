@@ -1,4 +1,4 @@
-//! What operations cost whatever runs them, from the shapes of their views.
+//! Cost of operations on any device, from the shapes of their views.
 
 use crate::device::{Keys, View};
 

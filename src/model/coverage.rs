@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::ledger::{Count, Ledger, Module, Op};
+use super::ledger::{Count, HostWork, Ledger, Module, Op};
 
 /// Where the operations of a chunk ran.
 ///
@@ -57,11 +57,11 @@ impl fmt::Display for Coverage<'_> {
             writes.host,
             reads.device + reads.host
         )?;
-        writeln!(
-            f,
-            "on the host by nature, not counted: image resize, tokenization, noise, normalisation; time embeddings \
-             at load"
-        )
+        let host = HostWork::ALL.map(|work| {
+            let entry = self.ledger.host(work);
+            format!("{} {} ({:.3} ms)", entry.count, work.name(), 1e3 * entry.elapsed.as_secs_f64())
+        });
+        writeln!(f, "on the host by nature, listed and not rated: {}", host.join(", "))
     }
 }
 

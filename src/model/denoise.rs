@@ -10,7 +10,7 @@ use super::paligemma::Backbone;
 use super::suffix::Suffix;
 use super::tap::{Source, Stage};
 use super::{Rtc, RtcSchedule};
-use crate::device::{Blend, PrecisionClass, Role, Then, Vector, View, Weight};
+use crate::device::{Blend, Epilogue, Role, Vector, View, Weight};
 
 /// The integration loop, its state and the projection of the expert's output to velocities.
 pub struct Denoise {
@@ -31,7 +31,6 @@ impl Denoise {
     pub fn load(loader: &mut Loader<'_>, steps: usize) -> Result<Self, ModelError> {
         let arch = loader.checkpoint.arch().clone();
         let (rows, width) = (arch.chunk_size, arch.max_action_dim);
-        loader.device.precision(PrecisionClass::Exact);
         Ok(Self {
             action_out: (loader.weight(&["action_out_proj"])?, loader.vector(&["action_out_proj.bias"])?),
             steps,
@@ -93,7 +92,7 @@ impl Denoise {
             ops.stage(Stage::X(step), Source::View(x))?;
             let suffix = suffix.embed_actions(ops.within(Module::Suffix), x, step)?;
             let out = backbone.actions(ops.within(Module::Backbone), suffix, step, sequence)?;
-            ops.linear(out, self.action_out.0, Some(self.action_out.1), Then::Store, v)?;
+            ops.linear(out, self.action_out.0, Some(self.action_out.1), Epilogue::Store, v)?;
             ops.stage(Stage::Velocity(step), Source::View(v))?;
             if let Some(max) = guided {
                 let time = time_of_step(step, self.steps);

@@ -17,9 +17,9 @@ pub enum ModelError {
     Input {
         /// The input.
         what: &'static str,
-        /// What the model needs.
+        /// Size or content that the model needs.
         expected: String,
-        /// What it was given.
+        /// Size or content it was given.
         got: String,
     },
 }

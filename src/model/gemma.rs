@@ -5,7 +5,7 @@ use super::error::ModelError;
 use super::ledger::Module;
 use super::load::{Loader, Slot};
 use super::ops::Ops;
-use crate::device::{HeadSide, KvCache, Role, Then, Vector, View, Weight};
+use crate::device::{Epilogue, HeadSide, KvCache, Role, Vector, View, Weight};
 
 const EPSILON: f32 = 1e-6;
 
@@ -85,23 +85,23 @@ impl Gemma {
         let hidden = self.hidden.first(rows);
 
         ops.rms_norm(x, layer.input_norm, EPSILON, normed)?;
-        ops.linear(normed, layer.qkv, None, Then::Store, qkv)?;
+        ops.linear(normed, layer.qkv, None, Epilogue::Store, qkv)?;
         attend(ops.within(Module::Attention), self.heads, qkv, queries, (self.cache, i), tokens, attended)?;
-        ops.linear(attended, layer.out, None, Then::Add, x)?;
+        ops.linear(attended, layer.out, None, Epilogue::Add, x)?;
 
         ops.rms_norm(x, layer.post_norm, EPSILON, normed)?;
         ops.geglu(normed, layer.gate_up, hidden)?;
-        ops.linear(hidden, layer.down, None, Then::Add, x)?;
+        ops.linear(hidden, layer.down, None, Epilogue::Add, x)?;
         Ok(())
     }
 
-    /// What the last layer has to do for tokens that are only attended to: keys and values.
+    /// The last layer for tokens that are only attended to: keys and values.
     pub fn last_keys_and_values(&self, mut ops: Ops<'_>, x: View, tokens: Tokens) -> Result<(), ModelError> {
         let i = self.layers.len() - 1;
         let normed = self.normed.first(x.rows);
         let kv = self.qkv.first(x.rows).columns(0..2 * self.heads.key_cols());
         ops.rms_norm(x, self.layers[i].input_norm, EPSILON, normed)?;
-        ops.linear(normed, self.last_kv, None, Then::Store, kv)?;
+        ops.linear(normed, self.last_kv, None, Epilogue::Store, kv)?;
         append(&mut ops.within(Module::Attention), self.heads, kv, (self.cache, i), tokens)
     }
 

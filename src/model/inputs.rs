@@ -82,7 +82,6 @@ impl Extent {
     ) -> Result<Self, ModelError> {
         let (most_cameras, most_tokens) = (cameras, arch.tokenizer_max_length);
         let image = 3 * arch.image_size * arch.image_size;
-        let chunk = arch.chunk_size * arch.max_action_dim;
         let (cameras, tokens) = (inputs.images.len() / image, inputs.tokens.len());
 
         let whole = inputs.images.len() == cameras * image && (1..=most_cameras).contains(&cameras);
@@ -95,23 +94,24 @@ impl Extent {
         if let Some(id) = inputs.tokens.iter().find(|&&id| id as usize >= arch.vocab_size) {
             ensure(false, "token", || (format!("an id below {}", arch.vocab_size), id.to_string()))?;
         }
-        ensure_values("state", arch.max_state_dim, inputs.state.len())?;
-        ensure_values("noise", chunk, inputs.noise.len())?;
-        ensure_values("actions", chunk, actions.len())?;
-        if let Some(rtc) = &inputs.rtc {
-            check_guidance(arch, rtc)?;
-        }
+        check_suffix(arch, inputs, actions)?;
         let text = cameras * arch.patches();
         let prefix = text + Prefix::text_rows(arch, cameras, tokens, shapes);
         Ok(Self {
             cameras,
-            sequence: Sequence { prefix, actions: arch.chunk_size },
+            sequence: Sequence { prefix, state: arch.variant.state.tokens(), actions: arch.chunk_size },
             padding: text + tokens..prefix,
             guided: inputs.rtc.as_ref().map(|rtc| rtc.max_weight),
         })
     }
 
-    /// What the operations of a chunk depend on: its rows, what of it is computed, and the numbers that
+    /// Checks the inputs of a chunk that keeps the prefix of this one: all but images and tokens.
+    pub fn keep(&self, arch: &Arch, inputs: &Inputs<'_>, actions: &[f32]) -> Result<Self, ModelError> {
+        check_suffix(arch, inputs, actions)?;
+        Ok(Self { guided: inputs.rtc.as_ref().map(|rtc| rtc.max_weight), ..self.clone() })
+    }
+
+    /// Key of the chunk's operations: its rows, the parts that are computed, and the numbers that
     /// guidance is called with.
     pub fn key(&self, fresh: Fresh) -> ChunkKey {
         let mut key = self.guided.map_or(0, |max| 1 << 32 | u128::from(max.to_bits()));
@@ -127,6 +127,15 @@ impl Extent {
         }
         ChunkKey(key)
     }
+}
+
+/// Checks everything but what the prefix is made of.
+fn check_suffix(arch: &Arch, inputs: &Inputs<'_>, actions: &[f32]) -> Result<(), ModelError> {
+    let chunk = arch.chunk_size * arch.max_action_dim;
+    ensure_values("state", arch.max_state_dim, inputs.state.len())?;
+    ensure_values("noise", chunk, inputs.noise.len())?;
+    ensure_values("actions", chunk, actions.len())?;
+    inputs.rtc.as_ref().map_or(Ok(()), |rtc| check_guidance(arch, rtc))
 }
 
 fn check_guidance(arch: &Arch, rtc: &Rtc<'_>) -> Result<(), ModelError> {
@@ -169,7 +178,7 @@ mod tests {
         let mut count = 0;
         for (cameras, prefix) in [(1, 256), (1, 257), (2, 256), (4, 16_384)] {
             for guided in [None, Some(0.0), Some(10.0), Some(f32::MAX)] {
-                let sequence = Sequence { prefix, actions: 50 };
+                let sequence = Sequence { prefix, state: 1, actions: 50 };
                 let extent = Extent { cameras, sequence, padding: 0..0, guided };
                 for images in [0, 1, 0b1111] {
                     for (text, prefix) in [(false, false), (false, true), (true, true)] {

@@ -1,6 +1,6 @@
 //! Where every operation of a chunk ran and what it cost, added up per phase and module.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::cost::Cost;
 pub use crate::device::Op;
@@ -95,6 +95,47 @@ impl Phase {
     }
 }
 
+/// Work that is the host's by nature: no device is asked to do it. Entered where it is done, by the policy or the model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostWork {
+    /// Camera frames to the model's images, one entry a frame.
+    Resize,
+    /// The robot's numbers to the model's, and back, one entry a vector.
+    Normalize,
+    /// An instruction to tokens.
+    Tokenize,
+    /// The noise of a chunk.
+    Noise,
+    /// Embeddings of the time of an Euler step, once a step at load.
+    TimeEmbedding,
+}
+
+impl HostWork {
+    /// All of it, in the order in which it is listed.
+    pub const ALL: [HostWork; 5] =
+        [HostWork::Resize, HostWork::Normalize, HostWork::Tokenize, HostWork::Noise, HostWork::TimeEmbedding];
+
+    /// Name.
+    pub const fn name(self) -> &'static str {
+        match self {
+            HostWork::Resize => "image resize",
+            HostWork::Normalize => "normalization",
+            HostWork::Tokenize => "tokenization",
+            HostWork::Noise => "noise",
+            HostWork::TimeEmbedding => "time embeddings at load",
+        }
+    }
+}
+
+/// How often the host has done a work of its own, and how long that took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HostEntry {
+    /// Times.
+    pub count: u32,
+    /// From start to end, added up.
+    pub elapsed: Duration,
+}
+
 /// How often an operation ran, and where.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
@@ -104,7 +145,7 @@ pub struct Count {
     pub host: u32,
 }
 
-/// What is known of an operation: the sum over its calls.
+/// Count, cost and time of an operation: the sum over its calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
     /// Calls.
@@ -120,7 +161,7 @@ pub struct Entry {
 pub struct Time {
     /// From its start to its end.
     pub elapsed: Duration,
-    /// What this process's threads were on a core meanwhile, added up.
+    /// Time of this process's threads on a core meanwhile, added up.
     pub core: Duration,
 }
 
@@ -155,24 +196,25 @@ impl std::ops::AddAssign for Entry {
 #[derive(Clone, Debug)]
 pub struct Ledger {
     timed: bool,
+    host: [HostEntry; HostWork::ALL.len()],
     entries: [[[Entry; Op::ALL.len()]; Module::ALL.len()]; Phase::ALL.len()],
 }
 
 impl Default for Ledger {
     fn default() -> Self {
         let entries = [[[Entry::default(); Op::ALL.len()]; Module::ALL.len()]; Phase::ALL.len()];
-        Self { timed: false, entries }
+        Self { timed: false, host: Default::default(), entries }
     }
 }
 
 impl Ledger {
-    /// Whether each operation is timed from now on. It makes a chunk a little slower: the device is
+    /// Turns the timing of each operation on or off. It makes a chunk a little slower: the device is
     /// waited for after every one.
     pub fn time(&mut self, timed: bool) {
         self.timed = timed;
     }
 
-    /// Whether operations are timed.
+    /// True if operations are timed.
     pub fn is_timed(&self) -> bool {
         self.timed
     }
@@ -180,6 +222,18 @@ impl Ledger {
     /// Enters one or more calls.
     pub fn enter(&mut self, phase: Phase, module: Module, op: Op, calls: Entry) {
         self.entries[phase as usize][module as usize][op as usize] += calls;
+    }
+
+    /// Enters `count` times of the host's own work, which began at `since` and has ended.
+    pub fn enter_host(&mut self, work: HostWork, count: usize, since: Instant) {
+        let entry = &mut self.host[work as usize];
+        entry.count += count as u32;
+        entry.elapsed += since.elapsed();
+    }
+
+    /// How often the host did this, and how long it took.
+    pub fn host(&self, work: HostWork) -> HostEntry {
+        self.host[work as usize]
     }
 
     /// Everything that was called, in the order of phases and modules.

@@ -1,10 +1,12 @@
 //! A checkpoint's tensors, by name, onto a device.
 
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 
 use super::error::ModelError;
-use crate::checkpoint::{Checkpoint, Tensor};
+use crate::checkpoint::{Checkpoint, CheckpointError, Part, Tensor};
 use crate::device::{Buffer, Builder, HeadSide, Role, Table, Vector, View, Weight};
 
 /// Where the loading of a policy is.
@@ -41,7 +43,7 @@ pub enum Loading {
 }
 
 impl Loading {
-    /// What is being done, without how much of it is.
+    /// Name of the phase of loading, without figures.
     pub fn what(&self) -> &'static str {
         match self {
             Loading::Reading { .. } => "reading the checkpoint",
@@ -71,6 +73,8 @@ pub type Progress<'a> = &'a dyn Fn(Loading);
 
 /// Tensors given to the device.
 pub struct Placed<'a> {
+    /// Part of every weight, by name: what the device is told of its precision.
+    parts: HashMap<String, Part>,
     progress: Progress<'a>,
     done: Cell<usize>,
     of: usize,
@@ -79,7 +83,8 @@ pub struct Placed<'a> {
 impl<'a> Placed<'a> {
     /// None of a checkpoint's so far.
     pub fn none(checkpoint: &Checkpoint, progress: Progress<'a>) -> Self {
-        Self { progress, done: Cell::new(0), of: checkpoint.tensors().count() }
+        let parts = checkpoint.arch().parts();
+        Self { parts, progress, done: Cell::new(0), of: checkpoint.tensors().count() }
     }
 
     fn one(&self) {
@@ -88,7 +93,8 @@ impl<'a> Placed<'a> {
     }
 }
 
-/// Loads one part of the model: names are relative to `prefix`.
+/// Loads one part of the model: names are relative to `prefix`. Tensors, and buffers that are made after them, are of
+/// the precision class that the list of weights says.
 pub struct Loader<'a> {
     /// Where tensors come from.
     pub checkpoint: &'a Checkpoint,
@@ -114,11 +120,28 @@ impl<'a> Loader<'a> {
         }
     }
 
-    /// A tensor that is about to be given to the device.
-    fn tensor(&self, name: &str) -> Result<&'a Tensor, ModelError> {
-        let tensor = self.checkpoint.tensor(&self.name(name))?;
+    /// Buffers that are made next are of this part's class.
+    pub fn of(&mut self, part: Part) -> &mut Self {
+        if let Some(class) = part.class() {
+            self.device.precision(class);
+        }
+        self
+    }
+
+    /// A tensor that is about to be given to the device, which is told its class.
+    fn tensor(&mut self, name: &str) -> Result<&'a Tensor, ModelError> {
+        let name = self.name(name);
+        let tensor = self.checkpoint.tensor(&name)?;
+        let part = self.placed.parts.get(&name).copied();
+        let part = part.ok_or_else(|| self.undeclared(name))?;
+        self.of(part);
         self.placed.one();
         Ok(tensor)
+    }
+
+    fn undeclared(&self, name: String) -> CheckpointError {
+        let what = self.checkpoint.arch().variant.to_string();
+        CheckpointError::Arch(format!("{name}: no weight of {what} has this name"))
     }
 
     fn name(&self, name: &str) -> String {
@@ -138,6 +161,12 @@ impl<'a> Loader<'a> {
         Ok(self.device.weight(&parts, None)?)
     }
 
+    /// Columns `cols` of `NAME.weight`.
+    pub fn columns(&mut self, name: &str, cols: Range<usize>) -> Result<Weight, ModelError> {
+        let part = self.tensor(&format!("{name}.weight"))?;
+        Ok(self.device.weight(&[part], Some(cols))?)
+    }
+
     /// As [`weight_for`](Self::weight_for), for a projection from or to attention heads.
     pub fn head_weight_for(
         &mut self,
@@ -152,7 +181,7 @@ impl<'a> Loader<'a> {
         Ok(weight)
     }
 
-    fn parts(&self, names: &[&str]) -> Result<Vec<&'a Tensor>, ModelError> {
+    fn parts(&mut self, names: &[&str]) -> Result<Vec<&'a Tensor>, ModelError> {
         names.iter().map(|name| self.tensor(&format!("{name}.weight"))).collect()
     }
 
@@ -177,7 +206,7 @@ impl<'a> Loader<'a> {
         Ok(self.device.head_vector(&values, head_dim)?)
     }
 
-    fn joined(&self, names: &[&str]) -> Result<Vec<f32>, ModelError> {
+    fn joined(&mut self, names: &[&str]) -> Result<Vec<f32>, ModelError> {
         let mut values = Vec::new();
         for name in names {
             values.extend(self.values(name)?);
@@ -186,7 +215,7 @@ impl<'a> Loader<'a> {
     }
 
     /// A tensor as f32.
-    pub fn values(&self, name: &str) -> Result<Vec<f32>, ModelError> {
+    pub fn values(&mut self, name: &str) -> Result<Vec<f32>, ModelError> {
         Ok(self.tensor(name)?.to_f32())
     }
 

@@ -26,7 +26,7 @@ pub use cost::Cost;
 pub use coverage::Coverage;
 pub use error::ModelError;
 pub use inputs::{Inputs, MAX_CAMERAS, Rtc, RtcSchedule};
-pub use ledger::{Ledger, Module, Phase};
+pub use ledger::{HostWork, Ledger, Module, Phase};
 pub use load::{Loading, Progress};
 pub use pass::Timings;
 pub use pi0::Pi0;

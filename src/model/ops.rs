@@ -7,7 +7,7 @@ use super::cost::Cost;
 use super::ledger::{Entry, Ledger, Module, Op, Phase, Time};
 use super::tap::{Source, Stage, Tap};
 use crate::device::{
-    Attention, Blend, Device, DeviceError, KvCache, OpResult, PatchEmbed, Ran, Rope, Table, Then, Vector,
+    Attention, Blend, Device, DeviceError, Epilogue, KvCache, OpResult, PatchEmbed, Ran, Rope, Table, Vector,
     View, Weight, core_time, step,
 };
 
@@ -37,7 +37,7 @@ impl<'a> Ops<'a> {
         Ops { device: self.device, ledger: self.ledger, tap, phase: self.phase, module }
     }
 
-    /// What follows belongs to `phase`.
+    /// Begins a phase: operations from now on are counted in it.
     pub fn begin(&mut self, phase: Phase) {
         self.phase = phase;
     }
@@ -111,9 +111,16 @@ impl<'a> Ops<'a> {
     }
 
     /// [`Device::linear`]
-    pub fn linear(&mut self, x: View, weight: Weight, bias: Option<Vector>, then: Then, out: View) -> Done {
+    pub fn linear(
+        &mut self,
+        x: View,
+        weight: Weight,
+        bias: Option<Vector>,
+        epilogue: Epilogue,
+        out: View,
+    ) -> Done {
         let cost = self.product(x.rows, x.cols, weight, out.cols);
-        self.run(Op::Linear, cost, |device| device.linear(x, weight, bias, then, out))
+        self.run(Op::Linear, cost, |device| device.linear(x, weight, bias, epilogue, out))
     }
 
     /// [`Device::geglu`]

@@ -9,10 +9,8 @@ use super::load::{Loader, Slot};
 use super::ops::Ops;
 use super::siglip::Siglip;
 use super::tap::{Source, Stage};
-use crate::device::{Keys, KvCache, PrecisionClass, Role, Table, Then, Vector, View, Weight};
-
-const PALIGEMMA: &str = "paligemma_with_expert.paligemma.model.";
-const EXPERT: &str = "paligemma_with_expert.gemma_expert.model.";
+use crate::checkpoint::{EXPERT, LANGUAGE, PROJECTOR, Part, VISION};
+use crate::device::{Epilogue, Keys, KvCache, Role, Table, Vector, View, Weight};
 
 /// PaliGemma and the action expert.
 pub struct Backbone {
@@ -32,20 +30,20 @@ impl Backbone {
     pub fn load(loader: &mut Loader<'_>, cameras: usize, prefix: usize) -> Result<Self, ModelError> {
         let arch = loader.checkpoint.arch().clone();
         let heads = Heads { queries: arch.heads, keys: arch.kv_heads, dim: arch.head_dim };
-        let runs = [prefix, 1, arch.chunk_size];
+        let runs: Vec<usize> = [prefix, arch.variant.state.tokens(), arch.chunk_size]
+            .into_iter()
+            .filter(|&rows| rows > 0)
+            .collect();
         let cache = loader.device.kv_cache(arch.depth, &runs, heads.keys, heads.dim)?;
-        let mut paligemma = loader.within(PALIGEMMA);
-        let vision = Siglip::load(paligemma.within("vision_tower.vision_model."), cameras)?;
+        let vision = Siglip::load(loader.within(VISION), cameras)?;
         let projector = (
-            paligemma.weight_for(cameras * arch.patches(), &["multi_modal_projector.linear"])?,
-            paligemma.vector(&["multi_modal_projector.linear.bias"])?,
+            loader.weight_for(cameras * arch.patches(), &[PROJECTOR.trim_end_matches('.')])?,
+            loader.within(PROJECTOR).vector(&["bias"])?,
         );
-        paligemma.device.precision(PrecisionClass::Context);
         let sizes = GemmaSizes { width: arch.width, mlp: arch.mlp, depth: arch.depth, heads, rows: prefix };
-        let language = Gemma::load(paligemma.within("language_model."), sizes, cache)?;
+        let language = Gemma::load(loader.within(LANGUAGE), sizes, cache)?;
         let sizes =
             GemmaSizes { width: arch.expert_width, mlp: arch.expert_mlp, rows: arch.chunk_size, ..sizes };
-        loader.device.precision(PrecisionClass::Iterated);
         let expert = Gemma::load(loader.within(EXPERT), sizes, cache)?;
         Ok(Self {
             vision,
@@ -53,7 +51,11 @@ impl Backbone {
             language,
             expert,
             cache,
-            expert_out: loader.buffer(Role::Stream, arch.chunk_size, arch.expert_width)?,
+            expert_out: loader.of(Part::ExpertMlp).buffer(
+                Role::Stream,
+                arch.chunk_size,
+                arch.expert_width,
+            )?,
             tokens: loader.device.table(loader.checkpoint.embedding())?,
         })
     }
@@ -61,7 +63,7 @@ impl Backbone {
     /// Images to tokens in the language model's width. They are not scaled.
     pub fn embed_images(&self, mut ops: Ops<'_>, images: View, out: View) -> Result<(), ModelError> {
         let tokens = self.vision.forward(ops.within(Module::Vision), images)?;
-        ops.linear(tokens, self.projector.0, Some(self.projector.1), Then::Store, out)?;
+        ops.linear(tokens, self.projector.0, Some(self.projector.1), Epilogue::Store, out)?;
         ops.stage(Stage::ImageTokens, Source::View(out))?;
         Ok(())
     }
@@ -82,7 +84,7 @@ impl Backbone {
     /// The state token through the expert, in place. It never attends to actions, so its keys
     /// and values serve all steps.
     pub fn state(&self, mut ops: Ops<'_>, x: View, sequence: Sequence) -> Result<(), ModelError> {
-        let first = sequence.state();
+        let first = sequence.first_state();
         let tokens = Tokens { first, keys: Keys::First(sequence.visible_keys(first)), rotary: true };
         for i in 0..self.expert.depth() - 1 {
             self.expert.layer(ops.within(Module::Language), i, x, tokens)?;

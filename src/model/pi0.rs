@@ -8,10 +8,10 @@ use super::load::{Loader, Loading, Placed, Progress};
 use super::paligemma::Backbone;
 use super::pass::{Pass, Timings};
 use super::prefix::Prefix;
-use super::reuse::Reuse;
+use super::reuse::{Fresh, Reuse};
 use super::suffix::Suffix;
 use super::tap::Tap;
-use crate::checkpoint::{Arch, Checkpoint};
+use crate::checkpoint::{Arch, Checkpoint, Conditioning, Variant};
 use crate::device::{Builder, Device};
 
 /// PI0 on a device: weights, buffers, and the ledger of what ran where.
@@ -54,16 +54,19 @@ impl Pi0 {
             (format!("1 to {MAX_CAMERAS}"), cameras.to_string())
         })?;
         ensure(steps > 0, "steps", || ("at least 1".into(), "0".into()))?;
+        ensure(arch.variant.conditioning == Conditioning::Concatenated, "model", || {
+            (Variant::PI0.to_string(), arch.variant.to_string())
+        })?;
+        let mut ledger = Ledger::default();
         let placed = Placed::none(checkpoint, progress);
         let mut loader = Loader::new(checkpoint, device.as_mut(), &placed);
         let rows = Prefix::rows(&arch, cameras, loader.device.shapes());
         let backbone = Backbone::load(&mut loader, cameras, rows)?;
         let prefix = Prefix::load(&mut loader, cameras)?;
-        let suffix = Suffix::load(&mut loader, steps)?;
+        let suffix = Suffix::load(&mut loader, steps, &mut ledger)?;
         let denoise = Denoise::load(&mut loader, steps)?;
         let device = device.seal(&|done, of| progress(Loading::Preparing { done, of }))?;
         let reuse = Reuse::new(device.reuses(), &arch, cameras);
-        let ledger = Ledger::default();
         Ok(Self { arch, cameras, backbone, prefix, suffix, denoise, ledger, reuse, device })
     }
 
@@ -78,7 +81,7 @@ impl Pi0 {
         &self.arch
     }
 
-    /// What ran where, since the ledger was last cleared.
+    /// The ledger of operations since it was last cleared.
     pub fn ledger(&mut self) -> &mut Ledger {
         &mut self.ledger
     }
@@ -114,30 +117,63 @@ impl Pi0 {
         actions: &mut [f32],
         tap: Option<&mut dyn Tap>,
     ) -> Result<Timings, ModelError> {
-        let Self { arch, cameras, backbone, prefix, suffix, denoise, ledger, reuse, device } = self;
-        let extent = Extent::of(arch, *cameras, device.shapes(), inputs, actions)?;
+        let extent = Extent::of(&self.arch, self.cameras, self.device.shapes(), inputs, actions)?;
+        let fresh = self.reuse.begin(inputs, extent.cameras, tap.is_some());
+        let timings = self.compute(inputs, &extent, fresh, actions, tap)?;
+        self.reuse.end(inputs, extent, fresh);
+        Ok(timings)
+    }
+
+    /// Whether there is a prefix that [`sample_state`](Self::sample_state) can keep.
+    pub fn has_prefix(&self) -> bool {
+        self.reuse.prefix().is_some()
+    }
+
+    /// Computes one chunk with the prefix of the previous one: state, noise and guidance are new, images and tokens are
+    /// not looked at. What would come of new images is only approximated.
+    ///
+    /// # Errors
+    /// As for [`sample`](Self::sample); if there is no prefix to keep.
+    pub fn sample_state(&mut self, inputs: &Inputs<'_>, actions: &mut [f32]) -> Result<Timings, ModelError> {
+        let Some(kept) = self.reuse.prefix() else {
+            let (expected, got) = ("that of a chunk before".into(), "none".into());
+            return Err(ModelError::Input { what: "prefix to keep", expected, got });
+        };
+        let extent = kept.keep(&self.arch, inputs, actions)?;
+        self.compute(inputs, &extent, Fresh::NONE, actions, None)
+    }
+
+    /// Computes what is fresh of a chunk, state and actions.
+    fn compute(
+        &mut self,
+        inputs: &Inputs<'_>,
+        extent: &Extent,
+        fresh: Fresh,
+        actions: &mut [f32],
+        tap: Option<&mut dyn Tap>,
+    ) -> Result<Timings, ModelError> {
+        let Self { backbone, prefix, suffix, denoise, ledger, reuse, device, .. } = self;
         let sequence = extent.sequence;
         let tap = tap.map(|tap| tap as &mut dyn Tap);
         let mut pass = Pass::new(device.as_mut(), ledger, tap);
-        let fresh = reuse.begin(inputs, extent.cameras, pass.tapped);
 
         prefix.write(&mut pass.ops, inputs.images, inputs.tokens, fresh)?;
         suffix.write(&mut pass.ops, inputs.state)?;
         denoise.write(&mut pass.ops, inputs.noise, inputs.rtc.as_ref())?;
-        if pass.begin(&extent, fresh)? {
+        if pass.begin(extent, fresh)? {
             if fresh.prefix {
                 let ops = pass.phase(Phase::Vision, Module::Prefix)?;
                 let x = prefix.embed(ops, backbone, extent.cameras, sequence, fresh, reuse.keeps())?;
                 backbone.prefix(pass.phase(Phase::Prefix, Module::Backbone)?, x, sequence)?;
             }
-            let state = suffix.embed_state(pass.phase(Phase::State, Module::Suffix)?)?;
-            backbone.state(pass.ops.within(Module::Backbone), state, sequence)?;
+            if let Some(state) = suffix.embed_state(pass.phase(Phase::State, Module::Suffix)?)? {
+                backbone.state(pass.ops.within(Module::Backbone), state, sequence)?;
+            }
 
             let ops = pass.phase(Phase::Denoise, Module::Main)?;
             denoise.integrate(ops, backbone, suffix, sequence, extent.guided)?;
             pass.end()?;
         }
-        reuse.end(inputs, fresh);
         pass.ops.read(denoise.x(), actions)?;
         Ok(pass.timings())
     }

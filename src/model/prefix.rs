@@ -8,8 +8,8 @@ use super::ops::Ops;
 use super::paligemma::Backbone;
 use super::reuse::Fresh;
 use super::tap::{Source, Stage};
-use crate::checkpoint::Arch;
-use crate::device::{PrecisionClass, Role, Shapes, View};
+use crate::checkpoint::{Arch, Part};
+use crate::device::{Role, Shapes, View};
 
 /// Prefix embedding and its buffers.
 pub struct Prefix {
@@ -44,7 +44,7 @@ impl Prefix {
     /// Buffers for `cameras` images and a prompt of full length.
     pub fn load(loader: &mut Loader<'_>, cameras: usize) -> Result<Self, ModelError> {
         let arch = loader.checkpoint.arch().clone();
-        loader.device.precision(PrecisionClass::Context);
+        loader.of(Part::PrefixMlp);
         let rows = Self::rows(&arch, cameras, loader.device.shapes());
         let images = loader.buffer(Role::Image, cameras, 3 * arch.image_size * arch.image_size)?;
         loader.device.patches(images.all().buffer, arch.patch_size);

@@ -1,8 +1,8 @@
-//! What a chunk shares with the one before: camera frames and a prompt that have not changed by a
+//! Reuse of results of the chunk before: of camera frames and a prompt that have not changed by a
 //! bit are not computed again, and if none has, neither is the prefix, which depends on nothing else.
 
 use super::Inputs;
-use super::inputs::MAX_CAMERAS;
+use super::inputs::{Extent, MAX_CAMERAS};
 use crate::checkpoint::Arch;
 
 /// Inputs that have changed since the previous chunk and are computed; the rest is there already.
@@ -17,6 +17,9 @@ pub struct Fresh {
 }
 
 impl Fresh {
+    /// Nothing: the prefix is kept.
+    pub const NONE: Self = Self { images: 0, text: false, prefix: false };
+
     /// Everything, of so many cameras.
     pub fn all(cameras: usize) -> Self {
         Self { images: ((1u16 << cameras) - 1) as u8, text: true, prefix: true }
@@ -33,17 +36,19 @@ impl Fresh {
     }
 }
 
-/// What chunks leave for the ones after them, if anything is to be used again.
+/// Inputs and results that a chunk leaves for the next, if anything is to be used again.
 pub struct Reuse {
     previous: Option<Previous>,
     /// The chunk that was begun last leaves what it computes.
     keeps: bool,
+    /// The chunk whose prefix's keys and values are there.
+    prefix: Option<Extent>,
 }
 
 impl Reuse {
     /// For chunks of at most `cameras` images; nothing is used again unless `on`.
     pub fn new(on: bool, arch: &Arch, cameras: usize) -> Self {
-        Self { previous: on.then(|| Previous::new(arch, cameras)), keeps: false }
+        Self { previous: on.then(|| Previous::new(arch, cameras)), keeps: false, prefix: None }
     }
 
     /// Nothing is used again from now on.
@@ -51,10 +56,18 @@ impl Reuse {
         self.previous = None;
     }
 
-    /// What has to be computed of a chunk of `cameras` cameras. One that is observed shows all of its
+    /// The parts of a chunk of `cameras` cameras that have to be computed. One that is observed shows all of its
     /// stages, so all is computed, and nothing left.
     pub fn begin(&mut self, inputs: &Inputs<'_>, cameras: usize, observed: bool) -> Fresh {
         self.keeps = self.previous.is_some() && !observed;
+        let fresh = self.compare(inputs, cameras, observed);
+        if fresh.prefix {
+            self.prefix = None;
+        }
+        fresh
+    }
+
+    fn compare(&mut self, inputs: &Inputs<'_>, cameras: usize, observed: bool) -> Fresh {
         match &mut self.previous {
             Some(previous) if observed => previous.lose_prefix(),
             Some(previous) => return previous.compare(inputs),
@@ -63,13 +76,19 @@ impl Reuse {
         Fresh::all(cameras)
     }
 
+    /// The chunk whose prefix a chunk may keep; None: the last one failed, or there was none.
+    pub fn prefix(&self) -> Option<&Extent> {
+        self.prefix.as_ref()
+    }
+
     /// True if the chunk that was begun is to leave what it computes.
     pub fn keeps(&self) -> bool {
         self.keeps
     }
 
     /// The chunk that was begun has been computed.
-    pub fn end(&mut self, inputs: &Inputs<'_>, fresh: Fresh) {
+    pub fn end(&mut self, inputs: &Inputs<'_>, extent: Extent, fresh: Fresh) {
+        self.prefix = Some(extent);
         if let Some(previous) = self.previous.as_mut().filter(|_| self.keeps) {
             previous.keep(inputs, fresh);
         }
@@ -85,7 +104,7 @@ struct Previous {
     /// Cameras whose image tokens are kept.
     cameras: [bool; MAX_CAMERAS],
     tokens: Vec<u32>,
-    /// Whether the text's embedding is kept.
+    /// True if the text's embedding is kept.
     text: bool,
     /// Cameras and tokens of the prefix whose keys and values are kept.
     prefix: Option<(usize, usize)>,
@@ -105,7 +124,7 @@ impl Previous {
         }
     }
 
-    /// What of `inputs` has to be computed. Until [`keep`](Self::keep), what will be written over
+    /// The parts of `inputs` that have to be computed. Until [`keep`](Self::keep), anything that will be written over
     /// counts as lost.
     fn compare(&mut self, inputs: &Inputs<'_>) -> Fresh {
         let mut fresh =
@@ -149,7 +168,7 @@ impl Previous {
     }
 }
 
-/// Whether all bits are the same.
+/// True if all bits are the same.
 fn same(a: &[f32], b: &[f32]) -> bool {
     let blocks = a.chunks(512).zip(b.chunks(512));
     a.len() == b.len()

@@ -6,7 +6,7 @@ use super::ledger::Module;
 use super::load::{Loader, Slot};
 use super::ops::Ops;
 use super::tap::{Source, Stage};
-use crate::device::{HeadSide, Keys, KvCache, PatchEmbed, PrecisionClass, Role, Then, Vector, View, Weight};
+use crate::device::{Epilogue, HeadSide, Keys, KvCache, PatchEmbed, Role, Vector, View, Weight};
 
 const EPSILON: f32 = 1e-6;
 
@@ -42,7 +42,6 @@ impl Siglip {
         let (width, rows) = (arch.vision_width, cameras * arch.patches());
         let heads =
             Heads { queries: arch.vision_heads, keys: arch.vision_heads, dim: arch.vision_head_dim() };
-        loader.device.precision(PrecisionClass::Encoder);
         let mut blocks = Vec::with_capacity(arch.vision_layers);
         for i in 0..arch.vision_layers {
             blocks.push(Block::load(loader.within(&format!("encoder.layers.{i}.")), heads.dim, rows)?);
@@ -80,7 +79,7 @@ impl Siglip {
         ops.stage(Stage::VisionEmbedding, Source::View(x))?;
         for (i, block) in self.blocks.iter().enumerate() {
             ops.layer_norm(x, block.norm1.0, block.norm1.1, EPSILON, normed)?;
-            ops.linear(normed, block.qkv.0, Some(block.qkv.1), Then::Store, qkv)?;
+            ops.linear(normed, block.qkv.0, Some(block.qkv.1), Epilogue::Store, qkv)?;
             let queries = self.queries.first(rows);
             attend(
                 ops.within(Module::Attention),
@@ -91,11 +90,11 @@ impl Siglip {
                 tokens,
                 attended,
             )?;
-            ops.linear(attended, block.out.0, Some(block.out.1), Then::Add, x)?;
+            ops.linear(attended, block.out.0, Some(block.out.1), Epilogue::Add, x)?;
 
             ops.layer_norm(x, block.norm2.0, block.norm2.1, EPSILON, normed)?;
-            ops.linear(normed, block.fc1.0, Some(block.fc1.1), Then::Gelu, hidden)?;
-            ops.linear(hidden, block.fc2.0, Some(block.fc2.1), Then::Add, x)?;
+            ops.linear(normed, block.fc1.0, Some(block.fc1.1), Epilogue::Gelu, hidden)?;
+            ops.linear(hidden, block.fc2.0, Some(block.fc2.1), Epilogue::Add, x)?;
             ops.stage(Stage::VisionLayer(i), Source::View(x))?;
         }
         ops.layer_norm(x, self.post_norm.0, self.post_norm.1, EPSILON, normed)?;

@@ -10,9 +10,12 @@ use std::ops::{Add, Div};
 use serde::Serialize;
 
 use super::phase::Phase;
-use super::trace::{Record, Traced, Work};
-use super::{Format, Sizes};
+use super::trace::TracedChunk;
 use crate::checkpoint::Part;
+use crate::device::Epilogue;
+use crate::device::demand::{Demand, OpDemand, Work};
+use crate::device::ttnn::memory::{Format, Room};
+use crate::model::ledger::Op;
 use crate::tenstorrent::board::tiled;
 use crate::tenstorrent::{Fidelity, WeightDtype};
 
@@ -29,7 +32,7 @@ pub const DRAM_EFFICIENCY: f64 = 190.0 / 288.0;
 /// From the end of one program to the start of the next in a replayed trace: "below 6 µs" (the same).
 pub const DISPATCH_SECONDS: f64 = 6e-6;
 
-/// What a number of operations cost.
+/// Cost of a number of operations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Cost {
     /// Programs launched.
@@ -57,7 +60,7 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// What bounds it: `arithmetic` or `DRAM`.
+    /// The bound: `arithmetic` or `DRAM`.
     pub fn bound_by(&self) -> &'static str {
         if self.arithmetic_ms >= self.bandwidth_ms { "arithmetic" } else { "DRAM" }
     }
@@ -104,35 +107,52 @@ pub struct Line {
     pub part: Part,
     /// How their products are computed.
     pub format: Format,
-    /// What it costs.
+    /// Cost of its operations.
     #[serde(flatten)]
     pub cost: Cost,
 }
 
 /// Costs by phase and part.
-pub(super) fn lines(sizes: &Sizes<'_>, record: &Record) -> Vec<Line> {
+pub(super) fn lines(room: &Room, record: &TracedChunk) -> Vec<Line> {
+    let demand = &record.demand;
     let mut lines = Vec::new();
     for &phase in Phase::ALL {
         for &part in Part::ALL {
-            let mut ops = record.ops.iter().filter(|t| (t.phase, t.part) == (phase, part)).peekable();
+            let ops = demand.ops.iter().zip(&record.phases);
+            let mut ops = ops.filter(|(op, of)| (**of, op.part) == (phase, part)).peekable();
             if ops.peek().is_some() {
-                let cost = ops.fold(Cost::default(), |sum, op| sum + cost(sizes, record, op));
-                lines.push(Line { phase, part, format: sizes.config.format(part), cost });
+                let cost = ops.fold(Cost::default(), |sum, (op, _)| sum + cost(room, demand, op));
+                lines.push(Line { phase, part, format: room.formats.of(part), cost });
             }
         }
     }
     lines
 }
 
-fn cost(sizes: &Sizes<'_>, record: &Record, traced: &Traced) -> Cost {
-    let Format { weights, fidelity } = sizes.config.format(traced.part);
-    let mut cost = Cost { programs: traced.programs() as f64, ..Cost::default() };
+/// Programs that TTNN runs for one operation of the [`Device`](crate::device::Device) trait. An
+/// estimate from the operations TTNN has, until a card's profiler counts them.
+fn programs(asked: &OpDemand) -> usize {
+    match asked.op {
+        Op::LayerNorm | Op::RmsNorm | Op::Copy => 1,
+        // The product adds its bias and applies an activation; a residual is a program of its own.
+        Op::Linear => 1 + usize::from(asked.epilogue == Some(Epilogue::Add)),
+        Op::Rope | Op::CacheWrite | Op::Attention | Op::Embed | Op::EulerStep => 2,
+        // Gate and up in one product, then two slices' worth of reading in one multiplication.
+        Op::Geglu | Op::PatchEmbed => 3,
+        Op::Blend => 5,
+        Op::Write | Op::Read => 0,
+    }
+}
+
+fn cost(room: &Room, demand: &Demand, asked: &OpDemand) -> Cost {
+    let Format { weights, fidelity } = room.formats.of(asked.part);
+    let mut cost = Cost { programs: programs(asked) as f64, ..Cost::default() };
     let mut fidelity = fidelity;
     // Products read bf16, write f32 (the residual stream is f32); all else is f32 on both sides.
-    match traced.work {
+    match asked.work {
         Work::Product { matrix, rows, out, f32 } => {
-            let matrix = &record.matrices[matrix];
-            let (n, k) = sizes.stored(matrix);
+            let matrix = &demand.matrices[matrix];
+            let (n, k) = room.stored(matrix);
             cost.flops = flops(rows, matrix.rows, matrix.cols);
             cost.tiled_flops = flops(tiled(rows), n, k);
             cost.weight_bytes = weights.matrix_bytes(n, k) as f64;
@@ -142,7 +162,7 @@ fn cost(sizes: &Sizes<'_>, record: &Record, traced: &Traced) -> Cost {
             }
         }
         Work::Attend { cache, rows, heads, block, keys } => {
-            let cache = record.caches[cache];
+            let cache = demand.caches[cache];
             let head = tiled(cache.head_dim);
             let blocks = rows / block;
             let pairs = |q: usize, k: usize, d: usize| 2.0 * (heads * blocks) as f64 * flops(q, k, d);
@@ -157,10 +177,10 @@ fn cost(sizes: &Sizes<'_>, record: &Record, traced: &Traced) -> Cost {
         }
     }
     let moved = cost.weight_bytes + cost.cache_bytes;
-    let arithmetic = cost.tiled_flops / sizes.board.peak(fidelity);
-    let bandwidth = moved / sizes.board.dram_rate;
+    let arithmetic = cost.tiled_flops / room.board.peak(fidelity);
+    let bandwidth = moved / room.board.dram_rate;
     let dispatch = cost.programs * DISPATCH_SECONDS;
-    let busy = (moved + cost.activation_bytes) / (sizes.board.dram_rate * DRAM_EFFICIENCY);
+    let busy = (moved + cost.activation_bytes) / (room.board.dram_rate * DRAM_EFFICIENCY);
     cost.arithmetic_ms = 1e3 * arithmetic;
     cost.bandwidth_ms = 1e3 * bandwidth;
     cost.bound_ms = 1e3 * arithmetic.max(bandwidth);

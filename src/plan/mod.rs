@@ -1,4 +1,4 @@
-//! What a model will need of a Tenstorrent board, and how long a chunk can be expected to take,
+//! A model's needs of a Tenstorrent board, and the time a chunk can be expected to take,
 //! before a card is opened.
 //!
 //! The list of operations is the model's own: [`Pi0`] is loaded onto a device that computes nothing
@@ -13,7 +13,6 @@
 //! ```
 
 pub mod cost;
-pub mod memory;
 mod phase;
 mod trace;
 
@@ -21,15 +20,16 @@ use serde::Serialize;
 
 pub use crate::checkpoint::Part;
 use crate::checkpoint::{Arch, Checkpoint};
-use crate::device::{Capacity, DeviceError, HeadSide, PrecisionClass};
+pub use crate::device::ttnn::memory::{self, Format};
+use crate::device::{Demand, DeviceError};
 use crate::model::{Inputs, Ledger, ModelError, Pi0};
-use crate::tenstorrent::{Board, Fidelity, WeightDtype};
+use crate::tenstorrent::Board;
 use cost::{Cost, Line};
-use memory::Memory;
+use memory::{Formats, Memory, Room};
 pub use phase::Phase;
-use trace::{Record, Trace};
+use trace::{Trace, TracedChunk};
 
-/// What is to run, and with which formats.
+/// Shape of the chunk to plan, and its formats.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Config {
     /// Cameras present.
@@ -40,25 +40,13 @@ pub struct Config {
     pub steps: Option<usize>,
     /// Bytes of DRAM kept for captured traces.
     pub trace_region: u64,
-    formats: [Format; Part::ALL.len()],
-}
-
-/// How one part's products are computed.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-pub struct Format {
-    /// Weights in DRAM.
-    pub weights: WeightDtype,
-    /// Passes of the matrix engine.
-    pub fidelity: Fidelity,
+    formats: Formats,
 }
 
 impl Default for Config {
     /// Three cameras, bfp8 weights at HiFi2; the embedding table in bf16, the suffix in f32.
     fn default() -> Self {
-        let format = Format { weights: WeightDtype::Bfp8, fidelity: Fidelity::HiFi2 };
-        let mut formats = [format; Part::ALL.len()];
-        formats[Part::Text as usize].weights = WeightDtype::Bf16;
-        formats[Part::Suffix as usize] = Format { weights: WeightDtype::F32, fidelity: Fidelity::HiFi4 };
+        let formats = Formats::default();
         Self { cameras: 3, tokens: None, steps: None, trace_region: 64 << 20, formats }
     }
 }
@@ -66,12 +54,12 @@ impl Default for Config {
 impl Config {
     /// The formats of a part.
     pub fn format(&self, part: Part) -> Format {
-        self.formats[part as usize]
+        self.formats.of(part)
     }
 
     /// The formats of a part, to change.
     pub fn format_mut(&mut self, part: Part) -> &mut Format {
-        &mut self.formats[part as usize]
+        self.formats.of_mut(part)
     }
 }
 
@@ -107,29 +95,19 @@ pub fn fits(board: &Board, arch: &Arch, config: &Config) -> Result<Plan, DeviceE
     Ok(plan)
 }
 
-/// As [`fits`], with the board and the formats of a device that is open.
+/// The demand of a model of these sizes on a device whose hardware has that name.
 ///
 /// # Errors
-/// As [`fits`].
-pub fn fits_into(capacity: &Capacity, arch: &Arch, cameras: usize) -> Result<Plan, DeviceError> {
-    let mut config = Config { cameras, trace_region: capacity.trace_region, ..Config::default() };
-    for &(of, weights, fidelity) in &capacity.formats {
-        let parts = Part::ALL.iter().filter(|part| class(**part) == Some(of));
-        parts.for_each(|part| *config.format_mut(*part) = Format { weights, fidelity });
-    }
-    fits(&capacity.board, arch, &config)
+/// [`DeviceError::Unsupported`] if no device can run it.
+pub fn demand(hardware: &str, arch: &Arch, cameras: usize) -> Result<Demand, DeviceError> {
+    record(hardware, arch, &Config { cameras, ..Config::default() }).map(|record| record.demand)
 }
 
-/// What a part needs of precision; `None`: the embedding table, which is looked up in bf16.
-fn class(part: Part) -> Option<PrecisionClass> {
-    match part {
-        Part::Patches | Part::VisionAttention | Part::VisionMlp | Part::Projector => {
-            Some(PrecisionClass::Encoder)
-        }
-        Part::PrefixAttention | Part::PrefixMlp => Some(PrecisionClass::Context),
-        Part::ExpertAttention | Part::ExpertMlp => Some(PrecisionClass::Iterated),
-        Part::Suffix => Some(PrecisionClass::Exact),
-        Part::Text => None,
+/// Boards that a model can be held against without having one, by the name of their device.
+pub fn boards(device: &str) -> &'static [Board] {
+    match device {
+        "ttnn" => &[Board::N150, Board::N300, Board::P150],
+        _ => &[],
     }
 }
 
@@ -140,12 +118,9 @@ fn class(part: Part) -> Option<PrecisionClass> {
 pub fn plan(board: &Board, arch: &Arch, config: &Config) -> Result<Plan, DeviceError> {
     let tokens = config.tokens.unwrap_or(arch.tokenizer_max_length);
     let steps = config.steps.unwrap_or(arch.num_inference_steps);
-    let chunk = Checkpoint::blank(arch, config.cameras)
-        .map_err(Box::from)
-        .and_then(|checkpoint| trace(&checkpoint, config.cameras, tokens, steps).map_err(Box::from));
-    let (record, _) = chunk.map_err(|why: Box<dyn std::error::Error>| refuse(board, &*why))?;
-    let sizes = Sizes { board, config };
-    let lines = cost::lines(&sizes, &record);
+    let record = record(board.name, arch, config)?;
+    let room = Room { board: *board, trace_region: config.trace_region, formats: config.formats };
+    let lines = cost::lines(&room, &record);
     let sum = |phase: Option<Phase>| {
         let chosen = lines.iter().filter(|l| phase.is_none_or(|p| p == l.phase));
         chosen.fold(Cost::default(), |sum, line| sum + line.cost)
@@ -155,36 +130,26 @@ pub fn plan(board: &Board, arch: &Arch, config: &Config) -> Result<Plan, DeviceE
         cameras: config.cameras,
         tokens,
         steps,
-        memory: memory::memory(&sizes, &record),
+        memory: room.memory(&record.demand),
         total: sum(None),
         step: sum(Some(Phase::Denoise)) / steps,
         lines,
     })
 }
 
-fn refuse(board: &Board, why: &dyn std::error::Error) -> DeviceError {
-    let device = board.name.to_string();
-    DeviceError::Unsupported { what: "this model".into(), device, why: why.to_string() }
-}
-
-/// What every part of a plan looks things up in.
-struct Sizes<'a> {
-    board: &'a Board,
-    config: &'a Config,
-}
-
-impl Sizes<'_> {
-    /// Rows and columns of a matrix as stored: heads padded to whole tiles (SDPA takes no other),
-    /// then the matrix.
-    fn stored(&self, matrix: &trace::Matrix) -> (usize, usize) {
-        use crate::tenstorrent::board::tiled;
-        let (mut rows, mut cols) = (matrix.rows, matrix.cols);
-        if let Some((side, head)) = matrix.heads {
-            let n = if side == HeadSide::Output { &mut rows } else { &mut cols };
-            *n = *n / head * tiled(head);
-        }
-        (tiled(rows), tiled(cols))
-    }
+/// One chunk of a model of these sizes, written down.
+fn record(hardware: &str, arch: &Arch, config: &Config) -> Result<TracedChunk, DeviceError> {
+    let tokens = config.tokens.unwrap_or(arch.tokenizer_max_length);
+    let steps = config.steps.unwrap_or(arch.num_inference_steps);
+    let chunk = Checkpoint::blank(arch, config.cameras)
+        .map_err(Box::from)
+        .and_then(|checkpoint| trace(&checkpoint, config.cameras, tokens, steps).map_err(Box::from));
+    let refuse = |why: Box<dyn std::error::Error>| DeviceError::Unsupported {
+        what: "this model".into(),
+        device: hardware.into(),
+        why: why.to_string(),
+    };
+    chunk.map(|(record, _)| record).map_err(refuse)
 }
 
 /// One chunk of a checkpoint's model, written down, and its ledger.
@@ -193,7 +158,7 @@ fn trace(
     cameras: usize,
     tokens: usize,
     steps: usize,
-) -> Result<(Record, Ledger), ModelError> {
+) -> Result<(TracedChunk, Ledger), ModelError> {
     let arch = checkpoint.arch();
     let mut trace = Trace::new(arch);
     let mut model = Pi0::load(checkpoint, Box::new(trace.clone()), steps)?;

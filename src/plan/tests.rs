@@ -1,11 +1,13 @@
 use super::*;
 use crate::checkpoint::Variant;
 use crate::checkpoint::synth::preset;
-use crate::device::Builder;
 use crate::device::cpu::{CpuBuilder, CpuOptions};
+use crate::device::demand::MatrixDemand;
 use crate::device::reference::ReferenceBuilder;
+use crate::device::{Builder, HeadSide};
 use crate::model::ledger::Op;
 use crate::model::{self, common};
+use crate::tenstorrent::{Fidelity, WeightDtype};
 
 fn full(board: &Board, config: &Config) -> Plan {
     fits(board, &Arch::full(), config).unwrap()
@@ -53,7 +55,7 @@ fn bounds_are_the_published_rooflines() {
 fn a_plan_has_every_operation_of_the_model() {
     let arch = preset("tiny").unwrap();
     let (record, _) = trace(&Checkpoint::blank(&arch, 2).unwrap(), 2, 5, 3).unwrap();
-    let count = |op| record.ops.iter().filter(|t| t.op == op).count();
+    let count = |op| record.demand.ops.iter().filter(|t| t.op == op).count();
     // Two vision blocks, one whole prefix layer, one expert layer for the state, two for each step.
     assert_eq!(count(Op::Attention), 2 + 1 + 1 + 2 * 3);
     assert_eq!(count(Op::Geglu), 1 + 1 + 2 * 3);
@@ -71,7 +73,7 @@ fn a_plan_has_every_operation_of_the_model() {
     let inputs = Inputs { images: &image, tokens: &[1; 5], state: &[0.0; 32], noise: &chunk, rtc: None };
     model.sample(&inputs, &mut chunk.clone()).unwrap();
     let device: u32 = crate::model::Module::ALL.iter().map(|&m| model.ledger().module(m).device).sum();
-    assert_eq!(record.ops.len(), device as usize);
+    assert_eq!(record.demand.ops.len(), device as usize);
 }
 
 #[test]
@@ -90,11 +92,10 @@ fn parts_share_out_all_weights() {
 #[test]
 fn heads_are_stored_in_whole_tiles() {
     let arch = Arch::full();
-    let (board, config) = (Board::N150, Config::default());
-    let sizes = Sizes { board: &board, config: &config };
+    let room = Room { board: Board::N150, trace_region: 0, formats: Formats::default() };
     let stored = |side, rows, cols| {
         let (part, heads) = (Part::VisionAttention, Some((side, arch.vision_head_dim())));
-        sizes.stored(&trace::Matrix { part, heads, rows, cols })
+        room.stored(&MatrixDemand { part, heads, rows, cols })
     };
     assert_eq!(stored(HeadSide::Output, 3 * 1152, 1152), (3 * 16 * 96, 1152));
     assert_eq!(stored(HeadSide::Input, 1152, 1152), (1152, 16 * 96));
@@ -109,6 +110,14 @@ fn a_tensor_that_nobody_declares_is_refused() {
     let other = Arch { variant: Variant::PI05, ..arch };
     let error = Trace::new(&other).weight(&[tensor], None).unwrap_err().to_string();
     assert!(error.contains("state_proj.weight"), "{error}");
+}
+
+#[test]
+fn another_member_of_the_family_is_refused_by_name() {
+    let arch = Arch { variant: Variant::PI05, ..preset("tiny").unwrap() };
+    let checkpoint = Checkpoint::blank(&arch, 1).unwrap();
+    let error = Pi0::load(&checkpoint, Box::new(ReferenceBuilder::new()), 2).err().unwrap().to_string();
+    assert!(error.contains("π0.5 (time through adaptive norms, state as text)"), "{error}");
 }
 
 #[test]

@@ -7,87 +7,25 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::phase::Phase;
 use crate::checkpoint::{Arch, Part, Tensor};
+use crate::device::demand::{Demand, MatrixDemand, OpDemand, TableDemand, Work};
 use crate::device::{
-    Attention, Blend, Buffer, Builder, Device, DeviceError, HeadSide, Keys, KvCache, OpResult, PatchEmbed,
-    Progress, Ran, Role, Rope, Table, Then, Vector, View, Weight,
+    Attention, Blend, Buffer, BufferShape, Builder, CacheShape, Device, DeviceError, Epilogue, HeadSide,
+    Keys, KvCache, OpResult, PatchEmbed, Progress, Ran, Role, Rope, Table, Vector, View, Weight,
 };
 use crate::model::ledger::Op;
 use crate::model::{Source, Stage, Tap};
 
-/// A matrix the model multiplies with, `[rows, cols]`.
-#[derive(Clone, Debug)]
-pub struct Matrix {
-    /// Part of its tensors.
-    pub part: Part,
-    /// Side that runs over heads, and their width.
-    pub heads: Option<(HeadSide, usize)>,
-    pub rows: usize,
-    pub cols: usize,
-}
-
-/// A KV cache.
-#[derive(Clone, Copy, Debug)]
-pub struct Cache {
-    pub layers: usize,
-    pub rows: usize,
-    pub heads: usize,
-    pub head_dim: usize,
-}
-
-/// What an operation works on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Work {
-    /// `rows` tokens times a matrix, in f32 if the input is a stream; `out` columns are written.
-    Product { matrix: usize, rows: usize, out: usize, f32: bool },
-    /// `rows` queries of `heads` heads, in blocks of `block` rows, each seeing `keys` rows of a cache.
-    Attend { cache: usize, rows: usize, heads: usize, block: usize, keys: usize },
-    /// Element by element: `rows` tokens, `read` columns in and `written` out, f32.
-    Elements { rows: usize, read: usize, written: usize },
-}
-
-/// One operation and where in the forward pass it is.
-#[derive(Clone, Copy, Debug)]
-pub struct Traced {
-    pub op: Op,
-    pub then: Option<Then>,
-    pub work: Work,
-    pub phase: Phase,
-    pub part: Part,
-}
-
-impl Traced {
-    /// Programs that TTNN runs for one operation of the [`Device`](crate::device::Device) trait. An
-    /// estimate from the operations TTNN has, until a card's profiler counts them.
-    pub fn programs(&self) -> usize {
-        match self.op {
-            Op::LayerNorm | Op::RmsNorm | Op::Copy => 1,
-            // The product adds its bias and applies an activation; a residual is a program of its own.
-            Op::Linear => 1 + usize::from(self.then == Some(Then::Add)),
-            Op::Rope | Op::CacheWrite | Op::Attention | Op::Embed | Op::EulerStep => 2,
-            // Gate and up in one product, then two slices' worth of reading in one multiplication.
-            Op::Geglu | Op::PatchEmbed => 3,
-            Op::Blend => 5,
-            Op::Write | Op::Read => 0,
-        }
-    }
-}
-
-/// Everything the model has asked for.
+/// Everything the model has asked for, and when.
 #[derive(Default)]
-pub struct Record {
-    pub ops: Vec<Traced>,
-    pub matrices: Vec<Matrix>,
-    /// Length of every vector, with the part it was loaded for.
-    pub vectors: Vec<usize>,
-    /// Token and position embeddings, `(part, rows, cols)`.
-    pub tables: Vec<(Part, usize, usize)>,
-    pub buffers: Vec<(Role, usize, usize)>,
-    pub caches: Vec<Cache>,
+pub struct TracedChunk {
+    pub demand: Demand,
+    /// Where in the forward pass each operation is.
+    pub phases: Vec<Phase>,
     /// Operations that no stage has closed yet.
-    open: Vec<(Op, Option<Then>, Work)>,
+    open: Vec<(Op, Option<Epilogue>, Work)>,
 }
 
-impl Record {
+impl TracedChunk {
     /// Puts the open operations into `phase`. One without a matrix belongs to the part of the next
     /// product (a norm goes before one), else of the last (a cache is written after one).
     fn close(&mut self, phase: Phase) {
@@ -95,15 +33,16 @@ impl Record {
             .open
             .iter()
             .map(|(_, _, work)| match work {
-                Work::Product { matrix, .. } => Some(self.matrices[*matrix].part),
+                Work::Product { matrix, .. } => Some(self.demand.matrices[*matrix].part),
                 _ => None,
             })
             .collect();
-        for (i, (op, then, work)) in self.open.drain(..).enumerate() {
+        for (i, (op, epilogue, work)) in self.open.drain(..).enumerate() {
             let next = parts[i..].iter().flatten().next();
             let last = parts[..i].iter().flatten().next_back();
             let part = *next.or(last).unwrap_or(&phase.embedding());
-            self.ops.push(Traced { op, then, work, phase, part });
+            self.demand.ops.push(OpDemand { op, epilogue, work, part });
+            self.phases.push(phase);
         }
     }
 }
@@ -111,7 +50,7 @@ impl Record {
 /// The tracing device, and the tap that tells it where in the forward pass it is.
 #[derive(Clone)]
 pub struct Trace {
-    record: Arc<Mutex<Record>>,
+    record: Arc<Mutex<TracedChunk>>,
     /// Parts of the model's weights, by name.
     parts: Arc<HashMap<String, Part>>,
 }
@@ -140,40 +79,40 @@ impl Trace {
             let (expected, got) = ("at least one tensor".into(), "none".into());
             return Err(DeviceError::Shape { op: "weight", expected, got });
         };
-        let matrix = Matrix {
+        let matrix = MatrixDemand {
             part: self.part(first)?,
             heads,
             rows: parts.iter().map(|t| t.rows()).sum(),
             cols: cols.map_or(first.cols(), |c| c.len()),
         };
-        Ok(Weight(push(&mut self.record().matrices, matrix)))
+        Ok(Weight(push(&mut self.record().demand.matrices, matrix)))
     }
 
-    /// What was recorded.
-    pub fn record(&self) -> MutexGuard<'_, Record> {
+    /// The recorded chunk.
+    pub fn record(&self) -> MutexGuard<'_, TracedChunk> {
         self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn enter(&self, op: Op, work: Work) -> OpResult {
-        self.enter_then(op, None, work)
+        self.enter_product(op, None, work)
     }
 
-    fn enter_then(&self, op: Op, then: Option<Then>, work: Work) -> OpResult {
-        self.record().open.push((op, then, work));
+    fn enter_product(&self, op: Op, epilogue: Option<Epilogue>, work: Work) -> OpResult {
+        self.record().open.push((op, epilogue, work));
         Ok(Ran::Device)
     }
 
     fn product(
         &self,
         op: Op,
-        then: Option<Then>,
+        epilogue: Option<Epilogue>,
         x: View,
         weight: Weight,
         rows: usize,
         out: usize,
     ) -> OpResult {
-        let f32 = self.record().buffers[x.buffer.0 as usize].0 == Role::Stream;
-        self.enter_then(op, then, Work::Product { matrix: weight.0 as usize, rows, out, f32 })
+        let f32 = self.record().demand.buffers[x.buffer.0 as usize].role == Role::Stream;
+        self.enter_product(op, epilogue, Work::Product { matrix: weight.0 as usize, rows, out, f32 })
     }
 
     fn elements(&self, op: Op, x: View, inputs: usize, out: View) -> OpResult {
@@ -212,16 +151,16 @@ impl Builder for Trace {
     }
 
     fn vector(&mut self, values: &[f32]) -> Result<Vector, DeviceError> {
-        Ok(Vector(push(&mut self.record().vectors, values.len())))
+        Ok(Vector(push(&mut self.record().demand.vectors, values.len())))
     }
 
     fn table(&mut self, tensor: &Tensor) -> Result<Table, DeviceError> {
-        let table = (self.part(tensor)?, tensor.rows(), tensor.cols());
-        Ok(Table(push(&mut self.record().tables, table)))
+        let table = TableDemand { part: self.part(tensor)?, rows: tensor.rows(), cols: tensor.cols() };
+        Ok(Table(push(&mut self.record().demand.tables, table)))
     }
 
     fn buffer(&mut self, role: Role, rows: usize, cols: usize) -> Result<Buffer, DeviceError> {
-        Ok(Buffer(push(&mut self.record().buffers, (role, rows, cols))))
+        Ok(Buffer(push(&mut self.record().demand.buffers, BufferShape { role, rows, cols })))
     }
 
     fn kv_cache(
@@ -232,7 +171,7 @@ impl Builder for Trace {
         head_dim: usize,
     ) -> Result<KvCache, DeviceError> {
         let rows = runs.iter().sum();
-        Ok(KvCache(push(&mut self.record().caches, Cache { layers, rows, heads, head_dim })))
+        Ok(KvCache(push(&mut self.record().demand.caches, CacheShape { layers, rows, heads, head_dim })))
     }
 
     fn seal(self: Box<Self>, _: Progress<'_>) -> Result<Box<dyn Device>, DeviceError> {
@@ -247,7 +186,7 @@ impl Device for Trace {
 
     fn weight_bytes(&self, weight: Weight) -> usize {
         let record = self.record();
-        record.matrices.get(weight.0 as usize).map_or(0, |m| m.rows * m.cols * 2)
+        record.demand.matrices.get(weight.0 as usize).map_or(0, |m| m.rows * m.cols * 2)
     }
 
     fn reuses(&self) -> bool {
@@ -300,8 +239,15 @@ impl Device for Trace {
         self.elements(Op::RmsNorm, x, 1, out)
     }
 
-    fn linear(&mut self, x: View, weight: Weight, _: Option<Vector>, then: Then, out: View) -> OpResult {
-        self.product(Op::Linear, Some(then), x, weight, x.rows, out.cols)
+    fn linear(
+        &mut self,
+        x: View,
+        weight: Weight,
+        _: Option<Vector>,
+        epilogue: Epilogue,
+        out: View,
+    ) -> OpResult {
+        self.product(Op::Linear, Some(epilogue), x, weight, x.rows, out.cols)
     }
 
     fn geglu(&mut self, x: View, weight: Weight, out: View) -> OpResult {

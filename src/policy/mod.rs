@@ -1,5 +1,6 @@
 //! From camera frames, state and an instruction to actions: everything around the model.
 
+mod anchor;
 mod error;
 mod frame;
 mod image;
@@ -14,7 +15,7 @@ pub use error::{BadObservation, FrameError, PolicyError, PromptError};
 pub use frame::{Frame, PixelFormat};
 pub use image::{ImageProcessor, MAX_FRAME, jpeg};
 pub use normalize::Normalizer;
-pub use policy::{Chunk, Noise, Observation, Policy, PolicyInfo, PolicyOptions, open};
+pub use policy::{Chunk, Continuation, Noise, Observation, Policy, PolicyInfo, PolicyOptions, open};
 pub use prompt::{Prompt, PromptRule, Prompter};
 pub use tokenizer::Tokenizer;
 pub use transform::Steps;

@@ -159,6 +159,17 @@ impl Normalizer {
         (if self.symmetric { round(value * 2.0) - 1.0 } else { value }) as f32
     }
 
+    /// Element `i` of the model's vector as the raw one's.
+    ///
+    /// # Panics
+    /// If there is no such element.
+    pub fn raw(&self, i: usize, value: f32) -> f32 {
+        let round = |value| self.rounding.round(value);
+        let value = f64::from(value);
+        let value = if self.symmetric { round(value + 1.0) / 2.0 } else { value };
+        (round(value * self.factor[i]) + self.offset[i]) as f32
+    }
+
     /// Unnormalizes the model's actions `[rows, width]` into the robot's, `[rows, dim]`, dropping the
     /// padding.
     ///
@@ -169,10 +180,7 @@ impl Normalizer {
         assert_eq!(rows.len() * self.dim(), out.len(), "as many rows of actions as of model output");
         for (row, out) in rows.zip(out.chunks_exact_mut(self.dim())) {
             for (i, (out, value)) in out.iter_mut().zip(row).enumerate() {
-                let round = |value| self.rounding.round(value);
-                let value = f64::from(*value);
-                let value = if self.symmetric { round(value + 1.0) / 2.0 } else { value };
-                *out = (round(value * self.factor[i]) + self.offset[i]) as f32;
+                *out = self.raw(i, *value);
             }
         }
     }

@@ -5,15 +5,16 @@ use std::time::Instant;
 
 use rustix::thread::Pid;
 
+use super::anchor::Anchor;
 use super::error::{BadObservation, PolicyError};
 use super::frame::{Frame, PixelFormat};
 use super::image::{ImageProcessor, MAX_FRAME};
 use super::normalize::Normalizer;
 use super::prompt::{Prompt, Prompter};
 use super::transform::Steps;
-use crate::checkpoint::{Camera, Checkpoint, Dimension, Rate, RateSource};
+use crate::checkpoint::{Camera, Checkpoint, Dimension, Motion, Rate, RateSource};
 use crate::device::{Builder, Choice, DeviceError, Needs};
-use crate::model::{Inputs, Loading, Pi0, Progress, Rtc, RtcSchedule, Timings, common};
+use crate::model::{HostWork, Inputs, Ledger, Loading, Pi0, Progress, Rtc, RtcSchedule, Timings, common};
 use crate::plan;
 
 /// Opens a device for a checkpoint's model and, if its capacity is known, checks that the model fits.
@@ -25,7 +26,8 @@ pub fn open(choice: &Choice, checkpoint: &Checkpoint) -> Result<Box<dyn Builder>
     let arch = checkpoint.arch();
     let opened = choice.open(&Needs { head_dims: &[arch.vision_head_dim(), arch.head_dim] })?;
     if let Some(capacity) = &opened.capacity {
-        plan::fits_into(capacity, arch, checkpoint.processing().cameras.len())?;
+        let cameras = checkpoint.processing().cameras.len();
+        capacity.check(&plan::demand(capacity.name(), arch, cameras)?)?;
     }
     Ok(opened.builder)
 }
@@ -49,6 +51,9 @@ pub struct PolicyOptions {
     /// Upper bound on the guidance weight of later guided chunks, `None` if none will be guided: a device
     /// that records chunks then also records guided ones during warm-up.
     pub guidance: Option<f32>,
+    /// Whether chunks that keep a prefix will be asked for: a device that records chunks records theirs too when it is
+    /// warmed up.
+    pub keep_prefix: bool,
 }
 
 /// A policy's inputs, outputs and sizes.
@@ -72,6 +77,8 @@ pub struct PolicyInfo {
     pub action: Vec<Dimension>,
     /// Width of the model's actions.
     pub max_action_dim: usize,
+    /// Width of [`Chunk::reference`].
+    pub reference_dim: usize,
     /// Actions in a chunk.
     pub horizon: usize,
     /// Euler steps per chunk.
@@ -84,6 +91,8 @@ pub struct PolicyInfo {
     pub rate: Option<Rate>,
     /// Declared number of actions of a chunk to execute before the next, if any.
     pub execution_horizon: Option<usize>,
+    /// How actions are to be played.
+    pub motion: Motion,
     /// Largest frame (width, height) that is processed without allocating.
     pub max_frame: (usize, usize),
 }
@@ -110,6 +119,17 @@ impl<P> Clone for Observation<'_, P> {
 
 impl<P> Copy for Observation<'_, P> {}
 
+/// What a chunk takes over from earlier ones, beside the guidance of its observation.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Continuation<'a> {
+    /// [`Chunk::reference`] of the chunk that the left-over is of; `None`: the left-over is relative to the
+    /// observation's own state.
+    pub anchor: Option<&'a [f32]>,
+    /// Keep the prefix of the chunk that was computed last: frames and prompt are not looked at, and the chunk is an
+    /// approximation unless they are the same.
+    pub keep_prefix: bool,
+}
+
 /// Source of a chunk's noise.
 #[derive(Clone, Copy, Debug)]
 pub enum Noise<'a> {
@@ -126,6 +146,8 @@ pub struct Chunk {
     pub actions: Vec<f32>,
     /// Actions in the model's units, `[horizon, max_action_dim]`, used to guide the next chunk.
     pub normalized: Vec<f32>,
+    /// The state before its normalization, to which relative actions are relative.
+    pub reference: Vec<f32>,
     /// Time spent in each phase of the model.
     pub timings: Timings,
     /// Time to turn frames, state and seed into the model's inputs.
@@ -133,14 +155,21 @@ pub struct Chunk {
 }
 
 impl Chunk {
-    /// An empty chunk of a policy's size.
-    pub fn new(info: &PolicyInfo) -> Self {
+    /// An empty chunk of so many values.
+    pub fn sized(actions: usize, normalized: usize, reference: usize) -> Self {
         Self {
-            actions: vec![0.0; info.horizon * info.action_dim],
-            normalized: vec![0.0; info.horizon * info.max_action_dim],
+            actions: vec![0.0; actions],
+            normalized: vec![0.0; normalized],
+            reference: vec![0.0; reference],
             timings: Timings::default(),
             preprocess_ns: 0,
         }
+    }
+
+    /// An empty chunk of a policy's size.
+    pub fn new(info: &PolicyInfo) -> Self {
+        let [actions, normalized] = [info.action_dim, info.max_action_dim].map(|width| info.horizon * width);
+        Self::sized(actions, normalized, info.reference_dim)
     }
 }
 
@@ -165,6 +194,11 @@ pub struct Policy {
     action: Vec<f32>,
     noise: Vec<f32>,
     guidance: Option<f32>,
+    keep_prefix: bool,
+    /// What re-anchors a left-over; `None`: it can't be.
+    anchor: Option<Anchor>,
+    /// A left-over that is being re-anchored.
+    left_over: Vec<f32>,
 }
 
 impl Policy {
@@ -246,6 +280,9 @@ impl Policy {
             action: vec![0.0; arch.action_dim],
             noise: vec![0.0; arch.chunk_size * arch.max_action_dim],
             guidance: options.guidance,
+            keep_prefix: options.keep_prefix,
+            anchor: Anchor::new(&action_steps, arch.max_action_dim),
+            left_over: Vec::with_capacity(arch.chunk_size * arch.max_action_dim),
             info: PolicyInfo {
                 model: name_of(dir),
                 device: model.device().describe(),
@@ -256,12 +293,14 @@ impl Policy {
                 state: processing.robot_state.clone(),
                 action: processing.robot_action.clone(),
                 max_action_dim: arch.max_action_dim,
+                reference_dim: arch.state_dim,
                 horizon: arch.chunk_size,
                 steps,
                 max_tokens: prompter.rule().max_tokens,
                 profile: checkpoint.profile().map(|profile| profile.name().to_owned()),
                 rate: rate(processing.rate, options.control_rate_hz),
                 execution_horizon: processing.execution_horizon,
+                motion: processing.motion.clone(),
                 max_frame: MAX_FRAME,
             },
             prompter,
@@ -278,6 +317,26 @@ impl Policy {
         &self.info
     }
 
+    /// Whether a left-over can be brought into the terms of another state.
+    pub fn can_anchor(&self) -> bool {
+        self.anchor.is_some()
+    }
+
+    /// The only bound on the guidance weight that chunks may be asked for with; `Some(None)`: no guided ones at all.
+    /// `None`: any. A device that records chunks has recorded one bound's when it was warmed up.
+    pub fn recorded_guidance(&self) -> Option<Option<f32>> {
+        self.records().then_some(self.guidance)
+    }
+
+    /// Whether chunks may be asked for that keep a prefix.
+    pub fn can_keep_prefix(&self) -> bool {
+        self.keep_prefix || !self.records()
+    }
+
+    fn records(&self) -> bool {
+        self.model.device().shapes().is_some_and(|shapes| shapes.rounds > 1)
+    }
+
     /// Thread ids of the threads that compute for the thread that requests chunks.
     pub fn workers(&self) -> Vec<Pid> {
         self.model.device().workers()
@@ -292,8 +351,16 @@ impl Policy {
     ///
     /// # Errors
     /// As for [`Prompter::prompt`].
-    pub fn prompt(&self, text: &str) -> Result<Prompt, PolicyError> {
-        Ok(self.prompter.prompt(text)?)
+    pub fn prompt(&mut self, text: &str) -> Result<Prompt, PolicyError> {
+        let start = Instant::now();
+        let prompt = self.prompter.prompt(text)?;
+        self.model.ledger().enter_host(HostWork::Tokenize, 1, start);
+        Ok(prompt)
+    }
+
+    /// The work done since the ledger was last cleared: the device's operations, and the host's own.
+    pub fn ledger(&mut self) -> &mut Ledger {
+        self.model.ledger()
     }
 
     /// Prepares for the first observation, which then finds all memory touched and everything compiled and
@@ -337,16 +404,20 @@ impl Policy {
         self.preprocess(&Observation { frames: &all, state: &[], prompt: &prompt, rtc: None })?;
         // Every shape once before any is repeated: a device records on the repetition.
         let kinds = &[guided, None][usize::from(guided.is_none())..];
-        let (mut done, of) = (0, rounds * kinds.len() * shapes.len());
+        // A device that doesn't record needs nothing for those that keep a prefix.
+        let keeps: &[bool] = if self.keep_prefix && rounds > 1 { &[false, true] } else { &[false] };
+        let (mut done, of) = (0, rounds * kinds.len() * shapes.len() * keeps.len());
         for _ in 0..rounds {
             for (rtc, &(present, length)) in kinds.iter().flat_map(|rtc| shapes.iter().map(move |s| (rtc, s)))
             {
-                progress(Loading::WarmingUp { done, of });
-                done += 1;
                 let frames: Vec<_> = (0..cameras).map(|camera| (camera < present).then_some(frame)).collect();
                 let prompt = self.prompter.tokens(&tokens[..length.min(tokens.len())])?;
                 let observation = Observation { frames: &frames, state: &[], prompt: &prompt, rtc: *rtc };
-                self.compute(&observation, Noise::Seed(0), &mut chunk, Instant::now())?;
+                for &keep_prefix in keeps {
+                    progress(Loading::WarmingUp { done, of });
+                    done += 1;
+                    self.compute(&observation, Noise::Seed(0), keep_prefix, &mut chunk, Instant::now())?;
+                }
             }
         }
         Ok(chunk.timings)
@@ -365,9 +436,49 @@ impl Policy {
         noise: Noise<'_>,
         chunk: &mut Chunk,
     ) -> Result<(), PolicyError> {
-        let start = Instant::now();
+        self.infer_with(observation, noise, Continuation::default(), chunk)
+    }
+
+    /// [`infer`](Self::infer) of a chunk that takes over more of earlier ones.
+    ///
+    /// # Errors
+    /// As for [`infer`](Self::infer); if there is no prefix to keep, or a left-over can't be re-anchored.
+    pub fn infer_with(
+        &mut self,
+        observation: &Observation<'_>,
+        noise: Noise<'_>,
+        continuation: Continuation<'_>,
+        chunk: &mut Chunk,
+    ) -> Result<(), PolicyError> {
+        let (start, Continuation { anchor, keep_prefix }) = (Instant::now(), continuation);
         self.read_state(observation.state)?;
-        self.compute(observation, noise, chunk, start)
+        let Some((rtc, anchor)) = observation.rtc.zip(anchor) else {
+            return self.compute(observation, noise, keep_prefix, chunk, start);
+        };
+        let mut left_over = std::mem::take(&mut self.left_over);
+        let anchored = self.re_anchor(rtc.left_over, anchor, &mut left_over);
+        let rtc = Some(Rtc { left_over: &left_over, ..rtc });
+        let observation = Observation { rtc, ..*observation };
+        let computed = anchored
+            .map_err(PolicyError::from)
+            .and_then(|()| self.compute(&observation, noise, keep_prefix, chunk, start));
+        self.left_over = left_over;
+        computed
+    }
+
+    /// Brings a left-over that is relative to `anchor` into terms of the state that was read.
+    fn re_anchor(&self, left_over: &[f32], anchor: &[f32], to: &mut Vec<f32>) -> Result<(), BadObservation> {
+        let Some(re_anchor) = &self.anchor else {
+            let (what, got) = ("left-over chunk", "is relative to another state".into());
+            let expected = "actions that can be re-anchored".into();
+            return Err(BadObservation::Input { what, got, expected });
+        };
+        check_values("state of the left-over chunk", anchor, self.reference.len())?;
+        check_left_over(left_over, self.info.horizon, self.info.max_action_dim)?;
+        to.clear();
+        to.extend_from_slice(left_over);
+        re_anchor.rewrite(&self.action_normalizer, anchor, &self.reference, to);
+        Ok(())
     }
 
     /// [`infer`](Self::infer) for a state that has already been read.
@@ -375,13 +486,19 @@ impl Policy {
         &mut self,
         observation: &Observation<'_>,
         noise: Noise<'_>,
+        keep_prefix: bool,
         chunk: &mut Chunk,
         start: Instant,
     ) -> Result<(), PolicyError> {
-        let cameras = self.preprocess(observation)?;
+        if let Some(rtc) = &observation.rtc {
+            check_guidance(rtc, self.info.horizon, self.info.max_action_dim)?;
+        }
+        let cameras = if keep_prefix { 0 } else { self.preprocess(observation)? };
         let noise = match noise {
             Noise::Seed(seed) => {
+                let start = Instant::now();
                 common::noise(seed, &mut self.noise);
+                self.model.ledger().enter_host(HostWork::Noise, 1, start);
                 &self.noise
             }
             Noise::Given(noise) => {
@@ -397,14 +514,22 @@ impl Policy {
         let image = 3 * self.info.image_size * self.info.image_size;
         let inputs = Inputs {
             images: &self.images[..cameras * image],
-            tokens: observation.prompt.tokens(),
+            tokens: if keep_prefix { &[] } else { observation.prompt.tokens() },
             state: &self.state,
             noise,
             rtc: observation.rtc,
         };
-        chunk.timings = self.model.sample(&inputs, &mut chunk.normalized)?;
+        chunk.timings = if keep_prefix {
+            self.model.sample_state(&inputs, &mut chunk.normalized)?
+        } else {
+            self.model.sample(&inputs, &mut chunk.normalized)?
+        };
+        chunk.reference.clear();
+        chunk.reference.extend_from_slice(&self.reference);
         check_chunk(&chunk.normalized, width)?;
+        let start = Instant::now();
         self.unnormalize(&chunk.normalized, width, &mut chunk.actions);
+        self.model.ledger().enter_host(HostWork::Normalize, 1, start);
         check_chunk(&chunk.actions, self.info.action_dim)
     }
 
@@ -437,14 +562,18 @@ impl Policy {
                 return Err(BadObservation::StateLimits { index, name, value, low, high });
             }
         }
+        let start = Instant::now();
         self.state_steps.apply(state, &[], &mut self.reference);
-        self.state_normalizer.normalize(&self.reference, &mut self.state).map_err(|error| match error {
-            BadObservation::StateValue { index, .. } => {
-                let index = self.state_steps.origin(index);
-                BadObservation::StateValue { index, value: state[index] }
-            }
-            error => error,
-        })
+        let normalized =
+            self.state_normalizer.normalize(&self.reference, &mut self.state).map_err(|error| match error {
+                BadObservation::StateValue { index, .. } => {
+                    let index = self.state_steps.origin(index);
+                    BadObservation::StateValue { index, value: state[index] }
+                }
+                error => error,
+            });
+        self.model.ledger().enter_host(HostWork::Normalize, 1, start);
+        normalized
     }
 
     /// Checks everything else, then fills `images`. Returns the number of present cameras.
@@ -455,11 +584,8 @@ impl Policy {
             return Err(BadObservation::Frames { got, cameras: Camera::names(cameras) });
         }
         self.prompter.check(observation.prompt)?;
-        if let Some(rtc) = &observation.rtc {
-            check_guidance(rtc, self.info.horizon, self.info.max_action_dim)?;
-        }
         let image = 3 * self.info.image_size * self.info.image_size;
-        let mut present = 0;
+        let (mut present, start) = (0, Instant::now());
         for ((frame, camera), processor) in observation.frames.iter().zip(cameras).zip(&mut self.processors) {
             let Some(frame) = frame else { continue };
             processor
@@ -467,6 +593,7 @@ impl Policy {
                 .map_err(|error| BadObservation::Frame { camera: camera.name.clone(), error })?;
             present += 1;
         }
+        self.model.ledger().enter_host(HostWork::Resize, present, start);
         if present == 0 {
             return Err(BadObservation::NoCamera { cameras: Camera::names(cameras) });
         }
@@ -505,18 +632,21 @@ fn check_values(what: &'static str, values: &[f32], expected: usize) -> Result<(
 }
 
 fn check_guidance(rtc: &Rtc<'_>, horizon: usize, width: usize) -> Result<(), BadObservation> {
-    let what = "left-over chunk";
-    let rows = rtc.left_over.len() / width;
-    if !(1..=horizon).contains(&rows) || rtc.left_over.len() != rows * width {
-        let got = format!("has {} values", rtc.left_over.len());
-        return Err(BadObservation::Input { what, got, expected: format!("1 to {horizon} rows of {width}") });
-    }
-    check_values(what, rtc.left_over, rows * width)?;
+    check_left_over(rtc.left_over, horizon, width)?;
     if !(rtc.max_weight >= 0.0 && rtc.max_weight.is_finite()) {
         let got = format!("is {:?}", rtc.max_weight);
         return Err(BadObservation::Input { what: "guidance weight", got, expected: "0 or more".into() });
     }
     Ok(())
+}
+
+fn check_left_over(left_over: &[f32], horizon: usize, width: usize) -> Result<(), BadObservation> {
+    let (what, rows) = ("left-over chunk", left_over.len() / width);
+    if !(1..=horizon).contains(&rows) || left_over.len() != rows * width {
+        let got = format!("has {} values", left_over.len());
+        return Err(BadObservation::Input { what, got, expected: format!("1 to {horizon} rows of {width}") });
+    }
+    check_values(what, left_over, rows * width)
 }
 
 fn check_chunk(actions: &[f32], width: usize) -> Result<(), PolicyError> {

@@ -18,6 +18,17 @@ pub struct Steps {
     origins: Vec<usize>,
 }
 
+/// A value of an action that is relative to the state: the state is added to `scale` times the value.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Relative {
+    /// Index of the value, before the steps.
+    pub action: usize,
+    /// Index of the state's value.
+    pub state: usize,
+    /// Factor of the value where the state is added; negative where it is subtracted.
+    pub scale: f32,
+}
+
 impl Steps {
     /// The chain of `steps` on rows of `input` numbers, beside a state of `state` numbers (0: none); `what`
     /// names it in errors.
@@ -62,6 +73,40 @@ impl Steps {
     /// Input dimension of output dimension `i`.
     pub fn origin(&self, i: usize) -> usize {
         self.origins[i]
+    }
+
+    /// The values that are relative to the state; None if one of them can't be taken back, because it goes through a
+    /// step that is not a line first.
+    pub fn relative(&self) -> Option<Vec<Relative>> {
+        // Of each value of the row: the input it comes from, and its factor; None once it went through another step.
+        let mut row: Vec<(usize, Option<f32>)> = (0..self.input).map(|i| (i, Some(1.0))).collect();
+        let mut relative = Vec::new();
+        for step in &self.steps {
+            match step {
+                Transform::Select { indices, .. } => row = indices.iter().map(|&from| row[from]).collect(),
+                Transform::Affine { scale, .. } => {
+                    for ((_, factor), scale) in row.iter_mut().zip(scale) {
+                        *factor = factor.map(|factor| factor * scale).filter(|factor| *factor != 0.0);
+                    }
+                }
+                Transform::Curve { dimensions, .. } | Transform::Threshold { dimensions, .. } => {
+                    dimensions.iter().for_each(|&i| row[i].1 = None);
+                }
+                Transform::Clip { low, high } => {
+                    for (((_, factor), low), high) in row.iter_mut().zip(low).zip(high) {
+                        *factor = factor.filter(|_| low.is_infinite() && high.is_infinite());
+                    }
+                }
+                Transform::AddState { mask } | Transform::SubtractState { mask } => {
+                    let sign = if matches!(step, Transform::AddState { .. }) { 1.0 } else { -1.0 };
+                    for (state, _) in mask.iter().enumerate().filter(|(_, is)| **is) {
+                        let (action, factor) = row[state];
+                        relative.push(Relative { action, state, scale: sign * factor? });
+                    }
+                }
+            }
+        }
+        Some(relative)
     }
 
     /// Transforms one row without allocating.

@@ -24,14 +24,17 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use self::config::{ClientsSection, Config, ConfigError, DEFAULT_PATH, Override};
+use self::config::{ClientsSection, Config, ConfigError, DEFAULT_PATH, GuidanceSection, Override};
 use self::exporter::MetricsExporter;
 use self::failure::LastFailure;
 use self::monitor::Monitor;
 use self::signals::Signals;
 use self::startup::StartupProgress;
 use crate::checkpoint::{Checkpoint, CheckpointError};
-use crate::daemon::{Claim, Daemon, Handle, Limits, Options, PerUser, PolicyEngine, Role, Wake};
+use crate::daemon::{
+    Checks, Claim, Daemon, Guidance, Handle, Limits, Options, PerUser, PolicyEngine, Role, Wake,
+};
+use crate::model::RtcSchedule;
 use crate::policy::{Policy, PolicyError, PolicyOptions};
 
 pub use manager::Inherited;
@@ -135,10 +138,32 @@ impl Config {
                 config::Wake::Sleep => Wake::Sleep,
             },
             group: group.filter(|group| *group != own),
+            guidance: self.guidance(),
+            checks: Checks {
+                positions: self.checks.positions,
+                velocity_factor: self.checks.velocity_factor.0,
+                start: self.checks.start,
+            },
             limits: self.limits(),
             left_out_of_log: Some(self::log::left_out),
             ..Options::default()
         })
+    }
+
+    fn guidance(&self) -> Guidance {
+        let GuidanceSection { enabled, schedule, max_weight, horizon } = self.guidance;
+        Guidance {
+            enabled,
+            schedule: match schedule {
+                config::Schedule::Linear => RtcSchedule::Linear,
+                config::Schedule::Exp => RtcSchedule::Exp,
+                config::Schedule::Ones => RtcSchedule::Ones,
+                config::Schedule::Zeros => RtcSchedule::Zeros,
+            },
+            max_weight: max_weight.0,
+            horizon: horizon.0,
+            prefix_every: self.policy.prefix_every.0,
+        }
     }
 
     fn policy_options(&self) -> Result<PolicyOptions, crate::device::DeviceError> {
@@ -149,7 +174,8 @@ impl Config {
             control_rate_hz: self.policy.control_rate_hz.map(|rate| rate.0),
             tokenizer: self.policy.tokenizer.clone(),
             recompute: self.policy.recompute,
-            ..PolicyOptions::default()
+            guidance: self.guidance.enabled.then_some(self.guidance.max_weight.0),
+            keep_prefix: self.policy.prefix_every.0 > 1,
         })
     }
 

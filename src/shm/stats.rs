@@ -34,7 +34,7 @@ pub enum Count {
     Stale = 3,
     /// Observations that could not be used.
     BadObservation = 4,
-    /// Chunks withheld because of values that are not finite.
+    /// Chunks withheld because of their values, for whatever reason.
     InvalidChunk = 5,
     /// Failures of the device.
     DeviceLost = 6,
@@ -48,6 +48,14 @@ pub enum Count {
     Full = 10,
     /// Page faults that observations cost because the client had punched holes into their memory.
     PageFaults = 11,
+    /// Chunks withheld because of values beyond their limits.
+    InvalidPosition = 12,
+    /// Chunks withheld because of values that change too fast.
+    InvalidVelocity = 13,
+    /// Chunks withheld because they begin too far from the state.
+    InvalidStart = 14,
+    /// Chunks that were guided by the previous one.
+    Guided = 15,
 }
 
 /// The latency that a histogram counts.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use pi0rt::client::{Client, Observation, Options};
 use pi0rt::control::{Dimension, Fault, Limits, PolicyDescription, Quantity, Rate, RateSource};
 use pi0rt::daemon::{Claim, Daemon, DaemonError, Engine, EngineError, Handle, Prompter};
-use pi0rt::policy::Observation as Given;
+use pi0rt::policy::{Chunk, Continuation, Observation as Given};
 use pi0rt::shm::Camera;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -76,7 +76,8 @@ impl Engine for Sums {
         &mut self,
         given: &Given<'_, String>,
         _seed: u64,
-        actions: &mut [f32],
+        _: Continuation<'_>,
+        chunk: &mut Chunk,
     ) -> Result<(), EngineError> {
         self.begun.fetch_add(1, Ordering::SeqCst);
         if let Some(ms) = given.prompt.strip_prefix("sleep ") {
@@ -96,12 +97,12 @@ impl Engine for Sums {
             }
         }
         let frames: f32 = given.frames.iter().flatten().map(|frame| f32::from(frame.data[0]) / 256.0).sum();
-        for (i, action) in actions.iter_mut().enumerate() {
+        for (i, action) in chunk.actions.iter_mut().enumerate() {
             let (row, column) = (i / ACTION_DIM, i % ACTION_DIM);
             *action = row as f32 + given.state[column % STATE_DIM] + frames;
         }
         if given.prompt == "nan" {
-            actions[7] = f32::NAN;
+            chunk.actions[7] = f32::NAN;
         }
         Ok(())
     }

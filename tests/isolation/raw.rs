@@ -8,7 +8,8 @@ use pi0rt::control::{self, Hello, Received, Reply, Request, Welcome};
 use pi0rt::shm::clock::now_ns;
 use pi0rt::shm::sync::Ordering;
 use pi0rt::shm::{
-    Access, Camera, Completion, Count, ENTRY_WORDS, Region, Segment, SegmentLayout, Stats, Submission, Words,
+    Access, Camera, ChunkHeader, Completion, Count, ENTRY_WORDS, LatestReader, PlaybackWriter, Region,
+    Segment, SegmentLayout, Stats, Submission, Words,
 };
 
 use crate::ipc_support::eventually;
@@ -76,6 +77,7 @@ pub struct Raw {
     pub connection: Connection,
     pub welcome: Welcome,
     pub fds: Vec<OwnedFd>,
+    control: Arc<Segment>,
     submissions: Words,
     completion_head: Words,
     want_event: Words,
@@ -85,6 +87,8 @@ pub struct Raw {
     need_wakeup: Words,
     stats: Words,
     observation: Words,
+    playback: Words,
+    latest: LatestReader,
     submitted: u64,
     taken: u64,
 }
@@ -138,11 +142,20 @@ impl Raw {
             need_wakeup: words(&results, layout.need_wakeup),
             stats: words(&results, layout.stats),
             observation: words(&observation, Region { offset: 0, len: layout.observation_bytes }),
+            playback: words(&control, layout.playback),
+            latest: LatestReader::new(
+                words(&results, layout.latest),
+                words(&results, layout.chunks),
+                layout.geometry.horizon,
+                layout.geometry.action_dim,
+            )
+            .with_notes(words(&results, layout.chunk_notes)),
             submitted: 0,
             taken: 0,
             connection,
             welcome,
             fds,
+            control,
         }
     }
 
@@ -213,6 +226,43 @@ impl Raw {
     pub fn describe(&self, slot: u32, camera: usize, frame: Camera) {
         let at = (slot * self.welcome.layout.slot.len / 8) as usize + camera * 2;
         self.observation.write(at, &frame.to_words());
+    }
+
+    /// Writes the state in a slot.
+    pub fn put_state(&self, slot: u32, state: &[f32]) {
+        let layout = &self.welcome.layout;
+        let at = (slot * layout.slot.len + layout.state.offset) as usize / 8;
+        assert!(self.observation.write_finite(at, state));
+    }
+
+    /// Writes a camera's frame in a slot.
+    pub fn put_frame(&self, slot: u32, camera: usize, frame: Camera, data: &[u8]) {
+        self.describe(slot, camera, frame);
+        let layout = &self.welcome.layout;
+        let at =
+            (slot * layout.slot.len + layout.frame.offset + camera as u32 * layout.frame.len) as usize / 8;
+        for (i, bytes) in data.chunks(8).enumerate() {
+            let mut word = [0; 8];
+            word[..bytes.len()].copy_from_slice(bytes);
+            self.observation.write(at + i, &[u64::from_le_bytes(word)]);
+        }
+    }
+
+    /// Says what it plays, as a client does.
+    pub fn plays(&self, chunk: u64, first_row: u32) {
+        PlaybackWriter::new(SegmentLayout::words(&self.control, self.welcome.layout.playback).unwrap())
+            .begin(chunk, first_row);
+    }
+
+    /// Says that it plays whatever it is.
+    pub fn lie_about_playback(&self, words: [u64; 2]) {
+        self.playback.write(0, &words);
+    }
+
+    /// The latest chunk.
+    pub fn chunk(&self) -> (ChunkHeader, Vec<f32>) {
+        let mut actions = vec![0.0; self.welcome.layout.geometry.values()];
+        (self.latest.read(&mut actions).unwrap(), actions)
     }
 
     /// Time of the daemon's last heartbeat.

@@ -12,7 +12,7 @@ use pi0rt::daemon::{
     Claim, Daemon, DaemonError, DescriptorStore, Engine, EngineError, Handle, KeptSession, Options, Prompter,
     Report,
 };
-use pi0rt::policy::Observation;
+use pi0rt::policy::{Chunk, Continuation, Observation};
 use pi0rt::shm::Count;
 
 use crate::ipc_support::{Directory, Sums, eventually, open, patient};
@@ -107,10 +107,11 @@ impl Engine for Rig {
         &mut self,
         given: &Observation<'_, String>,
         seed: u64,
-        actions: &mut [f32],
+        continuation: Continuation<'_>,
+        chunk: &mut Chunk,
     ) -> Result<(), EngineError> {
         self.chunks.pass();
-        self.sums.infer(given, seed, actions)
+        self.sums.infer(given, seed, continuation, chunk)
     }
 }
 

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use pi0rt::control::PolicyDescription;
-use pi0rt::daemon::{Engine, EngineError, Prompter};
-use pi0rt::policy::{self, Observation, PromptRule};
+use pi0rt::daemon::{CarryOver, Engine, EngineError, Prompter};
+use pi0rt::policy::{self, Chunk, Continuation, Observation, PromptRule};
 
-use super::super::{ACTION_DIM, CAMERAS, STATE_DIM, policy};
+use super::super::{ACTION_DIM, CAMERAS, HORIZON, STATE_DIM, policy};
 use super::session::Flood;
 
 /// The honest client's instruction, which needs no tokenizer and which no other client sends.
@@ -91,11 +91,16 @@ impl Engine for Counting {
         })
     }
 
+    fn carry_over(&self) -> CarryOver {
+        CarryOver { width: ACTION_DIM, reference: 1, ..CarryOver::default() }
+    }
+
     fn infer(
         &mut self,
         given: &Observation<'_, policy::Prompt>,
         seed: u64,
-        actions: &mut [f32],
+        continuation: Continuation<'_>,
+        chunk: &mut Chunk,
     ) -> Result<(), EngineError> {
         self.chunks.take(seed);
         assert!(given.prompt.tokens().len() <= 48);
@@ -105,8 +110,16 @@ impl Engine for Counting {
             let last = (frame.height - 1) * frame.stride + frame.width * frame.format.bytes();
             assert!(last <= frame.data.len() && frame.data.len() <= super::MAX_FRAME_BYTES as usize);
         }
-        for (i, action) in actions.iter_mut().enumerate() {
+        for (i, action) in chunk.actions.iter_mut().enumerate() {
             *action = (i / ACTION_DIM) as f32 + given.state[i % ACTION_DIM];
+        }
+        chunk.normalized.copy_from_slice(&chunk.actions);
+        if let Some(rtc) = given.rtc {
+            // Whatever it reports to play.
+            let rows = rtc.left_over.len() / ACTION_DIM;
+            assert!((1..=HORIZON).contains(&rows) && rtc.left_over.iter().all(|value| value.is_finite()));
+            assert!((1..=HORIZON).contains(&rtc.delay) && rtc.horizon <= HORIZON);
+            assert_eq!(continuation.anchor.map(<[f32]>::len), Some(1));
         }
         let mut floods = self.floods.lock().unwrap_or_else(PoisonError::into_inner);
         floods.iter_mut().for_each(Flood::submit);

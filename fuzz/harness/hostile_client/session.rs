@@ -143,6 +143,10 @@ impl Session {
             store(&self.control, at + 8 + i * 8, word);
         }
         self.tail.store(tail.wrapping_add(1), Ordering::Relaxed);
+        // What it plays is as true as what it submits.
+        let playback = layout.playback.offset as usize;
+        store(&self.control, playback, words[1]);
+        store(&self.control, playback + 8, words[0]);
         fence(Ordering::Release);
         store(&self.control, at, tail.wrapping_add(1));
     }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use clap::builder::{PossibleValue, PossibleValuesParser};
 use pi0rt::checkpoint::{Camera, Checkpoint, Dimension, Normalization, Tensor};
 use pi0rt::device::{DeviceError, KINDS, Kind, registry};
-use pi0rt::plan::{Config, Plan, plan};
+use pi0rt::plan::{self, Config, Plan};
 use pi0rt::tenstorrent::Board;
 use serde_json::{Value, json};
 
@@ -42,7 +42,7 @@ pub struct Args {
 
 /// Parser for devices with boards that a model can be planned for.
 fn with_boards() -> PossibleValuesParser {
-    let kinds = KINDS.iter().filter(|kind| !kind.boards().is_empty());
+    let kinds = KINDS.iter().filter(|kind| !plan::boards(kind.name()).is_empty());
     PossibleValuesParser::new(kinds.map(|kind| PossibleValue::new(kind.name()).help(BOARDS)))
 }
 
@@ -75,7 +75,7 @@ fn board_plans(
     mut config: Config,
 ) -> Result<Vec<Plan>, DeviceError> {
     config.cameras = checkpoint.processing().cameras.len();
-    kind.boards().iter().map(|board| plan(board, checkpoint.arch(), &config)).collect()
+    plan::boards(kind.name()).iter().map(|board| plan::plan(board, checkpoint.arch(), &config)).collect()
 }
 
 fn report_memory(kind: &dyn Kind, plans: &[Plan]) -> Value {
@@ -87,14 +87,14 @@ fn report_memory(kind: &dyn Kind, plans: &[Plan]) -> Value {
             json!({"board": plan.board, "fits": refusal.is_none(), "why_not": refusal, "l1": plan.memory.l1})
         })
         .collect();
-    json!({"built_with": kind.build().ok(), "weights": memory.weights, "rest": memory.rest, "dram_bytes": memory.dram_bytes, "boards": boards})
+    json!({"built_with": kind.support().ok(), "weights": memory.weights, "rest": memory.rest, "dram_bytes": memory.dram_bytes, "boards": boards})
 }
 
 fn describe_memory(kind: &dyn Kind, plans: &[Plan]) -> String {
     let memory = &plans[0].memory;
     let mut page = Page::default();
     page.blank();
-    let built_with = kind.build().unwrap_or_else(|why| why.to_owned());
+    let built_with = kind.support().unwrap_or_else(|why| why.to_owned());
     page.line(kind.name(), format!("device {}: {built_with}", kind.name()));
     page.line("", "DRAM, weights as stored (tiles of 32×32, heads padded to tiles)");
     for w in &memory.weights {

@@ -50,7 +50,7 @@ fn print(report: &Report, now: u64) {
     for (_, what, count) in COUNTS {
         println!("{:>10}  {what}", report.stats.count(count));
     }
-    print!("\n{}", view::latencies(&report.stats));
+    print!("{}\n{}", view::last_invalid(report, now), view::latencies(&report.stats));
     let sessions = view::sessions(report, now);
     if !sessions.is_empty() {
         print!("\n{sessions}");
@@ -78,6 +78,7 @@ fn as_json(report: &Report, now: u64) -> Value {
             "open_ms": since(session.opened_ns), "submitted": session.submitted,
             "published": session.published, "missed_deadlines": session.missed_deadlines,
             "answered_ms_ago": (session.answered_ns > 0).then(|| since(session.answered_ns)),
+            "guidance": session.guidance.map(|guided| guided.name()), "prefix_age": session.prefix_age,
         })
     });
     let quota = |Quota { has, may_have }: Quota| json!({ "has": has, "may_have": may_have });
@@ -101,9 +102,19 @@ fn as_json(report: &Report, now: u64) -> Value {
         "heartbeat_ms": ms(report.heartbeat_ns), "max_age_ms": ms(report.max_age_ns),
         "counts": Value::Object(counts.into_iter().collect()),
         "latency_ms": Value::Object(latencies.into_iter().collect()),
+        "last_invalid_chunk": report.last_invalid.map(|invalid| json!({
+            "session": invalid.session, "ms_ago": since(invalid.at_ns), "row": invalid.row,
+            "reason": invalid.fault.number(), "dimension": invalid.fault.index(), "value": finite(invalid.fault.value()),
+            "text": report.policy.as_ref().map(|policy| invalid.fault.describe(policy).to_string()),
+        })),
         "sessions": sessions.collect::<Vec<_>>(),
         "users": users.collect::<Vec<_>>(),
     })
+}
+
+/// A number, or as text one that JSON has not.
+fn finite(value: f64) -> Value {
+    if value.is_finite() { value.into() } else { value.to_string().into() }
 }
 
 fn policy_as_json(policy: &PolicyDescription) -> Value {

@@ -2,21 +2,25 @@
 
 use std::fmt::Write;
 
-use pi0rt::control::{PolicyDescription, Rate};
-use pi0rt::daemon::{Quota, Report, SessionReport, UserReport};
+use pi0rt::control::{Guided, PolicyDescription, Rate};
+use pi0rt::daemon::{LastInvalid, Quota, Report, SessionReport, UserReport};
 use pi0rt::device::registry::telemetry;
 use pi0rt::machine::Root;
 use pi0rt::service::failure::{DEFAULT_PATH, LastFailure};
 use pi0rt::shm::{Count, Latency, LatencyKind, Stats};
 
-pub const COUNTS: [(&str, &str, Count); 9] = [
+pub const COUNTS: [(&str, &str, Count); 13] = [
     ("submitted", "observations taken in", Count::Submitted),
     ("published", "chunks published", Count::Published),
     ("superseded", "superseded by a newer observation", Count::Superseded),
     ("stale", "too old, or past their deadline", Count::Stale),
     ("missed_deadlines", "deadlines missed", Count::MissedDeadline),
     ("bad_observations", "observations that could not be used", Count::BadObservation),
-    ("invalid_chunks", "chunks with values that are not finite", Count::InvalidChunk),
+    ("guided", "chunks guided by the previous one", Count::Guided),
+    ("invalid_chunks", "chunks withheld because of their values", Count::InvalidChunk),
+    ("invalid_positions", "of these, beyond the limits of a value", Count::InvalidPosition),
+    ("invalid_velocities", "of these, changing too fast", Count::InvalidVelocity),
+    ("invalid_starts", "of these, beginning too far from the state", Count::InvalidStart),
     ("device_failures", "failures of the device", Count::DeviceLost),
     ("stalls", "stalls of the daemon, over all sessions", Count::Stall),
 ];
@@ -116,6 +120,17 @@ pub fn latencies(stats: &Stats) -> String {
     text
 }
 
+/// The last chunk that was withheld because of its values; nothing if there was none.
+pub fn last_invalid(report: &Report, now: u64) -> String {
+    let (Some(LastInvalid { session, at_ns, fault, row }), Some(policy)) =
+        (report.last_invalid, &report.policy)
+    else {
+        return String::new();
+    };
+    let ago = ms(now.saturating_sub(at_ns)) / 1e3;
+    format!("withheld    session {session}, {ago:.1} s ago, row {row}: {}\n", fault.describe(policy))
+}
+
 /// Each user's usage and limits, one per line; empty if no user has anything.
 pub fn users(report: &Report) -> String {
     if report.users.is_empty() {
@@ -150,12 +165,16 @@ pub fn sessions(report: &Report, now: u64) -> String {
         return String::new();
     }
     let mut text = format!(
-        "{:<10}{:>10}{:>8}{:>12}{:>12}{:>10}{:>14}\n",
+        "{:<10}{:>10}{:>8}{:>12}{:>12}{:>10}{:>14}  last chunk\n",
         "session", "process", "user", "submitted", "published", "missed", "last answer"
     );
     for session in &report.sessions {
         let SessionReport { id, pid, uid, submitted, published, missed_deadlines, answered_ns, .. } =
             *session;
+        let mut chunk = session.guidance.map_or("none", Guided::name).to_owned();
+        if session.prefix_age > 0 {
+            let _ = write!(chunk, ", prefix {} chunks old", session.prefix_age);
+        }
         let process = if pid == 0 { "unknown".into() } else { pid.to_string() };
         let last = match answered_ns {
             0 => "none".to_owned(),
@@ -163,7 +182,7 @@ pub fn sessions(report: &Report, now: u64) -> String {
         };
         let _ = writeln!(
             text,
-            "{id:<10}{process:>10}{uid:>8}{submitted:>12}{published:>12}{missed_deadlines:>10}{last:>14}"
+            "{id:<10}{process:>10}{uid:>8}{submitted:>12}{published:>12}{missed_deadlines:>10}{last:>14}  {chunk}"
         );
     }
     text

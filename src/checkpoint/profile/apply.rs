@@ -66,6 +66,9 @@ impl Profile {
         }
         self.state.describe(&mut processing.robot_state)?;
         self.action.describe(&mut processing.robot_action)?;
+        if let Some(motion) = &self.motion {
+            processing.motion = motion.motion(&processing.robot_action)?;
+        }
         if let Some(hz) = &self.rate_hz {
             let own = Rate { hz: hz.value, source: RateSource::Profile };
             processing.overruled_rate = processing.rate.filter(|declared| declared.hz != own.hz);

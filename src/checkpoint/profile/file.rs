@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::motion::MotionTable;
 use super::step::Step;
 use crate::checkpoint::contract::Quantity;
 use crate::checkpoint::error::CheckpointError;
@@ -25,6 +26,7 @@ pub(super) struct File {
     pub cameras: Option<Vec<Spanned<CameraTable>>>,
     pub state: Side,
     pub action: Side,
+    pub motion: Option<Spanned<MotionTable>>,
 }
 
 /// The `[state]` or `[action]` section.

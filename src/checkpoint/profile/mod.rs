@@ -6,6 +6,7 @@
 
 mod apply;
 mod file;
+mod motion;
 mod side;
 mod step;
 
@@ -15,6 +16,7 @@ pub(crate) use file::line_and_column;
 pub(super) use side::Widths;
 
 use self::file::{At, CameraTable, File, PromptRule, Resize, Text};
+use self::motion::MotionSection;
 use self::side::Side;
 use super::error::CheckpointError;
 
@@ -47,6 +49,7 @@ pub struct Profile {
     cameras: Option<Vec<At<CameraTable>>>,
     state: Side,
     action: Side,
+    motion: Option<MotionSection>,
 }
 
 impl Profile {
@@ -132,7 +135,9 @@ impl Profile {
                 Some(Self::resolve(name, None, text)?)
             }
         };
-        let File { asset, rate_hz, execution_horizon, prompt, resize, cameras, state, action, .. } = file;
+        let File {
+            asset, rate_hz, execution_horizon, prompt, resize, cameras, state, action, motion, ..
+        } = file;
         let rate_hz = rate_hz.map(|hz| rate(text.at(hz))).transpose()?;
         let own = Self {
             name: name.to_owned(),
@@ -146,6 +151,7 @@ impl Profile {
             cameras: cameras.map(|cameras| cameras.into_iter().map(|camera| text.at(camera)).collect()),
             state: Side::new("state", state, &text),
             action: Side::new("action", action, &text),
+            motion: motion.map(|motion| MotionSection::new(motion, &text)),
         };
         Ok(match base {
             Some(base) => own.over(base),
@@ -167,6 +173,7 @@ impl Profile {
             cameras: self.cameras.or(base.cameras),
             state: self.state.over(base.state),
             action: self.action.over(base.action),
+            motion: self.motion.or(base.motion),
         }
     }
 

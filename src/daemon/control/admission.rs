@@ -1,11 +1,14 @@
 //! Admission of new sessions: their sizes and quotas.
 
 use super::super::accounts::{QuotaExceeded, Reservation, Resource};
+use super::super::guidance::GuidanceTerms;
 use super::super::handover::Capabilities;
 use super::super::observation::Negotiated;
 use super::super::server::Options;
 use super::Control;
-use crate::control::{FEATURE_FAULTS, FEATURES, Hello, MAX_NAME, PolicyDescription, Refusal, Status};
+use crate::control::{
+    FEATURE_FAULTS, FEATURE_MOTION, FEATURES, Hello, MAX_NAME, PolicyDescription, Refusal, Status,
+};
 use crate::shm::{Geometry, SegmentLayout};
 
 const DEFAULT_SLOTS: u32 = 4;
@@ -100,6 +103,13 @@ impl<P: Send + Sync + 'static> Control<P> {
     pub(super) fn negotiated(&self, capabilities: Capabilities) -> Negotiated {
         Negotiated {
             faults: capabilities.understands & FEATURE_FAULTS != 0,
+            chunk_faults: capabilities.understands & FEATURE_MOTION != 0,
+            guidance: GuidanceTerms {
+                guidance: self.options.guidance.chosen(&capabilities.guidance),
+                rate_hz: capabilities.guidance.rate_hz.or(self.policy.rate.map(|rate| rate.hz)),
+                rows: self.policy.horizon as usize,
+                carry_over: self.carry_over,
+            },
             optional_cameras: if capabilities.missing_cameras {
                 u32::MAX
             } else {
@@ -110,7 +120,11 @@ impl<P: Send + Sync + 'static> Control<P> {
 }
 
 pub(super) fn capabilities(hello: &Hello) -> Capabilities {
-    Capabilities { understands: hello.features | hello.understands, missing_cameras: hello.missing_cameras }
+    Capabilities {
+        understands: hello.features | hello.understands,
+        missing_cameras: hello.missing_cameras,
+        guidance: hello.guidance,
+    }
 }
 
 /// Checks a hello's name and required features.

@@ -3,6 +3,7 @@
 use super::super::accounts::Resource;
 use super::super::page::{SessionReport, UserReport};
 use super::Control;
+use crate::control::Guided;
 use crate::shm::clock::now_ns;
 use crate::shm::{Count, LatencyKind};
 
@@ -32,9 +33,12 @@ impl<P: Send + Sync + 'static> Control<P> {
                 published: counted.count(Count::Published),
                 missed_deadlines: counted.count(Count::MissedDeadline),
                 answered_ns: session.channel.answered_ns,
+                guidance: Guided::from_number(session.last_notes.guidance),
+                prefix_age: session.last_notes.prefix_age,
             });
         }
         report.stopping = table.stopping;
+        report.last_invalid = table.last_invalid;
         drop(table);
         let activity = &self.heartbeat.activity;
         report.busy_since_ns = activity.busy_since_ns();

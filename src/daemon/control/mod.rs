@@ -30,7 +30,7 @@ use self::sessions::{Reserved, told};
 use super::DaemonError;
 use super::accounts::{Accounts, Resource, UserUsage};
 use super::channel::Channel;
-use super::engine::Prompter;
+use super::engine::{CarryOver, Prompter};
 use super::handover::{DescriptorStore, Identity, ResumedParts};
 use super::inference::Doorbells;
 use super::liveness::{Findings, HeartbeatThread, MAX_SESSIONS};
@@ -59,6 +59,7 @@ const FIRST_CONNECTION: u64 = 3;
 pub(super) struct Control<P> {
     pub options: Options,
     policy: PolicyDescription,
+    carry_over: CarryOver,
     epoch: u64,
     pub shared: Arc<SharedTable<P>>,
     pub doorbells: Arc<Doorbells>,
@@ -94,6 +95,7 @@ impl<P: Send + Sync + 'static> Control<P> {
     pub fn new(
         options: Options,
         policy: PolicyDescription,
+        carry_over: CarryOver,
         prompter: Prompter<P>,
         listener: OwnedFd,
         handle: Handle,
@@ -144,6 +146,7 @@ impl<P: Send + Sync + 'static> Control<P> {
         let mut control = Control {
             options,
             policy,
+            carry_over,
             epoch,
             shared: Arc::new(shared),
             doorbells: Arc::new(Doorbells::new()?),

@@ -11,13 +11,18 @@ use std::sync::Arc;
 use super::super::accounts::{Accounts, MAX_PROMPTS, MAX_WAITING, Reservation, Resource};
 use super::super::engine::{EngineError, Prompter};
 use super::super::error::panic_text;
+use super::super::table::Registered;
 use super::super::worker::Worker;
 use super::Control;
 use crate::control::{Refusal, Reply, Status};
 
 /// A waiting request, with the number its reply will carry.
 enum Job {
-    Prompt(String, u32),
+    Prompt {
+        text: String,
+        flush: bool,
+        number: u32,
+    },
     /// An instruction registered with the previous daemon: no reply is due.
     Restore(String),
     Reset(u32),
@@ -38,6 +43,7 @@ enum Turn {
     Known {
         prompt_id: u32,
         truncated: bool,
+        flush: bool,
         number: u32,
     },
     /// A request to refuse, and why.
@@ -70,21 +76,24 @@ impl SessionQueue {
             Job::Refuse(reason, number) => Turn::Refuse(reason.clone(), *number),
             Job::Restore(text) => Turn::Make(text.clone()),
             // Programs register the same instruction in every episode.
-            Job::Prompt(text, number) => match self.texts.iter().position(|(known, _)| known == text) {
-                Some(index) => {
-                    let (prompt_id, truncated) = (index as u32 + 1, self.texts[index].1);
-                    Turn::Known { prompt_id, truncated, number: *number }
+            Job::Prompt { text, flush, number } => {
+                match self.texts.iter().position(|(known, _)| known == text) {
+                    Some(index) => {
+                        let (prompt_id, truncated) = (index as u32 + 1, self.texts[index].1);
+                        Turn::Known { prompt_id, truncated, flush: *flush, number: *number }
+                    }
+                    None if self.texts.len() >= MAX_PROMPTS => {
+                        let reason = format!(
+                            "this session has registered {MAX_PROMPTS} instructions, the most allowed"
+                        );
+                        Turn::Refuse(reason, *number)
+                    }
+                    None => match accounts.check(self.user, Resource::Instructions, 1) {
+                        Ok(()) => Turn::Make(text.clone()),
+                        Err(exceeded) => Turn::Refuse(exceeded.to_string(), *number),
+                    },
                 }
-                None if self.texts.len() >= MAX_PROMPTS => {
-                    let reason =
-                        format!("this session has registered {MAX_PROMPTS} instructions, the most allowed");
-                    Turn::Refuse(reason, *number)
-                }
-                None => match accounts.check(self.user, Resource::Instructions, 1) {
-                    Ok(()) => Turn::Make(text.clone()),
-                    Err(exceeded) => Turn::Refuse(exceeded.to_string(), *number),
-                },
-            },
+            }
         })
     }
 }
@@ -133,7 +142,7 @@ impl Requests {
             Ok(share) => Waiting { job, _share: Some(share) },
             Err(exceeded) => {
                 let number = match job {
-                    Job::Prompt(_, number) | Job::Reset(number) | Job::Refuse(_, number) => number,
+                    Job::Prompt { number, .. } | Job::Reset(number) | Job::Refuse(_, number) => number,
                     Job::Restore(_) => 0,
                 };
                 Waiting { job: Job::Refuse(exceeded.to_string(), number), _share: None }
@@ -211,8 +220,8 @@ pub(super) fn make<P>(mut prompter: Prompter<P>) -> impl FnMut(PromptJob) -> Opt
 
 impl<P: Send + Sync + 'static> Control<P> {
     /// Queues an instruction to register.
-    pub(super) fn ask_for_prompt(&mut self, id: u64, text: String, number: u32) {
-        self.ask(id, Job::Prompt(text, number));
+    pub(super) fn ask_for_prompt(&mut self, id: u64, text: String, flush: bool, number: u32) {
+        self.ask(id, Job::Prompt { text, flush, number });
     }
 
     /// Queues the beginning of a new episode.
@@ -234,7 +243,12 @@ impl<P: Send + Sync + 'static> Control<P> {
         for _ in 0..self.requests.queues.len() {
             let Some((id, turn)) = self.requests.next() else { return };
             match turn {
-                Turn::Known { prompt_id, truncated, number } => {
+                Turn::Known { prompt_id, truncated, flush, number } => {
+                    if let Some(session) = self.shared.lock().session(id)
+                        && let Some(known) = session.prompts.get_mut(prompt_id as usize - 1)
+                    {
+                        known.flush = flush;
+                    }
                     self.answer(id, number, &Reply::PromptReady { prompt_id, truncated });
                 }
                 Turn::Refuse(reason, number) => {
@@ -255,17 +269,18 @@ impl<P: Send + Sync + 'static> Control<P> {
         let Some(session) = table.session(id) else { return };
         let result = session.channel.reset();
         session.apply(result);
+        let episode = session.channel.episode();
         drop(table);
-        self.answer(id, number, &Reply::ResetDone { episode: 0 });
+        self.answer(id, number, &Reply::ResetDone { episode });
     }
 
     /// Registers a new prompt and replies.
     fn finish_prompt(&mut self, PromptOutcome { session: id, prompt }: PromptOutcome<P>) {
         // The session may have ended meanwhile.
         let Some(job) = self.requests.finish_prompt() else { return };
-        let (text, asked) = match job {
-            Job::Prompt(text, number) => (text, Some(number)),
-            Job::Restore(text) => (text, None),
+        let (text, flush, asked) = match job {
+            Job::Prompt { text, flush, number } => (text, flush, Some(number)),
+            Job::Restore(text) => (text, false, None),
             Job::Reset(_) | Job::Refuse(..) => return,
         };
         let (prompt, truncated) = match prompt {
@@ -285,7 +300,7 @@ impl<P: Send + Sync + 'static> Control<P> {
         let text = queue.texts.last().map_or("", |(text, _)| text);
         let mut table = self.shared.lock();
         let Some(session) = table.session(id) else { return };
-        session.prompts.push(Arc::new(prompt));
+        session.prompts.push(Registered { prompt: Arc::new(prompt), flush });
         let was_restoring = std::mem::replace(&mut session.restoring, restores);
         let record = session.record.as_mut().filter(|_| asked.is_some());
         let kept = record.map_or(Ok(()), |record| record.add_prompt(text));
@@ -310,7 +325,7 @@ mod tests {
     }
 
     fn prompt(text: &str) -> Job {
-        Job::Prompt(text.into(), 5)
+        Job::Prompt { text: text.into(), flush: false, number: 5 }
     }
 
     fn make(text: &str) -> Turn {
@@ -354,7 +369,7 @@ mod tests {
             requests.queue(1).unwrap().texts.push((text, n == 7));
         }
         for _ in 0..MAX_WAITING - 1 {
-            let known = Turn::Known { prompt_id: 8, truncated: true, number: 5 };
+            let known = Turn::Known { prompt_id: 8, truncated: true, flush: false, number: 5 };
             assert_eq!(requests.next(), Some((1, known)));
         }
         let reason = "this session has registered 256 instructions, the most allowed".to_owned();

@@ -166,7 +166,7 @@ impl<P: Send + Sync + 'static> Control<P> {
     pub(super) fn request(&mut self, id: u64, socket: BorrowedFd<'_>, packet: &[u8]) {
         let number = number_of(packet);
         match Request::decode(packet) {
-            Ok(Request::Prompt { text, .. }) => self.ask_for_prompt(id, text, number),
+            Ok(Request::Prompt { text, flush }) => self.ask_for_prompt(id, text, flush, number),
             Ok(Request::Reset) => self.ask_for_reset(id, number),
             Ok(Request::Close) => self.end(id),
             Ok(Request::Hello(_)) => {

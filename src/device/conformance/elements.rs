@@ -1,7 +1,7 @@
 //! Norms, embeddings, and what is computed element by element.
 
-use super::formulas::{Matrix, norm};
-use super::subject::{Outcome, buffer, check, read, seal};
+use super::formulas::{Dense, norm};
+use super::subject::{Outcome, assert_all_computed, buffer, check, read, seal};
 use super::values::{Numbers, tensor};
 use crate::checkpoint::Dtype;
 use crate::device::{Blend, PatchEmbed, Role, View};
@@ -29,12 +29,13 @@ fn norms_into_both_roles() {
                         device.layer_norm(x, weight, bias, epsilon, out)?;
                     }
                     let bias = (!rms).then_some(b.as_slice());
-                    let expected = norm(&Matrix::new(&values, cols), &w, bias, f64::from(epsilon));
+                    let expected = norm(&Dense::new(&values, cols), &w, bias, f64::from(epsilon));
                     Ok(Outcome { got: read(&mut *device, out)?, expected: expected.values })
                 });
             }
         }
     }
+    assert_all_computed();
 }
 
 #[test]
@@ -49,7 +50,7 @@ fn norm_of_some_columns_in_place() {
         device.write(&values, all)?;
         let view = all.rows(0..27).columns(5..16);
         device.rms_norm(view, weight, 1e-6, view)?;
-        let mut expected = Matrix::new(&values, 20);
+        let mut expected = Dense::new(&values, 20);
         let normed = norm(&expected.view(view), &w, None, f64::from(1e-6f32));
         expected.put(view, &normed);
         Ok(Outcome { got: read(&mut *device, all)?, expected: expected.values })
@@ -59,8 +60,11 @@ fn norm_of_some_columns_in_place() {
 #[test]
 fn patches_of_several_images() {
     for dtype in [Dtype::F32, Dtype::Bf16] {
-        for (images, size, patch, width) in [(1, 28, 7, 10), (3, 12, 4, 33), (2, 14, 14, 5)] {
-            check(&format!("patches {images} {size} {patch} {dtype}"), Role::Stream, |mut builder| {
+        // Rows of the output that are not written, and stay.
+        for (images, size, patch, width, more) in
+            [(1, 28, 7, 10, 5), (3, 12, 4, 33, 5), (2, 14, 14, 5, 5), (1, 28, 7, 10, 0), (3, 12, 4, 33, 0)]
+        {
+            check(&format!("patches {images} {size} {patch} {dtype} {more}"), Role::Stream, |mut builder| {
                 let mut numbers = Numbers(12);
                 let (side, pixels, k) = (size / patch, 3 * size * size, 3 * patch * patch);
                 let (w, p) = (numbers.many(width * k), numbers.many(side * side * width));
@@ -75,7 +79,7 @@ fn patches_of_several_images() {
                 let x = buffer(&mut *builder, Role::Image, images, pixels)?;
                 builder.patches(x.buffer, patch);
                 let rows = images * side * side;
-                let out = buffer(&mut *builder, Role::Stream, rows + 5, width)?;
+                let out = buffer(&mut *builder, Role::Stream, rows + more, width)?;
                 let mut device = seal(builder)?;
                 let values = numbers.many(images * pixels);
                 let before = numbers.many(out.rows * width);
@@ -91,16 +95,58 @@ fn patches_of_several_images() {
                 };
                 let unfolded = (0..rows).flat_map(|r| (0..k).map(move |i| (r, i)));
                 let unfolded = unfolded.map(|(r, i)| pixel(r, i)).collect();
-                let p = Matrix::new(&p, width);
-                let embedded = Matrix { values: unfolded, cols: k }
-                    .times(&Matrix::new(&w, k))
+                let p = Dense::new(&p, width);
+                let embedded = Dense { values: unfolded, cols: k }
+                    .times(&Dense::new(&w, k))
                     .map(|r, c, y| y + f64::from(b[c]) + p.row(r % (side * side))[c]);
-                let mut expected = Matrix::new(&before, width);
+                let mut expected = Dense::new(&before, width);
                 expected.put(out.rows(0..rows), &embedded);
                 Ok(Outcome { got: read(&mut *device, out)?, expected: expected.values })
             });
         }
     }
+    assert_all_computed();
+}
+
+/// The same operations on all rows and columns of what was written, as a model calls them.
+#[test]
+fn embed_copy_blend_and_step_of_whole_values() {
+    for dtype in [Dtype::F32, Dtype::Bf16, Dtype::F16] {
+        check(&format!("whole values, {dtype}"), Role::Stream, |mut builder| {
+            let mut numbers = Numbers(14);
+            let t = numbers.many(7 * 9);
+            let table = builder.table(&tensor(&t, dtype, &[7, 9], 1))?;
+            let ids = buffer(&mut *builder, Role::Tokens, 8, 1)?;
+            let mut stream = |rows, cols| buffer(&mut *builder, Role::Stream, rows, cols);
+            let (a, b, c) = (stream(6, 9)?, stream(6, 9)?, stream(6, 9)?);
+            let (embedded, weights) = (stream(6, 9)?, stream(6, 1)?);
+            let mut device = seal(builder)?;
+            let mut known = Vec::new();
+            for view in [a, c, weights] {
+                let values = numbers.many(6 * view.cols);
+                device.write(&values, view)?;
+                known.push(Dense::new(&values, view.cols));
+            }
+            let [mut y, target, w] = <[Dense; 3]>::try_from(known).ok().unwrap();
+            device.write_tokens(&[3, 1, 5, 0, 2, 6], ids.rows(0..6))?;
+            device.embed(table, ids.rows(0..6), 2.0, embedded)?;
+            device.copy(embedded, b)?;
+            let t = Dense::new(&t, 9);
+            let rows = [3, 1, 5, 0, 2, 6].map(|id| t.row(id)).concat();
+            let x = Dense { values: rows, cols: 9 }.map(|_, _, x| x * 2.0);
+            device.blend(a, b, c, weights, Blend { alpha: 0.5, beta: 2.0 })?;
+            y = y.map(|r, col, value| {
+                value - 2.0 * w.row(r)[0] * (target.row(r)[col] - (x.row(r)[col] - 0.5 * value))
+            });
+            device.euler_step(b, a, -0.25)?;
+            let stepped = x.map(|r, col, x| x - 0.25 * y.row(r)[col]);
+            let mut got = read(&mut *device, a)?;
+            got.extend(read(&mut *device, b)?);
+            y.values.extend(stepped.values);
+            Ok(Outcome { got, expected: y.values })
+        });
+    }
+    assert_all_computed();
 }
 
 #[test]
@@ -118,14 +164,14 @@ fn embed_copy_blend_and_step() {
             for view in [a, b, c, weights] {
                 let values = numbers.many(60 * view.cols);
                 device.write(&values, view)?;
-                known.push(Matrix::new(&values, view.cols));
+                known.push(Dense::new(&values, view.cols));
             }
-            let [mut x, mut y, z, w] = <[Matrix; 4]>::try_from(known).ok().unwrap();
+            let [mut x, mut y, z, w] = <[Dense; 4]>::try_from(known).ok().unwrap();
             device.write_tokens(&[3, 1, 5, 0, 2, 6], ids)?;
             device.embed(table, ids, 1.5, a.rows(21..27))?;
-            let t = Matrix::new(&t, 9);
+            let t = Dense::new(&t, 9);
             let rows = [3, 1, 5, 0, 2, 6].map(|id| t.row(id)).concat();
-            x.put(a.rows(21..27), &Matrix { values: rows, cols: 9 }.map(|_, _, x| x * 1.5));
+            x.put(a.rows(21..27), &Dense { values: rows, cols: 9 }.map(|_, _, x| x * 1.5));
             device.copy(a.rows(20..55).columns(1..8), b.rows(3..38).columns(2..9))?;
             y.put(b.rows(3..38).columns(2..9), &x.view(a.rows(20..55).columns(1..8)));
             let top = |view: View| view.rows(0..50);

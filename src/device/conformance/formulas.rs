@@ -1,17 +1,17 @@
 //! The operations' formulas in f64, over row-major matrices.
 
-use crate::device::{Keys, Rope, Then, View};
+use crate::device::{Epilogue, Keys, Rope, View};
 
 /// A row-major matrix.
 #[derive(Clone)]
-pub struct Matrix {
+pub struct Dense {
     /// Its values.
     pub values: Vec<f64>,
     /// Columns.
     pub cols: usize,
 }
 
-impl Matrix {
+impl Dense {
     /// The values, widened.
     pub fn new(values: &[f32], cols: usize) -> Self {
         Self { values: values.iter().map(|x| f64::from(*x)).collect(), cols }
@@ -34,7 +34,7 @@ impl Matrix {
     }
 
     /// Puts values where a view shows them.
-    pub fn put(&mut self, view: View, values: &Matrix) {
+    pub fn put(&mut self, view: View, values: &Dense) {
         for r in 0..view.rows {
             let at = (view.row + r) * self.cols + view.col;
             self.values[at..at + view.cols].copy_from_slice(values.row(r));
@@ -48,7 +48,7 @@ impl Matrix {
     }
 
     /// `x·wᵀ`.
-    pub fn times(&self, w: &Matrix) -> Self {
+    pub fn times(&self, w: &Dense) -> Self {
         let dot = |x: &[f64], w: &[f64]| x.iter().zip(w).map(|(x, w)| x * w).sum::<f64>();
         let rows = (0..self.rows()).flat_map(|r| (0..w.rows()).map(move |n| (r, n)));
         Self { values: rows.map(|(r, n)| dot(self.row(r), w.row(n))).collect(), cols: w.rows() }
@@ -61,20 +61,20 @@ pub fn gelu(x: f64) -> f64 {
 }
 
 /// `then(x·Wᵀ + b)`, of an output that holds `before`.
-pub fn linear(x: &Matrix, w: &Matrix, bias: Option<&[f32]>, then: Then, before: &Matrix) -> Matrix {
+pub fn linear(x: &Dense, w: &Dense, bias: Option<&[f32]>, epilogue: Epilogue, before: &Dense) -> Dense {
     x.times(w).map(|r, c, y| {
         let y = y + bias.map_or(0.0, |bias| f64::from(bias[c]));
-        match then {
-            Then::Store => y,
-            Then::Gelu => gelu(y),
-            Then::Silu => y / (1.0 + (-y).exp()),
-            Then::Add => before.row(r)[c] + y,
+        match epilogue {
+            Epilogue::Store => y,
+            Epilogue::Gelu => gelu(y),
+            Epilogue::Silu => y / (1.0 + (-y).exp()),
+            Epilogue::Add => before.row(r)[c] + y,
         }
     })
 }
 
 /// LayerNorm, or without a bias RMSNorm with weights `1 + w`.
-pub fn norm(x: &Matrix, weight: &[f32], bias: Option<&[f32]>, epsilon: f64) -> Matrix {
+pub fn norm(x: &Dense, weight: &[f32], bias: Option<&[f32]>, epsilon: f64) -> Dense {
     let mean = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / x.cols as f64;
     let statistics: Vec<(f64, f64)> = (0..x.rows())
         .map(|r| {
@@ -93,7 +93,7 @@ pub fn norm(x: &Matrix, weight: &[f32], bias: Option<&[f32]>, epsilon: f64) -> M
 }
 
 /// Rotary embedding. The angle is computed in f32, as models are trained with it.
-pub fn rotate(x: &Matrix, rope: Option<Rope>) -> Matrix {
+pub fn rotate(x: &Dense, rope: Option<Rope>) -> Dense {
     let Some(Rope { head_dim, position }) = rope else { return x.clone() };
     let half = head_dim / 2;
     x.map(|r, c, value| {
@@ -107,15 +107,15 @@ pub fn rotate(x: &Matrix, rope: Option<Rope>) -> Matrix {
 
 /// Attention of `heads` query heads to `key_heads` key heads.
 pub fn attention(
-    q: &Matrix,
-    k: &Matrix,
-    v: &Matrix,
+    q: &Dense,
+    k: &Dense,
+    v: &Dense,
     (heads, key_heads): (usize, usize),
     scale: f64,
     keys: Keys,
-) -> Matrix {
+) -> Dense {
     let head_dim = q.cols / heads;
-    let mut out = Matrix { values: Vec::with_capacity(q.values.len()), cols: q.cols };
+    let mut out = Dense { values: Vec::with_capacity(q.values.len()), cols: q.cols };
     for (r, head) in (0..q.rows()).flat_map(|r| (0..heads).map(move |head| (r, head))) {
         let seen = match keys {
             Keys::First(n) => 0..n,

@@ -1,10 +1,12 @@
-//! Matrix products.
+//! Dense products.
 
-use super::formulas::{Matrix, gelu, linear};
-use super::subject::{Outcome, buffer, check, check_on, integer_subjects, read, seal, subjects};
+use super::formulas::{Dense, gelu, linear};
+use super::subject::{
+    Outcome, assert_all_computed, buffer, check, check_on, integer_subjects, read, seal, subjects,
+};
 use super::values::{Numbers, tensor};
 use crate::checkpoint::Dtype;
-use crate::device::{Builder, DeviceError, Role, Then, View};
+use crate::device::{Builder, DeviceError, Epilogue, Role, View};
 
 /// Sizes of a linear: rows, inputs, outputs, and bytes that the weights are off their alignment.
 struct Size {
@@ -20,7 +22,7 @@ fn linear_case(
     mut builder: Box<dyn Builder>,
     size: &Size,
     (x_role, out_role): (Role, Role),
-    then: Then,
+    epilogue: Epilogue,
     biased: bool,
 ) -> Result<Outcome, DeviceError> {
     let &Size { rows, k, n, dtype, shift } = size;
@@ -34,13 +36,13 @@ fn linear_case(
     let (values, before) = (numbers.many(rows * k), numbers.many(rows * n));
     device.write(&values, x)?;
     device.write(&before, out)?;
-    device.linear(x, weight, biased.then_some(bias), then, out)?;
+    device.linear(x, weight, biased.then_some(bias), epilogue, out)?;
     let expected = linear(
-        &Matrix::new(&values, k),
-        &Matrix::new(&w, k),
+        &Dense::new(&values, k),
+        &Dense::new(&w, k),
         biased.then_some(&b),
-        then,
-        &Matrix::new(&before, n),
+        epilogue,
+        &Dense::new(&before, n),
     );
     Ok(Outcome { got: read(&mut *device, out)?, expected: expected.values })
 }
@@ -48,11 +50,11 @@ fn linear_case(
 #[test]
 fn linear_of_every_size_dtype_role_and_epilogue() {
     let epilogues = [
-        (Then::Store, Role::Stream),
-        (Then::Add, Role::Stream),
-        (Then::Gelu, Role::Operand),
-        (Then::Silu, Role::Operand),
-        (Then::Store, Role::Operand),
+        (Epilogue::Store, Role::Stream),
+        (Epilogue::Add, Role::Stream),
+        (Epilogue::Gelu, Role::Operand),
+        (Epilogue::Silu, Role::Operand),
+        (Epilogue::Store, Role::Operand),
     ];
     let mut turn = 0;
     for rows in [1, 2, 7, 23, 24, 25, 48, 49, 50, 51, 97] {
@@ -67,16 +69,17 @@ fn linear_of_every_size_dtype_role_and_epilogue() {
         ] {
             // Every size meets two of the epilogues, every epilogue all sizes of rows and weights.
             for x_role in [Role::Operand, Role::Stream] {
-                let (then, out_role) = epilogues[turn % epilogues.len()];
+                let (epilogue, out_role) = epilogues[turn % epilogues.len()];
                 turn += 1;
-                let what = format!("linear {rows}x{k}x{n} {dtype} {x_role:?} {then:?}");
+                let what = format!("linear {rows}x{k}x{n} {dtype} {x_role:?} {epilogue:?}");
                 let size = Size { rows, k, n, dtype, shift };
                 check(&what, out_role, |builder| {
-                    linear_case(builder, &size, (x_role, out_role), then, turn % 3 > 0)
+                    linear_case(builder, &size, (x_role, out_role), epilogue, turn % 3 > 0)
                 });
             }
         }
     }
+    assert_all_computed();
 }
 
 #[test]
@@ -99,11 +102,11 @@ fn linear_of_parts_columns_and_views_leaves_the_rest_alone() {
                     device.write(&before, out)?;
                     // 85 columns, up to the buffer's last.
                     let (from, to) = (x.rows(0..rows).columns(8..52), out.rows(0..rows).columns(14..99));
-                    device.linear(from, weight, None, Then::Store, to)?;
-                    let w = Matrix::new(&w, 60);
+                    device.linear(from, weight, None, Epilogue::Store, to)?;
+                    let w = Dense::new(&w, 60);
                     let w = w.view(View { rows: 85, row: 0, col: 6, cols: 44, ..from });
-                    let mut expected = Matrix::new(&before, 99);
-                    expected.put(to, &Matrix::new(&values, 60).view(from).times(&w));
+                    let mut expected = Dense::new(&before, 99);
+                    expected.put(to, &Dense::new(&values, 60).view(from).times(&w));
                     Ok(Outcome { got: read(&mut *device, out)?, expected: expected.values })
                 });
             }
@@ -131,9 +134,9 @@ fn gated_case(
     let values = numbers.many(rows * k);
     device.write(&values, x)?;
     device.geglu(x, weight, out)?;
-    let x = Matrix::new(&values, k);
-    let up = x.times(&Matrix::new(&up, k));
-    let expected = x.times(&Matrix::new(&gate, k)).map(|r, c, y| gelu(y) * up.row(r)[c]);
+    let x = Dense::new(&values, k);
+    let up = x.times(&Dense::new(&up, k));
+    let expected = x.times(&Dense::new(&gate, k)).map(|r, c, y| gelu(y) * up.row(r)[c]);
     Ok(Outcome { got: read(&mut *device, out)?, expected: expected.values })
 }
 
@@ -148,6 +151,7 @@ fn geglu_of_every_dtype_and_number_of_rows() {
             }
         }
     }
+    assert_all_computed();
 }
 
 /// Products of fewer and of more rows than were announced.
@@ -161,29 +165,34 @@ fn linear_of_weights_with_a_row_hint() {
             (Dtype::Bf16, 301, 145, 2),
             (Dtype::F32, 270, 48, 2),
         ] {
-            for (then, role) in [(Then::Add, Role::Stream), (Then::Gelu, Role::Operand)] {
-                check(&format!("{rows} of {hint} rows, {k}x{n} {dtype} {then:?}"), role, |mut builder| {
-                    let mut numbers = Numbers(rows as u64);
-                    let (w, b) = (numbers.many(2 * n * k), numbers.many(2 * n));
-                    let (upper, lower) = w.split_at(n * k);
-                    let parts = [tensor(upper, dtype, &[n, k], shift), tensor(lower, dtype, &[n, k], 0)];
-                    let weight = builder.weight(&[&parts[0], &parts[1]], None)?;
-                    builder.row_hint(weight, hint)?;
-                    let bias = builder.vector(&b)?;
-                    let x = buffer(&mut *builder, Role::Operand, rows, k)?;
-                    let out = buffer(&mut *builder, role, rows, 2 * n)?;
-                    let mut device = seal(builder)?;
-                    let (values, before) = (numbers.many(rows * k), numbers.many(rows * 2 * n));
-                    device.write(&values, x)?;
-                    device.write(&before, out)?;
-                    device.linear(x, weight, Some(bias), then, out)?;
-                    let (x, w) = (Matrix::new(&values, k), Matrix::new(&w, k));
-                    let expected = linear(&x, &w, Some(&b), then, &Matrix::new(&before, 2 * n));
-                    Ok(Outcome { got: read(&mut *device, out)?, expected: expected.values })
-                });
+            for (epilogue, role) in [(Epilogue::Add, Role::Stream), (Epilogue::Gelu, Role::Operand)] {
+                check(
+                    &format!("{rows} of {hint} rows, {k}x{n} {dtype} {epilogue:?}"),
+                    role,
+                    |mut builder| {
+                        let mut numbers = Numbers(rows as u64);
+                        let (w, b) = (numbers.many(2 * n * k), numbers.many(2 * n));
+                        let (upper, lower) = w.split_at(n * k);
+                        let parts = [tensor(upper, dtype, &[n, k], shift), tensor(lower, dtype, &[n, k], 0)];
+                        let weight = builder.weight(&[&parts[0], &parts[1]], None)?;
+                        builder.row_hint(weight, hint)?;
+                        let bias = builder.vector(&b)?;
+                        let x = buffer(&mut *builder, Role::Operand, rows, k)?;
+                        let out = buffer(&mut *builder, role, rows, 2 * n)?;
+                        let mut device = seal(builder)?;
+                        let (values, before) = (numbers.many(rows * k), numbers.many(rows * 2 * n));
+                        device.write(&values, x)?;
+                        device.write(&before, out)?;
+                        device.linear(x, weight, Some(bias), epilogue, out)?;
+                        let (x, w) = (Dense::new(&values, k), Dense::new(&w, k));
+                        let expected = linear(&x, &w, Some(&b), epilogue, &Dense::new(&before, 2 * n));
+                        Ok(Outcome { got: read(&mut *device, out)?, expected: expected.values })
+                    },
+                );
             }
         }
     }
+    assert_all_computed();
 }
 
 /// A stream is not rounded, whatever has been made of the weights.
@@ -197,10 +206,11 @@ fn streams_meet_the_weights_themselves() {
         let out = buffer(&mut *builder, Role::Stream, 5, 7)?;
         let mut device = seal(builder)?;
         device.write(&values[..100], x)?;
-        device.linear(x, weight, None, Then::Store, out)?;
-        let expected = Matrix::new(&values[..100], 20).times(&Matrix::new(&values, 20));
+        device.linear(x, weight, None, Epilogue::Store, out)?;
+        let expected = Dense::new(&values[..100], 20).times(&Dense::new(&values, 20));
         Ok(Outcome { got: read(&mut *device, out)?, expected: expected.values })
     });
+    assert_all_computed();
 }
 
 #[test]
@@ -226,13 +236,13 @@ fn products_in_8_bits_of_what_8_bits_hold() {
                     let mut device = seal(builder)?;
                     let values = numbers.eighths(rows, k);
                     device.write(&values, x)?;
-                    let matrix = Matrix::new(&values, k);
-                    let [gate, up] = w.map(|w| matrix.times(&Matrix::new(&w, k)));
+                    let matrix = Dense::new(&values, k);
+                    let [gate, up] = w.map(|w| matrix.times(&Dense::new(&w, k)));
                     let expected = if gated {
                         device.geglu(x, weight, out)?;
                         gate.map(|r, c, y| gelu(y) * up.row(r)[c]).values
                     } else {
-                        device.linear(x, weight, None, Then::Store, out)?;
+                        device.linear(x, weight, None, Epilogue::Store, out)?;
                         (0..rows).flat_map(|r| [gate.row(r), up.row(r)].concat()).collect()
                     };
                     Ok(Outcome { got: read(&mut *device, out)?, expected })
@@ -251,8 +261,8 @@ fn nan_gets_through() {
         let out = buffer(&mut *builder, Role::Stream, 2, 3).unwrap();
         let mut device = seal(builder).unwrap();
         device.write(&[1.0, 1.0, 1.0, f32::NAN, 1.0, 1.0, 1.0, 1.0], x).unwrap();
-        for then in [Then::Store, Then::Gelu, Then::Silu] {
-            device.linear(x, weight, None, then, out).unwrap();
+        for epilogue in [Epilogue::Store, Epilogue::Gelu, Epilogue::Silu] {
+            device.linear(x, weight, None, epilogue, out).unwrap();
             let got = read(&mut *device, out).unwrap();
             let (bad, good) = got.split_at(3);
             assert!(bad.iter().all(|y| y.is_nan()) && good.iter().all(|y| *y > 1.0), "{}", subject.name);

@@ -4,8 +4,8 @@ use super::subject::{buffer, seal, subjects};
 use super::values::{Numbers, tensor};
 use crate::checkpoint::Dtype;
 use crate::device::{
-    Attention, Blend, Buffer, DeviceError, Keys, KvCache, PatchEmbed, Ran, Role, Rope, Table, Then, Vector,
-    View, Weight,
+    Attention, Blend, Buffer, DeviceError, Epilogue, Keys, KvCache, PatchEmbed, Ran, Role, Rope, Table,
+    Vector, View, Weight,
 };
 
 /// Errors that are of operations `ops`, and each names what was expected and what was there.
@@ -36,26 +36,27 @@ fn operations_refuse_views_and_handles_that_do_not_fit() {
         let (ids, images) = (new(Role::Tokens, 5, 1), new(Role::Image, 1, 12));
         let cache = builder.kv_cache(1, &[5], 1, 8).unwrap();
         let d = &mut *seal(builder).unwrap();
-        d.linear(x, weight, None, Then::Store, y).unwrap();
+        d.write(&[0.5; 40], x).unwrap();
+        d.linear(x, weight, None, Epilogue::Store, y).unwrap();
         let nowhere = View { buffer: Buffer(77), ..x };
         let rope = |head_dim| Some(Rope { head_dim, position: 0 });
         let attention = |heads, keys| Attention { heads, scale: 1.0, keys };
         let patches =
             |weight, bias, position| PatchEmbed { image_size: 2, patch_size: 2, weight, bias, position };
         let linear = vec![
-            d.linear(View { rows: 6, ..x }, weight, None, Then::Store, y),
-            d.linear(View { row: usize::MAX, ..x }, weight, None, Then::Store, y),
-            d.linear(View { rows: 6, ..x }, weight, None, Then::Store, View { rows: 6, ..y }),
-            d.linear(x, weight, None, Then::Store, s),
-            d.linear(y, weight, None, Then::Store, y),
-            d.linear(s, weight, None, Then::Store, s.columns(0..6)),
-            d.linear(x, weight, None, Then::Add, x.columns(0..6)),
-            d.linear(x, weight, None, Then::Store, ids),
-            d.linear(x, gated, None, Then::Store, y),
-            d.linear(x, weight, Some(vector), Then::Store, y),
-            d.linear(x, Weight(9), None, Then::Store, y),
-            d.linear(x.rows(1..3), weight, None, Then::Store, y.rows(0..2)),
-            d.linear(nowhere, weight, None, Then::Store, y),
+            d.linear(View { rows: 6, ..x }, weight, None, Epilogue::Store, y),
+            d.linear(View { row: usize::MAX, ..x }, weight, None, Epilogue::Store, y),
+            d.linear(View { rows: 6, ..x }, weight, None, Epilogue::Store, View { rows: 6, ..y }),
+            d.linear(x, weight, None, Epilogue::Store, s),
+            d.linear(y, weight, None, Epilogue::Store, y),
+            d.linear(s, weight, None, Epilogue::Store, s.columns(0..6)),
+            d.linear(x, weight, None, Epilogue::Add, x.columns(0..6)),
+            d.linear(x, weight, None, Epilogue::Store, ids),
+            d.linear(x, gated, None, Epilogue::Store, y),
+            d.linear(x, weight, Some(vector), Epilogue::Store, y),
+            d.linear(x, Weight(9), None, Epilogue::Store, y),
+            d.linear(x.rows(1..3), weight, None, Epilogue::Store, y.rows(0..2)),
+            d.linear(nowhere, weight, None, Epilogue::Store, y),
         ];
         assert_shapes(name, "linear", linear);
         assert_shapes(name, "geglu", vec![d.geglu(x, weight, y), d.geglu(x, gated, s)]);

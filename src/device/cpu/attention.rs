@@ -4,7 +4,7 @@
 //! along the keys, lane by lane, and leaves probabilities (not yet divided by their sum) in place
 //! as the operand of the second product, values' rows times that.
 
-use super::kv_cache::Layer;
+use super::kv_cache::CacheLayer;
 use super::layout::Slab;
 use super::simd::{self, Dot, Rows, Simd, Tile, VECTORS};
 use crate::device::Keys;
@@ -20,7 +20,7 @@ pub struct Attend {
     /// An operand, of as many rows.
     pub out: Slab,
     /// Keys and values.
-    pub layer: Layer,
+    pub layer: CacheLayer,
     /// Query heads.
     pub heads: usize,
     /// Key heads, which divide them.

@@ -13,7 +13,7 @@ use super::resources::{Resources, Storage};
 use super::weight::Matrix;
 use super::workspace::Workspace;
 use crate::checkpoint::Tensor;
-use crate::device::shapes::{BufferShape, Inventory};
+use crate::device::inventory::{BufferShape, Inventory};
 use crate::device::{Buffer, Builder, Device, DeviceError, KvCache, Progress, Role, Table, Vector, Weight};
 
 /// The device being loaded.
@@ -60,17 +60,17 @@ impl CpuBuilder {
 impl Builder for CpuBuilder {
     fn weight(&mut self, parts: &[&Tensor], cols: Option<Range<usize>>) -> Result<Weight, DeviceError> {
         let r = &mut self.resources;
-        let (weight, cols) = r.inventory.add_weight(parts, cols)?;
+        let (shape, cols) = r.inventory.weight_shape(parts, cols)?;
         r.matrices.push(Matrix::mapped(parts, cols.start, cols.len()));
-        Ok(weight)
+        Ok(r.inventory.add_weight(shape))
     }
 
     fn gated_weight(&mut self, gate: &Tensor, up: &Tensor) -> Result<Weight, DeviceError> {
         let r = &mut self.resources;
-        let weight = r.inventory.add_gated_weight(gate, up)?;
+        let shape = r.inventory.gated_shape(gate, up)?;
         let both = Matrix::mapped(&[gate, up], 0, gate.cols());
         r.matrices.push(Matrix { rows: gate.rows(), gated: true, ..both });
-        Ok(weight)
+        Ok(r.inventory.add_weight(shape))
     }
 
     fn vector(&mut self, values: &[f32]) -> Result<Vector, DeviceError> {
@@ -79,9 +79,9 @@ impl Builder for CpuBuilder {
     }
 
     fn table(&mut self, tensor: &Tensor) -> Result<Table, DeviceError> {
-        let table = self.resources.inventory.add_table(tensor)?;
+        let shape = self.resources.inventory.table_shape(tensor)?;
         self.resources.tables.push(tensor.clone());
-        Ok(table)
+        Ok(self.resources.inventory.add_table(shape))
     }
 
     fn buffer(&mut self, role: Role, rows: usize, cols: usize) -> Result<Buffer, DeviceError> {
@@ -98,9 +98,9 @@ impl Builder for CpuBuilder {
         head_dim: usize,
     ) -> Result<KvCache, DeviceError> {
         let r = &mut self.resources;
-        let (cache, shape) = r.inventory.add_cache(layers, runs, heads, head_dim)?;
+        let shape = r.inventory.cache_shape(layers, runs, heads, head_dim)?;
         r.caches.push(KeysValues::new(shape, r.kernels.pairs)?);
-        Ok(cache)
+        Ok(r.inventory.add_cache(shape))
     }
 
     fn row_hint(&mut self, weight: Weight, rows: usize) -> Result<(), DeviceError> {

@@ -1,4 +1,4 @@
-//! What this machine can do at most, measured on the very threads that run the kernels.
+//! Peak rates of this machine, measured on the very threads that run the kernels.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicU64, Ordering};

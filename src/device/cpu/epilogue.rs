@@ -2,7 +2,7 @@
 
 use super::product::Product;
 use super::simd::{self, Dot, Scales, Simd};
-use crate::device::Then;
+use crate::device::Epilogue;
 
 /// The sums of a job.
 #[derive(Clone, Copy)]
@@ -77,11 +77,11 @@ unsafe fn element<D: Dot>(
         if let Some(bias) = p.bias {
             y = D::S::add(y, D::S::splat(*bias.get_unchecked(col)));
         }
-        match p.then {
-            Then::Store => y,
-            Then::Gelu => simd::gelu::<D::S>(y),
-            Then::Silu => simd::silu::<D::S>(y),
-            Then::Add => {
+        match p.epilogue {
+            Epilogue::Store => y,
+            Epilogue::Gelu => simd::gelu::<D::S>(y),
+            Epilogue::Silu => simd::silu::<D::S>(y),
+            Epilogue::Add => {
                 let out = p.out.column(panel, col).add(vector * D::S::LANES);
                 D::S::add(D::S::load(out.cast()), y)
             }

@@ -42,7 +42,7 @@ pub struct ProductKernels {
 pub struct Kernels {
     /// Tokens in a panel.
     pub nr: usize,
-    /// Whether operands are pairs of bf16.
+    /// True if operands are pairs of bf16.
     pub pairs: bool,
     /// Of streams, in f32.
     pub streams: ProductKernels,

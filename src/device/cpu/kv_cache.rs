@@ -5,7 +5,8 @@ use super::memory::Memory;
 use super::rope::Rotation;
 use super::simd::{MAX_LANES, Simd, from_bf16, to_bf16};
 use crate::device::DeviceError;
-use crate::device::shapes::{CacheShape, shape};
+use crate::device::error::shape;
+use crate::device::inventory::CacheShape;
 
 /// Keys and values of all layers of a cache.
 pub struct KeysValues {
@@ -36,7 +37,7 @@ impl KeysValues {
     }
 
     /// One of its layers.
-    pub fn layer(&self, layer: usize) -> Layer {
+    pub fn layer(&self, layer: usize) -> CacheLayer {
         assert!(layer < self.shape.layers);
         let width = self.shape.width();
         let words = width * self.room / if self.pairs { 2 } else { 1 };
@@ -44,7 +45,7 @@ impl KeysValues {
         let keys = unsafe { self.memory.words().add(2 * layer * words) };
         // SAFETY: as above.
         let values = unsafe { keys.add(words) };
-        Layer { keys, values, rows: self.room, width, pairs: self.pairs }
+        CacheLayer { keys, values, rows: self.room, width, pairs: self.pairs }
     }
 
     /// Bytes it takes.
@@ -58,7 +59,7 @@ impl KeysValues {
 /// Keys are row-major, values transposed, so that both products of attention read them as products
 /// read weights: rows that run along the inner dimension.
 #[derive(Clone, Copy)]
-pub struct Layer {
+pub struct CacheLayer {
     /// `[rows][width]`
     pub keys: *mut u32,
     /// `[width][rows]`
@@ -67,11 +68,11 @@ pub struct Layer {
     pub rows: usize,
     /// Heads times their width.
     pub width: usize,
-    /// Whether elements are bf16, two a word, or f32.
+    /// True if elements are bf16, two a word, false for f32.
     pub pairs: bool,
 }
 
-impl Layer {
+impl CacheLayer {
     /// # Safety
     /// `index` is less than the number of rows times the width.
     pub unsafe fn get(&self, words: *mut u32, index: usize) -> f32 {
@@ -89,14 +90,14 @@ impl Layer {
 /// Arguments of [`Device::cache_write`](crate::device::Device::cache_write).
 pub struct CacheWrite<'a> {
     /// Where to.
-    pub layer: Layer,
+    pub layer: CacheLayer,
     /// First row.
     pub row: usize,
     /// Keys, a stream.
     pub k: Slab,
     /// Values, a stream.
     pub v: Slab,
-    /// What to do with the keys' heads.
+    /// Rotation of the keys' heads.
     pub rotation: Rotation<'a>,
 }
 

@@ -17,11 +17,11 @@ pub struct Slab {
     pub stride: usize,
     /// Tokens in a panel.
     pub nr: usize,
-    /// Whether words are pairs of bf16.
+    /// True if words are pairs of bf16.
     pub pairs: bool,
     /// Rows that hold tokens.
     pub rows: usize,
-    /// Whether the lanes beyond `rows` are nobody's, so that whole vectors may be stored.
+    /// True if the lanes beyond `rows` belong to no other view, so that whole vectors may be stored.
     pub whole: bool,
 }
 

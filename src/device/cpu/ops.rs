@@ -17,17 +17,18 @@ use super::rope::Rotate;
 use super::skinny;
 use super::weight::Matrix;
 use super::workspace::Workspace;
-use crate::device::shapes::shape;
+use crate::device::error::shape;
+use crate::device::inventory::Checked;
 use crate::device::{
-    Attention, Blend, Ceiling, Device, DeviceError, KvCache, OpResult, PatchEmbed, Ran, Role, Rope, Table,
-    Then, Vector, View, Weight,
+    Attention, Blend, Ceiling, Device, DeviceError, Epilogue, KvCache, OpResult, PatchEmbed, Ran, Role, Rope,
+    Table, Vector, View, Weight,
 };
 
 /// The device.
 pub struct Cpu {
-    /// What it has been given.
+    /// Weights, buffers and caches.
     pub resources: Resources,
-    /// What it works with.
+    /// Threads and scratch memory.
     pub workspace: Workspace,
 }
 
@@ -39,11 +40,10 @@ impl Cpu {
     fn product(
         &self,
         op: &'static str,
-        x: View,
+        (x, out): (Checked, Checked),
         weight: Weight,
         bias: Option<Vector>,
-        then: Then,
-        out: View,
+        epilogue: Epilogue,
     ) -> OpResult {
         let (r, workspace) = (&self.resources, &self.workspace);
         let matrix = &r.matrices[weight.0 as usize];
@@ -53,16 +53,19 @@ impl Cpu {
             x: r.columns(op, x)?,
             out: r.columns(op, out)?,
             bias: bias.map(|bias| r.vectors[bias.0 as usize].as_slice()),
-            then,
+            epilogue,
             token_scales: std::ptr::null(),
         };
         if quantized {
-            r.inventory.view(op, x, &[Role::Operand])?;
-            let most = if matrix.parts.is_empty() { skinny::MAX_TOKENS } else { x.rows };
-            if x.rows > most {
-                return Err(shape(op, format!("at most {most} rows"), x.rows.to_string()));
+            let (role, View { rows, cols, .. }) = (x.shape().role, x.view());
+            if role != Role::Operand {
+                return Err(shape(op, format!("a view of {:?}", Role::Operand), format!("{role:?}")));
             }
-            let (q, slab) = workspace.operand(r.kernels, p.x, x.cols);
+            let most = if matrix.parts.is_empty() { skinny::MAX_TOKENS } else { rows };
+            if rows > most {
+                return Err(shape(op, format!("at most {most} rows"), rows.to_string()));
+            }
+            let (q, slab) = workspace.operand(r.kernels, p.x, cols);
             let kernel = r.kernels.quantize;
             // SAFETY: the view was checked, there is room for every operand, the path is available.
             workspace.pool.run(q.x.panels(), |job, _| unsafe { kernel(&q, job) })?;
@@ -81,7 +84,7 @@ impl Cpu {
         out: View,
     ) -> OpResult {
         let r = &self.resources;
-        r.inventory.norm(op, x, weight, bias, out)?;
+        let (x, out) = r.inventory.norm(op, x, weight, bias, out)?;
         let norm = Norm {
             x: r.columns(op, x)?,
             out: r.columns(op, out)?,
@@ -141,10 +144,10 @@ impl Device for Cpu {
     fn write(&mut self, values: &[f32], out: View) -> OpResult {
         let r = &self.resources;
         let to = r.inventory.write(values, out)?;
-        if to.role == Role::Image {
-            let s = r.rows("write", out)?;
+        if to.shape().role == Role::Image {
+            let s = r.rows(to);
             for (i, values) in values.chunks_exact(out.cols.max(1)).enumerate() {
-                let at = (out.row + i) * to.cols + out.col;
+                let at = (out.row + i) * s.shape.cols + out.col;
                 // SAFETY: the view lies inside the buffer.
                 let row = unsafe { s.memory.words().cast::<f32>().add(at) };
                 // SAFETY: as above; the values are another's memory.
@@ -152,7 +155,7 @@ impl Device for Cpu {
             }
             return Ok(Ran::Device);
         }
-        let slab = r.columns("write", out)?;
+        let slab = r.columns("write", to)?;
         for (i, value) in values.iter().enumerate() {
             // SAFETY: the view lies inside the buffer.
             unsafe { slab.set(out.row + i / out.cols, i % out.cols, *value) };
@@ -161,8 +164,7 @@ impl Device for Cpu {
     }
 
     fn write_tokens(&mut self, ids: &[u32], out: View) -> Result<(), DeviceError> {
-        self.resources.inventory.write_tokens(ids, out)?;
-        let s = self.resources.rows("write_tokens", out)?;
+        let s = self.resources.rows(self.resources.inventory.write_tokens(ids, out)?);
         for (i, id) in ids.iter().enumerate() {
             // SAFETY: the view lies inside the buffer.
             unsafe { *s.memory.words().add((out.row + i) * s.shape.cols + out.col) = *id };
@@ -171,8 +173,7 @@ impl Device for Cpu {
     }
 
     fn read(&mut self, view: View, out: &mut [f32]) -> Result<(), DeviceError> {
-        self.resources.inventory.read(view, out)?;
-        let slab = self.resources.columns("read", view)?;
+        let slab = self.resources.columns("read", self.resources.inventory.read(view, out)?)?;
         for (i, out) in out.iter_mut().enumerate() {
             // SAFETY: the view lies inside the buffer.
             *out = unsafe { slab.get(view.row + i / view.cols, i % view.cols) };
@@ -203,9 +204,9 @@ impl Device for Cpu {
     fn patch_embed(&mut self, images: View, args: PatchEmbed, out: View) -> OpResult {
         const OP: &str = "patch_embed";
         let (r, workspace) = (&self.resources, &self.workspace);
-        r.inventory.patch_embed(images, &args, out)?;
+        let (images, out) = r.inventory.patch_embed(images, &args, out)?;
         let matrix = &r.matrices[args.weight.0 as usize];
-        let pixels = r.rows(OP, images)?.memory.words().cast();
+        let pixels = r.rows(images).memory.words().cast();
         let out = r.columns(OP, out)?;
         let x = Slab {
             base: workspace.patches.words(),
@@ -229,16 +230,16 @@ impl Device for Cpu {
         workspace.pool.run(out.panels(), |job, _| unsafe { patches.unfold(job) })?;
         let bias = Some(r.vectors[args.bias.0 as usize].as_slice());
         let token_scales = std::ptr::null();
-        workspace.multiply(r.kernels, &Product { matrix, x, out, bias, then: Then::Add, token_scales })
+        workspace
+            .multiply(r.kernels, &Product { matrix, x, out, bias, epilogue: Epilogue::Add, token_scales })
     }
 
     fn embed(&mut self, table: Table, ids: View, scale: f32, out: View) -> OpResult {
         const OP: &str = "embed";
         let r = &self.resources;
-        let known = r.inventory.embed(table, ids, out)?;
+        let (known, tokens, to) = r.inventory.embed(table, ids, out)?;
         let table = &r.tables[table.0 as usize];
-        let tokens = r.rows(OP, ids)?;
-        let slab = r.columns(OP, out)?;
+        let (tokens, slab) = (r.rows(tokens), r.columns(OP, to)?);
         for row in 0..ids.rows {
             // SAFETY: the view lies inside the buffer.
             let id =
@@ -268,26 +269,33 @@ impl Device for Cpu {
         self.normalize("rms_norm", x, weight, None, epsilon, out)
     }
 
-    fn linear(&mut self, x: View, weight: Weight, bias: Option<Vector>, then: Then, out: View) -> OpResult {
-        self.resources.inventory.linear(x, weight, bias, then, out)?;
-        self.product("linear", x, weight, bias, then, out)
+    fn linear(
+        &mut self,
+        x: View,
+        weight: Weight,
+        bias: Option<Vector>,
+        epilogue: Epilogue,
+        out: View,
+    ) -> OpResult {
+        let views = self.resources.inventory.linear(x, weight, bias, epilogue, out)?;
+        self.product("linear", views, weight, bias, epilogue)
     }
 
     fn geglu(&mut self, x: View, weight: Weight, out: View) -> OpResult {
-        self.resources.inventory.geglu(x, weight, out)?;
-        self.product("geglu", x, weight, None, Then::Store, out)
+        let views = self.resources.inventory.geglu(x, weight, out)?;
+        self.product("geglu", views, weight, None, Epilogue::Store)
     }
 
     fn rope(&mut self, x: View, rope: Option<Rope>, out: View) -> OpResult {
         const OP: &str = "rope";
         let (r, workspace) = (&self.resources, &self.workspace);
-        r.inventory.rope(x, rope, out)?;
+        let (from, to) = r.inventory.rope(x, rope, out)?;
         // Without rotation any width that keeps pairs whole serves as a head.
         let plain = [64, 32, 16, 8, 4, 2].into_iter().find(|n| x.cols.is_multiple_of(*n)).unwrap_or(x.cols);
         let head_dim = rope.map_or(plain, |rope| rope.head_dim);
         let rotate = Rotate {
-            x: r.columns(OP, x)?,
-            out: r.columns(OP, out)?,
+            x: r.columns(OP, from)?,
+            out: r.columns(OP, to)?,
             heads: x.cols / head_dim,
             rotation: workspace.rotation(OP, head_dim, rope, r.kernels.nr)?,
         };
@@ -309,7 +317,7 @@ impl Device for Cpu {
     ) -> OpResult {
         const OP: &str = "cache_write";
         let (r, workspace) = (&self.resources, &self.workspace);
-        let c = r.inventory.cache_write(cache, layer, row, (k, v), rope)?;
+        let (c, k, v) = r.inventory.cache_write(cache, layer, row, (k, v), rope)?;
         let write = CacheWrite {
             layer: r.caches[cache.0 as usize].layer(layer),
             row,
@@ -327,7 +335,7 @@ impl Device for Cpu {
     fn attention(&mut self, q: View, cache: KvCache, layer: usize, args: Attention, out: View) -> OpResult {
         const OP: &str = "attention";
         let (r, workspace) = (&self.resources, &self.workspace);
-        let c = r.inventory.attention(q, cache, layer, &args, out)?;
+        let (c, q, out) = r.inventory.attention(q, cache, layer, &args, out)?;
         let attend = Attend {
             q: r.columns(OP, q)?,
             out: r.columns(OP, out)?,
@@ -347,8 +355,8 @@ impl Device for Cpu {
 
     fn copy(&mut self, x: View, out: View) -> OpResult {
         let r = &self.resources;
-        r.inventory.copy(x, out)?;
-        let (from, to, nr) = (r.columns("copy", x)?, r.columns("copy", out)?, r.kernels.nr);
+        let (from, to) = r.inventory.copy(x, out)?;
+        let (from, to, nr) = (r.columns("copy", from)?, r.columns("copy", to)?, r.kernels.nr);
         let mut row = 0;
         while row < x.rows {
             let (a, b) = (x.row + row, out.row + row);
@@ -368,9 +376,9 @@ impl Device for Cpu {
     fn blend(&mut self, y: View, x: View, target: View, row_weights: View, args: Blend) -> OpResult {
         const OP: &str = "blend";
         let r = &self.resources;
-        r.inventory.blend(y, x, target, row_weights)?;
-        let (y_slab, x) = (r.columns(OP, y)?, r.columns(OP, x)?);
-        let (target, weights) = (r.columns(OP, target)?, r.columns(OP, row_weights)?);
+        let [to, x, target, weights] = r.inventory.blend(y, x, target, row_weights)?;
+        let (y_slab, x) = (r.columns(OP, to)?, r.columns(OP, x)?);
+        let (target, weights) = (r.columns(OP, target)?, r.columns(OP, weights)?);
         for row in 0..y.rows {
             for col in 0..y.cols {
                 // SAFETY: the views lie inside their buffers.
@@ -388,8 +396,8 @@ impl Device for Cpu {
     fn euler_step(&mut self, x: View, v: View, dt: f32) -> OpResult {
         const OP: &str = "euler_step";
         let r = &self.resources;
-        r.inventory.euler_step(x, v)?;
-        let (x_slab, v) = (r.columns(OP, x)?, r.columns(OP, v)?);
+        let (to, v) = r.inventory.euler_step(x, v)?;
+        let (x_slab, v) = (r.columns(OP, to)?, r.columns(OP, v)?);
         for row in 0..x.rows {
             for col in 0..x.cols {
                 // SAFETY: the views lie inside their buffers.

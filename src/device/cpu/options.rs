@@ -8,7 +8,7 @@ use rustix::thread::{CpuSet, sched_getaffinity};
 use super::path::Path;
 use crate::device::DeviceError;
 
-/// What operands are rounded to.
+/// Format that operands are rounded to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// Nothing: operands and weights are used exactly, in f32.

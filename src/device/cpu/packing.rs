@@ -9,7 +9,7 @@ pub struct Pack<'a> {
     pub matrix: &'a Matrix,
     /// Where to: one panel after the other.
     pub words: *mut u32,
-    /// What the panels consist of.
+    /// Elements of the panels.
     pub element: Element,
     /// Words to a row.
     pub steps: usize,
@@ -18,7 +18,7 @@ pub struct Pack<'a> {
 // SAFETY: jobs write disjoint panels.
 unsafe impl Sync for Pack<'_> {}
 
-/// What panels of a matrix consist of: pairs stay pairs, and the rest is what `D` computes with.
+/// Elements of a matrix's panels: pairs stay pairs, all else becomes the format that `D` computes with.
 pub fn element<D: Dot>(matrix: &Matrix) -> Element {
     let all = |element| matrix.parts.iter().all(|p| p.element() == element);
     if all(Element::I8) {

@@ -36,7 +36,7 @@ impl Path {
         }
     }
 
-    /// Whether this machine has the instructions.
+    /// True if this machine has the instructions.
     pub fn available(self) -> bool {
         #[cfg(x86)]
         match self {
@@ -53,7 +53,7 @@ impl Path {
         matches!(self, Path::Portable | Path::PortableBf16)
     }
 
-    /// Whether this machine has the instructions for products of 8-bit integers that go with it.
+    /// True if this machine has the instructions for products of 8-bit integers that go with it.
     pub fn has_integers(self) -> bool {
         #[cfg(x86)]
         if matches!(self, Path::Avx512Bf16 | Path::Avx512) {

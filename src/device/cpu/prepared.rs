@@ -22,9 +22,9 @@ use crate::device::{DeviceError, Progress};
 /// The form of one matrix, and its place among the prepared words.
 #[derive(Clone, Copy)]
 struct Form {
-    /// Whether it is quantized.
+    /// True if it is quantized.
     integers: bool,
-    /// Whether it is made of panels, and of what.
+    /// Elements of its panels, if it is made of panels.
     panels: Option<Element>,
     /// Words to a row.
     steps: usize,

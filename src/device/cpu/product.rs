@@ -3,7 +3,7 @@
 use super::layout::Slab;
 use super::simd::Scales;
 use super::weight::Matrix;
-use crate::device::Then;
+use crate::device::Epilogue;
 
 /// `out = then(x·Wᵀ + bias)`, or the gated product.
 pub struct Product<'a> {
@@ -16,7 +16,7 @@ pub struct Product<'a> {
     /// One f32 an output column.
     pub bias: Option<&'a [f32]>,
     /// Ignored for a gated pair.
-    pub then: Then,
+    pub epilogue: Epilogue,
     /// Factor of each token of a quantized input, else null.
     pub token_scales: *const f32,
 }

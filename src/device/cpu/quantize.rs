@@ -13,7 +13,7 @@ const LEAST: f32 = 1e-30;
 
 /// An operand to be quantized.
 pub struct Quantize {
-    /// What to.
+    /// Destination of the integers.
     pub x: Slab,
     /// Columns.
     pub cols: usize,
@@ -96,7 +96,7 @@ unsafe fn two<D: IntegerDot>(
 
 /// Quantizes rows of a matrix; a row is a job, those of a gated pair's second matrix counted on.
 pub struct Quantizer<'a> {
-    /// What to quantize.
+    /// Rows to quantize.
     pub matrix: &'a Matrix,
     /// First row, whole vectors of [`MAX_LANES`] to each.
     pub words: *mut u32,

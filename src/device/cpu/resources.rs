@@ -8,8 +8,9 @@ use super::options::Precision;
 use super::path::Path;
 use super::weight::Matrix;
 use crate::checkpoint::Tensor;
-use crate::device::shapes::{BufferShape, Inventory, shape};
-use crate::device::{DeviceError, Role, View};
+use crate::device::error::shape;
+use crate::device::inventory::{BufferShape, Checked, Inventory};
+use crate::device::{DeviceError, Role};
 
 /// Weights, vectors, tables, buffers and caches, by handle, and how they are computed with.
 pub struct Resources {
@@ -39,7 +40,7 @@ pub struct Resources {
 pub struct Storage {
     /// Role, rows and columns.
     pub shape: BufferShape,
-    /// Whether words are pairs of bf16.
+    /// True if words are pairs of bf16.
     pub pairs: bool,
     /// The words.
     pub memory: Memory,
@@ -60,14 +61,13 @@ impl Storage {
 
 impl Resources {
     /// The row-major buffer of images or tokens that a view lies in.
-    pub fn rows(&self, op: &'static str, view: View) -> Result<&Storage, DeviceError> {
-        self.inventory.view(op, view, &[Role::Image, Role::Tokens])?;
-        Ok(&self.buffers[view.buffer.0 as usize])
+    pub fn rows(&self, view: Checked) -> &Storage {
+        &self.buffers[view.view().buffer.0 as usize]
     }
 
     /// The columns of a view, rows counted from the buffer's first.
-    pub fn columns(&self, op: &'static str, view: View) -> Result<Slab, DeviceError> {
-        self.inventory.view(op, view, &[Role::Stream, Role::Operand])?;
+    pub fn columns(&self, op: &'static str, view: Checked) -> Result<Slab, DeviceError> {
+        let view = view.view();
         let s = &self.buffers[view.buffer.0 as usize];
         let nr = self.kernels.nr;
         let step = if s.pairs { 2 } else { 1 };

@@ -114,7 +114,7 @@ pub struct Rotate<'a> {
     pub out: Slab,
     /// Heads in a row.
     pub heads: usize,
-    /// What to do with each.
+    /// Rotation of each.
     pub rotation: Rotation<'a>,
 }
 

@@ -1,10 +1,10 @@
-//! What is special to this device; what it has in common with others is in the conformance tests.
+//! Tests of this device alone; the conformance tests have what it shares with others.
 
 use crate::checkpoint::Dtype;
 use crate::device::conformance::subject::{buffer, integer_subjects, paths, read, seal};
 use crate::device::conformance::values::{Numbers, tensor};
 use crate::device::cpu::{CpuBuilder, CpuOptions, Path};
-use crate::device::{Attention, Builder, DeviceError, Keys, Role, Rope, Then};
+use crate::device::{Attention, Builder, DeviceError, Epilogue, Keys, Role, Rope};
 
 #[test]
 fn in_8_bits_nothing_overflows_and_nan_gets_through() {
@@ -20,7 +20,7 @@ fn in_8_bits_nothing_overflows_and_nan_gets_through() {
         values.extend(vec![0.0; k]);
         values[9] = bad;
         device.write(&values, x)?;
-        device.linear(x, weight, None, Then::Store, out)?;
+        device.linear(x, weight, None, Epilogue::Store, out)?;
         read(&mut *device, out)
     };
     for bad in [f32::NAN, f32::INFINITY, -0.5] {
@@ -47,7 +47,7 @@ fn any_number_of_threads_gives_the_same_bits() {
         let mut device = seal(builder)?;
         let values: Vec<f32> = numbers.many(rows * k).iter().map(|x| x * 0.337).collect();
         device.write(&values, x)?;
-        device.linear(x, weight, None, Then::Silu, y)?;
+        device.linear(x, weight, None, Epilogue::Silu, y)?;
         device.rope(y, Some(Rope { head_dim: 18, position: 0 }), z)?;
         device.cache_write(cache, 0, 0, y.columns(0..18), y.columns(18..36), None)?;
         device.attention(z, cache, 0, Attention { heads: 5, scale: 0.3, keys: Keys::First(rows) }, z)?;

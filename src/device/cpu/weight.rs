@@ -85,13 +85,13 @@ impl Part {
         Some((tensor, self.base.addr() - tensor.bytes().as_ptr().addr()))
     }
 
-    /// What the rows consist of.
+    /// Elements of the rows.
     pub fn element(&self) -> Element {
         self.element
     }
 }
 
-/// What [`Device::linear`](crate::device::Device::linear) multiplies with.
+/// Matrix that [`Device::linear`](crate::device::Device::linear) multiplies with.
 pub struct Matrix {
     /// Outputs; the hidden width of a gated pair.
     pub rows: usize,
@@ -99,7 +99,7 @@ pub struct Matrix {
     pub cols: usize,
     /// In order of their rows; of a gated pair the gate and the up projection.
     pub parts: Vec<Part>,
-    /// Whether `parts` are a gated pair.
+    /// True if `parts` are a gated pair.
     pub gated: bool,
     /// The most rows of an operand that it is multiplied with, if that is known.
     pub expected: Option<usize>,
@@ -165,7 +165,7 @@ pub struct Panels {
     pub memory: Arc<Memory>,
     /// Their first word.
     pub first: usize,
-    /// What words consist of: [`Element::F32`], or two of bf16, or four of i8.
+    /// Elements of a word: one of [`Element::F32`], or two of bf16, or four of i8.
     pub element: Element,
     /// Words to a row.
     pub steps: usize,

@@ -1,4 +1,4 @@
-//! What operations run with: threads, scratch memory, tables of angles.
+//! Workspace of the operations: threads, scratch memory, tables of angles.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use super::quantize::Quantize;
 use super::resources::Resources;
 use super::rope::{Angles, Rotation};
 use super::skinny;
-use crate::device::shapes::shape;
+use crate::device::error::shape;
 use crate::device::{DeviceError, OpResult, Ran, Role, Rope};
 
 /// Threads and working memory of a device, as large as its operations can need.

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::{Cache, Matrix, Reference, Storage};
+use super::{KeysValues, MappedMatrix, Reference, Storage};
 use crate::checkpoint::Tensor;
 use crate::device::{Buffer, Builder, Device, DeviceError, KvCache, Progress, Role, Table, Vector, Weight};
 
@@ -24,15 +24,15 @@ impl Default for ReferenceBuilder {
 
 impl Builder for ReferenceBuilder {
     fn weight(&mut self, parts: &[&Tensor], cols: Option<Range<usize>>) -> Result<Weight, DeviceError> {
-        let (weight, cols) = self.0.inventory.add_weight(parts, cols)?;
-        self.0.weights.push(Matrix { parts: parts.iter().map(|&t| t.clone()).collect(), cols });
-        Ok(weight)
+        let (shape, cols) = self.0.inventory.weight_shape(parts, cols)?;
+        self.0.weights.push(MappedMatrix { parts: parts.iter().map(|&t| t.clone()).collect(), cols });
+        Ok(self.0.inventory.add_weight(shape))
     }
 
     fn gated_weight(&mut self, gate: &Tensor, up: &Tensor) -> Result<Weight, DeviceError> {
-        let weight = self.0.inventory.add_gated_weight(gate, up)?;
-        self.0.weights.push(Matrix { parts: vec![gate.clone(), up.clone()], cols: 0..gate.cols() });
-        Ok(weight)
+        let shape = self.0.inventory.gated_shape(gate, up)?;
+        self.0.weights.push(MappedMatrix { parts: vec![gate.clone(), up.clone()], cols: 0..gate.cols() });
+        Ok(self.0.inventory.add_weight(shape))
     }
 
     fn vector(&mut self, values: &[f32]) -> Result<Vector, DeviceError> {
@@ -41,9 +41,9 @@ impl Builder for ReferenceBuilder {
     }
 
     fn table(&mut self, tensor: &Tensor) -> Result<Table, DeviceError> {
-        let table = self.0.inventory.add_table(tensor)?;
+        let shape = self.0.inventory.table_shape(tensor)?;
         self.0.tables.push(tensor.clone());
-        Ok(table)
+        Ok(self.0.inventory.add_table(shape))
     }
 
     fn buffer(&mut self, role: Role, rows: usize, cols: usize) -> Result<Buffer, DeviceError> {
@@ -59,10 +59,10 @@ impl Builder for ReferenceBuilder {
         heads: usize,
         head_dim: usize,
     ) -> Result<KvCache, DeviceError> {
-        let (cache, shape) = self.0.inventory.add_cache(layers, runs, heads, head_dim)?;
+        let shape = self.0.inventory.cache_shape(layers, runs, heads, head_dim)?;
         let len = layers * shape.rows * shape.width();
-        self.0.caches.push(Cache { shape, k: vec![0.0; len], v: vec![0.0; len] });
-        Ok(cache)
+        self.0.caches.push(KeysValues { shape, k: vec![0.0; len], v: vec![0.0; len] });
+        Ok(self.0.inventory.add_cache(shape))
     }
 
     fn seal(self: Box<Self>, _: Progress<'_>) -> Result<Box<dyn Device>, DeviceError> {

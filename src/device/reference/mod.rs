@@ -13,31 +13,32 @@ pub use builder::ReferenceBuilder;
 use std::ops::Range;
 
 use super::{
-    Attention, Blend, Device, DeviceError, Keys, KvCache, OpResult, PatchEmbed, Ran, Rope, Table, Then,
+    Attention, Blend, Device, DeviceError, Epilogue, Keys, KvCache, OpResult, PatchEmbed, Ran, Rope, Table,
     Vector, View, Weight,
 };
 use crate::checkpoint::Tensor;
-use crate::device::shapes::{CacheShape, Inventory, shape};
+use crate::device::error::shape;
+use crate::device::inventory::{CacheShape, Inventory};
 pub use kind::{ReferenceKind, ReferenceOptions};
 use math::{dot, gelu_tanh, rotate, silu, softmax};
 
 /// The reference device.
 pub struct Reference {
     inventory: Inventory,
-    weights: Vec<Matrix>,
+    weights: Vec<MappedMatrix>,
     vectors: Vec<Vec<f32>>,
     tables: Vec<Tensor>,
     buffers: Vec<Storage>,
-    caches: Vec<Cache>,
+    caches: Vec<KeysValues>,
 }
 
 /// The rows of `parts`, one below the other, cut to `cols`.
-struct Matrix {
+struct MappedMatrix {
     parts: Vec<Tensor>,
     cols: Range<usize>,
 }
 
-impl Matrix {
+impl MappedMatrix {
     fn rows(&self) -> usize {
         self.parts.iter().map(Tensor::rows).sum()
     }
@@ -65,13 +66,13 @@ struct Storage {
 }
 
 /// Keys and values, each `[layers, rows, heads · head_dim]`.
-struct Cache {
+struct KeysValues {
     shape: CacheShape,
     k: Vec<f32>,
     v: Vec<f32>,
 }
 
-impl Cache {
+impl KeysValues {
     /// Index of the first element of `row` of `layer`.
     fn at(&self, layer: usize, row: usize) -> usize {
         (layer * self.shape.rows + row) * self.shape.width()
@@ -142,7 +143,7 @@ impl Device for Reference {
     }
 
     fn weight_bytes(&self, weight: Weight) -> usize {
-        let bytes = |w: &Matrix| -> usize {
+        let bytes = |w: &MappedMatrix| -> usize {
             w.parts.iter().map(|t| t.rows() * w.cols.len() * t.dtype().size()).sum()
         };
         self.weights.get(weight.0 as usize).map_or(0, bytes)
@@ -219,7 +220,7 @@ impl Device for Reference {
     }
 
     fn embed(&mut self, table: Table, ids: View, scale: f32, out: View) -> OpResult {
-        let known = self.inventory.embed(table, ids, out)?;
+        let (known, ..) = self.inventory.embed(table, ids, out)?;
         let tensor = self.tables[table.0 as usize].clone();
         let mut values = vec![0.0; out.cols];
         for r in 0..ids.rows {
@@ -266,17 +267,24 @@ impl Device for Reference {
         Ok(Ran::Device)
     }
 
-    fn linear(&mut self, x: View, weight: Weight, bias: Option<Vector>, then: Then, out: View) -> OpResult {
-        self.inventory.linear(x, weight, bias, then, out)?;
+    fn linear(
+        &mut self,
+        x: View,
+        weight: Weight,
+        bias: Option<Vector>,
+        epilogue: Epilogue,
+        out: View,
+    ) -> OpResult {
+        self.inventory.linear(x, weight, bias, epilogue, out)?;
         let bias = bias.map_or_else(|| vec![0.0; out.cols], |bias| self.vector_of(bias));
         let y = self.product(x, weight);
         self.update(out, |r, c, out| {
             let value = y[r * bias.len() + c] + bias[c];
-            *out = match then {
-                Then::Store => value,
-                Then::Gelu => gelu_tanh(value),
-                Then::Silu => silu(value),
-                Then::Add => *out + value,
+            *out = match epilogue {
+                Epilogue::Store => value,
+                Epilogue::Gelu => gelu_tanh(value),
+                Epilogue::Silu => silu(value),
+                Epilogue::Add => *out + value,
             };
         });
         Ok(Ran::Device)
@@ -324,7 +332,7 @@ impl Device for Reference {
     }
 
     fn attention(&mut self, q: View, cache: KvCache, layer: usize, args: Attention, out: View) -> OpResult {
-        let CacheShape { heads: key_heads, head_dim: d, .. } =
+        let (CacheShape { heads: key_heads, head_dim: d, .. }, ..) =
             self.inventory.attention(q, cache, layer, &args, out)?;
         let c = &self.caches[cache.0 as usize];
         let queries = self.load(q);

@@ -6,25 +6,42 @@ use cxx::UniquePtr;
 
 use super::bridge::{self, Dtype, Tensor};
 use super::value::Value;
-use super::{Constant, Fresh, HIDDEN, Handle, Split, TILE, Ttnn, expect, failed, padded, refuse};
+use super::{Constant, HIDDEN, Handle, LatestRun, Split, TILE, Ttnn, failed, padded, refuse};
 use crate::device::{Attention, DeviceError, Keys, KvCache, PrecisionClass, View};
 
 impl Ttnn {
-    /// Heads `cols` of a fused `[queries | keys | values]` value.
-    pub(super) fn heads(&mut self, op: &'static str, view: View) -> Result<Value, DeviceError> {
-        if let Some(split) = self.split.take_if(|s| s.buffer == view.buffer.0 && s.col == view.col) {
+    /// Heads of a view: of a projection to heads, or else of `head_dim`, which then has to be whole tiles. Where
+    /// they are the `queries` of a fused `[queries | keys | values]` value, all of it is split at once.
+    pub(super) fn heads(
+        &mut self,
+        op: &'static str,
+        view: View,
+        head_dim: Option<usize>,
+        queries: bool,
+    ) -> Result<Value, DeviceError> {
+        let next = |s: &mut Split| (s.buffer, s.col, s.k.cols) == (view.buffer.0, view.col, view.cols);
+        if let Some(split) = self.split.take_if(next) {
             let Split { k, v, buffer, col } = split;
             self.split = Some(Split { buffer, col: col + view.cols, k: v, v: k.clone() });
             return Ok(k);
         }
-        let whole = self.buffers[self.buffer_at(op, view)?].cols;
-        let value = self.get(op, View { col: 0, cols: whole, ..view })?;
-        let Some(head) = value.head else {
+        let mut value = self.get_rows(op, view)?;
+        let whole = |head: &usize| head.is_multiple_of(TILE) && value.cols.is_multiple_of(*head);
+        let Some(head) = value.head.or(head_dim.filter(whole)) else {
             return Err(refuse(op, "its input is not a projection to heads"));
         };
+        if !view.col.is_multiple_of(head) || view.col + view.cols > value.cols {
+            return Err(refuse(op, "its input is not whole heads of what was written"));
+        }
+        if value.head.is_none() {
+            // Heads go to attention, which takes bf16.
+            value = self.cast(value, Dtype::Bf16)?;
+            value.head = Some(head);
+        }
         let (first, count, all) = (view.col / head, view.cols / head, value.heads());
         let keys = (all - count.min(all)) / 2;
-        if self.options.fuse_heads && first == 0 && keys > 0 && count + 2 * keys == all && count >= keys {
+        let queries = queries && first == 0;
+        if self.options.fuse_heads && queries && keys > 0 && count + 2 * keys == all && count >= keys {
             let (mut q, mut k, mut v) = (UniquePtr::null(), UniquePtr::null(), UniquePtr::null());
             bridge::split_heads(&value.tensor, count as u32, keys as u32, &mut q, &mut k, &mut v)
                 .map_err(failed("split_heads"))?;
@@ -61,8 +78,8 @@ impl Ttnn {
     ) -> Result<(Handle, Handle, Handle), DeviceError> {
         let fresh = self.caches[cache].layers[layer].fresh.clone();
         let hidden = self.caches[cache].hidden.clone();
-        let whole = |f: &Fresh| f.run == 0 && f.k.batch == 1 && f.k.rows == n;
-        if let Some(Fresh { k, v, .. }) = fresh.filter(whole) {
+        let whole = |f: &LatestRun| f.run == 0 && f.k.batch == 1 && f.k.rows == n;
+        if let Some(LatestRun { k, v, .. }) = fresh.filter(whole) {
             let mut mask = self.mask(rows, (0..padded(n)).map(|key| key < n).collect())?;
             if let Some(hidden) = hidden {
                 let start = self.caches[cache].runs[0].1 as u32;
@@ -98,12 +115,16 @@ impl Ttnn {
         out: View,
     ) -> Result<(), DeviceError> {
         const OP: &str = "attention";
-        let at = self.cache_at(OP, cache, layer)?;
-        let queries = self.get(OP, q)?;
+        let at = cache.0 as usize;
+        let mut queries = self.get_rows(OP, q)?;
         if !queries.split {
-            return Err(refuse(OP, "queries have to be split into heads before"));
+            let head_dim = self.caches[at].head_dim;
+            queries = self.heads(OP, q, Some(head_dim), false)?;
+            self.split = None;
         }
-        expect(OP, "heads", args.heads, queries.heads())?;
+        if queries.heads() != args.heads {
+            return Err(refuse(OP, "queries have to be heads of the keys' width"));
+        }
         let rows = padded(queries.rows);
         let (k, v, mask) = match args.keys {
             Keys::First(n) => {
@@ -111,10 +132,12 @@ impl Ttnn {
                 (k, v, Some(mask))
             }
             Keys::Blocks(n) => {
-                let Some(Fresh { k, v, .. }) = self.caches[at].layers[layer].fresh.clone() else {
+                let Some(LatestRun { k, v, .. }) = self.caches[at].layers[layer].fresh.clone() else {
                     return Err(refuse(OP, "blocks are attended to when they have just been written"));
                 };
-                expect(OP, "rows in a block", n, k.rows)?;
+                if k.rows != n {
+                    return Err(refuse(OP, "blocks are attended to as they were written"));
+                }
                 let mask = match n.is_multiple_of(TILE) {
                     true => None,
                     false => Some(self.mask(rows, (0..padded(n)).map(|key| key < n).collect())?),

@@ -2,22 +2,25 @@
 
 use super::bridge::{self, Dtype};
 use super::value::Value;
-use super::{Storage, Ttnn, expect, failed, shape};
+use super::{Storage, Ttnn, failed, refuse};
 use crate::device::{Buffer, DeviceError, Role, View};
 
+/// Why rows can't be used: a buffer holds what was written last, whole.
+const ROWS: &str = "rows that were not written, or were written over in part, hold nothing";
+
 impl Ttnn {
-    pub(super) fn buffer_at(&self, op: &'static str, view: View) -> Result<usize, DeviceError> {
-        let at = view.buffer.0 as usize;
-        let inside = |s: &Storage| view.row + view.rows <= s.rows && view.col + view.cols <= s.cols;
-        match self.buffers.get(at) {
-            Some(storage) if inside(storage) => Ok(at),
-            _ => Err(shape(op, "a view inside a buffer", format!("{view:?}"))),
+    /// The values of a view, which has all columns of what was written to its rows.
+    pub(super) fn get(&mut self, op: &'static str, view: View) -> Result<Value, DeviceError> {
+        let value = self.get_rows(op, view)?;
+        if view.col != 0 || view.cols != value.cols {
+            return Err(refuse(op, "columns of a value are not taken apart"));
         }
+        Ok(value)
     }
 
     /// The rows of a view, all columns.
-    pub(super) fn get(&mut self, op: &'static str, view: View) -> Result<Value, DeviceError> {
-        let at = self.buffer_at(op, view)?;
+    pub(super) fn get_rows(&mut self, op: &'static str, view: View) -> Result<Value, DeviceError> {
+        let at = view.buffer.0 as usize;
         let pieces = &mut self.buffers[at].pieces;
         let end = view.row + view.rows;
         if let Some((_, value)) = pieces.iter().find(|(row, v)| *row == view.row && row + v.all_rows() == end)
@@ -42,18 +45,16 @@ impl Ttnn {
                 self.buffers[at].pieces = vec![(view.row, value.clone())];
                 Ok(value)
             }
-            _ => Err(shape(
-                op,
-                format!("rows {}..{end} of what was written", view.row),
-                format!("up to row {next}"),
-            )),
+            _ => Err(refuse(op, ROWS)),
         }
     }
 
     pub(super) fn put(&mut self, op: &'static str, out: View, value: Value) -> Result<(), DeviceError> {
-        let at = self.buffer_at(op, out)?;
-        expect(op, "rows", out.rows, value.all_rows())?;
-        expect(op, "columns", out.cols, value.cols)?;
+        let at = out.buffer.0 as usize;
+        if out.col != 0 {
+            return Err(refuse(op, "columns of a value are not put together"));
+        }
+        debug_assert_eq!((out.rows, out.cols), (value.all_rows(), value.cols), "{op}");
         let end = out.row + out.rows;
         let pieces = &mut self.buffers[at].pieces;
         pieces.retain(|(row, v)| row + v.all_rows() <= out.row || *row >= end);
@@ -69,14 +70,14 @@ impl Ttnn {
         Ok(value.with(tensor, dtype))
     }
 
-    pub(super) fn buffer(&mut self, role: Role, rows: usize, cols: usize) -> Result<Buffer, DeviceError> {
-        self.buffers.push(Storage { role, rows, cols, class: self.class, pieces: Vec::new(), input: None });
-        Ok(Buffer(self.buffers.len() as u32 - 1))
+    pub(super) fn buffer(&mut self, role: Role, rows: usize, cols: usize) -> Buffer {
+        let (pieces, ids) = (Vec::new(), Vec::new());
+        self.buffers.push(Storage { role, rows, cols, class: self.class, pieces, ids, input: None });
+        self.inventory.add_buffer(role, rows, cols)
     }
 
     pub(super) fn read(&mut self, view: View, out: &mut [f32]) -> Result<(), DeviceError> {
-        let at = self.buffer_at("read", view)?;
-        expect("read", "values", view.rows * view.cols, out.len())?;
+        let at = view.buffer.0 as usize;
         let mut found = 0;
         for (row, value) in self.buffers[at].pieces.clone() {
             let (from, to) = (row.max(view.row), (row + value.all_rows()).min(view.row + view.rows));
@@ -90,6 +91,6 @@ impl Ttnn {
             }
             found += to - from;
         }
-        expect("read", "rows written before", view.rows, found)
+        if found == view.rows { Ok(()) } else { Err(refuse("read", ROWS)) }
     }
 }

@@ -48,7 +48,7 @@ impl Builder for TtnnBuilder {
     }
 
     fn buffer(&mut self, role: Role, rows: usize, cols: usize) -> Result<Buffer, DeviceError> {
-        self.0.card_mut().buffer(role, rows, cols)
+        Ok(self.0.card_mut().buffer(role, rows, cols))
     }
 
     fn patches(&mut self, images: Buffer, patch_size: usize) {

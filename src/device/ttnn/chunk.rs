@@ -9,12 +9,12 @@ use cxx::UniquePtr;
 use super::bridge::{self, Dtype, Tensor};
 use super::patch;
 use super::value::Value;
-use super::{HIDDEN, Handle, Ttnn, expect, failed, lost, padded, refuse, shape};
+use super::{HIDDEN, Handle, Ttnn, failed, lost, padded, refuse};
 use crate::device::{Begin, ChunkKey, DeviceError, OpResult, Ran, Role, View};
 
-/// What the operations being issued are for.
+/// Purpose of the operations being issued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum Mode {
     /// Between chunks.
     Idle,
     /// To be done now; with a shape, so that its programs are compiled.
@@ -27,7 +27,7 @@ pub enum Stage {
 #[derive(Default)]
 pub struct Recording {
     trace: Option<u32>,
-    /// What every buffer holds after it.
+    /// Values of every buffer after it.
     buffers: Vec<Vec<(usize, Value)>>,
     /// The positions it looks up.
     positions: Vec<usize>,
@@ -47,7 +47,7 @@ pub struct Position {
 impl Ttnn {
     /// Before memory is handed out for longer: a replay would write over it.
     pub(super) fn make_room(&mut self) -> Result<(), DeviceError> {
-        if matches!(self.stage, Stage::Capturing(..)) {
+        if matches!(self.mode, Mode::Capturing(..)) {
             return Ok(());
         }
         let traces: Vec<u32> = self
@@ -128,7 +128,8 @@ impl Ttnn {
         };
         if !self.positions[at].used {
             self.positions[at].used = true;
-            if matches!(self.stage, Stage::Running(_)) {
+            // A recording finds them written before it is replayed.
+            if !matches!(self.mode, Mode::Capturing(..)) {
                 // Queue 0 may not be done with what lay there before.
                 self.fence(0, self.inputs())?;
                 self.write_position(at)?;
@@ -149,7 +150,7 @@ impl Ttnn {
         tapped: bool,
     ) -> Result<Begin, DeviceError> {
         self.handle()?;
-        if let Stage::Capturing(_, trace) = std::mem::replace(&mut self.stage, Stage::Idle) {
+        if let Mode::Capturing(_, trace) = std::mem::replace(&mut self.mode, Mode::Idle) {
             // A chunk that failed half-way.
             let _ = bridge::end_trace(self.handle_mut()?, trace);
             bridge::release_trace(self.handle_mut()?, trace).map_err(failed("release_trace"))?;
@@ -184,12 +185,12 @@ impl Ttnn {
             layer.fresh = None;
             layer.written.clear();
         }
-        self.stage = if compiled {
+        self.mode = if compiled {
             let trace = bridge::begin_trace(self.handle_mut()?).map_err(failed("begin_trace"))?;
-            Stage::Capturing(chunk, trace)
+            Mode::Capturing(chunk, trace)
         } else {
             self.make_room()?;
-            Stage::Running((self.options.trace && !tapped).then_some(chunk))
+            Mode::Running((self.options.trace && !tapped).then_some(chunk))
         };
         Ok(Begin::Run)
     }
@@ -202,8 +203,8 @@ impl Ttnn {
 
     pub(super) fn end_chunk(&mut self) -> Result<(), DeviceError> {
         self.compiled.extend(self.chunk.take());
-        match std::mem::replace(&mut self.stage, Stage::Idle) {
-            Stage::Capturing(chunk, trace) => {
+        match std::mem::replace(&mut self.mode, Mode::Idle) {
+            Mode::Capturing(chunk, trace) => {
                 bridge::end_trace(self.handle_mut()?, trace).map_err(failed("end_trace"))?;
                 let buffers = self.buffers.iter().map(|storage| storage.pieces.clone()).collect();
                 let recording = self.recordings.entry(chunk).or_default();
@@ -212,7 +213,7 @@ impl Ttnn {
                 // Recording computes nothing.
                 self.execute(trace)
             }
-            Stage::Running(Some(chunk)) => {
+            Mode::Running(Some(chunk)) => {
                 let used = |(at, p): (usize, &Position)| p.used.then_some(at);
                 let positions = self.positions.iter().enumerate().filter_map(used).collect();
                 self.recordings.insert(chunk, Recording { positions, ..Recording::default() });
@@ -258,8 +259,7 @@ impl Ttnn {
     }
 
     pub(super) fn write(&mut self, values: &[f32], out: View) -> OpResult {
-        let at = self.buffer_at("write", out)?;
-        expect("write", "values", out.rows * out.cols, values.len())?;
+        let at = out.buffer.0 as usize;
         if out.row != 0 || out.col != 0 || out.cols != self.buffers[at].cols {
             return Err(refuse("write", "whole rows from the first are written"));
         }
@@ -274,7 +274,6 @@ impl Ttnn {
                 patch::unfold(values, out.rows, out.cols, patch, input.rows, &mut staging);
                 staging.resize(input.batch * padded(input.rows) * input.cols, 0.0);
             }
-            Role::Tokens => return Err(shape("write", "a stream or images", "tokens")),
             _ => {
                 staging.extend_from_slice(values);
                 staging.resize(padded(input.rows) * input.cols, 0.0);
@@ -292,14 +291,9 @@ impl Ttnn {
     }
 
     pub(super) fn write_tokens(&mut self, ids: &[u32], out: View) -> Result<(), DeviceError> {
-        let at = self.buffer_at("write_tokens", out)?;
-        expect("write_tokens", "ids", out.rows, ids.len())?;
-        if self.buffers[at].role != Role::Tokens || out.row != 0 {
-            return Err(shape(
-                "write_tokens",
-                "tokens from the first row",
-                format!("{:?}", self.buffers[at].role),
-            ));
+        let at = out.buffer.0 as usize;
+        if out.row != 0 {
+            return Err(refuse("write_tokens", "tokens are written from the first row"));
         }
         let input = self.input(at)?;
         let mut padded_ids = std::mem::take(&mut self.ids);
@@ -311,6 +305,8 @@ impl Ttnn {
         bridge::write_ids(target.pin_mut(), &padded_ids, queue).map_err(failed("write"))?;
         self.count_upload();
         self.ids = padded_ids;
+        self.buffers[at].ids.clear();
+        self.buffers[at].ids.extend_from_slice(ids);
         self.buffers[at].pieces = vec![(0, input)];
         Ok(())
     }
@@ -332,7 +328,7 @@ impl Ttnn {
     }
 
     pub(super) fn synchronize(&mut self) -> Result<(), DeviceError> {
-        if matches!(self.stage, Stage::Capturing(..)) {
+        if matches!(self.mode, Mode::Capturing(..)) {
             return Ok(());
         }
         bridge::synchronize(self.handle()?).map_err(lost("synchronize"))

@@ -2,7 +2,7 @@
 
 use super::bridge::{self, Dtype};
 use super::value::Value;
-use super::{Ttnn, failed, padded, shape};
+use super::{Ttnn, failed, padded, refuse, shape};
 use crate::device::{Blend, DeviceError, Table, View};
 
 impl Ttnn {
@@ -14,16 +14,28 @@ impl Ttnn {
         out: View,
     ) -> Result<(), DeviceError> {
         const OP: &str = "embed";
-        let at = self.buffer_at(OP, ids)?;
-        let Some((_, tokens)) = self.buffers[at].pieces.first().cloned() else {
-            return Err(shape(OP, "tokens that were written", "none"));
+        let at = ids.buffer.0 as usize;
+        let known = self.inventory.table(OP, table)?.rows;
+        // Rows below those that were written have id 0.
+        let written = &self.buffers[at].ids;
+        let (Some((_, tokens)), 0) = (self.buffers[at].pieces.first(), ids.row) else {
+            return Err(refuse(OP, "tokens are looked up from the first that was written"));
         };
+        if let Some(row) = written.iter().take(ids.rows).position(|&id| id as usize >= known) {
+            return Err(shape(
+                OP,
+                format!("a token below {known}"),
+                format!("{} at row {row}", written[row]),
+            ));
+        }
+        let tokens = tokens.clone();
         let (table, cols) = self.tables[table.0 as usize].clone();
         let rows = bridge::embedding(&tokens.tensor, &table).map_err(failed(OP))?;
         let all = padded(self.buffers[at].rows) as u32;
         let mut rows = bridge::reshape(&rows, [1, 1, all, cols as u32]).map_err(failed(OP))?;
-        if ids.rows < all as usize {
-            rows = bridge::slice(&rows, [0; 4], [1, 1, ids.rows as u32, cols as u32]).map_err(failed(OP))?;
+        let wanted = padded(ids.rows) as u32;
+        if wanted < all {
+            rows = bridge::slice(&rows, [0; 4], [1, 1, wanted, cols as u32]).map_err(failed(OP))?;
         }
         let dtype = self.dtype_of(out.buffer.0);
         let scaled = bridge::scale(&rows, scale).map_err(failed(OP))?;

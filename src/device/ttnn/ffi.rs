@@ -24,7 +24,7 @@ pub mod bridge {
         HiFi4,
     }
 
-    /// What is applied to a result.
+    /// Function that is applied to a result.
     #[derive(Debug)]
     enum Activation {
         None,

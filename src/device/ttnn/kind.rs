@@ -7,7 +7,7 @@ use crate::device::{Choice, DeviceError, Kind, Scene};
 use crate::machine::{Check, Checks, Root, Telemetry, Verdict, free};
 use crate::tenstorrent::board::TILE;
 use crate::tenstorrent::preflight::{Expect, Severity, cards, preflight};
-use crate::tenstorrent::{Architecture, Board, DeviceLock, telemetry};
+use crate::tenstorrent::{Architecture, DeviceLock, telemetry};
 
 /// Device `ttnn`, for the list of devices.
 pub struct TtnnKind;
@@ -106,12 +106,12 @@ impl Kind for TtnnKind {
     }
 
     #[cfg(feature = "_ttnn")]
-    fn build(&self) -> Result<String, &'static str> {
+    fn support(&self) -> Result<String, &'static str> {
         Ok(crate::device::ttnn::implementation())
     }
 
     #[cfg(not(feature = "_ttnn"))]
-    fn build(&self) -> Result<String, &'static str> {
+    fn support(&self) -> Result<String, &'static str> {
         Err(NOT_BUILT)
     }
 
@@ -144,10 +144,6 @@ impl Kind for TtnnKind {
         if scene.settings.is_some() {
             shared_memory(scene.root, &mut Checks { topic: "memory", all: checks });
         }
-    }
-
-    fn boards(&self) -> &'static [Board] {
-        &[Board::N150, Board::N300, Board::P150]
     }
 }
 

@@ -5,8 +5,11 @@ use std::rc::Rc;
 
 use super::bridge::{self, Dtype};
 use super::value::Value;
-use super::{Cache, Constant, Fresh, Handle, Layer, Ttnn, failed, padded, refuse, shape};
+use super::{CacheLayer, Constant, Handle, KeysValues, LatestRun, Ttnn, failed, padded, refuse};
 use crate::device::{DeviceError, KvCache, Rope, View};
+
+/// Where a layer's rows have to be written.
+const RUNS: &str = "rows are written run after run, as they were declared";
 
 impl Ttnn {
     pub(super) fn kv_cache(
@@ -16,18 +19,19 @@ impl Ttnn {
         heads: usize,
         head_dim: usize,
     ) -> Result<KvCache, DeviceError> {
+        let shape = self.inventory.cache_shape(layers, runs, heads, head_dim)?;
         let (mut starts, mut next) = (vec![(0, 0); runs.len()], 0);
         for (run, rows) in runs.iter().enumerate().rev() {
             starts[run] = (*rows, next);
             next += padded(*rows);
         }
         let rows = next.next_multiple_of(self.options.attention_chunk);
-        let mut cache = Cache { heads, head_dim, runs: starts, rows, hidden: None, layers: Vec::new() };
+        let mut cache = KeysValues { heads, head_dim, runs: starts, rows, hidden: None, layers: Vec::new() };
         let kept = runs.len() > 1;
         let dims = [1, heads, rows, padded(head_dim)];
         let zeros = vec![0.0; if kept { dims.iter().product() } else { 0 }];
         for _ in 0..layers {
-            let mut layer = Layer::default();
+            let mut layer = CacheLayer::default();
             if kept {
                 layer.k = Some(Rc::new(self.upload(&zeros, dims, Dtype::Bf16)?));
                 layer.v = Some(Rc::new(self.upload(&zeros, dims, Dtype::Bf16)?));
@@ -38,20 +42,7 @@ impl Ttnn {
             cache.hidden = Some(Rc::new(self.upload(&vec![0.0; rows], [1, 1, 1, rows], Dtype::Bf16)?));
         }
         self.caches.push(cache);
-        Ok(KvCache(self.caches.len() as u32 - 1))
-    }
-
-    pub(super) fn cache_at(
-        &self,
-        op: &'static str,
-        cache: KvCache,
-        layer: usize,
-    ) -> Result<usize, DeviceError> {
-        let at = cache.0 as usize;
-        match self.caches.get(at) {
-            Some(cache) if layer < cache.layers.len() => Ok(at),
-            _ => Err(shape(op, "a layer of a cache", format!("{cache:?}, layer {layer}"))),
-        }
+        Ok(self.inventory.add_cache(shape))
     }
 
     pub(super) fn cache_write(
@@ -64,9 +55,10 @@ impl Ttnn {
         rope: Option<Rope>,
     ) -> Result<(), DeviceError> {
         const OP: &str = "cache_write";
-        let at = self.cache_at(OP, cache, layer)?;
-        let keys = self.heads(OP, k)?;
-        let values = self.heads(OP, v)?;
+        let at = cache.0 as usize;
+        let head_dim = self.caches[at].head_dim;
+        let keys = self.heads(OP, k, Some(head_dim), false)?;
+        let values = self.heads(OP, v, Some(head_dim), false)?;
         self.split = None;
         let keys = self.rotate(keys, rope)?;
         let written = &mut self.caches[at].layers[layer].written;
@@ -76,11 +68,11 @@ impl Ttnn {
         let run = match written.iter().position(|(first, _)| *first == row) {
             Some(run) => run,
             None if row == written.last().map_or(0, |(first, rows)| first + rows) => written.len(),
-            None => return Err(shape(OP, format!("a row that continues {written:?}"), row.to_string())),
+            None => return Err(refuse(OP, RUNS)),
         };
         let declared = self.caches[at].runs.get(run).map_or(0, |(rows, _)| *rows);
-        if k.rows > declared {
-            return Err(shape(OP, format!("at most {declared} rows in run {run}"), k.rows.to_string()));
+        if k.rows == 0 || k.rows > declared {
+            return Err(refuse(OP, RUNS));
         }
         if self.caches[at].layers[layer].fresh.as_ref().is_some_and(|fresh| fresh.run != run) {
             self.flush(at, layer)?;
@@ -88,7 +80,7 @@ impl Ttnn {
         let layer = &mut self.caches[at].layers[layer];
         layer.written.truncate(run + 1);
         layer.written.resize(run + 1, (row, k.rows));
-        layer.fresh = Some(Fresh { run, k: keys, v: values });
+        layer.fresh = Some(LatestRun { run, k: keys, v: values });
         Ok(())
     }
 
@@ -127,7 +119,7 @@ impl Ttnn {
         k: &mut [f32],
         v: &mut [f32],
     ) -> Result<(), DeviceError> {
-        let at = self.cache_at("read_kv", cache, layer)?;
+        let at = cache.0 as usize;
         let Some(fresh) = self.caches[at].layers[layer].fresh.clone() else {
             return Err(refuse("read_kv", "rows are read when they have just been written"));
         };
@@ -135,11 +127,7 @@ impl Ttnn {
         for (value, out) in [(fresh.k, k), (fresh.v, v)] {
             let values = self.read_value(&value)?;
             if rows.start < first || rows.end > first + value.all_rows() {
-                return Err(shape(
-                    "read_kv",
-                    format!("rows from {first}, {}", value.all_rows()),
-                    format!("{rows:?}"),
-                ));
+                return Err(refuse("read_kv", "rows are read when they have just been written"));
             }
             out.copy_from_slice(&values[(rows.start - first) * value.cols..(rows.end - first) * value.cols]);
         }

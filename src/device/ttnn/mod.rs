@@ -15,6 +15,7 @@ mod elements;
 mod ffi;
 mod kind;
 mod kv_cache;
+pub mod memory;
 mod norm;
 mod open;
 mod ops;
@@ -41,16 +42,17 @@ use std::time::Duration;
 use cxx::UniquePtr;
 
 use self::bridge::{Dtype, Facts, Tensor};
-use self::chunk::{Position, Recording, Stage};
+use self::chunk::{Mode, Position, Recording};
 use self::value::Value;
-use super::shapes::{expect, shape};
+use super::error::shape;
+use super::inventory::Inventory;
 use super::{ChunkKey, DeviceError, PrecisionClass, Role, Shapes};
 use crate::tenstorrent::DeviceLock;
 
 /// Side of the device's tiles: rows and columns come in whole ones.
 pub(crate) const TILE: usize = 32;
 
-/// What a hidden key's score is lowered by.
+/// Number added to a hidden key's score.
 const HIDDEN: f32 = -1e9;
 
 /// `n` rounded up to whole tiles.
@@ -99,21 +101,23 @@ pub struct Ttnn {
     /// Shapes whose programs are compiled.
     compiled: HashSet<ChunkKey>,
     counts: Arc<Counts>,
+    /// Shapes of what follows.
+    inventory: Inventory,
     /// Bytes uploaded to stay.
     bytes: usize,
     class: PrecisionClass,
-    weights: Vec<Matrix>,
+    weights: Vec<UploadedMatrix>,
     vectors: Vec<(Vec<f32>, Option<usize>)>,
     tables: Vec<(Rc<UniquePtr<Tensor>>, usize)>,
     buffers: Vec<Storage>,
-    caches: Vec<Cache>,
+    caches: Vec<KeysValues>,
     /// Small tensors made from the model's numbers when an operation first needs them.
     constants: HashMap<Constant, Rc<UniquePtr<Tensor>>>,
     /// Patch side of each image buffer.
     patches: HashMap<u32, usize>,
     /// Keys and values that came out of a split together with the queries.
     split: Option<Split>,
-    stage: Stage,
+    mode: Mode,
     /// Rows of the chunk's prefix that only fill its shape.
     padding: Range<usize>,
     shapes: Shapes,
@@ -128,11 +132,10 @@ pub struct Ttnn {
 unsafe impl Send for Ttnn {}
 
 /// A matrix `[in, out]`, or the two of a gated MLP.
-struct Matrix {
+struct UploadedMatrix {
     tensor: UniquePtr<Tensor>,
     up: Option<UniquePtr<Tensor>>,
     rows: usize,
-    cols: usize,
     /// Width of the heads its outputs are.
     head: Option<usize>,
     class: PrecisionClass,
@@ -145,11 +148,13 @@ struct Storage {
     cols: usize,
     class: PrecisionClass,
     pieces: Vec<(usize, Value)>,
+    /// Token ids that were written last.
+    ids: Vec<u32>,
     /// Where the host writes, if it does.
     input: Option<Value>,
 }
 
-struct Cache {
+struct KeysValues {
     heads: usize,
     head_dim: usize,
     /// Rows of each run, and where it starts on the device: the last run first, so that what is
@@ -158,21 +163,21 @@ struct Cache {
     rows: usize,
     /// Rows that are padding, lowered: `[1, 1, 1, rows]`, live.
     hidden: Option<Rc<UniquePtr<Tensor>>>,
-    layers: Vec<Layer>,
+    layers: Vec<CacheLayer>,
 }
 
 #[derive(Default)]
-struct Layer {
+struct CacheLayer {
     k: Option<Rc<UniquePtr<Tensor>>>,
     v: Option<Rc<UniquePtr<Tensor>>>,
     /// First row and rows of the runs written.
     written: Vec<(usize, usize)>,
     /// The latest run, not yet in `k` and `v`.
-    fresh: Option<Fresh>,
+    fresh: Option<LatestRun>,
 }
 
 #[derive(Clone)]
-struct Fresh {
+struct LatestRun {
     run: usize,
     k: Value,
     v: Value,

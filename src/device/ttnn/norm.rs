@@ -4,7 +4,7 @@ use cxx::UniquePtr;
 
 use super::bridge::{self, Dtype, Tensor};
 use super::value::Value;
-use super::{Constant, Handle, Ttnn, expect, failed};
+use super::{Constant, Handle, Ttnn, failed};
 use crate::device::{DeviceError, PrecisionClass, Vector, View};
 
 impl Ttnn {
@@ -26,15 +26,8 @@ impl Ttnn {
         self.put(op, out, normed)
     }
 
-    pub(super) fn gamma(
-        &mut self,
-        op: &'static str,
-        weight: Vector,
-        plus: f32,
-        cols: usize,
-    ) -> Result<Handle, DeviceError> {
+    pub(super) fn gamma(&mut self, weight: Vector, plus: f32, cols: usize) -> Result<Handle, DeviceError> {
         let values = self.vectors[weight.0 as usize].0.clone();
-        expect(op, "values in a norm's weight", cols, values.len())?;
         let key = if plus == 0.0 { Constant::Gamma(weight.0) } else { Constant::GammaPlusOne(weight.0) };
         let dims = [1, 1, 1, cols];
         self.constant(key, dims, Dtype::F32, || values.iter().map(|v| v + plus).collect())
@@ -50,8 +43,8 @@ impl Ttnn {
     ) -> Result<(), DeviceError> {
         const OP: &str = "layer_norm";
         self.norm(OP, x, out, |device, value| {
-            let gamma = device.gamma(OP, weight, 0.0, x.cols)?;
-            let beta = device.gamma(OP, bias, 0.0, x.cols)?;
+            let gamma = device.gamma(weight, 0.0, x.cols)?;
+            let beta = device.gamma(bias, 0.0, x.cols)?;
             let compute = device.options.compute(PrecisionClass::Exact);
             bridge::layer_norm(&value.tensor, &gamma, &beta, epsilon, &compute).map_err(failed(OP))
         })
@@ -66,7 +59,7 @@ impl Ttnn {
     ) -> Result<(), DeviceError> {
         const OP: &str = "rms_norm";
         self.norm(OP, x, out, |device, value| {
-            let gamma = device.gamma(OP, weight, 1.0, x.cols)?;
+            let gamma = device.gamma(weight, 1.0, x.cols)?;
             let compute = device.options.compute(PrecisionClass::Exact);
             bridge::rms_norm(&value.tensor, &gamma, epsilon, &compute).map_err(failed(OP))
         })

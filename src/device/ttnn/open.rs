@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::bridge::{self, Facts, OpenOptions};
-use super::chunk::Stage;
+use super::chunk::Mode;
 use super::watch::{Watch, Watched};
 use super::{Counts, Ttnn, TtnnBuilder, TtnnOptions, text};
+use crate::device::inventory::Inventory;
 use crate::device::{DeviceError, PrecisionClass};
 use crate::machine::Root;
 use crate::tenstorrent::preflight::{Expect, Severity, preflight};
@@ -58,6 +59,7 @@ impl TtnnBuilder {
             chunk: None,
             compiled: HashSet::new(),
             counts: Arc::default(),
+            inventory: Inventory::new("ttnn"),
             bytes: 0,
             class: PrecisionClass::default(),
             weights: Vec::new(),
@@ -68,7 +70,7 @@ impl TtnnBuilder {
             constants: HashMap::new(),
             patches: HashMap::new(),
             split: None,
-            stage: Stage::Idle,
+            mode: Mode::Idle,
             padding: 0..0,
             positions: Vec::new(),
             recordings: HashMap::new(),
@@ -83,7 +85,7 @@ impl TtnnBuilder {
         self.0.card().counts.clone()
     }
 
-    /// What the card is.
+    /// Architecture, grid and memory of the card.
     pub fn facts(&self) -> &Facts {
         &self.0.card().facts
     }

@@ -1,13 +1,13 @@
-//! The [`Device`] trait, watched.
+//! The [`Device`] trait, checked and watched.
 
 use std::ops::Range;
 
+use super::Ttnn;
 use super::bridge;
 use super::watch::Watched;
-use super::{Ttnn, expect};
 use crate::device::{
-    Attention, Begin, Blend, ChunkKey, Device, DeviceError, KvCache, OpResult, PatchEmbed, PrecisionClass,
-    Rope, Shapes, Table, Then, Vector, View, Weight,
+    Attention, Begin, Blend, ChunkKey, Device, DeviceError, Epilogue, KvCache, OpResult, PatchEmbed,
+    PrecisionClass, Rope, Shapes, Table, Vector, View, Weight,
 };
 
 impl Device for Watched {
@@ -39,15 +39,17 @@ impl Device for Watched {
     }
 
     fn write(&mut self, values: &[f32], out: View) -> OpResult {
+        self.card().inventory.write(values, out)?;
         self.over("writing inputs", |card| card.write(values, out))
     }
 
     fn write_tokens(&mut self, ids: &[u32], out: View) -> Result<(), DeviceError> {
+        self.card().inventory.write_tokens(ids, out)?;
         self.over("writing tokens", |card| card.write_tokens(ids, out))
     }
 
     fn read(&mut self, view: View, out: &mut [f32]) -> Result<(), DeviceError> {
-        expect("read", "values", view.rows * view.cols, out.len())?;
+        self.card().inventory.read(view, out)?;
         self.over("reading", |card| card.read(view, out))
     }
 
@@ -59,6 +61,7 @@ impl Device for Watched {
         k: &mut [f32],
         v: &mut [f32],
     ) -> Result<(), DeviceError> {
+        self.card().inventory.read_kv(cache, layer, &rows, k, v)?;
         self.over("reading keys and values", |card| card.read_kv(cache, layer, rows, k, v))
     }
 
@@ -89,30 +92,44 @@ impl Device for Watched {
     }
 
     fn patch_embed(&mut self, images: View, args: PatchEmbed, out: View) -> OpResult {
+        self.card().inventory.patch_embed(images, &args, out)?;
         self.operation("patch_embed", |card| card.patch_embed(images, args, out))
     }
 
     fn embed(&mut self, table: Table, ids: View, scale: f32, out: View) -> OpResult {
+        self.card().inventory.embed(table, ids, out)?;
         self.operation("embed", |card| card.embed(table, ids, scale, out))
     }
 
     fn layer_norm(&mut self, x: View, weight: Vector, bias: Vector, epsilon: f32, out: View) -> OpResult {
+        self.card().inventory.norm("layer_norm", x, weight, Some(bias), out)?;
         self.operation("layer_norm", |card| card.layer_norm(x, weight, bias, epsilon, out))
     }
 
     fn rms_norm(&mut self, x: View, weight: Vector, epsilon: f32, out: View) -> OpResult {
+        self.card().inventory.norm("rms_norm", x, weight, None, out)?;
         self.operation("rms_norm", |card| card.rms_norm(x, weight, epsilon, out))
     }
 
-    fn linear(&mut self, x: View, weight: Weight, bias: Option<Vector>, then: Then, out: View) -> OpResult {
-        self.operation("linear", |card| card.linear(x, weight, bias, then, out))
+    fn linear(
+        &mut self,
+        x: View,
+        weight: Weight,
+        bias: Option<Vector>,
+        epilogue: Epilogue,
+        out: View,
+    ) -> OpResult {
+        self.card().inventory.linear(x, weight, bias, epilogue, out)?;
+        self.operation("linear", |card| card.linear(x, weight, bias, epilogue, out))
     }
 
     fn geglu(&mut self, x: View, weight: Weight, out: View) -> OpResult {
+        self.card().inventory.geglu(x, weight, out)?;
         self.operation("geglu", |card| card.geglu(x, weight, out))
     }
 
     fn rope(&mut self, x: View, rope: Option<Rope>, out: View) -> OpResult {
+        self.card().inventory.rope(x, rope, out)?;
         self.operation("rope", |card| card.rope(x, rope, out))
     }
 
@@ -125,22 +142,27 @@ impl Device for Watched {
         v: View,
         rope: Option<Rope>,
     ) -> OpResult {
+        self.card().inventory.cache_write(cache, layer, row, (k, v), rope)?;
         self.operation("cache_write", |card| card.cache_write(cache, layer, row, k, v, rope))
     }
 
     fn attention(&mut self, q: View, cache: KvCache, layer: usize, args: Attention, out: View) -> OpResult {
+        self.card().inventory.attention(q, cache, layer, &args, out)?;
         self.operation("attention", |card| card.attention(q, cache, layer, args, out))
     }
 
     fn copy(&mut self, x: View, out: View) -> OpResult {
+        self.card().inventory.copy(x, out)?;
         self.operation("copy", |card| card.copy(x, out))
     }
 
     fn blend(&mut self, y: View, x: View, target: View, row_weights: View, args: Blend) -> OpResult {
+        self.card().inventory.blend(y, x, target, row_weights)?;
         self.operation("blend", |card| card.blend(y, x, target, row_weights, args))
     }
 
     fn euler_step(&mut self, x: View, v: View, dt: f32) -> OpResult {
+        self.card().inventory.euler_step(x, v)?;
         self.operation("euler_step", |card| card.euler_step(x, v, dt))
     }
 }

@@ -52,7 +52,7 @@ struct Asked {
 pub struct TtnnOptions {
     /// Which card.
     pub device: u16,
-    /// What it has to be, if that matters; once it is open, what it is.
+    /// Architecture that the card has to have, if that matters; once it is open, the one it has.
     pub architecture: Option<Architecture>,
     /// By [`PrecisionClass`].
     asked: [Asked; PrecisionClass::ALL.len()],

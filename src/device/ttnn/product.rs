@@ -5,8 +5,8 @@ use std::rc::Rc;
 use super::bridge::{self, Activation, Dtype, Tensor};
 use super::value::Value;
 use super::weight::pad_heads;
-use super::{Constant, Handle, Ttnn, expect, failed};
-use crate::device::{DeviceError, PrecisionClass, Then, Vector, View, Weight};
+use super::{Constant, Handle, Ttnn, failed};
+use crate::device::{DeviceError, Epilogue, PrecisionClass, Vector, View, Weight};
 
 impl Ttnn {
     pub(super) fn bias(&mut self, bias: Option<Vector>, wide: bool) -> Result<Option<Handle>, DeviceError> {
@@ -48,15 +48,13 @@ impl Ttnn {
         x: View,
         weight: Weight,
         bias: Option<Vector>,
-        then: Then,
+        epilogue: Epilogue,
         out: View,
     ) -> Result<(), DeviceError> {
         const OP: &str = "linear";
         let at = weight.0 as usize;
-        expect(OP, "input columns", self.weights[at].cols, x.cols)?;
-        expect(OP, "output columns", self.weights[at].rows, out.cols)?;
         let value = self.get(OP, x)?;
-        let old = if then == Then::Add { Some(self.get(OP, out)?) } else { None };
+        let old = if epilogue == Epilogue::Add { Some(self.get(OP, out)?) } else { None };
         let wide = self.weights[at].class == PrecisionClass::Exact;
         // Heads go to attention, which takes bf16.
         let dtype = match &old {
@@ -65,10 +63,10 @@ impl Ttnn {
             None => self.dtype_of(out.buffer.0),
         };
         let bias = self.bias(bias, wide)?;
-        let activation = match then {
-            Then::Gelu => self.options.gelu(),
-            Then::Silu => Activation::Silu,
-            Then::Store | Then::Add => Activation::None,
+        let activation = match epilogue {
+            Epilogue::Gelu => self.options.gelu(),
+            Epilogue::Silu => Activation::Silu,
+            Epilogue::Store | Epilogue::Add => Activation::None,
         };
         let mut y = self.product(&value, at, false, bias.as_ref(), activation, dtype)?;
         if let Some(old) = old {
@@ -81,7 +79,6 @@ impl Ttnn {
     pub(super) fn geglu(&mut self, x: View, weight: Weight, out: View) -> Result<(), DeviceError> {
         const OP: &str = "geglu";
         let at = weight.0 as usize;
-        expect(OP, "input columns", self.weights[at].cols, x.cols)?;
         let value = self.get(OP, x)?;
         let gelu = self.options.gelu();
         let gate = self.product(&value, at, false, None, gelu, Dtype::Bf16)?;

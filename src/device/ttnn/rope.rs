@@ -19,11 +19,14 @@ impl Ttnn {
             };
             return Ok((of(false)?, of(true)?));
         }
+        let positions = self.caches.iter().map(|cache| cache.rows).max().unwrap_or(0);
+        if rope.position + rows > positions {
+            return Err(refuse("rope", "positions are those of a cache's rows"));
+        }
         let at = self.position(rope.position, rows)?;
         if let Some(angles) = &self.positions[at].angles {
             return Ok(angles.clone());
         }
-        let positions = self.caches.iter().map(|cache| cache.rows).max().unwrap_or(rows_padded);
         let mut of = |sine| {
             let key = Constant::AngleTable(head, sine);
             let table = match self.constants.get(&key) {
@@ -83,7 +86,7 @@ impl Ttnn {
     }
 
     pub(super) fn rope(&mut self, x: View, rope: Option<Rope>, out: View) -> Result<(), DeviceError> {
-        let heads = self.heads("rope", x)?;
+        let heads = self.heads("rope", x, rope.map(|rope| rope.head_dim), true)?;
         let rotated = self.rotate(heads, rope)?;
         self.put("rope", out, rotated)
     }

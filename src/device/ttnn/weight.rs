@@ -7,13 +7,14 @@ use cxx::UniquePtr;
 
 use super::bridge::{self, Dtype, Tensor};
 use super::options::dtype;
-use super::{Matrix, TILE, Ttnn, expect, failed, padded, refuse, shape};
+use super::{TILE, Ttnn, UploadedMatrix, failed, padded, refuse};
 use crate::checkpoint::{Dtype as Stored, Tensor as Mapped};
+use crate::device::inventory::MatrixShape;
 use crate::device::{DeviceError, HeadSide, Table, Vector, Weight};
 
 /// How a matrix's rows and columns are to be laid out.
 #[derive(Clone, Default)]
-pub struct Layout {
+pub struct MatrixLayout {
     /// Columns to take.
     pub cols: Option<Range<usize>>,
     /// Rows are heads of this width, to be padded.
@@ -22,7 +23,7 @@ pub struct Layout {
     pub head_cols: Option<usize>,
 }
 
-impl Layout {
+impl MatrixLayout {
     /// A stored matrix can be used as it is.
     fn is_plain(&self) -> bool {
         let whole = |head: Option<usize>| head.is_none_or(|head| head.is_multiple_of(TILE));
@@ -57,24 +58,11 @@ impl Ttnn {
     pub(super) fn matrix(
         &mut self,
         parts: &[&Mapped],
-        layout: &Layout,
+        layout: &MatrixLayout,
         dtype: Dtype,
     ) -> Result<UniquePtr<Tensor>, DeviceError> {
-        let Some(first) = parts.first() else {
-            return Err(shape("weight", "at least one tensor", "none"));
-        };
         let mut whole: Option<UniquePtr<Tensor>> = None;
         for part in parts {
-            if part.cols() != first.cols() {
-                return Err(shape(
-                    "weight",
-                    format!("{} columns, as {first:?}", first.cols()),
-                    format!("{part:?}"),
-                ));
-            }
-            if !part.dtype().is_weight() {
-                return Err(refuse(part.name(), format!("dtype {} is not a floating type", part.dtype())));
-            }
             let tensor = match as_bf16(part) {
                 Some(elements) if layout.is_plain() && dtype != Dtype::F32 => {
                     let (rows, cols) = (part.rows() as u32, part.cols() as u32);
@@ -127,7 +115,8 @@ impl Ttnn {
         parts: &[&Mapped],
         cols: Option<Range<usize>>,
     ) -> Result<Weight, DeviceError> {
-        self.add_matrix(parts, None, Layout { cols, ..Layout::default() })
+        let (shape, _) = self.inventory.weight_shape(parts, cols.clone())?;
+        self.add_matrix(shape, parts, None, MatrixLayout { cols, ..MatrixLayout::default() })
     }
 
     pub(super) fn head_weight(
@@ -137,45 +126,48 @@ impl Ttnn {
         head_dim: usize,
     ) -> Result<Weight, DeviceError> {
         let on = |wanted| (side == wanted).then_some(head_dim);
-        let layout = Layout { cols: None, head_rows: on(HeadSide::Output), head_cols: on(HeadSide::Input) };
-        self.add_matrix(parts, None, layout)
+        let layout =
+            MatrixLayout { cols: None, head_rows: on(HeadSide::Output), head_cols: on(HeadSide::Input) };
+        let (shape, _) = self.inventory.weight_shape(parts, None)?;
+        self.add_matrix(shape, parts, None, layout)
     }
 
     pub(super) fn gated_weight(&mut self, gate: &Mapped, up: &Mapped) -> Result<Weight, DeviceError> {
-        expect("gated_weight", "rows", gate.rows(), up.rows())?;
-        self.add_matrix(&[gate], Some(up), Layout::default())
+        let shape = self.inventory.gated_shape(gate, up)?;
+        self.add_matrix(shape, &[gate], Some(up), MatrixLayout::default())
     }
 
     /// Uploads parts as one matrix, and what it is gated with.
     fn add_matrix(
         &mut self,
+        shape: MatrixShape,
         parts: &[&Mapped],
         up: Option<&Mapped>,
-        layout: Layout,
+        layout: MatrixLayout,
     ) -> Result<Weight, DeviceError> {
         let dtype = dtype(self.options.precision(self.class).weights);
         let before = self.bytes;
         let tensor = self.matrix(parts, &layout, dtype)?;
         let up = up.map(|up| self.matrix(&[up], &layout, dtype)).transpose()?;
-        self.weights.push(Matrix {
+        self.weights.push(UploadedMatrix {
             tensor,
             up,
-            rows: parts.iter().map(|t| t.rows()).sum(),
-            cols: layout.cols.as_ref().map_or(parts[0].cols(), |cols| cols.len()),
+            rows: shape.rows,
             head: layout.head_rows,
             class: self.class,
             bytes: self.bytes - before,
         });
-        Ok(Weight(self.weights.len() as u32 - 1))
+        Ok(self.inventory.add_weight(shape))
     }
 
     pub(super) fn vector(&mut self, values: &[f32], head: Option<usize>) -> Vector {
         self.vectors.push((values.to_vec(), head));
-        Vector(self.vectors.len() as u32 - 1)
+        self.inventory.add_vector(values.len())
     }
 
     pub(super) fn table(&mut self, tensor: &Mapped) -> Result<Table, DeviceError> {
-        let (rows, cols) = (tensor.rows(), tensor.cols());
+        let shape = self.inventory.table_shape(tensor)?;
+        let (rows, cols) = (shape.rows, shape.cols);
         let converted: Vec<u16>;
         let elements = match as_bf16(tensor) {
             Some(elements) => elements,
@@ -188,6 +180,6 @@ impl Ttnn {
         let table = table.map_err(failed("table"))?;
         self.bytes += rows * cols * 2;
         self.tables.push((Rc::new(table), cols));
-        Ok(Table(self.tables.len() as u32 - 1))
+        Ok(self.inventory.add_table(shape))
     }
 }

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 pub use device::DeviceSection;
-pub use types::{Group, Hertz, LogTarget, Wake, Within};
+pub use types::{Amount, Group, Hertz, LogTarget, Schedule, Wake, Within};
 
 use crate::checkpoint::line_and_column;
 use crate::control::default_socket;
@@ -34,6 +34,10 @@ const MAX_BYTES: u64 = 1 << 20;
 pub struct Config {
     /// The policy to serve.
     pub policy: PolicySection,
+    /// How chunks continue the ones before.
+    pub guidance: GuidanceSection,
+    /// What is checked of chunks before they are published.
+    pub checks: ChecksSection,
     /// The device that computes.
     pub device: DeviceSection,
     /// Access of clients and their limits.
@@ -52,7 +56,7 @@ pub struct Config {
 }
 
 /// Section `[policy]`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct PolicySection {
     /// Directory of the checkpoint.
@@ -67,6 +71,61 @@ pub struct PolicySection {
     pub steps: Option<Within<1, 1000>>,
     /// True to compute every chunk without reusing results of earlier ones.
     pub recompute: bool,
+    /// Compute what depends on frames and instruction for every so many chunks of a session only.
+    pub prefix_every: Within<1, 1000>,
+}
+
+impl Default for PolicySection {
+    fn default() -> Self {
+        Self {
+            checkpoint: None,
+            profile: None,
+            control_rate_hz: None,
+            tokenizer: None,
+            steps: None,
+            recompute: false,
+            prefix_every: Within(1),
+        }
+    }
+}
+
+/// Section `[guidance]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GuidanceSection {
+    /// Whether chunks are guided by the previous one, unless a session asks for something else.
+    pub enabled: bool,
+    /// How the weight of the previous chunk falls from the delay to the horizon.
+    pub schedule: Schedule,
+    /// Upper bound of the guidance weight.
+    pub max_weight: Amount,
+    /// Rows from the delay to the horizon.
+    pub horizon: Within<0, 4096>,
+}
+
+impl Default for GuidanceSection {
+    fn default() -> Self {
+        let (max_weight, horizon) = (Amount(10.0), Within(10));
+        Self { enabled: true, schedule: Schedule::Linear, max_weight, horizon }
+    }
+}
+
+/// Section `[checks]`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ChecksSection {
+    /// Whether values lie within their declared limits.
+    pub positions: bool,
+    /// How many times its declared limit a value's rate of change may be; 0: not checked.
+    pub velocity_factor: Amount,
+    /// Whether chunks begin within the declared start jump from the state.
+    pub start: bool,
+}
+
+impl Default for ChecksSection {
+    fn default() -> Self {
+        Self { positions: true, velocity_factor: Amount(2.0), start: true }
+    }
 }
 
 /// Section `[clients]`.

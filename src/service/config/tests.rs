@@ -55,6 +55,11 @@ fn whole(kind: &'static dyn Kind) -> DeviceSection {
     section
 }
 
+/// The names of all devices, as messages list them.
+fn devices() -> String {
+    KINDS.iter().map(|kind| format!("`{}`", kind.name())).collect::<Vec<_>>().join(", ")
+}
+
 /// All keys, including those without a value.
 fn keys() -> BTreeSet<String> {
     KINDS.iter().flat_map(|kind| keys_with(whole(*kind))).collect()
@@ -69,6 +74,7 @@ fn keys_with(device: DeviceSection) -> BTreeSet<String> {
             tokenizer: Some("/t".into()),
             steps: Some(Within(5)),
             recompute: true,
+            prefix_every: Within(2),
         },
         device,
         clients: ClientsSection {
@@ -154,10 +160,7 @@ fn what_is_wrong_in_a_file_is_named_with_its_place() {
         ("[clients]\nmax_clients = 0\n", "FILE:2:15: 0 is out of range, expected 1 to 1024"),
         ("[clients]\nmax_clients = 1025 # ü\n", "FILE:2:15: 1025 is out of range, expected 1 to 1024"),
         ("[clients]\nmax_age_ms = -1\n", "FILE:2:14: -1 is out of range, expected 0 to 3600000"),
-        (
-            "[device]\nname = \"gpu\"\n",
-            "FILE:2:8: unknown variant `gpu`, expected one of `cpu`, `reference`, `ttnn`",
-        ),
+        ("[device]\nname = \"gpu\"\n", "FILE:2:8: unknown variant `gpu`, expected one of DEVICES"),
         (
             "[device.cpu]\nthreads = 2.5\n",
             "FILE:2:11: threads 2.5: not supported by device cpu: expected a whole number from 1 to 1024",
@@ -179,10 +182,7 @@ fn what_is_wrong_in_a_file_is_named_with_its_place() {
             "[device]\nttnn = [\"trace=maybe\"]\n",
             "FILE:2:8: trace maybe: not supported by device ttnn: expected on or off",
         ),
-        (
-            "[device.gpu]\n",
-            "FILE:1:9: unknown field `gpu`, expected one of `name`, `cpu`, `reference`, `ttnn`",
-        ),
+        ("[device.gpu]\n", "FILE:1:9: unknown field `gpu`, expected one of `name`, DEVICES"),
         (
             "[device]\nname = \"reference\"\n[device.cpu]\nthreads = 2\n",
             "device.cpu has options, and device.name is \"reference\", expected \"cpu\"",
@@ -201,6 +201,7 @@ fn what_is_wrong_in_a_file_is_named_with_its_place() {
         ),
         ("[metrics]\nlisten = \"9464\"\n", "FILE:2:10: invalid socket address syntax"),
         ("[clients]\ngroup = true\n", "FILE:2:9: expected the number or the name of a group"),
+        ("[guidance]\nmax_weight = -1\n", "FILE:2:14: -1 is out of range, expected 0 to 1000000"),
         ("[policy]\nrecompute = 1\n", "FILE:2:13: invalid type: integer `1`, expected a boolean"),
         ("[policy]\nsteps = 3\nsteps = 4\n", "FILE:3:1: duplicate key"),
         ("[policy\n", "FILE:1:8: unclosed table, expected `]`"),
@@ -210,7 +211,7 @@ fn what_is_wrong_in_a_file_is_named_with_its_place() {
             "device.ttnn has options, and device.name is \"cpu\", expected \"ttnn\"",
         ),
     ] {
-        assert_eq!(load(text).unwrap_err(), expected, "{text}");
+        assert_eq!(load(text).unwrap_err(), expected.replace("DEVICES", &devices()), "{text}");
     }
     let error = load("[log]\nlevel = \"loud\"\n").unwrap_err();
     assert!(error.starts_with("log.level \"loud\": "), "{error}");
@@ -365,12 +366,12 @@ fn settings_of_a_device_come_from_file_environment_and_flags() {
         (
             &[("PI0RTD_DEVICE_NAME", "gpu")],
             &[],
-            "PI0RTD_DEVICE_NAME: unknown variant `gpu`, expected one of `cpu`, `reference`, `ttnn`",
+            "PI0RTD_DEVICE_NAME: unknown variant `gpu`, expected one of DEVICES",
         ),
         (
             &[("PI0RTD_DEVICE_GPU", "1")],
             &[],
-            "PI0RTD_DEVICE_GPU: unknown field `gpu`, expected one of `name`, `cpu`, `reference`, `ttnn`",
+            "PI0RTD_DEVICE_GPU: unknown field `gpu`, expected one of `name`, DEVICES",
         ),
         (
             &[],
@@ -383,7 +384,7 @@ fn settings_of_a_device_come_from_file_environment_and_flags() {
             "device.ttnn has options, and device.name is \"cpu\", expected \"ttnn\"",
         ),
     ] {
-        assert_eq!(values(variables, flags).unwrap_err(), error);
+        assert_eq!(values(variables, flags).unwrap_err(), error.replace("DEVICES", &devices()));
     }
     let with = |variables: &[(&str, &str)]| {
         let variables = variables.iter().map(|(name, value)| (name.into(), value.into()));

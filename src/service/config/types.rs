@@ -47,6 +47,43 @@ impl From<Hertz> for f64 {
     }
 }
 
+/// A bound or a factor, 0 or more.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "f64", into = "f64")]
+pub struct Amount(pub f32);
+
+impl TryFrom<f64> for Amount {
+    type Error = String;
+
+    fn try_from(amount: f64) -> Result<Self, String> {
+        match (0.0..=1e6).contains(&amount) {
+            true => Ok(Self(amount as f32)),
+            false => Err(format!("{amount} is out of range, expected 0 to 1000000")),
+        }
+    }
+}
+
+impl From<Amount> for f64 {
+    /// As for [`Hertz`].
+    fn from(Amount(amount): Amount) -> f64 {
+        amount.to_string().parse().unwrap_or(amount.into())
+    }
+}
+
+/// How the weight of the previous chunk falls from the delay to the horizon.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Schedule {
+    /// In a straight line.
+    Linear,
+    /// Faster than a straight line.
+    Exp,
+    /// Not at all.
+    Ones,
+    /// At once.
+    Zeros,
+}
+
 /// How the daemon waits for work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]

@@ -18,14 +18,18 @@ use crate::shm::{Count, Histogram, LatencyKind};
 /// Content type of an HTTP answer.
 const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-const COUNTERS: [(&str, &str, Count); 9] = [
+const COUNTERS: [(&str, &str, Count); 13] = [
     ("observations", "Observations that were taken in.", Count::Submitted),
     ("chunks", "Chunks that were published.", Count::Published),
     ("superseded", "Observations that a newer one took the place of.", Count::Superseded),
     ("stale", "Observations that were too old, or whose deadline had passed.", Count::Stale),
     ("missed_deadlines", "Observations not answered with a chunk by their deadline.", Count::MissedDeadline),
     ("bad_observations", "Observations that could not be used.", Count::BadObservation),
-    ("invalid_chunks", "Chunks with values that are not finite.", Count::InvalidChunk),
+    ("guided_chunks", "Chunks that were guided by the previous one.", Count::Guided),
+    ("invalid_chunks", "Chunks that were withheld because of their values.", Count::InvalidChunk),
+    ("invalid_positions", "Chunks with a value beyond its limits.", Count::InvalidPosition),
+    ("invalid_velocities", "Chunks with a value that changes too fast.", Count::InvalidVelocity),
+    ("invalid_starts", "Chunks that begin too far from the state.", Count::InvalidStart),
     ("device_failures", "Failures of the device.", Count::DeviceLost),
     ("stalls", "Times the daemon's heartbeat was late by five intervals or more.", Count::Stall),
 ];

@@ -39,6 +39,9 @@ pub struct Args {
     /// output, else from start to end
     #[arg(long, value_name = "COMMAND")]
     peer: Option<String>,
+    /// After each chunk, time one of a new state that keeps its prefix
+    #[arg(long)]
+    state_only: bool,
     /// Print one JSON object
     #[arg(long)]
     json: bool,
@@ -63,11 +66,18 @@ pub fn run(args: &Args) -> CommandResult {
     };
     let mut machine = Machine::new();
     let warm_up = bench.chunk(false)?;
-    let (mut ceilings, mut runs, mut peers) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut ceilings, mut runs, mut peers, mut state_only) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    if args.state_only {
+        bench.state_only()?;
+    }
     ceilings.extend(bench.ceiling()?);
     let progress = ProgressBar::new(args.runs.into());
     for _ in 0..args.runs {
         runs.push(bench.chunk(false)?);
+        if args.state_only {
+            state_only.push(bench.state_only()?);
+        }
         ceilings.extend(bench.ceiling()?);
         if let Some(command) = &args.peer {
             peers.push(peer::run(command)?);
@@ -89,6 +99,7 @@ pub fn run(args: &Args) -> CommandResult {
         ceilings,
         work: warm_up.ledger,
         runs,
+        state_only,
         profile,
         peer: args.peer.clone().map(|command| (command, peers)),
     });
@@ -132,6 +143,13 @@ impl Bench {
             return Err(format!("the model computed {bad}: it makes no sense to time it").into());
         }
         Ok(Run { timings, core, ledger: self.model.ledger().clone() })
+    }
+
+    /// Computes a chunk that keeps the prefix of the one before; its time in ms.
+    fn state_only(&mut self) -> Result<f64, Box<dyn std::error::Error>> {
+        let inputs = SyntheticInputs::new(self.model.arch(), self.cameras, self.tokens, false, self.seed);
+        self.seed += 1;
+        Ok(self.model.sample_state(&inputs.inputs(), &mut self.actions)?.total_ns as f64 / 1e6)
     }
 
     fn ceiling(&self) -> Result<Option<Ceiling>, DeviceError> {

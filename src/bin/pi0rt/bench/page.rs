@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::peer::Clock;
 use super::report::{Report, Work};
+use super::spread::Spread;
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -78,6 +79,15 @@ impl fmt::Display for Report {
             };
             let ms = stage.ms;
             writeln!(f, "{name:<22} {:>11.3} {:>11.3} {:>11.3}{}", ms.median, ms.min, ms.max, stage.work)?;
+        }
+        if let Some(kept) = &self.state_only {
+            let Spread { median, min, max } = kept.ms;
+            writeln!(
+                f,
+                "{:<22} {median:>11.3} {min:>11.3} {max:>11.3} {:.1} % of a chunk",
+                "state only",
+                100.0 * kept.ratio
+            )?;
         }
         if let Some(peer) = &self.peer {
             let (ms, clock) = (peer.ms, peer.clock);

@@ -25,6 +25,8 @@ pub struct Measured {
     /// The work of every run; a device that replays a recording enters it only once.
     pub work: Ledger,
     pub runs: Vec<Run>,
+    /// Times of chunks that keep a prefix, ms; empty: none were computed.
+    pub state_only: Vec<f64>,
     /// A run with every operation timed.
     pub profile: Run,
     /// The peer's command and its times.
@@ -49,6 +51,7 @@ pub struct Report {
     pub ceiling: Option<CeilingReport>,
     pub chunk: Stage,
     pub stages: Vec<Stage>,
+    pub state_only: Option<StateOnlyReport>,
     pub profile: Profile,
     pub peer: Option<PeerReport>,
 }
@@ -119,6 +122,14 @@ pub struct Operation {
     pub work: Work,
 }
 
+/// Chunks that keep the prefix of the one before.
+#[derive(Serialize)]
+pub struct StateOnlyReport {
+    pub ms: Spread,
+    /// Their time in parts of a whole chunk's.
+    pub ratio: f64,
+}
+
 #[derive(Serialize)]
 pub struct PeerReport {
     pub command: String,
@@ -160,11 +171,14 @@ impl Report {
             stage("else", 1, &[Phase::Transfer], &|t| t.total_ns - t.vision_ns - t.prefix_ns - t.denoise_ns),
         ];
         let chunk = stage("chunk", 1, &Phase::ALL, &|t| t.total_ns);
+        let kept = Some(measured.state_only).filter(|times| !times.is_empty()).map(Spread::of);
+        let state_only = kept.map(|ms| StateOnlyReport { ms, ratio: ms.median / chunk.ms.median });
         let peer = measured.peer.map(|(command, times)| {
             let ms = Spread::of(times.iter().map(|(ms, _)| *ms));
             PeerReport { command, clock: times[0].1, ms, ratio: ms.median / chunk.ms.median }
         });
         Self {
+            state_only,
             device: DeviceReport { description: measured.device, memory_mb: measured.memory as f64 / 1e6 },
             model: ModelReport { checkpoint, cameras, tokens, steps },
             runs: runs.len(),

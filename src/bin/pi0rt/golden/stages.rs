@@ -35,14 +35,14 @@ impl<'a> Compare<'a> {
 
     /// Compares positions and masks: the rows the model computes and the keys they attend to.
     pub fn layout(&mut self, actions: usize) {
-        let sequence = Sequence { prefix: self.valid.len(), actions };
+        let sequence = Sequence { prefix: self.valid.len(), state: 1, actions };
         let positions = |range: Range<usize>| range.map(|p| p as f32).collect::<Vec<_>>();
         if let Some(golden) = self.element.values("prefix_pos") {
             let golden: Vec<f32> = self.valid.iter().map(|&r| golden[r]).collect();
             self.report.compare("prefix_pos", &golden, &positions(0..sequence.prefix));
         }
         if let Some(golden) = self.element.values("suffix_pos") {
-            self.report.compare("suffix_pos", &golden, &positions(sequence.state()..sequence.len()));
+            self.report.compare("suffix_pos", &golden, &positions(sequence.first_state()..sequence.len()));
         }
         let width = self.element.shape("prefix_pad").map_or(0, |s| s[0]);
         // Golden keys: the padded prefix, then the suffix.

@@ -12,7 +12,7 @@ pub struct Blocking {
     pub kc: usize,
     /// Panels of [`Simd::NR`] tokens whose sums the scratch holds.
     pub panels: usize,
-    /// Whether a few rows go over all panels before the next rows, and not the other way round:
+    /// True if a few rows go over all panels before the next rows, false for the other way round:
     /// rows stay in the first-level cache and panels in the second, or vice versa.
     pub panels_inner: bool,
 }
@@ -31,7 +31,7 @@ pub struct Tile {
     pub steps: usize,
     /// Where sums go, rows a panel apart.
     pub sums: *mut f32,
-    /// Whether they are added to what is there.
+    /// True if they are added to the output's content.
     pub add: bool,
 }
 
@@ -69,7 +69,7 @@ pub unsafe trait Dot: Copy + 'static {
     type Sum: Copy;
     /// Format of the numbers in a word of weights.
     const ELEMENT: Element;
-    /// Whether a word is a pair of bf16 (along the product's inner dimension).
+    /// True if a word is a pair of bf16 (along the product's inner dimension).
     const PAIRS: bool = matches!(Self::ELEMENT, Element::Bf16);
     /// Elements of the inner dimension in a word.
     const STEP: usize = 4 / Self::ELEMENT.size();

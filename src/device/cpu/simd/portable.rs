@@ -162,7 +162,7 @@ unsafe impl<const N: usize> Dot for Portable<N> {
     }
 }
 
-/// What AVX-512 BF16 computes, in plain arrays: the same layout, the same roundings. It exists to
+/// AVX-512 BF16's products in plain arrays: the same layout, the same roundings. It exists to
 /// test that path's layout on any machine.
 #[derive(Clone, Copy)]
 pub struct PortableBf16;
@@ -198,7 +198,7 @@ unsafe impl Dot for PortableBf16 {
     }
 }
 
-/// What VPDPBUSD computes, in plain arrays: four weights of 8 bits, signed, times four values of
+/// VPDPBUSD's products in plain arrays: four weights of 8 bits, signed, times four values of
 /// tokens, unsigned.
 #[derive(Clone, Copy)]
 pub struct PortableI8<const N: usize>;

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use pi0rt::control::PolicyDescription;
 use pi0rt::daemon::{Claim, Daemon, Engine, EngineError, Handle, Options, Prompter, Wake};
-use pi0rt::policy::Observation;
+use pi0rt::policy::{Chunk, Continuation, Observation};
 use pi0rt::shm::sync::{Ordering, spin_hint};
 use pi0rt::shm::{Access, Words};
 
@@ -41,7 +41,8 @@ impl Engine for Nothing {
         &mut self,
         _given: &Observation<'_, ()>,
         _seed: u64,
-        _actions: &mut [f32],
+        _: Continuation<'_>,
+        _: &mut Chunk,
     ) -> Result<(), EngineError> {
         Ok(())
     }

@@ -38,7 +38,7 @@ pub struct ActionInfo {
 
 /// Writes the action for moment `t_ns`: row `(t - observed) * rate` of the chunk.
 /// `action.len()` is the chunk's action dimension.
-pub(super) fn action_at(
+pub(in crate::client) fn action_at(
     header: &ChunkHeader,
     actions: &[f32],
     rate_hz: f64,

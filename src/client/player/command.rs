@@ -1,0 +1,177 @@
+//! The command for a moment: which chunk, seam, stage, limits.
+
+use super::limits::{Step, Target};
+use super::stitch::Weight;
+use super::{Answer, Interpolation, Limited, PAUSE_NS, Playback, Player, Reason, Stage};
+
+impl Player {
+    /// Goes on by a clock that is set back by `ns`: seams and stages go on as long as they would have, and chunks
+    /// are taken up anew where they are by this clock.
+    pub(super) fn set_back(&mut self, ns: u64) {
+        self.last_ns = self.last_ns.map(|last_ns| last_ns.saturating_sub(ns));
+        self.axes.iter_mut().for_each(|axis| axis.v = 0.0);
+        for kept in self.chunks.played_mut() {
+            kept.played_ns = kept.played_ns.saturating_sub(ns);
+        }
+        match self.last_ns {
+            Some(last_ns) if !self.fallback.is_on() => self.take_up(last_ns),
+            _ => self.fallback.set_back(ns),
+        }
+    }
+
+    /// Computes the command for a moment after that of the last answer.
+    pub(super) fn next(&mut self, t_ns: u64) -> Answer {
+        let passed_ns = self.last_ns.and_then(|last_ns| t_ns.checked_sub(last_ns));
+        let pauses = passed_ns.is_none_or(|ns| ns > PAUSE_NS);
+        if pauses {
+            self.axes.iter_mut().for_each(|axis| axis.v = 0.0);
+        }
+        self.last_ns = Some(t_ns);
+        self.play_waiting(t_ns, pauses);
+        let mut answer = self.describe(t_ns);
+        if answer.stage == Stage::Empty {
+            return answer;
+        }
+        let follows = answer.stage == Stage::Play && self.resumes_ns.is_none();
+        let step = match passed_ns {
+            Some(ns) if self.is_started && ns > 0 => Step::new(ns.min(PAUSE_NS) as f64 * 1e-9),
+            _ => Step { dt: 0.0, inverse: 0.0 },
+        };
+        answer.limited = self.limit(step, follows);
+        self.is_started = true;
+        self.last = Some(answer);
+        answer
+    }
+
+    /// Plays the chunk that has come since the last answer, unless it is too late.
+    fn play_waiting(&mut self, t_ns: u64, pauses: bool) {
+        let Some(mut kept) = self.chunks.take_waiting() else { return };
+        let age_ns = t_ns.saturating_sub(kept.header.observed_ns);
+        let rows = (age_ns as f64 * self.settings.rate_hz / 1e9) as u32;
+        kept.first_row = rows.min(kept.header.horizon);
+        // Without commands before, it shows when the first one was asked for, not when the chunk came.
+        if !pauses {
+            self.delays.add(kept.first_row);
+        }
+        self.late = t_ns >= kept.until_ns;
+        if self.late {
+            return;
+        }
+        if self.rests {
+            self.chunks.clear();
+        }
+        self.stitcher.play(&mut self.chunks, kept, t_ns);
+    }
+
+    /// Says what the command for a moment should be, and writes it to the targets.
+    fn describe(&mut self, t_ns: u64) -> Answer {
+        let mut answer = self.about_chunk(t_ns);
+        match self.chunks.newest().copied() {
+            None if !self.is_started => {
+                answer.reason = if self.late { Reason::Late } else { Reason::NoChunk };
+                return answer;
+            }
+            Some(newest) if t_ns < newest.until_ns => {
+                (answer.stage, answer.reason) = match t_ns < newest.header.observed_ns {
+                    true => (Stage::Play, Reason::BeforeStart),
+                    false if answer.past_end => (Stage::Play, Reason::PastEnd),
+                    false => (Stage::Play, Reason::InChunk),
+                };
+                self.play(t_ns);
+                return answer;
+            }
+            // The stages begin with the last command that the chunks gave; after a start, with that.
+            Some(newest) if !self.fallback.is_on() && !self.rests => {
+                self.evaluate(newest.until_ns);
+                let reason = if newest.until_ns < newest.end_ns { Reason::Stale } else { Reason::PastEnd };
+                self.fallback.enter(newest.until_ns, reason, &self.targets, &self.axes);
+            }
+            _ => {}
+        }
+        (self.resumes_ns, self.rests) = (None, true);
+        (answer.stage, answer.reason) =
+            self.fallback.advance(t_ns, &self.axes, &mut self.from, &mut self.targets);
+        if self.late {
+            answer.reason = Reason::Late;
+        }
+        answer
+    }
+
+    /// Says where in the newest chunk a moment lies.
+    fn about_chunk(&self, t_ns: u64) -> Answer {
+        let longest = self.delays.longest();
+        let horizon_too_short = longest.is_some_and(|rows| rows >= self.playable.max(1));
+        let Some(newest) = self.chunks.newest() else {
+            return Answer { horizon_too_short, ..Answer::default() };
+        };
+        let header = &newest.header;
+        let at = self.chunks.moment(newest, t_ns.min(newest.until_ns));
+        let (chunk, first_row) = (header.chunk, newest.first_row);
+        Answer {
+            chunk,
+            ticket: header.ticket,
+            notes: newest.notes,
+            row: at.row,
+            age_ns: t_ns.saturating_sub(header.observed_ns),
+            left_ns: newest.until_ns.saturating_sub(t_ns),
+            past_end: at.past_end,
+            horizon_too_short,
+            playback: Playback { chunk, rows_begun: at.row as u32 + 1, first_row },
+            ..Answer::default()
+        }
+    }
+
+    /// Writes the targets of a moment within the newest chunk.
+    fn play(&mut self, t_ns: u64) {
+        self.fallback.leave();
+        if std::mem::take(&mut self.rests) {
+            self.take_up(t_ns);
+        }
+        if self.resumes_ns.is_some_and(|since_ns| t_ns.saturating_sub(since_ns) >= self.settings.resume_ns) {
+            self.resumes_ns = None;
+        }
+        self.evaluate(t_ns);
+    }
+
+    /// Takes motion up again from the last command.
+    fn take_up(&mut self, t_ns: u64) {
+        self.resumes_ns = Some(t_ns);
+        for (from, axis) in self.from.iter_mut().zip(&self.axes) {
+            *from = axis.x;
+        }
+    }
+
+    /// Writes what the chunks say of a moment to the targets.
+    fn evaluate(&mut self, t_ns: u64) {
+        self.stitcher.evaluate(&self.chunks, &self.interpolations, t_ns, &mut self.targets);
+        let Some(since_ns) = self.resumes_ns else { return };
+        let weight = Weight::at(t_ns, since_ns, self.settings.resume_ns);
+        let targets = self.targets.iter_mut().zip(&self.from).zip(&self.interpolations);
+        for ((target, from), interpolation) in targets {
+            let switches = matches!(interpolation, Interpolation::Switch { .. });
+            *target = weight.between(Target { value: *from, slope: 0.0 }, *target, switches);
+        }
+    }
+
+    /// Moves the command towards the targets by a step within the limits.
+    fn limit(&mut self, step: Step, follows: bool) -> Limited {
+        let mut limited = Limited::default();
+        let outputs = self.command.iter_mut().zip(&mut self.velocity);
+        let axes = self.axes.iter_mut().zip(&self.targets).zip(outputs).enumerate();
+        for (index, ((axis, target), (command, velocity))) in axes {
+            let (kinds, slope) = if self.is_started {
+                axis.advance(*target, step, follows)
+            } else if self.settings.dimensions[index].is_rate() {
+                // A robot of which nothing is known stands still.
+                axis.start(0.0);
+                axis.advance(*target, step, follows)
+            } else {
+                axis.set(*target)
+            };
+            limited.add(index, kinds);
+            *command = axis.x as f32;
+            *velocity = slope.clamp(f32::MIN.into(), f32::MAX.into()) as f32;
+        }
+        limited
+    }
+}

@@ -1,0 +1,235 @@
+//! Limits of one dimension: a command that follows the chunks within bounds of position, velocity and
+//! acceleration.
+//!
+//! Commands are f32, and a step of the last bit is a velocity of its own: at 3 rad and 1 kHz, 0.24 mrad/s. So the
+//! limits are kept by a trajectory in f64, and each command is that trajectory rounded to f32. To make up for the
+//! rounding, the trajectory keeps 511/512 of the velocity and 15/16 of the acceleration. Commands thus keep the
+//! limits themselves, as long as the rounding of two commands, half the last bit each, is no more than the rest:
+//! at rates so high that it is, it exceeds a limit by less than that.
+
+use super::answer::Limited;
+use super::settings::DimensionSettings;
+
+/// Part of a velocity limit that the trajectory keeps.
+const VELOCITY_PART: f64 = 511.0 / 512.0;
+/// Part of an acceleration limit that the trajectory keeps.
+const ACCELERATION_PART: f64 = 15.0 / 16.0;
+/// Time in which a command from outside its bounds is brought back without a velocity limit, s.
+const RETURN_S: f64 = 1.0;
+
+/// Value and derivative, per second, that a command should have.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub(super) struct Target {
+    pub value: f64,
+    pub slope: f64,
+}
+
+/// Time between two commands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Step {
+    /// Seconds; 0 for the first command from a start.
+    pub dt: f64,
+    /// Its inverse.
+    pub inverse: f64,
+}
+
+impl Step {
+    pub fn new(dt: f64) -> Step {
+        Step { dt, inverse: 1.0 / dt }
+    }
+}
+
+/// The trajectory of one dimension.
+#[derive(Clone, Debug)]
+pub(super) struct Axis {
+    /// Bounds of the position.
+    low: f64,
+    high: f64,
+    /// Bound of the velocity; infinite: none.
+    fastest: f64,
+    /// Bound of the acceleration; infinite: none.
+    hardest: f64,
+    /// 2 by that bound: saves a division per command.
+    two_by_hardest: f64,
+    /// Bound of the jump at start; infinite: none.
+    start_jump: f64,
+    /// The start jump per row, per second.
+    start_speed: f64,
+    /// Velocity bound of the way from a start; infinite: there is none, or the way is over.
+    cap: f64,
+    /// The way began outside the bounds, and nothing declares how fast it may be.
+    returns: bool,
+    /// The command.
+    pub x: f64,
+    /// Its change per second.
+    pub v: f64,
+}
+
+impl Axis {
+    pub fn new(settings: &DimensionSettings, rate_hz: f64) -> Axis {
+        let limits = settings.limits;
+        let [low, high] = limits.position.unwrap_or([f32::MIN, f32::MAX]);
+        let or_none = |limit: Option<f32>, part| limit.map_or(f64::INFINITY, |limit| f64::from(limit) * part);
+        let mut fastest = or_none(limits.velocity, VELOCITY_PART);
+        let mut hardest = or_none(limits.acceleration, ACCELERATION_PART);
+        if hardest == 0.0 {
+            // From rest it never gets faster.
+            (fastest, hardest) = (0.0, f64::INFINITY);
+        }
+        let start_jump = or_none(settings.start_jump, VELOCITY_PART);
+        Axis {
+            low: low.into(),
+            high: high.into(),
+            fastest,
+            hardest,
+            two_by_hardest: 2.0 / hardest,
+            start_jump,
+            start_speed: start_jump * rate_hz,
+            cap: f64::INFINITY,
+            returns: false,
+            x: 0.0,
+            v: 0.0,
+        }
+    }
+
+    /// Whether a velocity limit is declared.
+    pub fn has_velocity_limit(&self) -> bool {
+        self.fastest.is_finite()
+    }
+
+    /// Sets the present command, at rest.
+    pub fn start(&mut self, x: f64) {
+        (self.x, self.v) = (x, 0.0);
+        self.returns = !self.has_velocity_limit() && self.start_jump.is_infinite() && !self.is_inside();
+        self.cap = match self.returns {
+            true => 0.0,
+            false if self.has_velocity_limit() => f64::INFINITY,
+            false => self.start_speed,
+        };
+    }
+
+    /// Sets a command that nothing comes before: the target's, within the bounds.
+    pub fn set(&mut self, target: Target) -> (u32, f64) {
+        self.start(target.value.clamp(self.low, self.high));
+        self.cap = f64::INFINITY;
+        let clamped = self.x != target.value;
+        (if clamped { Limited::POSITION } else { 0 }, if clamped { 0.0 } else { target.slope })
+    }
+
+    fn is_inside(&self) -> bool {
+        self.x >= self.low && self.x <= self.high
+    }
+
+    /// Where the command comes to rest when it decelerates from now on.
+    pub fn rest(&self) -> f64 {
+        let way = if self.hardest.is_finite() { self.v * self.v.abs() / (2.0 * self.hardest) } else { 0.0 };
+        let (low, high) = (self.low.min(self.x), self.high.max(self.x));
+        (self.x + way).clamp(low, high)
+    }
+
+    /// Moves the command towards the target by one step. `follows`: the target is the chunk's own, so a way from
+    /// a start ends when it is reached. Returns the kinds of limits that changed the command, and the derivative
+    /// of the command.
+    pub fn advance(&mut self, target: Target, step: Step, follows: bool) -> (u32, f64) {
+        let goal = target.value.clamp(self.low, self.high);
+        let (mut kinds, slope) = match goal == target.value {
+            true => (0, target.slope),
+            false => (Limited::POSITION, 0.0),
+        };
+        if !self.is_inside() {
+            kinds |= Limited::OUTSIDE;
+        }
+        let away = goal - self.x;
+        if self.returns {
+            self.cap = self.cap.max(away.abs() / RETURN_S);
+        }
+        let reached = match self.hardest.is_finite() {
+            true => self.accelerate(away, slope, step, &mut kinds),
+            false => self.move_by(away, step, &mut kinds),
+        };
+        if !reached {
+            return (kinds, self.v);
+        }
+        self.x = goal;
+        if follows {
+            (self.cap, self.returns) = (f64::INFINITY, false);
+        }
+        (kinds, slope)
+    }
+
+    /// Moves without an acceleration limit. Returns whether the goal is reached.
+    fn move_by(&mut self, away: f64, step: Step, kinds: &mut u32) -> bool {
+        let (reach, kind) = match step.dt > 0.0 {
+            true if self.cap < self.fastest => (self.cap * step.dt, Limited::START),
+            true => (self.fastest * step.dt, Limited::VELOCITY),
+            false if self.has_velocity_limit() => (0.0, Limited::VELOCITY),
+            false if self.returns => (0.0, Limited::START),
+            false if self.cap.is_infinite() => (f64::INFINITY, 0),
+            false => (self.start_jump, Limited::START),
+        };
+        let reached = away.abs() <= reach;
+        let by = away.clamp(-reach, reach);
+        self.v = if step.dt > 0.0 { by * step.inverse } else { 0.0 };
+        if !reached {
+            self.x += by;
+            *kinds |= kind;
+        }
+        reached
+    }
+
+    /// Moves within an acceleration limit. Returns whether the goal is reached.
+    fn accelerate(&mut self, away: f64, slope: f64, step: Step, kinds: &mut u32) -> bool {
+        let Step { dt, inverse } = step;
+        if dt <= 0.0 {
+            *kinds |= if away == 0.0 { 0 } else { Limited::ACCELERATION };
+            return away == 0.0;
+        }
+        let change = self.hardest * dt;
+        let speed = self.fastest.min(self.cap);
+        let (mut least, mut most) = (self.v - change, self.v + change);
+        // Before a bound there is always room to stop. One that the command lies outside of is moved there.
+        let (low, high) = (self.low.min(self.x), self.high.max(self.x));
+        let (below, above) = (self.x - low, high - self.x);
+        let stop_above = self.within(most.min(speed), above, dt);
+        let stop_below = self.within((-least).min(speed), below, dt);
+        let hit = away * inverse;
+        let fits = |hit: f64| hit >= least && hit <= most && hit.abs() <= speed;
+        if fits(hit) && hit <= stop_above && -hit <= stop_below && (hit - slope).abs() <= change {
+            self.v = hit;
+            return true;
+        }
+        // What remains when the target has moved on: so fast that the difference in velocity ends with it.
+        let left = away - slope * dt;
+        let wanted = slope + self.stopping(left.abs(), dt).copysign(left);
+        most = most.min(stop_above).min(speed).max(least);
+        least = least.max(-stop_below).max(-speed).min(most);
+        let v = wanted.clamp(least, most);
+        *kinds |= if v.abs() >= speed {
+            if self.cap < self.fastest { Limited::START } else { Limited::VELOCITY }
+        } else if v == stop_above || -v == stop_below {
+            Limited::POSITION
+        } else {
+            Limited::ACCELERATION
+        };
+        self.v = v;
+        self.x = (self.x + v * dt).clamp(low, high);
+        false
+    }
+
+    /// The largest speed towards a bound `room` away; infinite if `speed` isn't more.
+    fn within(&self, speed: f64, room: f64, dt: f64) -> f64 {
+        // Far from the bound, which is the usual case, no root is needed.
+        let needed = speed * speed + 2.0 * self.hardest * dt * speed;
+        match speed <= 0.0 || needed <= 2.0 * self.hardest * room {
+            true => f64::INFINITY,
+            false => self.stopping(room, dt),
+        }
+    }
+
+    /// The largest v with v² ≤ 2a·(room − v·dt): after one step at v, what remains of the room is enough to stop.
+    /// Steps of any length keep that: decelerating by a·dt leaves v² − 2a·room smaller by (a·dt)².
+    fn stopping(&self, room: f64, dt: f64) -> f64 {
+        let root = (dt * dt + room * self.two_by_hardest).sqrt();
+        2.0 * room / (dt + root)
+    }
+}
