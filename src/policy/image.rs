@@ -110,7 +110,10 @@ impl ImageProcessor {
             let converted = match format {
                 PixelFormat::Jpeg => jpeg::decode(frame.data, (width, height), &mut rgb)
                     .map_err(|why| FrameError::Jpeg { width, height, why }),
-                _ => Ok(colour::convert(frame, &mut rgb)),
+                _ => {
+                    colour::convert(frame, &mut rgb);
+                    Ok(())
+                }
             };
             let frame = Frame { data: &rgb, stride: 3 * width, format: PixelFormat::Rgb8, ..*frame };
             let processed = converted.and_then(|()| self.process_packed(&frame, [0, 1, 2], image));
