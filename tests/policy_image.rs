@@ -163,8 +163,11 @@ fn impossible_frames_are_refused() {
     ));
 }
 
-/// A frame's fields and the RGB of it, from a line of `images/colour.txt`.
-fn colour_cases() -> Vec<(PixelFormat, usize, usize, Vec<u8>, Vec<u8>)> {
+/// Format, width, height, bytes and RGB of a frame.
+type Converted = (PixelFormat, usize, usize, Vec<u8>, Vec<u8>);
+
+/// The frames of `images/colour.txt`, one per line.
+fn colour_cases() -> Vec<Converted> {
     let hex = |text: &str| -> Vec<u8> {
         (0..text.len() / 2).map(|i| u8::from_str_radix(&text[2 * i..2 * i + 2], 16).unwrap()).collect()
     };

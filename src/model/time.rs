@@ -58,10 +58,10 @@ pub fn dense(weight: &Tensor, bias: &[f32], rows: &[Vec<f32>]) -> Vec<Vec<f32>> 
         let to = (from + share).min(outputs);
         let mut y = vec![Vec::with_capacity(to - from); rows.len()];
         let mut w = vec![0.0; inputs];
-        for n in from..to {
+        for (n, bias) in (from..to).zip(&bias[from..to]) {
             weight.read_f32(n * inputs..(n + 1) * inputs, &mut w);
             for (y, x) in y.iter_mut().zip(rows) {
-                y.push(dot(&w, x) + bias[n]);
+                y.push(dot(&w, x) + bias);
             }
         }
         y

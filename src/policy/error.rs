@@ -230,7 +230,7 @@ pub enum PolicyError {
     Prompt(#[from] PromptError),
     /// The checkpoint can't be loaded.
     #[error(transparent)]
-    Checkpoint(#[from] CheckpointError),
+    Checkpoint(Box<CheckpointError>),
     /// The checkpoint's statistics can't be used.
     #[error("statistics of {what}: {why}")]
     Statistics {
@@ -277,4 +277,10 @@ pub enum PolicyError {
         /// The value.
         value: f32,
     },
+}
+
+impl From<CheckpointError> for PolicyError {
+    fn from(error: CheckpointError) -> Self {
+        Self::Checkpoint(Box::new(error))
+    }
 }

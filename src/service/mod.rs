@@ -372,8 +372,10 @@ fn load(config: &Config, checkpoint: &Path, socket: &Path) -> Result<(Policy, St
 /// A file that can't be read may be readable the next time.
 fn refused(error: PolicyError) -> Box<dyn Error> {
     match error {
-        PolicyError::Checkpoint(CheckpointError::Io { .. } | CheckpointError::File { .. }) => error.into(),
-        PolicyError::Checkpoint(fault) => ConfigError::Whole(fault.to_string()).into(),
+        PolicyError::Checkpoint(fault) => match *fault {
+            fault @ (CheckpointError::Io { .. } | CheckpointError::File { .. }) => fault.into(),
+            fault => ConfigError::Whole(fault.to_string()).into(),
+        },
         error => error.into(),
     }
 }

@@ -48,9 +48,12 @@ fn linear_case(
     Ok(Outcome { got: read(&mut *device, out)?, expected: expected.values })
 }
 
+/// Name, epilogue with its gate, and role of the output.
+type Case = (&'static str, fn(Vector) -> Epilogue, Role);
+
 #[test]
 fn linear_of_every_size_dtype_role_and_epilogue() {
-    let epilogues: [(&str, fn(Vector) -> Epilogue, Role); 6] = [
+    let epilogues: [Case; 6] = [
         ("store", |_| Epilogue::Store, Role::Stream),
         ("add", |_| Epilogue::Add, Role::Stream),
         ("gelu", |_| Epilogue::Gelu, Role::Operand),
@@ -167,7 +170,7 @@ fn linear_of_weights_with_a_row_hint() {
             (Dtype::Bf16, 301, 145, 2),
             (Dtype::F32, 270, 48, 2),
         ] {
-            let epilogues: [(&str, fn(Vector) -> Epilogue, Role); 3] = [
+            let epilogues: [Case; 3] = [
                 ("add", |_| Epilogue::Add, Role::Stream),
                 ("gelu", |_| Epilogue::Gelu, Role::Operand),
                 ("add gated", Epilogue::AddGated, Role::Stream),

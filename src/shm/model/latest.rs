@@ -1,9 +1,8 @@
 use loom::thread;
 
 use super::{Fuse, check};
-use crate::shm::chunk_notes::NOTE_WORDS;
-use crate::shm::latest::{SLOTS, total_words};
-use crate::shm::{ChunkHeader, ChunkNotes, LatestReader, LatestWriter, ReadError, Words};
+use crate::shm::latest::total_words;
+use crate::shm::{ChunkHeader, LatestReader, LatestWriter, ReadError, Words};
 
 const VALUES: usize = 1;
 /// Stores of one publication: sequence, head, actions, sequence, number.
@@ -17,14 +16,11 @@ fn chunks(writer: &Fuse) -> (LatestWriter, LatestReader) {
 }
 
 fn publish(writer: &mut LatestWriter, n: u64) {
-    let notes =
-        ChunkNotes { prompt_id: n as u32, delay: n as u32, prefix_observed_ns: n, ..Default::default() };
     let header = ChunkHeader {
         ticket: n + 10,
         observed_ns: n,
         horizon: 1,
         action_dim: 1,
-        notes,
         ..Default::default()
     };
     assert_eq!(writer.publish(header, &[n as f32; VALUES]), Some(n));
@@ -103,21 +99,5 @@ fn what_was_cleared_is_shown_no_more() {
         }
         thread.join().unwrap();
         assert_eq!(read(&reader), Ok(2));
-    });
-}
-
-#[test]
-fn notes_are_those_of_their_chunk() {
-    check(|| {
-        let (notes, peer_notes) = Words::private(SLOTS * NOTE_WORDS);
-        let (writer, reader) = chunks(&Fuse::new(usize::MAX));
-        let (mut writer, reader) = (writer.with_notes(notes), reader.with_notes(peer_notes));
-        publish(&mut writer, 1);
-        let thread = thread::spawn(move || (2..=4).for_each(|n| publish(&mut writer, n)));
-        let got = reader.read(&mut [0.0; VALUES]).unwrap();
-        let n = got.chunk as u32;
-        let notes = got.notes;
-        assert_eq!((notes.prompt_id, notes.delay, notes.prefix_observed_ns), (n, n, got.chunk));
-        thread.join().unwrap();
     });
 }
