@@ -51,6 +51,24 @@
 /** Size of a unit buffer in bytes, with the terminating NUL. */
 #define PI0RT_UNIT_BYTES 16
 
+/** pi0rt_action_info.flags: an observation is due, by the options' submit_when. */
+#define PI0RT_ACTION_SUBMIT_NOW 1
+
+/** pi0rt_action_info.flags: chunks come so late that no row is left to play. */
+#define PI0RT_ACTION_HORIZON_TOO_SHORT 2
+
+/** pi0rt_action_info.flags: the moment lies beyond the last row of the chunk. */
+#define PI0RT_ACTION_PAST_END 4
+
+/**
+ * pi0rt_observation.flags: keep the images' and the instruction's part of the computation of the session's last full
+ * chunk, and take the new state alone. Approximate, and only for policies that have the state apart (PI0).
+ */
+#define PI0RT_OBSERVATION_STATE_ONLY 1
+
+/** pi0rt_observation.flags: don't guide this chunk by the previous one. */
+#define PI0RT_OBSERVATION_UNGUIDED 2
+
 /**
  * Result of a call or a request: 0 is success, positive values mean "nothing yet", negative values are errors;
  * those from -32 down are misuse that the library has found. New values may be added.
@@ -145,6 +163,21 @@ typedef enum pi0rt_rate_source {
     PI0RT_RATE_SOURCE_SESSION = 4,
 } pi0rt_rate_source;
 
+/** How one chunk follows another. */
+typedef enum pi0rt_stitching {
+    /** As the robot's profile says, else PI0RT_STITCHING_CROSSFADE. */
+    PI0RT_STITCHING_DEFAULT = 0,
+    /** The new chunk is played from its first moment. */
+    PI0RT_STITCHING_REPLACE = 1,
+    /** The command changes over from the old chunk to the new one within crossfade_ns. */
+    PI0RT_STITCHING_CROSSFADE = 2,
+    /**
+     * The command is the mean over the chunks that have a row for the moment, weighted exp(-ensemble_decay * i), i from
+     * 0 for the oldest (ACT).
+     */
+    PI0RT_STITCHING_ENSEMBLE = 3,
+} pi0rt_stitching;
+
 /** The physical quantity of one value. New ones may be added. */
 typedef enum pi0rt_quantity {
     /** No quantity is declared. */
@@ -159,8 +192,26 @@ typedef enum pi0rt_quantity {
     PI0RT_QUANTITY_EFFORT = 4,
 } pi0rt_quantity;
 
+/** How an action between two rows of a chunk is computed. */
+typedef enum pi0rt_interpolation {
+    /** As the robot's profile says, else PI0RT_INTERPOLATION_LINEAR. */
+    PI0RT_INTERPOLATION_DEFAULT = 0,
+    /** On the straight line between the two rows. */
+    PI0RT_INTERPOLATION_LINEAR = 1,
+    /** The earlier row is held. */
+    PI0RT_INTERPOLATION_HOLD = 2,
+    /** On a cubic Hermite spline through the rows, with a continuous velocity. */
+    PI0RT_INTERPOLATION_CUBIC = 3,
+    /**
+     * One row's value at a time, the later one's from when the straight line crosses pi0rt_dimension.switch_at: a
+     * gripper. Of single dimensions, by the robot's profile; not for pi0rt_client_options.
+     */
+    PI0RT_INTERPOLATION_SWITCH = 4,
+} pi0rt_interpolation;
+
 /**
- * Why a completion has no chunk. The last two values come with PI0RT_STATUS_STALE, all others with
+ * Why a completion has no chunk. PI0RT_COMPLETION_REASON_AGE and _DEADLINE_PASSED come with PI0RT_STATUS_STALE,
+ * PI0RT_COMPLETION_REASON_CHUNK_NOT_FINITE to _CHUNK_START with PI0RT_STATUS_INVALID_CHUNK, all others with
  * PI0RT_STATUS_BAD_OBSERVATION. New values may be added.
  */
 typedef enum pi0rt_completion_reason {
@@ -224,19 +275,39 @@ typedef enum pi0rt_completion_reason {
     PI0RT_COMPLETION_REASON_CHUNK_VELOCITY = 19,
     /** Value index of the chunk's actions begins too far from the state. value: the difference. */
     PI0RT_COMPLETION_REASON_CHUNK_START = 20,
+    /** The bytes of the frame of camera index are no JPEG image that can be decoded, or one of another size. */
+    PI0RT_COMPLETION_REASON_FRAME_DATA = 21,
 } pi0rt_completion_reason;
 
-/** Where an action came from, relative to the chunk's rows. */
-typedef enum pi0rt_reason {
-    /** The moment lies within the chunk: from the rows around it. */
-    PI0RT_REASON_IN_CHUNK = 0,
-    /** The moment lies before the chunk's observation: the first row is used. */
-    PI0RT_REASON_BEFORE_START = 1,
-    /** The moment lies beyond the chunk's last row: the last row is held. */
-    PI0RT_REASON_PAST_END = 2,
-} pi0rt_reason;
+/** Whether a chunk was guided by the previous one, or why not. New values may be added. */
+typedef enum pi0rt_guided {
+    /** The daemon doesn't say. */
+    PI0RT_GUIDED_UNKNOWN = 0,
+    /** It was guided. */
+    PI0RT_GUIDED_GUIDED = 1,
+    /** The configuration, the session or the observation asked for none. */
+    PI0RT_GUIDED_OFF = 2,
+    /** It is the first one of its episode. */
+    PI0RT_GUIDED_FIRST_CHUNK = 3,
+    /** The previous chunk was not played: nothing called pi0rt_action_at, or it came too late. */
+    PI0RT_GUIDED_NOT_PLAYED = 4,
+    /** Nothing was left of the previous chunk when the observation was taken. */
+    PI0RT_GUIDED_NO_LEFT_OVER = 5,
+    /** The instruction was set by pi0rt_client_set_prompt_flush. */
+    PI0RT_GUIDED_FLUSHED = 6,
+    /** Nothing declares a control rate. */
+    PI0RT_GUIDED_NO_RATE = 7,
+    /** The previous chunk has another kind of actions. */
+    PI0RT_GUIDED_ACTION_SPACE = 8,
+    /** What was reported to be played can't be. */
+    PI0RT_GUIDED_PLAYBACK_WRONG = 9,
+} pi0rt_guided;
 
-/** Pixel format of a frame: how its bytes are to be read. */
+/**
+ * Pixel format of a frame: how its bytes are to be read. Luma and colour differences are those of ITU-R BT.601, luma
+ * from 16 to 235, as cameras send them. A daemon that doesn't know a format answers with
+ * PI0RT_COMPLETION_REASON_FRAME_FORMAT.
+ */
 typedef enum pi0rt_format {
     /** The camera has no frame in this observation. */
     PI0RT_FORMAT_NONE = 0,
@@ -248,6 +319,20 @@ typedef enum pi0rt_format {
     PI0RT_FORMAT_RGBA8 = 3,
     /** 1 byte per pixel: grey. */
     PI0RT_FORMAT_GRAY8 = 4,
+    /** 4 bytes per pixel: blue, green, red, ignored. */
+    PI0RT_FORMAT_BGRA8 = 5,
+    /** 4 bytes per two pixels of a row: luma, blue difference, luma, red difference (YUY2). The width is even. */
+    PI0RT_FORMAT_YUYV = 6,
+    /**
+     * A plane of luma, then, stride times height bytes later, a plane of half as many rows with the blue and red
+     * differences of 2 by 2 pixels, with the same stride. Width and height are even.
+     */
+    PI0RT_FORMAT_NV12 = 7,
+    /**
+     * A baseline JPEG image of the frame's width and height, at most 3840 by 2160 pixels; stride is its length in
+     * bytes. The daemon decodes it before it computes, which takes some milliseconds a megapixel.
+     */
+    PI0RT_FORMAT_JPEG = 8,
 } pi0rt_format;
 
 /** Role of a client in its session. */
@@ -258,13 +343,29 @@ typedef enum pi0rt_role {
     PI0RT_ROLE_OBSERVER = 1,
 } pi0rt_role;
 
-/** How an action between two rows of a chunk is computed. */
-typedef enum pi0rt_interpolation {
-    /** The earlier row is held. */
-    PI0RT_INTERPOLATION_HOLD = 0,
-    /** Linear interpolation between the two rows. */
-    PI0RT_INTERPOLATION_LINEAR = 1,
-} pi0rt_interpolation;
+/** Where a command comes from, and why from there. New values may be added. */
+typedef enum pi0rt_reason {
+    /** The moment lies within the chunk: from the rows around it. */
+    PI0RT_REASON_IN_CHUNK = 0,
+    /** The moment lies before the chunk's observation: the first row. */
+    PI0RT_REASON_BEFORE_START = 1,
+    /** The moment lies beyond the chunk's last row. */
+    PI0RT_REASON_PAST_END = 2,
+    /** The chunk's observation is older than stale_after_ns. */
+    PI0RT_REASON_STALE = 3,
+    /** The newest chunk came when all its rows were past. It isn't played. */
+    PI0RT_REASON_LATE = 4,
+    /** What was planned was flushed by pi0rt_client_set_prompt_flush. */
+    PI0RT_REASON_FLUSHED = 5,
+    /** A new episode has begun, or the daemon has withdrawn its chunk. */
+    PI0RT_REASON_EPISODE = 6,
+    /** The robot is about to start from its present command. */
+    PI0RT_REASON_STARTED = 7,
+    /** The moment lies before that of the call before: its command is repeated. */
+    PI0RT_REASON_CLOCK_BACK = 8,
+    /** There was no chunk yet. */
+    PI0RT_REASON_NO_CHUNK = 9,
+} pi0rt_reason;
 
 /** Which vector a pi0rt_dimension belongs to. */
 typedef enum pi0rt_vector {
@@ -281,7 +382,10 @@ typedef struct pi0rt_client pi0rt_client;
 typedef struct pi0rt_client_options {
     /** sizeof(pi0rt_client_options), set by the caller. */
     uint32_t struct_size;
-    /** How actions between rows are computed, a pi0rt_interpolation; default: PI0RT_INTERPOLATION_HOLD. */
+    /**
+     * How actions between rows are computed, a pi0rt_interpolation. Dimensions for which the robot's profile has one
+     * of their own keep it.
+     */
     uint32_t interpolation;
     /** Path of the daemon's socket; default: $PI0RT_SOCKET, else /run/pi0rt/pi0rt.sock. */
     const char *socket_path;
@@ -306,8 +410,9 @@ typedef struct pi0rt_client_options {
      */
     uint64_t reply_timeout_ns;
     /**
-     * Age of the latest chunk's observation, ns, beyond which pi0rt_chunk_latest and pi0rt_action_at return
-     * PI0RT_STATUS_STALE, and time that a completion may be overdue before pi0rt_poll does; default: never.
+     * Age of a chunk's observation, ns, beyond which it isn't played any more and pi0rt_chunk_latest returns
+     * PI0RT_STATUS_STALE, and time that a completion may be overdue before pi0rt_poll does. Default: a chunk is
+     * played to the end of its rows, and the other two never return PI0RT_STATUS_STALE. No chunk is played longer.
      */
     uint64_t stale_after_ns;
     /**
@@ -323,6 +428,40 @@ typedef struct pi0rt_client_options {
      * PI0RT_STATUS_BAD_OBSERVATION.
      */
     uint32_t allow_missing_cameras;
+    /** How one chunk follows another, a pi0rt_stitching. */
+    uint32_t stitching;
+    /** When the next observation is due, a pi0rt_submit_when. */
+    uint32_t submit_when;
+    /** Time of a crossfade, ns; default: the profile's, else 100 ms. */
+    uint64_t crossfade_ns;
+    /** Decay m of an ensemble's weights exp(-m * i), -10 to 10; default: the profile's, else 0.01. */
+    float ensemble_decay;
+    /** Rows that are left when the next observation is due, for PI0RT_SUBMIT_WHEN_QUEUE; default: half of the horizon. */
+    uint32_t submit_rows;
+    /** Time by which a chunk should come earlier than needed, for PI0RT_SUBMIT_WHEN_LATEST, ns; default: two rows. */
+    uint64_t submit_margin_ns;
+    /** Time of PI0RT_STAGE_HOLD, ns; default: the profile's, else 500 ms. */
+    uint64_t hold_ns;
+    /**
+     * Time of PI0RT_STAGE_DECELERATE, and of a velocity from its last value to 0, ns; default: the profile's, else
+     * 500 ms.
+     */
+    uint64_t decelerate_ns;
+    /** Whether chunks are guided by the previous one, a pi0rt_guidance. */
+    uint32_t guidance;
+    /** How the weight of the previous chunk falls, a pi0rt_guidance_schedule. */
+    uint32_t guidance_schedule;
+    /** Upper bound of the guidance weight; default: the daemon's. */
+    float guidance_max_weight;
+    /** Rows beyond the delay over which the weight falls; default: the daemon's. */
+    uint32_t guidance_horizon;
+    /**
+     * A full chunk every so many, with PI0RT_OBSERVATION_STATE_ONLY for those between; 1: each one is. Default: the
+     * daemon's.
+     */
+    uint32_t prefix_every;
+    /** Reserved for later versions, always 0. */
+    uint32_t reserved[5];
 } pi0rt_client_options;
 
 /** The policy the daemon serves, and the sizes of this session. */
@@ -376,6 +515,16 @@ typedef struct pi0rt_policy_info {
     uint32_t execution_horizon;
     /** Cameras that an observation may lack, whatever the options say: bit i for camera i. */
     uint32_t optional_cameras;
+    /** How this session's chunks follow one another: never PI0RT_STITCHING_DEFAULT. */
+    pi0rt_stitching stitching;
+    /** Decay of an ensemble's weights; 0 for other stitchings. */
+    float ensemble_decay;
+    /** Time of a crossfade, ns; 0 for other stitchings. */
+    uint64_t crossfade_ns;
+    /** Time of PI0RT_STAGE_HOLD, ns. */
+    uint64_t hold_ns;
+    /** Time of PI0RT_STAGE_DECELERATE, ns. */
+    uint64_t decelerate_ns;
 } pi0rt_policy_info;
 
 /** Description of one value of the state or of an action. */
@@ -400,6 +549,14 @@ typedef struct pi0rt_dimension {
     char name[PI0RT_NAME_BYTES];
     /** Unit, such as "rad" or "m/s"; empty: none declared. */
     char unit[PI0RT_UNIT_BYTES];
+    /** Upper bound of the jump from the robot's present command to the first one; INFINITY: none declared. Of actions. */
+    float start_jump;
+    /** How this session computes the value between two rows; PI0RT_INTERPOLATION_DEFAULT for a value of the state. */
+    pi0rt_interpolation interpolation;
+    /** Threshold of PI0RT_INTERPOLATION_SWITCH; NAN for the others. */
+    float switch_at;
+    /** The value in PI0RT_STAGE_SAFE_STOP; NAN: it stays, or the value is one of the state. */
+    float safe_pose;
 } pi0rt_dimension;
 
 /** An instruction registered by this session. */
@@ -424,7 +581,7 @@ typedef struct pi0rt_frame {
     uint32_t width;
     /** Height of the frame, rows. */
     uint32_t height;
-    /** Bytes from one row to the next; 0: rows without gaps. */
+    /** Bytes from one row to the next; 0: rows without gaps. Of PI0RT_FORMAT_JPEG, the image's length in bytes. */
     uint32_t stride;
     /** Format of the pixels, a pi0rt_format; PI0RT_FORMAT_NONE: no frame. */
     uint32_t format;
@@ -466,6 +623,13 @@ typedef struct pi0rt_observation {
      * the oldest of its parts.
      */
     uint64_t frame_observed_ns[PI0RT_MAX_CAMERAS];
+    /**
+     * PI0RT_OBSERVATION_STATE_ONLY, PI0RT_OBSERVATION_UNGUIDED, or both. A daemon that doesn't know them computes an
+     * ordinary chunk.
+     */
+    uint32_t flags;
+    /** Reserved for later versions, always 0. */
+    uint32_t reserved;
 } pi0rt_observation;
 
 /** The daemon's answer to one submission. */
@@ -521,21 +685,24 @@ typedef struct pi0rt_chunk {
     uint64_t started_ns;
     /** When it was ready, CLOCK_MONOTONIC, ns. */
     uint64_t finished_ns;
+    /**
+     * Number of the instruction it was computed for, as pi0rt_client_set_prompt gave it; for an observer the
+     * daemon's. 0: not known.
+     */
+    uint32_t prompt_id;
+    /** Number of its episode: how many resets there were before it. */
+    uint32_t episode;
+    /** Whether it was guided by the previous chunk. */
+    pi0rt_guided guided;
+    /** Rows that the guidance expected to be past when it is first played. */
+    uint32_t delay;
+    /** Row from which on it was free of guidance. */
+    uint32_t guidance_horizon;
+    /** Age of the images' and the instruction's part of it, in chunks; 0: computed for this one. */
+    uint32_t prefix_age;
+    /** When the oldest of its frames was taken, CLOCK_MONOTONIC, ns; 0: not known. */
+    uint64_t prefix_observed_ns;
 } pi0rt_chunk;
-
-/** The origin of an action: chunk, row and age. */
-typedef struct pi0rt_action_info {
-    /** sizeof(pi0rt_action_info), set by the caller. */
-    uint32_t struct_size;
-    /** How the action was derived from the chunk. */
-    pi0rt_reason reason;
-    /** Number of the chunk; 0: there is none. */
-    uint64_t chunk;
-    /** Position in the chunk, in rows from its observation. */
-    double row;
-    /** Time from the chunk's observation to the action's moment, ns. */
-    uint64_t age_ns;
-} pi0rt_action_info;
 
 /** Distribution of a latency. Percentiles are exact to a fifth. */
 typedef struct pi0rt_latency {
@@ -640,7 +807,7 @@ size_t pi0rt_last_error(char *buffer,
  * the daemon's reason, when this user may not connect, or when this process has 64 sessions open;
  * PI0RT_STATUS_PROTOCOL when the daemon's answer makes no sense; PI0RT_STATUS_TIMEOUT without an answer within
  * the options' reply_timeout_ns; PI0RT_STATUS_SYSTEM when a system call failed; PI0RT_STATUS_STRUCT_SIZE;
- * PI0RT_STATUS_INVALID_ARGUMENT.
+ * PI0RT_STATUS_INVALID_ARGUMENT, also for an option that is out of range.
  *
  * Requires:
  * options is NULL or points to a struct of its struct_size; its socket_path and session_name are NULL or
@@ -678,7 +845,8 @@ pi0rt_status pi0rt_client_describe(pi0rt_client *client,
 /**
  * Describes one value of the state or of an action: its name, quantity, unit and limits. which is a
  * pi0rt_vector; index counts from 0 to state_dim or action_dim. Where nothing is declared the name and the
- * unit are empty, the quantity is PI0RT_QUANTITY_UNKNOWN and the limits are infinite.
+ * unit are empty, the quantity is PI0RT_QUANTITY_UNKNOWN and the limits are infinite. Of actions it also says how
+ * they are played.
  *
  * Real-time safe. Class: requests.
  *
@@ -712,7 +880,8 @@ pi0rt_status pi0rt_client_camera(pi0rt_client *client,
                                  uint32_t *index);
 
 /**
- * Registers an instruction, UTF-8, and stores its number for pi0rt_observation.prompt_id. The same text gets
+ * Registers an instruction, UTF-8, and stores its number for pi0rt_observation.prompt_id. Chunks of the one before
+ * are played on until the first one of this instruction, which they guide. The same text gets
  * the same number, which stays valid across daemons. Where the checkpoint truncates long instructions,
  * pi0rt_client_prompt tells whether this one was.
  *
@@ -735,6 +904,22 @@ pi0rt_status pi0rt_client_set_prompt(pi0rt_client *client,
                                      uint32_t *prompt_id);
 
 /**
+ * Registers an instruction as pi0rt_client_set_prompt does, and lets it take effect at once: what was computed for
+ * earlier instructions isn't played any more and doesn't guide chunks. The robot comes to rest, by the player's
+ * stages and with PI0RT_REASON_FLUSHED, until the first chunk of an observation submitted after that.
+ *
+ * Not real-time safe: waits for the daemon. Class: requests.
+ *
+ * Returns what pi0rt_client_set_prompt returns; unless it is PI0RT_STATUS_OK, nothing is flushed.
+ *
+ * Requires:
+ * utf8 is NULL or a string; prompt_id is NULL or can be written to.
+ */
+pi0rt_status pi0rt_client_set_prompt_flush(pi0rt_client *client,
+                                           const char *utf8,
+                                           uint32_t *prompt_id);
+
+/**
  * Tells whether a registered instruction was truncated. prompt_id is a number that pi0rt_client_set_prompt
  * stored; 0: the instruction set last.
  *
@@ -752,8 +937,9 @@ pi0rt_status pi0rt_client_prompt(pi0rt_client *client,
                                  pi0rt_prompt *prompt);
 
 /**
- * Begins a new episode: chunks of the old one are no longer shown, and requests in flight are answered with
- * PI0RT_STATUS_SUPERSEDED.
+ * Begins a new episode: chunks of the old one are no longer shown or played, and requests in flight are answered
+ * with PI0RT_STATUS_SUPERSEDED. The player holds the last command, with PI0RT_REASON_EPISODE, until the first chunk of
+ * the new episode; if the robot is moved meanwhile, call pi0rt_start_from.
  *
  * Not real-time safe: waits for the daemon. Class: requests.
  *
@@ -771,7 +957,9 @@ pi0rt_status pi0rt_client_reset(pi0rt_client *client);
  *
  * Instructions are registered again and keep their numbers. Every ticket still gets one completion: tickets
  * the previous daemon left unanswered get PI0RT_STATUS_GONE. The latest chunk is played until there is a new
- * one. The descriptor that pi0rt_client_fd returned is readable and of no more use: ask again.
+ * one; limits and stages go on from the last command. Where the new daemon plays otherwise (limits, stages), the
+ * player goes on from the last command, too, and where it says something else of what the actions are, from
+ * nothing. The descriptor that pi0rt_client_fd returned is readable and of no more use: ask again.
  *
  * Threads in calls of the other classes go on meanwhile; each class goes over to the new connection by its next
  * call, and the next request frees what they have left. Observations that were acquired before have to be
@@ -861,7 +1049,7 @@ pi0rt_status pi0rt_observation_release(pi0rt_client *client,
  * thread after a restart: submit again; PI0RT_STATUS_RESTARTED, too, for an observation that was acquired before a
  * reconnect, which is given back: acquire again; PI0RT_STATUS_FRAME_SIZE
  * for a frame that doesn't fit its capacity; PI0RT_STATUS_INVALID_ARGUMENT for a slot that was not acquired,
- * an unknown format or a frame of a camera that doesn't exist; PI0RT_STATUS_PROTOCOL when the daemon has
+ * an unknown format or flag, or a frame of a camera that doesn't exist; PI0RT_STATUS_PROTOCOL when the daemon has
  * damaged the ring; PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_OBSERVER; PI0RT_STATUS_BAD_HANDLE,
  * PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client. Unless it returns
  * PI0RT_STATUS_OK the slot stays acquired.
@@ -882,7 +1070,7 @@ pi0rt_status pi0rt_submit(pi0rt_client *client,
  * Class: completions.
  *
  * Returns PI0RT_STATUS_OK; PI0RT_STATUS_EMPTY when there is none; PI0RT_STATUS_STALE when one is overdue by
- * more than the options' stale_after_ns; PI0RT_STATUS_GONE when there won't be any
+ * more than the options' stale_after_ns, if set; PI0RT_STATUS_GONE when there won't be any
  * more; PI0RT_STATUS_RESTARTED once for each thread after a restart: poll again; PI0RT_STATUS_PROTOCOL when the daemon answers a request that was not made; PI0RT_STATUS_SYSTEM when a
  * system call failed (only once pi0rt_client_fd was called); PI0RT_STATUS_STRUCT_SIZE;
  * PI0RT_STATUS_INVALID_ARGUMENT; PI0RT_STATUS_OBSERVER; PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED,
@@ -900,7 +1088,7 @@ pi0rt_status pi0rt_poll(pi0rt_client *client,
  * Real-time safe: wait-free, no system call, no lock, no allocation. Class: actions.
  *
  * Returns PI0RT_STATUS_OK; PI0RT_STATUS_EMPTY before the first chunk; PI0RT_STATUS_STALE when its observation
- * is older than the options' stale_after_ns, with everything set as for PI0RT_STATUS_OK;
+ * is older than the options' stale_after_ns, if set, with everything set as for PI0RT_STATUS_OK;
  * PI0RT_STATUS_OTHER_CLOCK likewise when its observation lies in the future; PI0RT_STATUS_GONE or
  * PI0RT_STATUS_RESTARTED when no newer one will come, with the last chunk filled in if there was one (else
  * chunk->chunk is 0); PI0RT_STATUS_BUSY when chunks are published faster than they can be copied;
@@ -913,33 +1101,6 @@ pi0rt_status pi0rt_poll(pi0rt_client *client,
  */
 pi0rt_status pi0rt_chunk_latest(pi0rt_client *client,
                                 pi0rt_chunk *chunk);
-
-/**
- * Stores the action for moment t_ns (CLOCK_MONOTONIC) from the latest chunk: row (t_ns - observed_ns) * rate,
- * held or interpolated as the client's options say. count is the policy's action_dim. info may be NULL. The
- * rate is pi0rt_policy_info.rate_hz.
- *
- * Real-time safe: wait-free, no system call, no lock, no allocation. Class: actions.
- *
- * Returns PI0RT_STATUS_OK; PI0RT_STATUS_NO_RATE when neither the options nor the daemon declare a control
- * rate; PI0RT_STATUS_EMPTY before the first chunk; PI0RT_STATUS_OTHER_CLOCK, with nothing stored, for a t_ns
- * of another clock, more than 1 s before the chunk's observation or more than 10 min from now, and for a chunk
- * whose observation lies in the future; PI0RT_STATUS_STALE when its observation is older at t_ns than the
- * options' stale_after_ns, with everything set as for PI0RT_STATUS_OK; PI0RT_STATUS_GONE or
- * PI0RT_STATUS_RESTARTED when no newer chunk will come, with action and info filled in if there was a chunk
- * (else info->chunk is 0); PI0RT_STATUS_BUSY and PI0RT_STATUS_PROTOCOL as pi0rt_chunk_latest;
- * PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_INVALID_ARGUMENT, also for a count that is not action_dim;
- * PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused
- * client.
- *
- * Requires:
- * action is NULL or has room for count values; info is NULL or points to a struct of its struct_size.
- */
-pi0rt_status pi0rt_action_at(pi0rt_client *client,
-                             uint64_t t_ns,
-                             float *action,
-                             size_t count,
-                             pi0rt_action_info *info);
 
 /**
  * Reads the session's counters and latencies. Available as long as the client is open, even if the daemon is
