@@ -119,17 +119,15 @@ int main(int argc, char **argv)
     float action[MAX_ACTION_DIM] = {0};
     uint64_t chunks = 0, commands = 0, longest_ns = 0, due = pi0rt_now_ns();
     const uint64_t end = due + (uint64_t)(seconds * 1e9);
-    int lent = lend(client, &observation, cameras), due_now = 1;
+    int lent = lend(client, &observation, cameras), due_now;
     while ((due += PERIOD_NS) < end) {
         sleep_until(due);
         const uint64_t begun = pi0rt_now_ns();
         while (pi0rt_poll(client, &completion) == PI0RT_STATUS_OK)
             chunks += completion.status == PI0RT_STATUS_OK;
-        const pi0rt_status status = pi0rt_action_at(client, begun, action, info.action_dim, &about);
-        if (status == PI0RT_STATUS_OK) {
-            commands++; /* a robot would move here */
-            due_now = (about.flags & PI0RT_ACTION_SUBMIT_NOW) != 0;
-        }
+        pi0rt_action_at(client, begun, action, info.action_dim, &about);
+        commands += about.stage != PI0RT_STAGE_EMPTY; /* a robot would move here */
+        due_now = (about.flags & PI0RT_ACTION_SUBMIT_NOW) != 0;
         if (!lent) {
             lent = lend(client, &observation, cameras);
         } else if (due_now && all_there(cameras, info.cameras)) {

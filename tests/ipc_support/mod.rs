@@ -11,7 +11,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use pi0rt::client::{Client, Observation, Options};
-use pi0rt::control::{Dimension, Fault, Limits, PolicyDescription, Quantity, Rate, RateSource};
+use pi0rt::control::{
+    Dimension, Fault, Limits, Motion, MotionInterpolation, PolicyDescription, Quantity, Rate, RateSource,
+    Stitching,
+};
 use pi0rt::daemon::{Claim, Daemon, DaemonError, Engine, EngineError, Handle, Prompter};
 use pi0rt::policy::{Chunk, Continuation, Observation as Given};
 use pi0rt::shm::Camera;
@@ -46,6 +49,12 @@ impl Default for Sums {
             image_size: 224,
             rate: Rate::new(RATE_HZ, RateSource::Checkpoint),
             optional_cameras: 0b11,
+            // What is played are the rows of the latest chunk.
+            motion: Motion {
+                interpolation: Some(MotionInterpolation::Hold),
+                stitching: Some(Stitching::Replace),
+                ..Motion::default()
+            },
             ..PolicyDescription::default()
         };
         Sums { begun: Arc::default(), policy }
