@@ -6,7 +6,7 @@
  *   every tick:
  *     pi0rt_observation_acquire, write frames and state in place, pi0rt_submit
  *     pi0rt_poll            has a submission been answered?
- *     pi0rt_action_at       the action for this moment
+ *     pi0rt_action_at       the command for this moment, whatever becomes of the daemon
  *   pi0rt_client_close
  *
  * Structs passed by pointer begin with struct_size, which the caller sets to their sizeof; zero in
@@ -303,6 +303,44 @@ typedef enum pi0rt_guided {
     PI0RT_GUIDED_PLAYBACK_WRONG = 9,
 } pi0rt_guided;
 
+/** Where a command comes from, and why from there. New values may be added. */
+typedef enum pi0rt_reason {
+    /** The moment lies within the chunk: from the rows around it. */
+    PI0RT_REASON_IN_CHUNK = 0,
+    /** The moment lies before the chunk's observation: the first row. */
+    PI0RT_REASON_BEFORE_START = 1,
+    /** The moment lies beyond the chunk's last row. */
+    PI0RT_REASON_PAST_END = 2,
+    /** The chunk's observation is older than stale_after_ns. */
+    PI0RT_REASON_STALE = 3,
+    /** The newest chunk came when all its rows were past. It isn't played. */
+    PI0RT_REASON_LATE = 4,
+    /** What was planned was flushed by pi0rt_client_set_prompt_flush. */
+    PI0RT_REASON_FLUSHED = 5,
+    /** A new episode has begun, or the daemon has withdrawn its chunk. */
+    PI0RT_REASON_EPISODE = 6,
+    /** The robot is about to start from its present command. */
+    PI0RT_REASON_STARTED = 7,
+    /** The moment lies before that of the call before: its command is repeated. */
+    PI0RT_REASON_CLOCK_BACK = 8,
+    /** There was no chunk yet. */
+    PI0RT_REASON_NO_CHUNK = 9,
+} pi0rt_reason;
+
+/** What the player does, by how long no fresh chunk has come. */
+typedef enum pi0rt_stage {
+    /** Nothing: there was no chunk, and no command to start from. */
+    PI0RT_STAGE_EMPTY = 0,
+    /** It plays the rows of the latest chunk. */
+    PI0RT_STAGE_PLAY = 1,
+    /** Positions and efforts are held; velocities and changes of position go to 0. */
+    PI0RT_STAGE_HOLD = 2,
+    /** As PI0RT_STAGE_HOLD: the robot comes to rest. */
+    PI0RT_STAGE_DECELERATE = 3,
+    /** Velocities are 0; positions and efforts stay, or go to the safe pose of the robot's profile. */
+    PI0RT_STAGE_SAFE_STOP = 4,
+} pi0rt_stage;
+
 /**
  * Pixel format of a frame: how its bytes are to be read. Luma and colour differences are those of ITU-R BT.601, luma
  * from 16 to 235, as cameras send them. A daemon that doesn't know a format answers with
@@ -343,29 +381,55 @@ typedef enum pi0rt_role {
     PI0RT_ROLE_OBSERVER = 1,
 } pi0rt_role;
 
-/** Where a command comes from, and why from there. New values may be added. */
-typedef enum pi0rt_reason {
-    /** The moment lies within the chunk: from the rows around it. */
-    PI0RT_REASON_IN_CHUNK = 0,
-    /** The moment lies before the chunk's observation: the first row. */
-    PI0RT_REASON_BEFORE_START = 1,
-    /** The moment lies beyond the chunk's last row. */
-    PI0RT_REASON_PAST_END = 2,
-    /** The chunk's observation is older than stale_after_ns. */
-    PI0RT_REASON_STALE = 3,
-    /** The newest chunk came when all its rows were past. It isn't played. */
-    PI0RT_REASON_LATE = 4,
-    /** What was planned was flushed by pi0rt_client_set_prompt_flush. */
-    PI0RT_REASON_FLUSHED = 5,
-    /** A new episode has begun, or the daemon has withdrawn its chunk. */
-    PI0RT_REASON_EPISODE = 6,
-    /** The robot is about to start from its present command. */
-    PI0RT_REASON_STARTED = 7,
-    /** The moment lies before that of the call before: its command is repeated. */
-    PI0RT_REASON_CLOCK_BACK = 8,
-    /** There was no chunk yet. */
-    PI0RT_REASON_NO_CHUNK = 9,
-} pi0rt_reason;
+/** When PI0RT_ACTION_SUBMIT_NOW is set. While an observation is to be answered, it never is. */
+typedef enum pi0rt_submit_when {
+    /** PI0RT_SUBMIT_WHEN_CONTINUOUS. */
+    PI0RT_SUBMIT_WHEN_DEFAULT = 0,
+    /** As soon as the observation before is answered. */
+    PI0RT_SUBMIT_WHEN_CONTINUOUS = 1,
+    /** When no more than submit_rows rows of the chunk are left. */
+    PI0RT_SUBMIT_WHEN_QUEUE = 2,
+    /** As late as possible: when the time left is no more than the longest of the last five delays and submit_margin_ns. */
+    PI0RT_SUBMIT_WHEN_LATEST = 3,
+} pi0rt_submit_when;
+
+/** Whether the daemon guides chunks by what is left of the previous one (real-time chunking). */
+typedef enum pi0rt_guidance {
+    /** As the daemon's configuration says. */
+    PI0RT_GUIDANCE_DEFAULT = 0,
+    /** Chunks are guided. */
+    PI0RT_GUIDANCE_ON = 1,
+    /** Chunks are not guided. */
+    PI0RT_GUIDANCE_OFF = 2,
+} pi0rt_guidance;
+
+/** How the weight of the previous chunk falls from the delay to the guidance's horizon. */
+typedef enum pi0rt_guidance_schedule {
+    /** As the daemon's configuration says. */
+    PI0RT_GUIDANCE_SCHEDULE_DEFAULT = 0,
+    /** In a straight line. */
+    PI0RT_GUIDANCE_SCHEDULE_LINEAR = 1,
+    /** Faster than a straight line. */
+    PI0RT_GUIDANCE_SCHEDULE_EXP = 2,
+    /** It doesn't fall: 1 up to the horizon. */
+    PI0RT_GUIDANCE_SCHEDULE_ONES = 3,
+    /** At once: 0 from the delay on. */
+    PI0RT_GUIDANCE_SCHEDULE_ZEROS = 4,
+} pi0rt_guidance_schedule;
+
+/** Kinds of limits that changed a command: bits of pi0rt_action_info.limits. */
+typedef enum pi0rt_limit {
+    /** A bound of the value, or the distance needed to stop before it. */
+    PI0RT_LIMIT_POSITION = 1,
+    /** The bound of the value's change per second. */
+    PI0RT_LIMIT_VELOCITY = 2,
+    /** The bound of that change's change, also while the command catches up with the chunk. */
+    PI0RT_LIMIT_ACCELERATION = 4,
+    /** The bound of the jump at start. */
+    PI0RT_LIMIT_START = 8,
+    /** The robot's present command lies outside its bounds and is brought back. */
+    PI0RT_LIMIT_OUTSIDE = 16,
+} pi0rt_limit;
 
 /** Which vector a pi0rt_dimension belongs to. */
 typedef enum pi0rt_vector {
@@ -752,6 +816,51 @@ typedef struct pi0rt_statistics {
     pi0rt_latency age;
 } pi0rt_statistics;
 
+/** The origin of a command, what was limited, and what is due. */
+typedef struct pi0rt_action_info {
+    /** sizeof(pi0rt_action_info), set by the caller. */
+    uint32_t struct_size;
+    /** Where the command comes from. */
+    pi0rt_reason reason;
+    /** Number of the chunk; 0: there is none. */
+    uint64_t chunk;
+    /** Position in the chunk, in rows from its observation. */
+    double row;
+    /** Time from the chunk's observation to the command's moment, ns. */
+    uint64_t age_ns;
+    /** What the player does. */
+    pi0rt_stage stage;
+    /** PI0RT_ACTION_SUBMIT_NOW and others, combined. */
+    uint32_t flags;
+    /** Dimensions whose value isn't the chunk's because of a limit: bit i for dimension i, bit 63 for all from 63 on. */
+    uint64_t limited;
+    /** Kinds of those limits, pi0rt_limit, combined. */
+    uint32_t limits;
+    /** Longest of the last five delays: rows that were past when a chunk was first played. */
+    uint32_t delay_rows;
+    /** Ticket of the chunk's submission. */
+    uint64_t ticket;
+    /** Time until the chunk's rows end or it is stale, ns. */
+    uint64_t rows_left_ns;
+    /**
+     * Number of the instruction the chunk was computed for, as pi0rt_client_set_prompt gave it; for an observer the
+     * daemon's. 0: not known.
+     */
+    uint32_t prompt_id;
+    /** Number of the chunk's episode: how many resets there were before it. */
+    uint32_t episode;
+    /** Whether the chunk was guided by the previous one. */
+    pi0rt_guided guided;
+    /** Rows that the guidance expected to be past when the chunk is first played. */
+    uint32_t delay;
+    /** Row from which on the chunk was free of guidance. */
+    uint32_t guidance_horizon;
+    /** Age of the images' and the instruction's part of the chunk, in chunks; 0: computed for this one. */
+    uint32_t prefix_age;
+    /** Reserved for later versions, always 0. */
+    uint32_t reserved[2];
+} pi0rt_action_info;
+
 #ifdef __cplusplus
 extern "C" {
 #endif // __cplusplus
@@ -1136,6 +1245,77 @@ pi0rt_status pi0rt_wait(pi0rt_client *client,
                         uint64_t ticket,
                         uint64_t timeout_ns,
                         pi0rt_completion *completion);
+
+/**
+ * Stores the command for moment t_ns (CLOCK_MONOTONIC): what the chunks say of it, within the robot's limits, or what
+ * the stage is when no fresh chunk comes. As pi0rt_motion_at without velocities.
+ *
+ * Real-time safe: wait-free, no system call, no lock, no allocation. Class: actions.
+ *
+ * Returns what pi0rt_motion_at returns.
+ *
+ * Requires:
+ * action is NULL or has room for count values; info is NULL or points to a struct of its struct_size.
+ */
+pi0rt_status pi0rt_action_at(pi0rt_client *client,
+                             uint64_t t_ns,
+                             float *action,
+                             size_t count,
+                             pi0rt_action_info *info);
+
+/**
+ * Stores the command for moment t_ns (CLOCK_MONOTONIC), and its change per second for feed-forward: row
+ * (t_ns - observed_ns) * rate of the latest chunk, interpolated, stitched to the chunk before and limited as the
+ * options and the robot's profile say. When no fresh chunk comes, the player goes through its stages, pi0rt_stage.
+ * count is the policy's action_dim. velocity and info may be NULL. The rate is pi0rt_policy_info.rate_hz.
+ *
+ * Moments increase. The same moment again gets the same command, an earlier one the last command; after a pause of
+ * more than 250 ms the robot counts as standing still. The daemon is told what is played, unless the client observes.
+ *
+ * Real-time safe: wait-free, no system call, no lock, no allocation. Class: actions.
+ *
+ * Returns PI0RT_STATUS_OK for rows of a fresh chunk (PI0RT_STAGE_PLAY). With action, velocity and info filled in, too:
+ * PI0RT_STATUS_STALE from PI0RT_STAGE_HOLD on; PI0RT_STATUS_GONE while the daemon is gone, whatever the stage;
+ * PI0RT_STATUS_RESTARTED once for each thread after a restart; PI0RT_STATUS_OTHER_CLOCK for a chunk whose observation
+ * lies in the future, which isn't played yet; PI0RT_STATUS_PROTOCOL for a chunk that is not as announced, or whose
+ * values are not finite, which isn't played. With info filled in alone (PI0RT_STAGE_EMPTY):
+ * PI0RT_STATUS_EMPTY when there is neither a chunk nor a command from pi0rt_start_from; any of the above then too, and
+ * PI0RT_STATUS_BUSY when the first chunks are published faster than they can be copied. With nothing filled in but
+ * info->chunk, 0: PI0RT_STATUS_NO_RATE when neither the options nor the daemon declare a control rate;
+ * PI0RT_STATUS_OTHER_CLOCK for a t_ns of another clock, more than 1 s before the chunk's observation or more than
+ * 10 min from now; PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_INVALID_ARGUMENT, also for a count that is not action_dim;
+ * PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client.
+ *
+ * Requires:
+ * action and velocity are NULL or have room for count values each; info is NULL or points to a struct of its
+ * struct_size.
+ */
+pi0rt_status pi0rt_motion_at(pi0rt_client *client,
+                             uint64_t t_ns,
+                             float *action,
+                             float *velocity,
+                             size_t count,
+                             pi0rt_action_info *info);
+
+/**
+ * Sets the robot's present command, from which it starts at rest: the next commands move to the chunks from there,
+ * within the limits. Before the first pi0rt_action_at; after pi0rt_client_reset, if the robot was moved; and after
+ * an emergency stop. Without it the first command is the first chunk's own. count is the policy's action_dim.
+ *
+ * Real-time safe: wait-free, no system call, no lock, no allocation. Class: actions.
+ *
+ * Returns PI0RT_STATUS_OK; PI0RT_STATUS_NO_RATE when neither the options nor the daemon declare a control rate;
+ * PI0RT_STATUS_INVALID_ARGUMENT, also for a count that is not action_dim, and for a value that is not finite or
+ * outside its dimension's limits: the last error has the dimension, the value and the limits; PI0RT_STATUS_BAD_HANDLE,
+ * PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client. Unless it returns
+ * PI0RT_STATUS_OK nothing has changed.
+ *
+ * Requires:
+ * command is NULL or has count values.
+ */
+pi0rt_status pi0rt_start_from(pi0rt_client *client,
+                              const float *command,
+                              size_t count);
 
 #ifdef __cplusplus
 }  // extern "C"
