@@ -9,14 +9,16 @@ use std::time::Duration;
 
 use ipc_support::{Directory, LONG, Process, eventually, patient};
 use pi0rt::client::{
-    Actions, Answer, Client, ClientError, Completions, MotionError, Observation, Options, Playing, Reason,
+    Actions, Answer, Client, ClientError, Completions, MotionError, Observation, Options, Playing, Reason, Seam,
     Stage, Submissions,
 };
 use pi0rt::control::{
-    Dimension, Guided, Limits, PolicyDescription, Quantity, Rate, RateSource, Status,
+    Dimension, GuidanceChoice, Guided, Limits, PolicyDescription, Quantity, Rate, RateSource, Status,
 };
-use pi0rt::daemon::{CarryOver, Claim, Daemon, DaemonError, Engine, EngineError, Handle, Prompter};
-use pi0rt::policy::{Chunk, Continuation, Observation as Given};
+use pi0rt::daemon::{
+    CarryOver, Claim, Daemon, DaemonError, Engine, EngineError, Handle, PolicyEngine, Prompter,
+};
+use pi0rt::policy::{Chunk, Continuation, Observation as Given, Policy, PolicyOptions};
 use pi0rt::shm::clock::now_ns;
 
 const ROWS: usize = 20;
@@ -91,9 +93,13 @@ struct Served {
 
 impl Served {
     fn new() -> Served {
+        Served::of(Steps::default())
+    }
+
+    fn of<E: Engine + 'static>(engine: E) -> Served {
         let (directory, handle) = (Directory::new(), Handle::new().unwrap());
         let claim = Claim::take(&directory.socket()).unwrap();
-        let daemon = Daemon::new(Steps::default(), claim, Default::default(), handle.clone()).unwrap();
+        let daemon = Daemon::new(engine, claim, Default::default(), handle.clone()).unwrap();
         Served { directory, handle, thread: Some(std::thread::spawn(move || daemon.run())) }
     }
 
@@ -235,7 +241,7 @@ fn chunks_are_guided_by_default_once_they_are_played() {
     assert_eq!((second.notes.prompt_id, second.notes.episode), (prompt_id, 0));
     assert!(second.notes.delay >= 1 && second.notes.guidance_horizon > second.notes.delay, "{second:?}");
     // A session without guidance.
-    let guidance = pi0rt::control::GuidanceChoice { enabled: Some(false), ..Default::default() };
+    let guidance = GuidanceChoice { enabled: Some(false), ..Default::default() };
     let mut client = Client::open(&Options { guidance, ..patient(&served.socket()) }).unwrap();
     client.set_prompt("sleep 60").unwrap();
     let mut control = Loop::new(&mut client);
@@ -408,4 +414,84 @@ fn what_a_player_can_not_work_with_is_refused_before_a_session_is_opened() {
     let options = Options { playing, ..patient(Path::new("/nonexistent/pi0rt.sock")) };
     let error = Client::open(&options).map(drop).unwrap_err();
     assert!(matches!(error, ClientError::Motion(MotionError::Ensemble { .. })), "{error}");
+}
+
+/// The largest difference between two commands 1 ms apart: medians within chunks and at seams.
+fn steps_and_seams(client: &mut Client, seams: usize) -> (f32, f32) {
+    let dim = client.actions.action_dim();
+    let (mut action, mut last) = (vec![0.0; dim], None::<(u64, u64, Vec<f32>)>);
+    let (mut within, mut between) = (Vec::new(), Vec::new());
+    let (mut t_ns, end) = (now_ns(), now_ns() + LONG);
+    while between.len() < seams {
+        assert!(now_ns() < end, "{} seams in all the time", between.len());
+        t_ns = (t_ns + TICK_NS).max(now_ns());
+        std::thread::sleep(Duration::from_nanos(t_ns.saturating_sub(now_ns())));
+        while client.poll().is_ok() {}
+        let (answer, _) = client.motion_at(t_ns, &mut action, None).unwrap();
+        if answer.submit_now {
+            let slot = client.acquire().unwrap();
+            let states = client.policy().state_dim as usize;
+            for i in 0..states {
+                // SAFETY: the slot was acquired; its state has so many values.
+                unsafe { client.state(slot).unwrap().add(i).write_unaligned(0.1) };
+            }
+            client.submit(&Observation { slot, ..Observation::default() }).unwrap();
+        }
+        if answer.stage != Stage::Play {
+            last = None;
+            continue;
+        }
+        if let Some((before, chunk, commands)) = last.take()
+            && t_ns - before < 2 * TICK_NS
+        {
+            let apart = action.iter().zip(&commands).map(|(is, was)| (is - was).abs());
+            let most = apart.fold(0.0, f32::max) * TICK_NS as f32 / (t_ns - before) as f32;
+            // The first chunks are not guided.
+            match answer.chunk == chunk {
+                true => within.push(most),
+                false if chunk > 1 => between.push(most),
+                false => {}
+            }
+        }
+        last = Some((t_ns, answer.chunk, action.clone()));
+    }
+    let median = |values: &mut Vec<f32>| {
+        values.sort_by(f32::total_cmp);
+        values[values.len() / 2]
+    };
+    (median(&mut within), median(&mut between))
+}
+
+/// Of the tiny checkpoint, whose chunks begin with new noise each.
+#[test]
+fn seams_between_guided_chunks_are_no_larger_than_twice_a_step() {
+    let dir = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden"));
+    let device = pi0rt::device::cpu::CpuOptions { threads: Some(1), ..Default::default() };
+    let options =
+        PolicyOptions { device: device.into(), guidance: Some(10.0), ..PolicyOptions::default() };
+    let mut policy = Policy::load(dir, &options).unwrap();
+    policy.warm_up().unwrap();
+    let served = Served::of(PolicyEngine::new(policy));
+    let open = |guided, stitching| {
+        let options = Options {
+            control_rate_hz: RATE_HZ,
+            allow_missing_cameras: true,
+            playing: Playing { stitching: Some(stitching), ..Playing::default() },
+            guidance: GuidanceChoice { enabled: Some(guided), ..Default::default() },
+            ..patient(&served.socket())
+        };
+        let mut client = Client::open(&options).unwrap();
+        client.set_prompt("pick up the red block").unwrap();
+        client
+    };
+    let (step, seam) = steps_and_seams(&mut open(true, Seam::Replace), 15);
+    println!("guided, replace: seam {seam}, step {step}");
+    assert!(seam <= 2.0 * step, "seam {seam}, step {step}");
+    let (step, seam) = steps_and_seams(&mut open(true, Seam::Crossfade), 15);
+    println!("guided, crossfade: seam {seam}, step {step}");
+    assert!(seam <= 2.0 * step, "seam {seam}, step {step}");
+    // Without both there is a jump, or else this shows nothing.
+    let (step, seam) = steps_and_seams(&mut open(false, Seam::Replace), 15);
+    println!("unguided, replace: seam {seam}, step {step}");
+    assert!(seam > 4.0 * step, "seam {seam}, step {step}");
 }
