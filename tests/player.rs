@@ -421,12 +421,15 @@ fn steps_and_seams(client: &mut Client, seams: usize) -> (f32, f32) {
     let dim = client.actions.action_dim();
     let (mut action, mut last) = (vec![0.0; dim], None::<(u64, u64, Vec<f32>)>);
     let (mut within, mut between) = (Vec::new(), Vec::new());
+    let mut answered = "no answer".to_owned();
     let (mut t_ns, end) = (now_ns(), now_ns() + LONG);
     while between.len() < seams {
-        assert!(now_ns() < end, "{} seams in all the time", between.len());
+        assert!(now_ns() < end, "{} seams in all the time; {answered}", between.len());
         t_ns = (t_ns + TICK_NS).max(now_ns());
         std::thread::sleep(Duration::from_nanos(t_ns.saturating_sub(now_ns())));
-        while client.poll().is_ok() {}
+        while let Ok(completion) = client.poll() {
+            answered = client.explain(&completion).to_string();
+        }
         let (answer, _) = client.motion_at(t_ns, &mut action, None).unwrap();
         if answer.submit_now {
             let slot = client.acquire().unwrap();

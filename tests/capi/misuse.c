@@ -151,7 +151,7 @@ static void wrong_sizes(void)
     pi0rt_action_info about = {0};
     float action[5];
     EACH_SIZE(pi0rt_client_open(&options, &second), 48);
-    CHECK(last_error_is("options.struct_size is 4294967295, expected 48 to 4168") && second == NULL);
+    CHECK(last_error_is("options.struct_size is 4294967295, expected 48 to 4256") && second == NULL);
     EACH_SIZE(pi0rt_client_describe(client, &info), 464);
     EACH_SIZE(pi0rt_observation_acquire(client, &observation), 176);
     EACH_SIZE(pi0rt_observation_release(client, &observation), 176);
