@@ -330,7 +330,11 @@ pub unsafe extern "C" fn pi0rt_client_set_prompt(
 ///
 /// Not real-time safe: waits for the daemon. Class: requests.
 ///
-/// Returns what pi0rt_client_set_prompt returns; unless it is PI0RT_STATUS_OK, nothing is flushed.
+/// Returns PI0RT_STATUS_OK; PI0RT_STATUS_BAD_PROMPT, PI0RT_STATUS_REFUSED, PI0RT_STATUS_TIMEOUT,
+/// PI0RT_STATUS_RESTARTED, PI0RT_STATUS_GONE, PI0RT_STATUS_PROTOCOL, PI0RT_STATUS_SYSTEM,
+/// PI0RT_STATUS_INVALID_ARGUMENT or PI0RT_STATUS_OBSERVER as pi0rt_client_set_prompt does; PI0RT_STATUS_BAD_HANDLE,
+/// PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client. Unless it returns
+/// PI0RT_STATUS_OK nothing is flushed here; the daemon may guide no chunk all the same.
 ///
 /// # Safety
 /// utf8 is NULL or a string; prompt_id is NULL or can be written to.
