@@ -1019,7 +1019,11 @@ pi0rt_status pi0rt_client_set_prompt(pi0rt_client *client,
  *
  * Not real-time safe: waits for the daemon. Class: requests.
  *
- * Returns what pi0rt_client_set_prompt returns; unless it is PI0RT_STATUS_OK, nothing is flushed.
+ * Returns PI0RT_STATUS_OK; PI0RT_STATUS_BAD_PROMPT, PI0RT_STATUS_REFUSED, PI0RT_STATUS_TIMEOUT,
+ * PI0RT_STATUS_RESTARTED, PI0RT_STATUS_GONE, PI0RT_STATUS_PROTOCOL, PI0RT_STATUS_SYSTEM,
+ * PI0RT_STATUS_INVALID_ARGUMENT or PI0RT_STATUS_OBSERVER as pi0rt_client_set_prompt does; PI0RT_STATUS_BAD_HANDLE,
+ * PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client. Unless it returns
+ * PI0RT_STATUS_OK nothing is flushed here; the daemon may guide no chunk all the same.
  *
  * Requires:
  * utf8 is NULL or a string; prompt_id is NULL or can be written to.
@@ -1252,7 +1256,10 @@ pi0rt_status pi0rt_wait(pi0rt_client *client,
  *
  * Real-time safe: wait-free, no system call, no lock, no allocation. Class: actions.
  *
- * Returns what pi0rt_motion_at returns.
+ * Returns PI0RT_STATUS_OK; PI0RT_STATUS_STALE, PI0RT_STATUS_GONE, PI0RT_STATUS_RESTARTED, PI0RT_STATUS_OTHER_CLOCK or
+ * PI0RT_STATUS_PROTOCOL, also with the command, and PI0RT_STATUS_EMPTY, PI0RT_STATUS_BUSY, PI0RT_STATUS_NO_RATE,
+ * PI0RT_STATUS_STRUCT_SIZE or PI0RT_STATUS_INVALID_ARGUMENT without one, as pi0rt_motion_at does;
+ * PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client.
  *
  * Requires:
  * action is NULL or has room for count values; info is NULL or points to a struct of its struct_size.
@@ -1274,14 +1281,14 @@ pi0rt_status pi0rt_action_at(pi0rt_client *client,
  *
  * Real-time safe: wait-free, no system call, no lock, no allocation. Class: actions.
  *
- * Returns PI0RT_STATUS_OK for rows of a fresh chunk (PI0RT_STAGE_PLAY). With action, velocity and info filled in, too:
- * PI0RT_STATUS_STALE from PI0RT_STAGE_HOLD on; PI0RT_STATUS_GONE while the daemon is gone, whatever the stage;
+ * Returns PI0RT_STATUS_OK; that is while rows of a fresh chunk are played. With action, velocity and info filled in,
+ * too: PI0RT_STATUS_STALE from the hold stage on; PI0RT_STATUS_GONE while the daemon is gone, whatever the stage;
  * PI0RT_STATUS_RESTARTED once for each thread after a restart; PI0RT_STATUS_OTHER_CLOCK for a chunk whose observation
  * lies in the future, which isn't played yet; PI0RT_STATUS_PROTOCOL for a chunk that is not as announced, or whose
- * values are not finite, which isn't played. With info filled in alone (PI0RT_STAGE_EMPTY):
- * PI0RT_STATUS_EMPTY when there is neither a chunk nor a command from pi0rt_start_from; any of the above then too, and
- * PI0RT_STATUS_BUSY when the first chunks are published faster than they can be copied. With nothing filled in but
- * info->chunk, 0: PI0RT_STATUS_NO_RATE when neither the options nor the daemon declare a control rate;
+ * values are not finite, which isn't played. With info filled in alone, and its stage empty:
+ * PI0RT_STATUS_EMPTY when there is neither a chunk nor a command from pi0rt_start_from; any of the above then, too, and
+ * PI0RT_STATUS_BUSY when the first chunks are published faster than they can be copied. With nothing filled in, and
+ * info->chunk 0: PI0RT_STATUS_NO_RATE when neither the options nor the daemon declare a control rate;
  * PI0RT_STATUS_OTHER_CLOCK for a t_ns of another clock, more than 1 s before the chunk's observation or more than
  * 10 min from now; PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_INVALID_ARGUMENT, also for a count that is not action_dim;
  * PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client.

@@ -108,8 +108,15 @@ impl Device for Fallback<dyn Device> {
         self.0.layer_norm(x, weight, bias, epsilon, out)
     }
 
-    fn rms_norm(&mut self, x: View, weight: Vector, epsilon: f32, out: View) -> OpResult {
-        self.0.rms_norm(x, weight, epsilon, out)
+    fn rms_norm(
+        &mut self,
+        x: View,
+        weight: Vector,
+        shift: Option<Vector>,
+        epsilon: f32,
+        out: View,
+    ) -> OpResult {
+        self.0.rms_norm(x, weight, shift, epsilon, out)
     }
 
     fn linear(
@@ -175,7 +182,7 @@ fn a_fallback_to_the_host_changes_the_table() {
     let inputs = Inputs {
         images: &vec![0.5; 3 * arch.image_size * arch.image_size],
         tokens: &[1, 2],
-        state: &vec![0.1; arch.max_state_dim],
+        state: &vec![0.1; arch.state_input()],
         noise: &noise,
         rtc: None,
     };

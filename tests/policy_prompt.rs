@@ -8,7 +8,8 @@ use std::process::Command;
 use pi0rt::policy::{PromptError, PromptRule, Prompter, Tokenizer};
 use proptest::prelude::*;
 
-const LEROBOT: PromptRule = PromptRule { clean: false, max_tokens: 48, truncate: false, vocab_size: 512 };
+const LEROBOT: PromptRule =
+    PromptRule { clean: false, state_text: None, max_tokens: 48, truncate: false, vocab_size: 512 };
 const OPENPI: PromptRule = PromptRule { clean: true, ..LEROBOT };
 
 fn golden() -> &'static Path {

@@ -24,7 +24,7 @@ fn case(checkpoint: &Checkpoint, cameras: usize, tokens: usize) -> Case {
     Case {
         images: wave(cameras * 3 * arch.image_size * arch.image_size, 0.013),
         tokens: (0..tokens).map(|i| (i * 7 % arch.vocab_size) as u32).collect(),
-        state: wave(arch.max_state_dim, 0.3),
+        state: wave(arch.state_input(), 0.3),
         noise: wave(arch.chunk_size * arch.max_action_dim, 0.7),
     }
 }

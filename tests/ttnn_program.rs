@@ -5,10 +5,16 @@ mod support;
 
 use std::process::{Command, Output};
 
+const BOARDS: [&str; 2] = ["board=n150", "board=p150"];
+/// PI0's golden checkpoint and PI0.5's.
+const CHECKPOINTS: [&str; 2] = ["GOLDEN", "GOLDEN_PI05"];
+
 fn run(emulation: &str, args: &[&str]) -> (bool, String) {
     let dir = support::golden();
+    let pi05 = dir.with_file_name("golden_pi05");
     let mut command = Command::new(env!("CARGO_BIN_EXE_pi0rt"));
-    let args = args.iter().map(|arg| arg.replace("GOLDEN", dir.to_str().unwrap()));
+    let (dir, pi05) = (dir.to_str().unwrap(), pi05.to_str().unwrap());
+    let args = args.iter().map(|arg| arg.replace("GOLDEN_PI05", pi05).replace("GOLDEN", dir));
     let output: Output =
         command.args(args).args(["--device", "ttnn"]).env("PI0RT_EMULATION", emulation).output().unwrap();
     let text = [output.stdout, output.stderr].concat();
@@ -17,8 +23,8 @@ fn run(emulation: &str, args: &[&str]) -> (bool, String) {
 
 #[test]
 fn lerobots_tensors_pass_on_both_architectures() {
-    for board in ["board=n150", "board=p150"] {
-        let (passed, text) = run(board, &["golden", "GOLDEN"]);
+    for (board, dir) in BOARDS.into_iter().flat_map(|board| CHECKPOINTS.map(|dir| (board, dir))) {
+        let (passed, text) = run(board, &["golden", dir]);
         assert!(passed && text.contains("golden: PASS 4 files"), "{text}");
     }
 }
@@ -26,8 +32,8 @@ fn lerobots_tensors_pass_on_both_architectures() {
 /// Measures the accuracy lost by a Wormhole's 8-bit weights.
 #[test]
 fn every_module_is_close_with_the_formats_an_architecture_is_given() {
-    for board in ["board=n150", "board=p150"] {
-        let (passed, text) = run(board, &["pcc", "--checkpoint", "GOLDEN", "--least", "0.999"]);
+    for (board, dir) in BOARDS.into_iter().flat_map(|board| CHECKPOINTS.map(|dir| (board, dir))) {
+        let (passed, text) = run(board, &["pcc", "--checkpoint", dir, "--least", "0.999"]);
         assert!(passed && text.contains("pcc: PASS"), "{text}");
     }
 }
@@ -58,13 +64,15 @@ fn golden_files_of_another_size_pass() {
 
 #[test]
 fn nothing_runs_on_the_host() {
-    let (passed, text) = run("", &["coverage", "--checkpoint", "GOLDEN"]);
-    let total = text.lines().find(|line| line.starts_with("production path")).unwrap_or_default();
-    assert!(passed && total.contains("100.0 %"), "{text}");
-    for module in pi0rt::model::Module::ALL {
-        let line = text.lines().find(|line| line.starts_with(module.name())).unwrap_or_default();
-        // Values that depend on time alone are computed at load.
-        assert!(line.contains("100.0 %") || line.ends_with("at load"), "{}: {text}", module.name());
+    for dir in CHECKPOINTS {
+        let (passed, text) = run("", &["coverage", "--checkpoint", dir]);
+        let total = text.lines().find(|line| line.starts_with("production path")).unwrap_or_default();
+        assert!(passed && total.contains("100.0 %"), "{text}");
+        for module in pi0rt::model::Module::ALL {
+            let line = text.lines().find(|line| line.starts_with(module.name())).unwrap_or_default();
+            // What depends on time alone is computed at load.
+            assert!(line.contains("100.0 %") || line.ends_with("at load"), "{}: {text}", module.name());
+        }
     }
 }
 

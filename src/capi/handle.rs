@@ -59,7 +59,8 @@ impl<T> Part<T> {
     /// Makes the part the caller's own, if no call is in progress.
     #[inline]
     fn own(&'static self) -> Option<Entered<T>> {
-        (!self.busy.swap(true, Ordering::Acquire)).then_some(Entered(self))
+        // A closure: a value that is dropped unused would end the other thread's call.
+        (!self.busy.swap(true, Ordering::Acquire)).then(|| Entered(self))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::variant::Variant;
+use super::variant::{StateInput, Variant};
 
 /// The sizes of one PI0 model. Field names are those of `arch.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -88,6 +88,24 @@ impl Arch {
         }
     }
 
+    /// A member of the family as published: π0.5 differs in its longest prompt.
+    pub fn published(variant: Variant) -> Self {
+        let full = Self::full();
+        let tokenizer_max_length = match variant.state {
+            StateInput::Token => full.tokenizer_max_length,
+            StateInput::Text => 200,
+        };
+        Self { variant, tokenizer_max_length, ..full }
+    }
+
+    /// Numbers of the state that the model itself is given: none where the state is text.
+    pub fn state_input(&self) -> usize {
+        match self.variant.state {
+            StateInput::Token => self.max_state_dim,
+            StateInput::Text => 0,
+        }
+    }
+
     /// All sizes with their names, in the order of `arch.json`.
     pub fn fields(&self) -> Vec<(String, usize)> {
         let mut copy = self.clone();
@@ -143,6 +161,8 @@ impl Arch {
             ("state_dim", self.state_dim, self.max_state_dim),
             ("action_dim", self.action_dim, self.max_action_dim),
         ] {
+            // Text is as wide as it has to be.
+            let padded = if name == "state_dim" && self.state_input() == 0 { robot } else { padded };
             if robot > padded {
                 return Err(format!("{name} is {robot}, but the model's max_{name} is {padded}"));
             }

@@ -13,6 +13,7 @@ use super::files::Files;
 use super::open::{Checkpoint, Layout};
 use super::safetensors::SafeTensors;
 use super::tensor::Mapped;
+use super::variant::StateInput;
 use super::weights::{Spec, embeddings, weights};
 use super::{Arch, Dimension, Dtype, Processing, Tensor};
 
@@ -58,7 +59,10 @@ impl Checkpoint {
             missing_camera_last: true,
             antialias: false,
             pad_before: false,
-            clean_prompt: false,
+            clean_prompt: arch.variant.state == StateInput::Text,
+            state_text: (arch.variant.state == StateInput::Text).then_some(arch.state_dim),
+            frame_border: -1.0,
+            text_scaled_twice: false,
             tokenizer: None,
             max_tokens: arch.tokenizer_max_length,
             truncate_prompt: false,

@@ -109,9 +109,7 @@ impl Files {
     }
 
     fn hint(&self) -> String {
-        if self.index.keys().any(|name| name.ends_with("layernorm.dense.weight")) {
-            "; this looks like a π0.5 checkpoint (adaptive norms), only π0 runs here".into()
-        } else if !self.index.keys().any(|name| name.starts_with("paligemma_with_expert.")) {
+        if !self.index.keys().any(|name| name.starts_with("paligemma_with_expert.")) {
             "; no tensor here is named as PI0's are".into()
         } else {
             String::new()

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use super::error::CheckpointError;
+use super::variant::{StateInput, Variant};
 
 /// The normalization of one feature.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,6 +103,14 @@ pub enum NormMode {
 impl NormMode {
     /// All modes.
     pub const ALL: [Self; 4] = [Self::MeanStd, Self::MinMax, Self::Quantiles, Self::Quantile10];
+
+    /// What a member of the family was trained with: π0 with mean and standard deviation, π0.5 with quantiles.
+    pub(super) fn of(variant: Variant) -> Self {
+        match variant.state {
+            StateInput::Token => Self::MeanStd,
+            StateInput::Text => Self::Quantiles,
+        }
+    }
 
     /// lerobot's name for the mode.
     pub const fn name(self) -> &'static str {

@@ -17,6 +17,7 @@ use super::safetensors::SafeTensors;
 use super::sizes;
 use super::tensor::Tensor;
 use super::transform::Transform;
+use super::variant::{StateInput, Variant};
 use super::weights::weights;
 use super::{adapter, lerobot, offsets, openpi};
 
@@ -38,7 +39,7 @@ impl std::fmt::Display for Layout {
     }
 }
 
-/// A PI0 checkpoint: mapped weights, sizes and processing, all checked against each other.
+/// A PI0 or PI0.5 checkpoint: mapped weights, sizes and processing, all checked against each other.
 ///
 /// ```no_run
 /// let checkpoint = pi0rt::checkpoint::Checkpoint::open("pi0_base".as_ref())?;
@@ -84,8 +85,9 @@ impl Checkpoint {
         let dir = &files.dir().to_path_buf();
         let config = Object::read(&dir.join("config.json"))?;
         let arch_json = Object::read(&sizes.join("arch.json"))?;
+        let variant = Variant::of(&files);
         if let Some(config) = &config {
-            refuse_others(config)?;
+            refuse_others(config, variant)?;
         }
         let layout = layout(dir, config.as_ref(), &files)?;
         let profile = match profile {
@@ -93,8 +95,8 @@ impl Checkpoint {
             None => Profile::beside(dir)?,
         };
         let declared = match layout {
-            Layout::Lerobot => lerobot::declared(&files, config.as_ref())?,
-            Layout::OpenPi => openpi::declared(dir, config.as_ref(), profile.as_ref()),
+            Layout::Lerobot => lerobot::declared(&files, config.as_ref(), variant)?,
+            Layout::OpenPi => openpi::declared(dir, config.as_ref(), profile.as_ref(), variant),
         };
         let width = |found: &Option<Normalization>| found.as_ref().map(|f| f.width()).filter(|&n| n > 0);
         let (mut state_width, mut action_width) = (width(&declared.state), width(&declared.action));
@@ -105,6 +107,7 @@ impl Checkpoint {
         }
         let arch = sizes::derive(
             &files,
+            variant,
             &sizes::Declared {
                 arch: arch_json.as_ref(),
                 config: config.as_ref(),
@@ -265,21 +268,34 @@ impl std::fmt::Debug for Checkpoint {
     }
 }
 
-/// Refuses checkpoints of other policies, and PI0 settings that would change the computation.
-fn refuse_others(config: &Object) -> Result<(), CheckpointError> {
+/// Refuses checkpoints of other policies, configurations of another member of the family than the tensors belong
+/// to, and settings that would change the computation.
+fn refuse_others(config: &Object, variant: Variant) -> Result<(), CheckpointError> {
     let unsupported = |what: String, why: &str| CheckpointError::Unsupported {
         path: config.path().to_path_buf(),
         what,
         why: why.to_string(),
     };
-    match config.text("type")? {
-        Some(kind) if kind != "pi0" => {
-            return Err(unsupported(format!("policy type {kind:?}"), "only \"pi0\" runs here"));
-        }
-        _ => {}
-    }
-    if config.flag("pi05")? == Some(true) {
-        return Err(unsupported("pi05".into(), "only π0 runs here"));
+    let declared = match config.text("type")? {
+        Some(kind) => match Variant::named(&kind) {
+            None => {
+                let why = "only \"pi0\" and \"pi05\" run here";
+                return Err(unsupported(format!("policy type {kind:?}"), why));
+            }
+            declared => declared.map(|declared| (declared, format!("config.json says {kind:?}"))),
+        },
+        None => config.flag("pi05")?.map(|pi05| match pi05 {
+            true => (Variant::PI05, "config.json says pi05".into()),
+            false => (Variant::PI0, "config.json says it is not pi05".into()),
+        }),
+    };
+    if let Some((_, left)) = declared.filter(|(declared, _)| *declared != variant) {
+        return Err(CheckpointError::Disagree {
+            path: config.path().to_path_buf(),
+            what: "the model".into(),
+            left,
+            right: format!("the tensors are those of {variant}"),
+        });
     }
     for (key, pi0) in [("min_period", 4e-3), ("max_period", 4.0)] {
         if let Some(value) = config.number(key)?.filter(|&v| v != pi0) {
@@ -357,7 +373,10 @@ fn processing(
         missing_camera_last: !openpi,
         antialias: openpi,
         pad_before: declared.pad_before,
-        clean_prompt: openpi,
+        clean_prompt: openpi || arch.variant.state == StateInput::Text,
+        state_text: (arch.variant.state == StateInput::Text).then_some(arch.state_dim),
+        frame_border: -1.0,
+        text_scaled_twice: false,
         tokenizer: declared.tokenizer,
         max_tokens: arch.tokenizer_max_length,
         truncate_prompt: config_flag("truncate_prompt")?.unwrap_or(false),

@@ -8,6 +8,7 @@ use super::json::Object;
 use super::normalization::{Formula, NormMode, Normalization};
 use super::processing::{Declared, pi0_cameras};
 use super::profile::Profile;
+use super::variant::Variant;
 
 const STATISTICS: &str = "norm_stats.json";
 /// The normalized features: `Normalize` in openpi's `transforms.py` applies to every leaf of an observation
@@ -34,7 +35,12 @@ const KNOWN: [&str; 15] = [
     "truncate_prompt",
 ];
 
-pub(super) fn declared(dir: &Path, config: Option<&Object>, profile: Option<&Profile>) -> Declared {
+pub(super) fn declared(
+    dir: &Path,
+    config: Option<&Object>,
+    profile: Option<&Profile>,
+    variant: Variant,
+) -> Declared {
     let mut faults = Faults::default();
     if let Some(config) = config {
         for key in config.keys().filter(|key| !KNOWN.contains(key) && !config.is_nothing(key)) {
@@ -43,7 +49,8 @@ pub(super) fn declared(dir: &Path, config: Option<&Object>, profile: Option<&Pro
         }
     }
     let file = faults.keep(statistics(dir, config, profile).map(Some));
-    let feature = |file: &Object, key| feature(file, key).map(Some);
+    let mode = NormMode::of(variant);
+    let feature = |file: &Object, key| feature(file, key, mode).map(Some);
     let found = |key| file.as_ref().map_or(Ok(None), |file| feature(file, key));
     let (state, action) = (faults.keep(found("state")), faults.keep(found("actions")));
     let cameras = pi0_cameras().into_iter().map(|camera| (camera, None)).collect();
@@ -143,11 +150,10 @@ fn list(dir: &Path, found: &[PathBuf]) -> String {
     if ids.is_empty() { "none".into() } else { ids.join(", ") }
 }
 
-/// The normalization of one feature: π0 uses mean and standard deviation, quantiles are π0.5's. All columns
-/// are the robot's; one that never changed has mean and deviation 0.
-fn feature(norm_stats: &Object, key: &'static str) -> Result<Normalization, CheckpointError> {
+/// How openpi normalizes with the statistics of a feature. All columns are the robot's: one that never changed has
+/// mean and deviation 0.
+fn feature(norm_stats: &Object, key: &'static str, mode: NormMode) -> Result<Normalization, CheckpointError> {
     let object = norm_stats.object(key)?.ok_or_else(|| norm_stats.wrong(key, "an object with statistics"))?;
-    let mode = NormMode::MeanStd;
     let mut statistics = [const { Vec::new() }; 2];
     for (name, values) in mode.statistics().into_iter().zip(&mut statistics) {
         *values = object.numbers(name)?.ok_or_else(|| object.wrong(name, "a list of numbers"))?;

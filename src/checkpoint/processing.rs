@@ -45,10 +45,16 @@ pub struct Processing {
     /// True if a frame that isn't square gets its black bars at the left and the top (lerobot up to 0.3)
     /// instead of on both sides.
     pub pad_before: bool,
-    /// True if prompts are stripped and their `_` and newlines become spaces (openpi).
+    /// Prompts are stripped and their `_` and newlines become spaces (openpi, and π0.5 everywhere).
     pub clean_prompt: bool,
+    /// How many numbers of the state the prompt tells (π0.5); those beyond the state's width are 0. `None`: none.
+    pub state_text: Option<usize>,
     /// The declared source of the tokenizer, if any.
     pub tokenizer: Option<TokenizerSource>,
+    /// Value of the bars beside a frame that isn't square: -1, black; lerobot 0.4 trained π0.5 with -3.
+    pub frame_border: f32,
+    /// True if text embeddings are scaled by √width twice: lerobot 0.5.0 with transformers 5.4 or later.
+    pub text_scaled_twice: bool,
     /// Longest prompt, tokens.
     pub max_tokens: usize,
     /// True if a longer prompt is cut instead of refused: `truncate_prompt` in config.json. (The

@@ -7,12 +7,14 @@ use super::error::CheckpointError;
 use super::files::Files;
 use super::json::Object;
 use super::tensor::Tensor;
-use super::variant::Variant;
+use super::variant::{StateInput, Variant};
 use super::weights::{EMBED_TOKENS, EXPERT, LANGUAGE, LM_HEAD, VISION, weights};
 
 const SHAPES: &str = "the tensors' shapes";
 const ARCH: &str = "arch.json";
 const CONFIG: &str = "config.json";
+/// The member of the family in arch.json, by lerobot's name.
+const MODEL_KEY: &str = "model";
 
 /// Sizes declared by the files beside the tensors.
 pub(super) struct Declared<'a> {
@@ -28,15 +30,18 @@ pub(super) struct Declared<'a> {
 /// Derives the sizes of the model in `files`: from shapes if possible, else from `arch.json`, else from
 /// `config.json`, else PI0's defaults. All sources that declare a size must agree, and every weight of a
 /// model of that size must be present in a floating dtype.
-pub(super) fn derive(files: &Files, declared: &Declared<'_>) -> Result<Arch, CheckpointError> {
-    let full = Arch::full();
+pub(super) fn derive(
+    files: &Files,
+    variant: Variant,
+    declared: &Declared<'_>,
+) -> Result<Arch, CheckpointError> {
+    let full = Arch::published(variant);
     let sources = Sources { files, declared };
-    let variant = Variant::of(files);
-    if variant != Variant::PI0 {
+    if !Variant::ALL.contains(&variant) {
         return Err(CheckpointError::Unsupported {
             path: files.dir().to_path_buf(),
             what: variant.to_string(),
-            why: "only π0 runs here".into(),
+            why: format!("what runs here is {} and {}", Variant::PI0, Variant::PI05),
         });
     }
 
@@ -65,7 +70,7 @@ pub(super) fn derive(files: &Files, declared: &Declared<'_>) -> Result<Arch, Che
 
     let vision_layers = layers(files, &format!("{VISION}encoder.layers."), "layer_norm1.weight")?;
     let depth = layers(files, &format!("{LANGUAGE}layers."), "input_layernorm.weight")?;
-    let expert_depth = layers(files, &format!("{EXPERT}layers."), "input_layernorm.weight")?;
+    let expert_depth = layers(files, &format!("{EXPERT}layers."), "self_attn.q_proj.weight")?;
     if depth != expert_depth {
         let left = ("the prefix", format!("{depth} layers"));
         return Err(sources.disagree("depth", left, ("the action expert", format!("{expert_depth}"))));
@@ -87,10 +92,15 @@ pub(super) fn derive(files: &Files, declared: &Declared<'_>) -> Result<Arch, Che
     let head_dim = declared_head_dim.unwrap_or(k_rows / kv_heads.max(1));
     let heads = sources.arch_size("heads")?.unwrap_or(q_rows / head_dim.max(1));
 
-    let state_proj = files.need("state_proj.weight")?;
-    let [expert_width, max_state_dim] = dims(files, state_proj, "[expert_width, max_state_dim]")?;
     let action_in = files.need("action_in_proj.weight")?;
-    let [_, max_action_dim] = dims(files, action_in, "[expert_width, max_action_dim]")?;
+    let [expert_width, max_action_dim] = dims(files, action_in, "[expert_width, max_action_dim]")?;
+    let max_state_dim = match variant.state {
+        StateInput::Token => {
+            let state_proj = files.need("state_proj.weight")?;
+            dims::<2>(files, state_proj, "[expert_width, max_state_dim]")?[1]
+        }
+        StateInput::Text => sources.choose("max_state_dim", &["max_state_dim"], None, full.max_state_dim)?,
+    };
     sources.agree("max_state_dim", (CONFIG, sources.config_size("max_state_dim")?), max_state_dim)?;
     sources.agree("max_action_dim", (CONFIG, sources.config_size("max_action_dim")?), max_action_dim)?;
     // openpi's config.json has other names for these.
@@ -319,8 +329,17 @@ impl Sources<'_> {
 
     fn agree_with_arch_json(&self, arch: &Arch) -> Result<(), CheckpointError> {
         let Some(object) = self.declared.arch else { return Ok(()) };
-        let fields = arch.fields();
-        for key in object.keys() {
+        let (fields, model) = (arch.fields(), object.text(MODEL_KEY)?);
+        if let Some(model) = model.filter(|model| Some(model.as_str()) != arch.variant.policy_type()) {
+            let right = format!("the tensors are those of {}", arch.variant);
+            return Err(CheckpointError::Disagree {
+                path: self.files.dir().to_path_buf(),
+                what: "the model".into(),
+                left: format!("{ARCH} says {model:?}"),
+                right,
+            });
+        }
+        for key in object.keys().filter(|key| *key != MODEL_KEY) {
             let Some((_, derived)) = fields.iter().find(|(name, _)| name == key) else {
                 return Err(CheckpointError::file(object.path(), format!("unknown size {key:?}")));
             };

@@ -45,20 +45,38 @@ pub struct Variant {
 }
 
 impl Variant {
-    /// π0, which this runtime executes.
+    /// π0: time concatenated to the actions, the state as a token.
     pub const PI0: Self = Self { conditioning: Conditioning::Concatenated, state: StateInput::Token };
-    /// π0.5, which is recognized by its weights but not executed yet.
+    /// π0.5: time through adaptive norms, the state as text.
     pub const PI05: Self = Self { conditioning: Conditioning::AdaptiveNorms, state: StateInput::Text };
+    /// The members that run.
+    pub const ALL: [Self; 2] = [Self::PI0, Self::PI05];
 
-    /// Identifies the member by its tensors: only one with adaptive norms has a dense layer in the expert's
-    /// last norm, and only one that takes the state as a token projects it.
+    /// The member that tensors belong to: only one with adaptive norms has dense layers in the expert's norms, and
+    /// only one that sees the state as a token projects it.
     pub(super) fn of(files: &Files) -> Self {
-        let has = |name: &str| files.find(name).is_some();
-        match has(&format!("{EXPERT}norm.dense.weight")) {
+        let dense = |name: &str| name.starts_with(EXPERT) && name.ends_with("norm.dense.weight");
+        match files.tensors().any(|tensor| dense(tensor.name())) {
             false => Self::PI0,
-            true if has("state_proj.weight") => Self { state: StateInput::Token, ..Self::PI05 },
+            true if files.find("state_proj.weight").is_some() => {
+                Self { state: StateInput::Token, ..Self::PI05 }
+            }
             true => Self::PI05,
         }
+    }
+
+    /// lerobot's name of the policy, such as `pi05`; `None` for a mixture.
+    pub fn policy_type(self) -> Option<&'static str> {
+        match self {
+            Self::PI0 => Some("pi0"),
+            Self::PI05 => Some("pi05"),
+            _ => None,
+        }
+    }
+
+    /// The member that lerobot's name of a policy means.
+    pub fn named(policy_type: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|variant| variant.policy_type() == Some(policy_type))
     }
 }
 

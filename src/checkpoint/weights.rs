@@ -65,6 +65,10 @@ pub(super) enum Kind {
     QueryKey,
     /// Last product of a sub-block, whose result is added to the residual stream.
     Residual,
+    /// Dense layer of an adaptive norm: scale, shift and gate of a condition.
+    Modulation,
+    /// Its bias.
+    ModulationBias,
     /// Any other product.
     Product,
 }
@@ -178,8 +182,8 @@ fn gemma(
             list.add(format!("{name}.weight"), mlp, Kind::RmsNorm, &[w], "width");
         }
         Conditioning::AdaptiveNorms => {
-            list.add(format!("{name}.dense.weight"), mlp, Kind::Product, &[3 * w, w], "3·width, width");
-            list.add(format!("{name}.dense.bias"), mlp, Kind::Bias, &[3 * w], "3·width");
+            list.add(format!("{name}.dense.weight"), mlp, Kind::Modulation, &[3 * w, w], "3·width, width");
+            list.add(format!("{name}.dense.bias"), mlp, Kind::ModulationBias, &[3 * w], "3·width");
         }
     };
     for i in 0..a.depth {

@@ -57,22 +57,25 @@ impl Guidance {
 
 /// What decides on a session's guidance, settled when it is opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub(super) struct GuidanceTerms {
+pub struct GuidanceTerms {
+    /// How chunks are guided.
     pub guidance: Guidance,
     /// Rows of a chunk per second, as the session plays them; None: nothing declares it.
     pub rate_hz: Option<f32>,
     /// Rows of a chunk.
     pub rows: usize,
+    /// What a chunk leaves for the next one.
     pub carry_over: CarryOver,
 }
 
 /// What a chunk is computed for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Aim {
+pub struct Aim {
     /// Number of the instruction.
     pub prompt_id: u32,
     /// Whether the instruction is to take effect at once.
     pub flush: bool,
+    /// Number of the episode.
     pub episode: u32,
     /// Changes whenever chunks of before are no longer wanted.
     pub era: u32,
@@ -80,7 +83,8 @@ pub(super) struct Aim {
 
 /// Whether and how a chunk is guided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Plan {
+pub struct Plan {
+    /// Whether it is, or why not.
     pub guided: Guided,
     /// Rows that will be past before the chunk is played.
     pub delay: u32,
@@ -122,7 +126,7 @@ struct Previous {
 }
 
 /// What guides the chunks of one session. All its memory is allocated when the session is opened.
-pub(super) struct Guide {
+pub struct Guide {
     terms: GuidanceTerms,
     playback: PlaybackReader,
     previous: Previous,

@@ -34,7 +34,7 @@ pub use checks::Checks;
 pub use claim::Claim;
 pub use engine::{CarryOver, Engine, EngineError, Prompter};
 pub use error::DaemonError;
-pub use guidance::Guidance;
+pub use guidance::{Aim, Guidance, GuidanceTerms, Guide, Plan};
 pub use handle::{Handle, Limits, PerUser};
 pub use handover::{DescriptorStore, KeptSession};
 pub use liveness::{ActivitySummary, KeepAlive, health};

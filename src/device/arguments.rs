@@ -13,6 +13,15 @@ pub enum Epilogue {
     Silu,
     /// Add it to the output, a [`Role::Stream`](super::Role::Stream) view.
     Add,
+    /// Add it to the output, a [`Role::Stream`](super::Role::Stream) view, each column times a gate's: `out += gate ⊙ y`.
+    AddGated(Vector),
+}
+
+impl Epilogue {
+    /// Whether the output is a residual stream that is added to.
+    pub fn adds(self) -> bool {
+        matches!(self, Self::Add | Self::AddGated(_))
+    }
 }
 
 /// Which keys a query attends to.

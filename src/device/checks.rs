@@ -97,7 +97,7 @@ impl Inventory {
         Ok((table.rows, self.view(OP, ids, &[Role::Tokens])?, self.view(OP, out, STREAM)?))
     }
 
-    /// Checks a norm, with a bias if it has one.
+    /// Checks a norm, with a bias or shift if it has one.
     pub fn norm(
         &self,
         op: &'static str,
@@ -124,8 +124,11 @@ impl Inventory {
         out: View,
     ) -> Result<Pair, DeviceError> {
         const OP: &str = "linear";
-        let roles = if epilogue == Epilogue::Add { STREAM } else { ANY };
+        let roles = if epilogue.adds() { STREAM } else { ANY };
         let checked = self.product(OP, x, weight, false, out, roles)?;
+        if let Epilogue::AddGated(gate) = epilogue {
+            self.vector(OP, gate, out.cols)?;
+        }
         bias.map_or(Ok(()), |bias| self.vector(OP, bias, out.cols))?;
         Ok(checked)
     }

@@ -144,9 +144,16 @@ pub trait Device: Send {
     /// stream or an operand.
     fn layer_norm(&mut self, x: View, weight: Vector, bias: Vector, epsilon: f32, out: View) -> OpResult;
 
-    /// RMSNorm over columns as Gemma has it: `x/√(mean x² + ε)·(1 + w)`, in f32. `x` is a stream,
-    /// `out` a stream or an operand.
-    fn rms_norm(&mut self, x: View, weight: Vector, epsilon: f32, out: View) -> OpResult;
+    /// RMSNorm over columns as Gemma has it: `x/√(mean x² + ε)·(1 + w)`, in f32, plus a shift where one is given
+    /// (adaptive norms: `w` is their scale). `x` is a stream, `out` a stream or an operand.
+    fn rms_norm(
+        &mut self,
+        x: View,
+        weight: Vector,
+        shift: Option<Vector>,
+        epsilon: f32,
+        out: View,
+    ) -> OpResult;
 
     /// `out = epilogue(x·Wᵀ + b)`, f32 accumulation. `x` is an operand, or a stream for a product in f32;
     /// `out` is a stream or an operand.

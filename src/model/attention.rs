@@ -37,7 +37,7 @@ impl Heads {
     }
 }
 
-/// Rows of one chunk in the order in which attention sees them: prefix, state, actions.
+/// Rows of one chunk in the order in which attention sees them: prefix, state if it is a token, actions.
 ///
 /// Padded text and absent cameras are left out before the model starts, so positions count
 /// without gaps and no mask over padding is needed: attention to a padded key has weight zero, and

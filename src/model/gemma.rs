@@ -4,17 +4,16 @@ use super::attention::{Heads, Tokens, append, attend};
 use super::error::ModelError;
 use super::ledger::Module;
 use super::load::{Loader, Slot};
+use super::norm::Norm;
 use super::ops::Ops;
-use crate::device::{Epilogue, HeadSide, KvCache, Role, Vector, View, Weight};
-
-const EPSILON: f32 = 1e-6;
+use crate::device::{Epilogue, HeadSide, KvCache, Role, View, Weight};
 
 /// A stack of Gemma layers and the buffers they work in.
 pub struct Gemma {
     layers: Vec<Layer>,
     /// Keys and values alone of the last layer, for tokens whose output nobody reads.
     last_kv: Weight,
-    norm: Vector,
+    norm: Norm,
     heads: Heads,
     cache: KvCache,
     normed: Slot,
@@ -25,10 +24,10 @@ pub struct Gemma {
 }
 
 struct Layer {
-    input_norm: Vector,
+    input_norm: Norm,
     qkv: Weight,
     out: Weight,
-    post_norm: Vector,
+    post_norm: Norm,
     gate_up: Weight,
     down: Weight,
 }
@@ -49,18 +48,24 @@ pub struct GemmaSizes {
 }
 
 impl Gemma {
-    /// Loads a stack whose keys and values go to `cache`.
-    pub fn load(mut loader: Loader<'_>, sizes: GemmaSizes, cache: KvCache) -> Result<Self, ModelError> {
+    /// Loads a stack whose keys and values go to `cache`; with `conditions` its norms are adaptive.
+    pub fn load(
+        mut loader: Loader<'_>,
+        sizes: GemmaSizes,
+        cache: KvCache,
+        conditions: Option<&[Vec<f32>]>,
+    ) -> Result<Self, ModelError> {
         let GemmaSizes { width, mlp, depth, heads, rows } = sizes;
         let mut layers = Vec::with_capacity(depth);
         for i in 0..depth {
-            layers.push(Layer::load(loader.within(&format!("layers.{i}.")), heads.dim, rows)?);
+            let loader = loader.within(&format!("layers.{i}."));
+            layers.push(Layer::load(loader, heads.dim, rows, conditions)?);
         }
         let mut last = loader.within(&format!("layers.{}.self_attn.", depth - 1));
         Ok(Self {
             layers,
             last_kv: last.head_weight_for(rows, &["k_proj", "v_proj"], HeadSide::Output, heads.dim)?,
-            norm: loader.vector(&["norm.weight"])?,
+            norm: Norm::load(&mut loader, "norm", conditions)?,
             heads,
             cache,
             normed: loader.buffer(Role::Operand, rows, width)?,
@@ -76,22 +81,30 @@ impl Gemma {
         self.layers.len()
     }
 
-    /// One layer, in place: `x += o(attn(rms(x)))`, `x += down(gelu(gate)·up)` of `rms(x)`.
-    pub fn layer(&self, mut ops: Ops<'_>, i: usize, x: View, tokens: Tokens) -> Result<(), ModelError> {
+    /// One layer, in place: `x += o(attn(n₁(x)))`, `x += down(gelu(gate)·up)` of `n₂(x)`, each branch times its
+    /// norm's gate where norms are adaptive. Other norms are the same in every `step`.
+    pub fn layer(
+        &self,
+        mut ops: Ops<'_>,
+        i: usize,
+        x: View,
+        tokens: Tokens,
+        step: usize,
+    ) -> Result<(), ModelError> {
         let layer = &self.layers[i];
         let rows = x.rows;
         let (normed, qkv) = (self.normed.first(rows), self.qkv.first(rows));
         let (queries, attended) = (self.queries.first(rows), self.attended.first(rows));
         let hidden = self.hidden.first(rows);
 
-        ops.rms_norm(x, layer.input_norm, EPSILON, normed)?;
+        let residual = layer.input_norm.forward(&mut ops, x, step, normed)?;
         ops.linear(normed, layer.qkv, None, Epilogue::Store, qkv)?;
         attend(ops.within(Module::Attention), self.heads, qkv, queries, (self.cache, i), tokens, attended)?;
-        ops.linear(attended, layer.out, None, Epilogue::Add, x)?;
+        ops.linear(attended, layer.out, None, residual, x)?;
 
-        ops.rms_norm(x, layer.post_norm, EPSILON, normed)?;
+        let residual = layer.post_norm.forward(&mut ops, x, step, normed)?;
         ops.geglu(normed, layer.gate_up, hidden)?;
-        ops.linear(hidden, layer.down, None, Epilogue::Add, x)?;
+        ops.linear(hidden, layer.down, None, residual, x)?;
         Ok(())
     }
 
@@ -100,25 +113,40 @@ impl Gemma {
         let i = self.layers.len() - 1;
         let normed = self.normed.first(x.rows);
         let kv = self.qkv.first(x.rows).columns(0..2 * self.heads.key_cols());
-        ops.rms_norm(x, self.layers[i].input_norm, EPSILON, normed)?;
+        self.layers[i].input_norm.forward(&mut ops, x, 0, normed)?;
         ops.linear(normed, self.last_kv, None, Epilogue::Store, kv)?;
         append(&mut ops.within(Module::Attention), self.heads, kv, (self.cache, i), tokens)
     }
 
-    /// The norm after the last layer, into `out`.
-    pub fn final_norm(&self, mut ops: Ops<'_>, x: View, out: View) -> Result<(), ModelError> {
-        Ok(ops.rms_norm(x, self.norm, EPSILON, out)?)
+    /// The norm after the last layer, into `out`. No branch is behind it: its gate, if it has one, goes unused.
+    pub fn final_norm(&self, mut ops: Ops<'_>, x: View, step: usize, out: View) -> Result<(), ModelError> {
+        self.norm.forward(&mut ops, x, step, out).map(|_| ())
+    }
+
+    /// Scale, shift and gate of the two norms of layer `i` in a step; none where norms are not adaptive.
+    pub fn modulations(&self, i: usize, step: usize) -> [Option<&[f32]>; 2] {
+        [self.layers[i].input_norm.modulation(step), self.layers[i].post_norm.modulation(step)]
+    }
+
+    /// The same of the norm after the last layer.
+    pub fn final_modulation(&self, step: usize) -> Option<&[f32]> {
+        self.norm.modulation(step)
     }
 }
 
 impl Layer {
-    fn load(mut loader: Loader<'_>, head_dim: usize, rows: usize) -> Result<Self, ModelError> {
+    fn load(
+        mut loader: Loader<'_>,
+        head_dim: usize,
+        rows: usize,
+        conditions: Option<&[Vec<f32>]>,
+    ) -> Result<Self, ModelError> {
         let qkv = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
         Ok(Self {
-            input_norm: loader.vector(&["input_layernorm.weight"])?,
+            input_norm: Norm::load(&mut loader, "input_layernorm", conditions)?,
             qkv: loader.head_weight_for(rows, &qkv, HeadSide::Output, head_dim)?,
             out: loader.head_weight_for(rows, &["self_attn.o_proj"], HeadSide::Input, head_dim)?,
-            post_norm: loader.vector(&["post_attention_layernorm.weight"])?,
+            post_norm: Norm::load(&mut loader, "post_attention_layernorm", conditions)?,
             gate_up: loader.gated_weight_for(rows, "mlp.gate_proj", "mlp.up_proj")?,
             down: loader.weight_for(rows, &["mlp.down_proj"])?,
         })

@@ -49,7 +49,7 @@ pub struct Inputs<'a> {
     pub images: &'a [f32],
     /// Valid text tokens (no padding).
     pub tokens: &'a [u32],
-    /// Normalized state, padded, `[max_state_dim]`.
+    /// Normalized state, padded, `[max_state_dim]`; empty where the tokens tell it.
     pub state: &'a [f32],
     /// N(0, 1) noise, `[chunk_size, max_action_dim]`.
     pub noise: &'a [f32],
@@ -132,7 +132,7 @@ impl Extent {
 /// Checks everything but what the prefix is made of.
 fn check_suffix(arch: &Arch, inputs: &Inputs<'_>, actions: &[f32]) -> Result<(), ModelError> {
     let chunk = arch.chunk_size * arch.max_action_dim;
-    ensure_values("state", arch.max_state_dim, inputs.state.len())?;
+    ensure_values("state", arch.state_input(), inputs.state.len())?;
     ensure_values("noise", chunk, inputs.noise.len())?;
     ensure_values("actions", chunk, actions.len())?;
     inputs.rtc.as_ref().map_or(Ok(()), |rtc| check_guidance(arch, rtc))

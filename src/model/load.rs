@@ -129,7 +129,7 @@ impl<'a> Loader<'a> {
     }
 
     /// A tensor that is about to be given to the device, which is told its class.
-    fn tensor(&mut self, name: &str) -> Result<&'a Tensor, ModelError> {
+    pub fn tensor(&mut self, name: &str) -> Result<&'a Tensor, ModelError> {
         let name = self.name(name);
         let tensor = self.checkpoint.tensor(&name)?;
         let part = self.placed.parts.get(&name).copied();

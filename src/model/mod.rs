@@ -1,4 +1,4 @@
-//! PI0, written once over the [`Builder`](crate::device::Builder) and [`Device`](crate::device::Device) traits.
+//! PI0 and PI0.5, written once over the [`Builder`](crate::device::Builder) and [`Device`](crate::device::Device) traits.
 //!
 //! Start at [`pi0`]: it reads top to bottom like the paper. One file per module.
 
@@ -12,6 +12,7 @@ pub mod gemma;
 mod inputs;
 pub mod ledger;
 mod load;
+pub mod norm;
 pub mod ops;
 pub mod paligemma;
 mod pass;
@@ -21,6 +22,7 @@ mod reuse;
 pub mod siglip;
 pub mod suffix;
 mod tap;
+pub mod time;
 
 pub use cost::Cost;
 pub use coverage::Coverage;

@@ -106,8 +106,15 @@ impl<'a> Ops<'a> {
     }
 
     /// [`Device::rms_norm`]
-    pub fn rms_norm(&mut self, x: View, weight: Vector, epsilon: f32, out: View) -> Done {
-        self.run(Op::RmsNorm, Cost::default(), |device| device.rms_norm(x, weight, epsilon, out))
+    pub fn rms_norm(
+        &mut self,
+        x: View,
+        weight: Vector,
+        shift: Option<Vector>,
+        epsilon: f32,
+        out: View,
+    ) -> Done {
+        self.run(Op::RmsNorm, Cost::default(), |device| device.rms_norm(x, weight, shift, epsilon, out))
     }
 
     /// [`Device::linear`]

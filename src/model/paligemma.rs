@@ -9,6 +9,7 @@ use super::load::{Loader, Slot};
 use super::ops::Ops;
 use super::siglip::Siglip;
 use super::tap::{Source, Stage};
+use super::time::Times;
 use crate::checkpoint::{EXPERT, LANGUAGE, PROJECTOR, Part, VISION};
 use crate::device::{Epilogue, Keys, KvCache, Role, Table, Vector, View, Weight};
 
@@ -26,8 +27,14 @@ pub struct Backbone {
 }
 
 impl Backbone {
-    /// Loads everything, for `cameras` images and prefixes of at most `prefix` tokens.
-    pub fn load(loader: &mut Loader<'_>, cameras: usize, prefix: usize) -> Result<Self, ModelError> {
+    /// Loads everything, for `cameras` images and prefixes of at most `prefix` tokens; `times` may condition the
+    /// expert's norms.
+    pub fn load(
+        loader: &mut Loader<'_>,
+        cameras: usize,
+        prefix: usize,
+        times: &Times,
+    ) -> Result<Self, ModelError> {
         let arch = loader.checkpoint.arch().clone();
         let heads = Heads { queries: arch.heads, keys: arch.kv_heads, dim: arch.head_dim };
         let runs: Vec<usize> = [prefix, arch.variant.state.tokens(), arch.chunk_size]
@@ -41,10 +48,10 @@ impl Backbone {
             loader.within(PROJECTOR).vector(&["bias"])?,
         );
         let sizes = GemmaSizes { width: arch.width, mlp: arch.mlp, depth: arch.depth, heads, rows: prefix };
-        let language = Gemma::load(loader.within(LANGUAGE), sizes, cache)?;
+        let language = Gemma::load(loader.within(LANGUAGE), sizes, cache, None)?;
         let sizes =
             GemmaSizes { width: arch.expert_width, mlp: arch.expert_mlp, rows: arch.chunk_size, ..sizes };
-        let expert = Gemma::load(loader.within(EXPERT), sizes, cache)?;
+        let expert = Gemma::load(loader.within(EXPERT), sizes, cache, times.conditions.as_deref())?;
         Ok(Self {
             vision,
             projector,
@@ -73,7 +80,7 @@ impl Backbone {
     pub fn prefix(&self, mut ops: Ops<'_>, x: View, sequence: Sequence) -> Result<(), ModelError> {
         let tokens = Tokens { first: 0, keys: Keys::First(sequence.visible_keys(0)), rotary: true };
         for i in 0..self.language.depth() - 1 {
-            self.language.layer(ops.within(Module::Language), i, x, tokens)?;
+            self.language.layer(ops.within(Module::Language), i, x, tokens, 0)?;
             ops.stage(Stage::PrefixLayer(i), Source::View(x))?;
             self.show_cache(&mut ops, i, sequence.prefix)?;
         }
@@ -87,7 +94,7 @@ impl Backbone {
         let first = sequence.first_state();
         let tokens = Tokens { first, keys: Keys::First(sequence.visible_keys(first)), rotary: true };
         for i in 0..self.expert.depth() - 1 {
-            self.expert.layer(ops.within(Module::Language), i, x, tokens)?;
+            self.expert.layer(ops.within(Module::Language), i, x, tokens, 0)?;
             ops.stage(Stage::StateLayer(i), Source::View(x))?;
         }
         self.expert.last_keys_and_values(ops.within(Module::Language), x, tokens)
@@ -104,11 +111,15 @@ impl Backbone {
         let first = sequence.first_action();
         let tokens = Tokens { first, keys: Keys::First(sequence.visible_keys(first)), rotary: true };
         for i in 0..self.expert.depth() {
-            self.expert.layer(ops.within(Module::Language), i, x, tokens)?;
+            let [input, post] = self.expert.modulations(i, step);
+            show(&mut ops, Stage::InputModulation(step, i), input)?;
+            show(&mut ops, Stage::PostModulation(step, i), post)?;
+            self.expert.layer(ops.within(Module::Language), i, x, tokens, step)?;
             ops.stage(Stage::ExpertLayer(step, i), Source::View(x))?;
         }
         let out = self.expert_out.first(x.rows);
-        self.expert.final_norm(ops.within(Module::Language), x, out)?;
+        show(&mut ops, Stage::FinalModulation(step), self.expert.final_modulation(step))?;
+        self.expert.final_norm(ops.within(Module::Language), x, step, out)?;
         ops.stage(Stage::ExpertOut(step), Source::View(out))?;
         Ok(out)
     }
@@ -116,4 +127,9 @@ impl Backbone {
     fn show_cache(&self, ops: &mut Ops<'_>, layer: usize, rows: usize) -> Result<(), ModelError> {
         Ok(ops.stage(Stage::PrefixKv(layer), Source::Kv { cache: self.cache, layer, rows })?)
     }
+}
+
+/// Shows values of the host, if there are any.
+fn show(ops: &mut Ops<'_>, stage: Stage, values: Option<&[f32]>) -> Result<(), ModelError> {
+    Ok(values.map_or(Ok(()), |values| ops.stage(stage, Source::Host(values)))?)
 }

@@ -11,10 +11,11 @@ use super::prefix::Prefix;
 use super::reuse::{Fresh, Reuse};
 use super::suffix::Suffix;
 use super::tap::Tap;
-use crate::checkpoint::{Arch, Checkpoint, Conditioning, Variant};
+use super::time::Times;
+use crate::checkpoint::{Arch, Checkpoint};
 use crate::device::{Builder, Device};
 
-/// PI0 on a device: weights, buffers, and the ledger of what ran where.
+/// PI0 or PI0.5 on a device: weights, buffers, and the ledger of what ran where.
 pub struct Pi0 {
     arch: Arch,
     cameras: usize,
@@ -54,16 +55,14 @@ impl Pi0 {
             (format!("1 to {MAX_CAMERAS}"), cameras.to_string())
         })?;
         ensure(steps > 0, "steps", || ("at least 1".into(), "0".into()))?;
-        ensure(arch.variant.conditioning == Conditioning::Concatenated, "model", || {
-            (Variant::PI0.to_string(), arch.variant.to_string())
-        })?;
         let mut ledger = Ledger::default();
         let placed = Placed::none(checkpoint, progress);
         let mut loader = Loader::new(checkpoint, device.as_mut(), &placed);
         let rows = Prefix::rows(&arch, cameras, loader.device.shapes());
-        let backbone = Backbone::load(&mut loader, cameras, rows)?;
+        let times = Times::load(&mut loader, steps, &mut ledger)?;
+        let backbone = Backbone::load(&mut loader, cameras, rows, &times)?;
         let prefix = Prefix::load(&mut loader, cameras)?;
-        let suffix = Suffix::load(&mut loader, steps, &mut ledger)?;
+        let suffix = Suffix::load(&mut loader, times)?;
         let denoise = Denoise::load(&mut loader, steps)?;
         let device = device.seal(&|done, of| progress(Loading::Preparing { done, of }))?;
         let reuse = Reuse::new(device.reuses(), &arch, cameras);

@@ -58,7 +58,10 @@ impl Prefix {
             kept: loader.buffer(Role::Stream, rows, arch.width)?,
             patches: arch.patches(),
             cameras,
-            scale: (arch.width as f64).sqrt() as f32,
+            scale: match loader.checkpoint.processing().text_scaled_twice {
+                false => (arch.width as f64).sqrt() as f32,
+                true => arch.width as f32,
+            },
         })
     }
 

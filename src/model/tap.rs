@@ -27,7 +27,15 @@ pub enum Stage {
     StateLayer(usize),
     /// Sinusoidal time embedding of a step, `[1, expert_width]`.
     TimeEmbedding(usize),
-    /// Embedded actions and time of a step, `[chunk, expert_width]`.
+    /// Condition of the expert's adaptive norms in a step, `[1, expert_width]`.
+    Condition(usize),
+    /// Scale, shift and gate of the norm before attention of an expert layer (step, layer), `[1, 3·expert_width]`.
+    InputModulation(usize, usize),
+    /// The same of the norm before the MLP.
+    PostModulation(usize, usize),
+    /// The same of the expert's last norm; its gate goes unused.
+    FinalModulation(usize),
+    /// Embedded actions of a step, with its time where that is joined to them, `[chunk, expert_width]`.
     ActionEmbedding(usize),
     /// Output of an expert layer (step, layer), `[chunk, expert_width]`.
     ExpertLayer(usize, usize),

@@ -135,7 +135,11 @@ fn programs(asked: &OpDemand) -> usize {
     match asked.op {
         Op::LayerNorm | Op::RmsNorm | Op::Copy => 1,
         // The product adds its bias and applies an activation; a residual is a program of its own.
-        Op::Linear => 1 + usize::from(asked.epilogue == Some(Epilogue::Add)),
+        Op::Linear => match asked.epilogue {
+            Some(Epilogue::AddGated(_)) => 3,
+            Some(Epilogue::Add) => 2,
+            _ => 1,
+        },
         Op::Rope | Op::CacheWrite | Op::Attention | Op::Embed | Op::EulerStep => 2,
         // Gate and up in one product, then two slices' worth of reading in one multiplication.
         Op::Geglu | Op::PatchEmbed => 3,

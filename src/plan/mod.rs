@@ -167,7 +167,7 @@ fn trace(
     let inputs = Inputs {
         images: &images,
         tokens: &vec![0; tokens],
-        state: &vec![0.0; arch.max_state_dim],
+        state: &vec![0.0; arch.state_input()],
         noise: &actions.clone(),
         rtc: None,
     };

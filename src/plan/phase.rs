@@ -50,6 +50,10 @@ impl Phase {
             S::PrefixLayer(_) | S::PrefixKv(_) => Phase::Prefix,
             S::StateEmbedding | S::StateLayer(_) | S::X(0) => Phase::State,
             S::TimeEmbedding(_)
+            | S::Condition(_)
+            | S::InputModulation(..)
+            | S::PostModulation(..)
+            | S::FinalModulation(_)
             | S::ActionEmbedding(_)
             | S::ExpertLayer(..)
             | S::ExpertOut(_)

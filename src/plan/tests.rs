@@ -113,14 +113,6 @@ fn a_tensor_that_nobody_declares_is_refused() {
 }
 
 #[test]
-fn another_member_of_the_family_is_refused_by_name() {
-    let arch = Arch { variant: Variant::PI05, ..preset("tiny").unwrap() };
-    let checkpoint = Checkpoint::blank(&arch, 1).unwrap();
-    let error = Pi0::load(&checkpoint, Box::new(ReferenceBuilder::new()), 2).err().unwrap().to_string();
-    assert!(error.contains("π0.5 (time through adaptive norms, state as text)"), "{error}");
-}
-
-#[test]
 fn what_is_too_large_is_refused_with_figures() {
     for board in [Board::N150, Board::N300, Board::P150] {
         full(&board, &uniform(WeightDtype::Bf16, Fidelity::HiFi4));
@@ -216,8 +208,13 @@ fn fewer_cameras_tokens_and_steps_cost_less() {
 
 #[test]
 fn every_device_enters_the_same() {
-    let golden = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden");
-    let checkpoint = Checkpoint::open(&golden).unwrap();
+    for golden in ["tests/golden", "tests/golden_pi05"] {
+        enters_the_same(&std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(golden));
+    }
+}
+
+fn enters_the_same(golden: &std::path::Path) {
+    let checkpoint = Checkpoint::open(golden).unwrap();
     let (_, expected) = trace(&checkpoint, 2, 5, 3).unwrap();
     let arch = checkpoint.arch();
     let mut chunk = vec![0.0; arch.chunk_size * arch.max_action_dim];
@@ -225,7 +222,7 @@ fn every_device_enters_the_same() {
     let inputs = Inputs {
         images: &vec![0.5; 2 * 3 * arch.image_size * arch.image_size],
         tokens: &[1, 2, 3, 4, 5],
-        state: &vec![0.1; arch.max_state_dim],
+        state: &vec![0.1; arch.state_input()],
         noise: &chunk.clone(),
         rtc: None,
     };

@@ -235,7 +235,7 @@ impl Device for Trace {
         self.elements(Op::LayerNorm, x, 1, out)
     }
 
-    fn rms_norm(&mut self, x: View, _: Vector, _: f32, out: View) -> OpResult {
+    fn rms_norm(&mut self, x: View, _: Vector, _: Option<Vector>, _: f32, out: View) -> OpResult {
         self.elements(Op::RmsNorm, x, 1, out)
     }
 
@@ -247,6 +247,11 @@ impl Device for Trace {
         epilogue: Epilogue,
         out: View,
     ) -> OpResult {
+        // One program for all gates.
+        let epilogue = match epilogue {
+            Epilogue::AddGated(_) => Epilogue::AddGated(Vector(0)),
+            other => other,
+        };
         self.product(Op::Linear, Some(epilogue), x, weight, x.rows, out.cols)
     }
 

@@ -192,6 +192,9 @@ pub enum PromptError {
         /// The limit.
         max: usize,
     },
+    /// It tells the state to a model that is given it otherwise.
+    #[error("prompt tells the robot's state, which this policy doesn't: it was made for another one")]
+    TellsState,
     /// The tokenizer does not belong to the model.
     #[error(
         "prompt has token {id}, but the model's vocabulary ends before {vocab_size}: is this its tokenizer?"

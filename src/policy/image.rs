@@ -31,6 +31,8 @@ pub struct ImageProcessor {
     values: Values,
     /// True if a frame that isn't square gets its bars at the left and the top instead of on both sides.
     pad_before: bool,
+    /// Value of the bars beside a frame that isn't square.
+    border: f32,
     /// Width and height for which the filter is prepared.
     prepared: Option<(usize, usize)>,
     filter: Filter,
@@ -73,7 +75,7 @@ impl ImageProcessor {
             Filter::Bilinear(bilinear::Bilinear::new(size, MAX_FRAME))
         };
         let rgb = Vec::with_capacity(3 * MAX_FRAME.0 * MAX_FRAME.1);
-        Self { size, values: Values::default(), pad_before: false, prepared: None, filter, rgb }
+        Self { size, values: Values::default(), pad_before: false, border: -1.0, prepared: None, filter, rgb }
     }
 
     /// A processor for images of `size` pixels from a checkpoint's camera.
@@ -83,6 +85,7 @@ impl ImageProcessor {
     pub fn for_camera(size: usize, processing: &Processing, camera: &Camera) -> Result<Self, PolicyError> {
         let mut processor = Self::new(size, processing.antialias);
         processor.pad_before = processing.pad_before;
+        processor.border = processing.frame_border;
         if let Some(normalization) = &camera.normalization {
             processor.values = Values::normalized(normalization)?;
         }
@@ -107,7 +110,10 @@ impl ImageProcessor {
             let converted = match format {
                 PixelFormat::Jpeg => jpeg::decode(frame.data, (width, height), &mut rgb)
                     .map_err(|why| FrameError::Jpeg { width, height, why }),
-                _ => Ok(colour::convert(frame, &mut rgb)),
+                _ => {
+                    colour::convert(frame, &mut rgb);
+                    Ok(())
+                }
             };
             let frame = Frame { data: &rgb, stride: 3 * width, format: PixelFormat::Rgb8, ..*frame };
             let processed = converted.and_then(|()| self.process_packed(&frame, [0, 1, 2], image));
@@ -133,7 +139,7 @@ impl ImageProcessor {
             .ok_or(FrameError::AspectRatio { width: frame.width, height: frame.height, size })?;
         let prepare = self.prepared.replace((frame.width, frame.height)) != Some((frame.width, frame.height));
         if (place.width, place.height) != (size, size) {
-            image.fill(-1.0);
+            image.fill(self.border);
         }
         match &mut self.filter {
             Filter::Bilinear(filter) => {

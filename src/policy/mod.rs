@@ -8,6 +8,7 @@ mod normalize;
 #[allow(clippy::module_inception)]
 mod policy;
 mod prompt;
+mod state_text;
 mod tokenizer;
 mod transform;
 
@@ -17,5 +18,6 @@ pub use image::{ImageProcessor, MAX_FRAME, jpeg};
 pub use normalize::Normalizer;
 pub use policy::{Chunk, Continuation, Noise, Observation, Policy, PolicyInfo, PolicyOptions, open};
 pub use prompt::{Prompt, PromptRule, Prompter};
+pub use state_text::bin;
 pub use tokenizer::Tokenizer;
 pub use transform::Steps;

@@ -154,9 +154,17 @@ impl Normalizer {
     /// # Panics
     /// If there is no such element.
     pub fn value(&self, i: usize, raw: f32) -> f32 {
+        self.unrounded(i, raw) as f32
+    }
+
+    /// [`value`](Self::value) before it is made the model's f32: openpi's is f64 until then.
+    ///
+    /// # Panics
+    /// If there is no such element.
+    pub fn unrounded(&self, i: usize, raw: f32) -> f64 {
         let round = |value| self.rounding.round(value);
         let value = round(round(f64::from(raw) - self.offset[i]) / self.divisor[i]);
-        (if self.symmetric { round(value * 2.0) - 1.0 } else { value }) as f32
+        if self.symmetric { round(round(value * 2.0) - 1.0) } else { value }
     }
 
     /// Element `i` of the model's vector as the raw one's.

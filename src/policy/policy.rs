@@ -11,6 +11,7 @@ use super::frame::{Frame, PixelFormat};
 use super::image::{ImageProcessor, MAX_FRAME};
 use super::normalize::Normalizer;
 use super::prompt::{Prompt, Prompter};
+use super::state_text::bin;
 use super::transform::Steps;
 use crate::checkpoint::{Camera, Checkpoint, Dimension, Motion, Rate, RateSource};
 use crate::device::{Builder, Choice, DeviceError, Needs};
@@ -188,8 +189,12 @@ pub struct Policy {
     images: Vec<f32>,
     /// The state before its normalization, `[arch.state_dim]`, which relative actions refer to.
     reference: Vec<f32>,
-    /// The normalized and padded state, `[max_state_dim]`.
+    /// Normalized and padded, `[max_state_dim]`, or wider if the state is.
     state: Vec<f32>,
+    /// Bins of the state, for prompts that tell it.
+    bins: Vec<i16>,
+    /// Tokens of such a prompt.
+    tokens: Vec<u32>,
     /// An action before its steps, `[arch.action_dim]`.
     action: Vec<f32>,
     noise: Vec<f32>,
@@ -276,7 +281,9 @@ impl Policy {
             processors: cameras.iter().map(processor).collect::<Result<_, _>>()?,
             images: vec![0.0; cameras.len() * image],
             reference: vec![0.0; arch.state_dim],
-            state: vec![0.0; arch.max_state_dim],
+            state: vec![0.0; arch.max_state_dim.max(arch.state_dim)],
+            bins: vec![bin(0.0); processing.state_text.unwrap_or(0)],
+            tokens: Vec::with_capacity(prompter.rule().max_tokens),
             action: vec![0.0; arch.action_dim],
             noise: vec![0.0; arch.chunk_size * arch.max_action_dim],
             guidance: options.guidance,
@@ -330,7 +337,12 @@ impl Policy {
 
     /// Whether chunks may be asked for that keep a prefix.
     pub fn can_keep_prefix(&self) -> bool {
-        self.keep_prefix || !self.records()
+        (self.keep_prefix || !self.records()) && !self.tells_state()
+    }
+
+    /// Whether prompts tell the state: then the prefix changes with it.
+    fn tells_state(&self) -> bool {
+        self.prompter.rule().state_text.is_some()
     }
 
     fn records(&self) -> bool {
@@ -405,7 +417,7 @@ impl Policy {
         // Every shape once before any is repeated: a device records on the repetition.
         let kinds = &[guided, None][usize::from(guided.is_none())..];
         // A device that doesn't record needs nothing for those that keep a prefix.
-        let keeps: &[bool] = if self.keep_prefix && rounds > 1 { &[false, true] } else { &[false] };
+        let keeps: &[bool] = if self.can_keep_prefix() && rounds > 1 { &[false, true] } else { &[false] };
         let (mut done, of) = (0, rounds * kinds.len() * shapes.len() * keeps.len());
         for _ in 0..rounds {
             for (rtc, &(present, length)) in kinds.iter().flat_map(|rtc| shapes.iter().map(move |s| (rtc, s)))
@@ -451,6 +463,15 @@ impl Policy {
         chunk: &mut Chunk,
     ) -> Result<(), PolicyError> {
         let (start, Continuation { anchor, keep_prefix }) = (Instant::now(), continuation);
+        if keep_prefix && self.tells_state() {
+            let (what, got) = ("prefix to keep", "tells the state before".into());
+            return Err(BadObservation::Input {
+                what,
+                got,
+                expected: "a model that is given the state".into(),
+            }
+            .into());
+        }
         self.read_state(observation.state)?;
         let Some((rtc, anchor)) = observation.rtc.zip(anchor) else {
             return self.compute(observation, noise, keep_prefix, chunk, start);
@@ -506,6 +527,17 @@ impl Policy {
                 noise
             }
         };
+        let prompt = observation.prompt;
+        let tokens = match prompt.tells_state() {
+            _ if keep_prefix => &[],
+            true => {
+                let start = Instant::now();
+                self.prompter.tell(prompt, &self.bins, &mut self.tokens).map_err(BadObservation::from)?;
+                self.model.ledger().enter_host(HostWork::Tokenize, 1, start);
+                &self.tokens[..]
+            }
+            false => prompt.tokens(),
+        };
         chunk.preprocess_ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
 
         let width = self.info.max_action_dim;
@@ -514,8 +546,8 @@ impl Policy {
         let image = 3 * self.info.image_size * self.info.image_size;
         let inputs = Inputs {
             images: &self.images[..cameras * image],
-            tokens: if keep_prefix { &[] } else { observation.prompt.tokens() },
-            state: &self.state,
+            tokens,
+            state: &self.state[..self.model.arch().state_input()],
             noise,
             rtc: observation.rtc,
         };
@@ -572,6 +604,11 @@ impl Policy {
                 }
                 error => error,
             });
+        if normalized.is_ok() {
+            for (i, (out, &raw)) in self.bins.iter_mut().zip(&self.reference).enumerate() {
+                *out = bin(self.state_normalizer.unrounded(i, raw));
+            }
+        }
         self.model.ledger().enter_host(HostWork::Normalize, 1, start);
         normalized
     }

@@ -22,6 +22,7 @@ pub struct Tokenizer {
     /// True if text like `<eos>` is encoded as the special token, as Hugging Face tokenizers do and
     /// SentencePiece doesn't.
     specials_in_text: bool,
+    splits_at_digits: bool,
 }
 
 impl Tokenizer {
@@ -95,8 +96,9 @@ impl Tokenizer {
         let ids = definition.model.vocab().iter().map(|token| token.id);
         let ids = ids.chain(definition.specials.iter().map(|special| special.id));
         let vocab_size = ids.max().map_or(0, |id| id as usize + 1);
+        let splits_at_digits = !definition.model.vocab().iter().any(|token| merges_digit(&token.bytes));
         let kitoken = Kitoken::from_definition(definition).map_err(|e| e.to_string())?;
-        Ok(Self { kitoken, bos, vocab_size, specials_in_text: json })
+        Ok(Self { kitoken, bos, vocab_size, specials_in_text: json, splits_at_digits })
     }
 
     /// The beginning-of-sequence token, which starts every prompt.
@@ -107,6 +109,12 @@ impl Tokenizer {
     /// One more than the highest token id.
     pub fn vocab_size(&self) -> usize {
         self.vocab_size
+    }
+
+    /// Whether no token holds a digit together with another digit or what stands beside one in a list of numbers, as
+    /// Gemma has it: then tokens end where digits begin and end.
+    pub fn splits_at_digits(&self) -> bool {
+        self.splits_at_digits
     }
 
     /// The token ids of a text, without [`bos`](Self::bos).
@@ -125,6 +133,18 @@ impl std::fmt::Debug for Tokenizer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Tokenizer").field("bos", &self.bos).finish_non_exhaustive()
     }
+}
+
+/// Whether a token holds a digit and one of its neighbours in `12 -1;`. Names of special tokens and bytes, which text
+/// of numbers doesn't have, are none.
+fn merges_digit(token: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(token) else { return false };
+    if text.contains('<') {
+        return false;
+    }
+    let neighbour = |c: char| c.is_ascii_digit() || [' ', '▁', '-', ';'].contains(&c);
+    let mut pairs = text.chars().zip(text.chars().skip(1));
+    pairs.any(|(a, b)| a.is_ascii_digit() && neighbour(b) || b.is_ascii_digit() && neighbour(a))
 }
 
 /// Walks the records of `ModelProto` (sentencepiece_model.proto) and checks that all are there: pieces in

@@ -77,7 +77,8 @@ Handle activate(const Tensor& x, Activation activation);
 Handle linear(
     const Tensor& x, const Tensor& weight, const Tensor* bias, Activation activation, Dtype dtype,
     const Compute& compute);
-Handle rms_norm(const Tensor& x, const Tensor& weight, float epsilon, const Compute& compute);
+Handle rms_norm(
+    const Tensor& x, const Tensor& weight, const Tensor* shift, float epsilon, const Compute& compute);
 Handle layer_norm(
     const Tensor& x, const Tensor& weight, const Tensor& bias, float epsilon, const Compute& compute);
 Handle rotary(const Tensor& x, const Tensor& cos, const Tensor& sin, const Compute& compute);

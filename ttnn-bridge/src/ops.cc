@@ -84,9 +84,14 @@ Handle linear(
         config(of(x), compute)));
 }
 
-Handle rms_norm(const Tensor& x, const Tensor& weight, float epsilon, const Compute& compute) {
+Handle rms_norm(
+    const Tensor& x, const Tensor& weight, const Tensor* shift, float epsilon, const Compute& compute) {
+    std::optional<const metal::Tensor> beta;
+    if (shift) {
+        beta.emplace(of(*shift));
+    }
     return wrap(sdk::rms_norm(
-        of(x), epsilon, of(weight), std::nullopt, std::nullopt, std::nullopt, std::nullopt, config(of(x), compute)));
+        of(x), epsilon, of(weight), beta, std::nullopt, std::nullopt, std::nullopt, config(of(x), compute)));
 }
 
 Handle layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, float epsilon, const Compute& compute) {

@@ -67,7 +67,13 @@ impl Counting {
         // The package of the harness, or the one that includes it.
         let places = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
         let checkpoint = places.map(|place| place.join("tests/golden")).find(|place| place.is_dir()).unwrap();
-        let rule = PromptRule { clean: false, max_tokens: 48, truncate: true, vocab_size: 1 << 20 };
+        let rule = PromptRule {
+            clean: false,
+            max_tokens: 48,
+            truncate: true,
+            vocab_size: 1 << 20,
+            state_text: None,
+        };
         let prompter = policy::Prompter::load(rule, &checkpoint, None).unwrap();
         prompter.tokenizer().unwrap();
         Counting { prompter, chunks: Arc::default(), prompts: Arc::default(), floods: Arc::default() }

@@ -16,10 +16,12 @@ pub fn describe(page: &mut Page, checkpoint: &Checkpoint) {
     describe_cameras(page, processing);
     page.line("tokenizer", tokenizer(checkpoint));
     let yes = |flag, yes, no| if flag { yes } else { no };
+    let told = |numbers: usize| format!(", then {numbers} numbers of the state");
+    let told = processing.state_text.map(told).unwrap_or_default();
     page.line(
         "prompt",
         format!(
-            "{}; at most {} tokens, longer ones are {}",
+            "{}{told}; at most {} tokens, longer ones are {}",
             yes(processing.clean_prompt, "stripped, _ and line feeds become spaces", "as it is"),
             processing.max_tokens,
             yes(processing.truncate_prompt, "cut", "refused")

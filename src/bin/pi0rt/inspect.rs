@@ -181,6 +181,7 @@ fn report(checkpoint: &Checkpoint) -> Value {
         .collect();
     json!({
         "dir": checkpoint.dir(),
+        "model": checkpoint.arch().variant.policy_type(),
         "layout": checkpoint.layout().to_string(),
         "files": files,
         "arch": checkpoint.arch(),
@@ -198,6 +199,7 @@ fn report(checkpoint: &Checkpoint) -> Value {
         "antialias": processing.antialias,
         "pad_before": processing.pad_before,
         "clean_prompt": processing.clean_prompt,
+        "state_text": processing.state_text,
         "max_tokens": processing.max_tokens,
         "truncate_prompt": processing.truncate_prompt,
         "refused": checkpoint.faults().iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -240,6 +242,7 @@ fn describe(checkpoint: &Checkpoint) -> String {
     let a = checkpoint.arch();
     let mut page = Page::default();
     page.line("checkpoint", checkpoint.dir().display());
+    page.line("model", a.variant);
     page.line("layout", checkpoint.layout());
     for (i, file) in checkpoint.files().iter().enumerate() {
         let name = file.path().file_name().unwrap_or_default().to_string_lossy();
@@ -269,12 +272,14 @@ fn describe(checkpoint: &Checkpoint) -> String {
         format!("{} layers, width {}, {heads}, MLP {}", a.depth, a.expert_width, a.expert_mlp),
     );
     page.line("vocabulary", format!("{} ids", a.vocab_size));
+    let state = match (a.state_input(), checkpoint.processing().state_text) {
+        (0, Some(numbers)) => format!("{numbers} of them as text"),
+        (0, None) => "not seen by the model".into(),
+        (padded, _) => format!("padded to {padded}"),
+    };
     page.line(
         "robot",
-        format!(
-            "state {} (padded to {}), action {} (padded to {})",
-            a.state_dim, a.max_state_dim, a.action_dim, a.max_action_dim
-        ),
+        format!("state {} ({state}), action {} (padded to {})", a.state_dim, a.action_dim, a.max_action_dim),
     );
     page.line("chunk", format!("{} actions in {} denoise steps", a.chunk_size, a.num_inference_steps));
 

@@ -80,10 +80,14 @@ fn module_of(stage: Stage) -> Module {
         Stage::ImageTokens => Module::Backbone,
         Stage::LanguageEmbedding | Stage::PrefixEmbedding => Module::Prefix,
         Stage::PrefixKv(_) => Module::Attention,
-        Stage::PrefixLayer(_) | Stage::StateLayer(_) | Stage::ExpertLayer(..) | Stage::ExpertOut(_) => {
-            Module::Language
-        }
-        Stage::TimeEmbedding(_) => Module::Common,
+        Stage::InputModulation(..)
+        | Stage::PostModulation(..)
+        | Stage::FinalModulation(_)
+        | Stage::PrefixLayer(_)
+        | Stage::StateLayer(_)
+        | Stage::ExpertLayer(..)
+        | Stage::ExpertOut(_) => Module::Language,
+        Stage::TimeEmbedding(_) | Stage::Condition(_) => Module::Common,
         Stage::StateEmbedding | Stage::ActionEmbedding(_) => Module::Suffix,
         Stage::X(_) | Stage::Velocity(_) => Module::Denoise,
         Stage::Actions => Module::Main,

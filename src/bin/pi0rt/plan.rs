@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use pi0rt::checkpoint::{Arch, Checkpoint, synth::preset};
+use pi0rt::checkpoint::{Arch, Checkpoint, synth::preset_of};
 use pi0rt::plan::cost::{Cost, DISPATCH_SECONDS, DRAM_EFFICIENCY, Line, PRODUCT_EFFICIENCY};
 use pi0rt::plan::{Config, Part, Phase, Plan, fits};
 use pi0rt::tenstorrent::{Board, Fidelity, WeightDtype};
 
 use crate::CommandResult;
 use crate::inspect::bytes;
+use crate::synth::Model;
 
 /// Show what a chunk will cost on a Tenstorrent board
 ///
@@ -23,6 +24,9 @@ pub struct Args {
     /// Take sizes and cameras from this checkpoint
     #[arg(long, value_name = "DIR", conflicts_with = "preset")]
     checkpoint: Option<PathBuf>,
+    /// Member of the model's family, with --preset
+    #[arg(long, value_enum, default_value = "pi0", conflicts_with = "checkpoint")]
+    model: Model,
     /// Take the sizes of a preset: tiny, small, full
     #[arg(long, default_value = "full")]
     preset: String,
@@ -120,7 +124,7 @@ pub fn run(args: &Args) -> CommandResult {
             config.cameras = checkpoint.processing().cameras.len();
             checkpoint.arch().clone()
         }
-        None => preset(&args.preset).ok_or_else(|| {
+        None => preset_of(args.model.variant(), &args.preset).ok_or_else(|| {
             format!("--preset {}: no such preset, known are tiny, small, full", args.preset)
         })?,
     };

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use clap::ValueEnum;
-use pi0rt::checkpoint::Dtype;
-use pi0rt::checkpoint::synth::{Synth, preset};
+use pi0rt::checkpoint::synth::{Synth, preset_of};
+use pi0rt::checkpoint::{Dtype, Variant};
 
 use crate::{CommandResult, progress};
 
@@ -16,6 +16,9 @@ use crate::{CommandResult, progress};
 /// command generates the same bytes everywhere.
 #[derive(clap::Args)]
 pub struct Args {
+    /// Member of the model's family
+    #[arg(long, value_enum, default_value = "pi0")]
+    model: Model,
     /// Preset of sizes to start from
     #[arg(long, value_enum, default_value = "tiny")]
     preset: Preset,
@@ -39,13 +42,32 @@ pub struct Args {
     force: bool,
 }
 
+/// A member of the model's family.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Model {
+    /// π0: the state as a token, time concatenated to the actions
+    Pi0,
+    /// π0.5: the state as text, time through adaptive norms
+    Pi05,
+}
+
+impl Model {
+    /// As checkpoints tell it.
+    pub fn variant(self) -> Variant {
+        match self {
+            Model::Pi0 => Variant::PI0,
+            Model::Pi05 => Variant::PI05,
+        }
+    }
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum Preset {
     /// 0.5 million parameters, awkward sizes
     Tiny,
     /// 2 million parameters, every size a multiple of 32
     Small,
-    /// PI0 as published: 4 billion parameters, 8 GB in bf16
+    /// As published: 4 billion parameters, 8 GB in bf16
     Full,
 }
 
@@ -69,7 +91,7 @@ pub fn rate(text: &str) -> Result<f32, String> {
 
 pub fn run(args: &Args) -> CommandResult {
     let name = args.preset.to_possible_value().map_or(String::new(), |v| v.get_name().to_string());
-    let mut arch = preset(&name).ok_or("no such preset")?;
+    let mut arch = preset_of(args.model.variant(), &name).ok_or("no such preset")?;
     for (field, value) in &args.sizes {
         if !arch.set(field, *value) {
             let known: Vec<String> = arch.fields().into_iter().map(|(name, _)| name).collect();

@@ -30,7 +30,7 @@ impl SyntheticInputs {
                 .iter()
                 .map(|v| (u64::from(v.to_bits()).wrapping_mul(2_654_435_761) % most) as u32)
                 .collect(),
-            state: normal(arch.max_state_dim, 2),
+            state: normal(arch.state_input(), 2),
             noise: normal(arch.chunk_size * arch.max_action_dim, 3),
             left_over: guided.then(|| normal(arch.chunk_size.div_ceil(2) * arch.max_action_dim, 4)),
         }

@@ -103,11 +103,13 @@ pub(super) struct Config<'a> {
     outputs: Vec<(String, Feature)>,
     /// Number of inputs named `empty_camera_N`, which no robot camera fills.
     empty_cameras: usize,
+    /// The mode where `normalization_mapping` says nothing.
+    default: NormMode,
 }
 
 impl<'a> Config<'a> {
-    /// Reads `path`, which holds `object`.
-    pub fn new(path: &Path, object: Option<&'a Object>) -> Result<Self, CheckpointError> {
+    /// Reads `path`, which holds `object`; `default` is the mode of states and actions where it has none.
+    pub fn new(path: &Path, object: Option<&'a Object>, default: NormMode) -> Result<Self, CheckpointError> {
         let Features { input_features, output_features } = features(path)?;
         let named = |key: &str, found: Option<InOrder>| {
             let found = found.map_or(Vec::new(), |found| found.0);
@@ -123,6 +125,7 @@ impl<'a> Config<'a> {
             inputs: named("input_features", input_features)?,
             outputs: named("output_features", output_features)?,
             empty_cameras: object.map_or(Ok(None), |o| o.size("empty_cameras"))?.unwrap_or(0),
+            default,
         })
     }
 
@@ -132,7 +135,7 @@ impl<'a> Config<'a> {
         let Some(object) = self.object else { return faults };
         let known = |key: &&str| READ.contains(key) || WITHOUT_EFFECT.contains(key) || object.is_nothing(key);
         for key in object.keys().filter(|key| !known(key)) {
-            let why = "it is no field of lerobot's pi0, and could change what the policy computes";
+            let why = "it is no field of lerobot's pi0 and pi05, and could change what the policy computes";
             faults.add(object.unsupported(key, why));
         }
         if faults.keep(object.size("n_obs_steps")).is_some_and(|steps| steps != 1) {
@@ -164,13 +167,13 @@ impl<'a> Config<'a> {
         &self.path
     }
 
-    /// The mode `normalization_mapping` gives to a feature type, PI0's default where it gives none; `None`
-    /// for `IDENTITY`.
+    /// The mode `normalization_mapping` has for a kind of features, the model's where it says nothing; `None` is
+    /// `IDENTITY`.
     pub fn mode(&self, kind: &str) -> Result<Option<NormMode>, CheckpointError> {
         let mapping = self.object.map_or(Ok(None), |o| o.object("normalization_mapping"))?;
         match mapping.map_or(Ok(None), |mapping| mode(&mapping, kind))? {
             Some(mode) => Ok(mode),
-            None => Ok((kind != "VISUAL").then_some(NormMode::MeanStd)),
+            None => Ok((kind != "VISUAL").then_some(self.default)),
         }
     }
 

@@ -23,14 +23,18 @@ use super::normalization::{NormMode, Normalization};
 use super::processing::{Declared, Relative, pi0_cameras};
 use super::safetensors::SafeTensors;
 use super::tokenizer::TokenizerSource;
+use super::variant::{StateInput, Variant};
 
 pub(super) use aloha::steps as aloha;
 pub(super) use statistics::is_statistic;
 
 pub(super) const PREPROCESSOR: &str = "policy_preprocessor.json";
 pub(super) const POSTPROCESSOR: &str = "policy_postprocessor.json";
-/// lerobot's name of the file with the statistics; readers take the name from the steps.
-pub(super) const NORMALIZER_STATE: &str = "policy_preprocessor_step_6_normalizer_processor.safetensors";
+/// Names lerobot gives the statistics of π0 and of π0.5; readers take the names from the steps.
+pub(super) const NORMALIZER_STATES: [&str; 2] = [
+    "policy_preprocessor_step_6_normalizer_processor.safetensors",
+    "policy_preprocessor_step_3_normalizer_processor.safetensors",
+];
 pub(super) const UNNORMALIZER_STATE: &str = "policy_postprocessor_step_0_unnormalizer_processor.safetensors";
 const STATE: &str = "observation.state";
 const ACTION: &str = "action";
@@ -47,13 +51,18 @@ pub(super) fn dtype_name(dtype: Dtype) -> &'static str {
 }
 
 /// Reads what the files beside the weights, and buffers among them, declare.
-pub(super) fn declared(files: &Files, config: Option<&Object>) -> Result<Declared, CheckpointError> {
+pub(super) fn declared(
+    files: &Files,
+    config: Option<&Object>,
+    variant: Variant,
+) -> Result<Declared, CheckpointError> {
     let dir = files.dir();
-    let config = Config::new(&dir.join("config.json"), config)?;
+    let config = Config::new(&dir.join("config.json"), config, NormMode::of(variant))?;
     let mut faults = config.faults();
     let aloha = faults.keep(config.flag("adapt_to_pi_aloha"));
     let before = faults.list().len();
-    let [pre, post] = [&steps::PREPROCESSOR, &steps::POSTPROCESSOR].map(|p| faults.keep(Steps::read(dir, p)));
+    let processors = [steps::preprocessor(variant.state), &steps::POSTPROCESSOR];
+    let [pre, post] = processors.map(|processor| faults.keep(Steps::read(dir, processor)));
     let readable = faults.list().len() == before;
     let declared = match (pre, post) {
         (Some(pre), Some(post)) => {
@@ -62,7 +71,7 @@ pub(super) fn declared(files: &Files, config: Option<&Object>) -> Result<Declare
                 let why = "adapt_to_pi_aloha in config.json was never meant to meet it";
                 faults.add(step.unsupported(why.into()));
             }
-            let (tokenizer, max_tokens) = faults.keep(tokenizer(dir, &pre));
+            let (tokenizer, max_tokens) = faults.keep(tokenizer(dir, &pre, variant.state));
             let normalization = |key: &str| observation(&config, &pre, key, "VISUAL");
             Declared {
                 cameras: cameras(&config, Some(&pre), &mut faults, normalization)?,
@@ -324,13 +333,22 @@ fn relative(config: &Config<'_>, pre: &Steps, post: &Steps) -> Result<Option<Rel
 }
 
 /// The tokenizer's source as the preprocessor declares it, and the longest prompt.
-fn tokenizer(dir: &Path, pre: &Steps) -> Result<(TokenizerSource, Option<usize>), CheckpointError> {
-    pre.need(Kind::NewLine, "PI0 has learnt instructions that end with a line feed")?;
+fn tokenizer(
+    dir: &Path,
+    pre: &Steps,
+    state: StateInput,
+) -> Result<(TokenizerSource, Option<usize>), CheckpointError> {
+    match state {
+        StateInput::Token => {
+            pre.need(Kind::NewLine, "PI0 has learnt instructions that end with a line feed")?
+        }
+        StateInput::Text => pre.need(Kind::StateText, "PI0.5 has learnt prompts that tell the state")?,
+    };
     let step = pre.need(Kind::Tokenizer, "nothing makes tokens of instructions")?;
     let config = &step.config;
     if let Some(key) = config.text("task_key")?.filter(|key| key != "task") {
         return Err(
-            step.unsupported(format!("its task_key is {key:?}, but the line feed is added to \"task\""))
+            step.unsupported(format!("its task_key is {key:?}, but the steps before it write \"task\""))
         );
     }
     // Padding is masked on either side: its place changes no result.

@@ -1,12 +1,14 @@
-//! lerobot's processors: the steps used by PI0.
+//! lerobot's processors: the steps used by PI0 and PI0.5.
 //!
-//! Formulas: `processor/*.py` and `policies/pi0/processor_pi0.py` of lerobot 0.4 to 0.6. A step is
-//! identified by its name in lerobot's registry or, where the file gives a class instead, by the class.
+//! Formulas: `processor/*.py`, `policies/pi0/processor_pi0.py` and `policies/pi05/processor_pi05.py` of lerobot 0.4
+//! to 0.6. A step is identified by its name in lerobot's registry or, where the file gives a class instead, by the
+//! class.
 
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::error::{CheckpointError, clip};
 use crate::checkpoint::json::{Object, is_plain};
+use crate::checkpoint::variant::StateInput;
 
 /// The operation of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +19,8 @@ pub(super) enum Kind {
     Batch,
     /// Appends a line feed to the instruction.
     NewLine,
+    /// Makes the instruction a prompt that tells the normalized state.
+    StateText,
     /// Tokenizes the instruction.
     Tokenizer,
     /// Moves tensors to a device.
@@ -40,7 +44,7 @@ struct Known {
     fields: &'static [&'static str],
 }
 
-const KNOWN: [Known; 9] = [
+const KNOWN: [Known; 10] = [
     Known {
         kind: Kind::Rename,
         names: &["rename_observations_processor"],
@@ -57,6 +61,12 @@ const KNOWN: [Known; 9] = [
         kind: Kind::NewLine,
         names: &["pi0_new_line_processor", "smolvla_new_line_processor"],
         class: "Pi0NewLineProcessor",
+        fields: &[],
+    },
+    Known {
+        kind: Kind::StateText,
+        names: &["pi05_prepare_state_tokenizer_processor_step"],
+        class: "Pi05PrepareStateTokenizerProcessorStep",
         fields: &[],
     },
     Known {
@@ -104,10 +114,21 @@ pub(super) struct Processor {
     chains: &'static [&'static [Kind]],
 }
 
-pub(super) const PREPROCESSOR: Processor = Processor {
-    file: super::PREPROCESSOR,
-    chains: &[&[Kind::Rename, Kind::Relative, Kind::Normalizer], &[Kind::NewLine, Kind::Tokenizer]],
-};
+/// The steps before a model that is given the state in this way.
+pub(super) const fn preprocessor(state: StateInput) -> &'static Processor {
+    match state {
+        StateInput::Token => &Processor {
+            file: super::PREPROCESSOR,
+            chains: &[&[Kind::Rename, Kind::Relative, Kind::Normalizer], &[Kind::NewLine, Kind::Tokenizer]],
+        },
+        // The text tells the state as it is normalized.
+        StateInput::Text => &Processor {
+            file: super::PREPROCESSOR,
+            chains: &[&[Kind::Rename, Kind::Relative, Kind::Normalizer, Kind::StateText, Kind::Tokenizer]],
+        },
+    }
+}
+
 pub(super) const POSTPROCESSOR: Processor =
     Processor { file: super::POSTPROCESSOR, chains: &[&[Kind::Unnormalizer, Kind::Absolute]] };
 
@@ -194,7 +215,7 @@ impl Step {
             return Err(CheckpointError::Unsupported {
                 path: object.path().to_path_buf(),
                 what: format!("step {name:?}"),
-                why: "it is none of the steps of lerobot's pi0, and what it does to numbers is unknown"
+                why: "it is none of the steps of lerobot's pi0 and pi05, and what it does to numbers is unknown"
                     .into(),
             });
         };

@@ -1,7 +1,7 @@
 //! Applies a profile to a checkpoint.
 
 use super::Profile;
-use super::file::{At, CameraTable, PromptRule, Resize};
+use super::file::{At, CameraTable, PromptRule, Resize, StateText};
 use super::side::Widths;
 use crate::checkpoint::Arch;
 use crate::checkpoint::camera::Camera;
@@ -9,6 +9,7 @@ use crate::checkpoint::contract::{Rate, RateSource};
 use crate::checkpoint::error::CheckpointError;
 use crate::checkpoint::open::Layout;
 use crate::checkpoint::processing::Processing;
+use crate::checkpoint::variant::StateInput;
 
 impl Profile {
     /// Checks everything that needs no checkpoint.
@@ -63,6 +64,18 @@ impl Profile {
         match layout {
             Layout::OpenPi => self.apply_steps(processing, arch)?,
             Layout::Lerobot => self.agree(processing)?,
+        }
+        if let Some(told) = &self.state_text {
+            processing.state_text = state_text(told, layout, arch)?;
+        }
+        if let Some(border) = &self.frame_border {
+            if !border.value.is_finite() {
+                return Err(border.wrong(format!("frame_border is {}, expected a number", border.value)));
+            }
+            processing.frame_border = border.value;
+        }
+        if let Some(twice) = &self.text_scaled_twice {
+            processing.text_scaled_twice = twice.value;
         }
         self.state.describe(&mut processing.robot_state)?;
         self.action.describe(&mut processing.robot_action)?;
@@ -168,6 +181,22 @@ impl Profile {
             found.required = *required;
         }
         Ok(())
+    }
+}
+
+/// How many numbers of the state a prompt tells.
+fn state_text(told: &At<StateText>, layout: Layout, arch: &Arch) -> Result<Option<usize>, CheckpointError> {
+    if arch.variant.state != StateInput::Text {
+        return Err(told.wrong(format!("state_text: the model is {}", arch.variant)));
+    }
+    match (told.value, layout) {
+        (StateText::State, _) => Ok(Some(arch.state_dim)),
+        (StateText::Padded, _) => Ok(Some(arch.max_state_dim.max(arch.state_dim))),
+        (StateText::None, Layout::OpenPi) => Ok(None),
+        (StateText::None, Layout::Lerobot) => {
+            let why = "state_text is none, but lerobot's processors beside the weights tell the state";
+            Err(told.wrong(why))
+        }
     }
 }
 

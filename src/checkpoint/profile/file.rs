@@ -22,6 +22,9 @@ pub(super) struct File {
     pub rate_hz: Option<Spanned<f64>>,
     pub execution_horizon: Option<Spanned<usize>>,
     pub prompt: Option<Spanned<PromptRule>>,
+    pub state_text: Option<Spanned<StateText>>,
+    pub frame_border: Option<Spanned<f32>>,
+    pub text_scaled_twice: Option<Spanned<bool>>,
     pub resize: Option<Spanned<Resize>>,
     pub cameras: Option<Vec<Spanned<CameraTable>>>,
     pub state: Side,
@@ -85,6 +88,18 @@ pub(super) enum PromptRule {
     Clean,
     /// Unchanged, with a line feed appended: lerobot.
     Verbatim,
+}
+
+/// What π0.5's prompts tell of the state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum StateText {
+    /// Its numbers.
+    State,
+    /// Its numbers, and zeros up to `max_state_dim`: checkpoints trained with lerobot 0.4.
+    Padded,
+    /// Nothing, and the prompt is π0's: openpi's `discrete_state_input=False`.
+    None,
 }
 
 /// Resizing of frames to the model's size.

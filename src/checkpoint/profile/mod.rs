@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 pub(crate) use file::line_and_column;
 pub(super) use side::Widths;
 
-use self::file::{At, CameraTable, File, PromptRule, Resize, Text};
+use self::file::{At, CameraTable, File, PromptRule, Resize, StateText, Text};
 use self::motion::MotionSection;
 use self::side::Side;
 use super::error::CheckpointError;
@@ -26,12 +26,13 @@ pub const PROFILE_FILE: &str = "pi0rt.toml";
 /// Largest accepted file, bytes.
 const MAX_BYTES: u64 = 1 << 20;
 
-const BUILT_IN: [(&str, &str); 6] = [
+const BUILT_IN: [(&str, &str); 7] = [
     ("aloha", include_str!("aloha.toml")),
     ("aloha_sim", include_str!("aloha_sim.toml")),
     ("droid", include_str!("droid.toml")),
     ("libero", include_str!("libero.toml")),
     ("libero_no_extra_delta", include_str!("libero_no_extra_delta.toml")),
+    ("libero_pi05", include_str!("libero_pi05.toml")),
     ("plain", include_str!("plain.toml")),
 ];
 
@@ -45,6 +46,9 @@ pub struct Profile {
     rate_hz: Option<At<f32>>,
     execution_horizon: Option<At<usize>>,
     prompt: Option<At<PromptRule>>,
+    state_text: Option<At<StateText>>,
+    frame_border: Option<At<f32>>,
+    text_scaled_twice: Option<At<bool>>,
     resize: Option<At<Resize>>,
     cameras: Option<Vec<At<CameraTable>>>,
     state: Side,
@@ -136,7 +140,17 @@ impl Profile {
             }
         };
         let File {
-            asset, rate_hz, execution_horizon, prompt, resize, cameras, state, action, motion, ..
+            asset,
+            rate_hz,
+            execution_horizon,
+            prompt,
+            state_text,
+            resize,
+            cameras,
+            state,
+            action,
+            motion,
+            ..
         } = file;
         let rate_hz = rate_hz.map(|hz| rate(text.at(hz))).transpose()?;
         let own = Self {
@@ -147,6 +161,9 @@ impl Profile {
             rate_hz,
             execution_horizon: execution_horizon.map(|rows| text.at(rows)),
             prompt: prompt.map(|prompt| text.at(prompt)),
+            state_text: state_text.map(|told| text.at(told)),
+            frame_border: file.frame_border.map(|border| text.at(border)),
+            text_scaled_twice: file.text_scaled_twice.map(|twice| text.at(twice)),
             resize: resize.map(|resize| text.at(resize)),
             cameras: cameras.map(|cameras| cameras.into_iter().map(|camera| text.at(camera)).collect()),
             state: Side::new("state", state, &text),
@@ -169,6 +186,9 @@ impl Profile {
             rate_hz: self.rate_hz.or(base.rate_hz),
             execution_horizon: self.execution_horizon.or(base.execution_horizon),
             prompt: self.prompt.or(base.prompt),
+            state_text: self.state_text.or(base.state_text),
+            frame_border: self.frame_border.or(base.frame_border),
+            text_scaled_twice: self.text_scaled_twice.or(base.text_scaled_twice),
             resize: self.resize.or(base.resize),
             cameras: self.cameras.or(base.cameras),
             state: self.state.over(base.state),

@@ -27,6 +27,8 @@ use rule::{Stream, distribution};
 
 /// The tokenizer written with every synthetic checkpoint: Gemma's format, with 512 ids.
 const TOKENIZER: &[u8] = include_bytes!("../../../tests/golden/tokenizer.json");
+/// The same for π0.5: as in Gemma's, each digit is a token of its own.
+const TOKENIZER_PI05: &[u8] = include_bytes!("../../../tests/golden_pi05/tokenizer.json");
 const TOKENIZER_IDS: usize = 512;
 
 /// Options of a synthetic checkpoint.
@@ -82,6 +84,12 @@ pub fn preset(name: &str) -> Option<Arch> {
     }
 }
 
+/// [`preset`] of a member of the family.
+pub fn preset_of(variant: Variant, name: &str) -> Option<Arch> {
+    let tokenizer_max_length = Arch::published(variant).tokenizer_max_length;
+    Some(Arch { variant, tokenizer_max_length, ..preset(name)? })
+}
+
 impl Synth {
     /// Size of the `model.safetensors` to be written, bytes.
     pub fn bytes(&self) -> Result<u64, CheckpointError> {
@@ -122,7 +130,8 @@ impl Synth {
         for (name, bytes) in self.small_files(control_rate_hz) {
             output.write_file(name, &bytes)?;
         }
-        for name in [lerobot::NORMALIZER_STATE, lerobot::UNNORMALIZER_STATE] {
+        let normalizer = lerobot::NORMALIZER_STATES[usize::from(self.is_pi05())];
+        for name in [normalizer, lerobot::UNNORMALIZER_STATE] {
             self.write_statistics(&mut output, name)?;
         }
         output.finish()
@@ -130,8 +139,10 @@ impl Synth {
 
     fn check(&self) -> Result<(), CheckpointError> {
         self.arch.check().map_err(CheckpointError::Arch)?;
-        if self.arch.variant != Variant::PI0 {
-            return Err(CheckpointError::Arch(format!("{}: only π0 is made up", self.arch.variant)));
+        if !Variant::ALL.contains(&self.arch.variant) {
+            let why =
+                format!("{}: what is made up is {} and {}", self.arch.variant, Variant::PI0, Variant::PI05);
+            return Err(CheckpointError::Arch(why));
         }
         if self.arch.vocab_size < TOKENIZER_IDS {
             return Err(CheckpointError::Arch(format!(
@@ -146,6 +157,10 @@ impl Synth {
             )));
         }
         Ok(())
+    }
+
+    fn is_pi05(&self) -> bool {
+        self.arch.variant == Variant::PI05
     }
 
     fn specs(&self) -> impl Iterator<Item = Spec> {
@@ -170,28 +185,43 @@ impl Synth {
             }
             text.replace("@dtype@", lerobot::dtype_name(self.dtype)).into_bytes()
         };
-        let arch: Vec<String> = self.arch.fields().iter().map(|(k, v)| format!(" \"{k}\": {v}")).collect();
+        let fields = self.arch.fields();
+        let mut arch: Vec<String> = fields.iter().map(|(k, v)| format!(" \"{k}\": {v}")).collect();
+        let (config, pre, post, tokenizer) = match self.is_pi05() {
+            false => (
+                include_str!("config.json.in"),
+                include_str!("policy_preprocessor.json.in"),
+                include_str!("policy_postprocessor.json.in"),
+                TOKENIZER,
+            ),
+            true => (
+                include_str!("config_pi05.json.in"),
+                include_str!("policy_preprocessor_pi05.json.in"),
+                include_str!("policy_postprocessor_pi05.json.in"),
+                TOKENIZER_PI05,
+            ),
+        };
+        if self.is_pi05() {
+            arch.insert(0, " \"model\": \"pi05\"".into());
+        }
         vec![
-            ("config.json", fill(include_str!("config.json.in"))),
+            ("config.json", fill(config)),
             ("arch.json", format!("{{\n{}\n}}\n", arch.join(",\n")).into_bytes()),
-            (lerobot::PREPROCESSOR, fill(include_str!("policy_preprocessor.json.in"))),
-            (lerobot::POSTPROCESSOR, fill(include_str!("policy_postprocessor.json.in"))),
-            ("tokenizer.json", TOKENIZER.to_vec()),
+            (lerobot::PREPROCESSOR, fill(pre)),
+            (lerobot::POSTPROCESSOR, fill(post)),
+            ("tokenizer.json", tokenizer.to_vec()),
         ]
     }
 
     fn write_statistics(&self, output: &mut Output, name: &str) -> Result<(), CheckpointError> {
-        let statistics =
+        let statistics: BTreeMap<String, Vec<f32>> =
             [("observation.state", "state", self.arch.state_dim), ("action", "action", self.arch.action_dim)]
                 .into_iter()
                 .flat_map(|(key, name, width)| {
-                    [("mean", 0.5f32, 0.0f32), ("std", 0.3, 0.6)].map(|(statistic, scale, offset)| {
-                        let units = Stream::new(&format!("{name}.{statistic}"), self.seed).units(0..width);
-                        let values: Vec<f32> = units.map(|r| r * scale + offset).collect();
-                        (format!("{key}.{statistic}"), values)
-                    })
+                    let of = self.statistics(name, width);
+                    of.into_iter().map(move |(statistic, values)| (format!("{key}.{statistic}"), values))
                 })
-                .collect::<BTreeMap<_, _>>();
+                .collect();
         let tensors = statistics
             .iter()
             .map(|(name, v)| Planned::new(name.clone(), Dtype::F32, vec![v.len()]))
@@ -201,5 +231,35 @@ impl Synth {
             Ok(())
         };
         Plan::new(tensors, &BTreeMap::new())?.write(output, name, &fill, &|_| ())
+    }
+
+    /// The statistics of a feature that processors are given: mean and deviation, for π0.5 all of a data set's.
+    fn statistics(&self, name: &str, width: usize) -> Vec<(&'static str, Vec<f32>)> {
+        let values = |statistic: &str, scale: f32, offset: f32| -> Vec<f32> {
+            let units = Stream::new(&format!("{name}.{statistic}"), self.seed).units(0..width);
+            units.map(|r| r * scale + offset).collect()
+        };
+        let (mean, std) = (values("mean", 0.5, 0.0), values("std", 0.3, 0.6));
+        let mut all = Vec::new();
+        if self.is_pi05() {
+            // So many deviations from the mean, and a little.
+            const AT: [(&str, f32); 7] = [
+                ("min", -4.0),
+                ("q01", -2.6),
+                ("q10", -1.3),
+                ("q50", 0.0),
+                ("q90", 1.3),
+                ("q99", 2.6),
+                ("max", 4.0),
+            ];
+            for (statistic, at) in AT {
+                let more = values(statistic, 0.2, 0.0);
+                let value = |i: usize| mean[i] + std[i] * (more[i] + at);
+                all.push((statistic, (0..width).map(value).collect()));
+            }
+            all.push(("count", vec![1000.0]));
+        }
+        all.extend([("mean", mean), ("std", std)]);
+        all
     }
 }

@@ -53,6 +53,8 @@ fn offset_and_std(spec: &Spec, arch: &Arch) -> (f64, f64) {
         Kind::LayerNorm => (1.0, 0.1),
         Kind::RmsNorm => (0.0, 0.2),
         Kind::Bias => (0.0, 0.1),
+        Kind::Modulation => scaled(2.0),
+        Kind::ModulationBias => (0.0, 0.5),
         Kind::QueryKey => scaled(1.3),
         Kind::Residual => {
             let vision = matches!(spec.part, Part::VisionAttention | Part::VisionMlp);

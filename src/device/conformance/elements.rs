@@ -11,11 +11,13 @@ fn norms_into_both_roles() {
     for rows in [1, 2, 7, 23, 24, 25, 48, 49, 50, 51, 97] {
         for (cols, role) in [(36, Role::Stream), (37, Role::Operand), (130, Role::Operand), (1, Role::Stream)]
         {
-            for rms in [true, false] {
-                check(&format!("norm {rows}x{cols} {role:?} {rms}"), role, |mut builder| {
+            // RMSNorm, the same with a shift, LayerNorm.
+            for (centred, biased) in [(false, false), (false, true), (true, true)] {
+                check(&format!("norm {rows}x{cols} {role:?} {centred} {biased}"), role, |mut builder| {
                     let mut numbers = Numbers(8);
                     // The norm of a single column is its bias, or a sign.
-                    let (w, b) = (numbers.many(cols), vec![0.5; cols]);
+                    let (w, b) =
+                        (numbers.many(cols), (0..cols).map(|c| 0.5 + (c % 5) as f32).collect::<Vec<_>>());
                     let (weight, bias) = (builder.vector(&w)?, builder.vector(&b)?);
                     let x = buffer(&mut *builder, Role::Stream, rows, cols)?;
                     let out = buffer(&mut *builder, role, rows, cols)?;
@@ -23,13 +25,13 @@ fn norms_into_both_roles() {
                     let values = numbers.many(rows * cols);
                     device.write(&values, x)?;
                     let epsilon = 1e-6f32;
-                    if rms {
-                        device.rms_norm(x, weight, epsilon, out)?;
-                    } else {
+                    if centred {
                         device.layer_norm(x, weight, bias, epsilon, out)?;
+                    } else {
+                        device.rms_norm(x, weight, biased.then_some(bias), epsilon, out)?;
                     }
-                    let bias = (!rms).then_some(b.as_slice());
-                    let expected = norm(&Dense::new(&values, cols), &w, bias, f64::from(epsilon));
+                    let bias = biased.then_some(b.as_slice());
+                    let expected = norm(&Dense::new(&values, cols), &w, bias, centred, f64::from(epsilon));
                     Ok(Outcome { got: read(&mut *device, out)?, expected: expected.values })
                 });
             }
@@ -49,9 +51,9 @@ fn norm_of_some_columns_in_place() {
         let values = numbers.many(29 * 20);
         device.write(&values, all)?;
         let view = all.rows(0..27).columns(5..16);
-        device.rms_norm(view, weight, 1e-6, view)?;
+        device.rms_norm(view, weight, None, 1e-6, view)?;
         let mut expected = Dense::new(&values, 20);
-        let normed = norm(&expected.view(view), &w, None, f64::from(1e-6f32));
+        let normed = norm(&expected.view(view), &w, None, false, f64::from(1e-6f32));
         expected.put(view, &normed);
         Ok(Outcome { got: read(&mut *device, all)?, expected: expected.values })
     });

@@ -60,8 +60,14 @@ pub fn gelu(x: f64) -> f64 {
     0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh())
 }
 
-/// `then(x·Wᵀ + b)`, of an output that holds `before`.
-pub fn linear(x: &Dense, w: &Dense, bias: Option<&[f32]>, epilogue: Epilogue, before: &Dense) -> Dense {
+/// `epilogue(x·Wᵀ + b)`, of an output that holds `before`; `gate` are the values of its gate, if it has one.
+pub fn linear(
+    x: &Dense,
+    w: &Dense,
+    bias: Option<&[f32]>,
+    (epilogue, gate): (Epilogue, &[f32]),
+    before: &Dense,
+) -> Dense {
     x.times(w).map(|r, c, y| {
         let y = y + bias.map_or(0.0, |bias| f64::from(bias[c]));
         match epilogue {
@@ -69,26 +75,25 @@ pub fn linear(x: &Dense, w: &Dense, bias: Option<&[f32]>, epilogue: Epilogue, be
             Epilogue::Gelu => gelu(y),
             Epilogue::Silu => y / (1.0 + (-y).exp()),
             Epilogue::Add => before.row(r)[c] + y,
+            Epilogue::AddGated(_) => before.row(r)[c] + f64::from(gate[c]) * y,
         }
     })
 }
 
-/// LayerNorm, or without a bias RMSNorm with weights `1 + w`.
-pub fn norm(x: &Dense, weight: &[f32], bias: Option<&[f32]>, epsilon: f64) -> Dense {
+/// LayerNorm if `centred`, else RMSNorm with weights `1 + w`; plus a bias, or shift, if there is one.
+pub fn norm(x: &Dense, weight: &[f32], bias: Option<&[f32]>, centred: bool, epsilon: f64) -> Dense {
     let mean = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / x.cols as f64;
     let statistics: Vec<(f64, f64)> = (0..x.rows())
         .map(|r| {
-            let centre = bias.map_or(0.0, |_| mean(&mut x.row(r).iter().copied()));
+            let centre = if centred { mean(&mut x.row(r).iter().copied()) } else { 0.0 };
             let square = mean(&mut x.row(r).iter().map(|x| (x - centre) * (x - centre)));
             (centre, (square + epsilon).sqrt())
         })
         .collect();
     x.map(|r, c, x| {
         let normal = (x - statistics[r].0) / statistics[r].1;
-        match bias {
-            Some(bias) => normal * f64::from(weight[c]) + f64::from(bias[c]),
-            None => normal * (1.0 + f64::from(weight[c])),
-        }
+        let factor = f64::from(weight[c]) + if centred { 0.0 } else { 1.0 };
+        normal * factor + bias.map_or(0.0, |bias| f64::from(bias[c]))
     })
 }
 

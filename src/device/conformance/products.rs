@@ -6,7 +6,7 @@ use super::subject::{
 };
 use super::values::{Numbers, tensor};
 use crate::checkpoint::Dtype;
-use crate::device::{Builder, DeviceError, Epilogue, Role, View};
+use crate::device::{Builder, DeviceError, Epilogue, Role, Vector, View};
 
 /// Sizes of a linear: rows, inputs, outputs, and bytes that the weights are off their alignment.
 struct Size {
@@ -22,14 +22,15 @@ fn linear_case(
     mut builder: Box<dyn Builder>,
     size: &Size,
     (x_role, out_role): (Role, Role),
-    epilogue: Epilogue,
+    epilogue: fn(Vector) -> Epilogue,
     biased: bool,
 ) -> Result<Outcome, DeviceError> {
     let &Size { rows, k, n, dtype, shift } = size;
     let mut numbers = Numbers((rows + k) as u64);
-    let (w, b) = (numbers.many(n * k), numbers.many(n));
+    let (w, b, g) = (numbers.many(n * k), numbers.many(n), numbers.many(n));
     let weight = builder.weight(&[&tensor(&w, dtype, &[n, k], shift)], None)?;
     let bias = builder.vector(&b)?;
+    let epilogue = epilogue(builder.vector(&g)?);
     let x = buffer(&mut *builder, x_role, rows, k)?;
     let out = buffer(&mut *builder, out_role, rows, n)?;
     let mut device = seal(builder)?;
@@ -41,7 +42,7 @@ fn linear_case(
         &Dense::new(&values, k),
         &Dense::new(&w, k),
         biased.then_some(&b),
-        epilogue,
+        (epilogue, &g),
         &Dense::new(&before, n),
     );
     Ok(Outcome { got: read(&mut *device, out)?, expected: expected.values })
@@ -49,12 +50,13 @@ fn linear_case(
 
 #[test]
 fn linear_of_every_size_dtype_role_and_epilogue() {
-    let epilogues = [
-        (Epilogue::Store, Role::Stream),
-        (Epilogue::Add, Role::Stream),
-        (Epilogue::Gelu, Role::Operand),
-        (Epilogue::Silu, Role::Operand),
-        (Epilogue::Store, Role::Operand),
+    let epilogues: [(&str, fn(Vector) -> Epilogue, Role); 6] = [
+        ("store", |_| Epilogue::Store, Role::Stream),
+        ("add", |_| Epilogue::Add, Role::Stream),
+        ("gelu", |_| Epilogue::Gelu, Role::Operand),
+        ("silu", |_| Epilogue::Silu, Role::Operand),
+        ("store", |_| Epilogue::Store, Role::Operand),
+        ("add gated", Epilogue::AddGated, Role::Stream),
     ];
     let mut turn = 0;
     for rows in [1, 2, 7, 23, 24, 25, 48, 49, 50, 51, 97] {
@@ -69,9 +71,9 @@ fn linear_of_every_size_dtype_role_and_epilogue() {
         ] {
             // Every size meets two of the epilogues, every epilogue all sizes of rows and weights.
             for x_role in [Role::Operand, Role::Stream] {
-                let (epilogue, out_role) = epilogues[turn % epilogues.len()];
+                let (name, epilogue, out_role) = epilogues[turn % epilogues.len()];
                 turn += 1;
-                let what = format!("linear {rows}x{k}x{n} {dtype} {x_role:?} {epilogue:?}");
+                let what = format!("linear {rows}x{k}x{n} {dtype} {x_role:?} {name}");
                 let size = Size { rows, k, n, dtype, shift };
                 check(&what, out_role, |builder| {
                     linear_case(builder, &size, (x_role, out_role), epilogue, turn % 3 > 0)
@@ -165,30 +167,32 @@ fn linear_of_weights_with_a_row_hint() {
             (Dtype::Bf16, 301, 145, 2),
             (Dtype::F32, 270, 48, 2),
         ] {
-            for (epilogue, role) in [(Epilogue::Add, Role::Stream), (Epilogue::Gelu, Role::Operand)] {
-                check(
-                    &format!("{rows} of {hint} rows, {k}x{n} {dtype} {epilogue:?}"),
-                    role,
-                    |mut builder| {
-                        let mut numbers = Numbers(rows as u64);
-                        let (w, b) = (numbers.many(2 * n * k), numbers.many(2 * n));
-                        let (upper, lower) = w.split_at(n * k);
-                        let parts = [tensor(upper, dtype, &[n, k], shift), tensor(lower, dtype, &[n, k], 0)];
-                        let weight = builder.weight(&[&parts[0], &parts[1]], None)?;
-                        builder.row_hint(weight, hint)?;
-                        let bias = builder.vector(&b)?;
-                        let x = buffer(&mut *builder, Role::Operand, rows, k)?;
-                        let out = buffer(&mut *builder, role, rows, 2 * n)?;
-                        let mut device = seal(builder)?;
-                        let (values, before) = (numbers.many(rows * k), numbers.many(rows * 2 * n));
-                        device.write(&values, x)?;
-                        device.write(&before, out)?;
-                        device.linear(x, weight, Some(bias), epilogue, out)?;
-                        let (x, w) = (Dense::new(&values, k), Dense::new(&w, k));
-                        let expected = linear(&x, &w, Some(&b), epilogue, &Dense::new(&before, 2 * n));
-                        Ok(Outcome { got: read(&mut *device, out)?, expected: expected.values })
-                    },
-                );
+            let epilogues: [(&str, fn(Vector) -> Epilogue, Role); 3] = [
+                ("add", |_| Epilogue::Add, Role::Stream),
+                ("gelu", |_| Epilogue::Gelu, Role::Operand),
+                ("add gated", Epilogue::AddGated, Role::Stream),
+            ];
+            for (name, epilogue, role) in epilogues {
+                check(&format!("{rows} of {hint} rows, {k}x{n} {dtype} {name}"), role, |mut builder| {
+                    let mut numbers = Numbers(rows as u64);
+                    let (w, b, g) = (numbers.many(2 * n * k), numbers.many(2 * n), numbers.many(2 * n));
+                    let (upper, lower) = w.split_at(n * k);
+                    let parts = [tensor(upper, dtype, &[n, k], shift), tensor(lower, dtype, &[n, k], 0)];
+                    let weight = builder.weight(&[&parts[0], &parts[1]], None)?;
+                    builder.row_hint(weight, hint)?;
+                    let bias = builder.vector(&b)?;
+                    let epilogue = epilogue(builder.vector(&g)?);
+                    let x = buffer(&mut *builder, Role::Operand, rows, k)?;
+                    let out = buffer(&mut *builder, role, rows, 2 * n)?;
+                    let mut device = seal(builder)?;
+                    let (values, before) = (numbers.many(rows * k), numbers.many(rows * 2 * n));
+                    device.write(&values, x)?;
+                    device.write(&before, out)?;
+                    device.linear(x, weight, Some(bias), epilogue, out)?;
+                    let (x, w) = (Dense::new(&values, k), Dense::new(&w, k));
+                    let expected = linear(&x, &w, Some(&b), (epilogue, &g), &Dense::new(&before, 2 * n));
+                    Ok(Outcome { got: read(&mut *device, out)?, expected: expected.values })
+                });
             }
         }
     }
@@ -231,6 +235,8 @@ fn products_in_8_bits_of_what_8_bits_hold() {
                         false => (builder.weight(&[&a, &b], None)?, 2 * n),
                     };
                     builder.row_hint(weight, hint)?;
+                    let factors: Vec<f32> = (0..cols).map(|c| c as f32 / 8.0).collect();
+                    let factors = builder.vector(&factors)?;
                     let x = buffer(&mut *builder, Role::Operand, rows, k)?;
                     let out = buffer(&mut *builder, role, rows, cols)?;
                     let mut device = seal(builder)?;
@@ -243,7 +249,14 @@ fn products_in_8_bits_of_what_8_bits_hold() {
                         gate.map(|r, c, y| gelu(y) * up.row(r)[c]).values
                     } else {
                         device.linear(x, weight, None, Epilogue::Store, out)?;
-                        (0..rows).flat_map(|r| [gate.row(r), up.row(r)].concat()).collect()
+                        // Epilogue as often again as the column and the gate say.
+                        device.linear(x, weight, None, Epilogue::Add, out)?;
+                        device.linear(x, weight, None, Epilogue::AddGated(factors), out)?;
+                        let factor = |(c, y): (usize, &f64)| (2.0 + f64::from(c as f32 / 8.0)) * y;
+                        let row = |r| [gate.row(r), up.row(r)].concat();
+                        (0..rows)
+                            .flat_map(|r| row(r).iter().enumerate().map(factor).collect::<Vec<_>>())
+                            .collect()
                     };
                     Ok(Outcome { got: read(&mut *device, out)?, expected })
                 });

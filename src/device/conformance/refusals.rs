@@ -54,6 +54,9 @@ fn operations_refuse_views_and_handles_that_do_not_fit() {
             d.linear(x, weight, None, Epilogue::Store, ids),
             d.linear(x, gated, None, Epilogue::Store, y),
             d.linear(x, weight, Some(vector), Epilogue::Store, y),
+            d.linear(x, weight, None, Epilogue::AddGated(vector), y),
+            d.linear(x, weight, None, Epilogue::AddGated(Vector(4)), y),
+            d.linear(x, weight, None, Epilogue::AddGated(vector), x.columns(0..6)),
             d.linear(x, Weight(9), None, Epilogue::Store, y),
             d.linear(x.rows(1..3), weight, None, Epilogue::Store, y.rows(0..2)),
             d.linear(nowhere, weight, None, Epilogue::Store, y),
@@ -61,9 +64,10 @@ fn operations_refuse_views_and_handles_that_do_not_fit() {
         assert_shapes(name, "linear", linear);
         assert_shapes(name, "geglu", vec![d.geglu(x, weight, y), d.geglu(x, gated, s)]);
         let norms = vec![
-            d.rms_norm(y, vector, 1e-6, y),
-            d.rms_norm(x, vector, 1e-6, x),
-            d.rms_norm(s, vector, 1e-6, nowhere),
+            d.rms_norm(y, vector, None, 1e-6, y),
+            d.rms_norm(x, vector, None, 1e-6, x),
+            d.rms_norm(s, vector, None, 1e-6, nowhere),
+            d.rms_norm(s, vector, Some(Vector(4)), 1e-6, x),
             d.layer_norm(s, vector, Vector(4), 1e-6, x),
             d.layer_norm(s.rows(0..4), vector, vector, 1e-6, x),
         ];

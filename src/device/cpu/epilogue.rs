@@ -20,8 +20,8 @@ pub struct Sums {
 /// Finishes output columns `from..to`, whose sums are the first rows.
 ///
 /// # Safety
-/// The slabs have the matrix's columns and `D`'s format and panels, the sums have been computed, and
-/// the machine has `D`'s instructions.
+/// The slabs have the matrix's columns and `D`'s format and panels, a gate too if there is one, the sums have been
+/// computed, and the machine has `D`'s instructions.
 #[inline(always)]
 pub unsafe fn finish<D: Dot>(p: &Product<'_>, (from, to): (usize, usize), sums: Sums) {
     let scales = &p.scales();
@@ -84,6 +84,10 @@ unsafe fn element<D: Dot>(
             Epilogue::Add => {
                 let out = p.out.column(panel, col).add(vector * D::S::LANES);
                 D::S::add(D::S::load(out.cast()), y)
+            }
+            Epilogue::AddGated(_) => {
+                let out = p.out.column(panel, col).add(vector * D::S::LANES);
+                D::S::fma(D::S::splat(*p.gate.get_unchecked(col)), y, D::S::load(out.cast()))
             }
         }
     }

@@ -11,7 +11,9 @@ pub struct Norm<'a> {
     pub out: Slab,
     /// Factors.
     pub weight: &'a [f32],
-    /// LayerNorm's bias; none for an RMSNorm, whose factors are `1 + weight`.
+    /// Whether the mean is taken off (LayerNorm); else the factors are `1 + weight` (RMSNorm).
+    pub centred: bool,
+    /// Added last: LayerNorm's bias, an adaptive RMSNorm's shift.
     pub bias: Option<&'a [f32]>,
     /// Added to the mean square.
     pub epsilon: f32,
@@ -34,10 +36,11 @@ pub unsafe fn job<S: Simd>(norm: &Norm<'_>, panel: usize) {
             let at = |col: usize| x.add(col * S::NR);
             let zero = S::splat(0.0);
             let count = S::splat(cols as f32);
-            let mean = match norm.bias {
-                Some(_) => S::div(sum::<S>(x, cols, zero, false), count),
-                None => zero,
+            let mean = match norm.centred {
+                true => S::div(sum::<S>(x, cols, zero, false), count),
+                false => zero,
             };
+            let plus = if norm.centred { 0.0 } else { 1.0 };
             let square = S::div(sum::<S>(x, cols, mean, true), count);
             let scale = S::div(S::splat(1.0), S::sqrt(S::add(square, S::splat(norm.epsilon))));
             let lanes = norm.out.lanes::<S>(panel, vector);
@@ -48,10 +51,10 @@ pub unsafe fn job<S: Simd>(norm: &Norm<'_>, panel: usize) {
                 for (i, y) in y.iter_mut().enumerate().take(1 + usize::from(two)) {
                     let col = col + i;
                     let normal = S::mul(S::sub(S::load(at(col)), mean), scale);
-                    let weight = *norm.weight.get_unchecked(col);
+                    let factor = S::splat(plus + *norm.weight.get_unchecked(col));
                     *y = match norm.bias {
-                        Some(bias) => S::fma(normal, S::splat(weight), S::splat(*bias.get_unchecked(col))),
-                        None => S::mul(normal, S::splat(1.0 + weight)),
+                        Some(bias) => S::fma(normal, factor, S::splat(*bias.get_unchecked(col))),
+                        None => S::mul(normal, factor),
                     };
                 }
                 norm.out.store::<S>(panel, vector, col, y[0], two.then_some(y[1]), lanes);

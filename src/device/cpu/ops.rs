@@ -54,6 +54,7 @@ impl Cpu {
             out: r.columns(op, out)?,
             bias: bias.map(|bias| r.vectors[bias.0 as usize].as_slice()),
             epilogue,
+            gate: r.gate(epilogue),
             token_scales: std::ptr::null(),
         };
         if quantized {
@@ -80,7 +81,7 @@ impl Cpu {
         x: View,
         weight: Vector,
         bias: Option<Vector>,
-        epsilon: f32,
+        (epsilon, centred): (f32, bool),
         out: View,
     ) -> OpResult {
         let r = &self.resources;
@@ -90,6 +91,7 @@ impl Cpu {
             out: r.columns(op, out)?,
             weight: &r.vectors[weight.0 as usize],
             bias: bias.map(|bias| r.vectors[bias.0 as usize].as_slice()),
+            centred,
             epsilon,
         };
         let kernel = r.kernels.norm;
@@ -229,9 +231,8 @@ impl Device for Cpu {
         // SAFETY: the views were checked.
         workspace.pool.run(out.panels(), |job, _| unsafe { patches.unfold(job) })?;
         let bias = Some(r.vectors[args.bias.0 as usize].as_slice());
-        let token_scales = std::ptr::null();
-        workspace
-            .multiply(r.kernels, &Product { matrix, x, out, bias, epilogue: Epilogue::Add, token_scales })
+        let (epilogue, gate, token_scales) = (Epilogue::Add, &[][..], std::ptr::null());
+        workspace.multiply(r.kernels, &Product { matrix, x, out, bias, epilogue, gate, token_scales })
     }
 
     fn embed(&mut self, table: Table, ids: View, scale: f32, out: View) -> OpResult {
@@ -262,11 +263,18 @@ impl Device for Cpu {
     }
 
     fn layer_norm(&mut self, x: View, weight: Vector, bias: Vector, epsilon: f32, out: View) -> OpResult {
-        self.normalize("layer_norm", x, weight, Some(bias), epsilon, out)
+        self.normalize("layer_norm", x, weight, Some(bias), (epsilon, true), out)
     }
 
-    fn rms_norm(&mut self, x: View, weight: Vector, epsilon: f32, out: View) -> OpResult {
-        self.normalize("rms_norm", x, weight, None, epsilon, out)
+    fn rms_norm(
+        &mut self,
+        x: View,
+        weight: Vector,
+        shift: Option<Vector>,
+        epsilon: f32,
+        out: View,
+    ) -> OpResult {
+        self.normalize("rms_norm", x, weight, shift, (epsilon, false), out)
     }
 
     fn linear(

@@ -17,6 +17,8 @@ pub struct Product<'a> {
     pub bias: Option<&'a [f32]>,
     /// Ignored for a gated pair.
     pub epilogue: Epilogue,
+    /// One f32 an output column, if the epilogue is gated; else empty.
+    pub gate: &'a [f32],
     /// Factor of each token of a quantized input, else null.
     pub token_scales: *const f32,
 }

@@ -10,7 +10,7 @@ use super::weight::Matrix;
 use crate::checkpoint::Tensor;
 use crate::device::error::shape;
 use crate::device::inventory::{BufferShape, Checked, Inventory};
-use crate::device::{DeviceError, Role};
+use crate::device::{DeviceError, Epilogue, Role};
 
 /// Weights, vectors, tables, buffers and caches, by handle, and how they are computed with.
 pub struct Resources {
@@ -26,7 +26,7 @@ pub struct Resources {
     pub inventory: Inventory,
     /// Weight matrices.
     pub matrices: Vec<Matrix>,
-    /// Biases and norms' weights.
+    /// Biases, norms' weights and shifts, gates.
     pub vectors: Vec<Vec<f32>>,
     /// Embedding tables, mapped.
     pub tables: Vec<Tensor>,
@@ -85,6 +85,14 @@ impl Resources {
         }
         // SAFETY: the column is the buffer's, or the one after its last of an empty view.
         Ok(Slab { base: unsafe { slab.column(0, view.col) }, ..slab })
+    }
+
+    /// The gate of a product that is added to a stream; empty if it has none.
+    pub fn gate(&self, epilogue: Epilogue) -> &[f32] {
+        match epilogue {
+            Epilogue::AddGated(gate) => &self.vectors[gate.0 as usize],
+            _ => &[],
+        }
     }
 
     /// Bytes beyond the mapped checkpoint.

@@ -252,15 +252,23 @@ impl Device for Reference {
         Ok(Ran::Device)
     }
 
-    fn rms_norm(&mut self, x: View, weight: Vector, epsilon: f32, out: View) -> OpResult {
-        self.inventory.norm("rms_norm", x, weight, None, out)?;
+    fn rms_norm(
+        &mut self,
+        x: View,
+        weight: Vector,
+        shift: Option<Vector>,
+        epsilon: f32,
+        out: View,
+    ) -> OpResult {
+        self.inventory.norm("rms_norm", x, weight, shift, out)?;
         let w = self.vector_of(weight);
+        let shift = shift.map_or_else(|| vec![0.0; x.cols], |shift| self.vector_of(shift));
         let mut values = self.load(x);
         for row in values.chunks_exact_mut(x.cols) {
             let mean_square = row.iter().map(|x| x * x).sum::<f32>() / row.len() as f32;
             let inverse = 1.0 / (mean_square + epsilon).sqrt();
             for (c, x) in row.iter_mut().enumerate() {
-                *x = *x * inverse * (1.0 + w[c]);
+                *x = *x * inverse * (1.0 + w[c]) + shift[c];
             }
         }
         self.store(out, &values);
@@ -277,6 +285,10 @@ impl Device for Reference {
     ) -> OpResult {
         self.inventory.linear(x, weight, bias, epilogue, out)?;
         let bias = bias.map_or_else(|| vec![0.0; out.cols], |bias| self.vector_of(bias));
+        let gate = match epilogue {
+            Epilogue::AddGated(gate) => self.vector_of(gate),
+            _ => Vec::new(),
+        };
         let y = self.product(x, weight);
         self.update(out, |r, c, out| {
             let value = y[r * bias.len() + c] + bias[c];
@@ -285,6 +297,7 @@ impl Device for Reference {
                 Epilogue::Gelu => gelu_tanh(value),
                 Epilogue::Silu => silu(value),
                 Epilogue::Add => *out + value,
+                Epilogue::AddGated(_) => *out + gate[c] * value,
             };
         });
         Ok(Ran::Device)

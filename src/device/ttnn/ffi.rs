@@ -115,9 +115,12 @@ pub mod bridge {
             dtype: Dtype,
             compute: &Compute,
         ) -> Result<UniquePtr<Tensor>>;
-        fn rms_norm(
+        /// # Safety
+        /// `shift` is null or a tensor.
+        unsafe fn rms_norm(
             x: &Tensor,
             weight: &Tensor,
+            shift: *const Tensor,
             epsilon: f32,
             compute: &Compute,
         ) -> Result<UniquePtr<Tensor>>;

@@ -54,14 +54,18 @@ impl Ttnn {
         &mut self,
         x: View,
         weight: Vector,
+        shift: Option<Vector>,
         epsilon: f32,
         out: View,
     ) -> Result<(), DeviceError> {
         const OP: &str = "rms_norm";
         self.norm(OP, x, out, |device, value| {
             let gamma = device.gamma(weight, 1.0, x.cols)?;
+            let beta = shift.map(|shift| device.gamma(shift, 0.0, x.cols)).transpose()?;
+            let beta = beta.as_ref().map_or(std::ptr::null(), |beta| std::ptr::from_ref::<Tensor>(beta));
             let compute = device.options.compute(PrecisionClass::Exact);
-            bridge::rms_norm(&value.tensor, &gamma, epsilon, &compute).map_err(failed(OP))
+            // SAFETY: the shift is alive or null.
+            unsafe { bridge::rms_norm(&value.tensor, &gamma, beta, epsilon, &compute) }.map_err(failed(OP))
         })
     }
 }

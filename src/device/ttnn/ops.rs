@@ -106,9 +106,16 @@ impl Device for Watched {
         self.operation("layer_norm", |card| card.layer_norm(x, weight, bias, epsilon, out))
     }
 
-    fn rms_norm(&mut self, x: View, weight: Vector, epsilon: f32, out: View) -> OpResult {
-        self.card().inventory.norm("rms_norm", x, weight, None, out)?;
-        self.operation("rms_norm", |card| card.rms_norm(x, weight, epsilon, out))
+    fn rms_norm(
+        &mut self,
+        x: View,
+        weight: Vector,
+        shift: Option<Vector>,
+        epsilon: f32,
+        out: View,
+    ) -> OpResult {
+        self.card().inventory.norm("rms_norm", x, weight, shift, out)?;
+        self.operation("rms_norm", |card| card.rms_norm(x, weight, shift, epsilon, out))
     }
 
     fn linear(

@@ -10,12 +10,16 @@ use crate::device::{DeviceError, Epilogue, PrecisionClass, Vector, View, Weight}
 
 impl Ttnn {
     pub(super) fn bias(&mut self, bias: Option<Vector>, wide: bool) -> Result<Option<Handle>, DeviceError> {
-        let Some(bias) = bias else { return Ok(None) };
-        let (values, head) = self.vectors[bias.0 as usize].clone();
+        bias.map(|bias| self.row(bias, wide)).transpose()
+    }
+
+    /// A bias or gate as a tensor of one row, in f32 if `wide`.
+    fn row(&mut self, vector: Vector, wide: bool) -> Result<Handle, DeviceError> {
+        let (values, head) = self.vectors[vector.0 as usize].clone();
         let values = pad_heads(&values, head);
         let dtype = if wide { Dtype::F32 } else { Dtype::Bf16 };
         let dims = [1, 1, 1, values.len()];
-        self.constant(Constant::Bias(bias.0, wide), dims, dtype, || values).map(Some)
+        self.constant(Constant::Bias(vector.0, wide), dims, dtype, || values)
     }
 
     /// `activation(x·W + b)`.
@@ -54,7 +58,7 @@ impl Ttnn {
         const OP: &str = "linear";
         let at = weight.0 as usize;
         let value = self.get(OP, x)?;
-        let old = if epilogue == Epilogue::Add { Some(self.get(OP, out)?) } else { None };
+        let old = if epilogue.adds() { Some(self.get(OP, out)?) } else { None };
         let wide = self.weights[at].class == PrecisionClass::Exact;
         // Heads go to attention, which takes bf16.
         let dtype = match &old {
@@ -66,9 +70,14 @@ impl Ttnn {
         let activation = match epilogue {
             Epilogue::Gelu => self.options.gelu(),
             Epilogue::Silu => Activation::Silu,
-            Epilogue::Store | Epilogue::Add => Activation::None,
+            Epilogue::Store | Epilogue::Add | Epilogue::AddGated(_) => Activation::None,
         };
         let mut y = self.product(&value, at, false, bias.as_ref(), activation, dtype)?;
+        if let Epilogue::AddGated(gate) = epilogue {
+            let gate = self.row(gate, dtype == Dtype::F32)?;
+            let gated = bridge::multiply(&y.tensor, &gate, dtype).map_err(failed(OP))?;
+            y = y.with(gated, dtype);
+        }
         if let Some(old) = old {
             let sum = bridge::add(&old.tensor, &y.tensor, dtype).map_err(failed(OP))?;
             y = old.with(sum, dtype);

@@ -154,7 +154,7 @@ fn what_is_wrong_in_a_file_is_named_with_its_place() {
         ),
         (
             "\n[client]\n",
-            "FILE:2:2: unknown field `client`, expected one of `policy`, `device`, `clients`, `scheduling`, `supervision`, `metrics`, `log`",
+            "FILE:2:2: unknown field `client`, expected one of `policy`, `guidance`, `checks`, `device`, `clients`, `scheduling`, `supervision`, `metrics`, `log`",
         ),
         ("[clients]\n  max_clients = \"many\"\n", "FILE:2:17: invalid type: string \"many\", expected i64"),
         ("[clients]\nmax_clients = 0\n", "FILE:2:15: 0 is out of range, expected 1 to 1024"),

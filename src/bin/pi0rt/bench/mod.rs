@@ -5,6 +5,7 @@ mod machine;
 mod model;
 mod page;
 mod peer;
+mod player;
 mod report;
 mod spread;
 
@@ -21,6 +22,7 @@ pub struct Args {
 enum What {
     Model(model::Args),
     Ipc(ipc::Args),
+    Player(player::Args),
 }
 
 pub fn run(args: &Args) -> CommandResult {
@@ -30,5 +32,6 @@ pub fn run(args: &Args) -> CommandResult {
             model::run(args)
         }
         What::Ipc(args) => ipc::run(args),
+        What::Player(args) => player::run(args),
     }
 }

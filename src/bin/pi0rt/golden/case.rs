@@ -51,6 +51,14 @@ impl Case {
         self.meta.get(key)?.as_str()
     }
 
+    /// The instruction of an observation, if the file tells it: PI0.5's files list them, PI0's have the first.
+    pub fn task(&self, index: usize) -> Option<&str> {
+        match self.meta.get("tasks") {
+            Some(tasks) => tasks.get(index)?.as_str(),
+            None => self.text("task").filter(|_| index == 0),
+        }
+    }
+
     /// A number in the metadata.
     pub fn number(&self, key: &str) -> Option<f64> {
         self.meta.get(key)?.as_f64()

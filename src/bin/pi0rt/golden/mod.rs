@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use pi0rt::checkpoint::{Camera, Checkpoint, Formula, Processing};
 use pi0rt::device::Products;
 use pi0rt::model::{Inputs, Pi0, Rtc, RtcSchedule};
-use pi0rt::policy::{Frame, ImageProcessor, Normalizer, PixelFormat, PromptRule, Prompter};
+use pi0rt::policy::{Frame, ImageProcessor, Normalizer, PixelFormat, PromptRule, Prompter, bin};
 
 use crate::CommandResult;
 use crate::device_args::DeviceArgs;
@@ -135,7 +135,7 @@ impl Runner<'_> {
         let mut processing = self.checkpoint.processing().clone();
         if case.text("lerobot").is_some() {
             processing.antialias = false;
-            processing.clean_prompt = false;
+            processing.clean_prompt = processing.state_text.is_some();
             for normalization in [&mut processing.state, &mut processing.action].into_iter().flatten() {
                 if normalization.formula == Formula::OpenPi {
                     (normalization.epsilon, normalization.formula) = (1e-8, Formula::Lerobot);
@@ -166,8 +166,8 @@ impl Runner<'_> {
         let processing = self.processing(case);
         let images = self.images(element, &processing, report)?;
         let tokens = element.tokens();
-        self.compare_tokens(case, index, &processing, &tokens, report, notes);
-        let state = self.state(element, &processing, report)?;
+        let (state, bins) = self.state(element, &processing, report)?;
+        self.compare_tokens(case.task(index), &bins, &processing, &tokens, report, notes);
         let noise = element.values("noise").unwrap_or_default();
         let left_over = element.values("prev_chunk_left_over");
         let rtc = left_over.as_deref().map(|left_over| Rtc {
@@ -181,7 +181,7 @@ impl Runner<'_> {
         let arch = self.checkpoint.arch().clone();
         let mut actions = vec![0.0; arch.chunk_size * arch.max_action_dim];
         let inputs = Inputs { images: &images, tokens: &tokens, state: &state, noise: &noise, rtc };
-        let mut compare = Compare::new(element, arch.patches(), report);
+        let mut compare = Compare::new(element, &arch, report);
         compare.layout(arch.chunk_size);
         self.model(case.steps())?.sample_with(&inputs, &mut actions, Some(&mut compare))?;
         self.compare_actions(element, &processing, &actions, report)
@@ -228,48 +228,69 @@ impl Runner<'_> {
     /// no text gives.
     fn compare_tokens(
         &self,
-        case: &Case,
-        index: usize,
+        task: Option<&str>,
+        bins: &[i16],
         processing: &Processing,
         golden: &[u32],
         report: &mut Report,
         notes: &mut Vec<String>,
     ) {
-        let Some(task) = case.text("task").filter(|_| index == 0) else { return };
+        let Some(task) = task else { return };
         let rule = PromptRule {
             clean: processing.clean_prompt,
+            state_text: processing.state_text,
             max_tokens: processing.max_tokens,
             truncate: processing.truncate_prompt,
             vocab_size: self.checkpoint.arch().vocab_size,
         };
-        let prompt = Prompter::load(rule, self.checkpoint.dir(), self.args.device.tokenizer())
-            .and_then(|prompter| Ok((prompter.tokenizer()?.vocab_size(), prompter.prompt(task)?)));
+        let prompt =
+            Prompter::load(rule, self.checkpoint.dir(), self.args.device.tokenizer()).and_then(|prompter| {
+                let prompt = prompter.prompt(task)?;
+                let mut tokens = prompt.tokens().to_vec();
+                if prompt.tells_state() {
+                    prompter.tell(&prompt, bins, &mut tokens)?;
+                }
+                Ok((prompter.tokenizer()?.vocab_size(), tokens))
+            });
         match prompt {
             Err(error) => notes.push(format!("tokens not compared: {error}")),
             Ok((size, _)) if golden.iter().any(|&id| id as usize >= size) => {
                 notes.push(format!("tokens not compared: they are not from this tokenizer of {size} tokens"));
             }
-            Ok((_, prompt)) => {
+            Ok((_, tokens)) => {
                 let as_f32 = |ids: &[u32]| ids.iter().map(|&id| id as f32).collect::<Vec<_>>();
-                report.compare("tokens", &as_f32(golden), &as_f32(prompt.tokens()));
+                report.compare("tokens", &as_f32(golden), &as_f32(&tokens));
             }
         }
     }
 
+    /// The state as the model takes it, and the bins that a prompt tells.
     fn state(
         &self,
         element: Element<'_>,
         processing: &Processing,
         report: &mut Report,
-    ) -> Result<Vec<f32>, Box<dyn std::error::Error>> {
+    ) -> Result<(Vec<f32>, Vec<i16>), Box<dyn std::error::Error>> {
+        let arch = self.checkpoint.arch();
         let raw = element.values("state_raw").unwrap_or_default();
-        let mut state = vec![0.0; self.checkpoint.arch().max_state_dim];
-        let dim = self.checkpoint.arch().state_dim;
-        Normalizer::new("state", processing.state.as_ref(), dim)?.normalize(&raw, &mut state)?;
+        // Text is not padded.
+        let mut state =
+            vec![0.0; if arch.variant.state.tokens() > 0 { arch.max_state_dim } else { arch.state_dim }];
+        let normalizer = Normalizer::new("state", processing.state.as_ref(), arch.state_dim)?;
+        normalizer.normalize(&raw, &mut state)?;
         if let Some(golden) = element.values("state") {
             report.compare("state", &golden, &state);
         }
-        Ok(state)
+        let mut bins = vec![bin(0.0); processing.state_text.unwrap_or(0)];
+        for (i, (out, &raw)) in bins.iter_mut().zip(&raw).enumerate() {
+            *out = bin(normalizer.unrounded(i, raw));
+        }
+        if let Some(golden) = element.values("state_bins") {
+            let bins: Vec<f32> = bins.iter().map(|&bin| f32::from(bin)).collect();
+            report.compare("state_bins", &golden, &bins);
+        }
+        state.truncate(arch.state_input());
+        Ok((state, bins))
     }
 
     fn compare_actions(

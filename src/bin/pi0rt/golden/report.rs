@@ -69,10 +69,11 @@ impl Report {
     }
 }
 
-const ORDER: [&str; 22] = [
+const ORDER: [&str; 27] = [
     "image.*",
     "tokens",
     "state",
+    "state_bins",
     "vision.*.embed",
     "vision.*.layer*",
     "vision.*.out",
@@ -87,6 +88,10 @@ const ORDER: [&str; 22] = [
     "suffix_pos",
     "suffix_att",
     "time_emb.*",
+    "adarms_cond.*",
+    "expert_mod.*.*.in",
+    "expert_mod.*.*.post",
+    "expert_mod.*.norm",
     "suffix_emb.*",
     "expert_layer.*.*",
     "suffix_out.*",
@@ -136,7 +141,7 @@ impl Tolerance {
 }
 
 fn is_exact(name: &str) -> bool {
-    matches!(name, "tokens" | "prefix_pos" | "prefix_att" | "suffix_pos" | "suffix_att")
+    matches!(name, "tokens" | "state_bins" | "prefix_pos" | "prefix_att" | "suffix_pos" | "suffix_att")
 }
 
 #[cfg(test)]

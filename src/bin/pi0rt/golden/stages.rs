@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use pi0rt::checkpoint::Arch;
 use pi0rt::device::{Device, DeviceError};
 use pi0rt::model::attention::Sequence;
 use pi0rt::model::{Source, Stage, Tap};
@@ -18,6 +19,8 @@ pub struct Compare<'a> {
     valid: Vec<usize>,
     cameras: usize,
     patches: usize,
+    /// Tokens of the state, before the actions.
+    state: usize,
 }
 
 /// A golden tensor, its rows that a stage computes, and the matching rows of the stage.
@@ -29,27 +32,30 @@ struct Target {
 
 impl<'a> Compare<'a> {
     /// Compares with the golden tensors of `element`.
-    pub fn new(element: Element<'a>, patches: usize, report: &'a mut Report) -> Self {
-        Self { element, report, valid: element.valid_rows(), cameras: element.cameras(), patches }
+    pub fn new(element: Element<'a>, arch: &Arch, report: &'a mut Report) -> Self {
+        let (patches, state) = (arch.patches(), arch.variant.state.tokens());
+        Self { element, report, valid: element.valid_rows(), cameras: element.cameras(), patches, state }
     }
 
     /// Compares positions and masks: the rows the model computes and the keys they attend to.
     pub fn layout(&mut self, actions: usize) {
-        let sequence = Sequence { prefix: self.valid.len(), state: 1, actions };
+        let state = self.state;
+        let sequence = Sequence { prefix: self.valid.len(), state, actions };
         let positions = |range: Range<usize>| range.map(|p| p as f32).collect::<Vec<_>>();
         if let Some(golden) = self.element.values("prefix_pos") {
             let golden: Vec<f32> = self.valid.iter().map(|&r| golden[r]).collect();
             self.report.compare("prefix_pos", &golden, &positions(0..sequence.prefix));
         }
         if let Some(golden) = self.element.values("suffix_pos") {
-            self.report.compare("suffix_pos", &golden, &positions(sequence.first_state()..sequence.len()));
+            self.report.compare("suffix_pos", &golden, &positions(sequence.prefix..sequence.len()));
         }
         let width = self.element.shape("prefix_pad").map_or(0, |s| s[0]);
         // Golden keys: the padded prefix, then the suffix.
-        let keys: Vec<usize> = self.valid.iter().copied().chain(width..width + 1 + actions).collect();
-        for (name, first, queries) in
-            [("prefix_att", 0, self.valid.clone()), ("suffix_att", sequence.prefix, (0..=actions).collect())]
-        {
+        let keys: Vec<usize> = self.valid.iter().copied().chain(width..width + state + actions).collect();
+        for (name, first, queries) in [
+            ("prefix_att", 0, self.valid.clone()),
+            ("suffix_att", sequence.prefix, (0..state + actions).collect()),
+        ] {
             let Some(golden) = self.element.values(name) else { continue };
             let stride = self.element.shape(name).map_or(0, |s| s[1]);
             for (i, &q) in queries.iter().enumerate() {
@@ -78,10 +84,10 @@ impl<'a> Compare<'a> {
             let rows = 0..golden_rows.len();
             vec![Target { key, golden_rows, rows }]
         };
-        // All rows of a golden tensor except the first, which is the state token's.
+        // All rows of a golden tensor but the state token's, which comes first.
         let actions = |key: String| {
-            let rows = self.element.shape(&key).map_or(1, |s| s[0]);
-            one(key, (1..rows).collect())
+            let rows = self.element.shape(&key).map_or(self.state, |s| s[0]);
+            one(key, (self.state..rows).collect())
         };
         let all = |key: String| {
             let rows = self.element.shape(&key).map_or(0, |s| if s.len() > 1 { s[0] } else { 1 });
@@ -103,6 +109,10 @@ impl<'a> Compare<'a> {
             Stage::StateEmbedding => one("suffix_emb.0".into(), vec![0]),
             Stage::StateLayer(i) => one(format!("expert_layer.0.{i}"), vec![0]),
             Stage::TimeEmbedding(s) => all(format!("time_emb.{s}")),
+            Stage::Condition(s) => all(format!("adarms_cond.{s}")),
+            Stage::InputModulation(s, i) => all(format!("expert_mod.{s}.{i}.in")),
+            Stage::PostModulation(s, i) => all(format!("expert_mod.{s}.{i}.post")),
+            Stage::FinalModulation(s) => all(format!("expert_mod.{s}.norm")),
             Stage::ActionEmbedding(s) => actions(format!("suffix_emb.{s}")),
             Stage::ExpertLayer(s, i) => actions(format!("expert_layer.{s}.{i}")),
             Stage::ExpertOut(s) => actions(format!("suffix_out.{s}")),
