@@ -28,8 +28,13 @@ mod header {
     use std::path::Path;
 
     /// In the order in which their items appear.
-    const SOURCES: [&str; 4] =
-        ["src/control/status.rs", "src/capi/types.rs", "src/capi/connection.rs", "src/capi/realtime.rs"];
+    const SOURCES: [&str; 5] = [
+        "src/control/status.rs",
+        "src/capi/types.rs",
+        "src/capi/connection.rs",
+        "src/capi/realtime.rs",
+        "src/capi/player.rs",
+    ];
 
     /// Writes `$OUT_DIR/pi0rt.h`, which a test compares with `include/pi0rt.h`;
     /// `PI0RT_WRITE_HEADER=1` writes that one too.

@@ -117,19 +117,20 @@ int main(int argc, char **argv)
     pi0rt_completion completion = {.struct_size = sizeof completion};
     pi0rt_action_info about = {.struct_size = sizeof about};
     float action[MAX_ACTION_DIM] = {0};
-    uint64_t chunks = 0, commands = 0, longest_ns = 0, due = pi0rt_now_ns();
+    uint64_t chunks = 0, failed = 0, actions = 0, longest_ns = 0, due = pi0rt_now_ns();
     const uint64_t end = due + (uint64_t)(seconds * 1e9);
-    int lent = lend(client, &observation, cameras), due_now = 1;
+    int lent = lend(client, &observation, cameras), due_now;
     while ((due += PERIOD_NS) < end) {
         sleep_until(due);
         const uint64_t begun = pi0rt_now_ns();
         while (pi0rt_poll(client, &completion) == PI0RT_STATUS_OK)
-            chunks += completion.status == PI0RT_STATUS_OK;
-        const pi0rt_status status = pi0rt_action_at(client, begun, action, info.action_dim, &about);
-        if (status == PI0RT_STATUS_OK) {
-            commands++; /* a robot would move here */
-            due_now = (about.flags & PI0RT_ACTION_SUBMIT_NOW) != 0;
-        }
+            if (completion.status == PI0RT_STATUS_OK)
+                chunks++;
+            else
+                failed++;
+        pi0rt_action_at(client, begun, action, info.action_dim, &about);
+        actions += about.stage != PI0RT_STAGE_EMPTY; /* a robot would move here */
+        due_now = (about.flags & PI0RT_ACTION_SUBMIT_NOW) != 0;
         if (!lent) {
             lent = lend(client, &observation, cameras);
         } else if (due_now && all_there(cameras, info.cameras)) {
@@ -150,8 +151,8 @@ int main(int argc, char **argv)
         atomic_store(&cameras[i].stop, 1);
         pthread_join(cameras[i].thread, NULL);
     }
-    printf("cameras: chunks %" PRIu64 ", commands %" PRIu64 ", longest tick %.1f us\n", chunks, commands,
-           (double)longest_ns / 1e3);
+    printf("cameras: chunks %" PRIu64 ", failed %" PRIu64 ", actions %" PRIu64 ", longest tick %.1f us\n", chunks,
+           failed, actions, (double)longest_ns / 1e3);
     pi0rt_client_close(client);
     return chunks > 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -1,7 +1,8 @@
 /* cc -std=c11 -O2 -Wall -o controller controller.c $(pkg-config --cflags --libs pi0rt) -lm
  *
- * A controller that ticks 500 times a second: it submits an observation whenever none is in
- * flight, polls in each tick, and plays the action for the current time.
+ * A controller that ticks 500 times a second: it submits an observation whenever one is due, polls in
+ * each tick, and plays the command for the current time. Without a daemon the robot is brought to rest,
+ * by stages; with the next one it goes on.
  *
  *   ./controller --prompt "pick up the red block" --image base_0_rgb=base.ppm --seconds 5
  *
@@ -21,6 +22,7 @@
 #include <pi0rt.h>
 
 #define PERIOD_NS 2000000u
+#define RETRY_NS 100000000u
 #define MAX_TICKS (500 * 3600)
 
 struct image {
@@ -230,9 +232,8 @@ int main(int argc, char **argv)
     pi0rt_observation observation = {.struct_size = sizeof observation, .prompt_id = prompt_id};
     pi0rt_completion completion = {.struct_size = sizeof completion};
     pi0rt_action_info about = {.struct_size = sizeof about};
-    uint64_t missed = 0, held = 0, failed = 0;
+    uint64_t missed = 0, held = 0, failed = 0, reconnects = 0, retry = 0;
     char why[512] = "";
-    int under_way = 0;
 
     struct timespec next;
     clock_gettime(CLOCK_MONOTONIC, &next);
@@ -253,32 +254,32 @@ int main(int argc, char **argv)
         status = pi0rt_poll(client, &completion);
         add(&poll, pi0rt_now_ns() - before);
         if (status == PI0RT_STATUS_OK) {
-            under_way = 0;
             if (completion.status == PI0RT_STATUS_OK) {
                 add(&latency, completion.finished_ns - completion.submitted_ns);
-            } else {
+            } else if (completion.status != PI0RT_STATUS_GONE && completion.status != PI0RT_STATUS_RESTARTED) {
                 failed++;
                 pi0rt_last_error(why, sizeof why);
             }
-        } else if (status < 0) {
-            fail("poll", status);
+        } else if (status == PI0RT_STATUS_GONE && now >= retry) {
+            /* Between two ticks, which is short as long as nobody listens; realtime.c has a thread for it. */
+            retry = now + RETRY_NS;
+            reconnects += pi0rt_client_reconnect(client) == PI0RT_STATUS_OK;
         }
 
         before = pi0rt_now_ns();
         status = pi0rt_action_at(client, before, action, info.action_dim, &about);
         add(&act, pi0rt_now_ns() - before);
-        if (status == PI0RT_STATUS_OK) {
-            /* The robot would be commanded here. */
+        /* Whatever the daemon does, there is a command: the robot would get it here. */
+        if (about.stage == PI0RT_STAGE_PLAY)
             add(&age, about.age_ns);
-            if (about.reason == PI0RT_REASON_PAST_END)
-                held++;
-        } else if (status < 0) {
+        else if (about.stage != PI0RT_STAGE_EMPTY)
+            held++;
+        if (status == PI0RT_STATUS_NO_RATE || status == PI0RT_STATUS_INVALID_ARGUMENT)
             fail("action", status);
-        }
 
-        if (!under_way) {
-            if ((status = pi0rt_observation_acquire(client, &observation)) != PI0RT_STATUS_OK)
-                fail("acquire", status);
+        if (about.flags & PI0RT_ACTION_SUBMIT_NOW) {
+            if (pi0rt_observation_acquire(client, &observation) != PI0RT_STATUS_OK)
+                continue; /* all slots are in use: later */
             /* A driver would have the frames written here. */
             for (uint32_t camera = 0; camera < observation.cameras; camera++) {
                 pi0rt_frame *frame = &observation.frames[camera];
@@ -300,14 +301,14 @@ int main(int argc, char **argv)
             status = pi0rt_submit(client, &observation, NULL);
             add(&submit, pi0rt_now_ns() - before);
             if (status != PI0RT_STATUS_OK)
-                fail("submit", status);
-            under_way = 1;
+                pi0rt_observation_release(client, &observation);
         }
     }
 
     size_t chunks = latency.count, played = age.count;
-    printf("chunks %zu, failed %llu, actions %zu of which past their chunk's end %llu, missed ticks %llu\n",
-           chunks, (unsigned long long)failed, played, (unsigned long long)held, (unsigned long long)missed);
+    printf("chunks %zu, failed %llu, actions %zu, held or stopping %llu, missed ticks %llu, reconnects %llu\n",
+           chunks, (unsigned long long)failed, played, (unsigned long long)held, (unsigned long long)missed,
+           (unsigned long long)reconnects);
     if (failed > 0)
         printf("last failure   %s\n", why);
     print_durations("chunk latency", &latency, 1e6, "ms");

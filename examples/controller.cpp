@@ -1,7 +1,7 @@
 // c++ -std=c++17 -O2 -Wall -o controller_cpp controller.cpp $(pkg-config --cflags --libs pi0rt)
 //
 // The loop of controller.c with the C++ header: 500 ticks a second, an observation submitted
-// whenever none is in flight, an action in each tick.
+// whenever one is due, a command in each tick, whatever becomes of the daemon.
 //
 //   ./controller_cpp [SOCKET [SECONDS [PROMPT [RATE_HZ]]]]
 
@@ -20,6 +20,7 @@
 namespace {
 
 constexpr std::uint64_t period_ns = 2'000'000;
+constexpr std::uint64_t retry_ns = 100'000'000;
 
 // A camera's picture; a driver would write it directly into the frame.
 std::vector<std::uint8_t> picture(std::uint32_t width, std::uint32_t height)
@@ -66,6 +67,8 @@ int control(const std::string &socket, double seconds, const std::string &prompt
     for (std::size_t camera = 0; camera < info.cameras; camera++)
         observation.describe(camera, 320, 240, PI0RT_FORMAT_RGB8);
 
+    if (info.rate_source == PI0RT_RATE_SOURCE_NONE)
+        throw std::runtime_error("nothing declares a control rate: give RATE_HZ");
     const auto ticks = static_cast<std::size_t>(seconds * 1e9 / double(period_ns));
     std::vector<float> action(info.action_dim);
     std::vector<std::uint64_t> latency, age, submit;
@@ -73,8 +76,8 @@ int control(const std::string &socket, double seconds, const std::string &prompt
         durations->reserve(ticks);
     pi0rt::Completion completion;
     pi0rt::ActionInfo about;
-    bool under_way = false;
-    std::size_t failed = 0, missed = 0;
+    std::size_t failed = 0, held = 0, missed = 0;
+    std::uint64_t retry = 0;
 
     std::uint64_t next = pi0rt::now_ns();
     for (std::size_t tick = 0; tick < ticks; tick++) {
@@ -83,39 +86,40 @@ int control(const std::string &socket, double seconds, const std::string &prompt
         if (pi0rt::now_ns() - next > period_ns)
             missed++;
 
-        pi0rt_status status = client.poll(completion);
+        const pi0rt_status status = client.poll(completion);
         if (status == PI0RT_STATUS_OK) {
-            under_way = false;
             if (completion.status == PI0RT_STATUS_OK)
                 latency.push_back(completion.finished_ns - completion.submitted_ns);
-            else
+            else if (completion.status != PI0RT_STATUS_GONE && completion.status != PI0RT_STATUS_RESTARTED)
                 failed++;
-        } else if (status < 0) {
-            throw pi0rt::Error(status);
+        } else if (status == PI0RT_STATUS_GONE && next >= retry) {
+            // Between two ticks, which is short as long as nobody listens; realtime.c has a thread for it.
+            retry = next + retry_ns;
+            client.try_reconnect();
         }
 
-        status = client.action_at(pi0rt::now_ns(), action, &about);
-        if (status == PI0RT_STATUS_OK)
-            age.push_back(about.age_ns); // a robot would move here
-        else if (status < 0)
-            throw pi0rt::Error(status);
+        // Whatever the daemon does, there is a command: the robot would get it here.
+        client.action_at(pi0rt::now_ns(), action, &about);
+        if (about.stage == PI0RT_STAGE_PLAY)
+            age.push_back(about.age_ns);
+        else if (about.stage != PI0RT_STAGE_EMPTY)
+            held++;
 
-        if (!under_way && client.acquire(observation) == PI0RT_STATUS_OK) {
+        if ((about.flags & PI0RT_ACTION_SUBMIT_NOW) && client.acquire(observation) == PI0RT_STATUS_OK) {
             for (std::size_t camera = 0; camera < info.cameras; camera++)
                 std::memcpy(observation.frames[camera].data, rgb.data(), rgb.size());
             float phase = static_cast<float>(tick) / 250;
             for (float &value : observation.state_values())
                 value = 0.1f * std::sin(phase += 1);
             const std::uint64_t before = observation.observed_ns = pi0rt::now_ns();
-            status = client.submit(observation);
+            if (client.submit(observation) != PI0RT_STATUS_OK)
+                client.release(observation);
             submit.push_back(pi0rt::now_ns() - before);
-            if (status != PI0RT_STATUS_OK)
-                throw pi0rt::Error(status);
-            under_way = true;
         }
     }
 
-    std::printf("chunks %zu, failed %zu, actions %zu, missed ticks %zu\n", latency.size(), failed, age.size(), missed);
+    std::printf("chunks %zu, failed %zu, actions %zu, held or stopping %zu, missed ticks %zu\n", latency.size(), failed,
+                age.size(), held, missed);
     print("chunk latency", latency);
     print("action age", age);
     print("submit", submit);

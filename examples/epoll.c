@@ -1,7 +1,8 @@
 /* cc -std=c11 -O2 -Wall -o epoll epoll.c $(pkg-config --cflags --libs pi0rt)
  *
  * An event loop: one descriptor ticks, the other becomes readable when a request has been answered.
- * Between the two the thread sleeps.
+ * Between the two the thread sleeps. Without a daemon the robot is brought to rest, by stages; with
+ * the next one it goes on.
  *
  *   ./epoll [SOCKET [SECONDS [PROMPT [RATE_HZ]]]]
  */
@@ -18,6 +19,7 @@
 #include <pi0rt.h>
 
 #define PERIOD_NS 10000000
+#define RETRY_NS 100000000
 #define WIDTH 64
 #define HEIGHT 48
 
@@ -45,12 +47,11 @@ static void watch(int epoll, int fd)
     system_call("epoll_ctl", epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event));
 }
 
-/* Submits an observation. Drivers would have written frames and state. */
+/* Submits an observation, if there is room for it. Drivers would have written frames and state. */
 static void submit(pi0rt_observation *observation)
 {
-    pi0rt_status status = pi0rt_observation_acquire(client, observation);
-    if (status != PI0RT_STATUS_OK)
-        fail("acquire", status);
+    if (pi0rt_observation_acquire(client, observation) != PI0RT_STATUS_OK)
+        return;
     for (uint32_t camera = 0; camera < observation->cameras; camera++) {
         pi0rt_frame *frame = &observation->frames[camera];
         memset(frame->data, 64 * (int)camera, WIDTH * HEIGHT * 3);
@@ -58,8 +59,18 @@ static void submit(pi0rt_observation *observation)
     }
     for (size_t i = 0; i < observation->state_dim; i++)
         observation->state[i] = 0;
-    if ((status = pi0rt_submit(client, observation, NULL)) != PI0RT_STATUS_OK)
-        fail("submit", status);
+    if (pi0rt_submit(client, observation, NULL) != PI0RT_STATUS_OK)
+        pi0rt_observation_release(client, observation);
+}
+
+/* Goes on with another daemon if there is one, whose answers are to be watched then. */
+static void reconnect(int epoll, int *answers)
+{
+    if (pi0rt_client_reconnect(client) != PI0RT_STATUS_OK)
+        return;
+    epoll_ctl(epoll, EPOLL_CTL_DEL, *answers, NULL);
+    *answers = pi0rt_client_fd(client);
+    watch(epoll, *answers);
 }
 
 int main(int argc, char **argv)
@@ -97,31 +108,37 @@ int main(int argc, char **argv)
     pi0rt_completion completion = {.struct_size = sizeof completion};
     pi0rt_action_info about = {.struct_size = sizeof about};
     uint64_t chunks = 0, failed = 0, actions = 0, end = pi0rt_now_ns() + (uint64_t)(seconds * 1e9);
-    submit(&observation);
+    uint64_t retry = 0;
     while (pi0rt_now_ns() < end) {
         struct epoll_event events[2];
         int count = epoll_wait(epoll, events, 2, -1);
         for (int i = 0; i < count; i++) {
             if (events[i].data.fd == timer) {
-                uint64_t ticks;
+                uint64_t ticks, now = pi0rt_now_ns();
                 system_call("read", (int)read(timer, &ticks, sizeof ticks));
-                status = pi0rt_action_at(client, pi0rt_now_ns(), action, info.action_dim, &about);
-                if (status == PI0RT_STATUS_OK)
-                    actions++; /* a robot would move here */
-                else if (status < 0)
+                status = pi0rt_action_at(client, now, action, info.action_dim, &about);
+                if (about.stage != PI0RT_STAGE_EMPTY)
+                    actions++; /* a robot would move here, or be held or brought to rest */
+                if (about.flags & PI0RT_ACTION_SUBMIT_NOW)
+                    submit(&observation);
+                if (status == PI0RT_STATUS_GONE && now >= retry) {
+                    retry = now + RETRY_NS;
+                    reconnect(epoll, &answers);
+                } else if (status == PI0RT_STATUS_NO_RATE) {
                     fail("action", status);
+                }
                 continue;
             }
             /* Polling until EMPTY resets the descriptor until the next answer. */
             while ((status = pi0rt_poll(client, &completion)) == PI0RT_STATUS_OK) {
                 if (completion.status == PI0RT_STATUS_OK)
                     chunks++;
-                else
+                else if (completion.status != PI0RT_STATUS_GONE && completion.status != PI0RT_STATUS_RESTARTED)
                     failed++;
-                submit(&observation);
             }
-            if (status < 0)
-                fail("poll", status);
+            /* Readable for good: nothing is to be heard of it until the next connection. */
+            if (status == PI0RT_STATUS_GONE)
+                epoll_ctl(epoll, EPOLL_CTL_DEL, answers, NULL);
         }
     }
     printf("epoll: chunks %" PRIu64 ", failed %" PRIu64 ", actions %" PRIu64 "\n", chunks, failed, actions);

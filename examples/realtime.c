@@ -1,7 +1,8 @@
 /* cc -std=c11 -O2 -Wall -o realtime realtime.c $(pkg-config --cflags --libs pi0rt) -pthread
  *
  * A 1 kHz loop in a separate thread, with SCHED_FIFO and all memory locked: everything that waits is
- * done before the thread starts. If the limits forbid it (ulimit -r, ulimit -l; or CAP_SYS_NICE and
+ * done before the thread starts, or in the main thread, which goes on with the next daemon when one has
+ * ended. Meanwhile the loop plays, holds and brings the robot to rest, by stages. If the limits forbid it (ulimit -r, ulimit -l; or CAP_SYS_NICE and
  * CAP_IPC_LOCK), the program reports that and runs all the same.
  *
  *   ./realtime [SOCKET [SECONDS [PROMPT [RATE_HZ]]]]
@@ -14,6 +15,8 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -33,19 +36,11 @@
 struct loop {
     pi0rt_client *client;
     uint32_t action_dim;
-    uint64_t ticks, missed, chunks, failed, actions, longest_ns;
+    uint64_t ticks, missed, chunks, failed, actions, held, longest_ns;
     long faults;
-    /* Name of the first call that failed. */
-    const char *what;
-    pi0rt_status status;
-    char words[256];
+    /* Told to the main thread. */
+    atomic_bool gone, done;
 };
-
-static void fail(const char *what, pi0rt_status status, const char *words)
-{
-    fprintf(stderr, "realtime: %s: %s: %s\n", what, pi0rt_status_string(status), words);
-    exit(EXIT_FAILURE);
-}
 
 static void check(const char *what, pi0rt_status status)
 {
@@ -53,7 +48,8 @@ static void check(const char *what, pi0rt_status status)
     if (status == PI0RT_STATUS_OK)
         return;
     pi0rt_last_error(words, sizeof words);
-    fail(what, status, words);
+    fprintf(stderr, "realtime: %s: %s: %s\n", what, pi0rt_status_string(status), words);
+    exit(EXIT_FAILURE);
 }
 
 static long page_faults(void)
@@ -63,51 +59,43 @@ static long page_faults(void)
     return usage.ru_minflt + usage.ru_majflt;
 }
 
-/* Runs one tick. Returns the status of the call that failed, or OK. */
-static pi0rt_status tick(struct loop *loop, pi0rt_observation *observation, int *under_way)
+/* Runs one tick. Whatever the daemon does, there is a command once there was one. */
+static void tick(struct loop *loop, pi0rt_observation *observation)
 {
     pi0rt_completion completion = {.struct_size = sizeof completion};
+    pi0rt_action_info about = {.struct_size = sizeof about};
     float action[MAX_ACTION_DIM];
-    pi0rt_status status = pi0rt_poll(loop->client, &completion);
-    loop->what = "poll";
-    if (status == PI0RT_STATUS_OK) {
-        *under_way = 0;
+    while (pi0rt_poll(loop->client, &completion) == PI0RT_STATUS_OK) {
         if (completion.status == PI0RT_STATUS_OK)
             loop->chunks++;
-        else
+        else if (completion.status != PI0RT_STATUS_GONE && completion.status != PI0RT_STATUS_RESTARTED)
             loop->failed++;
-    } else if (status < 0) {
-        return status;
     }
-    loop->what = "action";
-    status = pi0rt_action_at(loop->client, pi0rt_now_ns(), action, loop->action_dim, NULL);
-    if (status == PI0RT_STATUS_OK)
+    pi0rt_status status = pi0rt_action_at(loop->client, pi0rt_now_ns(), action, loop->action_dim, &about);
+    if (about.stage == PI0RT_STAGE_PLAY)
         loop->actions++; /* a robot would move here */
-    else if (status < 0)
-        return status;
-    if (*under_way)
-        return PI0RT_STATUS_OK;
+    else if (about.stage != PI0RT_STAGE_EMPTY)
+        loop->held++; /* it would be held or brought to rest */
+    /* The main thread goes on with the next daemon. */
+    atomic_store_explicit(&loop->gone, status == PI0RT_STATUS_GONE, memory_order_relaxed);
+    if (!(about.flags & PI0RT_ACTION_SUBMIT_NOW) ||
+        pi0rt_observation_acquire(loop->client, observation) != PI0RT_STATUS_OK)
+        return;
     /* Drivers would write frames and state here. */
-    loop->what = "acquire";
-    if ((status = pi0rt_observation_acquire(loop->client, observation)) != PI0RT_STATUS_OK)
-        return status;
     for (uint32_t camera = 0; camera < observation->cameras; camera++) {
         pi0rt_frame *frame = &observation->frames[camera];
         memset(frame->data, 64 * (int)camera, WIDTH * HEIGHT * 3);
         frame->width = WIDTH, frame->height = HEIGHT, frame->format = PI0RT_FORMAT_RGB8;
     }
     memset(observation->state, 0, observation->state_dim * sizeof(float));
-    loop->what = "submit";
-    status = pi0rt_submit(loop->client, observation, NULL);
-    *under_way = status == PI0RT_STATUS_OK;
-    return status;
+    if (pi0rt_submit(loop->client, observation, NULL) != PI0RT_STATUS_OK)
+        pi0rt_observation_release(loop->client, observation);
 }
 
 static void *run(void *argument)
 {
     struct loop *loop = argument;
     pi0rt_observation observation = {.struct_size = sizeof observation};
-    int under_way = 0;
     struct timespec next;
     clock_gettime(CLOCK_MONOTONIC, &next);
     loop->faults = page_faults();
@@ -121,17 +109,13 @@ static void *run(void *argument)
         uint64_t begun = pi0rt_now_ns();
         if (begun - ((uint64_t)next.tv_sec * 1000000000u + (uint64_t)next.tv_nsec) > PERIOD_NS)
             loop->missed++;
-        loop->status = tick(loop, &observation, &under_way);
-        if (loop->status < 0) {
-            /* The last error is stored per thread. */
-            pi0rt_last_error(loop->words, sizeof loop->words);
-            break;
-        }
+        tick(loop, &observation);
         uint64_t took = pi0rt_now_ns() - begun;
         if (took > loop->longest_ns)
             loop->longest_ns = took;
     }
     loop->faults = page_faults() - loop->faults;
+    atomic_store(&loop->done, true);
     return NULL;
 }
 
@@ -174,6 +158,10 @@ int main(int argc, char **argv)
     check("open", pi0rt_client_open(&options, &loop.client));
     pi0rt_policy_info info = {.struct_size = sizeof info};
     check("describe", pi0rt_client_describe(loop.client, &info));
+    if (info.rate_source == PI0RT_RATE_SOURCE_NONE) {
+        fprintf(stderr, "realtime: nothing declares a control rate: give RATE_HZ\n");
+        return EXIT_FAILURE;
+    }
     if (info.action_dim > MAX_ACTION_DIM) {
         fprintf(stderr, "realtime: actions have %" PRIu32 " values, at most %d\n", info.action_dim, MAX_ACTION_DIM);
         return EXIT_FAILURE;
@@ -188,12 +176,18 @@ int main(int argc, char **argv)
         printf("mlockall: %s, memory may be paged out\n", strerror(errno));
     pthread_t thread;
     start(&thread, &loop);
+    /* What may block is done here, while the loop goes on. */
+    uint64_t reconnects = 0;
+    while (!atomic_load(&loop.done)) {
+        nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+        if (atomic_load(&loop.gone))
+            reconnects += pi0rt_client_reconnect(loop.client) == PI0RT_STATUS_OK;
+    }
     pthread_join(thread, NULL);
-    if (loop.status < 0)
-        fail(loop.what, loop.status, loop.words);
-    printf("realtime: chunks %" PRIu64 ", failed %" PRIu64 ", actions %" PRIu64 ", missed ticks %" PRIu64
+    printf("realtime: chunks %" PRIu64 ", failed %" PRIu64 ", actions %" PRIu64 ", held or stopping %" PRIu64
+           ", reconnects %" PRIu64 ", missed ticks %" PRIu64
            ", page faults %ld, longest tick %.1f us\n",
-           loop.chunks, loop.failed, loop.actions, loop.missed, loop.faults, (double)loop.longest_ns / 1e3);
+           loop.chunks, loop.failed, loop.actions, loop.held, reconnects, loop.missed, loop.faults, (double)loop.longest_ns / 1e3);
     pi0rt_client_close(loop.client);
     return loop.chunks > 0 && loop.failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }

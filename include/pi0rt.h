@@ -6,7 +6,7 @@
  *   every tick:
  *     pi0rt_observation_acquire, write frames and state in place, pi0rt_submit
  *     pi0rt_poll            has a submission been answered?
- *     pi0rt_action_at       the action for this moment
+ *     pi0rt_action_at       the command for this moment, whatever becomes of the daemon
  *   pi0rt_client_close
  *
  * Structs passed by pointer begin with struct_size, which the caller sets to their sizeof; zero in
@@ -50,6 +50,24 @@
 
 /** Size of a unit buffer in bytes, with the terminating NUL. */
 #define PI0RT_UNIT_BYTES 16
+
+/** pi0rt_action_info.flags: an observation is due, by the options' submit_when. */
+#define PI0RT_ACTION_SUBMIT_NOW 1
+
+/** pi0rt_action_info.flags: chunks come so late that no row is left to play. */
+#define PI0RT_ACTION_HORIZON_TOO_SHORT 2
+
+/** pi0rt_action_info.flags: the moment lies beyond the last row of the chunk. */
+#define PI0RT_ACTION_PAST_END 4
+
+/**
+ * pi0rt_observation.flags: keep the images' and the instruction's part of the computation of the session's last full
+ * chunk, and take the new state alone. Approximate, and only for policies that have the state apart (PI0).
+ */
+#define PI0RT_OBSERVATION_STATE_ONLY 1
+
+/** pi0rt_observation.flags: don't guide this chunk by the previous one. */
+#define PI0RT_OBSERVATION_UNGUIDED 2
 
 /**
  * Result of a call or a request: 0 is success, positive values mean "nothing yet", negative values are errors;
@@ -145,6 +163,21 @@ typedef enum pi0rt_rate_source {
     PI0RT_RATE_SOURCE_SESSION = 4,
 } pi0rt_rate_source;
 
+/** How one chunk follows another. */
+typedef enum pi0rt_stitching {
+    /** As the robot's profile says, else PI0RT_STITCHING_CROSSFADE. */
+    PI0RT_STITCHING_DEFAULT = 0,
+    /** The new chunk is played from its first moment. */
+    PI0RT_STITCHING_REPLACE = 1,
+    /** The command changes over from the old chunk to the new one within crossfade_ns. */
+    PI0RT_STITCHING_CROSSFADE = 2,
+    /**
+     * The command is the mean over the chunks that have a row for the moment, weighted exp(-ensemble_decay * i), i from
+     * 0 for the oldest (ACT).
+     */
+    PI0RT_STITCHING_ENSEMBLE = 3,
+} pi0rt_stitching;
+
 /** The physical quantity of one value. New ones may be added. */
 typedef enum pi0rt_quantity {
     /** No quantity is declared. */
@@ -159,8 +192,26 @@ typedef enum pi0rt_quantity {
     PI0RT_QUANTITY_EFFORT = 4,
 } pi0rt_quantity;
 
+/** How an action between two rows of a chunk is computed. */
+typedef enum pi0rt_interpolation {
+    /** As the robot's profile says, else PI0RT_INTERPOLATION_LINEAR. */
+    PI0RT_INTERPOLATION_DEFAULT = 0,
+    /** On the straight line between the two rows. */
+    PI0RT_INTERPOLATION_LINEAR = 1,
+    /** The earlier row is held. */
+    PI0RT_INTERPOLATION_HOLD = 2,
+    /** On a cubic Hermite spline through the rows, with a continuous velocity. */
+    PI0RT_INTERPOLATION_CUBIC = 3,
+    /**
+     * One row's value at a time, the later one's from when the straight line crosses pi0rt_dimension.switch_at: a
+     * gripper. Of single dimensions, by the robot's profile; not for pi0rt_client_options.
+     */
+    PI0RT_INTERPOLATION_SWITCH = 4,
+} pi0rt_interpolation;
+
 /**
- * Why a completion has no chunk. The last two values come with PI0RT_STATUS_STALE, all others with
+ * Why a completion has no chunk. PI0RT_COMPLETION_REASON_AGE and _DEADLINE_PASSED come with PI0RT_STATUS_STALE,
+ * PI0RT_COMPLETION_REASON_CHUNK_NOT_FINITE to _CHUNK_START with PI0RT_STATUS_INVALID_CHUNK, all others with
  * PI0RT_STATUS_BAD_OBSERVATION. New values may be added.
  */
 typedef enum pi0rt_completion_reason {
@@ -228,15 +279,67 @@ typedef enum pi0rt_completion_reason {
     PI0RT_COMPLETION_REASON_FRAME_DATA = 21,
 } pi0rt_completion_reason;
 
-/** Where an action came from, relative to the chunk's rows. */
+/** Whether a chunk was guided by the previous one, or why not. New values may be added. */
+typedef enum pi0rt_guided {
+    /** The daemon doesn't say. */
+    PI0RT_GUIDED_UNKNOWN = 0,
+    /** It was guided. */
+    PI0RT_GUIDED_GUIDED = 1,
+    /** The configuration, the session or the observation asked for none. */
+    PI0RT_GUIDED_OFF = 2,
+    /** It is the first one of its episode. */
+    PI0RT_GUIDED_FIRST_CHUNK = 3,
+    /** The previous chunk was not played: nothing called pi0rt_action_at, or it came too late. */
+    PI0RT_GUIDED_NOT_PLAYED = 4,
+    /** Nothing was left of the previous chunk when the observation was taken. */
+    PI0RT_GUIDED_NO_LEFT_OVER = 5,
+    /** The instruction was set by pi0rt_client_set_prompt_flush. */
+    PI0RT_GUIDED_FLUSHED = 6,
+    /** Nothing declares a control rate. */
+    PI0RT_GUIDED_NO_RATE = 7,
+    /** The previous chunk has another kind of actions. */
+    PI0RT_GUIDED_ACTION_SPACE = 8,
+    /** What was reported to be played can't be. */
+    PI0RT_GUIDED_PLAYBACK_WRONG = 9,
+} pi0rt_guided;
+
+/** Where a command comes from, and why from there. New values may be added. */
 typedef enum pi0rt_reason {
     /** The moment lies within the chunk: from the rows around it. */
     PI0RT_REASON_IN_CHUNK = 0,
-    /** The moment lies before the chunk's observation: the first row is used. */
+    /** The moment lies before the chunk's observation: the first row. */
     PI0RT_REASON_BEFORE_START = 1,
-    /** The moment lies beyond the chunk's last row: the last row is held. */
+    /** The moment lies beyond the chunk's last row. */
     PI0RT_REASON_PAST_END = 2,
+    /** The chunk's observation is older than stale_after_ns. */
+    PI0RT_REASON_STALE = 3,
+    /** The newest chunk came when all its rows were past. It isn't played. */
+    PI0RT_REASON_LATE = 4,
+    /** What was planned was flushed by pi0rt_client_set_prompt_flush. */
+    PI0RT_REASON_FLUSHED = 5,
+    /** A new episode has begun, or the daemon has withdrawn its chunk. */
+    PI0RT_REASON_EPISODE = 6,
+    /** The robot is about to start from its present command. */
+    PI0RT_REASON_STARTED = 7,
+    /** The moment lies before that of the call before: its command is repeated. */
+    PI0RT_REASON_CLOCK_BACK = 8,
+    /** There was no chunk yet. */
+    PI0RT_REASON_NO_CHUNK = 9,
 } pi0rt_reason;
+
+/** What the player does, by how long no fresh chunk has come. */
+typedef enum pi0rt_stage {
+    /** Nothing: there was no chunk, and no command to start from. */
+    PI0RT_STAGE_EMPTY = 0,
+    /** It plays the rows of the latest chunk. */
+    PI0RT_STAGE_PLAY = 1,
+    /** Positions and efforts are held; velocities and changes of position go to 0. */
+    PI0RT_STAGE_HOLD = 2,
+    /** As PI0RT_STAGE_HOLD: the robot comes to rest. */
+    PI0RT_STAGE_DECELERATE = 3,
+    /** Velocities are 0; positions and efforts stay, or go to the safe pose of the robot's profile. */
+    PI0RT_STAGE_SAFE_STOP = 4,
+} pi0rt_stage;
 
 /**
  * Pixel format of a frame: how its bytes are to be read. Luma and colour differences are those of ITU-R BT.601, luma
@@ -278,13 +381,55 @@ typedef enum pi0rt_role {
     PI0RT_ROLE_OBSERVER = 1,
 } pi0rt_role;
 
-/** How an action between two rows of a chunk is computed. */
-typedef enum pi0rt_interpolation {
-    /** The earlier row is held. */
-    PI0RT_INTERPOLATION_HOLD = 0,
-    /** Linear interpolation between the two rows. */
-    PI0RT_INTERPOLATION_LINEAR = 1,
-} pi0rt_interpolation;
+/** When PI0RT_ACTION_SUBMIT_NOW is set. While an observation is to be answered, it never is. */
+typedef enum pi0rt_submit_when {
+    /** PI0RT_SUBMIT_WHEN_CONTINUOUS. */
+    PI0RT_SUBMIT_WHEN_DEFAULT = 0,
+    /** As soon as the observation before is answered. */
+    PI0RT_SUBMIT_WHEN_CONTINUOUS = 1,
+    /** When no more than submit_rows rows of the chunk are left. */
+    PI0RT_SUBMIT_WHEN_QUEUE = 2,
+    /** As late as possible: when the time left is no more than the longest of the last five delays and submit_margin_ns. */
+    PI0RT_SUBMIT_WHEN_LATEST = 3,
+} pi0rt_submit_when;
+
+/** Whether the daemon guides chunks by what is left of the previous one (real-time chunking). */
+typedef enum pi0rt_guidance {
+    /** As the daemon's configuration says. */
+    PI0RT_GUIDANCE_DEFAULT = 0,
+    /** Chunks are guided. */
+    PI0RT_GUIDANCE_ON = 1,
+    /** Chunks are not guided. */
+    PI0RT_GUIDANCE_OFF = 2,
+} pi0rt_guidance;
+
+/** How the weight of the previous chunk falls from the delay to the guidance's horizon. */
+typedef enum pi0rt_guidance_schedule {
+    /** As the daemon's configuration says. */
+    PI0RT_GUIDANCE_SCHEDULE_DEFAULT = 0,
+    /** In a straight line. */
+    PI0RT_GUIDANCE_SCHEDULE_LINEAR = 1,
+    /** Faster than a straight line. */
+    PI0RT_GUIDANCE_SCHEDULE_EXP = 2,
+    /** It doesn't fall: 1 up to the horizon. */
+    PI0RT_GUIDANCE_SCHEDULE_ONES = 3,
+    /** At once: 0 from the delay on. */
+    PI0RT_GUIDANCE_SCHEDULE_ZEROS = 4,
+} pi0rt_guidance_schedule;
+
+/** Kinds of limits that changed a command: bits of pi0rt_action_info.limits. */
+typedef enum pi0rt_limit {
+    /** A bound of the value, or the distance needed to stop before it. */
+    PI0RT_LIMIT_POSITION = 1,
+    /** The bound of the value's change per second. */
+    PI0RT_LIMIT_VELOCITY = 2,
+    /** The bound of that change's change, also while the command catches up with the chunk. */
+    PI0RT_LIMIT_ACCELERATION = 4,
+    /** The bound of the jump at start. */
+    PI0RT_LIMIT_START = 8,
+    /** The robot's present command lies outside its bounds and is brought back. */
+    PI0RT_LIMIT_OUTSIDE = 16,
+} pi0rt_limit;
 
 /** Which vector a pi0rt_dimension belongs to. */
 typedef enum pi0rt_vector {
@@ -301,7 +446,10 @@ typedef struct pi0rt_client pi0rt_client;
 typedef struct pi0rt_client_options {
     /** sizeof(pi0rt_client_options), set by the caller. */
     uint32_t struct_size;
-    /** How actions between rows are computed, a pi0rt_interpolation; default: PI0RT_INTERPOLATION_HOLD. */
+    /**
+     * How actions between rows are computed, a pi0rt_interpolation. Dimensions for which the robot's profile has one
+     * of their own keep it.
+     */
     uint32_t interpolation;
     /** Path of the daemon's socket; default: $PI0RT_SOCKET, else /run/pi0rt/pi0rt.sock. */
     const char *socket_path;
@@ -326,8 +474,9 @@ typedef struct pi0rt_client_options {
      */
     uint64_t reply_timeout_ns;
     /**
-     * Age of the latest chunk's observation, ns, beyond which pi0rt_chunk_latest and pi0rt_action_at return
-     * PI0RT_STATUS_STALE, and time that a completion may be overdue before pi0rt_poll does; default: never.
+     * Age of a chunk's observation, ns, beyond which it isn't played any more and pi0rt_chunk_latest returns
+     * PI0RT_STATUS_STALE, and time that a completion may be overdue before pi0rt_poll does. Default: a chunk is
+     * played to the end of its rows, and the other two never return PI0RT_STATUS_STALE. No chunk is played longer.
      */
     uint64_t stale_after_ns;
     /**
@@ -343,6 +492,40 @@ typedef struct pi0rt_client_options {
      * PI0RT_STATUS_BAD_OBSERVATION.
      */
     uint32_t allow_missing_cameras;
+    /** How one chunk follows another, a pi0rt_stitching. */
+    uint32_t stitching;
+    /** When the next observation is due, a pi0rt_submit_when. */
+    uint32_t submit_when;
+    /** Time of a crossfade, ns; default: the profile's, else 100 ms. */
+    uint64_t crossfade_ns;
+    /** Decay m of an ensemble's weights exp(-m * i), -10 to 10; default: the profile's, else 0.01. */
+    float ensemble_decay;
+    /** Rows that are left when the next observation is due, for PI0RT_SUBMIT_WHEN_QUEUE; default: half of the horizon. */
+    uint32_t submit_rows;
+    /** Time by which a chunk should come earlier than needed, for PI0RT_SUBMIT_WHEN_LATEST, ns; default: two rows. */
+    uint64_t submit_margin_ns;
+    /** Time of PI0RT_STAGE_HOLD, ns; default: the profile's, else 500 ms. */
+    uint64_t hold_ns;
+    /**
+     * Time of PI0RT_STAGE_DECELERATE, and of a velocity from its last value to 0, ns; default: the profile's, else
+     * 500 ms.
+     */
+    uint64_t decelerate_ns;
+    /** Whether chunks are guided by the previous one, a pi0rt_guidance. */
+    uint32_t guidance;
+    /** How the weight of the previous chunk falls, a pi0rt_guidance_schedule. */
+    uint32_t guidance_schedule;
+    /** Upper bound of the guidance weight; default: the daemon's. */
+    float guidance_max_weight;
+    /** Rows beyond the delay over which the weight falls; default: the daemon's. */
+    uint32_t guidance_horizon;
+    /**
+     * A full chunk every so many, with PI0RT_OBSERVATION_STATE_ONLY for those between; 1: each one is. Default: the
+     * daemon's.
+     */
+    uint32_t prefix_every;
+    /** Reserved for later versions, always 0. */
+    uint32_t reserved[5];
 } pi0rt_client_options;
 
 /** The policy the daemon serves, and the sizes of this session. */
@@ -396,6 +579,16 @@ typedef struct pi0rt_policy_info {
     uint32_t execution_horizon;
     /** Cameras that an observation may lack, whatever the options say: bit i for camera i. */
     uint32_t optional_cameras;
+    /** How this session's chunks follow one another: never PI0RT_STITCHING_DEFAULT. */
+    pi0rt_stitching stitching;
+    /** Decay of an ensemble's weights; 0 for other stitchings. */
+    float ensemble_decay;
+    /** Time of a crossfade, ns; 0 for other stitchings. */
+    uint64_t crossfade_ns;
+    /** Time of PI0RT_STAGE_HOLD, ns. */
+    uint64_t hold_ns;
+    /** Time of PI0RT_STAGE_DECELERATE, ns. */
+    uint64_t decelerate_ns;
 } pi0rt_policy_info;
 
 /** Description of one value of the state or of an action. */
@@ -420,6 +613,14 @@ typedef struct pi0rt_dimension {
     char name[PI0RT_NAME_BYTES];
     /** Unit, such as "rad" or "m/s"; empty: none declared. */
     char unit[PI0RT_UNIT_BYTES];
+    /** Upper bound of the jump from the robot's present command to the first one; INFINITY: none declared. Of actions. */
+    float start_jump;
+    /** How this session computes the value between two rows; PI0RT_INTERPOLATION_DEFAULT for a value of the state. */
+    pi0rt_interpolation interpolation;
+    /** Threshold of PI0RT_INTERPOLATION_SWITCH; NAN for the others. */
+    float switch_at;
+    /** The value in PI0RT_STAGE_SAFE_STOP; NAN: it stays, or the value is one of the state. */
+    float safe_pose;
 } pi0rt_dimension;
 
 /** An instruction registered by this session. */
@@ -486,6 +687,13 @@ typedef struct pi0rt_observation {
      * the oldest of its parts.
      */
     uint64_t frame_observed_ns[PI0RT_MAX_CAMERAS];
+    /**
+     * PI0RT_OBSERVATION_STATE_ONLY, PI0RT_OBSERVATION_UNGUIDED, or both. A daemon that doesn't know them computes an
+     * ordinary chunk.
+     */
+    uint32_t flags;
+    /** Reserved for later versions, always 0. */
+    uint32_t reserved;
 } pi0rt_observation;
 
 /** The daemon's answer to one submission. */
@@ -541,21 +749,24 @@ typedef struct pi0rt_chunk {
     uint64_t started_ns;
     /** When it was ready, CLOCK_MONOTONIC, ns. */
     uint64_t finished_ns;
+    /**
+     * Number of the instruction it was computed for, as pi0rt_client_set_prompt gave it; for an observer the
+     * daemon's. 0: not known.
+     */
+    uint32_t prompt_id;
+    /** Number of its episode: how many resets there were before it. */
+    uint32_t episode;
+    /** Whether it was guided by the previous chunk. */
+    pi0rt_guided guided;
+    /** Rows that the guidance expected to be past when it is first played. */
+    uint32_t delay;
+    /** Row from which on it was free of guidance. */
+    uint32_t guidance_horizon;
+    /** Age of the images' and the instruction's part of it, in chunks; 0: computed for this one. */
+    uint32_t prefix_age;
+    /** When the oldest of its frames was taken, CLOCK_MONOTONIC, ns; 0: not known. */
+    uint64_t prefix_observed_ns;
 } pi0rt_chunk;
-
-/** The origin of an action: chunk, row and age. */
-typedef struct pi0rt_action_info {
-    /** sizeof(pi0rt_action_info), set by the caller. */
-    uint32_t struct_size;
-    /** How the action was derived from the chunk. */
-    pi0rt_reason reason;
-    /** Number of the chunk; 0: there is none. */
-    uint64_t chunk;
-    /** Position in the chunk, in rows from its observation. */
-    double row;
-    /** Time from the chunk's observation to the action's moment, ns. */
-    uint64_t age_ns;
-} pi0rt_action_info;
 
 /** Distribution of a latency. Percentiles are exact to a fifth. */
 typedef struct pi0rt_latency {
@@ -604,6 +815,51 @@ typedef struct pi0rt_statistics {
     /** From the observation to its chunk. */
     pi0rt_latency age;
 } pi0rt_statistics;
+
+/** The origin of a command, what was limited, and what is due. */
+typedef struct pi0rt_action_info {
+    /** sizeof(pi0rt_action_info), set by the caller. */
+    uint32_t struct_size;
+    /** Where the command comes from. */
+    pi0rt_reason reason;
+    /** Number of the chunk; 0: there is none. */
+    uint64_t chunk;
+    /** Position in the chunk, in rows from its observation. */
+    double row;
+    /** Time from the chunk's observation to the command's moment, ns. */
+    uint64_t age_ns;
+    /** What the player does. */
+    pi0rt_stage stage;
+    /** PI0RT_ACTION_SUBMIT_NOW and others, combined. */
+    uint32_t flags;
+    /** Dimensions whose value isn't the chunk's because of a limit: bit i for dimension i, bit 63 for all from 63 on. */
+    uint64_t limited;
+    /** Kinds of those limits, pi0rt_limit, combined. */
+    uint32_t limits;
+    /** Longest of the last five delays: rows that were past when a chunk was first played. */
+    uint32_t delay_rows;
+    /** Ticket of the chunk's submission. */
+    uint64_t ticket;
+    /** Time until the chunk's rows end or it is stale, ns. */
+    uint64_t rows_left_ns;
+    /**
+     * Number of the instruction the chunk was computed for, as pi0rt_client_set_prompt gave it; for an observer the
+     * daemon's. 0: not known.
+     */
+    uint32_t prompt_id;
+    /** Number of the chunk's episode: how many resets there were before it. */
+    uint32_t episode;
+    /** Whether the chunk was guided by the previous one. */
+    pi0rt_guided guided;
+    /** Rows that the guidance expected to be past when the chunk is first played. */
+    uint32_t delay;
+    /** Row from which on the chunk was free of guidance. */
+    uint32_t guidance_horizon;
+    /** Age of the images' and the instruction's part of the chunk, in chunks; 0: computed for this one. */
+    uint32_t prefix_age;
+    /** Reserved for later versions, always 0. */
+    uint32_t reserved[2];
+} pi0rt_action_info;
 
 #ifdef __cplusplus
 extern "C" {
@@ -660,7 +916,7 @@ size_t pi0rt_last_error(char *buffer,
  * the daemon's reason, when this user may not connect, or when this process has 64 sessions open;
  * PI0RT_STATUS_PROTOCOL when the daemon's answer makes no sense; PI0RT_STATUS_TIMEOUT without an answer within
  * the options' reply_timeout_ns; PI0RT_STATUS_SYSTEM when a system call failed; PI0RT_STATUS_STRUCT_SIZE;
- * PI0RT_STATUS_INVALID_ARGUMENT.
+ * PI0RT_STATUS_INVALID_ARGUMENT, also for an option that is out of range.
  *
  * Requires:
  * options is NULL or points to a struct of its struct_size; its socket_path and session_name are NULL or
@@ -698,7 +954,8 @@ pi0rt_status pi0rt_client_describe(pi0rt_client *client,
 /**
  * Describes one value of the state or of an action: its name, quantity, unit and limits. which is a
  * pi0rt_vector; index counts from 0 to state_dim or action_dim. Where nothing is declared the name and the
- * unit are empty, the quantity is PI0RT_QUANTITY_UNKNOWN and the limits are infinite.
+ * unit are empty, the quantity is PI0RT_QUANTITY_UNKNOWN and the limits are infinite. Of actions it also says how
+ * they are played.
  *
  * Real-time safe. Class: requests.
  *
@@ -732,7 +989,8 @@ pi0rt_status pi0rt_client_camera(pi0rt_client *client,
                                  uint32_t *index);
 
 /**
- * Registers an instruction, UTF-8, and stores its number for pi0rt_observation.prompt_id. The same text gets
+ * Registers an instruction, UTF-8, and stores its number for pi0rt_observation.prompt_id. Chunks of the one before
+ * are played on until the first one of this instruction, which they guide. The same text gets
  * the same number, which stays valid across daemons. Where the checkpoint truncates long instructions,
  * pi0rt_client_prompt tells whether this one was.
  *
@@ -755,6 +1013,26 @@ pi0rt_status pi0rt_client_set_prompt(pi0rt_client *client,
                                      uint32_t *prompt_id);
 
 /**
+ * Registers an instruction as pi0rt_client_set_prompt does, and lets it take effect at once: what was computed for
+ * earlier instructions isn't played any more and doesn't guide chunks. The robot comes to rest, by the player's
+ * stages and with PI0RT_REASON_FLUSHED, until the first chunk of an observation submitted after that.
+ *
+ * Not real-time safe: waits for the daemon. Class: requests.
+ *
+ * Returns PI0RT_STATUS_OK; PI0RT_STATUS_BAD_PROMPT, PI0RT_STATUS_REFUSED, PI0RT_STATUS_TIMEOUT,
+ * PI0RT_STATUS_RESTARTED, PI0RT_STATUS_GONE, PI0RT_STATUS_PROTOCOL, PI0RT_STATUS_SYSTEM,
+ * PI0RT_STATUS_INVALID_ARGUMENT or PI0RT_STATUS_OBSERVER as pi0rt_client_set_prompt does; PI0RT_STATUS_BAD_HANDLE,
+ * PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client. Unless it returns
+ * PI0RT_STATUS_OK nothing is flushed here; the daemon may guide no chunk all the same.
+ *
+ * Requires:
+ * utf8 is NULL or a string; prompt_id is NULL or can be written to.
+ */
+pi0rt_status pi0rt_client_set_prompt_flush(pi0rt_client *client,
+                                           const char *utf8,
+                                           uint32_t *prompt_id);
+
+/**
  * Tells whether a registered instruction was truncated. prompt_id is a number that pi0rt_client_set_prompt
  * stored; 0: the instruction set last.
  *
@@ -772,8 +1050,9 @@ pi0rt_status pi0rt_client_prompt(pi0rt_client *client,
                                  pi0rt_prompt *prompt);
 
 /**
- * Begins a new episode: chunks of the old one are no longer shown, and requests in flight are answered with
- * PI0RT_STATUS_SUPERSEDED.
+ * Begins a new episode: chunks of the old one are no longer shown or played, and requests in flight are answered
+ * with PI0RT_STATUS_SUPERSEDED. The player holds the last command, with PI0RT_REASON_EPISODE, until the first chunk of
+ * the new episode; if the robot is moved meanwhile, call pi0rt_start_from.
  *
  * Not real-time safe: waits for the daemon. Class: requests.
  *
@@ -791,7 +1070,9 @@ pi0rt_status pi0rt_client_reset(pi0rt_client *client);
  *
  * Instructions are registered again and keep their numbers. Every ticket still gets one completion: tickets
  * the previous daemon left unanswered get PI0RT_STATUS_GONE. The latest chunk is played until there is a new
- * one. The descriptor that pi0rt_client_fd returned is readable and of no more use: ask again.
+ * one; limits and stages go on from the last command. Where the new daemon plays otherwise (limits, stages), the
+ * player goes on from the last command, too, and where it says something else of what the actions are, from
+ * nothing. The descriptor that pi0rt_client_fd returned is readable and of no more use: ask again.
  *
  * Threads in calls of the other classes go on meanwhile; each class goes over to the new connection by its next
  * call, and the next request frees what they have left. Observations that were acquired before have to be
@@ -881,7 +1162,7 @@ pi0rt_status pi0rt_observation_release(pi0rt_client *client,
  * thread after a restart: submit again; PI0RT_STATUS_RESTARTED, too, for an observation that was acquired before a
  * reconnect, which is given back: acquire again; PI0RT_STATUS_FRAME_SIZE
  * for a frame that doesn't fit its capacity; PI0RT_STATUS_INVALID_ARGUMENT for a slot that was not acquired,
- * an unknown format or a frame of a camera that doesn't exist; PI0RT_STATUS_PROTOCOL when the daemon has
+ * an unknown format or flag, or a frame of a camera that doesn't exist; PI0RT_STATUS_PROTOCOL when the daemon has
  * damaged the ring; PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_OBSERVER; PI0RT_STATUS_BAD_HANDLE,
  * PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client. Unless it returns
  * PI0RT_STATUS_OK the slot stays acquired.
@@ -902,7 +1183,7 @@ pi0rt_status pi0rt_submit(pi0rt_client *client,
  * Class: completions.
  *
  * Returns PI0RT_STATUS_OK; PI0RT_STATUS_EMPTY when there is none; PI0RT_STATUS_STALE when one is overdue by
- * more than the options' stale_after_ns; PI0RT_STATUS_GONE when there won't be any
+ * more than the options' stale_after_ns, if set; PI0RT_STATUS_GONE when there won't be any
  * more; PI0RT_STATUS_RESTARTED once for each thread after a restart: poll again; PI0RT_STATUS_PROTOCOL when the daemon answers a request that was not made; PI0RT_STATUS_SYSTEM when a
  * system call failed (only once pi0rt_client_fd was called); PI0RT_STATUS_STRUCT_SIZE;
  * PI0RT_STATUS_INVALID_ARGUMENT; PI0RT_STATUS_OBSERVER; PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED,
@@ -920,7 +1201,7 @@ pi0rt_status pi0rt_poll(pi0rt_client *client,
  * Real-time safe: wait-free, no system call, no lock, no allocation. Class: actions.
  *
  * Returns PI0RT_STATUS_OK; PI0RT_STATUS_EMPTY before the first chunk; PI0RT_STATUS_STALE when its observation
- * is older than the options' stale_after_ns, with everything set as for PI0RT_STATUS_OK;
+ * is older than the options' stale_after_ns, if set, with everything set as for PI0RT_STATUS_OK;
  * PI0RT_STATUS_OTHER_CLOCK likewise when its observation lies in the future; PI0RT_STATUS_GONE or
  * PI0RT_STATUS_RESTARTED when no newer one will come, with the last chunk filled in if there was one (else
  * chunk->chunk is 0); PI0RT_STATUS_BUSY when chunks are published faster than they can be copied;
@@ -933,33 +1214,6 @@ pi0rt_status pi0rt_poll(pi0rt_client *client,
  */
 pi0rt_status pi0rt_chunk_latest(pi0rt_client *client,
                                 pi0rt_chunk *chunk);
-
-/**
- * Stores the action for moment t_ns (CLOCK_MONOTONIC) from the latest chunk: row (t_ns - observed_ns) * rate,
- * held or interpolated as the client's options say. count is the policy's action_dim. info may be NULL. The
- * rate is pi0rt_policy_info.rate_hz.
- *
- * Real-time safe: wait-free, no system call, no lock, no allocation. Class: actions.
- *
- * Returns PI0RT_STATUS_OK; PI0RT_STATUS_NO_RATE when neither the options nor the daemon declare a control
- * rate; PI0RT_STATUS_EMPTY before the first chunk; PI0RT_STATUS_OTHER_CLOCK, with nothing stored, for a t_ns
- * of another clock, more than 1 s before the chunk's observation or more than 10 min from now, and for a chunk
- * whose observation lies in the future; PI0RT_STATUS_STALE when its observation is older at t_ns than the
- * options' stale_after_ns, with everything set as for PI0RT_STATUS_OK; PI0RT_STATUS_GONE or
- * PI0RT_STATUS_RESTARTED when no newer chunk will come, with action and info filled in if there was a chunk
- * (else info->chunk is 0); PI0RT_STATUS_BUSY and PI0RT_STATUS_PROTOCOL as pi0rt_chunk_latest;
- * PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_INVALID_ARGUMENT, also for a count that is not action_dim;
- * PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused
- * client.
- *
- * Requires:
- * action is NULL or has room for count values; info is NULL or points to a struct of its struct_size.
- */
-pi0rt_status pi0rt_action_at(pi0rt_client *client,
-                             uint64_t t_ns,
-                             float *action,
-                             size_t count,
-                             pi0rt_action_info *info);
 
 /**
  * Reads the session's counters and latencies. Available as long as the client is open, even if the daemon is
@@ -995,6 +1249,80 @@ pi0rt_status pi0rt_wait(pi0rt_client *client,
                         uint64_t ticket,
                         uint64_t timeout_ns,
                         pi0rt_completion *completion);
+
+/**
+ * Stores the command for moment t_ns (CLOCK_MONOTONIC): what the chunks say of it, within the robot's limits, or what
+ * the stage is when no fresh chunk comes. As pi0rt_motion_at without velocities.
+ *
+ * Real-time safe: wait-free, no system call, no lock, no allocation. Class: actions.
+ *
+ * Returns PI0RT_STATUS_OK; PI0RT_STATUS_STALE, PI0RT_STATUS_GONE, PI0RT_STATUS_RESTARTED, PI0RT_STATUS_OTHER_CLOCK or
+ * PI0RT_STATUS_PROTOCOL, also with the command, and PI0RT_STATUS_EMPTY, PI0RT_STATUS_BUSY, PI0RT_STATUS_NO_RATE,
+ * PI0RT_STATUS_STRUCT_SIZE or PI0RT_STATUS_INVALID_ARGUMENT without one, as pi0rt_motion_at does;
+ * PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client.
+ *
+ * Requires:
+ * action is NULL or has room for count values; info is NULL or points to a struct of its struct_size.
+ */
+pi0rt_status pi0rt_action_at(pi0rt_client *client,
+                             uint64_t t_ns,
+                             float *action,
+                             size_t count,
+                             pi0rt_action_info *info);
+
+/**
+ * Stores the command for moment t_ns (CLOCK_MONOTONIC), and its change per second for feed-forward: row
+ * (t_ns - observed_ns) * rate of the latest chunk, interpolated, stitched to the chunk before and limited as the
+ * options and the robot's profile say. When no fresh chunk comes, the player goes through its stages, pi0rt_stage.
+ * count is the policy's action_dim. velocity and info may be NULL. The rate is pi0rt_policy_info.rate_hz.
+ *
+ * Moments increase. The same moment again gets the same command, an earlier one the last command; after a pause of
+ * more than 250 ms the robot counts as standing still. The daemon is told what is played, unless the client observes.
+ *
+ * Real-time safe: wait-free, no system call, no lock, no allocation. Class: actions.
+ *
+ * Returns PI0RT_STATUS_OK; that is while rows of a fresh chunk are played. With action, velocity and info filled in,
+ * too: PI0RT_STATUS_STALE from the hold stage on; PI0RT_STATUS_GONE while the daemon is gone, whatever the stage;
+ * PI0RT_STATUS_RESTARTED once for each thread after a restart; PI0RT_STATUS_OTHER_CLOCK for a chunk whose observation
+ * lies in the future, which isn't played yet; PI0RT_STATUS_PROTOCOL for a chunk that is not as announced, or whose
+ * values are not finite, which isn't played. With info filled in alone, and its stage empty:
+ * PI0RT_STATUS_EMPTY when there is neither a chunk nor a command from pi0rt_start_from; any of the above then, too, and
+ * PI0RT_STATUS_BUSY when the first chunks are published faster than they can be copied. With nothing filled in, and
+ * info->chunk 0: PI0RT_STATUS_NO_RATE when neither the options nor the daemon declare a control rate;
+ * PI0RT_STATUS_OTHER_CLOCK for a t_ns of another clock, more than 1 s before the chunk's observation or more than
+ * 10 min from now; PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_INVALID_ARGUMENT, also for a count that is not action_dim;
+ * PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client.
+ *
+ * Requires:
+ * action and velocity are NULL or have room for count values each; info is NULL or points to a struct of its
+ * struct_size.
+ */
+pi0rt_status pi0rt_motion_at(pi0rt_client *client,
+                             uint64_t t_ns,
+                             float *action,
+                             float *velocity,
+                             size_t count,
+                             pi0rt_action_info *info);
+
+/**
+ * Sets the robot's present command, from which it starts at rest: the next commands move to the chunks from there,
+ * within the limits. Before the first pi0rt_action_at; after pi0rt_client_reset, if the robot was moved; and after
+ * an emergency stop. Without it the first command is the first chunk's own. count is the policy's action_dim.
+ *
+ * Real-time safe: wait-free, no system call, no lock, no allocation. Class: actions.
+ *
+ * Returns PI0RT_STATUS_OK; PI0RT_STATUS_NO_RATE when neither the options nor the daemon declare a control rate;
+ * PI0RT_STATUS_INVALID_ARGUMENT, also for a count that is not action_dim, and for a value that is not finite or
+ * outside its dimension's limits: the last error has the dimension, the value and the limits; PI0RT_STATUS_BAD_HANDLE,
+ * PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client. Unless it returns
+ * PI0RT_STATUS_OK nothing has changed.
+ *
+ * Requires:
+ * command is NULL or has count values.
+ */
+pi0rt_status pi0rt_start_from(pi0rt_client *client,
+                              const float *command,
+                              size_t count);
 
 #ifdef __cplusplus
 }  // extern "C"

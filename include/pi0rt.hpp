@@ -299,6 +299,14 @@ public:
         return id;
     }
 
+    /** As set_prompt, and nothing computed for earlier instructions is played any more. Throws Error. */
+    std::uint32_t set_prompt_flush(const std::string &text)
+    {
+        std::uint32_t id = 0;
+        detail::check(pi0rt_client_set_prompt_flush(handle_, text.c_str(), &id));
+        return id;
+    }
+
     /** Opens the session anew with a daemon that was started again. Throws Error. */
     void reconnect()
     {
@@ -312,6 +320,12 @@ public:
         detail::check(pi0rt_client_reset(handle_));
     }
 #endif
+
+    /** As reconnect(), without exceptions: to be called again until it is OK. info() stays as it was. */
+    pi0rt_status try_reconnect() noexcept
+    {
+        return pi0rt_client_reconnect(handle_);
+    }
 
     /** A descriptor for poll and epoll; -1 for a client that was moved from. */
     int fd() noexcept
@@ -359,6 +373,21 @@ public:
     pi0rt_status action_at(std::uint64_t t_ns, Span<float> action, ActionInfo *about = nullptr) noexcept
     {
         return pi0rt_action_at(handle_, t_ns, action.data(), action.size(), about);
+    }
+
+    /** The command for a moment and its change per second, action_dim values each. */
+    pi0rt_status motion_at(std::uint64_t t_ns, Span<float> action, Span<float> velocity,
+                           ActionInfo *about = nullptr) noexcept
+    {
+        if (velocity.size() != action.size())
+            return PI0RT_STATUS_INVALID_ARGUMENT;
+        return pi0rt_motion_at(handle_, t_ns, action.data(), velocity.data(), action.size(), about);
+    }
+
+    /** Starts from the robot's present command, action_dim values. */
+    pi0rt_status start_from(Span<const float> command) noexcept
+    {
+        return pi0rt_start_from(handle_, command.data(), command.size());
     }
 
     /** What the daemon has counted for this session. */

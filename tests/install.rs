@@ -91,7 +91,7 @@ fn each_example_is_built_by_cmake_and_controls() {
     run(Command::new("cmake").arg("-S").arg(root().join("examples")).arg("-B").arg(&build).arg(&package));
     run(Command::new("cmake").arg("--build").arg(&build));
     let _daemon = started(&directory.socket());
-    for name in ["controller", "controller_cpp", "epoll", "realtime"] {
+    for name in ["cameras", "controller", "controller_cpp", "epoll", "realtime"] {
         control(&build.join(name), &directory.socket(), None);
     }
     let needed = |name| stdout(&run(Command::new("readelf").arg("-d").arg(build.join(name))));

@@ -10,6 +10,7 @@ use std::process::Command;
 
 use ipc_support::*;
 use pi0rt::client::{Actions, Client, ClientError, Completions, Observation, Submissions};
+use pi0rt::control::Motion;
 use pi0rt::daemon::{Claim, Daemon, Handle, Options, Wake};
 use pi0rt::shm::Camera;
 use pi0rt::shm::clock::now_ns;
@@ -25,7 +26,10 @@ fn child_daemon() {
     let Some(socket) = std::env::var_os("PI0RT_TEST_SPIN") else { return };
     let claim = Claim::take(Path::new(&socket)).unwrap();
     let options = Options { wake: Wake::Spin, ..Options::default() };
-    let daemon = Daemon::new(Sums::default(), claim, options, Handle::new().unwrap()).unwrap();
+    let mut engine = Sums::default();
+    // Every default of the player: linear interpolation, seams that are blended.
+    engine.policy.motion = Motion::default();
+    let daemon = Daemon::new(engine, claim, options, Handle::new().unwrap()).unwrap();
     println!("\nserving");
     daemon.run().unwrap();
 }

@@ -174,9 +174,9 @@ fn a_daemon_that_is_late_is_told_apart_from_one_that_is_gone() {
     let (header, _, life) = client.chunk_latest().unwrap();
     assert!(matches!(life, Err(ClientError::Stale)));
     let mut action = [0.0; ACTION_DIM];
-    let (_, life) = client.action_at(header.observed_ns + 50_000_000, &mut action).unwrap();
+    let (_, life) = client.action_at(header.observed_ns + 49_999_999, &mut action).unwrap();
     life.unwrap();
-    let (info, life) = client.action_at(header.observed_ns + 50_000_001, &mut action).unwrap();
+    let (info, life) = client.action_at(header.observed_ns + 50_000_000, &mut action).unwrap();
     assert!(matches!(life, Err(ClientError::Stale)) && info.chunk == 1);
 }
 

@@ -129,7 +129,7 @@ fn nothing_waits_for_an_instruction_and_nobody_is_told_that_the_client_is_in_use
             let mut played = 0u64;
             while !done.load(Ordering::Relaxed) || played < 20_000 {
                 match client.play() {
-                    Status::Ok => played += 1,
+                    Status::Ok | Status::Stale => played += 1,
                     Status::Empty => {}
                     other => panic!("action_at: {other:?}: {}", last_error()),
                 }

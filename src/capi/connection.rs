@@ -3,11 +3,13 @@
 use std::ffi::{c_char, c_int};
 use std::os::fd::AsRawFd;
 
-use super::boundary::{Failure, check_size, guard, input, output, path, text};
+use super::boundary::{Failure, check_size, guard, input, output, text};
 use super::handle::{close, enter, keep};
 use super::last_error;
+use super::options::choose;
 use super::types::*;
-use crate::client::{Client, Completions, Instruction, Interpolation, Options, Requests};
+use crate::client::player::{DimensionSettings, Safe, Settings, Stitching};
+use crate::client::{Client, ClientError, Completions, Instruction, Interpolation, Options, Requests};
 use crate::control::{Dimension, beginning};
 use crate::shm::clock::now_ns;
 
@@ -70,7 +72,7 @@ pub unsafe extern "C" fn pi0rt_last_error(buffer: *mut c_char, size: usize) -> u
 /// the daemon's reason, when this user may not connect, or when this process has 64 sessions open;
 /// PI0RT_STATUS_PROTOCOL when the daemon's answer makes no sense; PI0RT_STATUS_TIMEOUT without an answer within
 /// the options' reply_timeout_ns; PI0RT_STATUS_SYSTEM when a system call failed; PI0RT_STATUS_STRUCT_SIZE;
-/// PI0RT_STATUS_INVALID_ARGUMENT.
+/// PI0RT_STATUS_INVALID_ARGUMENT, also for an option that is out of range.
 ///
 /// # Safety
 /// options is NULL or points to a struct of its struct_size; its socket_path and session_name are NULL or
@@ -86,60 +88,12 @@ pub unsafe extern "C" fn pi0rt_client_open(
         }
         // SAFETY: the caller's promise.
         unsafe { client.write(std::ptr::null_mut()) };
-        let mut chosen = Options::default();
-        if !options.is_null() {
+        let chosen = if options.is_null() {
+            Options::default()
+        } else {
             // SAFETY: the caller's promise.
-            let options = unsafe { input("options", options) }?;
-            chosen = Options {
-                // SAFETY: the caller's promise.
-                socket: unsafe { path(options.socket_path) },
-                frame_bytes: options.frame_bytes,
-                slots: options.slots,
-                entries: options.ring_entries,
-                gone_after_ns: options.gone_after_ns,
-                stale_after_ns: options.stale_after_ns,
-                reply_timeout_ns: options.reply_timeout_ns,
-                control_rate_hz: options.control_rate_hz,
-                allow_missing_cameras: match options.allow_missing_cameras {
-                    0 => false,
-                    1 => true,
-                    got => {
-                        let what = "options.allow_missing_cameras";
-                        return Err(Failure::Value { what, got: got.into(), expected: "0 or 1" });
-                    }
-                },
-                name: if options.session_name.is_null() {
-                    String::new()
-                } else {
-                    // SAFETY: the caller's promise.
-                    unsafe { text("options.session_name", options.session_name) }?.into()
-                },
-                observe: match options.role {
-                    0 => false,
-                    1 => true,
-                    got => {
-                        let what = "options.role";
-                        return Err(Failure::Value { what, got: got.into(), expected: "a pi0rt_role" });
-                    }
-                },
-                interpolation: match options.interpolation {
-                    0 => Interpolation::Hold,
-                    1 => Interpolation::Linear,
-                    got => {
-                        let what = "options.interpolation";
-                        return Err(Failure::Value {
-                            what,
-                            got: got.into(),
-                            expected: "a pi0rt_interpolation",
-                        });
-                    }
-                },
-            };
-            if !chosen.control_rate_hz.is_finite() || chosen.control_rate_hz < 0.0 {
-                let (what, got) = ("options.control_rate_hz", chosen.control_rate_hz);
-                return Err(Failure::Number { what, got });
-            }
-        }
+            unsafe { choose(&input("options", options)?) }?
+        };
         let handle = keep(Client::open(&chosen)?)?;
         // Costs that the first use would pay are paid here, not in a control loop.
         last_error::copy(&mut []);
@@ -183,6 +137,12 @@ pub unsafe extern "C" fn pi0rt_client_describe(
         unsafe { check_size("info", info) }?;
         let (policy, welcome) = (client.policy(), client.welcome());
         let geometry = welcome.layout.geometry;
+        let Settings { stitching, hold_ns, decelerate_ns, .. } = client.settings();
+        let (stitching, crossfade_ns, ensemble_decay) = match *stitching {
+            Stitching::Replace => (pi0rt_stitching::Replace, 0, 0.0),
+            Stitching::Crossfade { ns } => (pi0rt_stitching::Crossfade, ns, 0.0),
+            Stitching::Ensemble { m } => (pi0rt_stitching::Ensemble, 0, m as f32),
+        };
         let mut camera_names = [[0; PI0RT_NAME_BYTES]; PI0RT_MAX_CAMERAS];
         for (to, name) in camera_names.iter_mut().zip(&policy.cameras) {
             *to = c_name(name);
@@ -211,6 +171,11 @@ pub unsafe extern "C" fn pi0rt_client_describe(
             rate_source: client.rate().map(|rate| rate.source).into(),
             execution_horizon: policy.execution_horizon,
             optional_cameras: policy.optional_cameras & ((1 << geometry.cameras) - 1),
+            stitching,
+            ensemble_decay,
+            crossfade_ns,
+            hold_ns: *hold_ns,
+            decelerate_ns: *decelerate_ns,
         };
         // SAFETY: the size was checked.
         unsafe { output(info, &known) };
@@ -220,7 +185,8 @@ pub unsafe extern "C" fn pi0rt_client_describe(
 
 /// Describes one value of the state or of an action: its name, quantity, unit and limits. which is a
 /// pi0rt_vector; index counts from 0 to state_dim or action_dim. Where nothing is declared the name and the
-/// unit are empty, the quantity is PI0RT_QUANTITY_UNKNOWN and the limits are infinite.
+/// unit are empty, the quantity is PI0RT_QUANTITY_UNKNOWN and the limits are infinite. Of actions it also says how
+/// they are played.
 ///
 /// Real-time safe. Class: requests.
 ///
@@ -254,6 +220,8 @@ pub unsafe extern "C" fn pi0rt_client_dimension(
         let Dimension { name, quantity, unit, gripper, limits } =
             dimensions.get(index as usize).unwrap_or(&unknown);
         let [position_min, position_max] = limits.position.unwrap_or([f32::NEG_INFINITY, f32::INFINITY]);
+        let played = (which == 1).then(|| played(client.settings(), index as usize)).flatten();
+        let (DimensionSettings { start_jump, interpolation, .. }, safe_pose) = played.unwrap_or_default();
         let known = pi0rt_dimension {
             struct_size: 0,
             quantity: (*quantity).into(),
@@ -265,11 +233,27 @@ pub unsafe extern "C" fn pi0rt_client_dimension(
             acceleration_max: limits.acceleration.unwrap_or(f32::INFINITY),
             name: c_name(name),
             unit: c_name(unit),
+            start_jump: start_jump.unwrap_or(f32::INFINITY),
+            interpolation: played.map_or(pi0rt_interpolation::Default, |_| interpolation.into()),
+            switch_at: match interpolation {
+                Interpolation::Switch { threshold } => threshold,
+                _ => f32::NAN,
+            },
+            safe_pose: safe_pose.unwrap_or(f32::NAN),
         };
         // SAFETY: the size was checked.
         unsafe { output(dimension, &known) };
         Ok(())
     })
+}
+
+/// How a value of an action is played, and its value in the safe pose.
+fn played(settings: &Settings, index: usize) -> Option<(DimensionSettings, Option<f32>)> {
+    let safe_pose = match &settings.safe {
+        Safe::Stay => None,
+        Safe::Pose(pose) => pose.get(index).copied(),
+    };
+    Some((*settings.dimensions.get(index)?, safe_pose))
 }
 
 /// A name as a C array: as much as fits, NUL-terminated.
@@ -312,7 +296,8 @@ pub unsafe extern "C" fn pi0rt_client_camera(
     })
 }
 
-/// Registers an instruction, UTF-8, and stores its number for pi0rt_observation.prompt_id. The same text gets
+/// Registers an instruction, UTF-8, and stores its number for pi0rt_observation.prompt_id. Chunks of the one before
+/// are played on until the first one of this instruction, which they guide. The same text gets
 /// the same number, which stays valid across daemons. Where the checkpoint truncates long instructions,
 /// pi0rt_client_prompt tells whether this one was.
 ///
@@ -335,11 +320,49 @@ pub unsafe extern "C" fn pi0rt_client_set_prompt(
     utf8: *const c_char,
     prompt_id: *mut u32,
 ) -> Status {
+    // SAFETY: the caller's promise.
+    unsafe { register(client, utf8, prompt_id, Requests::set_prompt) }
+}
+
+/// Registers an instruction as pi0rt_client_set_prompt does, and lets it take effect at once: what was computed for
+/// earlier instructions isn't played any more and doesn't guide chunks. The robot comes to rest, by the player's
+/// stages and with PI0RT_REASON_FLUSHED, until the first chunk of an observation submitted after that.
+///
+/// Not real-time safe: waits for the daemon. Class: requests.
+///
+/// Returns PI0RT_STATUS_OK; PI0RT_STATUS_BAD_PROMPT, PI0RT_STATUS_REFUSED, PI0RT_STATUS_TIMEOUT,
+/// PI0RT_STATUS_RESTARTED, PI0RT_STATUS_GONE, PI0RT_STATUS_PROTOCOL, PI0RT_STATUS_SYSTEM,
+/// PI0RT_STATUS_INVALID_ARGUMENT or PI0RT_STATUS_OBSERVER as pi0rt_client_set_prompt does; PI0RT_STATUS_BAD_HANDLE,
+/// PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client. Unless it returns
+/// PI0RT_STATUS_OK nothing is flushed here; the daemon may guide no chunk all the same.
+///
+/// # Safety
+/// utf8 is NULL or a string; prompt_id is NULL or can be written to.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn pi0rt_client_set_prompt_flush(
+    client: *mut pi0rt_client,
+    utf8: *const c_char,
+    prompt_id: *mut u32,
+) -> Status {
+    // SAFETY: the caller's promise.
+    unsafe { register(client, utf8, prompt_id, Requests::set_prompt_flush) }
+}
+
+/// Registers an instruction in one of two ways.
+///
+/// # Safety
+/// As pi0rt_client_set_prompt.
+unsafe fn register(
+    client: *mut pi0rt_client,
+    utf8: *const c_char,
+    prompt_id: *mut u32,
+    set: fn(&mut Requests, &str) -> Result<u32, ClientError>,
+) -> Status {
     guard(|| {
         let mut client = enter::<Requests>(client)?;
         // SAFETY: the caller's promise.
         let text = unsafe { text("utf8", utf8) }?;
-        let id = client.set_prompt(text)?;
+        let id = set(&mut client, text)?;
         if !prompt_id.is_null() {
             // SAFETY: the caller's promise.
             unsafe { prompt_id.write(id) };
@@ -378,8 +401,9 @@ pub unsafe extern "C" fn pi0rt_client_prompt(
     })
 }
 
-/// Begins a new episode: chunks of the old one are no longer shown, and requests in flight are answered with
-/// PI0RT_STATUS_SUPERSEDED.
+/// Begins a new episode: chunks of the old one are no longer shown or played, and requests in flight are answered
+/// with PI0RT_STATUS_SUPERSEDED. The player holds the last command, with PI0RT_REASON_EPISODE, until the first chunk of
+/// the new episode; if the robot is moved meanwhile, call pi0rt_start_from.
 ///
 /// Not real-time safe: waits for the daemon. Class: requests.
 ///
@@ -398,7 +422,9 @@ pub extern "C" fn pi0rt_client_reset(client: *mut pi0rt_client) -> Status {
 ///
 /// Instructions are registered again and keep their numbers. Every ticket still gets one completion: tickets
 /// the previous daemon left unanswered get PI0RT_STATUS_GONE. The latest chunk is played until there is a new
-/// one. The descriptor that pi0rt_client_fd returned is readable and of no more use: ask again.
+/// one; limits and stages go on from the last command. Where the new daemon plays otherwise (limits, stages), the
+/// player goes on from the last command, too, and where it says something else of what the actions are, from
+/// nothing. The descriptor that pi0rt_client_fd returned is readable and of no more use: ask again.
 ///
 /// Threads in calls of the other classes go on meanwhile; each class goes over to the new connection by its next
 /// call, and the next request frees what they have left. Observations that were acquired before have to be

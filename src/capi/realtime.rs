@@ -4,7 +4,7 @@ use super::boundary::{Failure, check_size, guard, input, known, output};
 use super::handle::enter;
 use super::last_error;
 use super::types::*;
-use crate::client::{self as inner, Actions, ClientError, Completions, Observation, Reason, Submissions};
+use crate::client::{Actions, Completions, Observation, Submissions};
 use crate::control::Fault;
 use crate::shm::{self, Camera, Count, Geometry, LatencyKind, PixelLayout};
 
@@ -95,7 +95,7 @@ pub unsafe extern "C" fn pi0rt_observation_release(
 /// thread after a restart: submit again; PI0RT_STATUS_RESTARTED, too, for an observation that was acquired before a
 /// reconnect, which is given back: acquire again; PI0RT_STATUS_FRAME_SIZE
 /// for a frame that doesn't fit its capacity; PI0RT_STATUS_INVALID_ARGUMENT for a slot that was not acquired,
-/// an unknown format or a frame of a camera that doesn't exist; PI0RT_STATUS_PROTOCOL when the daemon has
+/// an unknown format or flag, or a frame of a camera that doesn't exist; PI0RT_STATUS_PROTOCOL when the daemon has
 /// damaged the ring; PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_OBSERVER; PI0RT_STATUS_BAD_HANDLE,
 /// PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client. Unless it returns
 /// PI0RT_STATUS_OK the slot stays acquired.
@@ -137,6 +137,13 @@ pub unsafe extern "C" fn pi0rt_submit(
             // A number that doesn't fit its word differs from the policy's, too.
             state_values: observation.state_dim.try_into().unwrap_or(u32::MAX),
             cameras,
+            flags: match observation.flags & !(PI0RT_OBSERVATION_STATE_ONLY | PI0RT_OBSERVATION_UNGUIDED) {
+                0 => observation.flags,
+                _ => {
+                    let (what, got) = ("observation.flags", observation.flags.into());
+                    return Err(Failure::Value { what, got, expected: "PI0RT_OBSERVATION_*, combined" });
+                }
+            },
         })?;
         if !ticket.is_null() {
             // SAFETY: the caller's promise.
@@ -154,7 +161,7 @@ pub unsafe extern "C" fn pi0rt_submit(
 /// Class: completions.
 ///
 /// Returns PI0RT_STATUS_OK; PI0RT_STATUS_EMPTY when there is none; PI0RT_STATUS_STALE when one is overdue by
-/// more than the options' stale_after_ns; PI0RT_STATUS_GONE when there won't be any
+/// more than the options' stale_after_ns, if set; PI0RT_STATUS_GONE when there won't be any
 /// more; PI0RT_STATUS_RESTARTED once for each thread after a restart: poll again; PI0RT_STATUS_PROTOCOL when the daemon answers a request that was not made; PI0RT_STATUS_SYSTEM when a
 /// system call failed (only once pi0rt_client_fd was called); PI0RT_STATUS_STRUCT_SIZE;
 /// PI0RT_STATUS_INVALID_ARGUMENT; PI0RT_STATUS_OBSERVER; PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED,
@@ -201,7 +208,7 @@ fn completion_of(client: &Completions, completion: &shm::Completion) -> pi0rt_co
 /// Real-time safe: wait-free, no system call, no lock, no allocation. Class: actions.
 ///
 /// Returns PI0RT_STATUS_OK; PI0RT_STATUS_EMPTY before the first chunk; PI0RT_STATUS_STALE when its observation
-/// is older than the options' stale_after_ns, with everything set as for PI0RT_STATUS_OK;
+/// is older than the options' stale_after_ns, if set, with everything set as for PI0RT_STATUS_OK;
 /// PI0RT_STATUS_OTHER_CLOCK likewise when its observation lies in the future; PI0RT_STATUS_GONE or
 /// PI0RT_STATUS_RESTARTED when no newer one will come, with the last chunk filled in if there was one (else
 /// chunk->chunk is 0); PI0RT_STATUS_BUSY when chunks are published faster than they can be copied;
@@ -235,74 +242,16 @@ pub unsafe extern "C" fn pi0rt_chunk_latest(client: *mut pi0rt_client, chunk: *m
             submitted_ns: header.submitted_ns,
             started_ns: header.started_ns,
             finished_ns: header.finished_ns,
+            prompt_id: header.notes.prompt_id,
+            episode: header.notes.episode,
+            guided: header.notes.guidance.into(),
+            delay: header.notes.delay,
+            guidance_horizon: header.notes.guidance_horizon,
+            prefix_age: header.notes.prefix_age,
+            prefix_observed_ns: header.notes.prefix_observed_ns,
         };
         // SAFETY: the size was checked.
         unsafe { output(chunk, &known) };
-        Ok(life?)
-    })
-}
-
-/// Stores the action for moment t_ns (CLOCK_MONOTONIC) from the latest chunk: row (t_ns - observed_ns) * rate,
-/// held or interpolated as the client's options say. count is the policy's action_dim. info may be NULL. The
-/// rate is pi0rt_policy_info.rate_hz.
-///
-/// Real-time safe: wait-free, no system call, no lock, no allocation. Class: actions.
-///
-/// Returns PI0RT_STATUS_OK; PI0RT_STATUS_NO_RATE when neither the options nor the daemon declare a control
-/// rate; PI0RT_STATUS_EMPTY before the first chunk; PI0RT_STATUS_OTHER_CLOCK, with nothing stored, for a t_ns
-/// of another clock, more than 1 s before the chunk's observation or more than 10 min from now, and for a chunk
-/// whose observation lies in the future; PI0RT_STATUS_STALE when its observation is older at t_ns than the
-/// options' stale_after_ns, with everything set as for PI0RT_STATUS_OK; PI0RT_STATUS_GONE or
-/// PI0RT_STATUS_RESTARTED when no newer chunk will come, with action and info filled in if there was a chunk
-/// (else info->chunk is 0); PI0RT_STATUS_BUSY and PI0RT_STATUS_PROTOCOL as pi0rt_chunk_latest;
-/// PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_INVALID_ARGUMENT, also for a count that is not action_dim;
-/// PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused
-/// client.
-///
-/// # Safety
-/// action is NULL or has room for count values; info is NULL or points to a struct of its struct_size.
-#[unsafe(no_mangle)]
-pub unsafe extern "C" fn pi0rt_action_at(
-    client: *mut pi0rt_client,
-    t_ns: u64,
-    action: *mut f32,
-    count: usize,
-    info: *mut pi0rt_action_info,
-) -> Status {
-    guard(|| {
-        let mut client = enter::<Actions>(client)?;
-        if action.is_null() {
-            return Err(Failure::Null("action"));
-        }
-        if !info.is_null() {
-            // SAFETY: the caller's promise; the size is checked before more is touched.
-            unsafe {
-                check_size("info", info)?;
-                (*info).chunk = 0;
-            }
-        }
-        let expected = client.action_dim();
-        if count != expected {
-            return Err(ClientError::ActionLength { got: count, expected }.into());
-        }
-        // SAFETY: the caller's promise; count is known to be small.
-        let action = unsafe { std::slice::from_raw_parts_mut(action, count) };
-        let (about, life): (inner::ActionInfo, _) = client.action_at(t_ns, action)?;
-        if !info.is_null() {
-            let known = pi0rt_action_info {
-                struct_size: 0,
-                reason: match about.reason {
-                    Reason::InChunk => pi0rt_reason::InChunk,
-                    Reason::BeforeStart => pi0rt_reason::BeforeStart,
-                    Reason::PastEnd => pi0rt_reason::PastEnd,
-                },
-                chunk: about.chunk,
-                row: about.row,
-                age_ns: about.age_ns,
-            };
-            // SAFETY: the size was checked.
-            unsafe { output(info, &known) };
-        }
         Ok(life?)
     })
 }

@@ -2,7 +2,8 @@
 
 use std::ffi::c_char;
 
-use crate::control::{Fault, Quantity, RateSource};
+use crate::client::{Interpolation, Reason, Stage};
+use crate::control::{Fault, Guided, Quantity, RateSource};
 
 pub use crate::control::Status;
 
@@ -15,6 +16,20 @@ pub const PI0RT_NAME_BYTES: usize = 64;
 /// Size of a unit buffer in bytes, with the terminating NUL.
 pub const PI0RT_UNIT_BYTES: usize = 16;
 
+/// pi0rt_action_info.flags: an observation is due, by the options' submit_when.
+pub const PI0RT_ACTION_SUBMIT_NOW: u32 = 1;
+/// pi0rt_action_info.flags: chunks come so late that no row is left to play.
+pub const PI0RT_ACTION_HORIZON_TOO_SHORT: u32 = 2;
+/// pi0rt_action_info.flags: the moment lies beyond the last row of the chunk.
+pub const PI0RT_ACTION_PAST_END: u32 = 4;
+/// pi0rt_observation.flags: keep the images' and the instruction's part of the computation of the session's last full
+/// chunk, and take the new state alone. Approximate, and only for policies that have the state apart (PI0).
+pub const PI0RT_OBSERVATION_STATE_ONLY: u32 = 1;
+/// pi0rt_observation.flags: don't guide this chunk by the previous one.
+pub const PI0RT_OBSERVATION_UNGUIDED: u32 = 2;
+
+const _: () = assert!(PI0RT_OBSERVATION_STATE_ONLY == crate::shm::KEEP_PREFIX);
+const _: () = assert!(PI0RT_OBSERVATION_UNGUIDED == crate::shm::UNGUIDED);
 const _: () = assert!(PI0RT_ABI_VERSION == crate::control::ABI_VERSION);
 const _: () = assert!(PI0RT_MAX_CAMERAS == crate::shm::MAX_CAMERAS);
 
@@ -69,23 +84,166 @@ pub enum pi0rt_role {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub enum pi0rt_interpolation {
-    /// The earlier row is held.
-    Hold = 0,
-    /// Linear interpolation between the two rows.
+    /// As the robot's profile says, else PI0RT_INTERPOLATION_LINEAR.
+    Default = 0,
+    /// On the straight line between the two rows.
     Linear = 1,
+    /// The earlier row is held.
+    Hold = 2,
+    /// On a cubic Hermite spline through the rows, with a continuous velocity.
+    Cubic = 3,
+    /// One row's value at a time, the later one's from when the straight line crosses pi0rt_dimension.switch_at: a
+    /// gripper. Of single dimensions, by the robot's profile; not for pi0rt_client_options.
+    Switch = 4,
 }
 
-/// Where an action came from, relative to the chunk's rows.
+/// How one chunk follows another.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub enum pi0rt_stitching {
+    /// As the robot's profile says, else PI0RT_STITCHING_CROSSFADE.
+    Default = 0,
+    /// The new chunk is played from its first moment.
+    Replace = 1,
+    /// The command changes over from the old chunk to the new one within crossfade_ns.
+    Crossfade = 2,
+    /// The command is the mean over the chunks that have a row for the moment, weighted exp(-ensemble_decay * i), i from
+    /// 0 for the oldest (ACT).
+    Ensemble = 3,
+}
+
+/// When PI0RT_ACTION_SUBMIT_NOW is set. While an observation is to be answered, it never is.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub enum pi0rt_submit_when {
+    /// PI0RT_SUBMIT_WHEN_CONTINUOUS.
+    Default = 0,
+    /// As soon as the observation before is answered.
+    Continuous = 1,
+    /// When no more than submit_rows rows of the chunk are left.
+    Queue = 2,
+    /// As late as possible: when the time left is no more than the longest of the last five delays and submit_margin_ns.
+    Latest = 3,
+}
+
+/// Whether the daemon guides chunks by what is left of the previous one (real-time chunking).
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub enum pi0rt_guidance {
+    /// As the daemon's configuration says.
+    Default = 0,
+    /// Chunks are guided.
+    On = 1,
+    /// Chunks are not guided.
+    Off = 2,
+}
+
+/// How the weight of the previous chunk falls from the delay to the guidance's horizon.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub enum pi0rt_guidance_schedule {
+    /// As the daemon's configuration says.
+    Default = 0,
+    /// In a straight line.
+    Linear = 1,
+    /// Faster than a straight line.
+    Exp = 2,
+    /// It doesn't fall: 1 up to the horizon.
+    Ones = 3,
+    /// At once: 0 from the delay on.
+    Zeros = 4,
+}
+
+/// Whether a chunk was guided by the previous one, or why not. New values may be added.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub enum pi0rt_guided {
+    /// The daemon doesn't say.
+    Unknown = 0,
+    /// It was guided.
+    Guided = 1,
+    /// The configuration, the session or the observation asked for none.
+    Off = 2,
+    /// It is the first one of its episode.
+    FirstChunk = 3,
+    /// The previous chunk was not played: nothing called pi0rt_action_at, or it came too late.
+    NotPlayed = 4,
+    /// Nothing was left of the previous chunk when the observation was taken.
+    NoLeftOver = 5,
+    /// The instruction was set by pi0rt_client_set_prompt_flush.
+    Flushed = 6,
+    /// Nothing declares a control rate.
+    NoRate = 7,
+    /// The previous chunk has another kind of actions.
+    ActionSpace = 8,
+    /// What was reported to be played can't be.
+    PlaybackWrong = 9,
+}
+
+/// What the player does, by how long no fresh chunk has come.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub enum pi0rt_stage {
+    /// Nothing: there was no chunk, and no command to start from.
+    Empty = 0,
+    /// It plays the rows of the latest chunk.
+    Play = 1,
+    /// Positions and efforts are held; velocities and changes of position go to 0.
+    Hold = 2,
+    /// As PI0RT_STAGE_HOLD: the robot comes to rest.
+    Decelerate = 3,
+    /// Velocities are 0; positions and efforts stay, or go to the safe pose of the robot's profile.
+    SafeStop = 4,
+}
+
+/// Where a command comes from, and why from there. New values may be added.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub enum pi0rt_reason {
     /// The moment lies within the chunk: from the rows around it.
     InChunk = 0,
-    /// The moment lies before the chunk's observation: the first row is used.
+    /// The moment lies before the chunk's observation: the first row.
     BeforeStart = 1,
-    /// The moment lies beyond the chunk's last row: the last row is held.
+    /// The moment lies beyond the chunk's last row.
     PastEnd = 2,
+    /// The chunk's observation is older than stale_after_ns.
+    Stale = 3,
+    /// The newest chunk came when all its rows were past. It isn't played.
+    Late = 4,
+    /// What was planned was flushed by pi0rt_client_set_prompt_flush.
+    Flushed = 5,
+    /// A new episode has begun, or the daemon has withdrawn its chunk.
+    Episode = 6,
+    /// The robot is about to start from its present command.
+    Started = 7,
+    /// The moment lies before that of the call before: its command is repeated.
+    ClockBack = 8,
+    /// There was no chunk yet.
+    NoChunk = 9,
+}
+
+/// Kinds of limits that changed a command: bits of pi0rt_action_info.limits.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub enum pi0rt_limit {
+    /// A bound of the value, or the distance needed to stop before it.
+    Position = 1,
+    /// The bound of the value's change per second.
+    Velocity = 2,
+    /// The bound of that change's change, also while the command catches up with the chunk.
+    Acceleration = 4,
+    /// The bound of the jump at start.
+    Start = 8,
+    /// The robot's present command lies outside its bounds and is brought back.
+    Outside = 16,
 }
 
 /// Which vector a pi0rt_dimension belongs to.
@@ -133,7 +291,8 @@ pub enum pi0rt_rate_source {
     Session = 4,
 }
 
-/// Why a completion has no chunk. The last two values come with PI0RT_STATUS_STALE, all others with
+/// Why a completion has no chunk. PI0RT_COMPLETION_REASON_AGE and _DEADLINE_PASSED come with PI0RT_STATUS_STALE,
+/// PI0RT_COMPLETION_REASON_CHUNK_NOT_FINITE to _CHUNK_START with PI0RT_STATUS_INVALID_CHUNK, all others with
 /// PI0RT_STATUS_BAD_OBSERVATION. New values may be added.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -198,7 +357,8 @@ pub enum pi0rt_completion_reason {
 pub struct pi0rt_client_options {
     /// sizeof(pi0rt_client_options), set by the caller.
     pub struct_size: u32,
-    /// How actions between rows are computed, a pi0rt_interpolation; default: PI0RT_INTERPOLATION_HOLD.
+    /// How actions between rows are computed, a pi0rt_interpolation. Dimensions for which the robot's profile has one
+    /// of their own keep it.
     pub interpolation: u32,
     /// Path of the daemon's socket; default: $PI0RT_SOCKET, else /run/pi0rt/pi0rt.sock.
     pub socket_path: *const c_char,
@@ -218,8 +378,9 @@ pub struct pi0rt_client_options {
     /// are computed, by a thread of ordinary priority: where real-time threads occupy every core, that may take as
     /// long as a chunk.
     pub reply_timeout_ns: u64,
-    /// Age of the latest chunk's observation, ns, beyond which pi0rt_chunk_latest and pi0rt_action_at return
-    /// PI0RT_STATUS_STALE, and time that a completion may be overdue before pi0rt_poll does; default: never.
+    /// Age of a chunk's observation, ns, beyond which it isn't played any more and pi0rt_chunk_latest returns
+    /// PI0RT_STATUS_STALE, and time that a completion may be overdue before pi0rt_poll does. Default: a chunk is
+    /// played to the end of its rows, and the other two never return PI0RT_STATUS_STALE. No chunk is played longer.
     pub stale_after_ns: u64,
     /// Name of the session, at most 63 bytes. A name has one writer at a time: another one is
     /// PI0RT_STATUS_REFUSED. Default: none; for an observer, the only session there is.
@@ -230,6 +391,36 @@ pub struct pi0rt_client_options {
     /// training for an absent camera. Default: such an observation is answered with
     /// PI0RT_STATUS_BAD_OBSERVATION.
     pub allow_missing_cameras: u32,
+    /// How one chunk follows another, a pi0rt_stitching.
+    pub stitching: u32,
+    /// When the next observation is due, a pi0rt_submit_when.
+    pub submit_when: u32,
+    /// Time of a crossfade, ns; default: the profile's, else 100 ms.
+    pub crossfade_ns: u64,
+    /// Decay m of an ensemble's weights exp(-m * i), -10 to 10; default: the profile's, else 0.01.
+    pub ensemble_decay: f32,
+    /// Rows that are left when the next observation is due, for PI0RT_SUBMIT_WHEN_QUEUE; default: half of the horizon.
+    pub submit_rows: u32,
+    /// Time by which a chunk should come earlier than needed, for PI0RT_SUBMIT_WHEN_LATEST, ns; default: two rows.
+    pub submit_margin_ns: u64,
+    /// Time of PI0RT_STAGE_HOLD, ns; default: the profile's, else 500 ms.
+    pub hold_ns: u64,
+    /// Time of PI0RT_STAGE_DECELERATE, and of a velocity from its last value to 0, ns; default: the profile's, else
+    /// 500 ms.
+    pub decelerate_ns: u64,
+    /// Whether chunks are guided by the previous one, a pi0rt_guidance.
+    pub guidance: u32,
+    /// How the weight of the previous chunk falls, a pi0rt_guidance_schedule.
+    pub guidance_schedule: u32,
+    /// Upper bound of the guidance weight; default: the daemon's.
+    pub guidance_max_weight: f32,
+    /// Rows beyond the delay over which the weight falls; default: the daemon's.
+    pub guidance_horizon: u32,
+    /// A full chunk every so many, with PI0RT_OBSERVATION_STATE_ONLY for those between; 1: each one is. Default: the
+    /// daemon's.
+    pub prefix_every: u32,
+    /// Reserved for later versions, always 0.
+    pub reserved: [u32; 5],
 }
 
 /// The policy the daemon serves, and the sizes of this session.
@@ -284,6 +475,16 @@ pub struct pi0rt_policy_info {
     pub execution_horizon: u32,
     /// Cameras that an observation may lack, whatever the options say: bit i for camera i.
     pub optional_cameras: u32,
+    /// How this session's chunks follow one another: never PI0RT_STITCHING_DEFAULT.
+    pub stitching: pi0rt_stitching,
+    /// Decay of an ensemble's weights; 0 for other stitchings.
+    pub ensemble_decay: f32,
+    /// Time of a crossfade, ns; 0 for other stitchings.
+    pub crossfade_ns: u64,
+    /// Time of PI0RT_STAGE_HOLD, ns.
+    pub hold_ns: u64,
+    /// Time of PI0RT_STAGE_DECELERATE, ns.
+    pub decelerate_ns: u64,
 }
 
 /// Description of one value of the state or of an action.
@@ -311,6 +512,14 @@ pub struct pi0rt_dimension {
     pub name: [c_char; PI0RT_NAME_BYTES],
     /// Unit, such as "rad" or "m/s"; empty: none declared.
     pub unit: [c_char; PI0RT_UNIT_BYTES],
+    /// Upper bound of the jump from the robot's present command to the first one; INFINITY: none declared. Of actions.
+    pub start_jump: f32,
+    /// How this session computes the value between two rows; PI0RT_INTERPOLATION_DEFAULT for a value of the state.
+    pub interpolation: pi0rt_interpolation,
+    /// Threshold of PI0RT_INTERPOLATION_SWITCH; NAN for the others.
+    pub switch_at: f32,
+    /// The value in PI0RT_STAGE_SAFE_STOP; NAN: it stays, or the value is one of the state.
+    pub safe_pose: f32,
 }
 
 /// An instruction registered by this session.
@@ -378,6 +587,11 @@ pub struct pi0rt_observation {
     /// When each camera's frame was taken, CLOCK_MONOTONIC, ns; 0: at observed_ns. The observation is as old as
     /// the oldest of its parts.
     pub frame_observed_ns: [u64; PI0RT_MAX_CAMERAS],
+    /// PI0RT_OBSERVATION_STATE_ONLY, PI0RT_OBSERVATION_UNGUIDED, or both. A daemon that doesn't know them computes an
+    /// ordinary chunk.
+    pub flags: u32,
+    /// Reserved for later versions, always 0.
+    pub reserved: u32,
 }
 
 /// The daemon's answer to one submission.
@@ -437,23 +651,67 @@ pub struct pi0rt_chunk {
     pub started_ns: u64,
     /// When it was ready, CLOCK_MONOTONIC, ns.
     pub finished_ns: u64,
+    /// Number of the instruction it was computed for, as pi0rt_client_set_prompt gave it; for an observer the
+    /// daemon's. 0: not known.
+    pub prompt_id: u32,
+    /// Number of its episode: how many resets there were before it.
+    pub episode: u32,
+    /// Whether it was guided by the previous chunk.
+    pub guided: pi0rt_guided,
+    /// Rows that the guidance expected to be past when it is first played.
+    pub delay: u32,
+    /// Row from which on it was free of guidance.
+    pub guidance_horizon: u32,
+    /// Age of the images' and the instruction's part of it, in chunks; 0: computed for this one.
+    pub prefix_age: u32,
+    /// When the oldest of its frames was taken, CLOCK_MONOTONIC, ns; 0: not known.
+    pub prefix_observed_ns: u64,
 }
 
-/// The origin of an action: chunk, row and age.
+/// The origin of a command, what was limited, and what is due.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy)]
 #[repr(C)]
 pub struct pi0rt_action_info {
     /// sizeof(pi0rt_action_info), set by the caller.
     pub struct_size: u32,
-    /// How the action was derived from the chunk.
+    /// Where the command comes from.
     pub reason: pi0rt_reason,
     /// Number of the chunk; 0: there is none.
     pub chunk: u64,
     /// Position in the chunk, in rows from its observation.
     pub row: f64,
-    /// Time from the chunk's observation to the action's moment, ns.
+    /// Time from the chunk's observation to the command's moment, ns.
     pub age_ns: u64,
+    /// What the player does.
+    pub stage: pi0rt_stage,
+    /// PI0RT_ACTION_SUBMIT_NOW and others, combined.
+    pub flags: u32,
+    /// Dimensions whose value isn't the chunk's because of a limit: bit i for dimension i, bit 63 for all from 63 on.
+    pub limited: u64,
+    /// Kinds of those limits, pi0rt_limit, combined.
+    pub limits: u32,
+    /// Longest of the last five delays: rows that were past when a chunk was first played.
+    pub delay_rows: u32,
+    /// Ticket of the chunk's submission.
+    pub ticket: u64,
+    /// Time until the chunk's rows end or it is stale, ns.
+    pub rows_left_ns: u64,
+    /// Number of the instruction the chunk was computed for, as pi0rt_client_set_prompt gave it; for an observer the
+    /// daemon's. 0: not known.
+    pub prompt_id: u32,
+    /// Number of the chunk's episode: how many resets there were before it.
+    pub episode: u32,
+    /// Whether the chunk was guided by the previous one.
+    pub guided: pi0rt_guided,
+    /// Rows that the guidance expected to be past when the chunk is first played.
+    pub delay: u32,
+    /// Row from which on the chunk was free of guidance.
+    pub guidance_horizon: u32,
+    /// Age of the images' and the instruction's part of the chunk, in chunks; 0: computed for this one.
+    pub prefix_age: u32,
+    /// Reserved for later versions, always 0.
+    pub reserved: [u32; 2],
 }
 
 /// Distribution of a latency. Percentiles are exact to a fifth.
@@ -588,6 +846,64 @@ impl From<Quantity> for pi0rt_quantity {
     }
 }
 
+impl From<Reason> for pi0rt_reason {
+    fn from(reason: Reason) -> Self {
+        match reason {
+            Reason::InChunk => Self::InChunk,
+            Reason::BeforeStart => Self::BeforeStart,
+            Reason::PastEnd => Self::PastEnd,
+            Reason::Stale => Self::Stale,
+            Reason::Late => Self::Late,
+            Reason::Flushed => Self::Flushed,
+            Reason::Episode => Self::Episode,
+            Reason::Started => Self::Started,
+            Reason::ClockBack => Self::ClockBack,
+            Reason::NoChunk => Self::NoChunk,
+        }
+    }
+}
+
+impl From<Stage> for pi0rt_stage {
+    fn from(stage: Stage) -> Self {
+        match stage {
+            Stage::Empty => Self::Empty,
+            Stage::Play => Self::Play,
+            Stage::Hold => Self::Hold,
+            Stage::Decelerate => Self::Decelerate,
+            Stage::SafeStop => Self::SafeStop,
+        }
+    }
+}
+
+impl From<Interpolation> for pi0rt_interpolation {
+    fn from(interpolation: Interpolation) -> Self {
+        match interpolation {
+            Interpolation::Hold => Self::Hold,
+            Interpolation::Linear => Self::Linear,
+            Interpolation::Cubic => Self::Cubic,
+            Interpolation::Switch { .. } => Self::Switch,
+        }
+    }
+}
+
+/// Of a number in shared memory, which may be any.
+impl From<u32> for pi0rt_guided {
+    fn from(number: u32) -> Self {
+        match Guided::from_number(number) {
+            None => Self::Unknown,
+            Some(Guided::Guided) => Self::Guided,
+            Some(Guided::Off) => Self::Off,
+            Some(Guided::FirstChunk) => Self::FirstChunk,
+            Some(Guided::NotPlayed) => Self::NotPlayed,
+            Some(Guided::NoLeftOver) => Self::NoLeftOver,
+            Some(Guided::Flushed) => Self::Flushed,
+            Some(Guided::NoRate) => Self::NoRate,
+            Some(Guided::ActionSpace) => Self::ActionSpace,
+            Some(Guided::PlaybackWrong) => Self::PlaybackWrong,
+        }
+    }
+}
+
 impl From<Option<RateSource>> for pi0rt_rate_source {
     fn from(source: Option<RateSource>) -> Self {
         match source {
@@ -632,6 +948,7 @@ impl From<Option<Fault>> for pi0rt_completion_reason {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::client::player::Limited;
 
     #[test]
     fn numbers_are_those_of_the_protocol() {
@@ -640,6 +957,37 @@ mod tests {
             assert_eq!(pi0rt_completion_reason::from(fault) as u64, number);
             assert_eq!(u64::from(fault.map_or(0, |fault| fault.number())), number);
         }
+        for number in 0..=9 {
+            assert_eq!(pi0rt_guided::from(number) as u32, number);
+        }
+        assert_eq!(pi0rt_guided::from(u32::MAX), pi0rt_guided::Unknown);
+        let reasons = [
+            Reason::InChunk,
+            Reason::BeforeStart,
+            Reason::PastEnd,
+            Reason::Stale,
+            Reason::Late,
+            Reason::Flushed,
+            Reason::Episode,
+            Reason::Started,
+            Reason::ClockBack,
+            Reason::NoChunk,
+        ];
+        for (reason, number) in reasons.into_iter().zip(0..) {
+            assert_eq!((pi0rt_reason::from(reason) as u32, reason as u32), (number, number));
+        }
+        let stages = [Stage::Empty, Stage::Play, Stage::Hold, Stage::Decelerate, Stage::SafeStop];
+        for (stage, number) in stages.into_iter().zip(0..) {
+            assert_eq!((pi0rt_stage::from(stage) as u32, stage as u32), (number, number));
+        }
+        let limits = [
+            (pi0rt_limit::Position, Limited::POSITION),
+            (pi0rt_limit::Velocity, Limited::VELOCITY),
+            (pi0rt_limit::Acceleration, Limited::ACCELERATION),
+            (pi0rt_limit::Start, Limited::START),
+            (pi0rt_limit::Outside, Limited::OUTSIDE),
+        ];
+        assert!(limits.into_iter().all(|(limit, bit)| limit as u32 == bit));
         for source in 1..=4 {
             assert_eq!(pi0rt_rate_source::from(RateSource::from_number(source)) as u32, source);
         }

@@ -1,188 +1,33 @@
-//! Actions: the latest chunk, played by time.
+//! Actions: the latest chunk, and commands from what the player makes of the chunks.
 
-use std::mem::{replace, swap};
+use std::mem::replace;
 use std::sync::Arc;
 
 use super::error::ClientError;
 use super::handover::Parcel;
-use super::life::Life;
-use super::player::rows::{self, ActionInfo, Interpolation};
+use super::playback::Part;
+use super::player::{Answer, Player, Stage};
 use super::shared::Shared;
-use crate::control::{Rate, times};
+use crate::control::Rate;
 use crate::shm::clock::Clock;
 use crate::shm::sync::Ordering;
-use crate::shm::{ChunkHeader, Geometry, LatestReader, PlaybackWriter, ReadError, Stats, Words};
+use crate::shm::{ChunkHeader, Stats};
 
 /// The actions of a session. One thread at a time; other threads may use the other classes meanwhile.
 pub struct Actions {
     shared: Arc<Shared>,
     part: Box<Parcel<Part>>,
     clock: Clock,
-    interpolation: Interpolation,
     stale_after_ns: u64,
-}
-
-/// The actions' part of one connection.
-pub(super) struct Part {
-    latest: LatestReader,
-    chunk: Chunk,
-    connection: u64,
-    life: Life,
-    playback: Option<PlaybackWriter>,
-    /// What was reported last: a chunk, and how many of its rows were begun.
-    played: (u64, u32),
-    rate: Option<Rate>,
-    stats: Words,
-    geometry: Geometry,
-}
-
-/// A copy of a chunk.
-pub(super) struct Chunk {
-    pub header: ChunkHeader,
-    /// `[horizon, action_dim]`.
-    pub actions: Vec<f32>,
-    /// The connection it came over.
-    pub connection: u64,
-    /// The episode it was copied in.
-    pub episode: u64,
-}
-
-/// What a connection gives to its actions.
-pub(super) struct Parts {
-    pub connection: u64,
-    pub geometry: Geometry,
-    pub latest: LatestReader,
-    /// None for an observer, and where the daemon doesn't read it.
-    pub playback: Option<PlaybackWriter>,
-    pub life: Life,
-    pub rate: Option<Rate>,
-    pub stats: Words,
-}
-
-impl Part {
-    pub fn new(parts: Parts) -> Part {
-        let Parts { connection, geometry, latest, playback, life, rate, stats } = parts;
-        let actions = vec![0.0; geometry.values()];
-        let chunk = Chunk { header: ChunkHeader::default(), actions, connection, episode: 0 };
-        Part { latest, chunk, connection, life, playback, played: (0, 0), rate, stats, geometry }
-    }
-
-    /// Plays a chunk of an earlier connection until there is another one, unless a later one is there.
-    pub fn carry_on(&mut self, chunk: &mut Chunk) {
-        let number = |chunk: &Chunk| (chunk.header.chunk > 0, chunk.connection, chunk.header.chunk);
-        if number(chunk) > number(&self.chunk) {
-            swap(chunk, &mut self.chunk);
-        }
-    }
-
-    /// Takes the place of an earlier connection.
-    pub fn inherit(&mut self, old: &mut Part, episode: u64) {
-        // Whatever this comes to, the chunk is whole or there is none.
-        let _ = old.refresh(episode);
-        self.carry_on(&mut old.chunk);
-    }
-
-    /// Copies the latest chunk if it is new.
-    #[inline]
-    fn refresh(&mut self, episode: u64) -> Result<(), ClientError> {
-        if self.chunk.episode != episode {
-            self.chunk.header = ChunkHeader::default();
-            self.chunk.episode = episode;
-        }
-        let there = self.chunk.header.chunk;
-        let is_own = self.chunk.connection == self.connection;
-        match self.latest.latest() {
-            0 => self.without_latest(),
-            latest if latest == there && is_own => Ok(()),
-            _ => self.copy(),
-        }
-    }
-
-    #[cold]
-    fn without_latest(&mut self) -> Result<(), ClientError> {
-        let is_own = self.chunk.connection == self.connection;
-        // The daemon has withdrawn it, unless it is that the session's memory was given back.
-        if is_own && !self.life.is_over() {
-            self.chunk.header = ChunkHeader::default();
-        }
-        if self.chunk.header.chunk == 0 { Err(ClientError::Empty) } else { Ok(()) }
-    }
-
-    fn copy(&mut self) -> Result<(), ClientError> {
-        // There is no chunk until the copy is complete.
-        self.chunk.header.chunk = 0;
-        self.chunk.connection = self.connection;
-        self.chunk.header = self.latest.read(&mut self.chunk.actions).map_err(|error| match error {
-            ReadError::Empty => ClientError::Empty,
-            ReadError::Busy => ClientError::Busy,
-            corrupt => ClientError::Chunk(corrupt),
-        })?;
-        Ok(())
-    }
-
-    /// Reports to the daemon that a row of the chunk is being played.
-    #[inline]
-    fn report(&mut self, ActionInfo { chunk, row, .. }: &ActionInfo) {
-        let Some(playback) = &self.playback else { return };
-        // A chunk of an earlier connection is not this daemon's.
-        if self.chunk.connection != self.connection {
-            return;
-        }
-        let (row, (before, begun)) = (*row as u32, self.played);
-        if before != *chunk {
-            playback.begin(*chunk, row);
-        } else if row >= begun {
-            playback.advance(*chunk, row + 1);
-        } else {
-            return;
-        }
-        self.played = (*chunk, row + 1);
-    }
-
-    /// Checks that the chunk's observation is not stamped in the future.
-    #[inline]
-    fn check_observed(&self, now_ns: u64) -> Result<(), ClientError> {
-        let observed_ns = self.chunk.header.observed_ns;
-        if observed_ns > now_ns.saturating_add(times::AHEAD_NS) {
-            return Err(ClientError::FutureChunk { observed_ns, now_ns });
-        }
-        Ok(())
-    }
-
-    /// Checks that a moment can be of the clock the chunk is stamped by.
-    #[inline]
-    fn check_moment(&self, t_ns: u64, now: u64) -> Result<(), ClientError> {
-        self.check_observed(now)?;
-        let observed_ns = self.chunk.header.observed_ns;
-        let apart = |of_ns, of| Err(ClientError::Moment { t_ns, of_ns, of });
-        if t_ns.abs_diff(now) > times::MOMENT_WITHIN_NS {
-            apart(now, "now")
-        } else if t_ns < observed_ns.saturating_sub(times::MOMENT_BEFORE_NS) {
-            apart(observed_ns, "the chunk's observation")
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Checks that the chunk's observation is young enough at `t_ns`; 0 for `stale_after_ns`: always.
-    #[inline]
-    fn fresh(&self, t_ns: u64, stale_after_ns: u64) -> Result<(), ClientError> {
-        match t_ns.checked_sub(self.chunk.header.observed_ns) {
-            Some(age_ns) if stale_after_ns > 0 && age_ns > stale_after_ns => Err(ClientError::Stale),
-            _ => Ok(()),
-        }
-    }
+    /// Number of episodes that the player knows of.
+    episodes: u64,
+    /// Last flushed ticket that the player knows of.
+    flushed: u64,
 }
 
 impl Actions {
-    pub(super) fn new(
-        shared: Arc<Shared>,
-        part: Part,
-        clock: Clock,
-        interpolation: Interpolation,
-        stale_after_ns: u64,
-    ) -> Actions {
-        Actions { shared, part: Parcel::new(part), clock, interpolation, stale_after_ns }
+    pub(super) fn new(shared: Arc<Shared>, part: Part, clock: Clock, stale_after_ns: u64) -> Actions {
+        Actions { shared, part: Parcel::new(part), clock, stale_after_ns, episodes: 0, flushed: 0 }
     }
 
     /// Goes over to a new connection if there is one. Real-time safe.
@@ -195,15 +40,38 @@ impl Actions {
 
     #[cold]
     fn go_over(&mut self, fresh: Box<Parcel<Part>>) {
-        let episode = self.episode();
+        let episodes = self.shared.mailboxes.0.cuts.episodes();
         let mut old = replace(&mut self.part, fresh);
-        self.part.inherit(&mut old, episode);
+        if self.part.inherit(&mut old, episodes, self.clock.now()) {
+            (self.episodes, self.flushed) = (0, 0);
+        }
         self.shared.mailboxes.0.actions.give_back(old);
     }
 
+    /// Tells the player what is no longer to be played. Returns the number of episodes begun.
     #[inline]
-    fn episode(&self) -> u64 {
-        self.shared.mailboxes.0.episode.load(Ordering::Acquire)
+    fn hear(&mut self) -> u64 {
+        let cuts = &self.shared.mailboxes.0.cuts;
+        let (episodes, flushed) = (cuts.episodes(), cuts.flushed());
+        if episodes != self.episodes {
+            self.part.begin_episode(cuts.episode());
+            self.episodes = episodes;
+        }
+        if flushed != self.flushed {
+            if let Some(player) = &mut self.part.player {
+                player.flush(flushed);
+            }
+            self.flushed = flushed;
+        }
+        episodes
+    }
+
+    /// Whether an observation is to be answered yet.
+    #[inline]
+    fn in_flight(&self) -> bool {
+        // An observer has none to submit.
+        let submitted = self.shared.submitted.0.load(Ordering::Relaxed);
+        self.part.observes() || submitted > self.shared.settled.0.load(Ordering::Relaxed)
     }
 
     /// Number of values of an action.
@@ -214,6 +82,11 @@ impl Actions {
     /// Actions per second at which chunks are played, and where the rate is declared.
     pub fn rate(&self) -> Option<Rate> {
         self.part.rate
+    }
+
+    /// The player; None where no rate is declared.
+    pub fn player(&self) -> Option<&Player> {
+        self.part.player.as_ref()
     }
 
     /// The session's counters and latencies. Real-time safe. Latencies may lag behind a completion by some
@@ -232,8 +105,8 @@ impl Actions {
     #[allow(clippy::type_complexity)]
     pub fn chunk_latest(&mut self) -> Result<(ChunkHeader, &[f32], Result<(), ClientError>), ClientError> {
         self.follow();
-        let episode = self.episode();
-        let copied = self.part.refresh(episode);
+        let episodes = self.shared.mailboxes.0.cuts.episodes();
+        let copied = self.part.refresh(episodes);
         // After the copy: another thread may have submitted what the chunk answers just before it.
         let now = self.clock.now();
         let life = self.part.life.check(now, &self.shared.told);
@@ -242,43 +115,90 @@ impl Actions {
                 let fresh = life
                     .and_then(|()| self.part.check_observed(now))
                     .and_then(|()| self.part.fresh(now, self.stale_after_ns));
-                Ok((self.part.chunk.header, &self.part.chunk.actions, fresh))
+                Ok((self.part.chunk().header, &self.part.chunk().actions, fresh))
             }
             Err(error) => Err(life.err().unwrap_or(error)),
         }
     }
 
-    /// The action for moment `t_ns` (CLOCK_MONOTONIC) from the latest chunk: its origin, and whether the daemon
-    /// still lives. Real-time safe: no system call, no lock, no allocation.
+    /// Sets the robot's present command, from which it starts at rest. Real-time safe.
     ///
     /// # Errors
-    /// NoRate where no control rate is declared; Empty before the first chunk; a moment of another clock: more
-    /// than 1 s before the chunk's observation, or more than 10 min from now; an `action` of another length
-    /// than the policy's actions.
+    /// NoRate where no control rate is declared; a command of another length, with a value that isn't finite, or
+    /// outside the limits of its dimension.
+    pub fn start_from(&mut self, command: &[f32]) -> Result<(), ClientError> {
+        self.follow();
+        self.hear();
+        let player = self.part.player.as_mut().ok_or(ClientError::NoRate)?;
+        Ok(player.start_from(command)?)
+    }
+
+    /// The command for moment `t_ns` (CLOCK_MONOTONIC): its origin, and Ok if it is a fresh chunk's. As
+    /// [`motion_at`](Self::motion_at), which has the derivative too.
+    ///
+    /// # Errors
+    /// As there; Empty where there is neither a chunk nor a command to start from.
     #[inline]
     pub fn action_at(
         &mut self,
         t_ns: u64,
         action: &mut [f32],
-    ) -> Result<(ActionInfo, Result<(), ClientError>), ClientError> {
+    ) -> Result<(Answer, Result<(), ClientError>), ClientError> {
+        match self.motion_at(t_ns, action, None) {
+            Ok((Answer { stage: Stage::Empty, .. }, Err(error))) => Err(error),
+            answered => answered,
+        }
+    }
+
+    /// The command for moment `t_ns` (CLOCK_MONOTONIC), and its change per second: its origin, and Ok if it is a
+    /// fresh chunk's. Otherwise Stale: the player goes through its stages; Gone or Restarted of the daemon; Empty,
+    /// with nothing written, where there is neither a chunk nor a command to start from; what is wrong with a chunk
+    /// that isn't played. Real-time safe: no system call, no lock, no allocation.
+    ///
+    /// # Errors
+    /// Nothing is written then. NoRate where no control rate is declared; a moment of another clock: more than 1 s
+    /// before the chunk's observation, or more than 10 min from now; a buffer of another length than the policy's
+    /// actions.
+    #[inline]
+    pub fn motion_at(
+        &mut self,
+        t_ns: u64,
+        action: &mut [f32],
+        velocity: Option<&mut [f32]>,
+    ) -> Result<(Answer, Result<(), ClientError>), ClientError> {
         self.follow();
         let expected = self.action_dim();
         if action.len() != expected {
             return Err(ClientError::ActionLength { got: action.len(), expected });
         }
-        let rate_hz = self.part.rate.map(|rate| rate.hz.into()).ok_or(ClientError::NoRate)?;
-        let episode = self.episode();
-        let copied = self.part.refresh(episode);
+        if let Some(got) = velocity.as_ref().map(|velocity| velocity.len()).filter(|got| *got != expected) {
+            return Err(ClientError::VelocityLength { got, expected });
+        }
+        if self.part.player.is_none() {
+            return Err(ClientError::NoRate);
+        }
+        let episodes = self.hear();
+        let copied = self.part.refresh(episodes);
         // After the copy, as above.
         let now = self.clock.now();
         let life = self.part.life.check(now, &self.shared.told);
-        if let Err(error) = copied {
-            return Err(life.err().unwrap_or(error));
-        }
         self.part.check_moment(t_ns, now)?;
-        let Chunk { header, actions, .. } = &self.part.chunk;
-        let info = rows::action_at(header, actions, rate_hz, self.interpolation, t_ns, action);
-        self.part.report(&info);
-        Ok((info, life.and_then(|()| self.part.fresh(t_ns, self.stale_after_ns))))
+        let adopted = self.part.adopt(now);
+        let in_flight = self.in_flight();
+        let Some(player) = &mut self.part.player else { return Err(ClientError::NoRate) };
+        let answer = player.answer(t_ns, in_flight, action, velocity);
+        self.part.report(&answer);
+        let is_empty = answer.stage == Stage::Empty;
+        let copied = match copied {
+            // The chunks from before are played on.
+            Err(ClientError::Empty | ClientError::Busy) if !is_empty => Ok(()),
+            copied => copied,
+        };
+        let fresh = life.and(adopted).and(copied).and(match answer.stage {
+            Stage::Empty => Err(ClientError::Empty),
+            Stage::Play => Ok(()),
+            _ => Err(ClientError::Stale),
+        });
+        Ok((answer, fresh))
     }
 }

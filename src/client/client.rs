@@ -9,7 +9,7 @@ use super::completions::Completions;
 use super::connect::Options;
 use super::connection::{Connection, Made};
 use super::error::ClientError;
-use super::player::rows::ActionInfo;
+use super::player::Answer;
 use super::prompts::Instruction;
 use super::requests::Requests;
 use super::shared::Shared;
@@ -44,11 +44,11 @@ impl Client {
         let Made { connection, submissions, mut completions, actions } = made;
         completions.follow_up(connection.welcome.layout.geometry.entries as usize, Vec::new(), 0);
         let (shared, clock) = (Arc::new(Shared::new()), Clock::new());
-        let Options { interpolation, stale_after_ns, .. } = *options;
+        let stale_after_ns = options.stale_after_ns;
         Client {
             submissions: Submissions::new(shared.clone(), submissions, clock.clone()),
             completions: Completions::new(shared.clone(), completions, stale_after_ns),
-            actions: Actions::new(shared.clone(), actions, clock, interpolation, stale_after_ns),
+            actions: Actions::new(shared.clone(), actions, clock, stale_after_ns),
             requests: Requests::new(shared, connection, options.clone()),
         }
     }
@@ -79,6 +79,14 @@ impl Client {
     /// As there.
     pub fn set_prompt(&mut self, text: &str) -> Result<u32, ClientError> {
         self.requests.set_prompt(text)
+    }
+
+    /// As [`Requests::set_prompt_flush`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn set_prompt_flush(&mut self, text: &str) -> Result<u32, ClientError> {
+        self.requests.set_prompt_flush(text)
     }
 
     /// As [`Requests::instruction`].
@@ -197,7 +205,29 @@ impl Client {
         &mut self,
         t_ns: u64,
         action: &mut [f32],
-    ) -> Result<(ActionInfo, Result<(), ClientError>), ClientError> {
+    ) -> Result<(Answer, Result<(), ClientError>), ClientError> {
         self.actions.action_at(t_ns, action)
+    }
+
+    /// As [`Actions::motion_at`].
+    ///
+    /// # Errors
+    /// As there.
+    #[inline]
+    pub fn motion_at(
+        &mut self,
+        t_ns: u64,
+        action: &mut [f32],
+        velocity: Option<&mut [f32]>,
+    ) -> Result<(Answer, Result<(), ClientError>), ClientError> {
+        self.actions.motion_at(t_ns, action, velocity)
+    }
+
+    /// As [`Actions::start_from`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn start_from(&mut self, command: &[f32]) -> Result<(), ClientError> {
+        self.actions.start_from(command)
     }
 }

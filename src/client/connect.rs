@@ -8,7 +8,7 @@ use rustix::io::Errno;
 
 use super::check::check;
 use super::error::ClientError;
-use super::player::rows::Interpolation;
+use super::motion::Playing;
 use super::socket::readable;
 use crate::control::{
     FEATURE_CONTRACT, FEATURE_FAULTS, FEATURE_MOTION, FEATURE_NUMBERS, FEATURE_TOKEN, GuidanceChoice, Hello,
@@ -37,14 +37,16 @@ pub struct Options {
     /// Age of the daemon's heartbeat, ns, beyond which the daemon counts as gone; 0: 500 ms.
     pub gone_after_ns: u64,
     /// Age of the latest chunk's observation, and time a completion may be overdue, ns, beyond which the daemon
-    /// counts as late; 0: never.
+    /// counts as late. 0: chunks are played to the end of their rows, and nothing else is late.
     pub stale_after_ns: u64,
     /// Longest wait for a reply over the socket, ns; 0: 60 s.
     pub reply_timeout_ns: u64,
     /// Actions per second at which chunks are played; 0: the rate the daemon declares.
     pub control_rate_hz: f32,
-    /// How actions between two rows of a chunk are computed.
-    pub interpolation: Interpolation,
+    /// How chunks are played.
+    pub playing: Playing,
+    /// How chunks are guided by the previous one. Its rate is [`control_rate_hz`](Self::control_rate_hz).
+    pub guidance: GuidanceChoice,
     /// Accept observations without frames of cameras that the policy needs: the policy then sees what it saw in
     /// training for an absent camera.
     pub allow_missing_cameras: bool,
@@ -68,6 +70,7 @@ pub(super) struct WriterSegments {
 pub(super) const REPLY_TIMEOUT_NS: u64 = 60_000_000_000;
 
 pub(super) fn open(options: &Options, token: u64) -> Result<Opened, ClientError> {
+    options.playing.check()?;
     let path = options.socket.clone().unwrap_or_else(default_socket);
     let timeout = if options.reply_timeout_ns == 0 { REPLY_TIMEOUT_NS } else { options.reply_timeout_ns };
     let deadline = now_ns().saturating_add(timeout);
@@ -86,7 +89,7 @@ pub(super) fn open(options: &Options, token: u64) -> Result<Opened, ClientError>
         name: options.name.clone(),
         missing_cameras: options.allow_missing_cameras,
         token,
-        guidance: GuidanceChoice::default(),
+        guidance: GuidanceChoice { rate_hz: Some(options.control_rate_hz), ..options.guidance },
     };
     hello.features = hello.needs();
     match send(socket.as_fd(), &Request::Hello(hello).encode()) {

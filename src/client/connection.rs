@@ -9,10 +9,11 @@ use super::connect::{Opened, Options, REPLY_TIMEOUT_NS, WriterSegments, open, un
 use super::conversation::Conversation;
 use super::error::ClientError;
 use super::life::{Life, Listener};
+use super::player::Settings;
 use super::prompts::Prompts;
 use super::slots::Slots;
 use super::socket::Socket;
-use super::{actions, completions, submissions};
+use super::{completions, motion, playback, submissions};
 use crate::control::{PolicyDescription, Rate, RateSource, Reply, Request, Welcome, send};
 use crate::shm::{
     Completion, Consumer, Doorbell, LatestReader, LayoutError, LivenessReader, PlaybackWriter, Producer,
@@ -28,6 +29,8 @@ pub(super) struct Connection {
     pub socket: Arc<Socket>,
     pub welcome: Arc<Welcome>,
     pub rate: Option<Rate>,
+    /// The player's settings; where no rate is declared, theirs is 0.
+    pub settings: Settings,
     pub prompts: Prompts,
     liveness: LivenessReader,
     conversation: Conversation,
@@ -51,7 +54,7 @@ pub(super) struct Made {
     /// None for an observer.
     pub submissions: Option<submissions::Part>,
     pub completions: completions::Part,
-    pub actions: actions::Part,
+    pub actions: playback::Part,
 }
 
 impl Connection {
@@ -95,7 +98,8 @@ impl Connection {
             })
         };
         let prompts = Prompts::default();
-        let (mut submitting, mut collecting, mut answers, mut playback) = (None, None, None, None);
+        let (mut submitting, mut collecting, mut answers, mut reports) = (None, None, None, None);
+        let mut numbers = None;
         if let Some(WriterSegments { control, observation, eventfd }) = writing {
             let slots = Arc::new(Slots::new(geometry.slots));
             let completions = || ring(&results, layout.completions);
@@ -108,8 +112,9 @@ impl Connection {
             });
             // Empty: the daemon doesn't read what is played.
             if layout.playback.len > 0 {
-                playback = Some(PlaybackWriter::new(words(&control, layout.playback)?));
+                reports = Some(PlaybackWriter::new(words(&control, layout.playback)?));
             }
+            numbers = Some(prompts.numbers().clone());
             let parts = submissions::Parts {
                 connection: number,
                 layout,
@@ -133,16 +138,20 @@ impl Connection {
             welcome.clone(),
             socket.clone(),
         );
-        let parts = actions::Parts {
+        let settings = options.playing.settings(&welcome.policy, &geometry, rate, options.stale_after_ns);
+        let parts = playback::Parts {
             connection: number,
             geometry,
             latest: latest()?,
-            playback,
             life: life(Listener::Actions)?,
             rate,
             stats: words(&results, layout.stats)?,
+            player: motion::player(&settings)?,
+            playback: reports,
+            numbers,
+            has_notes: layout.chunk_notes.len > 0,
         };
-        let playing = actions::Part::new(parts);
+        let playing = playback::Part::new(parts);
         let connection = Connection {
             number,
             liveness: liveness()?,
@@ -151,6 +160,7 @@ impl Connection {
             socket,
             welcome,
             rate,
+            settings,
             prompts,
             answers,
             process: getpid(),
@@ -174,9 +184,11 @@ impl Connection {
     }
 
     /// Registers an instruction and returns the program's number of it.
-    pub fn set_prompt(&mut self, text: &str) -> Result<u32, ClientError> {
+    ///
+    /// `flush`: what was computed for earlier ones isn't to guide its chunks.
+    pub fn set_prompt(&mut self, text: &str, flush: bool) -> Result<u32, ClientError> {
         self.prompts.begin();
-        match self.ask(&Request::prompt(text))? {
+        match self.ask(&Request::Prompt { text: text.into(), flush })? {
             Reply::PromptReady { prompt_id, truncated } => Ok(self.prompts.set(text, prompt_id, truncated)),
             other => {
                 self.prompts.answered();
@@ -186,10 +198,13 @@ impl Connection {
     }
 
     /// Copies the latest chunk, if there is one.
-    pub fn chunk(&self, episode: u64) -> Option<actions::Chunk> {
+    pub fn chunk(&self, episode: u64) -> Option<playback::Chunk> {
         let mut actions = vec![0.0; self.welcome.layout.geometry.values()];
-        let header = self.latest.read(&mut actions).ok()?;
-        Some(actions::Chunk { header, actions, connection: self.number, episode })
+        let mut header = self.latest.read(&mut actions).ok()?;
+        if self.answers.is_some() {
+            header.notes.prompt_id = self.prompts.numbers().id(header.notes.prompt_id);
+        }
+        Some(playback::Chunk { header, actions, connection: self.number, episode })
     }
 
     /// Copies the completions that nobody has taken yet, and takes none.

@@ -4,6 +4,7 @@ use std::fmt;
 
 use rustix::io::Errno;
 
+use super::player::MotionError;
 use crate::control::{ConnectError, Malformed, Refusal, Status};
 use crate::shm::{LayoutError, RingError, SegmentError};
 
@@ -28,7 +29,7 @@ pub enum ClientError {
     /// A restarted daemon has resumed the session.
     #[error("daemon was restarted")]
     Restarted,
-    /// The daemon lives, but the latest chunk is too old, or a completion is overdue.
+    /// No fresh chunk is played, the latest chunk is too old, or a completion is overdue.
     #[error("daemon is late")]
     Stale,
     /// The call needs the session's writer, and this client only observes.
@@ -170,6 +171,28 @@ pub enum ClientError {
         /// Values of an action.
         expected: usize,
     },
+    /// An option or a command that the player can't work with.
+    #[error("{0}")]
+    Motion(#[from] MotionError),
+    /// The policy as the daemon describes it, or a chunk, can't be played.
+    #[error("daemon's policy can't be played: {0}")]
+    Unplayable(MotionError),
+    /// The velocity buffer has the wrong length.
+    #[error("velocity has room for {got} values, the policy's actions have {expected}")]
+    VelocityLength {
+        /// Values the buffer has room for.
+        got: usize,
+        /// Values of an action.
+        expected: usize,
+    },
+    /// The command to start from has the wrong length.
+    #[error("command has {got} values, the policy's actions have {expected}")]
+    CommandLength {
+        /// Values of the command.
+        got: usize,
+        /// Values of an action.
+        expected: usize,
+    },
     /// The instruction is too long to be sent.
     #[error("instruction has {got} bytes, at most {max} are allowed")]
     TextLength {
@@ -231,6 +254,7 @@ impl ClientError {
             | ClientError::Limits { .. }
             | ClientError::Ring(_)
             | ClientError::Completion { .. }
+            | ClientError::Unplayable(_)
             | ClientError::Chunk(_) => Status::Protocol,
             ClientError::Segment(_) | ClientError::System { .. } => Status::System,
             ClientError::Frame { .. } => Status::FrameSize,
@@ -240,6 +264,9 @@ impl ClientError {
             ClientError::Slot { .. }
             | ClientError::Camera { .. }
             | ClientError::ActionLength { .. }
+            | ClientError::VelocityLength { .. }
+            | ClientError::CommandLength { .. }
+            | ClientError::Motion(_)
             | ClientError::TextLength { .. } => Status::InvalidArgument,
         }
     }

@@ -9,6 +9,7 @@ use loom::sync::atomic::AtomicUsize;
 use loom::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use loom::thread;
 
+use super::cuts::{Cuts, Episode, announce};
 use super::handover::{Handover, Parcel};
 use super::slots::{Slots, UnderWay};
 use crate::shm::model::check;
@@ -163,5 +164,49 @@ fn no_submission_over_the_connection_before_is_lost() {
             look();
         }
         assert_eq!(found, submitted, "seen to be over: {before}");
+    });
+}
+
+/// Whoever looks up the instruction too early for the flush has announced the ticket in time for it.
+#[test]
+fn a_flush_ends_each_submission_for_the_earlier_instruction() {
+    check(|| {
+        let cuts = Arc::new(Cuts::new());
+        let submitted = Arc::new(loom::sync::atomic::AtomicU64::new(0));
+        let instruction = Arc::new(AtomicUsize::new(1));
+        let submissions = {
+            let (submitted, instruction) = (submitted.clone(), instruction.clone());
+            thread::spawn(move || {
+                announce(&submitted, 1);
+                instruction.load(Acquire)
+            })
+        };
+        instruction.store(2, Release);
+        cuts.flush(&submitted);
+        let (looked_up, flushed) = (submissions.join().unwrap(), cuts.flushed());
+        assert!(looked_up == 2 || flushed == 1, "{looked_up}, flushed up to {flushed}");
+    });
+}
+
+/// Whoever sees that an episode has begun sees its numbers, or those of a later one that is seen next.
+#[test]
+fn an_episode_is_seen_with_its_numbers() {
+    check(|| {
+        let cuts = Arc::new(Cuts::new());
+        let actions = {
+            let cuts = cuts.clone();
+            thread::spawn(move || {
+                for _ in 0..2 {
+                    let (count, Episode { before, connection, number }) = (cuts.episodes(), cuts.episode());
+                    assert!(before >= 10 * count && u64::from(number) >= count, "{before}, {number} of {count}");
+                    assert!(connection == 0 || number > 0);
+                }
+            })
+        };
+        for number in 1..=2u32 {
+            cuts.begin(Episode { before: 10 * u64::from(number), connection: 7, number });
+        }
+        actions.join().unwrap();
+        assert_eq!(cuts.episode(), Episode { before: 20, connection: 7, number: 2 });
     });
 }

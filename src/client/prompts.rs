@@ -144,6 +144,17 @@ impl Numbers {
         self.parts[part].get().map_or(NO_PROMPT, |numbers| numbers[at].load(Ordering::Relaxed))
     }
 
+    /// The program's number of the instruction that the daemon knows under `number`; 0: none. Real-time safe.
+    pub fn id(&self, number: u32) -> u32 {
+        let known = |id: &u32| {
+            let (part, at) = Numbers::place(*id);
+            self.parts[part].get().is_some_and(|numbers| numbers[at].load(Ordering::Relaxed) == number)
+        };
+        // The newest first: what is computed is mostly for that.
+        let count = if number == 0 { 0 } else { self.count.load(Ordering::Acquire) };
+        (1..=count).rev().find(known).unwrap_or(0)
+    }
+
     /// The number to send to the daemon for one that was never given out: the same number, for the refusal to
     /// name, unless the daemon may have an instruction under it.
     #[cold]
@@ -174,6 +185,7 @@ mod tests {
         let known = |id, truncated| Some(Instruction { id, truncated });
         let found = [0, 1, 2, 3].map(|id| prompts.find(id));
         assert_eq!(found, [known(2, true), known(1, false), known(2, true), None]);
+        assert_eq!([0, 1, 2, 3].map(|number| prompts.numbers.id(number)), [0, 1, 0, 2]);
         // Current is the one set last, not the one registered last.
         assert_eq!(set(&mut prompts, "a", 1, false), 1);
         assert_eq!(prompts.numbers.number(0), 1);

@@ -6,12 +6,15 @@ use std::sync::Arc;
 use super::change::change;
 use super::connect::{Options, unexpected};
 use super::connection::{Connection, Made};
+use super::cuts::Episode;
 use super::error::ClientError;
 use super::handover::Parcel;
+use super::player::Settings;
 use super::prompts::Instruction;
 use super::shared::Shared;
 use crate::control::{MAX_TEXT, PolicyDescription, Rate, Reply, Request, Welcome};
 use crate::shm::Completion;
+use crate::shm::clock::now_ns;
 use crate::shm::sync::Ordering;
 
 /// The requests of a session. One thread at a time; other threads may use the other classes meanwhile, and never
@@ -24,8 +27,6 @@ pub struct Requests {
     options: Options,
     /// Proves to a daemon that the session is this client's own; 0: the daemon knows no tokens.
     token: u64,
-    /// Number of episodes begun.
-    episode: u64,
     /// The last connection that submissions are known to have gone over to.
     submitting_on: u64,
     /// Maximum number of unanswered submissions over any connection so far.
@@ -35,7 +36,7 @@ pub struct Requests {
 impl Requests {
     pub(super) fn new(shared: Arc<Shared>, connection: Connection, options: Options) -> Requests {
         let (token, most) = (connection.welcome.token, connection.welcome.layout.geometry.entries as usize);
-        Requests { shared, connection, options, token, episode: 0, submitting_on: 0, most }
+        Requests { shared, connection, options, token, submitting_on: 0, most }
     }
 
     /// The policy the daemon serves.
@@ -68,12 +69,28 @@ impl Requests {
     /// # Errors
     /// A text that is too long, the daemon's refusal, no answer in time, a daemon that is gone.
     pub fn set_prompt(&mut self, text: &str) -> Result<u32, ClientError> {
+        self.register(text, false)
+    }
+
+    /// As [`set_prompt`](Self::set_prompt), and takes effect at once: what was computed for earlier instructions
+    /// isn't played any more, and doesn't guide chunks. The robot comes to rest, by the player's stages, until
+    /// the first chunk of this instruction.
+    ///
+    /// # Errors
+    /// As [`set_prompt`](Self::set_prompt).
+    pub fn set_prompt_flush(&mut self, text: &str) -> Result<u32, ClientError> {
+        let id = self.register(text, true)?;
+        self.shared.mailboxes.0.cuts.flush(&self.shared.submitted.0);
+        Ok(id)
+    }
+
+    fn register(&mut self, text: &str, flush: bool) -> Result<u32, ClientError> {
         self.free_returned();
         if text.len() > MAX_TEXT {
             return Err(ClientError::TextLength { got: text.len(), max: MAX_TEXT });
         }
         self.writes("the instruction")?;
-        self.connection.set_prompt(text)
+        self.connection.set_prompt(text, flush)
     }
 
     /// Looks a registered instruction up; 0 stands for the one set last. None for a number that was never given
@@ -89,10 +106,14 @@ impl Requests {
     pub fn reset(&mut self) -> Result<(), ClientError> {
         self.free_returned();
         self.writes("an episode")?;
+        let submitted = || self.shared.submitted.0.load(Ordering::Relaxed);
+        let asked = submitted();
         match self.connection.ask(&Request::Reset)? {
-            Reply::ResetDone { .. } => {
-                self.episode += 1;
-                self.shared.mailboxes.0.episode.store(self.episode, Ordering::Release);
+            Reply::ResetDone { episode: number } => {
+                // What was submitted meanwhile can be of either episode, unless the daemon counts them.
+                let before = if number == 0 { submitted() } else { asked };
+                let connection = self.connection.number & 0xffff_ffff;
+                self.shared.mailboxes.0.cuts.begin(Episode { before, connection, number });
                 Ok(())
             }
             other => Err(unexpected(other, "the end of a reset")),
@@ -113,14 +134,14 @@ impl Requests {
     pub fn reconnect(&mut self) -> Result<(), ClientError> {
         self.free_returned();
         // Looked at before the old session ends, whose memory the daemon may take back then.
-        let chunk = self.connection.chunk(self.episode);
+        let chunk = self.connection.chunk(self.episodes());
         let answered = self.connection.answered();
         let mut made = Connection::open(&self.options, self.token, self.connection.number + 1)?;
         if let Some((was, is)) = change(&self.connection, &made.connection) {
             return Err(ClientError::Changed { was, is });
         }
         for text in self.connection.prompts.texts() {
-            made.connection.set_prompt(text).map_err(ClientError::before_open)?;
+            made.connection.set_prompt(text, false).map_err(ClientError::before_open)?;
         }
         made.connection.prompts.continue_from(&self.connection.prompts);
         if let Some(mut chunk) = chunk {
@@ -139,7 +160,7 @@ impl Requests {
             self.submitting_on = self.connection.number;
         }
         if let Some(mut untaken) = mailboxes.actions.withdraw() {
-            actions.inherit(&mut untaken, self.episode);
+            actions.inherit(&mut untaken, self.episodes(), now_ns());
         }
         self.most = self.most.max(connection.welcome.layout.geometry.entries as usize);
         let mut untaken = mailboxes.completions.withdraw();
@@ -164,6 +185,16 @@ impl Requests {
         old.socket.tell();
     }
 
+    /// Number of episodes begun.
+    fn episodes(&self) -> u64 {
+        self.shared.mailboxes.0.cuts.episodes()
+    }
+
+    /// The settings by which chunks are played; where no rate is declared, theirs is 0.
+    pub fn settings(&self) -> &Settings {
+        &self.connection.settings
+    }
+
     /// Frees what the other classes have left behind.
     pub(super) fn free_returned(&self) {
         let mailboxes = &self.shared.mailboxes.0;
@@ -177,6 +208,7 @@ impl Requests {
 mod tests {
     use super::super::client::Client;
     use super::super::error::ClientError;
+    use super::super::player::{Reason, Stage};
     use super::super::rig::{Daemon, connect, open, plan, submit};
     use super::super::submissions::Observation;
     use super::*;
@@ -187,7 +219,7 @@ mod tests {
     fn go_on(requests: &mut Requests, entries: u32) -> Daemon {
         let (made, daemon) = connect(plan(entries), requests.connection.number + 1);
         requests.free_returned();
-        let chunk = requests.connection.chunk(requests.episode);
+        let chunk = requests.connection.chunk(requests.episodes());
         let answered = requests.connection.answered();
         let mut made = made;
         if let Some(mut chunk) = chunk {
@@ -205,6 +237,17 @@ mod tests {
     fn action(client: &mut Client) -> Option<f32> {
         let mut action = [0.0];
         client.actions.action_at(now_ns(), &mut action).ok().map(|_| action[0])
+    }
+
+    /// Stage and reason of the present command, which is a late one, and the command.
+    fn stage(client: &mut Client) -> (Stage, Reason, f32) {
+        let mut action = [0.0];
+        let (answer, fresh) = client.actions.action_at(now_ns(), &mut action).unwrap();
+        match (answer.stage, fresh) {
+            (Stage::Play, Ok(())) | (Stage::Hold, Err(ClientError::Stale)) => {}
+            unexpected => panic!("{unexpected:?}"),
+        }
+        (answer.stage, answer.reason, action[0])
     }
 
     const GONE: i32 = Status::Gone as i32;
@@ -286,9 +329,9 @@ mod tests {
             assert_eq!(action(&mut client), Some(2.0), "{looks}");
             daemon.publish(7.0);
             assert_eq!(action(&mut client), Some(7.0));
-            // One that the daemon withdraws is not played any more.
+            // One that the daemon withdraws is not played any more: its last command is held.
             daemon.clear();
-            assert_eq!(action(&mut client), None);
+            assert_eq!(stage(&mut client), (Stage::Hold, Reason::Episode, 7.0));
             assert!(matches!(client.chunk_latest(), Err(ClientError::Empty)));
         }
     }
@@ -301,9 +344,43 @@ mod tests {
         let _next = go_on(&mut client.requests, 8);
         assert_eq!(action(&mut client), Some(1.0));
         // As reset does it.
-        client.requests.episode += 1;
-        client.requests.shared.mailboxes.0.episode.store(1, Ordering::Release);
-        assert_eq!(action(&mut client), None);
+        let episode = Episode { before: 0, connection: 1, number: 1 };
+        client.requests.shared.mailboxes.0.cuts.begin(episode);
+        assert_eq!(stage(&mut client), (Stage::Hold, Reason::Episode, 1.0));
+        assert!(matches!(client.chunk_latest(), Err(ClientError::Empty)));
+    }
+
+    #[test]
+    fn a_flush_ends_what_was_submitted_before() {
+        let (mut client, mut daemon) = open(plan(8));
+        for expected in [1.0, 2.0] {
+            submit(&mut client.submissions);
+            daemon.serve();
+            assert_eq!(action(&mut client), Some(expected));
+        }
+        submit(&mut client.submissions);
+        client.requests.shared.mailboxes.0.cuts.flush(&client.requests.shared.submitted.0);
+        daemon.serve();
+        assert_eq!(stage(&mut client), (Stage::Hold, Reason::Flushed, 2.0));
+        submit(&mut client.submissions);
+        daemon.serve();
+        assert_eq!(stage(&mut client).0, Stage::Play);
+    }
+
+    #[test]
+    fn an_observation_is_due_once_the_one_before_is_answered() {
+        let (mut client, mut daemon) = open(plan(8));
+        let is_due = |client: &mut Client| {
+            client.actions.motion_at(now_ns(), &mut [0.0], None).unwrap().0.submit_now
+        };
+        assert!(is_due(&mut client));
+        submit(&mut client.submissions);
+        assert!(!is_due(&mut client));
+        daemon.serve();
+        // Answered, but nobody has taken the answer yet.
+        assert!(!is_due(&mut client));
+        client.poll().unwrap();
+        assert!(is_due(&mut client));
     }
 
     /// Whoever fills it may not know of the reconnect yet.

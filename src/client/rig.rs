@@ -10,7 +10,7 @@ use super::client::Client;
 use super::connect::{Opened, Options, WriterSegments};
 use super::connection::{Connection, Made};
 use super::submissions::{Observation, Submissions};
-use crate::control::{FEATURES, PolicyDescription, Rate, RateSource, Welcome};
+use crate::control::{FEATURES, Motion, PolicyDescription, Rate, RateSource, Stitching, Welcome};
 use crate::shm::sync::Ordering;
 use crate::shm::{
     ChunkHeader, Completion, Consumer, Geometry, LatestWriter, Producer, Region, Segment, SegmentLayout,
@@ -71,8 +71,12 @@ pub(super) fn connect(layout: SegmentLayout, number: u64) -> (Made, Daemon) {
         _socket: theirs,
     };
     daemon.live(1);
-    let policy =
-        PolicyDescription { rate: Rate::new(50.0, RateSource::Profile), ..PolicyDescription::default() };
+    let policy = PolicyDescription {
+        // A chunk's only row lasts for 100 s.
+        rate: Rate::new(0.01, RateSource::Profile),
+        motion: Motion { stitching: Some(Stitching::Replace), ..Motion::default() },
+        ..PolicyDescription::default()
+    };
     let welcome = Welcome {
         abi: 1,
         features: FEATURES,
@@ -111,15 +115,19 @@ impl Daemon {
     pub fn serve(&mut self) {
         while let Some(words) = self.submissions.pop() {
             let Submission { ticket, slot, .. } = Submission::from_words(&words);
-            self.publish(ticket as f32);
+            self.publish_for(ticket, ticket as f32);
             self.answer((ticket, slot));
         }
     }
 
     /// Publishes a chunk whose only value is `value`, for the present moment.
     pub fn publish(&mut self, value: f32) {
+        self.publish_for(0, value);
+    }
+
+    fn publish_for(&mut self, ticket: u64, value: f32) {
         let observed_ns = crate::shm::clock::now_ns();
-        let header = ChunkHeader { observed_ns, horizon: 1, action_dim: 1, ..ChunkHeader::default() };
+        let header = ChunkHeader { ticket, observed_ns, horizon: 1, action_dim: 1, ..ChunkHeader::default() };
         self.latest.publish(header, &[value]).unwrap();
     }
 

@@ -1,8 +1,9 @@
 //! What the classes of calls of one client share, whichever connection each of them is on.
 
+use super::cuts::Cuts;
 use super::handover::Handover;
 use super::life::Told;
-use super::{actions, completions, submissions};
+use super::{completions, playback, submissions};
 use crate::shm::sync::AtomicU64;
 
 /// A value on a cache line of its own.
@@ -14,6 +15,9 @@ pub(super) struct Shared {
     pub mailboxes: Line<Mailboxes>,
     /// Number of completions given out. Written by the completions' class.
     pub settled: Line<AtomicU64>,
+    /// Highest ticket given out; until it has been pushed, that of the submission under way. Written by the
+    /// submissions' class.
+    pub submitted: Line<AtomicU64>,
     /// Number of the connection that submissions go to. Written by the submissions' class.
     pub submitting_on: AtomicU64,
     pub told: Told,
@@ -23,9 +27,9 @@ pub(super) struct Shared {
 pub(super) struct Mailboxes {
     pub submissions: Handover<submissions::Part>,
     pub completions: Handover<completions::Part>,
-    pub actions: Handover<actions::Part>,
-    /// Number of episodes begun. Written by the requests' class.
-    pub episode: AtomicU64,
+    pub actions: Handover<playback::Part>,
+    /// What is no longer to be played. Written by the requests' class.
+    pub cuts: Cuts,
 }
 
 impl Shared {
@@ -35,9 +39,10 @@ impl Shared {
                 submissions: Handover::new(),
                 completions: Handover::new(),
                 actions: Handover::new(),
-                episode: AtomicU64::new(0),
+                cuts: Cuts::new(),
             }),
             settled: Line(AtomicU64::new(0)),
+            submitted: Line(AtomicU64::new(0)),
             submitting_on: AtomicU64::new(0),
             told: Told::new(),
         }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::cuts::announce;
 use super::error::ClientError;
 use super::handover::Parcel;
 use super::life::Life;
@@ -9,7 +10,7 @@ use super::prompts::Numbers;
 use super::shared::Shared;
 use super::slots::{Slots, UnderWay};
 use crate::shm::clock::Clock;
-use crate::shm::sync::Ordering;
+use crate::shm::sync::{AtomicU64, Ordering};
 use crate::shm::{
     Camera, Doorbell, Geometry, MAX_CAMERAS, Producer, RingError, Segment, SegmentLayout, Submission,
     UNWRITTEN_FRAME, UNWRITTEN_STATE, Words,
@@ -34,6 +35,9 @@ pub struct Observation {
     pub deadline_ns: u64,
     /// Size and format of each camera's frame; format 0: no frame.
     pub cameras: [Camera; MAX_CAMERAS],
+    /// [`KEEP_PREFIX`](crate::shm::KEEP_PREFIX), [`UNGUIDED`](crate::shm::UNGUIDED), or both, for daemons that
+    /// know them.
+    pub flags: u32,
 }
 
 /// Low bits of a slot's number: the slot within its connection; the others tell connections apart.
@@ -224,6 +228,7 @@ impl Part {
         slot: u32,
         ticket: u64,
         now: u64,
+        submitted: &AtomicU64,
     ) -> Result<(), ClientError> {
         // Known before anybody sees the submission: it can be pushed.
         match self.submissions.room(1) {
@@ -232,6 +237,7 @@ impl Part {
             Err(corrupt) => return Err(ClientError::Ring(corrupt)),
         }
         let observed_ns = self.write_head(slot, observation, now);
+        announce(submitted, ticket);
         let submission = Submission {
             ticket,
             slot,
@@ -241,7 +247,7 @@ impl Part {
             seed: if observation.seed == 0 { ticket } else { observation.seed },
             deadline_ns: observation.deadline_ns,
             state_values: observation.state_values,
-            flags: 0,
+            flags: observation.flags,
         };
         self.acquired[slot as usize] = false;
         self.slots.enter(UnderWay { ticket, slot, observed_ns, submitted_ns: now });
@@ -390,7 +396,7 @@ impl Submissions {
         if outstanding >= part.layout.geometry.entries.into() {
             return Err(ClientError::Busy);
         }
-        part.push(observation, slot, ticket, now)?;
+        part.push(observation, slot, ticket, now, &self.shared.submitted.0)?;
         self.next_ticket += 1;
         Ok(ticket)
     }

@@ -136,7 +136,7 @@ static void moments(void)
     pi0rt_action_info about = {.struct_size = sizeof about};
     IS(OK, pi0rt_action_at(client, at - SECOND / 1000, action, 5, &about));
     CHECK(about.reason == PI0RT_REASON_BEFORE_START && about.row == 0);
-    IS(OK, pi0rt_action_at(client, at + LONG_NS, action, 5, &about));
+    IS(STALE, pi0rt_action_at(client, at + LONG_NS, action, 5, &about));
     CHECK(about.reason == PI0RT_REASON_PAST_END && about.age_ns == LONG_NS);
 }
 

@@ -1,6 +1,7 @@
 /* Every detectable misuse of the C ABI, with the resulting status. */
 #define _DEFAULT_SOURCE
 
+#include <math.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdint.h>
@@ -39,6 +40,9 @@ static void all_answer(pi0rt_client *client, pi0rt_status expected)
     CHECK(pi0rt_poll(client, &completion) == expected);
     CHECK(pi0rt_chunk_latest(client, &chunk) == expected);
     CHECK(pi0rt_action_at(client, 0, action, 5, &about) == expected);
+    CHECK(pi0rt_motion_at(client, 0, action, NULL, 5, NULL) == expected);
+    CHECK(pi0rt_start_from(client, action, 5) == expected);
+    CHECK(pi0rt_client_set_prompt_flush(client, "stack the cups", NULL) == expected);
     CHECK(pi0rt_wait(client, 0, 0, &completion) == expected);
     pi0rt_statistics statistics = {.struct_size = sizeof statistics};
     CHECK(pi0rt_client_statistics(client, &statistics) == expected);
@@ -66,6 +70,9 @@ static void null_everywhere(void)
     IS(INVALID_ARGUMENT, pi0rt_poll(client, NULL));
     IS(INVALID_ARGUMENT, pi0rt_chunk_latest(client, NULL));
     IS(INVALID_ARGUMENT, pi0rt_action_at(client, 0, NULL, 5, NULL));
+    IS(INVALID_ARGUMENT, pi0rt_motion_at(client, 0, NULL, NULL, 5, NULL));
+    IS(INVALID_ARGUMENT, pi0rt_start_from(client, NULL, 5));
+    IS(INVALID_ARGUMENT, pi0rt_client_set_prompt_flush(client, NULL, NULL));
     IS(INVALID_ARGUMENT, pi0rt_wait(client, 0, 0, NULL));
     IS(INVALID_ARGUMENT, pi0rt_client_statistics(client, NULL));
     IS(OK, pi0rt_client_set_prompt(client, "stack the cups", NULL));
@@ -81,8 +88,17 @@ static void values_out_of_range(void)
     options.socket_path = socket_path;
     options.interpolation = 9;
     IS(INVALID_ARGUMENT, pi0rt_client_open(&options, &client));
-    CHECK(last_error_is("options.interpolation is 9, expected a pi0rt_interpolation"));
+    CHECK(last_error_is("options.interpolation is 9, expected a pi0rt_interpolation up to 3"));
     options.interpolation = 0;
+    options.stitching = 4;
+    IS(INVALID_ARGUMENT, pi0rt_client_open(&options, &client));
+    CHECK(last_error_is("options.stitching is 4, expected a pi0rt_stitching"));
+    options.stitching = 0, options.ensemble_decay = 11;
+    IS(INVALID_ARGUMENT, pi0rt_client_open(&options, &client));
+    CHECK(last_error_is("ensemble's m is 11, expected -10 to 10"));
+    options.ensemble_decay = 0, options.guidance_max_weight = -1;
+    IS(INVALID_ARGUMENT, pi0rt_client_open(&options, &client));
+    options.guidance_max_weight = 0;
     options.control_rate_hz = -1;
     IS(INVALID_ARGUMENT, pi0rt_client_open(&options, &client));
     CHECK(last_error_is("options.control_rate_hz is -1, expected a finite number, not negative"));
@@ -101,6 +117,16 @@ static void values_out_of_range(void)
     IS(BAD_PROMPT, pi0rt_client_set_prompt(client, "", NULL));
     IS(INVALID_ARGUMENT, pi0rt_action_at(client, 0, action, 4, NULL));
     CHECK(last_error_is("action has room for 4 values, the policy's actions have 5"));
+    IS(INVALID_ARGUMENT, pi0rt_motion_at(client, pi0rt_now_ns(), action, action, 5, NULL));
+    IS(INVALID_ARGUMENT, pi0rt_start_from(client, action, 6));
+    CHECK(last_error_is("command has 6 values, the policy's actions have 5"));
+    float start[5] = {0, 0, 0, NAN, 0};
+    IS(INVALID_ARGUMENT, pi0rt_start_from(client, start, 5));
+    pi0rt_observation flagged = {.struct_size = sizeof flagged};
+    IS(OK, pi0rt_observation_acquire(client, &flagged));
+    flagged.flags = 4;
+    IS(INVALID_ARGUMENT, pi0rt_submit(client, &flagged, NULL));
+    CHECK(last_error_is("observation.flags is 4, expected PI0RT_OBSERVATION_*, combined"));
     IS(OK, pi0rt_client_close(client));
 }
 
@@ -125,7 +151,7 @@ static void wrong_sizes(void)
     pi0rt_action_info about = {0};
     float action[5];
     EACH_SIZE(pi0rt_client_open(&options, &second), 48);
-    CHECK(last_error_is("options.struct_size is 4294967295, expected 48 to 4168") && second == NULL);
+    CHECK(last_error_is("options.struct_size is 4294967295, expected 48 to 4256") && second == NULL);
     EACH_SIZE(pi0rt_client_describe(client, &info), 464);
     EACH_SIZE(pi0rt_observation_acquire(client, &observation), 176);
     EACH_SIZE(pi0rt_observation_release(client, &observation), 176);

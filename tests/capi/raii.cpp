@@ -25,6 +25,8 @@ static_assert(noexcept(a<C>().acquire(a<pi0rt::Observation>())) && noexcept(a<C>
 static_assert(noexcept(a<C>().submit(a<pi0rt::Observation>())) && noexcept(a<C>().poll(a<pi0rt::Completion>())));
 static_assert(noexcept(a<C>().chunk_latest(a<pi0rt::Chunk>())) && noexcept(pi0rt::now_ns()));
 static_assert(noexcept(a<C>().action_at(0, pi0rt::Span<float>())) && noexcept(a<C>().action_at(0, nullptr, 0)));
+static_assert(noexcept(a<C>().motion_at(0, pi0rt::Span<float>(), pi0rt::Span<float>())) &&
+              noexcept(a<C>().start_from(pi0rt::Span<const float>())) && noexcept(a<C>().try_reconnect()));
 static_assert(noexcept(a<C>().wait(0, 0, a<pi0rt::Completion>())) && noexcept(a<C>().prompt(0, a<pi0rt::Prompt>())));
 static_assert(noexcept(C::open(a<pi0rt_client_options>(), a<C>())) && noexcept(a<C>().close()));
 static_assert(noexcept(a<pi0rt::Observation>().state_values()) && noexcept(a<pi0rt::Chunk>().row(0)));
@@ -88,6 +90,14 @@ int main(int argc, char **argv)
     std::vector<float> other(5);
     CHECK(client.action_at(completion.observed_ns + 20'000'000, other) == PI0RT_STATUS_OK && other[0] == 3.25f);
     CHECK(client.action_at(0, other.data(), 4) == PI0RT_STATUS_INVALID_ARGUMENT);
+    std::array<float, 5> velocity{};
+    CHECK(client.motion_at(completion.observed_ns + 21'000'000, other, velocity, &about) == PI0RT_STATUS_OK);
+    CHECK(about.stage == PI0RT_STAGE_PLAY && about.ticket == ticket && velocity[0] == 0);
+    CHECK(client.motion_at(0, other, pi0rt::Span<float>()) == PI0RT_STATUS_INVALID_ARGUMENT);
+    const std::vector<float> start(5, 0.5f);
+    CHECK(client.start_from(start) == PI0RT_STATUS_OK);
+    CHECK(client.motion_at(completion.observed_ns + 20'000'000, other, velocity, &about) == PI0RT_STATUS_OK);
+    CHECK(other == start);
     pi0rt::Chunk chunk;
     CHECK(chunk.values().empty() && chunk.row(0).empty());
     CHECK(client.chunk_latest(chunk) == PI0RT_STATUS_OK);

@@ -11,7 +11,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use pi0rt::client::{Client, Observation, Options};
-use pi0rt::control::{Dimension, Fault, Limits, PolicyDescription, Quantity, Rate, RateSource};
+use pi0rt::control::{
+    Dimension, DimensionMotion, Fault, Limits, Motion, MotionInterpolation, PolicyDescription, Quantity, Rate,
+    RateSource, Stitching,
+};
 use pi0rt::daemon::{Claim, Daemon, DaemonError, Engine, EngineError, Handle, Prompter};
 use pi0rt::policy::{Chunk, Continuation, Observation as Given};
 use pi0rt::shm::Camera;
@@ -46,6 +49,12 @@ impl Default for Sums {
             image_size: 224,
             rate: Rate::new(RATE_HZ, RateSource::Checkpoint),
             optional_cameras: 0b11,
+            // What is played are the rows of the latest chunk.
+            motion: Motion {
+                interpolation: Some(MotionInterpolation::Hold),
+                stitching: Some(Stitching::Replace),
+                ..Motion::default()
+            },
             ..PolicyDescription::default()
         };
         Sums { begun: Arc::default(), policy }
@@ -182,6 +191,9 @@ pub fn declare(policy: &mut PolicyDescription) {
     ];
     policy.action = vec![Dimension::default(); ACTION_DIM];
     policy.action[0] = dimension("waist", Quantity::Velocity, "rad/s", false, speed);
+    // Its rows are commands of their own: they may be apart by more than the limit allows between two.
+    policy.motion.dimensions = vec![DimensionMotion::default(); ACTION_DIM];
+    policy.motion.dimensions[0].interpolation = Some(MotionInterpolation::Hold);
     policy.execution_horizon = 8;
     policy.camera_keys = vec!["base_0_rgb".into(), "right_wrist_0_rgb".into()];
 }

@@ -55,7 +55,8 @@ pub(super) struct Chunks {
 impl Chunks {
     /// Room for `limit` chunks that are played and one that waits.
     pub fn new(limit: usize, horizon: usize, width: usize, rate_hz: f64) -> Chunks {
-        let rows = vec![0.0; (limit + 1) * horizon * width].into_boxed_slice();
+        // Written, so that playing finds the pages there.
+        let rows = vec![f32::NAN; (limit + 1) * horizon * width].into_boxed_slice();
         Chunks { rows, width, horizon, rate_hz, played: Vec::with_capacity(limit), limit, waiting: None }
     }
 

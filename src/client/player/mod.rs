@@ -23,7 +23,6 @@ mod answer;
 mod chunks;
 mod command;
 mod limits;
-pub(super) mod rows;
 mod settings;
 mod stages;
 mod stitch;

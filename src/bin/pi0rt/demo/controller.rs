@@ -208,6 +208,8 @@ impl Controller {
                     record.held += u64::from(about.reason == pi0rt_reason::PastEnd);
                     record.not_finite += u64::from(action.iter().any(|value| !value.is_finite()));
                 }
+                // Held, or on the way to a stop.
+                Status::Stale => record.held += 1,
                 Status::Empty => {}
                 status => check("pi0rt_action_at", status)?,
             }
