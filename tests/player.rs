@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use ipc_support::{Directory, LONG, Process, eventually, patient};
 use pi0rt::client::{
-    Actions, Answer, Client, ClientError, Completions, MotionError, Observation, Options, Playing, Reason, Seam,
-    Stage, Submissions,
+    Actions, Answer, Client, ClientError, Completions, MotionError, Observation, Options, Playing, Reason,
+    Seam, Stage, Submissions,
 };
 use pi0rt::control::{
     Dimension, GuidanceChoice, Guided, Limits, PolicyDescription, Quantity, Rate, RateSource, Status,
@@ -265,13 +265,8 @@ fn after_a_daemon_s_death_the_stages_follow_and_the_next_one_is_taken_up_without
     let directory = Directory::new();
     let mut daemon = Process::serving(&directory);
     let (hold_ns, decelerate_ns) = (150_000_000, 100_000_000);
-    let times = Playing {
-        hold_ns: Some(hold_ns),
-        decelerate_ns: Some(decelerate_ns),
-        ..Playing::default()
-    };
-    let options =
-        Options { playing: times, gone_after_ns: 100_000_000, ..patient(&directory.socket()) };
+    let times = Playing { hold_ns: Some(hold_ns), decelerate_ns: Some(decelerate_ns), ..Playing::default() };
+    let options = Options { playing: times, gone_after_ns: 100_000_000, ..patient(&directory.socket()) };
     let mut client = Client::open(&options).unwrap();
     client.set_prompt("sleep 20").unwrap();
     let Client { mut requests, mut submissions, mut completions, mut actions } = client;
@@ -477,8 +472,7 @@ fn steps_and_seams(client: &mut Client, seams: usize) -> (f32, f32) {
 fn seams_between_guided_chunks_are_no_larger_than_twice_a_step() {
     let dir = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden"));
     let device = pi0rt::device::cpu::CpuOptions { threads: Some(1), ..Default::default() };
-    let options =
-        PolicyOptions { device: device.into(), guidance: Some(10.0), ..PolicyOptions::default() };
+    let options = PolicyOptions { device: device.into(), guidance: Some(10.0), ..PolicyOptions::default() };
     let mut policy = Policy::load(dir, &options).unwrap();
     policy.warm_up().unwrap();
     let served = Served::of(PolicyEngine::new(policy));

@@ -16,7 +16,8 @@ mod types;
 pub use connection::{
     pi0rt_client_camera, pi0rt_client_close, pi0rt_client_describe, pi0rt_client_dimension, pi0rt_client_fd,
     pi0rt_client_open, pi0rt_client_prompt, pi0rt_client_reconnect, pi0rt_client_reset,
-    pi0rt_client_set_prompt, pi0rt_client_set_prompt_flush, pi0rt_last_error, pi0rt_status_string, pi0rt_version,
+    pi0rt_client_set_prompt, pi0rt_client_set_prompt_flush, pi0rt_last_error, pi0rt_status_string,
+    pi0rt_version,
 };
 pub use player::{pi0rt_action_at, pi0rt_motion_at, pi0rt_start_from};
 pub use realtime::{

@@ -37,9 +37,7 @@ pub(super) unsafe fn choose(options: &pi0rt_client_options) -> Result<Options, F
         )?,
     };
     match options.reserved.iter().find(|reserved| **reserved != 0) {
-        Some(got) => {
-            Err(Failure::Value { what: "options.reserved", got: (*got).into(), expected: "0" })
-        }
+        Some(got) => Err(Failure::Value { what: "options.reserved", got: (*got).into(), expected: "0" }),
         None => Ok(chosen),
     }
 }
@@ -101,12 +99,7 @@ fn declared(number: u64) -> Option<u64> {
 }
 
 /// What a number stands for.
-fn pick<T: Copy>(
-    what: &'static str,
-    expected: &'static str,
-    got: u32,
-    of: &[T],
-) -> Result<T, Failure> {
+fn pick<T: Copy>(what: &'static str, expected: &'static str, got: u32, of: &[T]) -> Result<T, Failure> {
     of.get(got as usize).copied().ok_or(Failure::Value { what, got: got.into(), expected })
 }
 

@@ -198,7 +198,10 @@ fn an_episode_is_seen_with_its_numbers() {
             thread::spawn(move || {
                 for _ in 0..2 {
                     let (count, Episode { before, connection, number }) = (cuts.episodes(), cuts.episode());
-                    assert!(before >= 10 * count && u64::from(number) >= count, "{before}, {number} of {count}");
+                    assert!(
+                        before >= 10 * count && u64::from(number) >= count,
+                        "{before}, {number} of {count}"
+                    );
                     assert!(connection == 0 || number > 0);
                 }
             })

@@ -1,10 +1,10 @@
 //! How a session plays: the player's settings, from what the session, the robot's profile and the defaults say.
 
 use super::error::ClientError;
-use super::player::{DimensionSettings, Interpolation, MotionError, Player, Safe, Settings, Stitching, Submit};
-use crate::control::{
-    self, DimensionMotion, Limits, MotionInterpolation, PolicyDescription, Rate, SafePose,
+use super::player::{
+    DimensionSettings, Interpolation, MotionError, Player, Safe, Settings, Stitching, Submit,
 };
+use crate::control::{self, DimensionMotion, Limits, MotionInterpolation, PolicyDescription, Rate, SafePose};
 use crate::shm::Geometry;
 
 /// Time of a crossfade unless set, ns.
@@ -215,7 +215,10 @@ mod tests {
         assert_eq!((profile.stale_after_ns, profile.safe), (Some(9), Safe::Pose(vec![0.5, 1.0])));
         assert_eq!(profile.dimensions[0].interpolation, Interpolation::Cubic);
         let switch = Interpolation::Switch { threshold: 0.5 };
-        assert_eq!((profile.dimensions[1].interpolation, profile.dimensions[1].start_jump), (switch, Some(0.1)));
+        assert_eq!(
+            (profile.dimensions[1].interpolation, profile.dimensions[1].start_jump),
+            (switch, Some(0.1))
+        );
 
         let playing = Playing {
             interpolation: Some(Interpolation::Hold),

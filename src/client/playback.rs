@@ -248,7 +248,8 @@ impl Part {
         let Some(playback) = &self.playback else { return };
         let (chunk, begun) = (answer.chunk, answer.playback.rows_begun);
         // A chunk of an earlier connection is not this daemon's.
-        if answer.stage == Stage::Empty || chunk == 0 || self.own_since == 0 || answer.ticket < self.own_since {
+        if answer.stage == Stage::Empty || chunk == 0 || self.own_since == 0 || answer.ticket < self.own_since
+        {
             return;
         }
         if self.reported.0 != chunk {
@@ -308,14 +309,5 @@ fn notes_of(notes: &ChunkNotes) -> Notes {
         prefix_observed_ns,
         prefix_age,
     } = *notes;
-    Notes {
-        prompt_id,
-        episode,
-        guidance,
-        delay,
-        guidance_horizon,
-        left_over,
-        prefix_observed_ns,
-        prefix_age,
-    }
+    Notes { prompt_id, episode, guidance, delay, guidance_horizon, left_over, prefix_observed_ns, prefix_age }
 }

@@ -370,9 +370,8 @@ mod tests {
     #[test]
     fn an_observation_is_due_once_the_one_before_is_answered() {
         let (mut client, mut daemon) = open(plan(8));
-        let is_due = |client: &mut Client| {
-            client.actions.motion_at(now_ns(), &mut [0.0], None).unwrap().0.submit_now
-        };
+        let is_due =
+            |client: &mut Client| client.actions.motion_at(now_ns(), &mut [0.0], None).unwrap().0.submit_now;
         assert!(is_due(&mut client));
         submit(&mut client.submissions);
         assert!(!is_due(&mut client));

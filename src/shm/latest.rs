@@ -340,10 +340,14 @@ mod tests {
 
     #[test]
     fn a_reader_never_sees_half_a_chunk() {
-        let (mut writer, reader) = pair();
+        let (notes, peer_notes) = Words::private(SLOTS * NOTE_WORDS);
+        let (writer, reader) = pair();
+        let (mut writer, reader) = (writer.with_notes(notes), reader.with_notes(peer_notes));
         let thread = std::thread::spawn(move || {
             for n in 1..=50_000u64 {
-                writer.publish(header(n), &[n as f32; VALUES]).unwrap();
+                let notes =
+                    ChunkNotes { prompt_id: n as u32, prefix_observed_ns: n, ..ChunkNotes::default() };
+                writer.publish(ChunkHeader { notes, ..header(n) }, &[n as f32; VALUES]).unwrap();
             }
         });
         let (mut actions, mut last) = ([0.0; VALUES], 0);
@@ -352,6 +356,8 @@ mod tests {
                 Ok(got) => {
                     assert!(got.chunk >= last && got.ticket == got.chunk);
                     assert_eq!(actions, [got.chunk as f32; VALUES]);
+                    let notes = got.notes;
+                    assert_eq!((notes.prompt_id, notes.prefix_observed_ns), (got.chunk as u32, got.chunk));
                     last = got.chunk;
                 }
                 Err(ReadError::Empty | ReadError::Busy) => std::thread::yield_now(),

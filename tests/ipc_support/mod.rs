@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use pi0rt::client::{Client, Observation, Options};
 use pi0rt::control::{
-    Dimension, DimensionMotion, Fault, Limits, Motion, MotionInterpolation, PolicyDescription, Quantity, Rate,
-    RateSource, Stitching,
+    Dimension, DimensionMotion, Fault, Limits, Motion, MotionInterpolation, PolicyDescription, Quantity,
+    Rate, RateSource, Stitching,
 };
 use pi0rt::daemon::{Claim, Daemon, DaemonError, Engine, EngineError, Handle, Prompter};
 use pi0rt::policy::{Chunk, Continuation, Observation as Given};

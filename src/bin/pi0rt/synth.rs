@@ -45,9 +45,9 @@ pub struct Args {
 /// A member of the model's family.
 #[derive(Clone, Copy, ValueEnum)]
 pub enum Model {
-    /// π0: the state as a token, time concatenated to the actions
+    /// The state is a token, time is concatenated to the actions
     Pi0,
-    /// π0.5: the state as text, time through adaptive norms
+    /// The state is text, time goes through adaptive norms
     Pi05,
 }
 

@@ -16,13 +16,8 @@ fn chunks(writer: &Fuse) -> (LatestWriter, LatestReader) {
 }
 
 fn publish(writer: &mut LatestWriter, n: u64) {
-    let header = ChunkHeader {
-        ticket: n + 10,
-        observed_ns: n,
-        horizon: 1,
-        action_dim: 1,
-        ..Default::default()
-    };
+    let header =
+        ChunkHeader { ticket: n + 10, observed_ns: n, horizon: 1, action_dim: 1, ..Default::default() };
     assert_eq!(writer.publish(header, &[n as f32; VALUES]), Some(n));
 }
 

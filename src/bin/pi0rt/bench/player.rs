@@ -51,7 +51,7 @@ pub struct Args {
     /// Values between two rows
     #[arg(long, value_enum, default_value_t = Between::Linear)]
     interpolation: Between,
-    /// Limits of the joints' velocity and acceleration, rad/s and rad/s² [default: none]
+    /// Limits of the joints' velocity and acceleration, rad/s and rad/s^2 [default: none]
     #[arg(long, value_name = "V,A", value_parser = bounds)]
     limits: Option<Bounds>,
     /// Print one JSON object
