@@ -79,16 +79,18 @@ unsafe fn play(
     info: *mut pi0rt_action_info,
 ) -> Status {
     guard(|| {
-        let mut client = enter::<Actions>(client)?;
-        if action.is_null() {
-            return Err(Failure::Null("action"));
-        }
         if !info.is_null() {
+            // Whatever fails below: no command of an earlier tick is told again.
+            let nothing = info_of(&Answer::default(), 0);
             // SAFETY: the caller's promise; the size is checked before more is touched.
             unsafe {
                 check_size("info", info)?;
-                (*info).chunk = 0;
+                output(info, &nothing);
             }
+        }
+        let mut client = enter::<Actions>(client)?;
+        if action.is_null() {
+            return Err(Failure::Null("action"));
         }
         let expected = client.action_dim();
         if count != expected {

@@ -276,7 +276,7 @@ fn refuse_others(config: &Object, variant: Variant) -> Result<(), CheckpointErro
         what,
         why: why.to_string(),
     };
-    let declared = match config.text("type")? {
+    let by_type = match config.text("type")? {
         Some(kind) => match Variant::named(&kind) {
             None => {
                 let why = "only \"pi0\" and \"pi05\" run here";
@@ -284,12 +284,14 @@ fn refuse_others(config: &Object, variant: Variant) -> Result<(), CheckpointErro
             }
             declared => declared.map(|declared| (declared, format!("config.json says {kind:?}"))),
         },
-        None => config.flag("pi05")?.map(|pi05| match pi05 {
-            true => (Variant::PI05, "config.json says pi05".into()),
-            false => (Variant::PI0, "config.json says it is not pi05".into()),
-        }),
+        None => None,
     };
-    if let Some((_, left)) = declared.filter(|(declared, _)| *declared != variant) {
+    let by_flag = config.flag("pi05")?.map(|pi05| match pi05 {
+        true => (Variant::PI05, "config.json says pi05".into()),
+        false => (Variant::PI0, "config.json says it is not pi05".into()),
+    });
+    let mut declared = [by_type, by_flag].into_iter().flatten();
+    if let Some((_, left)) = declared.find(|(declared, _)| *declared != variant) {
         return Err(CheckpointError::Disagree {
             path: config.path().to_path_buf(),
             what: "the model".into(),

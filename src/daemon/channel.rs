@@ -89,6 +89,8 @@ pub(super) struct Channel {
     journal: Journal,
     /// Number of resets.
     episode: u32,
+    /// Number of instructions that came with a flush.
+    pub flushes: u32,
     /// Number of times that everything before was dismissed.
     era: u32,
     /// The client's completion ring is full, so that no submission can be taken.
@@ -184,6 +186,7 @@ impl Channel {
             )
             .with_notes(words(&results, layout.chunk_notes)),
             episode: journal.episode(),
+            flushes: 0,
             era: 0,
             journal,
             notifier: Notifier::new(words(&control, layout.want_event)),
@@ -527,7 +530,7 @@ impl Channel {
 
     /// What the submission in flight is computed for, with an instruction of this number.
     pub fn aim(&self, prompt_id: u32, flush: bool) -> Aim {
-        Aim { prompt_id, flush, episode: self.episode, era: self.era }
+        Aim { prompt_id, flush, flushes: self.flushes, episode: self.episode, era: self.era }
     }
 
     /// Number of the episode: resets so far.

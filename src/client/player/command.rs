@@ -49,8 +49,10 @@ impl Player {
         let age_ns = t_ns.saturating_sub(kept.header.observed_ns);
         let rows = (age_ns as f64 * self.settings.rate_hz / 1e9) as u32;
         kept.first_row = rows.min(kept.header.horizon);
-        // Without commands before, it shows when the first one was asked for, not when the chunk came.
-        if !pauses {
+        if pauses {
+            // It shows when the first command was asked for, not when the chunk came: no delay to count.
+            kept.first_row = self.delays.longest().unwrap_or(0).min(kept.first_row);
+        } else {
             self.delays.add(kept.first_row);
         }
         self.late = t_ns >= kept.until_ns;

@@ -284,8 +284,11 @@ impl Player {
         answer.submit_now = is_due && !in_flight;
         if answer.stage != Stage::Empty {
             action.copy_from_slice(&self.command);
-            if let Some(velocity) = velocity {
-                velocity.copy_from_slice(&self.velocity);
+            match velocity {
+                // The command is repeated: it doesn't move.
+                Some(velocity) if answer.reason == Reason::ClockBack => velocity.fill(0.0),
+                Some(velocity) => velocity.copy_from_slice(&self.velocity),
+                None => {}
             }
         }
         answer

@@ -118,7 +118,10 @@ impl Fallback {
             true => 1.0 - passed_ns as f64 / self.decelerate_ns as f64,
             false => 0.0,
         };
-        let way = self.safe_ns.map(|since_ns| Weight::at(t_ns, since_ns, SAFE_POSE_NS));
+        // Only motion that chunks have begun ends in the safe pose: a robot that waits for its first chunk stays.
+        let waits = matches!(self.reason, Reason::Started | Reason::Episode | Reason::NoChunk);
+        let safe_ns = self.safe_ns.filter(|_| !waits);
+        let way = safe_ns.map(|since_ns| Weight::at(t_ns, since_ns, SAFE_POSE_NS));
         for (index, (target, axis)) in targets.iter_mut().zip(axes).enumerate() {
             let base = self.base[index];
             let rest = |value| Target { value, slope: 0.0 };

@@ -248,6 +248,7 @@ impl<P: Send + Sync + 'static> Control<P> {
                         && let Some(known) = session.prompts.get_mut(prompt_id as usize - 1)
                     {
                         known.flush = flush;
+                        session.channel.flushes += u32::from(flush);
                     }
                     self.answer(id, number, &Reply::PromptReady { prompt_id, truncated });
                 }
@@ -301,6 +302,7 @@ impl<P: Send + Sync + 'static> Control<P> {
         let mut table = self.shared.lock();
         let Some(session) = table.session(id) else { return };
         session.prompts.push(Registered { prompt: Arc::new(prompt), flush });
+        session.channel.flushes += u32::from(flush);
         let was_restoring = std::mem::replace(&mut session.restoring, restores);
         let record = session.record.as_mut().filter(|_| asked.is_some());
         let kept = record.map_or(Ok(()), |record| record.add_prompt(text));

@@ -12,8 +12,8 @@ const MOST_PIXELS: usize = 3840 * 2160;
 
 /// Decodes a camera's baseline image of this width and height to `rgb`, three bytes per pixel without gaps.
 ///
-/// The time it takes is bounded by the size: progressive images, which may pass over it any number of times, and
-/// cameras don't send, are refused. The bytes may be anyone's.
+/// The time it takes is bounded by the size: images of more than one scan, which may pass over it any number of times
+/// and which cameras don't send, are refused. The bytes may be anyone's.
 ///
 /// # Errors
 /// The reason, to follow "its JPEG image": another size, a progressive image, more than 3840 by 2160 pixels, damage.
@@ -28,8 +28,9 @@ pub fn decode(bytes: &[u8], size: (usize, usize), rgb: &mut Vec<u8>) -> Result<(
     if header.width.saturating_mul(header.height) > MOST_PIXELS {
         return Err(format!("has more than {MOST_PIXELS} pixels"));
     }
+    let data = header.one_scan().ok_or("has more than one scan")?;
     // A decoder takes the end of the bytes for the end of the image, and guesses the last pixels.
-    if !bytes.windows(2).rev().any(|marker| marker == [0xff, 0xd9]) {
+    if !data.windows(2).any(|marker| marker == [0xff, 0xd9]) {
         return Err("has no end".into());
     }
     decode_any(bytes, size, rgb)
@@ -71,43 +72,62 @@ pub fn size(bytes: &[u8]) -> Result<(usize, usize), String> {
 }
 
 /// The part of a frame header (SOF, ITU-T T.81 B.2.2) that bounds the work of decoding.
-struct Header {
+struct Header<'a> {
     baseline: bool,
     width: usize,
     height: usize,
+    components: u8,
+    /// Everything behind the frame header.
+    rest: &'a [u8],
 }
 
-impl Header {
+/// The first marker of `bytes`, its segment without the length, and the bytes behind it.
+fn next_segment(bytes: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    // Any number of fill bytes may precede a marker.
+    let start = bytes.iter().position(|byte| *byte != 0xff).filter(|start| *start > 0)?;
+    let (marker, behind) = (bytes[start], &bytes[start + 1..]);
+    let length = usize::from(u16::from_be_bytes([*behind.first()?, *behind.get(1)?])).max(2);
+    Some((marker, behind.get(2..length)?, &behind[length..]))
+}
+
+impl<'a> Header<'a> {
     /// The first frame header before the image's data.
-    fn find(bytes: &[u8]) -> Option<Header> {
+    fn find(bytes: &'a [u8]) -> Option<Self> {
         let mut rest = bytes.strip_prefix(&[0xff, 0xd8])?;
         loop {
-            let (marker, behind) = match *rest {
-                // Fill bytes.
-                [0xff, 0xff, ..] => {
-                    rest = &rest[1..];
-                    continue;
-                }
-                [0xff, marker, ref behind @ ..] => (marker, behind),
-                _ => return None,
-            };
-            let length = usize::from(u16::from_be_bytes([*behind.first()?, *behind.get(1)?]));
-            let segment = behind.get(2..length.max(2))?;
+            let (marker, segment, behind) = next_segment(rest)?;
             match marker {
                 // SOF0 to SOF15, but for the tables DHT, JPG and DAC.
                 0xc0..=0xcf if ![0xc4, 0xc8, 0xcc].contains(&marker) => {
-                    let &[_, h1, h0, w1, w0, ..] = segment else { return None };
+                    let &[_, h1, h0, w1, w0, components, ..] = segment else { return None };
                     let side = |high, low| usize::from(u16::from_be_bytes([high, low]));
                     return Some(Header {
                         baseline: marker <= 0xc1,
                         width: side(w1, w0),
                         height: side(h1, h0),
+                        components,
+                        rest: behind,
                     });
                 }
                 // Data without a frame header before it.
                 0xda | 0xd9 => return None,
-                _ => rest = &behind[length.max(2)..],
+                _ => rest = behind,
             }
+        }
+    }
+
+    /// The data of the image's one scan, of all its components, to the end of the bytes; None if there are more scans.
+    fn one_scan(&self) -> Option<&'a [u8]> {
+        let mut rest = self.rest;
+        loop {
+            let (marker, segment, behind) = next_segment(rest)?;
+            if marker == 0xda {
+                // Within the data, a byte 0xff is followed by 0 or a restart marker.
+                let is_one = segment.first() == Some(&self.components)
+                    && !behind.windows(2).any(|marker| marker == [0xff, 0xda]);
+                return is_one.then_some(behind);
+            }
+            rest = behind;
         }
     }
 }
