@@ -24,17 +24,19 @@
 #define HEIGHT 480
 #define MAX_ACTION_DIM 64
 
-/* Whose turn a camera's part of the slot is. */
-enum turn { LOOP, CAMERA };
+/* State of a camera's part of the slot. A camera overwrites its frame until the loop takes it. */
+enum part { EMPTY, WRITING, FILLED, TAKEN };
 
 struct camera {
     pthread_t thread;
-    atomic_int turn;
+    atomic_int part;
     atomic_bool stop;
-    /* Of the camera while it is its turn, else of the loop. */
+    /* The camera's while it writes, else the loop's. */
     uint8_t *data;
     uint64_t observed_ns;
 };
+
+static atomic_bool gone, ended;
 
 static void check(const char *what, pi0rt_status status)
 {
@@ -53,6 +55,12 @@ static void sleep_until(uint64_t ns)
     clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL);
 }
 
+static int change(struct camera *camera, int from, int to)
+{
+    return atomic_compare_exchange_strong_explicit(&camera->part, &from, to, memory_order_acq_rel,
+                                                   memory_order_acquire);
+}
+
 /* A camera: a frame every 33 ms, written where the loop wants it, if it wants one. */
 static void *film(void *argument)
 {
@@ -60,12 +68,23 @@ static void *film(void *argument)
     uint64_t next = pi0rt_now_ns();
     for (unsigned i = 0; !atomic_load(&camera->stop); i++) {
         sleep_until(next += FRAME_NS);
-        if (atomic_load_explicit(&camera->turn, memory_order_acquire) != CAMERA)
+        if (!change(camera, EMPTY, WRITING) && !change(camera, FILLED, WRITING))
             continue;
         /* A driver would copy, or have the device write here. */
         memset(camera->data, 64 + (int)(i % 64), (size_t)WIDTH * HEIGHT * 2);
         camera->observed_ns = next;
-        atomic_store_explicit(&camera->turn, LOOP, memory_order_release);
+        atomic_store_explicit(&camera->part, FILLED, memory_order_release);
+    }
+    return NULL;
+}
+
+/* Goes on with the next daemon when there is one: what may block has a thread of its own. */
+static void *keep(void *client)
+{
+    while (!atomic_load(&ended)) {
+        sleep_until(pi0rt_now_ns() + 100000000);
+        if (atomic_load(&gone) && pi0rt_client_reconnect(client) == PI0RT_STATUS_OK)
+            atomic_store(&gone, 0);
     }
     return NULL;
 }
@@ -77,16 +96,20 @@ static int lend(pi0rt_client *client, pi0rt_observation *observation, struct cam
         return 0;
     for (uint32_t i = 0; i < observation->cameras; i++) {
         cameras[i].data = observation->frames[i].data;
-        atomic_store_explicit(&cameras[i].turn, CAMERA, memory_order_release);
+        atomic_store_explicit(&cameras[i].part, EMPTY, memory_order_release);
     }
     return 1;
 }
 
-static int all_there(const struct camera *cameras, uint32_t count)
+/* Takes the frames of all cameras; none while one of them writes, or has written none yet. */
+static int take(struct camera *cameras, uint32_t count)
 {
     for (uint32_t i = 0; i < count; i++)
-        if (atomic_load_explicit(&cameras[i].turn, memory_order_acquire) != LOOP)
+        if (!change(&cameras[i], FILLED, TAKEN)) {
+            while (i-- > 0)
+                atomic_store_explicit(&cameras[i].part, FILLED, memory_order_release);
             return 0;
+        }
     return 1;
 }
 
@@ -109,9 +132,19 @@ int main(int argc, char **argv)
     check("prompt", pi0rt_client_set_prompt(client, argc > 3 ? argv[3] : "pick up the red block", NULL));
 
     struct camera cameras[PI0RT_MAX_CAMERAS] = {0};
-    for (uint32_t i = 0; i < info.cameras; i++)
+    /* The robot's present command, as its encoders say: limits count from there. */
+    float present[MAX_ACTION_DIM] = {0};
+    check("start", pi0rt_start_from(client, present, info.action_dim));
+
+    for (uint32_t i = 0; i < info.cameras; i++) {
+        atomic_store(&cameras[i].part, TAKEN);
         if (pthread_create(&cameras[i].thread, NULL, film, &cameras[i]) != 0)
             return EXIT_FAILURE;
+    }
+
+    pthread_t keeper;
+    if (pthread_create(&keeper, NULL, keep, client) != 0)
+        return EXIT_FAILURE;
 
     pi0rt_observation observation = {.struct_size = sizeof observation};
     pi0rt_completion completion = {.struct_size = sizeof completion};
@@ -128,12 +161,13 @@ int main(int argc, char **argv)
                 chunks++;
             else
                 failed++;
-        pi0rt_action_at(client, begun, action, info.action_dim, &about);
+        if (pi0rt_action_at(client, begun, action, info.action_dim, &about) == PI0RT_STATUS_GONE)
+            atomic_store(&gone, 1);
         actions += about.stage != PI0RT_STAGE_EMPTY; /* a robot would move here */
         due_now = (about.flags & PI0RT_ACTION_SUBMIT_NOW) != 0;
         if (!lent) {
             lent = lend(client, &observation, cameras);
-        } else if (due_now && all_there(cameras, info.cameras)) {
+        } else if (due_now && take(cameras, info.cameras)) {
             memset(observation.state, 0, observation.state_dim * sizeof(float)); /* joints' positions */
             observation.observed_ns = begun;
             for (uint32_t i = 0; i < observation.cameras; i++) {
@@ -141,12 +175,16 @@ int main(int argc, char **argv)
                 frame->width = WIDTH, frame->height = HEIGHT, frame->format = PI0RT_FORMAT_YUYV;
                 observation.frame_observed_ns[i] = cameras[i].observed_ns;
             }
-            if (pi0rt_submit(client, &observation, NULL) == PI0RT_STATUS_OK)
-                lent = lend(client, &observation, cameras);
+            /* After a restart the slot was another daemon's. */
+            if (pi0rt_submit(client, &observation, NULL) != PI0RT_STATUS_OK)
+                pi0rt_observation_release(client, &observation);
+            lent = lend(client, &observation, cameras);
         }
         const uint64_t took = pi0rt_now_ns() - begun;
         longest_ns = took > longest_ns ? took : longest_ns;
     }
+    atomic_store(&ended, 1);
+    pthread_join(keeper, NULL);
     for (uint32_t i = 0; i < info.cameras; i++) {
         atomic_store(&cameras[i].stop, 1);
         pthread_join(cameras[i].thread, NULL);

@@ -261,7 +261,7 @@ int main(int argc, char **argv)
                 pi0rt_last_error(why, sizeof why);
             }
         } else if (status == PI0RT_STATUS_GONE && now >= retry) {
-            /* Between two ticks, which is short as long as nobody listens; realtime.c has a thread for it. */
+            /* Between two ticks: a daemon that is loading keeps this waiting. realtime.c has a thread for it. */
             retry = now + RETRY_NS;
             reconnects += pi0rt_client_reconnect(client) == PI0RT_STATUS_OK;
         }

@@ -93,7 +93,7 @@ int control(const std::string &socket, double seconds, const std::string &prompt
             else if (completion.status != PI0RT_STATUS_GONE && completion.status != PI0RT_STATUS_RESTARTED)
                 failed++;
         } else if (status == PI0RT_STATUS_GONE && next >= retry) {
-            // Between two ticks, which is short as long as nobody listens; realtime.c has a thread for it.
+            // Between two ticks: a daemon that is loading keeps this waiting. realtime.c has a thread for it.
             retry = next + retry_ns;
             client.try_reconnect();
         }

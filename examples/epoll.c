@@ -63,7 +63,8 @@ static void submit(pi0rt_observation *observation)
         pi0rt_observation_release(client, observation);
 }
 
-/* Goes on with another daemon if there is one, whose answers are to be watched then. */
+/* Goes on with another daemon if there is one, whose answers are to be watched then. A daemon that is loading
+ * keeps this waiting: a robot that must not wait needs a thread for it, as realtime.c has. */
 static void reconnect(int epoll, int *answers)
 {
     if (pi0rt_client_reconnect(client) != PI0RT_STATUS_OK)

@@ -168,6 +168,9 @@ int main(int argc, char **argv)
     }
     loop.action_dim = info.action_dim;
     check("prompt", pi0rt_client_set_prompt(loop.client, argc > 3 ? argv[3] : "pick up the red block", NULL));
+    /* The robot's present command, as its encoders say: limits count from there. */
+    float present[MAX_ACTION_DIM] = {0};
+    check("start", pi0rt_start_from(loop.client, present, loop.action_dim));
 
     /* After the session's segments are mapped, so that they are locked too. */
     if (mlockall(MCL_CURRENT | MCL_FUTURE) == 0)
