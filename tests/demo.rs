@@ -31,13 +31,50 @@ fn shows_a_policy_at_work_and_leaves_nothing_behind() {
         demo(&directory, &golden()).args(["--seconds", "3", "--", "--threads", "1"]).output().unwrap();
     let (out, err) = text(&output);
     assert!(output.status.success(), "{out}{err}");
-    for line in
-        ["model          golden: ", "device         cpu ", "chunk latency  ", "submit ", "poll ", "ticks "]
-    {
+    for line in [
+        "model          golden: ",
+        "device         cpu ",
+        "chunk latency  ",
+        "submit ",
+        "poll ",
+        "stage ",
+        "PLAY ",
+        "seams ",
+        "guided ",
+        "limited        0 of ",
+        "submit now ",
+        "ticks ",
+    ] {
         assert!(out.lines().any(|printed| printed.starts_with(line)), "no {line:?} in\n{out}");
     }
     assert!(out.ends_with("demo           ok\n"), "{out}");
     assert!(out.contains(", 0 failed\n") && out.contains(" 0 not finite\n"), "{out}");
+    // Without --restart, the daemon of one's own checkpoint is left alone.
+    assert!(!out.contains("daemon killed"), "{out}");
+    assert_eq!(directory.left(), 0);
+}
+
+/// Without a daemon the robot is brought to rest by stages, and goes on with the next one.
+#[test]
+fn a_restarted_daemon_is_survived_by_stages() {
+    let directory = Directory::new();
+    let output = demo(&directory, &golden())
+        .args(["--seconds", "3", "--restart", "--", "--threads", "1"])
+        .output()
+        .unwrap();
+    let (out, err) = text(&output);
+    assert!(output.status.success(), "{out}{err}");
+    let line = out.lines().find(|line| line.starts_with("daemon killed ")).expect(&out);
+    let mut rest = line;
+    for stage in [" HOLD ", " DECELERATE ", " SAFE_STOP ", " reconnected ", " PLAY "] {
+        let at = rest.find(stage).unwrap_or_else(|| panic!("no {stage:?} in its turn in {line:?}"));
+        rest = &rest[at + 1..];
+    }
+    for stage in ["PLAY ", "HOLD ", "DECELERATE ", "SAFE_STOP "] {
+        assert!(out.lines().any(|printed| printed.starts_with(stage)), "no {stage:?} in\n{out}");
+    }
+    // It starts from its present command: no tick is without one.
+    assert!(!out.contains("EMPTY"), "{out}");
     assert_eq!(directory.left(), 0);
 }
 

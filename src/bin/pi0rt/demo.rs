@@ -1,6 +1,8 @@
 //! `pi0rt demo`: runs daemon and controller in one command.
 
 mod controller;
+mod motion;
+mod outage;
 mod report;
 mod server;
 
@@ -21,9 +23,9 @@ use server::Server;
 /// Run a daemon and a controller with camera images in one command
 ///
 /// Starts a daemon, and a controller that uses the C interface: it submits camera images and a state
-/// whenever no request is in flight, and plays an action in every tick. Without --checkpoint, a small one
-/// with random weights is generated once and kept in the cache directory. The daemon leaves one core to the
-/// controller.
+/// whenever the player asks for it, and plays a command in every tick. Without --checkpoint, a small one
+/// with random weights is generated once and kept in the cache directory; at its end the daemon is killed, and
+/// restarted when the robot stands. The daemon leaves one core to the controller.
 #[derive(clap::Args)]
 pub struct Args {
     /// Directory of the checkpoint [default: a small generated one]
@@ -38,6 +40,9 @@ pub struct Args {
     /// Running time of the controller
     #[arg(long, value_name = "S", default_value_t = 5.0, value_parser = seconds)]
     seconds: f64,
+    /// Kill the daemon after that time, and restart it when the robot stands [default: without --checkpoint]
+    #[arg(long)]
+    restart: bool,
     /// Ticks of the controller per second
     #[arg(long, value_name = "HZ", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=5000))]
     rate: u32,
@@ -87,7 +92,11 @@ pub fn run(args: &Args) -> CommandResult {
 fn show(args: &Args, interrupted: &AtomicBool) -> CommandResult {
     let checkpoint = match &args.checkpoint {
         Some(dir) => dir.clone(),
-        None => small_checkpoint(args.model)?,
+        None => {
+            let dir = small_checkpoint(args.model)?;
+            declare_limits(&dir)?;
+            dir
+        }
     };
     println!("checkpoint     {}", checkpoint.display());
     let mut options = daemon_options(&args.daemon);
@@ -111,7 +120,14 @@ fn show(args: &Args, interrupted: &AtomicBool) -> CommandResult {
         .map(|i| CAMERAS.iter().find(|(name, _)| *name == cameras[i]).unwrap_or(&CAMERAS[i % CAMERAS.len()]))
         .map(|(_, png)| picture::decode(png))
         .collect::<Result<_, _>>()?;
-    let plan = Plan { rate_hz: args.rate, seconds: args.seconds, prompt: &args.prompt, pictures: &pictures };
+    let plan = Plan {
+        rate_hz: args.rate,
+        seconds: args.seconds,
+        // One's own may take minutes to load again.
+        restart: args.restart || args.checkpoint.is_none(),
+        prompt: &args.prompt,
+        pictures: &pictures,
+    };
     println!(
         "controller     {} Hz for {} s: {:?}, {}",
         args.rate,
@@ -119,7 +135,7 @@ fn show(args: &Args, interrupted: &AtomicBool) -> CommandResult {
         args.prompt,
         cameras.join(", ")
     );
-    let record = controller.run(&plan, interrupted)?;
+    let record = controller.run(&plan, &mut server, interrupted)?;
     drop(controller);
     let ended = server.stop();
     report::print(&record);
@@ -166,6 +182,20 @@ fn small_checkpoint(model: Model) -> Result<PathBuf, Box<dyn std::error::Error>>
     });
     let _ = std::fs::remove_dir_all(&making);
     made.map(|()| dir)
+}
+
+/// Writes the profile with the demo's limits beside the weights, unless it is there.
+fn declare_limits(dir: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    const PROFILE: &str = include_str!("../../../assets/demo/pi0rt.toml");
+    let path = dir.join("pi0rt.toml");
+    if std::fs::read_to_string(&path).is_ok_and(|text| text == PROFILE) {
+        return Ok(());
+    }
+    // Written beside its place and then renamed: daemons of other demos find a complete one.
+    let part = dir.join(format!("pi0rt.toml.{}.part", std::process::id()));
+    std::fs::write(&part, PROFILE)
+        .and_then(|()| std::fs::rename(&part, &path))
+        .map_err(|e| format!("{}: {e}", path.display()).into())
 }
 
 fn synth(model: &str, dir: &Path) -> Result<(), Box<dyn std::error::Error>> {

@@ -5,7 +5,7 @@ use std::ffi::{CStr, CString, c_char};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use pi0rt::capi::*;
@@ -13,13 +13,17 @@ use pi0rt::control::Status;
 use rustix::thread::clock_nanosleep_absolute;
 use rustix::time::{ClockId, Timespec};
 
-use super::report::{Durations, Record};
+use super::outage::{self, Handle, Shared};
+use super::report::{Outage, Record};
+use super::server::Server;
 use crate::picture::Picture;
 
 /// Parameters of a run.
 pub struct Plan<'a> {
     pub rate_hz: u32,
     pub seconds: f64,
+    /// True to kill and restart the daemon after that time.
+    pub restart: bool,
     pub prompt: &'a str,
     /// One picture per camera.
     pub pictures: &'a [Picture],
@@ -43,6 +47,9 @@ macro_rules! sized {
 
 /// Rate used if neither the user nor the checkpoint declares one: no robot moves here.
 const SHOWN_AT_HZ: f32 = 50.0;
+
+/// Time for which measurements have room beside the running time, s: the outage, and a start of the daemon.
+const OUTAGE_ROOM_S: f64 = 60.0;
 
 /// Connects; while nothing listens yet, retries as long as `go_on` agrees.
 ///
@@ -75,7 +82,7 @@ pub fn open(
     }
 }
 
-fn check(call: &str, status: Status) -> Result<(), Box<dyn Error>> {
+pub fn check(call: &str, status: Status) -> Result<(), Box<dyn Error>> {
     if status == Status::Ok {
         return Ok(());
     }
@@ -135,108 +142,152 @@ impl Controller {
         self.info.camera_names[..self.info.cameras as usize].iter().map(|name| text(name)).collect()
     }
 
-    /// Runs the control loop until the time is over or `interrupted` is set.
+    /// Runs the control loop until the time is over or `interrupted` is set, with a thread beside it that
+    /// reconnects.
     ///
     /// # Errors
-    /// The library's error.
-    pub fn run(&mut self, plan: &Plan<'_>, interrupted: &AtomicBool) -> Result<Record, Box<dyn Error>> {
+    /// The library's error, or that of a daemon started again.
+    pub fn run(
+        &mut self,
+        plan: &Plan<'_>,
+        server: &mut Server,
+        interrupted: &AtomicBool,
+    ) -> Result<Record, Box<dyn Error>> {
         let prompt = CString::new(plan.prompt)?;
         let mut prompt_id = 0;
         // SAFETY: a live handle, a string, a place for the number.
         let status = unsafe { pi0rt_client_set_prompt(self.client, prompt.as_ptr(), &mut prompt_id) };
         check("pi0rt_client_set_prompt", status)?;
+        // The robot of this demo stands at 0; a real one tells where it stands.
+        let present = vec![0.0_f32; self.info.action_dim as usize];
+        // SAFETY: a live handle and the given number of values.
+        let status = unsafe { pi0rt_start_from(self.client, present.as_ptr(), present.len()) };
+        check("pi0rt_start_from", status)?;
 
+        let shared = Shared::default();
+        let handle = Handle::of(self.client);
+        let ends_ns = pi0rt_now_ns() + (plan.seconds * 1e9) as u64;
+        std::thread::scope(|scope| {
+            let supervisor = scope.spawn(|| {
+                let ended = outage::supervise(handle.client(), server, ends_ns, plan.restart, &shared);
+                shared.finished.store(true, Relaxed);
+                ended.map_err(|error| error.to_string())
+            });
+            let record = self.control(plan, prompt_id, &shared, interrupted);
+            shared.abandoned.store(true, Relaxed);
+            supervisor.join().map_err(|_| "the thread that reconnects has panicked")??;
+            record
+        })
+    }
+
+    /// The control loop. Whatever becomes of the daemon, each tick has a command.
+    fn control(
+        &self,
+        plan: &Plan<'_>,
+        prompt_id: u32,
+        shared: &Shared,
+        interrupted: &AtomicBool,
+    ) -> Result<Record, Box<dyn Error>> {
         let period_ns = 1_000_000_000 / u64::from(plan.rate_hz);
-        let ticks = (plan.seconds * f64::from(plan.rate_hz)).round() as u64;
         // Everything the loop needs is allocated before it begins.
-        let room = || Durations::with_room_for(ticks as usize);
-        let mut record = Record {
-            ticks: 0,
-            missed: 0,
-            held: 0,
-            failed: 0,
-            last_failure: String::new(),
-            not_finite: 0,
-            latency: room(),
-            age: room(),
-            write: room(),
-            submit: room(),
-            poll: room(),
-            action: room(),
-        };
+        let room = (plan.seconds + if plan.restart { OUTAGE_ROOM_S } else { 1.0 }) * f64::from(plan.rate_hz);
+        let mut record = Record::with_room_for(room as usize, self.info.action_dim as usize);
         let mut action = vec![0.0_f32; self.info.action_dim as usize];
         let mut observation = sized!(pi0rt_observation);
         observation.prompt_id = prompt_id;
         let mut completion = sized!(pi0rt_completion);
         let mut about = sized!(pi0rt_action_info);
-        let mut under_way = false;
 
         let start = pi0rt_now_ns();
         let mut tick = 0;
-        while tick < ticks && !interrupted.load(Ordering::Relaxed) {
-            sleep_until(start + tick * period_ns);
+        while !shared.finished.load(Relaxed) && !interrupted.load(Relaxed) {
+            let now = start + tick * period_ns;
+            sleep_until(now);
             record.ticks += 1;
 
             let before = pi0rt_now_ns();
             // SAFETY: a live handle and a struct with its size; the same in every call below.
             let status = unsafe { pi0rt_poll(self.client, &mut completion) };
             record.poll.add(pi0rt_now_ns() - before);
-            match status {
-                Status::Ok => {
-                    under_way = false;
-                    if completion.status == Status::Ok {
-                        record.latency.add(completion.finished_ns - completion.submitted_ns);
-                    } else {
-                        record.failed += 1;
-                        record.last_failure = last_error();
-                    }
+            match (status, completion.status) {
+                (Status::Ok, Status::Ok) => {
+                    record.latency.add(completion.finished_ns - completion.submitted_ns)
                 }
-                Status::Empty => {}
-                status => check("pi0rt_poll", status)?,
+                (Status::Ok, Status::Gone | Status::Restarted) => record.lost += 1,
+                (Status::Ok, _) => {
+                    record.failed += 1;
+                    record.last_failure = last_error();
+                }
+                // The other thread reconnects.
+                (Status::Gone, _) => shared.gone.store(true, Relaxed),
+                (Status::Empty | Status::Restarted | Status::Stale, _) => {}
+                (status, _) => check("pi0rt_poll", status)?,
             }
 
             let before = pi0rt_now_ns();
             // SAFETY: as above; the action has the given number of values.
-            let status = unsafe {
-                pi0rt_action_at(self.client, before, action.as_mut_ptr(), action.len(), &mut about)
-            };
+            let status =
+                unsafe { pi0rt_action_at(self.client, now, action.as_mut_ptr(), action.len(), &mut about) };
             record.action.add(pi0rt_now_ns() - before);
             match status {
-                // A robot would move here.
-                Status::Ok => {
-                    record.age.add(about.age_ns);
-                    record.held += u64::from(about.reason == pi0rt_reason::PastEnd);
-                    record.not_finite += u64::from(action.iter().any(|value| !value.is_finite()));
-                }
-                // Held, or on the way to a stop.
-                Status::Stale => record.held += 1,
-                Status::Empty => {}
+                // A robot would move here: there is a command in any stage but EMPTY.
+                Status::Ok | Status::Empty | Status::Stale | Status::Gone | Status::Restarted => {}
                 status => check("pi0rt_action_at", status)?,
             }
+            record.motion.add(tick, now, &action, &about);
+            shared.stage.store(about.stage as u32, Relaxed);
+            if about.stage == pi0rt_stage::Play {
+                record.age.add(about.age_ns);
+            }
+            if about.stage != pi0rt_stage::Empty {
+                record.not_finite += u64::from(action.iter().any(|value| !value.is_finite()));
+            }
 
-            if !under_way {
-                let before = pi0rt_now_ns();
-                // SAFETY: as above.
-                check("pi0rt_observation_acquire", unsafe {
-                    pi0rt_observation_acquire(self.client, &mut observation)
-                })?;
-                write(&mut observation, plan.pictures, tick as f32 / plan.rate_hz as f32)?;
-                observation.observed_ns = pi0rt_now_ns();
-                record.write.add(observation.observed_ns - before);
-                let before = pi0rt_now_ns();
-                // SAFETY: as above.
-                let status = unsafe { pi0rt_submit(self.client, &observation, ptr::null_mut()) };
-                record.submit.add(pi0rt_now_ns() - before);
-                check("pi0rt_submit", status)?;
-                under_way = true;
+            if about.flags & PI0RT_ACTION_SUBMIT_NOW != 0 {
+                self.observe(plan, tick, &mut observation, &mut record)?;
             }
 
             // Ticks whose time has passed are counted as missed, not made up for.
             let next = (pi0rt_now_ns() - start).div_ceil(period_ns).max(tick + 1);
-            record.missed += next.min(ticks) - (tick + 1);
+            record.missed += next - (tick + 1);
             tick = next;
         }
+        let killed_ns = shared.killed_ns.load(Relaxed);
+        let reconnected_ns = shared.reconnected_ns.load(Relaxed);
+        record.outage = (killed_ns > 0).then_some(Outage { killed_ns, reconnected_ns });
         Ok(record)
+    }
+
+    /// Submits an observation. Without a free slot or a daemon there is another one to be asked for.
+    fn observe(
+        &self,
+        plan: &Plan<'_>,
+        tick: u64,
+        observation: &mut pi0rt_observation,
+        record: &mut Record,
+    ) -> Result<(), Box<dyn Error>> {
+        let before = pi0rt_now_ns();
+        // SAFETY: a live handle and a struct with its size; the same in every call below.
+        match unsafe { pi0rt_observation_acquire(self.client, observation) } {
+            Status::Busy | Status::Gone | Status::Restarted => return Ok(()),
+            status => check("pi0rt_observation_acquire", status)?,
+        }
+        write(observation, plan.pictures, tick as f32 / plan.rate_hz as f32)?;
+        observation.observed_ns = pi0rt_now_ns();
+        record.write.add(observation.observed_ns - before);
+        let before = pi0rt_now_ns();
+        // SAFETY: as above.
+        let status = unsafe { pi0rt_submit(self.client, observation, ptr::null_mut()) };
+        record.submit.add(pi0rt_now_ns() - before);
+        match status {
+            Status::Ok => Ok(()),
+            Status::Busy | Status::Gone | Status::Restarted => {
+                // SAFETY: as above. A slot of a connection that has ended is given back by either call.
+                unsafe { pi0rt_observation_release(self.client, observation) };
+                Ok(())
+            }
+            status => check("pi0rt_submit", status),
+        }
     }
 }
 

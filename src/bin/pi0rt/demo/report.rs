@@ -1,5 +1,7 @@
 //! The demo's measurements.
 
+use super::motion::{self, Motion};
+
 /// Durations in ns, in memory allocated in advance.
 pub struct Durations(Vec<u64>);
 
@@ -42,8 +44,8 @@ pub struct Record {
     pub ticks: u64,
     /// Number of ticks whose time had passed before the controller reached them.
     pub missed: u64,
-    /// Number of actions that held a chunk's last row because no newer chunk had come.
-    pub held: u64,
+    /// Number of requests that a daemon left unanswered when it ended.
+    pub lost: u64,
     /// Number of completions without a chunk, and the status of the last.
     pub failed: u64,
     pub last_failure: String,
@@ -58,12 +60,42 @@ pub struct Record {
     pub submit: Durations,
     pub poll: Durations,
     pub action: Durations,
+    pub motion: Motion,
+    pub outage: Option<Outage>,
+}
+
+/// The daemon's scripted end.
+pub struct Outage {
+    pub killed_ns: u64,
+    /// When the client was connected to the next daemon.
+    pub reconnected_ns: u64,
 }
 
 impl Record {
-    /// True if chunks came and all results were good.
+    pub fn with_room_for(ticks: usize, values: usize) -> Record {
+        let room = || Durations::with_room_for(ticks);
+        Record {
+            ticks: 0,
+            missed: 0,
+            lost: 0,
+            failed: 0,
+            last_failure: String::new(),
+            not_finite: 0,
+            latency: room(),
+            age: room(),
+            write: room(),
+            submit: room(),
+            poll: room(),
+            action: room(),
+            motion: Motion::with_room_for(ticks, values),
+            outage: None,
+        }
+    }
+
+    /// True if chunks came, all results were good, and the robot went through all stages and back after an outage.
     pub fn is_good(&self) -> bool {
-        self.latency.len() > 0 && self.failed == 0 && self.not_finite == 0
+        let back = self.outage.as_ref().is_none_or(|outage| self.motion.came_back(outage.killed_ns));
+        self.latency.len() > 0 && self.failed == 0 && self.not_finite == 0 && back
     }
 }
 
@@ -75,14 +107,22 @@ pub fn print(record: &Record) {
     record.submit.print("submit", "us", 1e3);
     record.poll.print("poll", "us", 1e3);
     record.action.print("action_at", "us", 1e3);
+    record.motion.print();
+    if let Some(outage) = &record.outage {
+        let after = |ns: u64| ns.saturating_sub(outage.killed_ns) as f64 / 1e9;
+        print!("daemon killed ");
+        let mut connected = outage.reconnected_ns > outage.killed_ns;
+        for (at, stage) in record.motion.since(outage.killed_ns) {
+            if connected && at >= outage.reconnected_ns {
+                print!(" reconnected {:.2} s,", after(outage.reconnected_ns));
+                connected = false;
+            }
+            print!(" {} {:.2} s,", motion::name(stage), after(at));
+        }
+        println!(" {} requests lost", record.lost);
+    }
     println!("chunks         {}, {} failed", record.latency.len(), record.failed);
-    println!(
-        "actions        {}, of which {} past their chunk's end, {} not finite",
-        record.age.len(),
-        record.held,
-        record.not_finite
-    );
-    println!("ticks          {}, {} missed", record.ticks, record.missed);
+    println!("ticks          {}, {} missed, {} not finite", record.ticks, record.missed, record.not_finite);
     if record.failed > 0 {
         println!("last failure   {}", record.last_failure);
     }

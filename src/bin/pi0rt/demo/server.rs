@@ -16,6 +16,8 @@ const END_WITHIN: Duration = Duration::from_secs(30);
 pub struct Server {
     child: Child,
     directory: PathBuf,
+    checkpoint: PathBuf,
+    options: Vec<String>,
 }
 
 impl Server {
@@ -27,21 +29,29 @@ impl Server {
             .mode(0o700)
             .create(&directory)
             .map_err(|e| format!("{}: {e}", directory.display()))?;
-        let mut command = Command::new(std::env::current_exe()?);
-        command.arg("serve").arg("--checkpoint").arg(checkpoint);
-        command.arg("--socket").arg(directory.join("pi0rt.sock")).args(options);
-        if std::env::var_os("PI0RTD_LOG_LEVEL").is_none() {
-            command.env("PI0RTD_LOG_LEVEL", "warn");
-        }
-        // In a group of its own: Ctrl-C is for the controller, which then ends the daemon.
-        command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
-        match command.spawn() {
-            Ok(child) => Ok(Server { child, directory }),
+        match spawn(&directory, checkpoint, options) {
+            Ok(child) => {
+                Ok(Server { child, directory, checkpoint: checkpoint.into(), options: options.to_vec() })
+            }
             Err(error) => {
                 let _ = std::fs::remove_dir(&directory);
-                Err(format!("starting the daemon: {error}").into())
+                Err(error)
             }
         }
+    }
+
+    /// Kills the daemon without a warning, as a crash would.
+    pub fn kill(&mut self) -> Result<(), Box<dyn Error>> {
+        self.check()?;
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Starts a daemon again at the place of one that has ended.
+    pub fn restart(&mut self) -> Result<(), Box<dyn Error>> {
+        self.child = spawn(&self.directory, &self.checkpoint, &self.options)?;
+        Ok(())
     }
 
     pub fn socket(&self) -> PathBuf {
@@ -79,6 +89,18 @@ impl Server {
         self.child.wait()?;
         Err(format!("the daemon did not end within {} s and was killed", END_WITHIN.as_secs()).into())
     }
+}
+
+fn spawn(directory: &Path, checkpoint: &Path, options: &[String]) -> Result<Child, Box<dyn Error>> {
+    let mut command = Command::new(std::env::current_exe()?);
+    command.arg("serve").arg("--checkpoint").arg(checkpoint);
+    command.arg("--socket").arg(directory.join("pi0rt.sock")).args(options);
+    if std::env::var_os("PI0RTD_LOG_LEVEL").is_none() {
+        command.env("PI0RTD_LOG_LEVEL", "warn");
+    }
+    // In a group of its own: Ctrl-C is for the controller, which then ends the daemon.
+    command.stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
+    command.spawn().map_err(|error| format!("starting the daemon: {error}").into())
 }
 
 impl Drop for Server {
