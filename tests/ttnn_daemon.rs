@@ -12,8 +12,8 @@ use pi0rt::control::Status;
 use pi0rt::device::reference::ReferenceOptions;
 use pi0rt::policy::{Chunk, Frame, Noise, Observation as Seen, PixelFormat, Policy, PolicyOptions};
 
-/// Number of replays during warm-up: one to three cameras, each recorded and replayed once.
-const WARM_UP: usize = 6;
+/// Number of replays during warm-up: one to three cameras, guided and not, each recorded and replayed once.
+const WARM_UP: usize = 12;
 
 fn daemon(socket: &Path, emulation: &str, settings: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pi0rtd"));

@@ -481,6 +481,11 @@ mod tests {
                 daemon = go_on(&mut requests, 8);
             }
             over.store(true, Ordering::Release);
+            // What was submitted in the end is answered, too.
+            while !taking.is_finished() {
+                daemon.serve();
+                std::thread::yield_now();
+            }
             let mut taken = taking.join().unwrap();
             taken.sort_unstable();
             assert_eq!(taken, (1..=taken.len() as u64).collect::<Vec<_>>());
