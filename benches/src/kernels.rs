@@ -2,7 +2,7 @@
 //! keys and values into the cache; and what the GELU fused into a product adds to it.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use pi0rt::device::{Attention, Builder, Keys, Role, Rope, Then};
+use pi0rt::device::{Attention, Builder, Epilogue, Keys, Role, Rope};
 use pi0rt_benches::{Clock, buffer, device, mapped, numbers};
 
 /// Heads and tokens of one part of the model.
@@ -102,7 +102,7 @@ fn norms(criterion: &mut Criterion<Clock>) {
                 if name == "vision" {
                     device.layer_norm(stream, weight, weight, 1e-6, out).expect("a norm");
                 } else {
-                    device.rms_norm(stream, weight, 1e-6, out).expect("a norm");
+                    device.rms_norm(stream, weight, None, 1e-6, out).expect("a norm");
                 }
             });
         });
@@ -124,11 +124,11 @@ fn epilogues(criterion: &mut Criterion<Clock>) {
     let mut group = criterion.benchmark_group("vision-fc1");
     group.throughput(Throughput::Elements((2 * rows * inputs * outputs) as u64)).sample_size(10);
     for (name, bias, then, out) in [
-        ("plain", None, Then::Store, operand),
-        ("bias", Some(bias), Then::Store, operand),
-        ("bias-gelu", Some(bias), Then::Gelu, operand),
-        ("bias-silu", Some(bias), Then::Silu, operand),
-        ("bias-add", Some(bias), Then::Add, stream),
+        ("plain", None, Epilogue::Store, operand),
+        ("bias", Some(bias), Epilogue::Store, operand),
+        ("bias-gelu", Some(bias), Epilogue::Gelu, operand),
+        ("bias-silu", Some(bias), Epilogue::Silu, operand),
+        ("bias-add", Some(bias), Epilogue::Add, stream),
     ] {
         group.bench_function(name, |b| {
             b.iter(|| device.linear(x, weight, bias, then, out).expect("a product"))
