@@ -66,9 +66,11 @@ impl<T: Send> Handover<T> {
 
     /// Receiver: gives one back, to be freed by the sender. Real-time safe.
     pub fn give_back(&self, mut old: Box<Parcel<T>>) {
-        // The sender may empty the place at any time, but only the receiver fills it.
+        // The sender may empty the place at any time, but only the receiver fills it: nothing is there the second time.
+        // A swap all the same, so that the two threads' accesses have one order.
         old.before = empty_into(&self.returned, null_mut());
-        self.returned.store(Box::into_raw(old), Ordering::Release);
+        let there = empty_into(&self.returned, Box::into_raw(old));
+        debug_assert!(there.is_none());
     }
 
     /// Sender: takes everything that was given back.
