@@ -4,10 +4,10 @@ mod counting;
 
 use counting::allocations;
 use pi0rt::client::player::{
-    DimensionSettings, Interpolation, Notes, Player, Safe, Settings, Stage, Stitching, Submit,
+    DimensionSettings, Interpolation, Player, Safe, Settings, Stage, Stitching, Submit,
 };
 use pi0rt::control::{Limits, Quantity};
-use pi0rt::shm::ChunkHeader;
+use pi0rt::shm::{ChunkHeader, ChunkNotes};
 
 const MS: u64 = 1_000_000;
 
@@ -45,7 +45,7 @@ fn play(player: &mut Player, rows: &[f32]) -> (u32, u32, usize) {
                 action_dim: 14,
                 ..ChunkHeader::default()
             };
-            let notes = Notes { episode: u32::from(step > 15_000), ..Notes::default() };
+            let notes = ChunkNotes { episode: u32::from(step > 15_000), ..ChunkNotes::default() };
             player.adopt(&header, Some(&notes), rows).expect("chunk is right");
         }
         match step {

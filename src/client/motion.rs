@@ -1,10 +1,8 @@
 //! How a session plays: the player's settings, from what the session, the robot's profile and the defaults say.
 
 use super::error::ClientError;
-use super::player::{
-    DimensionSettings, Interpolation, MotionError, Player, Safe, Settings, Stitching, Submit,
-};
-use crate::control::{self, DimensionMotion, Limits, MotionInterpolation, PolicyDescription, Rate, SafePose};
+use super::player::{DimensionSettings, MotionError, Player, Safe, Settings, Stitching, Submit};
+use crate::control::{self, DimensionMotion, Interpolation, Limits, PolicyDescription, Rate, SafePose};
 use crate::shm::Geometry;
 
 /// Time of a crossfade unless set, ns.
@@ -77,7 +75,7 @@ impl Playing {
         let motion = &policy.motion;
         let rate_hz = rate.map_or(0.0, |rate| rate.hz.into());
         let horizon = geometry.horizon;
-        let general = self.interpolation.or(motion.interpolation.map(interpolation)).unwrap_or_default();
+        let general = self.interpolation.or(motion.interpolation).unwrap_or_default();
         let dimensions = (0..geometry.action_dim as usize).map(|index| {
             let own = motion.dimensions.get(index).copied().unwrap_or_default();
             let DimensionMotion { interpolation: own, start_jump } = own;
@@ -86,7 +84,7 @@ impl Playing {
                 quantity: declared.map(|dimension| dimension.quantity).unwrap_or_default(),
                 limits: declared.map(|dimension| finite(dimension.limits)).unwrap_or_default(),
                 start_jump: start_jump.filter(|jump| jump.is_finite()),
-                interpolation: own.map_or(general, interpolation),
+                interpolation: own.unwrap_or(general),
             }
         });
         let row_ns = if rate_hz > 0.0 { 1e9 / rate_hz } else { 0.0 };
@@ -142,15 +140,6 @@ pub(super) fn player(settings: &Settings) -> Result<Option<Player>, ClientError>
     }
 }
 
-fn interpolation(declared: MotionInterpolation) -> Interpolation {
-    match declared {
-        MotionInterpolation::Hold => Interpolation::Hold,
-        MotionInterpolation::Linear => Interpolation::Linear,
-        MotionInterpolation::Cubic => Interpolation::Cubic,
-        MotionInterpolation::Switch { threshold } => Interpolation::Switch { threshold },
-    }
-}
-
 /// Limits without those that bound nothing.
 fn finite(Limits { position, velocity, acceleration }: Limits) -> Limits {
     let finite = |limit: Option<f32>| limit.filter(|limit| limit.is_finite());
@@ -198,11 +187,11 @@ mod tests {
         assert_eq!((first.quantity, first.limits), (Quantity::Position, kept));
 
         let gripper = DimensionMotion {
-            interpolation: Some(MotionInterpolation::Switch { threshold: 0.5 }),
+            interpolation: Some(Interpolation::Switch { threshold: 0.5 }),
             start_jump: Some(0.1),
         };
         let motion = Motion {
-            interpolation: Some(MotionInterpolation::Cubic),
+            interpolation: Some(Interpolation::Cubic),
             stitching: Some(control::Stitching::Crossfade { over_ns: 7 }),
             hold_ns: Some(0),
             safe_pose: Some(SafePose::Pose(vec![0.5, 1.0])),

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use super::cuts::Episode;
 use super::error::ClientError;
 use super::life::Life;
-use super::player::{Answer, MotionError, Notes, Player, Stage};
+use super::player::{Answer, MotionError, Player, Stage};
 use super::prompts::Numbers;
 use crate::control::{Rate, times};
-use crate::shm::{ChunkHeader, ChunkNotes, Geometry, LatestReader, PlaybackWriter, ReadError, Words};
+use crate::shm::{ChunkHeader, Geometry, LatestReader, PlaybackWriter, ReadError, Words};
 
 /// The actions' part of one connection.
 pub(super) struct Part {
@@ -209,15 +209,15 @@ impl Part {
         self.adopted = key;
         let header = &self.chunk.header;
         let is_own = key.0 == self.connection;
-        let notes = self.has_notes.then(|| notes_of(&header.notes));
-        if let Some(notes) = &notes
+        let notes = self.has_notes.then_some(&header.notes);
+        if let Some(notes) = notes
             && observes
             && player.episode().is_some_and(|episode| episode != notes.episode)
         {
             // Nobody tells an observer.
             player.begin_episode(notes.episode, 0);
         }
-        let adopted = player.adopt(header, notes.as_ref(), &self.chunk.actions);
+        let adopted = player.adopt(header, notes, &self.chunk.actions);
         if !is_own {
             player.set_episode(None);
         } else if self.own_since == 0 {
@@ -296,18 +296,4 @@ impl Part {
             _ => Ok(()),
         }
     }
-}
-
-fn notes_of(notes: &ChunkNotes) -> Notes {
-    let ChunkNotes {
-        prompt_id,
-        episode,
-        guidance,
-        delay,
-        guidance_horizon,
-        left_over,
-        prefix_observed_ns,
-        prefix_age,
-    } = *notes;
-    Notes { prompt_id, episode, guidance, delay, guidance_horizon, left_over, prefix_observed_ns, prefix_age }
 }

@@ -27,7 +27,7 @@ pub use message::{
     Hello, MAX_MESSAGE, MAX_NAME, MAX_TEXT, PROTOCOL_VERSION, Refusal, Reply, Request, Welcome, is_event,
     number_of, numbered,
 };
-pub use motion::{DimensionMotion, Motion, MotionInterpolation, SafePose, Stitching};
+pub use motion::{DimensionMotion, Interpolation, Motion, SafePose, Stitching};
 pub use socket::{
     ConnectError, Received, connect, connect_until, receive, receive_with_fds, send, send_with_fds,
 };

@@ -6,7 +6,7 @@ use super::codec::{Malformed, Reader, Writer};
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Motion {
     /// How actions between two rows are computed.
-    pub interpolation: Option<MotionInterpolation>,
+    pub interpolation: Option<Interpolation>,
     /// How a chunk takes over from the previous one.
     pub stitching: Option<Stitching>,
     /// How long the last action is held when no chunk comes, before motion is ended, ns.
@@ -23,24 +23,26 @@ pub struct Motion {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct DimensionMotion {
     /// How it is computed between two rows, if not as the others.
-    pub interpolation: Option<MotionInterpolation>,
+    pub interpolation: Option<Interpolation>,
     /// Upper bound of the absolute difference between the robot's state and the first command, in its unit.
     pub start_jump: Option<f32>,
 }
 
-/// How actions between two rows of a chunk are computed.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum MotionInterpolation {
-    /// The row before.
+/// How a value between two rows of a chunk is computed.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Interpolation {
+    /// The earlier row is held.
     Hold,
-    /// On the straight line between the two.
+    /// Linear interpolation between the two rows.
+    #[default]
     Linear,
-    /// On the cubic Hermite curve through the rows.
+    /// Cubic Hermite spline through the rows with a continuous derivative: tangents of Catmull and Rom, at the
+    /// last row 0.
     Cubic,
-    /// The row before until the value of the line crosses a threshold, then the row after: a gripper that opens or
-    /// closes. For one value only.
+    /// For grippers: one row's value at a time, the later row's from the moment at which the line between the two
+    /// rows crosses the threshold. Seams switch too, and never blend. For one value only.
     Switch {
-        /// The threshold, in the value's unit.
+        /// Value between open and closed, in its unit.
         threshold: f32,
     },
 }
@@ -177,25 +179,25 @@ impl DimensionMotion {
     }
 }
 
-fn put_interpolation(w: &mut Writer, interpolation: Option<MotionInterpolation>) {
+fn put_interpolation(w: &mut Writer, interpolation: Option<Interpolation>) {
     let (number, threshold) = match interpolation {
         None => (0, 0.0),
-        Some(MotionInterpolation::Hold) => (1, 0.0),
-        Some(MotionInterpolation::Linear) => (2, 0.0),
-        Some(MotionInterpolation::Cubic) => (3, 0.0),
-        Some(MotionInterpolation::Switch { threshold }) => (4, threshold),
+        Some(Interpolation::Hold) => (1, 0.0),
+        Some(Interpolation::Linear) => (2, 0.0),
+        Some(Interpolation::Cubic) => (3, 0.0),
+        Some(Interpolation::Switch { threshold }) => (4, threshold),
     };
     w.u32(number).f32(threshold);
 }
 
-fn get_interpolation(r: &mut Reader<'_>) -> Result<Option<MotionInterpolation>, Malformed> {
+fn get_interpolation(r: &mut Reader<'_>) -> Result<Option<Interpolation>, Malformed> {
     let number = r.u32("interpolation")?;
     let threshold = r.f32("threshold", f32::MIN)?;
     Ok(match number {
-        1 => Some(MotionInterpolation::Hold),
-        2 => Some(MotionInterpolation::Linear),
-        3 => Some(MotionInterpolation::Cubic),
-        4 => Some(MotionInterpolation::Switch { threshold }),
+        1 => Some(Interpolation::Hold),
+        2 => Some(Interpolation::Linear),
+        3 => Some(Interpolation::Cubic),
+        4 => Some(Interpolation::Switch { threshold }),
         // None, or of a later version.
         _ => None,
     })
@@ -217,13 +219,13 @@ fn get_list<T>(
 
 #[cfg(test)]
 pub(super) fn example(action_dim: usize) -> Motion {
-    let switch = MotionInterpolation::Switch { threshold: 0.04 };
+    let switch = Interpolation::Switch { threshold: 0.04 };
     let gripper = DimensionMotion { interpolation: Some(switch), start_jump: None };
     let joint = DimensionMotion { interpolation: None, start_jump: Some(0.2) };
     let mut dimensions = vec![joint; action_dim];
     dimensions[action_dim - 1] = gripper;
     Motion {
-        interpolation: Some(MotionInterpolation::Cubic),
+        interpolation: Some(Interpolation::Cubic),
         stitching: Some(Stitching::Crossfade { over_ns: 80_000_000 }),
         hold_ns: Some(0),
         decelerate_ns: Some(200_000_000),
@@ -254,7 +256,7 @@ mod tests {
         let motions = [
             example(3),
             Motion { stitching: ensemble, safe_pose: Some(SafePose::Stay), ..none.clone() },
-            Motion { interpolation: Some(MotionInterpolation::Hold), decelerate_ns: Some(1), ..none.clone() },
+            Motion { interpolation: Some(Interpolation::Hold), decelerate_ns: Some(1), ..none.clone() },
             none.clone(),
         ];
         for motion in motions {

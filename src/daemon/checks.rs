@@ -1,6 +1,6 @@
 //! Checks of a chunk before it is published.
 
-use crate::control::{Dimension, DimensionMotion, Fault, MotionInterpolation, PolicyDescription, Quantity};
+use crate::control::{Dimension, DimensionMotion, Fault, Interpolation, PolicyDescription, Quantity};
 
 /// Part of a range that rounding may exceed it by.
 const ROUNDING: f32 = 1e-6;
@@ -48,10 +48,8 @@ impl ChunkChecker {
         let bounds = |index: usize| {
             let dimension = policy.action.get(index).unwrap_or(&none.0);
             let motion = policy.motion.dimensions.get(index).unwrap_or(&none.1);
-            let jumps = matches!(
-                motion.interpolation,
-                Some(MotionInterpolation::Hold | MotionInterpolation::Switch { .. })
-            );
+            let jumps =
+                matches!(motion.interpolation, Some(Interpolation::Hold | Interpolation::Switch { .. }));
             let is_delta = dimension.quantity == Quantity::PositionDelta;
             let velocity = dimension.limits.velocity.filter(|_| !(jumps || is_delta));
             let same = |state: &Dimension| {
@@ -176,7 +174,7 @@ mod tests {
         other.action[0].limits.position = None;
         let checker = ChunkChecker::new(&other, Checks::default());
         assert_eq!(checker.check(&[0.5, 0.0, 99.0, 0.0], &[0.0, 0.5], None), Ok(()));
-        other.motion.dimensions[0].interpolation = Some(MotionInterpolation::Hold);
+        other.motion.dimensions[0].interpolation = Some(Interpolation::Hold);
         other.state[1].quantity = Quantity::Velocity;
         assert_eq!(checked(&other, Checks::default(), [99.0, 0.0, 99.0]), Ok(()));
     }

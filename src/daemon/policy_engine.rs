@@ -3,8 +3,8 @@
 use super::engine::{CarryOver, Engine, EngineError, Prompter};
 use crate::checkpoint::{self, Camera};
 use crate::control::{
-    Dimension, DimensionMotion, Fault, Guided, Limits, Motion, MotionInterpolation, PolicyDescription,
-    Quantity, Rate, RateSource, SafePose, Stitching,
+    Dimension, DimensionMotion, Fault, Guided, Interpolation, Limits, Motion, PolicyDescription, Quantity,
+    Rate, RateSource, SafePose, Stitching,
 };
 use crate::device::DeviceError;
 use crate::model::ModelError;
@@ -134,10 +134,10 @@ fn dimension(of: &checkpoint::Dimension) -> Dimension {
 /// How actions are to be played, in the terms of the control connection.
 fn motion(of: &checkpoint::Motion) -> Motion {
     let interpolation = |interpolation| match interpolation {
-        checkpoint::Interpolation::Hold => MotionInterpolation::Hold,
-        checkpoint::Interpolation::Linear => MotionInterpolation::Linear,
-        checkpoint::Interpolation::Cubic => MotionInterpolation::Cubic,
-        checkpoint::Interpolation::Switch { threshold } => MotionInterpolation::Switch { threshold },
+        checkpoint::Interpolation::Hold => Interpolation::Hold,
+        checkpoint::Interpolation::Linear => Interpolation::Linear,
+        checkpoint::Interpolation::Cubic => Interpolation::Cubic,
+        checkpoint::Interpolation::Switch { threshold } => Interpolation::Switch { threshold },
     };
     let ns = |ms| u64::from(ms) * 1_000_000;
     Motion {

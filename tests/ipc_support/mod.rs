@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use pi0rt::client::{Client, Observation, Options};
 use pi0rt::control::{
-    Dimension, DimensionMotion, Fault, Limits, Motion, MotionInterpolation, PolicyDescription, Quantity,
-    Rate, RateSource, Stitching,
+    Dimension, DimensionMotion, Fault, Interpolation, Limits, Motion, PolicyDescription, Quantity, Rate,
+    RateSource, Stitching,
 };
 use pi0rt::daemon::{Claim, Daemon, DaemonError, Engine, EngineError, Handle, Prompter};
 use pi0rt::policy::{Chunk, Continuation, Observation as Given};
@@ -51,7 +51,7 @@ impl Default for Sums {
             optional_cameras: 0b11,
             // What is played are the rows of the latest chunk.
             motion: Motion {
-                interpolation: Some(MotionInterpolation::Hold),
+                interpolation: Some(Interpolation::Hold),
                 stitching: Some(Stitching::Replace),
                 ..Motion::default()
             },
@@ -193,7 +193,7 @@ pub fn declare(policy: &mut PolicyDescription) {
     policy.action[0] = dimension("waist", Quantity::Velocity, "rad/s", false, speed);
     // Its rows are commands of their own: they may be apart by more than the limit allows between two.
     policy.motion.dimensions = vec![DimensionMotion::default(); ACTION_DIM];
-    policy.motion.dimensions[0].interpolation = Some(MotionInterpolation::Hold);
+    policy.motion.dimensions[0].interpolation = Some(Interpolation::Hold);
     policy.execution_horizon = 8;
     policy.camera_keys = vec!["base_0_rgb".into(), "right_wrist_0_rgb".into()];
 }

@@ -1,5 +1,7 @@
 //! What a player says of each command.
 
+use crate::shm::ChunkNotes;
+
 /// What the player does, by how long no fresh chunk has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u32)]
@@ -71,27 +73,6 @@ impl Limited {
     }
 }
 
-/// What the daemon says of a chunk: prompt, episode, guidance.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Notes {
-    /// Number of the prompt, the daemon's.
-    pub prompt_id: u32,
-    /// Number of the episode.
-    pub episode: u32,
-    /// Whether the chunk was guided by the one before it, and why not; 0: unknown.
-    pub guidance: u32,
-    /// Delay of the guidance, rows.
-    pub delay: u32,
-    /// Horizon of the guidance, rows.
-    pub guidance_horizon: u32,
-    /// Rows of the previous chunk that were left over.
-    pub left_over: u32,
-    /// When the frames of the prefix were taken, CLOCK_MONOTONIC, ns; 0: unknown.
-    pub prefix_observed_ns: u64,
-    /// Age of the prefix in chunks; 0: computed for this one.
-    pub prefix_age: u32,
-}
-
 /// How far the latest chunk has been played, for the daemon.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Playback {
@@ -115,7 +96,7 @@ pub struct Answer {
     /// Ticket of that chunk's submission.
     pub ticket: u64,
     /// What the daemon says of that chunk.
-    pub notes: Notes,
+    pub notes: ChunkNotes,
     /// Position in that chunk, in rows from its observation; the integer part is the row.
     pub row: f64,
     /// Time from that chunk's observation to the moment, ns; 0 if the moment lies before.

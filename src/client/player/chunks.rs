@@ -1,15 +1,14 @@
 //! The chunks a player keeps, and their values between rows.
 
-use super::answer::Notes;
 use super::limits::Target;
-use super::settings::Interpolation;
-use crate::shm::ChunkHeader;
+use crate::control::Interpolation;
+use crate::shm::{ChunkHeader, ChunkNotes};
 
 /// A chunk whose rows are kept.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Kept {
     pub header: ChunkHeader,
-    pub notes: Notes,
+    pub notes: ChunkNotes,
     /// When it was first played.
     pub played_ns: u64,
     /// Rows that were past then.
@@ -61,7 +60,13 @@ impl Chunks {
     }
 
     /// Keeps a chunk until it is played, in place of one that waited. Its size has been checked.
-    pub fn put(&mut self, header: &ChunkHeader, notes: Notes, stale_after_ns: Option<u64>, actions: &[f32]) {
+    pub fn put(
+        &mut self,
+        header: &ChunkHeader,
+        notes: ChunkNotes,
+        stale_after_ns: Option<u64>,
+        actions: &[f32],
+    ) {
         let taken = |place| self.played.iter().any(|kept| kept.place == place);
         let place = (0..=self.limit).find(|place| !taken(*place)).expect("one more than may be played");
         let first = place * self.horizon * self.width;

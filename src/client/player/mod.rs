@@ -30,13 +30,14 @@ mod submit;
 #[cfg(test)]
 mod tests;
 
-pub use answer::{Answer, Limited, Notes, Playback, Reason, Stage};
+pub use crate::control::Interpolation;
+pub use answer::{Answer, Limited, Playback, Reason, Stage};
 pub use settings::{
-    DECELERATE_NS, DimensionSettings, HOLD_NS, Interpolation, MAX_BLENDED, MotionError, RESUME_NS, Safe,
-    Settings, Stitching, Submit,
+    DECELERATE_NS, DimensionSettings, HOLD_NS, MAX_BLENDED, MotionError, RESUME_NS, Safe, Settings,
+    Stitching, Submit,
 };
 
-use crate::shm::ChunkHeader;
+use crate::shm::{ChunkHeader, ChunkNotes};
 use chunks::Chunks;
 use limits::{Axis, Target};
 use stages::Fallback;
@@ -145,7 +146,7 @@ impl Player {
     pub fn adopt(
         &mut self,
         header: &ChunkHeader,
-        notes: Option<&Notes>,
+        notes: Option<&ChunkNotes>,
         actions: &[f32],
     ) -> Result<(), MotionError> {
         let (rows, width, values) = (header.horizon, header.action_dim, actions.len());

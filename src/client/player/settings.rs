@@ -1,6 +1,6 @@
 //! Settings of a player, and what is wrong with them.
 
-use crate::control::{Limits, Quantity};
+use crate::control::{Interpolation, Limits, Quantity};
 
 /// Time of the hold stage unless set, ns.
 pub const HOLD_NS: u64 = 500_000_000;
@@ -153,25 +153,6 @@ impl DimensionSettings {
             _ => Ok(()),
         }
     }
-}
-
-/// How a value between two rows is computed.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub enum Interpolation {
-    /// The earlier row is held.
-    Hold,
-    /// Linear interpolation between the two rows.
-    #[default]
-    Linear,
-    /// Cubic Hermite spline through the rows with a continuous derivative: tangents of Catmull and Rom, at the
-    /// last row 0.
-    Cubic,
-    /// For grippers: one row's value at a time, the later row's from the moment at which the line between the two
-    /// rows crosses the threshold. Seams switch too, and never blend.
-    Switch {
-        /// Value between open and closed.
-        threshold: f32,
-    },
 }
 
 /// How one chunk follows another.

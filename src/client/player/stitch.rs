@@ -2,7 +2,8 @@
 
 use super::chunks::{Chunks, Kept, sample};
 use super::limits::Target;
-use super::settings::{Interpolation, MAX_BLENDED, Stitching};
+use super::settings::{MAX_BLENDED, Stitching};
+use crate::control::Interpolation;
 
 /// Weight of a new trajectory, and its derivative per second.
 #[derive(Clone, Copy, Debug, PartialEq)]

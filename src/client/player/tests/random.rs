@@ -282,7 +282,7 @@ impl Controller {
                     action_dim: width as u32,
                     ..ChunkHeader::default()
                 };
-                let notes = Notes { episode: self.episode, ..Notes::default() };
+                let notes = ChunkNotes { episode: self.episode, ..ChunkNotes::default() };
                 let adopted = self.player.adopt(&header, Some(&notes), &chunk(rows, width, kind, seed));
                 prop_assert!(adopted.is_ok());
             }

@@ -134,7 +134,7 @@ fn chunks_of_another_episode_are_refused() {
         action_dim: 1,
         ..ChunkHeader::default()
     };
-    let notes = |episode| Notes { episode, prompt_id: 3, ..Notes::default() };
+    let notes = |episode| ChunkNotes { episode, prompt_id: 3, ..ChunkNotes::default() };
     player.adopt(&header, Some(&notes(2)), &[1.0]).expect("the first one's episode is the present one");
     assert_eq!(player.episode(), Some(2));
     let answer = at1(&mut player, T0).0;

@@ -3,10 +3,12 @@
 use std::error::Error;
 use std::sync::Arc;
 
-use pi0rt::client::player::{DimensionSettings, Interpolation, Notes, Player, Settings, Stage};
+use pi0rt::client::player::{DimensionSettings, Interpolation, Player, Settings, Stage};
 use pi0rt::control::{Guided, Limits, Quantity};
 use pi0rt::daemon::{Aim, CarryOver, Guidance, GuidanceTerms, Guide};
-use pi0rt::shm::{Access, ChunkHeader, PlaybackReader, PlaybackWriter, Segment, Submission, Words, Writer};
+use pi0rt::shm::{
+    Access, ChunkHeader, ChunkNotes, PlaybackReader, PlaybackWriter, Segment, Submission, Words, Writer,
+};
 
 use super::measure::Measured;
 use super::policy::{self, Fate, JOINTS, ROWS, WIDTH};
@@ -37,7 +39,7 @@ struct Pending {
     observed_ns: u64,
     finished_ns: u64,
     lost: bool,
-    notes: Notes,
+    notes: ChunkNotes,
     /// As the model gives it.
     rows: Vec<f32>,
 }
@@ -106,14 +108,14 @@ pub fn run(args: &Args, mode: Mode) -> Result<Run, Box<dyn Error>> {
             let plan = guide.plan(&Submission { observed_ns: t_ns, ..Submission::default() }, &aim);
             let rtc = guide.rtc(&plan).map(|(rtc, _)| rtc);
             let rows = policy::chunk(args, requests, seconds, rtc.as_ref());
-            let notes = Notes {
+            let notes = ChunkNotes {
                 prompt_id: aim.prompt_id,
                 episode: aim.episode,
                 guidance: plan.guided as u32,
                 delay: plan.delay,
                 guidance_horizon: plan.horizon,
                 left_over: plan.left_over,
-                ..Notes::default()
+                ..ChunkNotes::default()
             };
             let finished_ns = t_ns + fate.delay_ns;
             pending = Some(Pending { observed_ns: t_ns, finished_ns, lost: fate.lost, notes, rows });
