@@ -67,6 +67,8 @@ const SETTINGS: &[Setting] = &[
     setting("queues", Takes::Whole(1, 2), "2", "Command queues; with 2, inputs have one of their own"),
     setting(
         "attention_chunk",
+        "query_chunk",
+        "key_chunk",
         Takes::MultipleOf(TILE as u64),
         "64",
         "Rows of queries and keys that attention takes at a time",

@@ -73,14 +73,15 @@ impl Ttnn {
             Epilogue::Store | Epilogue::Add | Epilogue::AddGated(_) => Activation::None,
         };
         let mut y = self.product(&value, at, false, bias.as_ref(), activation, dtype)?;
-        if let Epilogue::AddGated(gate) = epilogue {
-            let gate = self.row(gate, dtype == Dtype::F32)?;
-            let gated = bridge::multiply(&y.tensor, &gate, dtype).map_err(failed(OP))?;
-            y = y.with(gated, dtype);
-        }
         if let Some(old) = old {
-            let sum = bridge::add(&old.tensor, &y.tensor, dtype).map_err(failed(OP))?;
-            y = old.with(sum, dtype);
+            let sum = match epilogue {
+                Epilogue::AddGated(gate) => {
+                    let gate = self.row(gate, dtype == Dtype::F32)?;
+                    bridge::add_product(&old.tensor, &y.tensor, &gate)
+                }
+                _ => bridge::add(&old.tensor, &y.tensor, dtype),
+            };
+            y = old.with(sum.map_err(failed(OP))?, dtype);
         }
         self.put(OP, out, y)
     }
@@ -89,10 +90,16 @@ impl Ttnn {
         const OP: &str = "geglu";
         let at = weight.0 as usize;
         let value = self.get(OP, x)?;
-        let gelu = self.options.gelu();
-        let gate = self.product(&value, at, false, None, gelu, Dtype::Bf16)?;
+        let gate = self.product(&value, at, false, None, Activation::None, Dtype::Bf16)?;
         let up = self.product(&value, at, true, None, Activation::None, Dtype::Bf16)?;
-        let gated = bridge::multiply(&gate.tensor, &up.tensor, Dtype::Bf16).map_err(failed(OP))?;
+        let gelu = self.options.gelu();
+        let gated = if self.options.fuse_activations {
+            bridge::multiply_activated(&gate.tensor, &up.tensor, gelu, Dtype::Bf16)
+        } else {
+            let gate = bridge::activate(&gate.tensor, gelu).map_err(failed(OP))?;
+            bridge::multiply(&gate, &up.tensor, Dtype::Bf16)
+        };
+        let gated = gated.map_err(failed(OP))?;
         self.put(OP, out, gate.with(gated, Dtype::Bf16))
     }
 }
