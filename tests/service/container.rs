@@ -49,7 +49,7 @@ fn contained(socket: &Path, way: &[&str], group: Option<&str>) -> Process {
 /// The reply to a client run by another user.
 fn ask_as(program: &Path, socket: &Path, user: &[&str]) -> String {
     let mut command = Command::new("setpriv");
-    command.args(user).arg(program).args(["client_of_another_user", "--exact", "--nocapture"]);
+    command.args(user).arg(program).args(["container::client_of_another_user", "--exact", "--nocapture"]);
     let output = command.env("PI0RT_TEST_SOCKET", socket).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let reply = said.lines().find_map(|line| line.strip_prefix("reply: "));
