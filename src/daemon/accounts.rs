@@ -82,7 +82,7 @@ impl Resource {
 /// Upper bounds of one resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Ceiling {
-    /// For all users together.
+    /// Limit of all users together.
     all: u64,
     /// For one user; None: three quarters of what the others leave.
     each: Option<u64>,
