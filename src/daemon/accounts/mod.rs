@@ -8,101 +8,17 @@
 //! one three quarters of that, and so on. No user can lock out all others, and the first users have most. Of
 //! fewer than four nothing is kept back.
 
+mod exceeded;
+mod resource;
+
 use std::collections::BTreeMap;
-use std::fmt;
 use std::sync::Arc;
 
+pub(super) use self::exceeded::QuotaExceeded;
+use self::resource::{ALL, Ceiling, RESOURCES, ceilings};
+pub(super) use self::resource::{MAX_PROMPTS, MAX_WAITING, Resource};
 use super::Limits;
-use super::channel::SEGMENTS;
 use super::mutex::{PiMutex, PiMutexGuard};
-
-/// A resource that clients take.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Resource {
-    /// Sessions, from their admission to their end.
-    Sessions,
-    /// Bytes of shared memory, until no process can use them any more.
-    Memory,
-    /// The part of that memory whose sessions are over.
-    HeldMemory,
-    /// Segments of that memory: the daemon keeps a descriptor of each.
-    HeldSegments,
-    /// Connections whose handshake is pending.
-    Silent,
-    /// Connections that observe sessions.
-    Observers,
-    /// Requests waiting for their turn.
-    Requests,
-    /// Instructions registered by open sessions.
-    Instructions,
-}
-
-const RESOURCES: usize = 8;
-/// Ended sessions that clients may still hold memory of, per session that may be open.
-const MAX_OVER: u64 = 4;
-/// Upper bound of the segments of ended sessions, whatever the number of clients: a process has descriptors for
-/// so many.
-const MAX_HELD_SEGMENTS: u64 = 3072;
-/// Maximum number of connections with a pending handshake.
-const MAX_SILENT: u64 = 64;
-/// Maximum number of connections that observe sessions.
-const MAX_OBSERVERS: u64 = 64;
-/// Maximum number of requests one session may have waiting.
-pub(super) const MAX_WAITING: usize = 16;
-/// Maximum number of instructions a session may register.
-pub(super) const MAX_PROMPTS: usize = 256;
-
-impl Resource {
-    /// Name of the resource, and the configuration key of the limit per user.
-    fn names(self) -> (&'static str, Option<&'static str>) {
-        match self {
-            Resource::Sessions => ("sessions", Some("clients.max_clients_per_user")),
-            Resource::Memory => ("bytes of shared memory", Some("clients.max_memory_mb_per_user")),
-            Resource::HeldMemory => ("bytes of sessions that are over", None),
-            Resource::HeldSegments => ("segments of sessions that are over", None),
-            Resource::Silent => {
-                ("connections that have not said hello", Some("clients.max_connections_per_user"))
-            }
-            Resource::Observers => ("observers", Some("clients.max_connections_per_user")),
-            Resource::Requests => ("requests waiting", Some("clients.max_requests_per_user")),
-            Resource::Instructions => ("instructions registered", Some("clients.max_instructions_per_user")),
-        }
-    }
-
-    /// Configuration key of the limit for all users together.
-    fn key(self) -> Option<&'static str> {
-        match self {
-            Resource::Sessions => Some("clients.max_clients"),
-            Resource::Memory => Some("clients.max_memory_mb"),
-            _ => None,
-        }
-    }
-}
-
-/// Upper bounds of one resource.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Ceiling {
-    /// For all users together.
-    all: u64,
-    /// For one user; None: three quarters of what the others leave.
-    each: Option<u64>,
-}
-
-fn ceilings(limits: &Limits) -> [Ceiling; RESOURCES] {
-    let of = |all: u64, each: Option<u64>| Ceiling { all, each };
-    let clients = limits.max_clients as u64;
-    let each = &limits.per_user;
-    [
-        of(clients, each.clients),
-        of(limits.max_memory, each.memory),
-        of(u64::MAX, Some(u64::MAX)),
-        of(clients.saturating_mul(SEGMENTS as u64 * MAX_OVER).min(MAX_HELD_SEGMENTS), None),
-        of(MAX_SILENT, each.connections),
-        of(MAX_OBSERVERS, each.connections),
-        of(clients.saturating_mul(MAX_WAITING as u64), each.requests),
-        of(clients.saturating_mul(MAX_PROMPTS as u64), each.instructions),
-    ]
-}
 
 /// The accounts of all users of a daemon.
 #[derive(Clone)]
@@ -120,22 +36,6 @@ pub(super) struct Reservation {
     user: u32,
     resource: Resource,
     amount: u64,
-}
-
-/// Why a user doesn't get any more of a resource.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct QuotaExceeded {
-    user: u32,
-    resource: Resource,
-    asked: u64,
-    /// Amount of this user, and its limit.
-    own: [u64; 2],
-    /// Amount of all users together, and their limit.
-    all: [u64; 2],
-    /// The users who have most, and their amounts.
-    users: Vec<(u32, u64)>,
-    /// Number of further users who have some.
-    more: usize,
 }
 
 /// Amounts and limits of a user, by resource, for the statistics page.
@@ -264,17 +164,6 @@ impl Accounts {
     }
 }
 
-const ALL: [Resource; RESOURCES] = [
-    Resource::Sessions,
-    Resource::Memory,
-    Resource::HeldMemory,
-    Resource::HeldSegments,
-    Resource::Silent,
-    Resource::Observers,
-    Resource::Requests,
-    Resource::Instructions,
-];
-
 impl Reservation {
     /// The user it is counted for.
     pub fn user(&self) -> u32 {
@@ -311,43 +200,6 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.accounts.holdings().take(self.user, self.resource, self.amount);
-    }
-}
-
-impl fmt::Display for QuotaExceeded {
-    /// Names the limit, the amount asked for, the amount in use, and the users who have it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let QuotaExceeded { user, resource, asked, own: [has, may_have], all: [taken, most], users, more } =
-            self;
-        let (what, key) = resource.names();
-        let of = |key: Option<&str>| key.map_or(String::new(), |key| format!(" ({key})"));
-        if taken.saturating_add(*asked) > *most {
-            let key = of(resource.key());
-            match resource {
-                Resource::Sessions => write!(f, "{taken} clients are connected, the most allowed{key}")?,
-                Resource::Memory => write!(
-                    f,
-                    "{asked} {what} asked for, clients have {taken}, at most {most} are allowed{key}"
-                )?,
-                _ => write!(f, "there are {taken} {what}, at most {most} are allowed{key}")?,
-            }
-            for (index, (user, has)) in users.iter().enumerate() {
-                write!(f, "{}user {user} has {has}", if index == 0 { ": " } else { ", " })?;
-            }
-            return if *more > 0 { write!(f, ", {more} more users the rest") } else { Ok(()) };
-        }
-        if *asked > 1 {
-            write!(f, "{asked} {what} asked for, ")?;
-        }
-        write!(f, "user {user} has {has}")?;
-        if *asked <= 1 {
-            write!(f, " {what}")?;
-        }
-        write!(f, " and may have {may_have} of {most}{}", of(key))?;
-        if taken > has {
-            write!(f, "; other users have {}", taken - has)?;
-        }
-        Ok(())
     }
 }
 
