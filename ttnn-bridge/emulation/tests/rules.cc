@@ -1,6 +1,6 @@
-// Breaks every rule that the emulation enforces, and checks its messages; checks what it computes as the device does.
-// Prints the source line of each
-// refusal: tests/ttnn_rules.rs compares them with the DEMANDs and FATALs of the sources.
+// Breaks every rule that the emulation enforces, and checks its messages; checks that it computes what the device
+// computes. Prints the source line of each refusal: tests/ttnn/rules.rs compares them with the DEMANDs and FATALs of
+// the sources.
 #include <cmath>
 #include <cstdlib>
 #include <functional>
