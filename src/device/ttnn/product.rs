@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::bridge::{self, Activation, Dtype, Tensor};
 use super::value::Value;
 use super::weight::pad_heads;
-use super::{Constant, Handle, Ttnn, failed};
+use super::{Constant, Handle, Ttnn, failed, options};
 use crate::device::{DeviceError, Epilogue, PrecisionClass, Vector, View, Weight};
 
 impl Ttnn {
@@ -58,8 +58,15 @@ impl Ttnn {
         const OP: &str = "linear";
         let at = weight.0 as usize;
         let value = self.get(OP, x)?;
-        let old = if epilogue.adds() { Some(self.get(OP, out)?) } else { None };
-        let wide = self.weights[at].class == PrecisionClass::Exact;
+        let class = self.weights[at].class;
+        let wide = class == PrecisionClass::Exact;
+        let mut old = None;
+        if epilogue.adds() {
+            // A stream that comes from elsewhere is stored from here on as this class stores it.
+            let residual = options::dtype(self.options.precision(class).residual);
+            let stream = self.get(OP, out)?;
+            old = Some(self.cast(stream, residual)?);
+        }
         // Heads go to attention, which takes bf16.
         let dtype = match &old {
             Some(old) => old.dtype,
