@@ -15,9 +15,9 @@ pub struct Norm {
     table: Vec<Vec<f32>>,
 }
 
-/// A norm in one step.
+/// Factors of an adaptive norm in one Euler step.
 struct Modulation {
-    /// w of `rms(x)·(1 + w)`.
+    /// The weight w of `rms(x)·(1 + w)`.
     scale: Vector,
     shift: Option<Vector>,
     /// How the branch is added to the stream: as it is, or times the gate.

@@ -52,7 +52,7 @@ pub struct PolicyOptions {
     /// Upper bound on the guidance weight of later guided chunks, `None` if none will be guided: a device
     /// that records chunks then also records guided ones during warm-up.
     pub guidance: Option<f32>,
-    /// Whether chunks that keep a prefix will be asked for: a device that records chunks records theirs too when it is
+    /// True if chunks that keep a prefix will be asked for: a device that records chunks records theirs too when it is
     /// warmed up.
     pub keep_prefix: bool,
 }
@@ -120,7 +120,7 @@ impl<P> Clone for Observation<'_, P> {
 
 impl<P> Copy for Observation<'_, P> {}
 
-/// What a chunk takes over from earlier ones, beside the guidance of its observation.
+/// Parts of earlier chunks that a chunk takes over, beside the guidance of its observation.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Continuation<'a> {
     /// [`Chunk::reference`] of the chunk that the left-over is of; `None`: the left-over is relative to the
@@ -200,7 +200,7 @@ pub struct Policy {
     noise: Vec<f32>,
     guidance: Option<f32>,
     keep_prefix: bool,
-    /// What re-anchors a left-over; `None`: it can't be.
+    /// Re-anchors a left-over; `None`: it can't be re-anchored.
     anchor: Option<Anchor>,
     /// A left-over that is being re-anchored.
     left_over: Vec<f32>,
@@ -324,7 +324,7 @@ impl Policy {
         &self.info
     }
 
-    /// Whether a left-over can be brought into the terms of another state.
+    /// True if a left-over can be brought into the terms of another state.
     pub fn can_anchor(&self) -> bool {
         self.anchor.is_some()
     }
@@ -335,12 +335,12 @@ impl Policy {
         self.records().then_some(self.guidance)
     }
 
-    /// Whether chunks may be asked for that keep a prefix.
+    /// True if chunks may be asked for that keep a prefix.
     pub fn can_keep_prefix(&self) -> bool {
         (self.keep_prefix || !self.records()) && !self.tells_state()
     }
 
-    /// Whether prompts tell the state: then the prefix changes with it.
+    /// True if prompts tell the state: then the prefix changes with it.
     fn tells_state(&self) -> bool {
         self.prompter.rule().state_text.is_some()
     }
