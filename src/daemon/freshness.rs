@@ -39,12 +39,7 @@ fn most_ns(max_age_ns: u64) -> u64 {
 
 /// As [`check_times`], one time after the other.
 #[cold]
-fn check_each(
-    submission: &Submission,
-    frames: &[u64],
-    now_ns: u64,
-    max_age_ns: u64,
-) -> Result<(), Fault> {
+fn check_each(submission: &Submission, frames: &[u64], now_ns: u64, max_age_ns: u64) -> Result<(), Fault> {
     let &Submission { observed_ns, submitted_ns, deadline_ns, .. } = submission;
     let limit_ns = submitted_ns.min(now_ns);
     let frames = (0..).zip(frames).filter(|(_, at)| **at != 0).map(|(camera, at)| (Some(camera), *at));

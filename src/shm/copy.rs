@@ -75,7 +75,8 @@ unsafe fn copy_in_finite_avx2(from: &[f32], into: *mut u8) -> bool {
             *largest = _mm256_max_epu32(*largest, _mm256_slli_epi32::<1>(half));
         }
     }
-    let (largest, infinity) = (_mm256_max_epu32(largest[0], largest[1]), _mm256_set1_epi32((EXPONENT << 1) as i32));
+    let (largest, infinity) =
+        (_mm256_max_epu32(largest[0], largest[1]), _mm256_set1_epi32((EXPONENT << 1) as i32));
     _mm256_movemask_epi8(_mm256_cmpeq_epi32(_mm256_max_epu32(largest, infinity), largest)) == 0
 }
 

@@ -235,7 +235,9 @@ mod tests {
                     }
                     let mut values = values.clone();
                     (values[bad], values[0]) = (f32::MIN, f32::MAX);
-                    assert!(words.write_finite(start, &values) && peer.read_finite(start, &mut vec![0.0; count]));
+                    assert!(
+                        words.write_finite(start, &values) && peer.read_finite(start, &mut vec![0.0; count])
+                    );
                 }
             }
         }

@@ -106,7 +106,8 @@ fn frames_that_take_long_are_charged_to_the_client_that_sent_them() {
         client
     });
     let submitted = |count| {
-        let taken = || Report::read(&served.socket()).unwrap().sessions.iter().map(|s| s.submitted).sum::<u64>();
+        let taken =
+            || Report::read(&served.socket()).unwrap().sessions.iter().map(|s| s.submitted).sum::<u64>();
         eventually("it is taken", || taken() == count);
     };
     let chunks = &served.rig.chunks;
