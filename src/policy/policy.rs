@@ -514,7 +514,10 @@ impl Policy {
         if let Some(rtc) = &observation.rtc {
             check_guidance(rtc, self.info.horizon, self.info.max_action_dim)?;
         }
-        let cameras = if keep_prefix { 0 } else { self.preprocess(observation)? };
+        let preprocessed = if keep_prefix { Ok(0) } else { self.preprocess(observation) };
+        // Frames that can't be used have taken their time, too.
+        chunk.preprocess_ns = nanoseconds_since(start);
+        let cameras = preprocessed?;
         let noise = match noise {
             Noise::Seed(seed) => {
                 let start = Instant::now();
@@ -538,7 +541,7 @@ impl Policy {
             }
             false => prompt.tokens(),
         };
-        chunk.preprocess_ns = u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        chunk.preprocess_ns = nanoseconds_since(start);
 
         let width = self.info.max_action_dim;
         chunk.normalized.resize(self.info.horizon * width, 0.0);
@@ -691,4 +694,8 @@ fn check_chunk(actions: &[f32], width: usize) -> Result<(), PolicyError> {
         Some(i) => Err(PolicyError::InvalidChunk { row: i / width, dimension: i % width, value: actions[i] }),
         None => Ok(()),
     }
+}
+
+fn nanoseconds_since(start: Instant) -> u64 {
+    u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX)
 }
