@@ -17,7 +17,7 @@ pub enum EngineError {
     /// The instruction can't be made into a prompt: the client's fault.
     #[error("{0}")]
     BadPrompt(String),
-    /// The policy produced values that are not finite.
+    /// The policy produced values that are not finite, or beyond the robot's limits.
     #[error("invalid chunk: {why}")]
     InvalidChunk {
         /// The reason for the client.

@@ -23,6 +23,8 @@ pub struct Guidance {
     pub schedule: RtcSchedule,
     /// Upper bound of the guidance weight.
     pub max_weight: f32,
+    /// Rows that are kept beyond those counted as past: the two between which the robot is when the chunk takes over.
+    pub margin_rows: u32,
     /// Rows beyond the delay over which the weight falls.
     pub horizon: u32,
     /// Compute the prefix for every so many chunks of a session only; 1: for every one.
@@ -32,7 +34,7 @@ pub struct Guidance {
 impl Default for Guidance {
     fn default() -> Self {
         let schedule = RtcSchedule::Linear;
-        Guidance { enabled: true, schedule, max_weight: 10.0, horizon: 10, prefix_every: 1 }
+        Guidance { enabled: true, schedule, max_weight: 10.0, margin_rows: 2, horizon: 10, prefix_every: 1 }
     }
 }
 
@@ -49,6 +51,7 @@ impl Guidance {
             enabled: choice.enabled.unwrap_or(self.enabled),
             schedule: schedule.unwrap_or(self.schedule),
             max_weight: choice.max_weight.unwrap_or(self.max_weight),
+            margin_rows: self.margin_rows,
             horizon: choice.horizon.unwrap_or(self.horizon),
             prefix_every: choice.prefix_every.unwrap_or(self.prefix_every),
         }
@@ -201,7 +204,7 @@ impl Guide {
         }
         let left = (last - begin) as usize + 1;
         self.resample(begin, left);
-        let delay = delay.clamp(1, rows as u32);
+        let delay = delay.saturating_add(guidance.margin_rows).clamp(1, rows as u32);
         let horizon = delay.saturating_add(guidance.horizon).min(rows as u32);
         Ok(Plan { guided: Guided::Guided, delay, horizon, left_over: left as u32 })
     }
@@ -291,7 +294,8 @@ mod tests {
 
     fn terms() -> GuidanceTerms {
         let carry_over = CarryOver { width: 2, reference: 1, ..CarryOver::default() };
-        GuidanceTerms { guidance: Guidance::default(), rate_hz: Some(RATE), rows: 6, carry_over }
+        let guidance = Guidance { margin_rows: 0, ..Guidance::default() };
+        GuidanceTerms { guidance, rate_hz: Some(RATE), rows: 6, carry_over }
     }
 
     fn guide(terms: GuidanceTerms) -> (Guide, PlaybackWriter, Words) {
@@ -316,6 +320,23 @@ mod tests {
 
     fn left_over(guide: &Guide, plan: &Plan) -> Vec<f32> {
         guide.rtc(plan).unwrap().0.left_over.to_vec()
+    }
+
+    #[test]
+    fn rows_between_which_the_robot_is_are_kept_too() {
+        let mut terms = terms();
+        terms.guidance.margin_rows = 2;
+        let (mut guide, player, _) = guide(terms);
+        published(&mut guide, 7);
+        player.begin(7, 2);
+        let plan = guide.plan(&at(1.0), &aim());
+        assert_eq!((plan.delay, plan.horizon), (4, 6));
+        // Never more than there are.
+        terms.guidance.margin_rows = u32::MAX;
+        let (mut guide, player, _) = self::guide(terms);
+        published(&mut guide, 7);
+        player.begin(7, 2);
+        assert_eq!(guide.plan(&at(1.0), &aim()).delay, 6);
     }
 
     #[test]
@@ -440,7 +461,7 @@ mod tests {
             rate_hz: None,
         };
         let (enabled, schedule) = (false, RtcSchedule::Zeros);
-        let chosen = Guidance { enabled, schedule, max_weight: 2.0, horizon: 3, prefix_every: 4 };
+        let chosen = Guidance { enabled, schedule, max_weight: 2.0, horizon: 3, prefix_every: 4, ..Guidance::default() };
         assert_eq!(Guidance::default().chosen(&all), chosen);
         assert_eq!(chosen.chosen(&GuidanceChoice::default()), chosen);
     }

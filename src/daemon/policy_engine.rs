@@ -184,7 +184,7 @@ fn optional(cameras: &[Camera]) -> u32 {
 fn fault(bad: &BadObservation, cameras: &[Camera]) -> Fault {
     let index = |index: usize| u16::try_from(index).unwrap_or(u16::MAX);
     match bad {
-        BadObservation::NoCamera { .. } => Fault::MissingCamera { camera: 0 },
+        BadObservation::NoCamera { .. } => Fault::MissingCamera { camera: None },
         BadObservation::Frame { camera, error } => {
             let found = cameras.iter().position(|known| known.name == *camera);
             found.map_or(Fault::Other, |found| match error {

@@ -99,14 +99,16 @@ pub struct GuidanceSection {
     pub schedule: Schedule,
     /// Upper bound of the guidance weight.
     pub max_weight: Amount,
+    /// Rows that are kept beyond those counted as past.
+    pub margin_rows: Within<0, 4096>,
     /// Rows from the delay to the horizon.
     pub horizon: Within<0, 4096>,
 }
 
 impl Default for GuidanceSection {
     fn default() -> Self {
-        let (max_weight, horizon) = (Amount(10.0), Within(10));
-        Self { enabled: true, schedule: Schedule::Linear, max_weight, horizon }
+        let (max_weight, margin_rows, horizon) = (Amount(10.0), Within(2), Within(10));
+        Self { enabled: true, schedule: Schedule::Linear, max_weight, margin_rows, horizon }
     }
 }
 
