@@ -82,7 +82,7 @@ impl Suffix {
     pub fn embed_actions(&self, mut ops: Ops<'_>, x_t: View, step: usize) -> Result<View, ModelError> {
         ops.stage(Stage::TimeEmbedding(step), Source::Host(&self.times.embeddings[step]))?;
         if let Some(conditions) = &self.times.conditions {
-            ops.stage(Stage::Condition(step), Source::Host(&conditions[step]))?;
+            ops.stage(Stage::Condition(step), Source::Host(&conditions.rows[step]))?;
         }
         let mut x = self.action.all();
         ops.linear(x_t, self.action_in.0, Some(self.action_in.1), Epilogue::Store, x)?;

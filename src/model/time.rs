@@ -16,8 +16,33 @@ use crate::checkpoint::{Conditioning, Tensor};
 pub struct Times {
     /// Sinusoidal embedding of every step, `[expert_width]` each.
     pub embeddings: Vec<Vec<f32>>,
-    /// Condition of the expert's norms in every step, `[expert_width]` each; `None`: they have none.
-    pub conditions: Option<Vec<Vec<f32>>>,
+    /// Conditions of the expert's norms; `None`: they have none.
+    pub conditions: Option<Conditions>,
+}
+
+/// Conditions of the expert's norms, `[expert_width]` each.
+pub struct Conditions {
+    /// Of every step; behind them that of time 0, if the model was trained to continue actions (training-time
+    /// real-time chunking).
+    pub rows: Vec<Vec<f32>>,
+    /// Steps.
+    pub steps: usize,
+}
+
+/// The times of a chunk's rows in one step.
+#[derive(Clone, Copy, Debug)]
+pub struct RowTimes {
+    /// The step, whose time rows have.
+    pub step: usize,
+    /// How many of the first rows are actions already: their time is 0.
+    pub finished: usize,
+}
+
+impl RowTimes {
+    /// All rows have a step's.
+    pub fn step(step: usize) -> Self {
+        Self { step, finished: 0 }
+    }
 }
 
 impl Times {
@@ -29,7 +54,13 @@ impl Times {
         let embeddings: Vec<Vec<f32>> = (0..steps).map(embed).collect();
         let conditions = match arch.variant.conditioning {
             Conditioning::Concatenated => None,
-            Conditioning::AdaptiveNorms => Some(conditions(loader, &embeddings)?),
+            Conditioning::AdaptiveNorms => {
+                let mut all = embeddings.clone();
+                if arch.trained_delay > 0 {
+                    all.push(time_embedding(0.0, arch.expert_width));
+                }
+                Some(Conditions { rows: conditions(loader, all)?, steps })
+            }
         };
         ledger.enter_host(HostWork::TimeEmbedding, steps, start);
         Ok(Self { embeddings, conditions })
@@ -37,8 +68,8 @@ impl Times {
 }
 
 /// `silu(W_out·silu(W_in·e + b_in) + b_out)` of every embedding e.
-fn conditions(loader: &mut Loader<'_>, embeddings: &[Vec<f32>]) -> Result<Vec<Vec<f32>>, ModelError> {
-    let mut rows = embeddings.to_vec();
+fn conditions(loader: &mut Loader<'_>, embeddings: Vec<Vec<f32>>) -> Result<Vec<Vec<f32>>, ModelError> {
+    let mut rows = embeddings;
     for name in ["time_mlp_in", "time_mlp_out"] {
         let bias = loader.values(&format!("{name}.bias"))?;
         rows = dense(loader.tensor(&format!("{name}.weight"))?, &bias, &rows);
