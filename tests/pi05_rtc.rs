@@ -113,7 +113,16 @@ fn every_stage_is_the_originals() {
         let output = command.arg("golden").arg(&*dir).arg("--device").args(device).output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
-        for kind in ["x.*", "v.*", "suffix_emb.*", "suffix_out.*", "actions", "action_unnormalized"] {
+        for kind in [
+            "time_emb.*",
+            "adarms_cond.*",
+            "x.*",
+            "v.*",
+            "suffix_emb.*",
+            "suffix_out.*",
+            "actions",
+            "action_unnormalized",
+        ] {
             let compared = text.lines().any(|line| line.split_whitespace().next() == Some(kind));
             assert!(compared, "{kind} not compared:\n{text}");
         }

@@ -94,8 +94,8 @@ impl Denoise {
         let mut ops = ops.within(Module::Denoise);
         for step in 0..self.steps {
             ops.stage(Stage::X(step), Source::View(x))?;
-            let suffix = suffix.embed_actions(ops.within(Module::Suffix), x, step)?;
             let times = RowTimes { step, finished };
+            let suffix = suffix.embed_actions(ops.within(Module::Suffix), x, times)?;
             let out = backbone.actions(ops.within(Module::Backbone), suffix, times, sequence)?;
             ops.linear(out, self.action_out.0, Some(self.action_out.1), Epilogue::Store, v)?;
             ops.stage(Stage::Velocity(step), Source::View(v))?;

@@ -39,7 +39,9 @@ impl Norm {
             return Ok(Self { steps, finished: None, table: Vec::new() });
         };
         let bias = loader.values(&format!("{name}.dense.bias"))?;
-        let table = dense(loader.tensor(&format!("{name}.dense.weight"))?, &bias, &conditions.rows);
+        let weight = loader.tensor(&format!("{name}.dense.weight"))?;
+        let table = dense(weight, &bias, &conditions.rows);
+        weight.release();
         let mut steps = Vec::with_capacity(table.len());
         for row in &table {
             let (scale, rest) = row.split_at(row.len() / 3);

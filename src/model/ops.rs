@@ -47,6 +47,11 @@ impl<'a> Ops<'a> {
         self.device
     }
 
+    /// True if there is a tap.
+    pub fn is_tapped(&self) -> bool {
+        self.tap.is_some()
+    }
+
     /// Shows a stage to the tap, if there is one.
     pub fn stage(&mut self, stage: Stage, source: Source<'_>) -> Done {
         match &mut self.tap {

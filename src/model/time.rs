@@ -14,7 +14,8 @@ use crate::checkpoint::{Conditioning, Tensor};
 
 /// The times of a chunk's steps.
 pub struct Times {
-    /// Sinusoidal embedding of every step, `[expert_width]` each.
+    /// Sinusoidal embedding of every step, `[expert_width]` each; behind them that of time 0, if the model was trained to
+    /// continue actions (training-time real-time chunking).
     pub embeddings: Vec<Vec<f32>>,
     /// Conditions of the expert's norms; `None`: they have none.
     pub conditions: Option<Conditions>,
@@ -22,8 +23,7 @@ pub struct Times {
 
 /// Conditions of the expert's norms, `[expert_width]` each.
 pub struct Conditions {
-    /// Of every step; behind them that of time 0, if the model was trained to continue actions (training-time
-    /// real-time chunking).
+    /// Of every embedding.
     pub rows: Vec<Vec<f32>>,
     /// Steps.
     pub steps: usize,
@@ -51,16 +51,13 @@ impl Times {
         let start = Instant::now();
         let arch = loader.checkpoint.arch();
         let embed = |step| time_embedding(time_of_step(step, steps), arch.expert_width);
-        let embeddings: Vec<Vec<f32>> = (0..steps).map(embed).collect();
+        let mut embeddings: Vec<Vec<f32>> = (0..steps).map(embed).collect();
+        if arch.trained_delay > 0 {
+            embeddings.push(time_embedding(0.0, arch.expert_width));
+        }
         let conditions = match arch.variant.conditioning {
             Conditioning::Concatenated => None,
-            Conditioning::AdaptiveNorms => {
-                let mut all = embeddings.clone();
-                if arch.trained_delay > 0 {
-                    all.push(time_embedding(0.0, arch.expert_width));
-                }
-                Some(Conditions { rows: conditions(loader, all)?, steps })
-            }
+            Conditioning::AdaptiveNorms => Some(Conditions { rows: conditions(loader, &embeddings)?, steps }),
         };
         ledger.enter_host(HostWork::TimeEmbedding, steps, start);
         Ok(Self { embeddings, conditions })
@@ -68,8 +65,8 @@ impl Times {
 }
 
 /// `silu(W_out·silu(W_in·e + b_in) + b_out)` of every embedding e.
-fn conditions(loader: &mut Loader<'_>, embeddings: Vec<Vec<f32>>) -> Result<Vec<Vec<f32>>, ModelError> {
-    let mut rows = embeddings;
+fn conditions(loader: &mut Loader<'_>, embeddings: &[Vec<f32>]) -> Result<Vec<Vec<f32>>, ModelError> {
+    let mut rows = embeddings.to_vec();
     for name in ["time_mlp_in", "time_mlp_out"] {
         let bias = loader.values(&format!("{name}.bias"))?;
         rows = dense(loader.tensor(&format!("{name}.weight"))?, &bias, &rows);
