@@ -250,7 +250,27 @@ fn everything_of_the_program_takes_the_model() {
     messages(&run(&["pcc", "--checkpoint", dir, "--device", "cpu", "--least", "0.999"]), &["pcc: PASS"]);
     messages(&run(&["coverage", "--checkpoint", dir, "--device", "cpu"]), &["100.0 %"]);
     messages(&run(&["plan", "--device", "p150", "--checkpoint", dir]), &["expert-mlp"]);
-    messages(&run(&["plan", "--device", "p150", "--model", "pi05"]), &["prefix 968", "expert-mlp"]);
+    let plan = run(&["plan", "--device", "p150", "--model", "pi05"]);
+    messages(&plan, &["prefix 968", "expert-mlp", "pi0_5", "55.69", "3.26", "6 chunks"]);
+    let plan = run(&[
+        "plan",
+        "--device",
+        "p150",
+        "--model",
+        "pi05",
+        "--cameras",
+        "2",
+        "--unguided",
+        "--keep-prefix",
+    ]);
+    messages(&plan, &["50.42", "2 chunks"]);
+    let plan = run(&["plan", "--device", "p150", "--unguided", "--keep-prefix"]);
+    messages(&plan, &["6 chunks", "2 kinds"]);
+    assert!(!plan.contains("published"), "{plan}");
+    messages(
+        &run(&["bench", "prompt", "--checkpoint", dir, "--runs", "200"]),
+        &["us p50", "us p99", "14 numbers"],
+    );
     let out = TempDir::new();
     let made = out.join("made");
     let made = made.to_str().unwrap();

@@ -129,6 +129,12 @@ fn every_stage_is_the_originals() {
     }
 }
 
+#[test]
+fn inspect_shows_the_declaration() {
+    let output = Command::new(env!("CARGO_BIN_EXE_pi0rt")).arg("inspect").arg(&*trained()).output().unwrap();
+    messages(&String::from_utf8_lossy(&output.stdout), &["up to 6", "training-time RTC"]);
+}
+
 /// On every path and in every precision: the actions, and the left-over's rows bit for bit.
 #[test]
 fn the_first_rows_are_the_left_over_and_the_rest_continues_them() {
