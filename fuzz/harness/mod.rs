@@ -1,5 +1,5 @@
 //! The fuzz targets' code, with the properties that must hold for every input. Used by `fuzz_targets/`, and
-//! by `tests/fuzz_corpus.rs`, which replays the kept inputs.
+//! by `tests/fuzz/corpus.rs`, which replays the kept inputs.
 #![allow(dead_code)]
 
 pub mod c_interface;

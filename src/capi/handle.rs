@@ -77,7 +77,7 @@ static TABLE: [Place; PLACES] = [const {
 
 /// A part of a client that is used by one class of calls.
 pub(super) trait Class: Sized + 'static {
-    /// What its calls are called.
+    /// Name of the class's calls.
     const NAME: &'static str;
     fn of(place: &'static Place) -> &'static Part<Self>;
 }

@@ -62,7 +62,7 @@ fn playing(options: &pi0rt_client_options) -> Result<Playing, Failure> {
         )?,
         stitching: pick("options.stitching", "a pi0rt_stitching", options.stitching, &stitchings)?,
         crossfade_ns: declared(options.crossfade_ns),
-        // Whether it is a number of use is checked with the others.
+        // Its use is checked with the others.
         ensemble_decay: (options.ensemble_decay != 0.0).then_some(options.ensemble_decay),
         hold_ns: declared(options.hold_ns),
         decelerate_ns: declared(options.decelerate_ns),
@@ -98,7 +98,7 @@ fn declared(number: u64) -> Option<u64> {
     (number != 0).then_some(number)
 }
 
-/// What a number stands for.
+/// The value that a number stands for.
 fn pick<T: Copy>(what: &'static str, expected: &'static str, got: u32, of: &[T]) -> Result<T, Failure> {
     of.get(got as usize).copied().ok_or(Failure::Value { what, got: got.into(), expected })
 }

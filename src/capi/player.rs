@@ -80,7 +80,7 @@ unsafe fn play(
 ) -> Status {
     guard(|| {
         if !info.is_null() {
-            // Whatever fails below: no command of an earlier tick is told again.
+            // On every error below: no command of an earlier tick is told again.
             let nothing = info_of(&Answer::default(), 0);
             // SAFETY: the caller's promise; the size is checked before more is touched.
             unsafe {

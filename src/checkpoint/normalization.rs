@@ -104,7 +104,7 @@ impl NormMode {
     /// All modes.
     pub const ALL: [Self; 4] = [Self::MeanStd, Self::MinMax, Self::Quantiles, Self::Quantile10];
 
-    /// What a member of the family was trained with: π0 with mean and standard deviation, π0.5 with quantiles.
+    /// The form a member of the family was trained with: π0 with mean and standard deviation, π0.5 with quantiles.
     pub(super) fn of(variant: Variant) -> Self {
         match variant.state {
             StateInput::Token => Self::MeanStd,

@@ -84,7 +84,7 @@ impl Part {
         self.name() == name || self.name().strip_prefix(name).is_some_and(|rest| rest.starts_with('-'))
     }
 
-    /// What its weights need of precision; `None`: rows that are looked up in bf16.
+    /// The precision its weights need; `None`: rows that are looked up in bf16.
     pub const fn class(self) -> Option<PrecisionClass> {
         match self {
             Self::Patches | Self::VisionAttention | Self::VisionMlp | Self::Projector => {

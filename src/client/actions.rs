@@ -66,7 +66,7 @@ impl Actions {
         episodes
     }
 
-    /// Whether an observation is to be answered yet.
+    /// True if an observation is still to be answered.
     #[inline]
     fn in_flight(&self) -> bool {
         // An observer has none to submit.

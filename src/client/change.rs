@@ -1,4 +1,4 @@
-//! What a program relies on, compared between two daemons.
+//! Comparison of two daemons in everything a program relies on.
 
 use super::connection::Connection;
 use crate::control::{Dimension, PolicyDescription, Rate};

@@ -35,7 +35,7 @@ pub struct Completions {
 /// The completions' part of one connection.
 pub(super) struct Part {
     pub connection: u64,
-    /// None for an observer.
+    /// Ring of completions; None for an observer.
     ring: Option<Ring>,
     life: Life,
     event_mode: bool,
@@ -95,7 +95,7 @@ impl Part {
         self.submitting_on = submitting_on;
     }
 
-    /// What [`follow_up`](Self::follow_up) was told was there.
+    /// Completions that [`follow_up`](Self::follow_up) found.
     pub fn take_answered(&mut self) -> Vec<Completion> {
         std::mem::take(&mut self.answered)
     }

@@ -43,7 +43,7 @@ pub struct Options {
     pub reply_timeout_ns: u64,
     /// Actions per second at which chunks are played; 0: the rate the daemon declares.
     pub control_rate_hz: f32,
-    /// How chunks are played.
+    /// Choices of how chunks are played.
     pub playing: Playing,
     /// How chunks are guided by the previous one. Its rate is [`control_rate_hz`](Self::control_rate_hz).
     pub guidance: GuidanceChoice,

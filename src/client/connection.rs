@@ -24,7 +24,7 @@ const GONE_AFTER_NS: u64 = 500_000_000;
 
 /// The requests' part of one connection.
 pub(super) struct Connection {
-    /// Counted from 0.
+    /// Number of the connection, counted from 0.
     pub number: u64,
     pub socket: Arc<Socket>,
     pub welcome: Arc<Welcome>,
@@ -35,7 +35,7 @@ pub(super) struct Connection {
     liveness: LivenessReader,
     conversation: Conversation,
     latest: LatestReader,
-    /// None for an observer.
+    /// Ring of completions; None for an observer.
     answers: Option<Answers>,
     /// The process that made it.
     process: Pid,
@@ -51,7 +51,7 @@ struct Answers {
 /// A connection, and the other classes' parts of it.
 pub(super) struct Made {
     pub connection: Connection,
-    /// None for an observer.
+    /// Submissions' part; None for an observer.
     pub submissions: Option<submissions::Part>,
     pub completions: completions::Part,
     pub actions: playback::Part,

@@ -17,7 +17,7 @@ const NAP_NS: u64 = 50_000_000;
 /// Requests and replies over one connection. One request is in flight at a time; replies to abandoned ones may
 /// still come.
 pub(super) struct Conversation {
-    /// Whether the daemon's replies carry the numbers of their requests.
+    /// True if the daemon's replies carry the numbers of their requests.
     numbered: bool,
     /// Number of the last request.
     last: u32,
@@ -107,7 +107,7 @@ impl Conversation {
         say(socket, packet)
     }
 
-    /// Whether a reply of this number belongs to the last request. Daemons that don't number their replies give
+    /// True if a reply of this number belongs to the last request. Daemons that don't number their replies give
     /// them in the order of the requests.
     fn is_mine(&mut self, number: u32) -> bool {
         let mine = if number == 0 { self.late == 0 } else { number == self.last };

@@ -1,4 +1,4 @@
-//! What is no longer to be played: what the requests' class tells the actions' class, without either waiting.
+//! Flushes and episodes, of which the requests' class tells the actions' class, without either waiting.
 
 use crate::shm::sync::{AtomicU64, Ordering, fence};
 

@@ -64,7 +64,7 @@ pub enum ClientError {
     /// The daemon sent a message of the wrong kind.
     #[error("daemon sent {got}, expected {expected}")]
     Unexpected {
-        /// The message that came.
+        /// Name of the message that came.
         got: String,
         /// The message that was expected.
         expected: &'static str,
@@ -148,7 +148,7 @@ pub enum ClientError {
     /// A moment that can't be of CLOCK_MONOTONIC, by which chunks are stamped.
     #[error("t_ns is {}; all times are CLOCK_MONOTONIC, pi0rt_now_ns(): is it another clock's?", Apart(*t_ns, *of_ns, of))]
     Moment {
-        /// The moment, ns.
+        /// Moment that was asked for, ns.
         t_ns: u64,
         /// The time it is compared with, ns.
         of_ns: u64,
@@ -244,7 +244,7 @@ impl ClientError {
             ClientError::Stale => Status::Stale,
             ClientError::Observer { .. } => Status::Observer,
             ClientError::Changed { .. } => Status::Refused,
-            // Whether a daemon listens is not for this user to know.
+            // A user without access isn't told if a daemon listens.
             ClientError::Connect(error) if error.errno == Errno::ACCESS => Status::Refused,
             ClientError::Connect(_) | ClientError::Unanswered => Status::NoDaemon,
             ClientError::Refused(refusal) => refusal.status,

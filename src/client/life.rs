@@ -15,7 +15,7 @@ pub(super) enum Listener {
     Actions,
 }
 
-/// Who has been told of which restart: each thread is told once, whichever classes it calls.
+/// Restarts that were reported: each thread is told once, whichever classes it calls.
 pub(super) struct Told([(AtomicU64, AtomicU64); 3]);
 
 thread_local!(static HERE: u8 = const { 0 });
@@ -25,13 +25,13 @@ impl Told {
         Told(std::array::from_fn(|_| (AtomicU64::new(0), AtomicU64::new(0))))
     }
 
-    /// Whether this thread has not been told of this epoch yet; from now on it has.
+    /// True if this thread has not been told of this epoch yet; from now on it has.
     #[cold]
     fn is_news(&self, listener: Listener, epoch: u64) -> bool {
         // The address of a variable of the thread's own tells it from all others, without a system call.
         let this = HERE.with(|here| (&raw const *here).addr() as u64);
         let known = self.0.iter().any(|(thread, heard)| {
-            // What this thread wrote it reads again; of any other the thread differs.
+            // A thread reads its own stores again; after another's, the thread differs.
             heard.load(Ordering::Acquire) == epoch && thread.load(Ordering::Relaxed) == this
         });
         let (thread, heard) = &self.0[listener as usize];
@@ -84,7 +84,7 @@ impl Life {
         }
     }
 
-    /// Whether the session was ended, whatever the age of the heartbeat.
+    /// True if the session was ended, whatever the age of the heartbeat.
     #[cold]
     pub fn is_over(&self) -> bool {
         self.socket.is_closed() || self.liveness.check(0) == Liveness::Gone

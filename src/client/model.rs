@@ -1,4 +1,4 @@
-//! What the classes of calls share, under loom: see `shm::model`.
+//! Models of the words that classes of calls share, under loom: see `shm::model`.
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test --no-default-features --features client --lib client::model`
 
@@ -106,7 +106,7 @@ fn a_slot_is_free_once_its_answer_was_taken() {
                 frames.with(|value| unsafe { assert_eq!(*value, 1) });
                 assert!(!slots.free(0, 2));
                 assert!(slots.free(0, 1));
-                // Whatever is under way now, its times are its own.
+                // The times are those of the submission that is under way now.
                 for submission in slots.under_way() {
                     let UnderWay { ticket, slot, observed_ns, submitted_ns } = submission;
                     assert_eq!((ticket, slot, observed_ns, submitted_ns), (2, 0, 102, 202));
@@ -167,7 +167,7 @@ fn no_submission_over_the_connection_before_is_lost() {
     });
 }
 
-/// Whoever looks up the instruction too early for the flush has announced the ticket in time for it.
+/// A submission that looks up the instruction too early for the flush has announced its ticket in time for it.
 #[test]
 fn a_flush_ends_each_submission_for_the_earlier_instruction() {
     check(|| {
@@ -188,7 +188,7 @@ fn a_flush_ends_each_submission_for_the_earlier_instruction() {
     });
 }
 
-/// Whoever sees that an episode has begun sees its numbers, or those of a later one that is seen next.
+/// A reader that sees that an episode has begun sees its numbers, or those of a later one that is seen next.
 #[test]
 fn an_episode_is_seen_with_its_numbers() {
     check(|| {

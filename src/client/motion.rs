@@ -10,7 +10,7 @@ pub const CROSSFADE_NS: u64 = 100_000_000;
 /// Decay m of an ensemble's weights exp(-m i) unless set (ACT).
 pub const ENSEMBLE_DECAY: f32 = 0.01;
 
-/// What a session asks of its player. The default of each is the profile's choice, else the player's.
+/// A session's choice of how chunks are played. The default of each is the profile's, else the player's.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Playing {
     /// How actions between two rows are computed, of dimensions for which the profile says nothing.
@@ -32,11 +32,11 @@ pub struct Playing {
 /// How one chunk follows another, see [`Stitching`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seam {
-    /// At once.
+    /// The new chunk replaces the old one at once.
     Replace,
-    /// Gradually, over some time.
+    /// The new chunk is faded in over some time.
     Crossfade,
-    /// As the mean of all chunks that cover the moment.
+    /// The mean of all chunks that cover the moment is played.
     Ensemble,
 }
 
@@ -131,7 +131,7 @@ impl Playing {
 /// A player by settings; None where no rate is declared.
 ///
 /// # Errors
-/// What the daemon says of the policy can't be played.
+/// The daemon's description of the policy can't be played.
 pub(super) fn player(settings: &Settings) -> Result<Option<Player>, ClientError> {
     match Player::new(settings) {
         Ok(player) => Ok(Some(player)),

@@ -29,16 +29,16 @@ pub(super) struct Part {
     adopted: (u64, u64),
     /// Ticket of the first chunk of this connection that the player was given; 0: none was.
     own_since: u64,
-    /// What was reported last: a chunk, and how many of its rows were begun.
+    /// Last report: a chunk, and how many of its rows were begun.
     reported: (u64, u32),
     /// The daemon has withdrawn the chunk, and the player doesn't know yet.
     withdrawn: bool,
 }
 
-/// A copy of a chunk.
+/// A chunk, copied from shared memory.
 pub(super) struct Chunk {
     pub header: ChunkHeader,
-    /// `[horizon, action_dim]`.
+    /// Rows of commands, `[horizon, action_dim]`.
     pub actions: Vec<f32>,
     /// The connection it came over.
     pub connection: u64,
@@ -46,7 +46,7 @@ pub(super) struct Chunk {
     pub episode: u64,
 }
 
-/// What a connection gives to its actions.
+/// Actions' parts of a new connection.
 pub(super) struct Parts {
     pub connection: u64,
     pub geometry: Geometry,
@@ -58,9 +58,9 @@ pub(super) struct Parts {
     pub player: Option<Player>,
     /// None for an observer, and where the daemon doesn't read it.
     pub playback: Option<PlaybackWriter>,
-    /// None for an observer.
+    /// Numbers of the submissions; None for an observer.
     pub numbers: Option<Arc<Numbers>>,
-    /// Whether the daemon writes notes on chunks.
+    /// True if the daemon writes notes on chunks.
     pub has_notes: bool,
 }
 
@@ -95,7 +95,7 @@ impl Part {
         &self.chunk
     }
 
-    /// Whether it only reads another client's session.
+    /// True if it only reads another client's session.
     pub fn observes(&self) -> bool {
         self.numbers.is_none()
     }
@@ -111,7 +111,7 @@ impl Part {
     /// Takes the place of an earlier connection. Returns whether its player goes on with the new settings, and has
     /// to be told of cuts again.
     pub fn inherit(&mut self, old: &mut Part, episode: u64, now_ns: u64) -> bool {
-        // Whatever this comes to, the chunk is whole or there is none.
+        // With or without an error, the chunk is whole or there is none.
         let _ = old.refresh(episode);
         let _ = old.adopt(now_ns);
         self.carry_on(&mut old.chunk);

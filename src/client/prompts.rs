@@ -24,7 +24,7 @@ pub(super) struct Prompts {
 pub struct Instruction {
     /// Number of the instruction, from [`Requests::set_prompt`](super::Requests::set_prompt).
     pub id: u32,
-    /// Whether its end was cut off because the policy takes no more tokens.
+    /// True if its end was cut off because the policy takes no more tokens.
     pub truncated: bool,
 }
 

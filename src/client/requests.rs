@@ -110,7 +110,7 @@ impl Requests {
         let asked = submitted();
         match self.connection.ask(&Request::Reset)? {
             Reply::ResetDone { episode: number } => {
-                // What was submitted meanwhile can be of either episode, unless the daemon counts them.
+                // Submissions made meanwhile can be of either episode, unless the daemon counts them.
                 let before = if number == 0 { submitted() } else { asked };
                 let connection = self.connection.number & 0xffff_ffff;
                 self.shared.mailboxes.0.cuts.begin(Episode { before, connection, number });
@@ -215,7 +215,7 @@ mod tests {
     use crate::control::Status;
     use crate::shm::clock::now_ns;
 
-    /// As a reconnect does it.
+    /// Goes over to a new daemon, as a reconnect does.
     fn go_on(requests: &mut Requests, entries: u32) -> Daemon {
         let (made, daemon) = connect(plan(entries), requests.connection.number + 1);
         requests.free_returned();
@@ -382,7 +382,7 @@ mod tests {
         assert!(is_due(&mut client));
     }
 
-    /// Whoever fills it may not know of the reconnect yet.
+    /// A thread that fills a slot may not know of the reconnect yet.
     #[test]
     fn a_slot_of_the_connection_before_can_be_written_to_until_it_is_given_back() {
         let (mut client, _daemon) = open(plan(8));
@@ -481,7 +481,7 @@ mod tests {
                 daemon = go_on(&mut requests, 8);
             }
             over.store(true, Ordering::Release);
-            // What was submitted in the end is answered, too.
+            // The last submissions are answered, too.
             while !taking.is_finished() {
                 daemon.serve();
                 std::thread::yield_now();

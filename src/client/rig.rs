@@ -23,7 +23,7 @@ pub(super) struct Daemon {
     completions: Producer,
     latest: LatestWriter,
     liveness: Words,
-    /// The completions.
+    /// Words of the completion ring.
     ring: Words,
     _socket: OwnedFd,
 }

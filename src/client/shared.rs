@@ -1,4 +1,4 @@
-//! What the classes of calls of one client share, whichever connection each of them is on.
+//! State that the classes of calls of one client share, whichever connection each of them is on.
 
 use super::cuts::Cuts;
 use super::handover::Handover;
@@ -23,12 +23,12 @@ pub(super) struct Shared {
     pub told: Told,
 }
 
-/// What hardly ever changes, and is looked at by each call.
+/// State that hardly ever changes and that each call looks at.
 pub(super) struct Mailboxes {
     pub submissions: Handover<submissions::Part>,
     pub completions: Handover<completions::Part>,
     pub actions: Handover<playback::Part>,
-    /// What is no longer to be played. Written by the requests' class.
+    /// Flushes and episodes, written by the requests' class.
     pub cuts: Cuts,
 }
 

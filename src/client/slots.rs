@@ -2,7 +2,7 @@
 
 use crate::shm::sync::{AtomicU64, Ordering};
 
-/// What is under way in each slot. Submissions are entered by one thread and removed by another.
+/// Submissions under way in each slot. They are entered by one thread and removed by another.
 pub(super) struct Slots {
     /// Ticket of the submission in each slot; 0: none.
     tickets: Box<[AtomicU64]>,
@@ -37,7 +37,7 @@ impl Slots {
         self.tickets.len()
     }
 
-    /// Whether nothing is under way in a slot: what was there before is no longer read by anybody.
+    /// True if nothing is under way in a slot: its earlier content is no longer read by anybody.
     #[inline]
     pub fn is_free(&self, slot: usize) -> bool {
         // Acquire: after the daemon's last access, which the other thread knows to be over.
@@ -74,7 +74,7 @@ impl Slots {
         })
     }
 
-    /// Whether this ticket is under way.
+    /// True if this ticket is under way.
     pub fn has(&self, ticket: u64) -> bool {
         ticket != 0 && self.tickets.iter().any(|there| there.load(Ordering::Acquire) == ticket)
     }

@@ -50,7 +50,7 @@ impl Socket {
         })
     }
 
-    /// Whether the daemon was seen to have closed the connection.
+    /// True if the daemon was seen to have closed the connection.
     #[inline]
     pub fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)

@@ -51,7 +51,7 @@ pub(super) fn first_slot(connection: u64) -> u32 {
 /// The submissions of a session. One thread at a time; other threads may use the other classes meanwhile.
 pub struct Submissions {
     shared: Arc<Shared>,
-    /// None for an observer.
+    /// Part of the connection; None for an observer.
     part: Option<Box<Parcel<Part>>>,
     clock: Clock,
     next_ticket: u64,
@@ -74,7 +74,7 @@ pub(super) struct Part {
     numbers: Arc<Numbers>,
 }
 
-/// What a connection gives to its submissions.
+/// Submissions' parts of a new connection.
 pub(super) struct Parts {
     pub connection: u64,
     pub layout: SegmentLayout,
@@ -295,7 +295,7 @@ impl Submissions {
         self.part.as_mut().ok_or(ClientError::Observer { what: "an observation" })
     }
 
-    /// Sizes of the session.
+    /// Sizes of the session's memory.
     ///
     /// # Errors
     /// An observer has none.

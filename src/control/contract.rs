@@ -54,14 +54,14 @@ pub struct Dimension {
     pub quantity: Quantity,
     /// Unit in ASCII, such as `rad` or `m/s`; empty: not declared.
     pub unit: String,
-    /// Whether the value opens and closes a gripper.
+    /// True if the value opens and closes a gripper.
     pub gripper: bool,
     /// Bounds the robot must keep.
     pub limits: Limits,
 }
 
 impl Dimension {
-    /// Whether anything is declared.
+    /// True if anything is declared.
     pub fn is_declared(&self) -> bool {
         *self != Dimension::default()
     }

@@ -65,14 +65,14 @@ pub enum Fault {
     NotFinite {
         /// Index of the value.
         index: u16,
-        /// The value itself.
+        /// Value that was refused.
         value: f32,
     },
     /// A value of the state lies outside its limits, or far from the training data.
     OutOfLimits {
         /// Index of the value.
         index: u16,
-        /// The value itself.
+        /// Value that was refused.
         value: f32,
     },
     /// The state doesn't have the policy's number of values.
@@ -98,14 +98,14 @@ pub enum Fault {
     ChunkNotFinite {
         /// Index of the value within an action.
         index: u16,
-        /// The value itself.
+        /// Value that was refused.
         value: f32,
     },
     /// A value of the chunk lies outside its limits.
     ChunkPosition {
         /// Index of the value within an action.
         index: u16,
-        /// The value itself.
+        /// Value that was refused.
         value: f32,
     },
     /// A value of the chunk changes faster from one row to the next than its limit allows.
@@ -152,7 +152,7 @@ impl Fault {
         Some(self.parts().1).filter(|index| *index != NONE)
     }
 
-    /// Whether it is about the chunk rather than the observation.
+    /// True if it is about the chunk rather than the observation.
     pub fn is_of_chunk(&self) -> bool {
         matches!(
             self,
@@ -163,7 +163,7 @@ impl Fault {
         )
     }
 
-    /// Whether the camera, state value or action value the fault is about exists.
+    /// True if the camera, state value or action value the fault is about exists.
     pub fn is_within(&self, cameras: u32, state_dim: u32, action_dim: u32) -> bool {
         let camera_is = |camera: u16| u32::from(camera) < cameras;
         match *self {

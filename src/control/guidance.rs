@@ -2,11 +2,11 @@
 
 use super::codec::{Malformed, Reader, Writer};
 
-/// Whether a chunk was guided by the previous one, or why not.
+/// Guidance of a chunk by the previous one, or the reason why there was none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Guided {
-    /// It was guided.
+    /// The previous chunk guided it.
     Guided = 1,
     /// The configuration, the session or the observation asked for none.
     Off = 2,
@@ -22,7 +22,7 @@ pub enum Guided {
     NoRate = 7,
     /// The previous chunk is of another kind of actions than this one.
     ActionSpace = 8,
-    /// What the client reported to play can't be.
+    /// The client's report of played rows can't be true.
     PlaybackWrong = 9,
 }
 
@@ -45,7 +45,7 @@ impl Guided {
         Self::ALL.into_iter().find(|guided| *guided as u32 == number)
     }
 
-    /// Name, for reports.
+    /// Name of the value, for reports.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Guided => "guided",
@@ -65,13 +65,13 @@ impl Guided {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum GuidanceSchedule {
-    /// In a straight line.
+    /// The weight falls in a straight line.
     Linear = 1,
-    /// Faster than a straight line.
+    /// It falls faster than a straight line.
     Exponential = 2,
     /// It doesn't fall: 1 up to the horizon.
     Ones = 3,
-    /// At once: 0 from the delay on.
+    /// It falls at once: 0 from the delay on.
     Zeros = 4,
 }
 
@@ -80,12 +80,12 @@ impl GuidanceSchedule {
     pub const ALL: [GuidanceSchedule; 4] = [Self::Linear, Self::Exponential, Self::Ones, Self::Zeros];
 }
 
-/// What a session asks of guidance. The default of each is the daemon's.
+/// A session's choice of guidance. The default of each is the daemon's.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct GuidanceChoice {
-    /// Whether chunks are guided.
+    /// True if chunks are guided.
     pub enabled: Option<bool>,
-    /// How the weight falls.
+    /// Shape in which the weight falls.
     pub schedule: Option<GuidanceSchedule>,
     /// Upper bound of the guidance weight; None: the daemon's.
     pub max_weight: Option<f32>,

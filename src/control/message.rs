@@ -51,11 +51,11 @@ pub struct Hello {
     /// Name of the session; empty: it has none, or, for an observer, the only one there is. Sent with
     /// [`FEATURE_NAMES`].
     pub name: String,
-    /// Whether observations may lack cameras that the policy was trained with.
+    /// True if observations may lack cameras that the policy was trained with.
     pub missing_cameras: bool,
     /// Token of an earlier session of this client that this one replaces; 0: none.
     pub token: u64,
-    /// What the session asks of guidance. Sent by clients that understand [`FEATURE_MOTION`].
+    /// Choice of guidance. Sent by clients that understand [`FEATURE_MOTION`].
     pub guidance: GuidanceChoice,
 }
 
@@ -76,9 +76,9 @@ pub enum Request {
     Hello(Hello),
     /// Registers an instruction.
     Prompt {
-        /// The instruction.
+        /// Text of the instruction.
         text: String,
-        /// Whether the first chunk for it is not to be guided by the chunk before.
+        /// True if the first chunk for it is not to be guided by the chunk before.
         flush: bool,
     },
     /// Begins a new episode: no chunk of the old one is shown any more.
@@ -92,7 +92,7 @@ pub enum Request {
 pub struct Welcome {
     /// ABI version of the daemon.
     pub abi: u32,
-    /// Features of the daemon.
+    /// Features the daemon has, bits of `FEATURE_*`.
     pub features: u64,
     /// Number of this session.
     pub session: u64,
@@ -116,7 +116,7 @@ pub struct Welcome {
 pub struct Refusal {
     /// Status for the caller.
     pub status: Status,
-    /// Reason in words.
+    /// Reason, in words.
     pub reason: String,
 }
 
@@ -129,7 +129,7 @@ pub enum Reply {
     PromptReady {
         /// Number of the instruction.
         prompt_id: u32,
-        /// Whether its end was cut off.
+        /// True if its end was cut off.
         truncated: bool,
     },
     /// The new episode has begun.
@@ -282,7 +282,7 @@ impl Request {
     }
 }
 
-/// Whether a packet from the daemon is an event, by its first 16 bytes.
+/// True if a packet from the daemon is an event, by its first 16 bytes.
 pub fn is_event(header: &[u8; HEADER]) -> bool {
     u16::from_le_bytes([header[6], header[7]]) == EVENT
 }

@@ -50,14 +50,14 @@ pub enum Interpolation {
 /// How a chunk takes over from the previous one.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Stitching {
-    /// At once.
+    /// The new chunk replaces the old one at once.
     Replace,
-    /// Gradually.
+    /// The new chunk is faded in.
     Crossfade {
-        /// Over this time, ns.
+        /// Duration of the fade, ns.
         over_ns: u64,
     },
-    /// Never: an action is the weighted mean of all chunks that cover its moment.
+    /// There is none: an action is the weighted mean of all chunks that cover its moment.
     Ensemble {
         /// Decay m of the weights exp(-m i), chunk i from the oldest.
         decay: f32,
@@ -67,9 +67,9 @@ pub enum Stitching {
 /// Where a robot goes when it is to be safe.
 #[derive(Clone, Debug, PartialEq)]
 pub enum SafePose {
-    /// Nowhere: it stays.
+    /// It stays where it is.
     Stay,
-    /// To this action, `[action_dim]`.
+    /// It goes to this action, `[action_dim]`.
     Pose(Vec<f32>),
 }
 
@@ -78,7 +78,7 @@ const DECELERATE: u32 = 1 << 1;
 const START_JUMP: u32 = 1 << 0;
 
 impl Motion {
-    /// Whether anything is declared.
+    /// True if anything is declared.
     pub fn is_declared(&self) -> bool {
         let dimensions = self.dimensions.iter().any(|dimension| *dimension != DimensionMotion::default());
         dimensions || Motion { dimensions: vec![], ..self.clone() } != Motion::default()

@@ -20,7 +20,7 @@ pub const MOMENT_BEFORE_NS: u64 = 1_000_000_000;
 /// How far the moment of an action may lie from now, ns.
 pub const MOMENT_WITHIN_NS: u64 = 600_000_000_000;
 
-/// Whether a deadline is near enough to now, before or after, to be of the same clock.
+/// True if a deadline is near enough to now, before or after, to be of the same clock.
 pub fn is_deadline(deadline_ns: u64, now_ns: u64) -> bool {
     deadline_ns <= now_ns.saturating_add(DEADLINE_WITHIN_NS)
         && deadline_ns >= now_ns.saturating_sub(WAITING_NS)

@@ -56,9 +56,9 @@ impl From<Fault> for NoChunk {
 
 pub(super) struct Channel {
     pub layout: SegmentLayout,
-    /// Whether the client reads the reason why there is no chunk.
+    /// True if the client reads the reason why there is no chunk.
     reports_faults: bool,
-    /// Whether it also reads why a chunk was invalid.
+    /// True if it also reads why a chunk was invalid.
     reports_chunk_faults: bool,
     submissions: Consumer,
     completions: Producer,
@@ -87,7 +87,7 @@ pub(super) struct Channel {
     /// Status that replaces the result of the submission in flight, whose chunk is no longer wanted.
     dismissed: Option<Status>,
     journal: Journal,
-    /// Number of resets.
+    /// Number of resets of the session.
     episode: u32,
     /// Number of instructions that came with a flush.
     pub flushes: u32,
@@ -251,7 +251,7 @@ impl Channel {
         self.layout.bytes()
     }
 
-    /// Whether a submission is pending, or can be taken from the ring.
+    /// True if a submission is pending, or can be taken from the ring.
     pub fn has_work(&mut self) -> bool {
         // `drain` reports a corrupt ring.
         self.pending.is_some() || self.submissions.is_ready() && self.can_answer().unwrap_or(true)
@@ -264,12 +264,12 @@ impl Channel {
         }
     }
 
-    /// Whether a submission can't be taken because the client takes no completions.
+    /// True if a submission can't be taken because the client takes no completions.
     pub fn is_stuck(&mut self) -> bool {
         self.submissions.is_ready() && !self.can_answer().unwrap_or(true)
     }
 
-    /// Whether the completion ring has room for what is owed and for one submission more.
+    /// True if the completion ring has room for what is owed and for one submission more.
     fn can_answer(&mut self) -> Result<bool, RingError> {
         let owed = u64::from(self.pending.is_some()) + u64::from(self.in_flight.is_some());
         Ok(self.completions.room(owed + 1)? > owed)
@@ -528,7 +528,7 @@ impl Channel {
         self.latest.published()
     }
 
-    /// What the submission in flight is computed for, with an instruction of this number.
+    /// Purpose of the chunk computed for the submission in flight, with an instruction of this number.
     pub fn aim(&self, prompt_id: u32, flush: bool) -> Aim {
         Aim { prompt_id, flush, flushes: self.flushes, episode: self.episode, era: self.era }
     }
@@ -567,7 +567,7 @@ impl Channel {
     }
 }
 
-/// Whether the client asked for an event for the completions just written.
+/// The client's wish for an event for the completions just written.
 #[derive(Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub(super) struct Notify(pub bool);

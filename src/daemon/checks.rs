@@ -5,14 +5,14 @@ use crate::control::{Dimension, DimensionMotion, Fault, Interpolation, PolicyDes
 /// Part of a range that rounding may exceed it by.
 const ROUNDING: f32 = 1e-6;
 
-/// What is checked of chunks, beside that all values are finite.
+/// Checks of chunks, beside that all values are finite.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Checks {
-    /// Whether values lie within their declared limits.
+    /// True if values have to lie within their declared limits.
     pub positions: bool,
     /// How many times its declared limit a value's rate of change from one row to the next may be; 0: not checked.
     pub velocity_factor: f32,
-    /// Whether the first row lies within the declared start jump from the state.
+    /// True if the first row has to lie within the declared start jump from the state.
     pub start: bool,
 }
 
@@ -29,11 +29,11 @@ pub(super) struct InvalidChunk {
     pub row: u32,
 }
 
-/// What is checked of one value of each action.
+/// Bounds of one value of each action.
 #[derive(Clone, Copy, Debug, Default)]
 struct Bounds {
     position: Option<[f32; 2]>,
-    /// Units per second.
+    /// Largest change, units per second.
     velocity: Option<f32>,
     /// Index of the state's value of the same name, and the largest distance from it.
     start: Option<(usize, f32)>,

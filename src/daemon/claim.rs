@@ -212,12 +212,12 @@ fn open_lock(path: &Path) -> Result<OwnedFd, Errno> {
     open(path, flags, Mode::from_raw_mode(OWNERS))
 }
 
-/// Whether a file is still the one at a path.
+/// True if a file is still the one at a path.
 fn is_at(path: &Path, file: &Stat) -> bool {
     lstat(path).is_ok_and(|there| (there.st_dev, there.st_ino) == (file.st_dev, file.st_ino))
 }
 
-/// Whether a process exists that this user may signal, as another daemon of this user.
+/// True if a process exists that this user may signal, as another daemon of this user.
 fn is_alive(pid: u32) -> bool {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     pid.is_some_and(|pid| test_kill_process(pid).is_ok())

@@ -22,7 +22,7 @@ pub enum EngineError {
     InvalidChunk {
         /// The reason for the client.
         fault: Fault,
-        /// The row it was found in.
+        /// Index of the row it was found in.
         row: u32,
         /// The reason in words, for the log.
         why: String,
@@ -51,7 +51,7 @@ impl EngineError {
 /// used.
 pub type Prompter<P> = Box<dyn FnMut(&str) -> Result<(P, bool), EngineError> + Send>;
 
-/// What a chunk leaves for the next one, and what the engine can do with it.
+/// A chunk's results for the next one, and the engine's abilities with them.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CarryOver {
     /// Width of a row of [`Chunk::normalized`]; 0: chunks can't be guided.
@@ -64,7 +64,7 @@ pub struct CarryOver {
     pub only_weight: Option<f32>,
     /// Most rows of the left-over that a chunk begins with as they are, in place of guidance; None: it is guided.
     pub trained_delay: Option<u32>,
-    /// Whether chunks may keep the prefix of the one computed last.
+    /// True if chunks may keep the prefix of the one computed last.
     pub keeps_prefix: bool,
 }
 
@@ -79,7 +79,7 @@ pub trait Engine: Send {
     /// The prompter, which works on another thread while chunks are computed.
     fn prompter(&self) -> Prompter<Self::Prompt>;
 
-    /// What chunks leave for the next one; the default: nothing.
+    /// A chunk's results for the next one; the default: none.
     fn carry_over(&self) -> CarryOver {
         CarryOver::default()
     }

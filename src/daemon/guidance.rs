@@ -17,7 +17,7 @@ const WHOLE: f64 = 1e-3;
 /// How chunks are guided, unless a session asks for something else.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Guidance {
-    /// Whether they are.
+    /// True if they are guided.
     pub enabled: bool,
     /// How the weight of the previous chunk falls from the delay on.
     pub schedule: RtcSchedule,
@@ -55,25 +55,25 @@ impl Guidance {
     }
 }
 
-/// What decides on a session's guidance, settled when it is opened.
+/// A session's terms of guidance, settled when it is opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct GuidanceTerms {
-    /// How chunks are guided.
+    /// Choices of how chunks are guided.
     pub guidance: Guidance,
     /// Rows of a chunk per second, as the session plays them; None: nothing declares it.
     pub rate_hz: Option<f32>,
-    /// Rows of a chunk.
+    /// Number of rows of a chunk.
     pub rows: usize,
-    /// What a chunk leaves for the next one.
+    /// A chunk's results for the next one.
     pub carry_over: CarryOver,
 }
 
-/// What a chunk is computed for.
+/// Purpose of a chunk: its instruction, episode and flushes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Aim {
     /// Number of the instruction.
     pub prompt_id: u32,
-    /// Whether the instruction is to take effect at once.
+    /// True if the instruction is to take effect at once.
     pub flush: bool,
     /// Number of flushes of the session so far: none of the chunks from before the last one guides.
     pub flushes: u32,
@@ -83,10 +83,10 @@ pub struct Aim {
     pub era: u32,
 }
 
-/// Whether and how a chunk is guided.
+/// Plan of one chunk's guidance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Plan {
-    /// Whether it is, or why not.
+    /// Guided, or the reason why not.
     pub guided: Guided,
     /// Rows that will be past before the chunk is played.
     pub delay: u32,
@@ -127,7 +127,7 @@ struct Previous {
     reference: Vec<f32>,
 }
 
-/// What guides the chunks of one session. All its memory is allocated when the session is opened.
+/// Guidance of the chunks of one session. All its memory is allocated when the session is opened.
 pub struct Guide {
     terms: GuidanceTerms,
     playback: PlaybackReader,
@@ -261,7 +261,7 @@ impl Guide {
         }
     }
 
-    /// What the engine is given for a plan, and the state that it is relative to.
+    /// The engine's guidance for a plan, and the state that it is relative to.
     pub fn rtc(&self, plan: &Plan) -> Option<(Rtc<'_>, &[f32])> {
         if plan.guided != Guided::Guided {
             return None;

@@ -58,9 +58,9 @@ pub(super) struct Identity {
 pub(super) struct Capabilities {
     /// Features the client uses.
     pub understands: u64,
-    /// Whether its observations may lack cameras.
+    /// True if its observations may lack cameras.
     pub missing_cameras: bool,
-    /// What it asks of guidance.
+    /// Its choice of guidance.
     pub guidance: GuidanceChoice,
 }
 

@@ -88,7 +88,7 @@ struct InFlight<P> {
     source: Box<Source>,
     prompt: Result<Arc<P>, Fault>,
     aim: Aim,
-    /// Notes on its chunk.
+    /// Notes on the turn's chunk.
     notes: ChunkNotes,
     max_age_ns: u64,
 }
@@ -97,7 +97,7 @@ struct InFlight<P> {
 #[derive(Clone, Copy)]
 struct HeldPrefix {
     session: u64,
-    /// What it was computed for.
+    /// Purpose it was computed for.
     aim: Aim,
     /// When its frames were taken, the oldest of them, CLOCK_MONOTONIC, ns.
     observed_ns: u64,
@@ -106,7 +106,7 @@ struct HeldPrefix {
 }
 
 impl HeldPrefix {
-    /// Whether it is what a chunk of a session would be computed from.
+    /// True if a chunk of a session would be computed from it.
     fn is_of(&self, session: u64, aim: &Aim) -> bool {
         (self.session, self.aim.prompt_id, self.aim.era) == (session, aim.prompt_id, aim.era)
     }
@@ -242,7 +242,7 @@ impl<E: Engine> Inference<E> {
             rtc,
         };
         let continuation = Continuation { anchor, keep_prefix: kept.is_some() };
-        // Whatever the engine makes of it: after an error nothing is known of its prefix.
+        // With or without an error: after one, nothing is known of the engine's prefix.
         self.held = None;
         self.engine
             .infer(&observation, submission.seed, continuation, &mut self.chunk)

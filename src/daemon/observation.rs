@@ -27,13 +27,13 @@ impl RetiredSources {
         self.0.lock().push(source);
     }
 
-    /// Frees them all.
+    /// Frees all of them.
     pub fn clear(&self) {
         let retired = std::mem::take(&mut *self.0.lock());
         drop(retired);
     }
 
-    /// Whether there are none.
+    /// True if there are none.
     pub fn is_empty(&self) -> bool {
         self.0.lock().is_empty()
     }
@@ -42,11 +42,11 @@ impl RetiredSources {
 /// Outcome of the handshake that concerns observations and chunks.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub(super) struct Negotiated {
-    /// Whether the client reads the reason why there is no chunk.
+    /// True if the client reads the reason why there is no chunk.
     pub faults: bool,
-    /// Whether it also reads why a chunk was invalid.
+    /// True if it also reads why a chunk was invalid.
     pub chunk_faults: bool,
-    /// What decides on guidance.
+    /// Terms of its guidance.
     pub guidance: GuidanceTerms,
     /// Cameras whose frame may be missing: bit `i` for camera `i`.
     pub optional_cameras: u32,
@@ -98,7 +98,7 @@ pub(super) struct Source {
     negotiated: Negotiated,
     words: Words,
     segment: Arc<Segment>,
-    /// What guides the session's chunks.
+    /// Guidance of the session's chunks.
     pub guide: Guide,
 }
 

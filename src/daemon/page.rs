@@ -45,7 +45,7 @@ pub struct Report {
     pub pid: u32,
     /// Number of this run of the daemon: changes with every restart.
     pub epoch: u64,
-    /// Whether the daemon is about to end.
+    /// True if the daemon is about to end.
     pub stopping: bool,
     /// When this report was written, CLOCK_MONOTONIC, ns.
     pub written_ns: u64,
@@ -91,7 +91,7 @@ pub struct LastInvalid {
     pub session: u64,
     /// When it was computed, CLOCK_MONOTONIC, ns.
     pub at_ns: u64,
-    /// What is wrong with it.
+    /// Fault that was found.
     pub fault: Fault,
     /// The row where it was found.
     pub row: u32,
@@ -100,7 +100,7 @@ pub struct LastInvalid {
 /// Amount of a resource that is in use, and the limit.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Quota {
-    /// Amount in use.
+    /// Amount that is in use.
     pub has: u64,
     /// Maximum amount, as long as no other user takes more.
     pub may_have: u64,
@@ -195,7 +195,7 @@ pub struct SessionReport {
     pub missed_deadlines: u64,
     /// When the last submission was completed, CLOCK_MONOTONIC, ns; 0: none was.
     pub answered_ns: u64,
-    /// Whether its last chunk was guided, or why not; None: unknown.
+    /// Guidance of its last chunk, or why there was none; None: unknown.
     pub guidance: Option<Guided>,
     /// Chunks since the prefix of its last chunk was computed.
     pub prefix_age: u32,

@@ -208,7 +208,7 @@ const OVERFLOW: u32 = 65534;
 /// Number of ids: the last one stands for none.
 const ALL_IDS: u64 = u32::MAX as u64;
 
-/// Whether a `/proc/self/uid_map` leaves ids out. A file that can't be read counts as complete: without user
+/// True if a `/proc/self/uid_map` leaves ids out. A file that can't be read counts as complete: without user
 /// namespaces there is none.
 fn leaves_out(map: &str) -> bool {
     let lengths = map.lines().filter_map(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok());

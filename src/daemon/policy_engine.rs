@@ -12,7 +12,7 @@ use crate::policy::{
     BadObservation, Chunk, Continuation, FrameError, Noise, Observation, Policy, PolicyError, Prompt,
 };
 
-/// A policy as an engine.
+/// A policy as the daemon's engine.
 pub struct PolicyEngine {
     policy: Policy,
 }

@@ -32,7 +32,7 @@ pub struct Options {
     pub group: Option<u32>,
     /// How chunks are guided by the previous one, unless a session asks for something else.
     pub guidance: Guidance,
-    /// What is checked of chunks before they are published.
+    /// Checks of chunks before they are published.
     pub checks: Checks,
     /// Limits that may change while the daemon serves.
     pub limits: Limits,
@@ -63,7 +63,7 @@ pub enum Role {
     Heartbeat,
     /// Serves connections and requests.
     Control,
-    /// Computes chunks.
+    /// Inference: computes chunks.
     Inference,
 }
 

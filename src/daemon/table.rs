@@ -17,7 +17,7 @@ use crate::shm::{ChunkNotes, RingError, Stats};
 /// A registered instruction.
 pub(super) struct Registered<P> {
     pub prompt: Arc<P>,
-    /// Whether the first chunk for it is not to be guided by the chunk before, as it was registered last.
+    /// True if the first chunk for it is not to be guided by the chunk before, as it was registered last.
     pub flush: bool,
 }
 
@@ -43,7 +43,7 @@ pub(super) struct Session<P> {
     pub heartbeat_entry: Option<HeartbeatEntry>,
     /// Registered prompts: number `id` is at `id - 1`.
     pub prompts: Vec<Registered<P>>,
-    /// Whether instructions registered with the previous daemon are still to be made into prompts.
+    /// True if instructions registered with the previous daemon are still to be made into prompts.
     pub restoring: bool,
     /// Number of its last turn.
     pub last_turn: u64,
@@ -76,7 +76,7 @@ impl BadObservationLog {
     const MOST: u32 = 3;
     const WITHIN_NS: u64 = 10_000_000_000;
 
-    /// Whether a record may be logged now, and then how many were left out since the last.
+    /// Some if a record may be logged now, with the number of those left out since the last.
     fn next(&mut self, now_ns: u64) -> Option<u64> {
         if now_ns.saturating_sub(self.since_ns) >= Self::WITHIN_NS {
             (self.since_ns, self.made) = (now_ns, 0);
@@ -142,12 +142,12 @@ impl<P> Session<P> {
         }
     }
 
-    /// Whether its submissions are taken and worked on.
+    /// True if its submissions are taken and worked on.
     fn is_served(&self) -> bool {
         self.fault.is_none() && !self.restoring
     }
 
-    /// Whether a submission of this session waits for its turn.
+    /// True if a submission of this session waits for its turn.
     fn wants_turn(&self) -> bool {
         self.is_served() && self.channel.pending.is_some()
     }
@@ -185,7 +185,7 @@ pub(super) struct Table<P> {
     pub last_invalid: Option<LastInvalid>,
     /// Age of an observation, ns, beyond which it is answered with STALE; 0: no limit.
     pub max_age_ns: u64,
-    /// Whether the daemon is about to end: no new work is begun.
+    /// True if the daemon is about to end: no new work is begun.
     pub stopping: bool,
 }
 
@@ -251,7 +251,7 @@ impl<P> Table<P> {
         self.sessions.iter_mut().any(|session| session.is_served() && session.channel.has_work())
     }
 
-    /// Whether some client blocks its work by not taking completions.
+    /// True if some client blocks its work by not taking completions.
     pub fn is_stuck(&mut self) -> bool {
         self.sessions.iter_mut().any(|session| session.is_served() && session.channel.is_stuck())
     }
@@ -301,7 +301,7 @@ impl<P> SharedTable<P> {
         self.table.lock()
     }
 
-    /// Whether the control thread waits for the lock.
+    /// True if the control thread waits for the lock.
     pub fn is_wanted(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
     }

@@ -31,7 +31,7 @@ pub(super) fn hold(file: &File) -> io::Result<()> {
     }
 }
 
-/// Whether a file is locked by its writer.
+/// True if a file is locked by its writer.
 ///
 /// # Errors
 /// The file system has no such locks.

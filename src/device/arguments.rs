@@ -37,7 +37,7 @@ impl RowVector {
 /// Last step of [`Device::linear`](super::Device::linear): how `x·Wᵀ + b` gets to the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Epilogue {
-    /// Store it.
+    /// Stores the product.
     Store,
     /// Store its tanh-approximated GELU.
     Gelu,
@@ -50,7 +50,7 @@ pub enum Epilogue {
 }
 
 impl Epilogue {
-    /// Whether the output is a residual stream that is added to.
+    /// True if the output is a residual stream that is added to.
     pub fn adds(self) -> bool {
         matches!(self, Self::Add | Self::AddGated(_))
     }
@@ -85,7 +85,7 @@ pub struct PatchEmbed {
     pub patch_size: usize,
     /// `[width, 3·patch·patch]`, input in channel, row, column order.
     pub weight: Weight,
-    /// `[width]`
+    /// Bias of the outputs, `[width]`.
     pub bias: Vector,
     /// `[patches, width]`, added to every image's patches.
     pub position: Table,

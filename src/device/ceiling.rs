@@ -8,7 +8,7 @@ pub struct Ceiling {
     pub kernels: &'static str,
     /// Format of their operands.
     pub operands: &'static str,
-    /// Threads.
+    /// Number of threads that were measured.
     pub threads: usize,
     /// Products whose operands lie in registers and the nearest cache, floating point operations
     /// per second.

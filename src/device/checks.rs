@@ -17,7 +17,7 @@ const OPERAND: &[Role] = &[Role::Operand];
 type Pair = (Checked, Checked);
 
 impl Inventory {
-    /// A view from row 0.
+    /// Checks a view that has to begin at row 0.
     fn top(&self, op: &'static str, view: View, roles: &[Role]) -> Result<Checked, DeviceError> {
         if view.row != 0 {
             return Err(shape(op, "a view from row 0", format!("row {}", view.row)));

@@ -20,7 +20,7 @@ pub struct Shapes {
 /// Answer of [`Device::begin_chunk`](super::Device::begin_chunk).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Begin {
-    /// Issue the operations.
+    /// Issue every operation.
     Run,
     /// A recording of this chunk has been replayed: the outputs are there.
     Replayed,

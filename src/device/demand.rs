@@ -11,9 +11,9 @@ pub struct MatrixDemand {
     pub part: Part,
     /// Side that runs over heads, and their width.
     pub heads: Option<(HeadSide, usize)>,
-    /// Outputs.
+    /// Rows, the outputs.
     pub rows: usize,
-    /// Inputs.
+    /// Columns, the inputs.
     pub cols: usize,
 }
 
@@ -24,7 +24,7 @@ pub struct TableDemand {
     pub part: Part,
     /// Rows that are looked up, or added.
     pub rows: usize,
-    /// Columns.
+    /// Columns of the table.
     pub cols: usize,
 }
 
@@ -35,9 +35,9 @@ pub enum Work {
     Product {
         /// Index of the matrix.
         matrix: usize,
-        /// Tokens.
+        /// Number of tokens.
         rows: usize,
-        /// Columns written.
+        /// Number of columns written.
         out: usize,
         /// True if the input is a stream.
         f32: bool,
@@ -46,34 +46,34 @@ pub enum Work {
     Attend {
         /// Index of the cache.
         cache: usize,
-        /// Queries.
+        /// Number of queries.
         rows: usize,
-        /// Query heads.
+        /// Number of query heads.
         heads: usize,
-        /// Queries in a block.
+        /// Number of queries in a block.
         block: usize,
         /// Rows of the cache that each sees.
         keys: usize,
     },
     /// Element by element, in f32.
     Elements {
-        /// Tokens.
+        /// Number of tokens.
         rows: usize,
-        /// Columns read.
+        /// Number of columns read.
         read: usize,
-        /// Columns written.
+        /// Number of columns written.
         written: usize,
     },
 }
 
-/// One operation.
+/// One operation of a model, with its sizes.
 #[derive(Clone, Copy, Debug)]
 pub struct OpDemand {
-    /// The operation.
+    /// The operation's name.
     pub op: Op,
     /// Last step of a linear product.
     pub epilogue: Option<Epilogue>,
-    /// Its sizes.
+    /// Sizes of its arguments.
     pub work: Work,
     /// Set of weights that it is counted with.
     pub part: Part,
@@ -90,8 +90,8 @@ pub struct Demand {
     pub vectors: Vec<usize>,
     /// Token and position embeddings.
     pub tables: Vec<TableDemand>,
-    /// Activation buffers.
+    /// Shapes of activation buffers.
     pub buffers: Vec<BufferShape>,
-    /// KV caches.
+    /// Shapes of KV caches.
     pub caches: Vec<CacheShape>,
 }

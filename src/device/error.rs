@@ -6,7 +6,7 @@ pub enum DeviceError {
     /// An operation's views do not fit together.
     #[error("{op}: expected {expected}, got {got}")]
     Shape {
-        /// The operation.
+        /// Name of the operation.
         op: &'static str,
         /// Arguments it needs.
         expected: String,
@@ -20,7 +20,7 @@ pub enum DeviceError {
         what: String,
         /// Name of the device.
         device: String,
-        /// The reason.
+        /// Reason, in words.
         why: String,
     },
     /// Memory could not be had.
@@ -28,7 +28,7 @@ pub enum DeviceError {
     Memory {
         /// Purpose of the memory.
         what: String,
-        /// How much.
+        /// Number of bytes asked for.
         bytes: usize,
         /// The system's or the device's answer.
         why: String,

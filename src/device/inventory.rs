@@ -16,7 +16,7 @@ use crate::checkpoint::{Dtype, Tensor};
 pub struct MatrixShape {
     /// Outputs; the hidden width of a gated pair.
     pub rows: usize,
-    /// Inputs.
+    /// Columns, the inputs.
     pub cols: usize,
     /// True for a gated pair.
     pub gated: bool,
@@ -27,7 +27,7 @@ pub struct MatrixShape {
 pub struct TableShape {
     /// Rows that can be looked up.
     pub rows: usize,
-    /// Columns.
+    /// Columns of the table.
     pub cols: usize,
 }
 
@@ -36,20 +36,20 @@ pub struct TableShape {
 pub struct BufferShape {
     /// Kind of content.
     pub role: Role,
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
-    /// Columns.
+    /// Number of columns.
     pub cols: usize,
 }
 
 /// Shape of a KV cache.
 #[derive(Clone, Copy, Debug)]
 pub struct CacheShape {
-    /// Attention layers.
+    /// Number of attention layers.
     pub layers: usize,
-    /// Tokens, of all runs.
+    /// Number of tokens, of all runs.
     pub rows: usize,
-    /// Key heads.
+    /// Number of key heads.
     pub heads: usize,
     /// Width of a head.
     pub head_dim: usize,
@@ -71,7 +71,7 @@ pub struct Checked {
 }
 
 impl Checked {
-    /// The view.
+    /// The view that was checked.
     pub fn view(&self) -> View {
         self.view
     }
@@ -190,13 +190,13 @@ impl Inventory {
         Table(self.tables.len() as u32 - 1)
     }
 
-    /// Enters a buffer.
+    /// Enters a buffer and returns its handle.
     pub fn add_buffer(&mut self, role: Role, rows: usize, cols: usize) -> Buffer {
         self.buffers.push(BufferShape { role, rows, cols });
         Buffer(self.buffers.len() as u32 - 1)
     }
 
-    /// Enters keys and values.
+    /// Enters a KV cache and returns its handle.
     pub fn add_cache(&mut self, shape: CacheShape) -> KvCache {
         self.caches.push(shape);
         KvCache(self.caches.len() as u32 - 1)

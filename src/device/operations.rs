@@ -12,7 +12,7 @@ use super::{
 /// Where an operation was executed, by what the device did for this very call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ran {
-    /// On the device.
+    /// It ran on the device.
     Device,
     /// On the host, at least in part: the device has no such operation, or values crossed to the host and
     /// back. A device that is the host's own cores has no other place.
@@ -33,7 +33,7 @@ macro_rules! ops {
             /// Every operation.
             pub const ALL: &[Op] = &[$(Op::$variant),*];
 
-            /// Name, as in the trait.
+            /// Name of the method in the trait.
             pub const fn name(self) -> &'static str {
                 match self { $(Op::$variant => $name),* }
             }

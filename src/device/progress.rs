@@ -10,7 +10,7 @@ pub fn steps() -> u64 {
     STEPS.load(Ordering::Relaxed)
 }
 
-/// One more.
+/// Counts one more operation.
 pub(crate) fn step() {
     STEPS.fetch_add(1, Ordering::Relaxed);
 }

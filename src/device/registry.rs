@@ -85,7 +85,7 @@ pub struct Needs<'a> {
 /// Operands of a device's large products: how far its results are from those in f32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Products {
-    /// f32.
+    /// 32-bit floating point.
     F32,
     /// bf16, or formats of its size.
     Bf16,
@@ -95,7 +95,7 @@ pub enum Products {
 
 /// A device's options, as its own folder has them.
 pub trait Options: fmt::Debug + Send + Sync {
-    /// Opens it.
+    /// Opens the device, to be loaded.
     ///
     /// # Errors
     /// If it can't be had, or can't do what is asked.
@@ -150,7 +150,7 @@ impl Default for Choice {
 }
 
 impl Choice {
-    /// Opens the device.
+    /// Opens the device with these settings.
     ///
     /// # Errors
     /// If it can't be had, or can't do what is asked.
@@ -169,7 +169,7 @@ impl Choice {
     }
 }
 
-/// The kind of this name.
+/// The kind of device of this name.
 pub fn named(name: &str) -> Option<&'static dyn Kind> {
     KINDS.iter().copied().find(|kind| kind.name() == name)
 }

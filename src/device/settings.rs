@@ -11,11 +11,11 @@ use super::{DeviceError, KINDS};
 pub struct Setting {
     /// Name, a TOML key: lower case, with dots where tables divide it.
     pub name: &'static str,
-    /// Description, in a line.
+    /// Description in one line.
     pub about: &'static str,
     /// Values it takes.
     pub takes: Takes,
-    /// Default, in words.
+    /// Default value, in words.
     pub default: &'static str,
     /// Option of the command line that sets it, without the dashes. Every setting can be set by
     /// `--DEVICE NAME=VALUE`; this is for what people say often. Devices that mean the same share one.
@@ -33,7 +33,7 @@ pub enum Takes {
     Switch,
     /// One of these words; each is explained in a line.
     OneOf(&'static [(&'static str, &'static str)]),
-    /// A path.
+    /// A path in the file system.
     Path,
     /// `on`, `off`, or a path to use in place of the usual one.
     PathOrSwitch,
@@ -99,9 +99,9 @@ pub enum SettingError {
     /// The device has no such setting.
     #[error("{name}: not an option of device {device}, {known}")]
     Unknown {
-        /// The setting.
+        /// Name of the setting.
         name: String,
-        /// The device.
+        /// Name of the device.
         device: &'static str,
         /// Which it has, or whose it is.
         known: String,
@@ -109,11 +109,11 @@ pub enum SettingError {
     /// The setting doesn't take this.
     #[error("{name} {value}: not supported by device {device}: expected {expected}")]
     Value {
-        /// The setting.
+        /// Name of the setting.
         name: &'static str,
-        /// Its value.
+        /// Value it was given.
         value: String,
-        /// The device.
+        /// Name of the device.
         device: &'static str,
         /// Values it takes.
         expected: Takes,
@@ -121,9 +121,9 @@ pub enum SettingError {
     /// Two places say it, and not the same.
     #[error("{} is {:?} and {} is {:?}, which are the same setting: leave one of them out", first.0, first.1, second.0, second.1)]
     Contradiction {
-        /// Place and value.
+        /// Place and value of the one.
         first: (String, String),
-        /// Place and value.
+        /// Place and value of the other.
         second: (String, String),
     },
 }
@@ -137,14 +137,14 @@ pub struct Settings {
 }
 
 impl PartialEq for Settings {
-    /// Places don't count.
+    /// Compares values, without the places they come from.
     fn eq(&self, other: &Settings) -> bool {
         self.kind == other.kind && self.iter().eq(other.iter())
     }
 }
 
 impl Settings {
-    /// Nothing said yet.
+    /// Settings of a kind of device, with nothing set.
     pub fn new(kind: &'static dyn Kind) -> Self {
         Self { kind, values: BTreeMap::new() }
     }
@@ -207,7 +207,7 @@ impl Settings {
         self.values.is_empty()
     }
 
-    /// The device they ask for.
+    /// The kind of device they ask for.
     ///
     /// # Errors
     /// Settings that don't go together, or a device that is not in this build.

@@ -40,13 +40,13 @@ pub enum Role {
 /// A rectangle of a buffer. Unless an operation says otherwise its views start at row 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct View {
-    /// The buffer.
+    /// The buffer that is viewed.
     pub buffer: Buffer,
-    /// First row.
+    /// Index of the first row.
     pub row: usize,
     /// Number of rows.
     pub rows: usize,
-    /// First column.
+    /// Index of the first column.
     pub col: usize,
     /// Number of columns.
     pub cols: usize,

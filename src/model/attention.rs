@@ -7,16 +7,16 @@ use crate::device::{Attention, Keys, KvCache, Rope, View};
 /// Heads of one attention layer, and where they lie in a fused `[queries | keys | values]` row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heads {
-    /// Query heads.
+    /// Number of query heads.
     pub queries: usize,
-    /// Key/value heads.
+    /// Number of key/value heads.
     pub keys: usize,
     /// Width of one head.
     pub dim: usize,
 }
 
 impl Heads {
-    /// Columns of all queries.
+    /// Number of columns of all query heads.
     pub fn query_cols(self) -> usize {
         self.queries * self.dim
     }
@@ -26,7 +26,7 @@ impl Heads {
         self.keys * self.dim
     }
 
-    /// Columns of a fused row.
+    /// Number of columns of a fused row.
     pub fn fused_cols(self) -> usize {
         self.query_cols() + 2 * self.key_cols()
     }
@@ -48,7 +48,7 @@ pub struct Sequence {
     pub prefix: usize,
     /// State tokens: one, or none where the state is text of the prefix.
     pub state: usize,
-    /// Actions in the chunk.
+    /// Number of actions in the chunk.
     pub actions: usize,
 }
 
@@ -63,7 +63,7 @@ impl Sequence {
         self.prefix + self.state
     }
 
-    /// All rows.
+    /// Number of rows of all parts.
     pub fn len(self) -> usize {
         self.first_action() + self.actions
     }
@@ -89,7 +89,7 @@ impl Sequence {
 pub struct Tokens {
     /// KV cache row, and position, of the first.
     pub first: usize,
-    /// Keys they see.
+    /// Keys that the queries see.
     pub keys: Keys,
     /// True if queries and keys are rotated.
     pub rotary: bool,

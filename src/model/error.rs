@@ -26,7 +26,7 @@ pub enum ModelError {
     /// An input has the wrong size or content.
     #[error("{what}: expected {expected}, got {got}")]
     Input {
-        /// The input.
+        /// Name of the input.
         what: &'static str,
         /// Size or content that the model needs.
         expected: String,

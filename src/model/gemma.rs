@@ -40,7 +40,7 @@ pub struct GemmaSizes {
     pub width: usize,
     /// Hidden width of the MLP.
     pub mlp: usize,
-    /// Layers.
+    /// Number of layers.
     pub depth: usize,
     /// Heads of every layer.
     pub heads: Heads,
@@ -77,7 +77,7 @@ impl Gemma {
         })
     }
 
-    /// Layers.
+    /// Number of layers.
     pub fn depth(&self) -> usize {
         self.layers.len()
     }

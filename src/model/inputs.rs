@@ -38,9 +38,9 @@ pub enum RtcSchedule {
     Linear,
     /// `w·(e^w - 1)/(e - 1)` of the linear weight.
     Exp,
-    /// 0 after the delay.
+    /// Zero weight after the delay.
     Zeros,
-    /// 1 up to the horizon.
+    /// Full weight up to the horizon.
     Ones,
 }
 
@@ -63,7 +63,7 @@ pub struct Inputs<'a> {
 /// Rows of one chunk, from inputs that have been checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Extent {
-    /// Cameras present.
+    /// Number of cameras present.
     pub cameras: usize,
     /// Prefix, padding included, state and actions.
     pub sequence: Sequence,

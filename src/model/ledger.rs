@@ -43,7 +43,7 @@ impl Module {
         Module::Attention,
     ];
 
-    /// Name and source file.
+    /// Name with the source file.
     pub const fn name(self) -> &'static str {
         match self {
             Module::Main => "Main model (pi0.rs)",
@@ -58,7 +58,7 @@ impl Module {
         }
     }
 
-    /// Source file alone.
+    /// Name of the source file alone.
     pub fn file(self) -> &'static str {
         self.name().split_once('(').map_or("", |(_, file)| file.trim_end_matches(')'))
     }
@@ -80,10 +80,10 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// All phases.
+    /// All phases, in the order of a chunk.
     pub const ALL: [Phase; 5] = [Phase::Transfer, Phase::Vision, Phase::Prefix, Phase::State, Phase::Denoise];
 
-    /// Name.
+    /// Name of the phase, for reports.
     pub const fn name(self) -> &'static str {
         match self {
             Phase::Transfer => "transfer",
@@ -115,7 +115,7 @@ impl HostWork {
     pub const ALL: [HostWork; 5] =
         [HostWork::Resize, HostWork::Normalize, HostWork::Tokenize, HostWork::Noise, HostWork::TimeEmbedding];
 
-    /// Name.
+    /// Name of the work, for reports.
     pub const fn name(self) -> &'static str {
         match self {
             HostWork::Resize => "image resize",
@@ -130,7 +130,7 @@ impl HostWork {
 /// How often the host has done a work of its own, and how long that took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HostEntry {
-    /// Times.
+    /// Number of times.
     pub count: u32,
     /// From start to end, added up.
     pub elapsed: Duration,
@@ -139,18 +139,18 @@ pub struct HostEntry {
 /// How often an operation ran, and where.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Count {
-    /// On the device.
+    /// Number of calls that ran on the device.
     pub device: u32,
-    /// On the host.
+    /// Number of calls that ran on the host.
     pub host: u32,
 }
 
 /// Count, cost and time of an operation: the sum over its calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Entry {
-    /// Calls.
+    /// Number of calls, by where they ran.
     pub count: Count,
-    /// Arithmetic and memory.
+    /// Cost in arithmetic and memory traffic.
     pub cost: Cost,
     /// Time of those calls that were timed.
     pub time: Time,
@@ -166,7 +166,7 @@ pub struct Time {
 }
 
 impl Entry {
-    /// One call.
+    /// The entry of one call.
     pub fn new(ran: Ran, cost: Cost, time: Time) -> Self {
         let count = match ran {
             Ran::Device => Count { device: 1, host: 0 },
@@ -247,12 +247,12 @@ impl Ledger {
             .filter(|(.., entry)| entry.count != Count::default())
     }
 
-    /// The sum of a phase.
+    /// Sum of one phase's entries.
     pub fn phase(&self, phase: Phase) -> Entry {
         self.sum(|p, _, _| p == phase)
     }
 
-    /// The sum of everything.
+    /// Sum of all entries.
     pub fn total(&self) -> Entry {
         self.sum(|_, _, _| true)
     }

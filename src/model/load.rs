@@ -14,30 +14,30 @@ use crate::device::{Buffer, Builder, HeadSide, Role, Table, Vector, View, Weight
 pub enum Loading {
     /// The checkpoint is read, bytes.
     Reading {
-        /// Read so far.
+        /// Number of bytes read so far.
         done: u64,
-        /// Of these.
+        /// Number of bytes to read.
         of: u64,
     },
     /// Tensors are given to the device.
     Placing {
-        /// Given so far.
+        /// Number of weights given to the device so far.
         done: usize,
-        /// Of these.
+        /// Number of weights in all.
         of: usize,
     },
     /// Weights are brought into the forms that the device computes with.
     Preparing {
-        /// Prepared so far.
+        /// Number of weights prepared so far.
         done: usize,
-        /// Of these.
+        /// Number of weights to prepare.
         of: usize,
     },
     /// Chunks are computed for the first time: what the device compiles or records is made.
     WarmingUp {
-        /// Computed so far.
+        /// Number of warm-up chunks computed so far.
         done: usize,
-        /// Of these.
+        /// Number of warm-up chunks in all.
         of: usize,
     },
 }
@@ -96,9 +96,9 @@ impl<'a> Placed<'a> {
 /// Loads one part of the model: names are relative to `prefix`. Tensors, and buffers that are made after them, are of
 /// the precision class that the list of weights says.
 pub struct Loader<'a> {
-    /// Where tensors come from.
+    /// Checkpoint that tensors come from.
     pub checkpoint: &'a Checkpoint,
-    /// Where they go.
+    /// Device that weights are given to.
     pub device: &'a mut dyn Builder,
     placed: &'a Placed<'a>,
     prefix: String,
@@ -214,18 +214,18 @@ impl<'a> Loader<'a> {
         Ok(values)
     }
 
-    /// A tensor as f32.
+    /// Reads a tensor as f32.
     pub fn values(&mut self, name: &str) -> Result<Vec<f32>, ModelError> {
         Ok(self.tensor(name)?.to_f32())
     }
 
-    /// An embedding table.
+    /// Gives an embedding table to the device.
     pub fn table(&mut self, name: &str) -> Result<Table, ModelError> {
         let tensor = self.tensor(name)?;
         Ok(self.device.table(tensor)?)
     }
 
-    /// An activation buffer.
+    /// Allocates an activation buffer.
     pub fn buffer(&mut self, role: Role, rows: usize, cols: usize) -> Result<Slot, ModelError> {
         Ok(Slot { buffer: self.device.buffer(role, rows, cols)?, rows, cols })
     }
@@ -237,7 +237,7 @@ pub struct Slot {
     buffer: Buffer,
     /// Rows it has room for.
     pub rows: usize,
-    /// Columns.
+    /// Number of columns.
     pub cols: usize,
 }
 
@@ -248,7 +248,7 @@ impl Slot {
         View { buffer: self.buffer, row: 0, rows, col: 0, cols: self.cols }
     }
 
-    /// All of it.
+    /// A view of all its rows.
     pub fn all(self) -> View {
         self.first(self.rows)
     }

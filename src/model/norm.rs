@@ -17,10 +17,10 @@ pub struct Norm {
     table: Vec<Vec<f32>>,
 }
 
-/// A norm at one time.
+/// Factors of a norm at one time.
 #[derive(Clone, Copy)]
 struct Modulation {
-    /// w of `rms(x)·(1 + w)`.
+    /// The weight w of `rms(x)·(1 + w)`.
     scale: Vector,
     /// Of an adaptive norm: the shift, and the gate of the branch behind it.
     shift_and_gate: Option<(Vector, Vector)>,

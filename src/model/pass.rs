@@ -77,7 +77,7 @@ impl<'a> Pass<'a> {
         Ok(())
     }
 
-    /// Times up to now.
+    /// Times of the phases run up to now.
     pub fn timings(&self) -> Timings {
         let of = |phase: Phase| self.laps[phase as usize];
         Timings {

@@ -100,7 +100,7 @@ impl Pi0 {
         ((1..=self.cameras).flat_map(of).collect(), shapes.rounds)
     }
 
-    /// The device.
+    /// The device it runs on.
     pub fn device(&self) -> &dyn Device {
         self.device.as_ref()
     }
@@ -127,7 +127,7 @@ impl Pi0 {
         Ok(timings)
     }
 
-    /// Whether there is a prefix that [`sample_state`](Self::sample_state) can keep.
+    /// True if there is a prefix that [`sample_state`](Self::sample_state) can keep.
     pub fn has_prefix(&self) -> bool {
         self.reuse.prefix().is_some()
     }

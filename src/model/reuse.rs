@@ -8,9 +8,9 @@ use crate::checkpoint::Arch;
 /// Inputs that have changed since the previous chunk and are computed; the rest is there already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Fresh {
-    /// Images, a bit each.
+    /// Images to compute, a bit each.
     pub images: u8,
-    /// Text embedding.
+    /// True if the text is to be embedded.
     pub text: bool,
     /// The prefix through the language model.
     pub prefix: bool,
@@ -97,9 +97,9 @@ impl Reuse {
 
 /// The inputs of the previous chunk, as far as what was computed from them is still there.
 struct Previous {
-    /// `[cameras, 3·size²]`
+    /// Images, `[cameras, 3·size²]`.
     images: Vec<f32>,
-    /// Values of one.
+    /// Number of values of one image.
     image: usize,
     /// Cameras whose image tokens are kept.
     cameras: [bool; MAX_CAMERAS],

@@ -58,14 +58,14 @@ pub enum Source<'a> {
     View(View),
     /// In the first rows of a layer of a KV cache.
     Kv {
-        /// The cache.
+        /// The cache that is read.
         cache: KvCache,
-        /// The layer.
+        /// Index of the layer.
         layer: usize,
-        /// Rows filled.
+        /// Number of rows that are filled.
         rows: usize,
     },
-    /// On the host.
+    /// Values on the host.
     Host(&'a [f32]),
 }
 

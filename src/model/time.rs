@@ -1,4 +1,4 @@
-//! What the action expert is told of the time of every step, all of it computed at load.
+//! Time of the Euler steps, in the form in which the action expert takes it; all of it computed at load.
 //!
 //! π0: the time embedding, which [`suffix`](super::suffix) joins to the actions. π0.5: a condition made of it, from
 //! which every norm of the expert takes scale, shift and gate ([`norm`](super::norm)): "adaRMS", `pi_gemma.py:
@@ -46,7 +46,7 @@ impl RowTimes {
 }
 
 impl Times {
-    /// Of `steps` Euler steps.
+    /// Computes the embeddings or conditions of `steps` Euler steps.
     pub fn load(loader: &mut Loader<'_>, steps: usize, ledger: &mut Ledger) -> Result<Self, ModelError> {
         let start = Instant::now();
         let arch = loader.checkpoint.arch();

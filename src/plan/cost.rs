@@ -35,7 +35,7 @@ pub const DISPATCH_SECONDS: f64 = 6e-6;
 /// Cost of a number of operations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Cost {
-    /// Programs launched.
+    /// Number of programs launched.
     pub programs: f64,
     /// Multiplications and additions of products and attention.
     pub flops: f64,
@@ -53,7 +53,7 @@ pub struct Cost {
     pub bandwidth_ms: f64,
     /// The longer of the two, operation by operation.
     pub bound_ms: f64,
-    /// Time between programs.
+    /// Time between programs, ms.
     pub dispatch_ms: f64,
     /// With the losses seen, `dispatch_ms` included.
     pub expected_ms: f64,
@@ -101,9 +101,9 @@ impl Div<usize> for Cost {
 /// Costs of the operations of one phase with one part's weights.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Line {
-    /// When.
+    /// Phase of the chunk.
     pub phase: Phase,
-    /// With which weights.
+    /// Part of the model whose weights are used.
     pub part: Part,
     /// How their products are computed.
     pub format: Format,

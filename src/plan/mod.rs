@@ -36,7 +36,7 @@ use trace::{Trace, TracedChunk};
 /// Shape of the chunk to plan, and its formats.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Config {
-    /// Cameras present.
+    /// Number of cameras present.
     pub cameras: usize,
     /// Text tokens; `None`: as many as a prompt may have.
     pub tokens: Option<usize>,
@@ -85,19 +85,19 @@ impl Config {
 pub struct Plan {
     /// The board.
     pub board: Board,
-    /// Cameras present.
+    /// Number of cameras present.
     pub cameras: usize,
-    /// Text tokens.
+    /// Number of text tokens.
     pub tokens: usize,
-    /// Euler steps.
+    /// Number of Euler steps.
     pub steps: usize,
-    /// DRAM and L1.
+    /// Use of DRAM and L1.
     pub memory: Memory,
     /// Costs of one chunk, by phase and part, in the order of the forward pass.
     pub lines: Vec<Line>,
-    /// Everything.
+    /// Cost of a whole chunk.
     pub total: Cost,
-    /// One Euler step.
+    /// Cost of one Euler step.
     pub step: Cost,
     /// What the device records.
     pub recordings: Recordings,

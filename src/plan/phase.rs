@@ -5,7 +5,7 @@ use serde::Serialize;
 use crate::checkpoint::Part;
 use crate::model::Stage;
 
-/// When an operation runs.
+/// The phase of a chunk in which an operation runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
@@ -13,7 +13,7 @@ pub enum Phase {
     Vision,
     /// Image tokens to the language model's width.
     Projector,
-    /// Token embedding.
+    /// Embedding of the text's tokens.
     Text,
     /// The prefix through the language model.
     Prefix,

@@ -230,7 +230,7 @@ fn enters_the_same(golden: &std::path::Path) {
     let devices: [Box<dyn Builder>; 2] = [Box::new(ReferenceBuilder::new()), Box::new(cpu)];
     for device in devices {
         let mut model = Pi0::load(&checkpoint, device, 3).unwrap();
-        // What is traced keeps nothing for a next chunk.
+        // The traced model keeps nothing for a next chunk.
         model.recompute();
         model.sample(&inputs, &mut chunk).unwrap();
         let what = model.device().describe();

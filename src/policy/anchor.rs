@@ -42,7 +42,7 @@ mod tests {
         Normalizer::new("action", Some(&normalization), 3).unwrap()
     }
 
-    /// What the robot is commanded, by the steps and a state.
+    /// Commands of the robot, by the steps and a state.
     fn commanded(steps: &mut Steps, chunk: &[f32], state: &[f32]) -> Vec<f32> {
         let (mut raw, mut out) = ([0.0; 3], vec![0.0; steps.output()]);
         let mut commands = Vec::new();

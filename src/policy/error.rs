@@ -63,7 +63,7 @@ pub enum FrameError {
         width: usize,
         /// Rows, as declared.
         height: usize,
-        /// What is wrong with it.
+        /// Reason, in words.
         why: String,
     },
     /// A side would shrink to nothing when the other is resized to the model's size.

@@ -47,7 +47,7 @@ impl PixelFormat {
         }
     }
 
-    /// Whether a frame of this format can have this size: two pixels share their colour in some.
+    /// True if a frame of this format can have this size: two pixels share their colour in some.
     const fn can_have(self, width: usize, height: usize) -> bool {
         match self {
             PixelFormat::Yuyv => width.is_multiple_of(2),

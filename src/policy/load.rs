@@ -52,7 +52,7 @@ pub struct PolicyOptions {
     pub guidance: Option<f32>,
     /// True to continue chunks by guidance even if the checkpoint was trained to take the first actions as they are.
     pub guide_only: bool,
-    /// Whether chunks that keep a prefix will be asked for: a device that records chunks records theirs too when it is
+    /// True if chunks that keep a prefix will be asked for: a device that records chunks records theirs too when it is
     /// warmed up.
     pub keep_prefix: bool,
 }

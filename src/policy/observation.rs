@@ -68,7 +68,7 @@ impl<P> Clone for Observation<'_, P> {
 
 impl<P> Copy for Observation<'_, P> {}
 
-/// What a chunk takes over from earlier ones, beside the guidance of its observation.
+/// Parts of earlier chunks that a chunk takes over, beside the guidance of its observation.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Continuation<'a> {
     /// [`Chunk::reference`] of the chunk that the left-over is of; `None`: the left-over is relative to the

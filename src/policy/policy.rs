@@ -40,7 +40,7 @@ pub struct Policy {
     pub(super) noise: Vec<f32>,
     pub(super) guidance: Option<f32>,
     pub(super) keep_prefix: bool,
-    /// What re-anchors a left-over; `None`: it can't be.
+    /// Re-anchors a left-over; `None`: it can't be re-anchored.
     pub(super) anchor: Option<Anchor>,
     /// A left-over that is being re-anchored.
     pub(super) left_over: Vec<f32>,
@@ -52,7 +52,7 @@ impl Policy {
         &self.info
     }
 
-    /// Whether a left-over can be brought into the terms of another state.
+    /// True if a left-over can be brought into the terms of another state.
     pub fn can_anchor(&self) -> bool {
         self.anchor.is_some()
     }
@@ -68,12 +68,12 @@ impl Policy {
         Some(self.model.arch().trained_delay).filter(|&delay| delay > 0)
     }
 
-    /// Whether chunks may be asked for that keep a prefix.
+    /// True if chunks may be asked for that keep a prefix.
     pub fn can_keep_prefix(&self) -> bool {
         (self.keep_prefix || !self.records()) && !self.tells_state()
     }
 
-    /// Whether prompts tell the state: then the prefix changes with it.
+    /// True if prompts tell the state: then the prefix changes with it.
     fn tells_state(&self) -> bool {
         self.prompter.rule().state_text.is_some()
     }

@@ -37,12 +37,12 @@ impl Prompt {
         &self.tokens
     }
 
-    /// Whether the prompt goes on with the state of each observation: see [`Prompter::tell`].
+    /// True if the prompt goes on with the state of each observation: see [`Prompter::tell`].
     pub fn tells_state(&self) -> bool {
         self.state != StateText::None
     }
 
-    /// Whether the prompt is longer than the policy's limit, or becomes so with some states, and its end is missing.
+    /// True if the prompt is longer than the policy's limit, or becomes so with some states, and its end is missing.
     pub fn truncated(&self) -> bool {
         self.truncated
     }

@@ -8,7 +8,7 @@ use super::tokenizer::Tokenizer;
 
 /// The greatest bin; the least is -1, for what lies below all.
 const LAST: i16 = 255;
-/// What a prompt ends with.
+/// End of a prompt, after the numbers.
 const END: &str = ";\nAction: ";
 /// States in which every digit meets every neighbour it can have but other digits.
 const PROBES: [&[i16]; 2] = [&[-1, 102, 34, 56, 78, 99, LAST, -1, -1, 0], &[0, 67, 128, -1]];
@@ -28,7 +28,7 @@ pub fn bin(value: f64) -> i16 {
     }
 }
 
-/// What stands before the numbers.
+/// Beginning of a prompt, before the numbers.
 pub(super) fn head(instruction: &str) -> String {
     format!("Task: {instruction}, State: ")
 }

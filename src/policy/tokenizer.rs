@@ -111,7 +111,7 @@ impl Tokenizer {
         self.vocab_size
     }
 
-    /// Whether no token holds a digit together with another digit or what stands beside one in a list of numbers, as
+    /// True if no token holds a digit together with another digit or what stands beside one in a list of numbers, as
     /// Gemma has it: then tokens end where digits begin and end.
     pub fn splits_at_digits(&self) -> bool {
         self.splits_at_digits
@@ -135,7 +135,7 @@ impl std::fmt::Debug for Tokenizer {
     }
 }
 
-/// Whether a token holds a digit and one of its neighbours in `12 -1;`. Names of special tokens and bytes, which text
+/// True if a token holds a digit and one of its neighbours in `12 -1;`. Names of special tokens and bytes, which text
 /// of numbers doesn't have, are none.
 fn merges_digit(token: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(token) else { return false };

@@ -12,7 +12,7 @@ pub struct ChunkNotes {
     pub prompt_id: u32,
     /// Episode it belongs to, from 0: number of resets before it.
     pub episode: u32,
-    /// Whether it was guided by the previous chunk, or why not: number of a `Guided`; 0: unknown.
+    /// Number of a `Guided`: guided by the previous chunk, or why not; 0: unknown.
     pub guidance: u32,
     /// Rows of it that were reckoned to be past before it is played.
     pub delay: u32,

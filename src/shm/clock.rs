@@ -137,7 +137,7 @@ impl Clock {
     }
 }
 
-/// Whether the kernel keeps time by the counter, on a processor where the counter is invariant.
+/// True if the kernel keeps time by the counter, on a processor where the counter is invariant.
 fn keeps_time() -> bool {
     #[cfg(x86)]
     {

@@ -116,7 +116,7 @@ impl Notifier {
         Notifier { want_event }
     }
 
-    /// Whether an event has to be sent; to be called after a completion was written.
+    /// True if an event has to be sent; to be called after a completion was written.
     #[inline]
     pub fn is_wanted(&self) -> bool {
         fence(Ordering::SeqCst);

@@ -207,7 +207,7 @@ pub struct Camera {
 }
 
 impl Camera {
-    /// Encodes it as two words.
+    /// Encodes the camera as two words.
     pub fn to_words(self) -> [u64; 2] {
         [halves(self.width, self.height), halves(self.stride, self.format)]
     }

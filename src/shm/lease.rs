@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::Segment;
 
 impl Segment {
-    /// Whether a peer has a descriptor that [`open`](Self::open) returned, in a process or in transit through a
+    /// True if a peer has a descriptor that [`open`](Self::open) returned, in a process or in transit through a
     /// socket, or a mapping made with one.
     ///
     /// The kernel is asked for a lease, which it grants only to the sole opener of a file. It counts openings

@@ -1,4 +1,4 @@
-//! What a client reports of the chunks it plays: two words of the control segment.
+//! A client's report of the chunks it plays: two words of the control segment.
 
 use super::Words;
 use super::entry::{halves, split};

@@ -134,7 +134,7 @@ impl Consumer {
         self.taken
     }
 
-    /// Whether an entry can be taken.
+    /// True if an entry can be taken.
     #[inline]
     pub fn is_ready(&self) -> bool {
         let at = (self.taken & (self.capacity - 1)) as usize * ENTRY_WORDS;
@@ -184,7 +184,7 @@ pub fn waiting(entries: &Words, head: &Words) -> Vec<[u64; ENTRY_WORDS]> {
         is_there.then_some((n, entry))
     };
     let copies: Vec<_> = (first..first.saturating_add(capacity)).map_while(copy).collect();
-    // What was taken meanwhile may have been overwritten while it was copied.
+    // Entries taken meanwhile may have been overwritten while they were copied.
     fence(Ordering::Acquire);
     let taken = head.load(0, Ordering::Relaxed);
     copies.into_iter().filter(|(n, _)| *n >= taken).map(|(_, entry)| entry).collect()

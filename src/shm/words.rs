@@ -39,7 +39,7 @@ impl Words {
         self.len
     }
 
-    /// Whether there are no words.
+    /// True if there are no words.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Keeps the client library and the header of a release in tests/abi/releases, to test that today's
-# daemon serves it (tests/releases.rs).
+# daemon serves it (tests/ipc/releases.rs).
 #
 #   tests/abi/release.sh [COMMIT]     default: HEAD; the version is that of its Cargo.toml
 #

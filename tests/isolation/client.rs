@@ -11,7 +11,7 @@ use pi0rt::shm::{ChunkHeader, Completion};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
-use crate::ipc_support::*;
+use crate::daemons::*;
 use crate::puppet::{Puppet, Strings, welcome};
 use crate::raw::prompt;
 

@@ -5,7 +5,7 @@ use pi0rt::daemon::Report;
 use pi0rt::shm::clock::now_ns;
 use pi0rt::shm::{Count, LatencyKind, Stats, Submission};
 
-use crate::ipc_support::eventually;
+use crate::daemons::eventually;
 use crate::raw::{Raw, prompt};
 use crate::rig::rigged;
 

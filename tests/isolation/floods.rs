@@ -8,7 +8,7 @@ use pi0rt::control::{Hello, Reply, Request};
 use pi0rt::daemon::Report;
 use pi0rt::shm::Submission;
 
-use crate::ipc_support::*;
+use crate::daemons::*;
 use crate::raw::{Connection, Raw, prompt, submission};
 
 /// The daemon as a program, so that its threads can be told from other tests'.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use pi0rt::control::Hello;
 use pi0rt::daemon::{Daemon, Options};
 
-use crate::ipc_support::*;
+use crate::daemons::*;
 use crate::raw::Raw;
 use crate::rig::{Rig, rigged, rigged_as};
 

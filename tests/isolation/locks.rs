@@ -10,7 +10,7 @@ use std::process::Command;
 use pi0rt::daemon::{Claim, DaemonError, Report, ReportError};
 use rustix::fs::{FlockOperation, Mode, OFlags, flock};
 
-use crate::ipc_support::*;
+use crate::daemons::*;
 use crate::rig::{rigged, rigged_in};
 
 fn beside(directory: &Directory, suffix: &str) -> PathBuf {

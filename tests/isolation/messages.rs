@@ -9,7 +9,7 @@ use pi0rt::shm::Submission;
 use rustix::io::IoSlice;
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, Shutdown, sendmsg, shutdown};
 
-use crate::ipc_support::*;
+use crate::daemons::*;
 use crate::raw::{Connection, Raw, prompt};
 use crate::rig::rigged;
 

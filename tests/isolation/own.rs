@@ -9,7 +9,7 @@ use pi0rt::daemon::{Limits, Options, PerUser};
 use rustix::io::FdFlags;
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::ipc_support::*;
+use crate::daemons::*;
 use crate::raw::{Connection, Raw};
 use crate::rig::{Rig, Rigged, rigged, rigged_with};
 

@@ -14,7 +14,7 @@ use pi0rt::shm::{
 };
 use rustix::event::{EventfdFlags, eventfd};
 
-use crate::ipc_support::{Directory, eventually, listen, patient};
+use crate::daemons::{Directory, eventually, listen, patient};
 
 /// A listener, until dropped. Each connection gets the same welcome and its own segments.
 pub struct Puppet {

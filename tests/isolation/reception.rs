@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use pi0rt::client::{Client, Options as ClientOptions};
 use pi0rt::control::{Hello, Reply, Request, Status};
 
-use crate::ipc_support::*;
+use crate::daemons::*;
 use crate::raw::{Connection, Raw};
 use crate::rig::rigged;
 

@@ -9,7 +9,7 @@ use pi0rt::client::{Client, Options as ClientOptions};
 use pi0rt::control::{Hello, Request};
 use pi0rt::shm::{Camera, Submission};
 
-use crate::ipc_support::*;
+use crate::daemons::*;
 use crate::raw::{Connection, Raw, prompt};
 use crate::rig::rigged;
 

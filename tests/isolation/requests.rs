@@ -9,7 +9,7 @@ use pi0rt::daemon::{Limits, Options};
 use pi0rt::shm::Submission;
 use pi0rt::shm::clock::now_ns;
 
-use crate::ipc_support::*;
+use crate::daemons::*;
 use crate::raw::{Raw, prompt};
 use crate::rig::{Rig, Rigged, rigged, rigged_with};
 

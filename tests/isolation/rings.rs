@@ -10,7 +10,7 @@ use pi0rt::shm::clock::now_ns;
 use pi0rt::shm::{Camera, Count, Submission};
 use rustix::fs::{FallocateFlags, fallocate};
 
-use crate::ipc_support::*;
+use crate::daemons::*;
 use crate::raw::{Raw, prompt, submission};
 use crate::rig::{rigged, rigged_with};
 

@@ -8,7 +8,7 @@ use pi0rt::control::{Hello, Reply, Request, Status};
 use pi0rt::daemon::{Limits, Options, PerUser, Quota, Report, UserReport};
 use rustix::fs::{Mode, OFlags};
 
-use crate::ipc_support::*;
+use crate::daemons::*;
 use crate::raw::{Connection, Raw, prompt};
 use crate::rig::{Rigged, rigged, rigged_with};
 

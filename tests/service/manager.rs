@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use pi0rt::control::{Received, receive_with_fds};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
 
-use super::ipc_support::{Directory, Process, listen};
+use crate::daemons::{Directory, Process, listen};
 
 type Store = Arc<Mutex<BTreeMap<String, Vec<OwnedFd>>>>;
 

@@ -8,7 +8,7 @@ use pi0rt::control::{FEATURE_NAMES, Hello, MAX_MESSAGE, Received, Request, recei
 use pi0rt::shm::Camera;
 use rustix::fs::{FallocateFlags, fallocate};
 
-use crate::ipc_support::Random;
+use crate::daemons::Random;
 use crate::raw::{Connection, Raw, prompt, submission};
 
 /// One kind of attack.

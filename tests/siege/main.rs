@@ -5,10 +5,9 @@
 //! hostile processes run at nice 19: the system's scheduling is not what is tested here.
 
 mod besiegers;
-#[path = "../ipc_support/mod.rs"]
-mod ipc_support;
-#[allow(dead_code)]
-#[path = "../isolation/raw.rs"]
+#[path = "../support/daemons.rs"]
+mod daemons;
+#[path = "../support/raw.rs"]
 mod raw;
 
 use std::collections::BTreeMap;
@@ -17,7 +16,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use besiegers::{ROLES, Role};
-use ipc_support::*;
+use daemons::*;
 use pi0rt::client::{Client, ClientError, Options};
 use pi0rt::control::Status;
 use pi0rt::daemon::Report;

@@ -40,7 +40,7 @@ pub fn run(args: &Args) -> CommandResult {
     let (device, ledger) = match computed {
         Ok(done) => done,
         Err(error @ (PolicyError::Device(_) | PolicyError::Model(_))) => return Err(error.into()),
-        // What its numbers mean is not known: the model can be run all the same.
+        // The meaning of its numbers is not known: the model can be run all the same.
         Err(error) => {
             eprintln!("the model alone, without the host's work around it: {error}");
             compute_bare(&checkpoint, args)?

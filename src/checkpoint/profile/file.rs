@@ -90,7 +90,7 @@ pub(super) enum PromptRule {
     Verbatim,
 }
 
-/// What π0.5's prompts tell of the state.
+/// The state, as π0.5's prompts tell it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum StateText {

@@ -80,10 +80,10 @@ impl MotionSection {
         Self { section, dimensions: dimensions.into_iter().map(at).collect() }
     }
 
-    /// What it says of actions of these dimensions.
+    /// The motion of actions of these dimensions.
     ///
     /// # Errors
-    /// What is wrong or belongs to none of them.
+    /// Names what is wrong or belongs to none of them.
     pub fn motion(&self, action: &[Dimension]) -> Result<Motion, CheckpointError> {
         let section = &self.section;
         let table = &section.value;

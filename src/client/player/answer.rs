@@ -1,8 +1,8 @@
-//! What a player says of each command.
+//! The player's report on each command.
 
 use crate::shm::ChunkNotes;
 
-/// What the player does, by how long no fresh chunk has come.
+/// The player's stage, by how long no fresh chunk has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u32)]
 pub enum Stage {
@@ -87,7 +87,7 @@ pub struct Playback {
 /// Origin of a command, what was limited, and what is due.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Answer {
-    /// What the player does.
+    /// The player's stage.
     pub stage: Stage,
     /// Where the command comes from.
     pub reason: Reason,
@@ -95,7 +95,7 @@ pub struct Answer {
     pub chunk: u64,
     /// Ticket of that chunk's submission.
     pub ticket: u64,
-    /// What the daemon says of that chunk.
+    /// The daemon's notes on that chunk.
     pub notes: ChunkNotes,
     /// Position in that chunk, in rows from its observation; the integer part is the row.
     pub row: f64,
@@ -103,13 +103,13 @@ pub struct Answer {
     pub age_ns: u64,
     /// Time until that chunk's rows end or it is stale, ns.
     pub left_ns: u64,
-    /// Whether the moment lies beyond that chunk's last row.
+    /// True if the moment lies beyond that chunk's last row.
     pub past_end: bool,
     /// Dimensions whose command isn't the chunk's because of a limit.
     pub limited: Limited,
-    /// Whether an observation should be submitted now.
+    /// True if an observation should be submitted now.
     pub submit_now: bool,
-    /// Whether chunks come so late that they have no row left to play.
+    /// True if chunks come so late that they have no row left to play.
     pub horizon_too_short: bool,
     /// How far that chunk has been played.
     pub playback: Playback,

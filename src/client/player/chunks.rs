@@ -19,7 +19,7 @@ pub(super) struct Kept {
     pub end_ns: u64,
     /// When it isn't played any more: at its end, or stale.
     pub until_ns: u64,
-    /// Which rows are its own.
+    /// Index of its rows among those of all chunks.
     place: usize,
 }
 
@@ -28,13 +28,13 @@ pub(super) struct Kept {
 pub(super) struct Moment {
     /// Position in rows, from 0 to the last.
     pub row: f64,
-    /// The earlier row.
+    /// Index of the earlier row.
     index: usize,
     /// Position between it and the next.
     part: f64,
     /// Rows per second there: 0 beyond either end, where a row is held.
     rate_hz: f64,
-    /// Beyond the last row.
+    /// True beyond the last row.
     pub past_end: bool,
 }
 
@@ -89,7 +89,7 @@ impl Chunks {
         self.played.push(kept);
     }
 
-    /// Whether as many chunks are played as may be.
+    /// True if no more chunks may be played at the same time.
     pub fn is_full(&self) -> bool {
         self.played.len() == self.limit
     }
@@ -99,7 +99,7 @@ impl Chunks {
         &self.played
     }
 
-    /// The same, to be changed.
+    /// The chunks that are played, to be changed.
     pub fn played_mut(&mut self) -> &mut [Kept] {
         &mut self.played
     }
@@ -138,7 +138,7 @@ impl Chunks {
         Moment { row, index, part: row - index as f64, rate_hz, past_end }
     }
 
-    /// A chunk's rows.
+    /// Rows of one chunk.
     pub fn rows(&self, kept: &Kept) -> &[f32] {
         let len = kept.header.horizon as usize * self.width;
         &self.rows[kept.place * self.horizon * self.width..][..len]

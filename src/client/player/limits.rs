@@ -29,7 +29,7 @@ pub(super) struct Target {
 pub(super) struct Step {
     /// Seconds; 0 for the first command from a start.
     pub dt: f64,
-    /// Its inverse.
+    /// Inverse of that time.
     pub inverse: f64,
 }
 
@@ -59,9 +59,9 @@ pub(super) struct Axis {
     cap: f64,
     /// The way began outside the bounds, and nothing declares how fast it may be.
     returns: bool,
-    /// The command.
+    /// Value of the command.
     pub x: f64,
-    /// Its change per second.
+    /// Change of the command per second.
     pub v: f64,
 }
 
@@ -92,7 +92,7 @@ impl Axis {
         }
     }
 
-    /// Whether a velocity limit is declared.
+    /// True if a velocity limit is declared.
     pub fn has_velocity_limit(&self) -> bool {
         self.fastest.is_finite()
     }
@@ -198,7 +198,7 @@ impl Axis {
             self.v = hit;
             return true;
         }
-        // What remains when the target has moved on: so fast that the difference in velocity ends with it.
+        // The rest of the way once the target has moved on: so fast that the difference in velocity ends with it.
         let left = away - slope * dt;
         let wanted = slope + self.stopping(left.abs(), dt).copysign(left);
         most = most.min(stop_above).min(speed).max(least);

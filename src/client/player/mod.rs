@@ -54,7 +54,7 @@ pub struct Player {
     interpolations: Box<[Interpolation]>,
     chunks: Chunks,
     stitcher: Stitcher,
-    /// What the command should be, before the limits.
+    /// Commands before the limits.
     targets: Box<[Target]>,
     axes: Box<[Axis]>,
     fallback: Fallback,
@@ -78,7 +78,7 @@ pub struct Player {
     last: Option<Answer>,
     command: Box<[f32]>,
     velocity: Box<[f32]>,
-    /// Whether the command is known.
+    /// True if the command is known.
     is_started: bool,
 }
 
@@ -116,7 +116,7 @@ impl Player {
         })
     }
 
-    /// The settings.
+    /// The settings it was made with.
     pub fn settings(&self) -> &Settings {
         &self.settings
     }

@@ -16,7 +16,7 @@ pub const MAX_BLENDED: usize = 16;
 pub struct Settings {
     /// Rows of a chunk per second.
     pub rate_hz: f64,
-    /// Most rows of a chunk.
+    /// Largest number of rows of a chunk.
     pub horizon: u32,
     /// Values of an action.
     pub dimensions: Vec<DimensionSettings>,
@@ -54,7 +54,7 @@ impl Settings {
         }
     }
 
-    /// Checks the settings.
+    /// Checks all settings.
     ///
     /// # Errors
     /// The first number that is wrong.
@@ -109,7 +109,7 @@ pub struct DimensionSettings {
 }
 
 impl DimensionSettings {
-    /// Whether the value is one of motion: 0 stands still.
+    /// True if the value is one of motion: 0 stands still.
     pub fn is_rate(&self) -> bool {
         matches!(self.quantity, Quantity::Velocity | Quantity::PositionDelta)
     }
@@ -231,7 +231,7 @@ pub enum MotionError {
     Length {
         /// Name of the list.
         what: &'static str,
-        /// Its length.
+        /// Number of values given.
         got: usize,
         /// The expected length.
         expected: usize,
@@ -301,13 +301,13 @@ pub enum MotionError {
         "chunk of {rows} rows of {width} with {values} values, expected 1 to {horizon} rows of {dimensions}"
     )]
     Shape {
-        /// Rows by its header.
+        /// Number of rows by its header.
         rows: u32,
         /// Values of a row by its header.
         width: u32,
         /// Number of values.
         values: usize,
-        /// Most rows.
+        /// Largest number of rows.
         horizon: u32,
         /// Values of an action.
         dimensions: usize,

@@ -1,4 +1,4 @@
-//! What is commanded when there is no fresh chunk: hold, decelerate, safe stop.
+//! Commands while there is no fresh chunk: hold, decelerate, safe stop.
 
 use super::answer::{Reason, Stage};
 use super::limits::{Axis, Target};
@@ -44,7 +44,7 @@ impl Fallback {
         }
     }
 
-    /// Whether the stages have begun.
+    /// True if the stages have begun.
     pub fn is_on(&self) -> bool {
         self.since_ns.is_some()
     }

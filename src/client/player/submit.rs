@@ -27,14 +27,14 @@ impl Delays {
 /// Rows and time that are left of the latest chunk.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Left {
-    /// Rows not begun.
+    /// Number of rows not begun.
     pub rows: u32,
     /// Time until it isn't played any more, ns.
     pub ns: u64,
 }
 
 impl Submit {
-    /// Whether an observation is due. Left is None without a chunk that is played.
+    /// True if an observation is due. Left is None without a chunk that is played.
     pub(super) fn is_due(self, left: Option<Left>, delays: &Delays, rate_hz: f64) -> bool {
         let Some(left) = left else { return true };
         match self {

@@ -14,7 +14,7 @@ use crate::shm::{Segment, Writer};
 #[derive(Default)]
 pub(super) struct HeldMemory {
     segments: Vec<HeldSegment>,
-    /// Whether it was logged that the system can't tell who holds a segment.
+    /// True if it was logged that the system can't tell who holds a segment.
     blind: bool,
 }
 

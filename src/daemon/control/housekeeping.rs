@@ -46,7 +46,7 @@ pub(super) enum Chore<P> {
 /// The result of a job.
 pub(super) enum Done {
     Opened(Box<Opened>),
-    /// Whether memory of ended sessions has become free, and the hello that waited for it.
+    /// A scan: true if memory of ended sessions has become free, and the hello that waited for it.
     Scanned(bool, Option<Box<DeferredHello>>),
 }
 

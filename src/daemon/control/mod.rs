@@ -311,7 +311,7 @@ impl<P: Send + Sync + 'static> Control<P> {
         self.write_page();
     }
 
-    /// Whether there is nothing to watch: no session, no handshake, no work.
+    /// True if there is nothing to watch: no session, no handshake, no work.
     fn is_quiet(&self) -> bool {
         self.handshakes.is_empty()
             && !self.heartbeat.activity.is_busy()

@@ -16,7 +16,7 @@ use crate::control::Hello;
 pub(super) const OPENER: u64 = 1 << 63;
 
 impl Hello {
-    /// Whether a session of this token is this client's own.
+    /// True if a session of this token is this client's own.
     pub(super) fn owns(&self, token: u64) -> bool {
         token != 0 && token == self.token
     }

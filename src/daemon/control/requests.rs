@@ -159,7 +159,7 @@ impl Requests {
         turns.find(|(_, turn)| !matches!(turn, Turn::Make(_)) || self.at_work.is_none())
     }
 
-    /// Whether a request can be served now.
+    /// True if a request can be served now.
     pub fn is_ready(&self) -> bool {
         self.find().is_some()
     }

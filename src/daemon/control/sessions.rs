@@ -25,7 +25,7 @@ pub(super) struct Reserved {
     /// Reservations of a session and of memory.
     pub shares: [Reservation; 2],
     pub token: u64,
-    /// Whether its client has given it up and opens another one.
+    /// True if its client has given it up and opens another one.
     pub over: bool,
 }
 

@@ -45,7 +45,7 @@ impl Activity {
         get(&self.busy_since_ns)
     }
 
-    /// Whether the engine works on an observation.
+    /// True if the engine works on an observation.
     pub fn is_busy(&self) -> bool {
         self.busy_since_ns() != 0
     }

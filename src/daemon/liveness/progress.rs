@@ -47,7 +47,7 @@ impl SuspendDetector {
     /// Longest suspension that is too short to matter, ns.
     const SHORT_NS: u64 = 100_000_000;
 
-    /// Whether the machine was suspended since the last call. `boot_ns` was read between the two other times:
+    /// True if the machine was suspended since the last call. `boot_ns` was read between the two other times:
     /// the thread may have been preempted between any two.
     pub fn check(&mut self, before_ns: u64, boot_ns: u64, after_ns: u64) -> bool {
         let [most, least] = [before_ns, after_ns].map(|ns| boot_ns.saturating_sub(ns));

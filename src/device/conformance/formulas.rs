@@ -2,27 +2,27 @@
 
 use crate::device::{Epilogue, Keys, Rope, View};
 
-/// A row-major matrix.
+/// A row-major matrix of f64.
 #[derive(Clone)]
 pub struct Dense {
-    /// Its values.
+    /// Row-major values.
     pub values: Vec<f64>,
-    /// Columns.
+    /// Number of columns.
     pub cols: usize,
 }
 
 impl Dense {
-    /// The values, widened.
+    /// Widens f32 values to a matrix of `cols` columns.
     pub fn new(values: &[f32], cols: usize) -> Self {
         Self { values: values.iter().map(|x| f64::from(*x)).collect(), cols }
     }
 
-    /// Rows.
+    /// Number of rows.
     pub fn rows(&self) -> usize {
         self.values.len() / self.cols
     }
 
-    /// A row.
+    /// Values of one row.
     pub fn row(&self, row: usize) -> &[f64] {
         &self.values[row * self.cols..][..self.cols]
     }
@@ -47,7 +47,7 @@ impl Dense {
         Self { values: self.values.iter().enumerate().map(at).collect(), cols: self.cols }
     }
 
-    /// `x·wᵀ`.
+    /// The product `x·wᵀ`.
     pub fn times(&self, w: &Dense) -> Self {
         let dot = |x: &[f64], w: &[f64]| x.iter().zip(w).map(|(x, w)| x * w).sum::<f64>();
         let rows = (0..self.rows()).flat_map(|r| (0..w.rows()).map(move |n| (r, n)));

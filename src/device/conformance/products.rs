@@ -1,4 +1,4 @@
-//! Dense products.
+//! Dense products, with each epilogue.
 
 use super::formulas::{Dense, PerRow, gelu, linear};
 use super::subject::{

@@ -16,7 +16,7 @@ pub struct Subject {
     pub name: String,
     /// Error allowed in a stream, as a part of the largest magnitude there.
     stream: f64,
-    /// The same in an operand.
+    /// Tolerance of results stored in an operand.
     operand: f64,
     /// Cases, by the beginning of their names, whose results are operands to it whatever they lie in.
     rounded: &'static [&'static str],
@@ -40,7 +40,7 @@ impl Subject {
         }
     }
 
-    /// A device to be loaded.
+    /// Opens the device, to be loaded.
     pub fn builder(&self) -> Box<dyn Builder> {
         (self.make)()
     }
@@ -151,9 +151,9 @@ pub fn integer_subjects() -> Vec<Subject> {
 
 /// Result of an operation, and of its formula.
 pub struct Outcome {
-    /// As the device has it.
+    /// Values computed by the device.
     pub got: Vec<f32>,
-    /// In f64.
+    /// Values of the formula, in f64.
     pub expected: Vec<f64>,
 }
 
@@ -208,22 +208,22 @@ pub fn assert_all_computed() {
     }
 }
 
-/// All of a new buffer.
+/// A view of all of a new buffer.
 pub fn buffer(builder: &mut dyn Builder, role: Role, rows: usize, cols: usize) -> Result<View, DeviceError> {
     Ok(whole(builder.buffer(role, rows, cols)?, rows, cols))
 }
 
-/// All of a buffer.
+/// A view of all of a buffer.
 pub fn whole(buffer: Buffer, rows: usize, cols: usize) -> View {
     View { buffer, row: 0, rows, col: 0, cols }
 }
 
-/// The loaded device.
+/// Ends loading and returns the device.
 pub fn seal(builder: Box<dyn Builder>) -> Result<Box<dyn Device>, DeviceError> {
     builder.seal(&|_, _| {})
 }
 
-/// The values of a view.
+/// Reads the values of a view.
 pub fn read(device: &mut dyn Device, view: View) -> Result<Vec<f32>, DeviceError> {
     let mut out = vec![f32::NAN; view.rows * view.cols];
     device.read(view, &mut out)?;

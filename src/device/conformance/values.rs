@@ -16,7 +16,7 @@ impl Numbers {
         ((self.0 >> 40) % 129) as f32 / 64.0 - 1.0
     }
 
-    /// The next `n` of them.
+    /// The next `n` values.
     pub fn many(&mut self, n: usize) -> Vec<f32> {
         (0..n).map(|_| self.next()).collect()
     }

@@ -15,19 +15,19 @@ const KC: usize = 256;
 
 /// Arguments of [`Device::attention`](crate::device::Device::attention).
 pub struct Attend {
-    /// Queries, an operand.
+    /// Queries, in an operand.
     pub q: Slab,
     /// An operand, of as many rows.
     pub out: Slab,
-    /// Keys and values.
+    /// Keys and values of the layer.
     pub layer: CacheLayer,
-    /// Query heads.
+    /// Number of query heads.
     pub heads: usize,
     /// Key heads, which divide them.
     pub key_heads: usize,
-    /// Width of each.
+    /// Width of one head.
     pub head_dim: usize,
-    /// On the scores.
+    /// Factor of the scores.
     pub scale: f32,
     /// Which keys each query sees.
     pub keys: Keys,

@@ -16,7 +16,7 @@ use crate::checkpoint::Tensor;
 use crate::device::inventory::{BufferShape, Inventory};
 use crate::device::{Buffer, Builder, Device, DeviceError, KvCache, Progress, Role, Table, Vector, Weight};
 
-/// The device being loaded.
+/// Device `cpu` while a model is loaded.
 pub struct CpuBuilder {
     resources: Resources,
     cores: Vec<usize>,

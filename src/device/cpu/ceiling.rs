@@ -51,7 +51,7 @@ pub unsafe fn burst<D: Dot>(times: usize) -> u64 {
 /// Something done by all threads at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Rate {
-    /// Per second.
+    /// Operations per second of the wall clock.
     pub wall: f64,
     /// Per second that a thread was on a core.
     pub core: f64,

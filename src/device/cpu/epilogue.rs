@@ -4,12 +4,12 @@ use super::product::Product;
 use super::simd::{self, Dot, Scales, Simd};
 use crate::device::Epilogue;
 
-/// The sums of a job.
+/// Sums of one job, before the epilogue.
 #[derive(Clone, Copy)]
 pub struct Sums {
     /// `[panels][rows][panel]`, as [`Dot::store`] left them.
     pub base: *const f32,
-    /// Rows to a panel.
+    /// Rows in a panel.
     pub rows: usize,
     /// Of a gated pair: rows from the gate's first to the up projection's.
     pub up: usize,

@@ -32,12 +32,12 @@ fn columns<D: Dot>(matrix: &Matrix) -> usize {
     (matrix.rows / 24).next_multiple_of(TILES).clamp(TILES, most)
 }
 
-/// Number of jobs.
+/// Number of jobs of a product.
 pub fn jobs<D: Dot>(p: &Product<'_>) -> usize {
     if p.x.rows == 0 { 0 } else { p.matrix.rows.div_ceil(columns::<D>(p.matrix)) }
 }
 
-/// Runs job `job`.
+/// Computes one job's output columns of a product.
 ///
 /// # Safety
 /// The slabs have the matrix's columns and `D`'s format and panels, `scratch` as many words as

@@ -37,18 +37,18 @@ pub struct ProductKernels {
     pub scratch: usize,
 }
 
-/// One path's kernels. Each takes arguments, a job and, if it needs it, the thread's scratch; what
-/// callers vouch for is said at the generic function behind it.
+/// The kernels of one path. Each takes arguments, a job and, if it needs it, the thread's scratch. Safety
+/// contract: see the generic function that each entry instantiates.
 pub struct Kernels {
-    /// Tokens in a panel.
+    /// Tokens in a panel of the right side.
     pub nr: usize,
     /// True if operands are pairs of bf16.
     pub pairs: bool,
-    /// Of streams, in f32.
+    /// Products of streams, in f32.
     pub streams: ProductKernels,
-    /// Of operands.
+    /// Products of operands.
     pub operands: ProductKernels,
-    /// Of quantized operands.
+    /// Products of quantized operands.
     pub integers: ProductKernels,
     /// [`quantize::row`]
     pub quantize_row: unsafe fn(&Quantizer<'_>, usize),

@@ -10,7 +10,7 @@ use crate::device::inventory::CacheShape;
 
 /// Keys and values of all layers of a cache.
 pub struct KeysValues {
-    /// Layers, rows, heads.
+    /// Number of layers, rows and heads.
     pub shape: CacheShape,
     /// Rows there is room for: whole pairs, and no distance that maps all of a column's values to
     /// the same cache set.
@@ -36,7 +36,7 @@ impl KeysValues {
         Ok(Self { shape: cache, room, pairs, memory })
     }
 
-    /// One of its layers.
+    /// Keys and values of one layer.
     pub fn layer(&self, layer: usize) -> CacheLayer {
         assert!(layer < self.shape.layers);
         let width = self.shape.width();
@@ -48,7 +48,7 @@ impl KeysValues {
         CacheLayer { keys, values, rows: self.room, width, pairs: self.pairs }
     }
 
-    /// Bytes it takes.
+    /// Size of the cache, bytes.
     pub fn bytes(&self) -> usize {
         self.memory.bytes()
     }
@@ -60,13 +60,13 @@ impl KeysValues {
 /// read weights: rows that run along the inner dimension.
 #[derive(Clone, Copy)]
 pub struct CacheLayer {
-    /// `[rows][width]`
+    /// Keys, `[rows][width]`.
     pub keys: *mut u32,
-    /// `[width][rows]`
+    /// Values, `[width][rows]`.
     pub values: *mut u32,
     /// Tokens there is room for, even.
     pub rows: usize,
-    /// Heads times their width.
+    /// Heads times the width of one.
     pub width: usize,
     /// True if elements are bf16, two a word, false for f32.
     pub pairs: bool,
@@ -89,13 +89,13 @@ impl CacheLayer {
 
 /// Arguments of [`Device::cache_write`](crate::device::Device::cache_write).
 pub struct CacheWrite<'a> {
-    /// Where to.
+    /// Layer of the cache that is written.
     pub layer: CacheLayer,
-    /// First row.
+    /// First row that is written.
     pub row: usize,
-    /// Keys, a stream.
+    /// New keys, in a stream.
     pub k: Slab,
-    /// Values, a stream.
+    /// New values, in a stream.
     pub v: Slab,
     /// Rotation of the keys' heads.
     pub rotation: Rotation<'a>,

@@ -19,7 +19,7 @@ pub struct Slab {
     pub nr: usize,
     /// True if words are pairs of bf16.
     pub pairs: bool,
-    /// Rows that hold tokens.
+    /// Rows that hold a token.
     pub rows: usize,
     /// True if the lanes beyond `rows` belong to no other view, so that whole vectors may be stored.
     pub whole: bool,
@@ -29,7 +29,7 @@ pub struct Slab {
 pub type Lanes = (usize, usize);
 
 impl Slab {
-    /// Panels that hold rows.
+    /// Number of panels that hold a token.
     pub fn panels(&self) -> usize {
         self.rows.div_ceil(self.nr)
     }
@@ -94,7 +94,7 @@ impl Slab {
         }
     }
 
-    /// One element.
+    /// Value of one element.
     ///
     /// # Safety
     /// The slab has that row and column.

@@ -6,13 +6,13 @@ use super::simd::Simd;
 
 /// Arguments of either norm; both views have as many columns as `weight`.
 pub struct Norm<'a> {
-    /// A stream.
+    /// Rows to normalize, in a stream.
     pub x: Slab,
-    /// A stream or an operand.
+    /// Output, in a stream or an operand.
     pub out: Slab,
-    /// Factors.
+    /// Factor of each column.
     pub weight: RowValues<'a>,
-    /// Whether the mean is taken off (LayerNorm); else the factors are `1 + weight` (RMSNorm).
+    /// True if the mean is taken off (LayerNorm); else the factors are `1 + weight` (RMSNorm).
     pub centred: bool,
     /// Added last: LayerNorm's bias, an adaptive RMSNorm's shift.
     pub bias: Option<RowValues<'a>>,

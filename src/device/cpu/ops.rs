@@ -25,7 +25,7 @@ use crate::device::{
     RowVector, Table, Vector, View, Weight,
 };
 
-/// The device.
+/// Device `cpu`, with a loaded model.
 pub struct Cpu {
     /// Weights, buffers and caches.
     pub resources: Resources,

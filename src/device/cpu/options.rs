@@ -35,7 +35,7 @@ impl fmt::Display for Precision {
 /// Options of device `cpu`.
 #[derive(Clone, Debug, Default)]
 pub struct CpuOptions {
-    /// Of operands.
+    /// Precision of operands.
     pub precision: Precision,
     /// Threads, the caller's included. None: as many as `cores`, or as the process has cores.
     pub threads: Option<usize>,

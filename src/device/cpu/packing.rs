@@ -5,13 +5,13 @@ use super::weight::Matrix;
 
 /// One matrix's panels to be packed.
 pub struct Pack<'a> {
-    /// Of what.
+    /// The matrix to pack.
     pub matrix: &'a Matrix,
     /// Where to: one panel after the other.
     pub words: *mut u32,
     /// Elements of the panels.
     pub element: Element,
-    /// Words to a row.
+    /// Words in a packed row.
     pub steps: usize,
 }
 

@@ -7,13 +7,13 @@ use crate::checkpoint::Tensor;
 pub struct Patches<'a> {
     /// Images `[n, 3·size·size]`.
     pub pixels: *const f32,
-    /// Their side.
+    /// Side of an image, pixels.
     pub size: usize,
-    /// A patch's side.
+    /// Side of a patch, pixels.
     pub patch: usize,
     /// Unfolded patches `[n·patches, 3·patch·patch]`, a stream.
     pub x: Slab,
-    /// `[patches, width]`
+    /// Position embeddings, `[patches, width]`.
     pub positions: &'a Tensor,
     /// `[n·patches, width]`, a stream.
     pub out: Slab,
@@ -23,7 +23,7 @@ pub struct Patches<'a> {
 unsafe impl Sync for Patches<'_> {}
 
 impl Patches<'_> {
-    /// Does so for one panel.
+    /// Unfolds the patches of one panel, and writes their position embeddings to the output.
     ///
     /// # Safety
     /// The images and slabs are as large as their fields say.

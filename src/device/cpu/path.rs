@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use crate::device::DeviceError;
 
-/// A set of kernels.
+/// A set of kernels for one instruction set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Path {
     /// AVX-512 BF16: products of bf16 pairs; f32 work in AVX-512F.
@@ -14,7 +14,7 @@ pub enum Path {
     Avx512,
     /// AVX2, FMA and F16C: as [`Path::Avx512`] with half the width.
     Avx2,
-    /// Any machine.
+    /// Plain Rust, for any machine.
     Portable,
     /// Any machine, with the layout and the roundings of [`Path::Avx512Bf16`]: slow, for tests.
     PortableBf16,

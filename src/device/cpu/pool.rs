@@ -73,7 +73,7 @@ impl Shared {
         }
     }
 
-    /// A worker's life.
+    /// Runs jobs until the pool ends.
     fn serve(&self, thread: usize) {
         while !self.stop.load(Ordering::SeqCst) {
             let seen = self.work(thread);

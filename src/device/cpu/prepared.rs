@@ -26,13 +26,13 @@ struct Form {
     integers: bool,
     /// Elements of its panels, if it is made of panels.
     panels: Option<Element>,
-    /// Words to a row.
+    /// Words in a row.
     steps: usize,
     /// First word; then come as many as the rows take, then a scale and a sum a row.
     first: usize,
-    /// Words of the rows.
+    /// Number of words of the rows.
     words: usize,
-    /// Rows that are quantized.
+    /// Number of rows that are quantized.
     rows: usize,
 }
 
@@ -77,7 +77,7 @@ impl Form {
         self.sums() + self.rows.next_multiple_of(LINE)
     }
 
-    /// Makes it among `words`.
+    /// Packs the matrix into its place in `words`.
     ///
     /// # Safety
     /// `words` has room up to the form's end, zeroed, and nobody else uses it meanwhile.
@@ -125,7 +125,7 @@ impl Form {
         })
     }
 
-    /// Gives it to the matrix.
+    /// Makes the matrix use its prepared words.
     fn attach(&self, memory: &Arc<Memory>, panel: usize, matrix: &mut Matrix) {
         let copy = |first: usize| {
             // SAFETY: the words are the form's, and nobody writes them any more.

@@ -8,11 +8,11 @@ use crate::device::Epilogue;
 
 /// `out = then(x·Wᵀ + bias)`, or the gated product.
 pub struct Product<'a> {
-    /// W.
+    /// Weight matrix W.
     pub matrix: &'a Matrix,
     /// Input, as many rows as `out`.
     pub x: Slab,
-    /// Output.
+    /// Output, in a stream or an operand.
     pub out: Slab,
     /// One f32 an output column.
     pub bias: Option<&'a [f32]>,

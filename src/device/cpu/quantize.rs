@@ -5,7 +5,7 @@ use super::layout::Slab;
 use super::simd::{Dot, IntegerDot, MAX_LANES, Simd};
 use super::weight::Matrix;
 
-/// The largest magnitude.
+/// Largest magnitude of a quantized value.
 const MOST: f32 = 127.0;
 
 /// The least that the largest magnitude is taken for, so that its inverse is finite.
@@ -15,7 +15,7 @@ const LEAST: f32 = 1e-30;
 pub struct Quantize {
     /// Destination of the integers.
     pub x: Slab,
-    /// Columns.
+    /// Number of columns.
     pub cols: usize,
     /// Words `[panel][cols / STEP][tokens]`.
     pub out: *mut u32,
@@ -26,7 +26,7 @@ pub struct Quantize {
 // SAFETY: jobs write disjoint panels and only read the rest.
 unsafe impl Sync for Quantize {}
 
-/// Quantizes panel `panel`.
+/// Quantizes one panel of tokens.
 ///
 /// # Safety
 /// `x` has the columns and `D`'s panels, `out` and `scales` room for as many, and the machine has
@@ -102,7 +102,7 @@ pub struct Quantizer<'a> {
     pub words: *mut u32,
     /// Words from one row to the next.
     pub stride: usize,
-    /// One a row.
+    /// One scale for each row.
     pub scales: *mut f32,
     /// One a row: the sum of its integers.
     pub sums: *mut i32,
@@ -111,7 +111,7 @@ pub struct Quantizer<'a> {
 // SAFETY: jobs write disjoint rows.
 unsafe impl Sync for Quantizer<'_> {}
 
-/// Quantizes row `job`.
+/// Quantizes one row of the matrix.
 ///
 /// # Safety
 /// The quantizer has room for every row, no other job has the same number, and the machine has

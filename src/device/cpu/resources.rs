@@ -23,7 +23,7 @@ pub struct Resources {
     pub precision: Precision,
     /// Threads that share every operation.
     pub threads: usize,
-    /// Shapes of what follows.
+    /// Shapes of the resources below.
     pub inventory: Inventory,
     /// Weight matrices.
     pub matrices: Vec<Matrix>,
@@ -33,17 +33,17 @@ pub struct Resources {
     pub tables: Vec<Tensor>,
     /// Activation buffers.
     pub buffers: Vec<Storage>,
-    /// Keys and values.
+    /// KV caches.
     pub caches: Vec<KeysValues>,
 }
 
 /// Memory of a buffer; images and tokens are row-major, the rest in panels.
 pub struct Storage {
-    /// Role, rows and columns.
+    /// Role, rows and columns of the buffer.
     pub shape: BufferShape,
     /// True if words are pairs of bf16.
     pub pairs: bool,
-    /// The words.
+    /// Words of the buffer.
     pub memory: Memory,
 }
 

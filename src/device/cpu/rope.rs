@@ -36,7 +36,7 @@ impl Angles {
         Ok(Self { head_dim, positions, memory })
     }
 
-    /// Bytes it takes.
+    /// Size of the table, bytes.
     pub fn bytes(&self) -> usize {
         self.memory.bytes()
     }
@@ -54,7 +54,7 @@ fn cos_sin(head_dim: usize, i: usize, position: usize) -> (f32, f32) {
 pub struct Rotation<'a> {
     /// Width of one head.
     pub head_dim: usize,
-    /// None: only convert.
+    /// Rotation angles. None: heads are only converted.
     pub rope: Option<Rope>,
     /// Angles of this head width, if there are any.
     pub angles: Option<&'a Angles>,
@@ -108,13 +108,13 @@ impl Rotation<'_> {
 
 /// Arguments of [`Device::rope`](crate::device::Device::rope).
 pub struct Rotate<'a> {
-    /// A stream.
+    /// Heads to rotate, in a stream.
     pub x: Slab,
-    /// An operand or a stream.
+    /// Output, in an operand or a stream.
     pub out: Slab,
-    /// Heads in a row.
+    /// Number of heads in a row.
     pub heads: usize,
-    /// Rotation of each.
+    /// Rotation of each head.
     pub rotation: Rotation<'a>,
 }
 

@@ -27,7 +27,7 @@ const fn tokens<D: Dot>() -> usize {
     MAX_TOKENS.next_multiple_of(D::S::NR)
 }
 
-/// Runs job `job`.
+/// Computes one job's output columns of a product with few tokens.
 ///
 /// # Safety
 /// As for [`gemm::job`](super::gemm::job), with at most [`MAX_TOKENS`] rows and as many words of scratch

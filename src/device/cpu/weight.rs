@@ -20,12 +20,12 @@ pub struct Part {
     base: *const u8,
     /// Bytes from one row to the next.
     stride: usize,
-    /// Rows.
+    /// Number of rows.
     pub rows: usize,
     element: Element,
     /// The mapped tensor, if it is one.
     tensor: Option<Tensor>,
-    /// Keeps other words alive.
+    /// Keeps prepared words alive.
     _memory: Option<Arc<Memory>>,
 }
 
@@ -95,7 +95,7 @@ impl Part {
 pub struct Matrix {
     /// Outputs; the hidden width of a gated pair.
     pub rows: usize,
-    /// Inputs.
+    /// Number of columns, the inputs.
     pub cols: usize,
     /// In order of their rows; of a gated pair the gate and the up projection.
     pub parts: Vec<Part>,
@@ -112,7 +112,7 @@ pub struct Matrix {
 }
 
 impl Matrix {
-    /// Of mapped tensors.
+    /// Rows of tensors mapped from a checkpoint.
     pub fn mapped(parts: &[&Tensor], col: usize, cols: usize) -> Self {
         let rows = parts.iter().map(|t| t.rows()).sum();
         Self { parts: parts.iter().map(|t| Part::new(t, col)).collect(), ..Self::empty(rows, cols) }
@@ -161,20 +161,20 @@ impl Matrix {
 /// Rows as lanes: `[section][panel][words][rows of a panel]`, zero where a panel has more rows or
 /// words more elements than the matrix.
 pub struct Panels {
-    /// Where they are.
+    /// Memory that holds the words.
     pub memory: Arc<Memory>,
-    /// Their first word.
+    /// Index of the first word.
     pub first: usize,
     /// Elements of a word: one of [`Element::F32`], or two of bf16, or four of i8.
     pub element: Element,
-    /// Words to a row.
+    /// Words in a row.
     pub steps: usize,
-    /// Panels of a section.
+    /// Number of panels of a section.
     pub count: usize,
 }
 
 impl Panels {
-    /// Elements to a word.
+    /// Number of elements in a word.
     pub fn step(&self) -> usize {
         4 / self.element.size()
     }

@@ -32,7 +32,7 @@ impl WeightFile {
         Self { path: dir.join(name), key, words }
     }
 
-    /// Bytes before the words.
+    /// Number of bytes before the words.
     fn header(&self) -> usize {
         (FIXED + self.key.len()).next_multiple_of(PAGE)
     }

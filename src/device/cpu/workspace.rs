@@ -18,7 +18,7 @@ use crate::device::{DeviceError, OpResult, Ran, Role, Rope};
 
 /// Threads and working memory of a device, as large as its operations can need.
 pub struct Workspace {
-    /// The threads.
+    /// Threads that run the kernels.
     pub pool: Pool,
     /// A stretch for each thread.
     scratch: Memory,
@@ -26,9 +26,9 @@ pub struct Workspace {
     words: usize,
     /// Of each head width of the caches.
     angles: Vec<Angles>,
-    /// Unfolded images.
+    /// Patches unfolded from images.
     pub patches: Memory,
-    /// An operand in 8 bits.
+    /// The operand of a product in 8 bits.
     quantized: Memory,
     /// Factor of each of its tokens.
     scales: Memory,
@@ -88,7 +88,7 @@ impl Workspace {
         })
     }
 
-    /// A thread's scratch.
+    /// Scratch memory of one thread.
     pub fn scratch(&self) -> Scratch {
         Scratch { base: self.scratch.words().cast(), words: self.words }
     }
@@ -140,7 +140,7 @@ impl Workspace {
         Ok(Rotation { head_dim, rope, angles })
     }
 
-    /// Bytes it takes.
+    /// Size of the workspace, bytes.
     pub fn bytes(&self) -> usize {
         let memories = [&self.scratch, &self.patches, &self.quantized, &self.scales];
         let weights = self.weights.as_ref().map_or(0, |m| m.bytes());

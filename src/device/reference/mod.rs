@@ -22,7 +22,7 @@ use crate::device::inventory::{CacheShape, Inventory};
 pub use kind::{ReferenceKind, ReferenceOptions};
 use math::{dot, gelu_tanh, rotate, silu, softmax};
 
-/// The reference device.
+/// Device `reference`, with a loaded model.
 pub struct Reference {
     inventory: Inventory,
     weights: Vec<MappedMatrix>,

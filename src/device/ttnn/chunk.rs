@@ -177,7 +177,7 @@ impl Ttnn {
             p.angles = None;
             p.used = false;
         }
-        // What earlier chunks left behind makes room for this one.
+        // Earlier chunks' leftovers make room for this one.
         for storage in &mut self.buffers {
             storage.pieces = storage.input.iter().map(|input| (0, input.clone())).collect();
         }

@@ -92,7 +92,7 @@ impl Ttnn {
         for (value, keys) in [(fresh.k, true), (fresh.v, false)] {
             let mut rows = value.flat_heads()?;
             if start > 0 {
-                // What lies before is written later.
+                // The rows before are written later.
                 let zeros = self.constant(
                     Constant::Zeros(heads, start, width),
                     [1, heads, start, width],

@@ -36,7 +36,7 @@ pub struct Config {
     pub policy: PolicySection,
     /// How chunks continue the ones before.
     pub guidance: GuidanceSection,
-    /// What is checked of chunks before they are published.
+    /// Checks of chunks before they are published.
     pub checks: ChecksSection,
     /// The device that computes.
     pub device: DeviceSection,
@@ -93,7 +93,7 @@ impl Default for PolicySection {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct GuidanceSection {
-    /// Whether chunks are guided by the previous one, unless a session asks for something else.
+    /// True if chunks are guided by the previous one, unless a session asks for something else.
     pub enabled: bool,
     /// How the weight of the previous chunk falls from the delay to the horizon.
     pub schedule: Schedule,
@@ -116,11 +116,11 @@ impl Default for GuidanceSection {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ChecksSection {
-    /// Whether values lie within their declared limits.
+    /// True if values have to lie within their declared limits.
     pub positions: bool,
     /// How many times its declared limit a value's rate of change may be; 0: not checked.
     pub velocity_factor: Amount,
-    /// Whether chunks begin within the declared start jump from the state.
+    /// True if chunks have to begin within the declared start jump from the state.
     pub start: bool,
 }
 

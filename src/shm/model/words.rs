@@ -27,14 +27,14 @@ impl Fuse {
         Fuse(Rc::new(Cell::new(stores)))
     }
 
-    /// Whether one more thing may be done.
+    /// Uses up one store; false if none is left.
     fn burn(&self) -> bool {
         let left = self.0.get();
         self.0.set(left.saturating_sub(1));
         left > 0
     }
 
-    /// Whether the peer has stopped or has nothing left.
+    /// True if the peer has stopped or has nothing left.
     pub fn has_blown(&self) -> bool {
         self.0.get() == 0
     }

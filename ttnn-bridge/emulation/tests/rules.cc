@@ -1,5 +1,5 @@
 // Breaks every rule that the emulation enforces, and checks its messages. Prints the source line of each
-// refusal: tests/ttnn_rules.rs compares them with the DEMANDs and FATALs of the sources.
+// refusal: tests/ttnn/rules.rs compares them with the DEMANDs and FATALs of the sources.
 #include <cstdlib>
 #include <functional>
 #include <iostream>

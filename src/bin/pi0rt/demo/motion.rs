@@ -1,4 +1,4 @@
-//! What the demo's robot was made to do: stages, steps, seams and limits.
+//! Motion of the demo's robot: stages, steps, seams and limits.
 
 use pi0rt::capi::*;
 

@@ -16,7 +16,7 @@ const SHOWN_NS: u64 = 1_000_000_000;
 const CHUNK_WITHIN_NS: u64 = 60_000_000_000;
 const NAP: Duration = Duration::from_millis(5);
 
-/// What the control loop and this thread tell each other.
+/// State shared by the control loop and this thread.
 #[derive(Default)]
 pub struct Shared {
     /// The loop's stage, a `pi0rt_stage`.

@@ -1,4 +1,4 @@
-//! Values between rows.
+//! Commands between two rows.
 
 use super::*;
 

@@ -1,11 +1,11 @@
-//! Whatever happens, no two consecutive commands break a limit, and each has a stage and a reason.
+//! Random chunks, times and limits: no two consecutive commands break a limit, and each has a stage and a reason.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 
 use super::*;
 
-/// What happens between two commands.
+/// An event between two commands.
 #[derive(Clone, Debug)]
 enum Event {
     Nothing,
@@ -117,7 +117,7 @@ fn settings() -> impl Strategy<Value = Settings> {
 struct Numbers(u64);
 
 impl Numbers {
-    /// From -1 to 1.
+    /// The next number from -1 to 1.
     fn next(&mut self) -> f32 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 40) as f32 / (1 << 23) as f32 - 1.0

@@ -1,4 +1,4 @@
-//! What is commanded when there is no fresh chunk.
+//! Commands while there is no fresh chunk.
 
 use super::*;
 

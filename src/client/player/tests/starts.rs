@@ -49,7 +49,7 @@ fn beyond_the_jump_it_is_the_bound_of_every_row_until_the_chunk_is_reached() {
     settings.dimensions[0].start_jump = Some(0.1);
     let mut player = player(&settings);
     player.start_from(&[0.0]).expect("no limits");
-    // What is held before the first chunk is reached too, and isn't the end of the way.
+    // Commands held before the first chunk are reached too, and aren't the end of the way.
     assert_eq!(at1(&mut player, T0 - 20 * MS).1, 0.0);
     adopt(&mut player, 1, T0, &[1.0; 10]);
     let mut last = 0.0;

@@ -56,7 +56,7 @@ fn delays_arent_counted_while_no_commands_are_asked_for() {
     let mut player = with(Submit::Continuous);
     adopt(&mut player, 1, T0, &[0.0; 10]);
     let answer = at1(&mut player, T0 + 170 * MS).0;
-    // What is reported counts none either.
+    // The report counts none either.
     assert_eq!((player.delay(), answer.playback.first_row), (None, 0));
     adopt(&mut player, 2, T0 + 900 * MS, &[0.0; 10]);
     at1(&mut player, T0 + 1000 * MS);

@@ -23,7 +23,7 @@ pub struct Tile {
     pub vectors: usize,
     /// Rows, from 1 to what [`Dot::MR`] allows.
     pub rows: usize,
-    /// Where the rows are.
+    /// Address and stride of the rows.
     pub w: Rows,
     /// First vector of the panel; the next step is a panel further.
     pub x: *const u32,

@@ -3,13 +3,13 @@
 /// Formats of stored numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Element {
-    /// As in a checkpoint.
+    /// f32, as in a checkpoint.
     F32,
-    /// As in a checkpoint.
+    /// bf16, as in a checkpoint.
     Bf16,
-    /// As in a checkpoint.
+    /// f16, as in a checkpoint.
     F16,
-    /// Quantized.
+    /// 8-bit integers, with a scale for each row.
     I8,
     /// Quantized, widened for instructions that multiply nothing narrower.
     #[cfg_attr(not(x86), allow(dead_code, reason = "AVX2 alone has no use for narrower ones"))]
@@ -34,7 +34,7 @@ pub fn to_bf16(x: f32) -> u16 {
     if x.is_nan() { (bits >> 16) as u16 | 0x40 } else { ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16) as u16 }
 }
 
-/// A bf16 as f32.
+/// Widens a bf16 to f32.
 #[inline(always)]
 pub fn from_bf16(x: u16) -> f32 {
     f32::from_bits(u32::from(x) << 16)

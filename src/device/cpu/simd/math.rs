@@ -26,7 +26,7 @@ pub unsafe fn exp<S: Simd>(x: S::V) -> S::V {
     }
 }
 
-/// `x / (1 + e^-x)`.
+/// SiLU, `x / (1 + e^-x)`.
 ///
 /// # Safety
 /// See [`Simd`].

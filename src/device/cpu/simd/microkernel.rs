@@ -3,7 +3,7 @@
 use super::dot::{Dot, Rows, Tile};
 use super::vector::{Simd, VECTORS};
 
-/// Computes a tile.
+/// Computes one tile of a product.
 ///
 /// # Safety
 /// The tile's rows, columns and sums are in bounds, and the machine has `D`'s instructions.

@@ -14,7 +14,7 @@ pub const VECTORS: usize = 3;
 /// Every function may use instructions of the implementor's set: callers run on a machine that has
 /// them, and inline into a function compiled for them.
 pub unsafe trait Simd: Copy + 'static {
-    /// The vector.
+    /// The vector register's type.
     type V: Copy;
     /// f32 in a vector, at most [`MAX_LANES`].
     const LANES: usize;
@@ -70,12 +70,12 @@ pub unsafe trait Simd: Copy + 'static {
     /// # Safety
     /// See the trait.
     unsafe fn exp2i(n: Self::V) -> Self::V;
-    /// bf16 widened, exactly.
+    /// Widens bf16 to f32, exactly.
     ///
     /// # Safety
     /// `2·LANES` bytes are readable at `p`.
     unsafe fn load_bf16(p: *const u8) -> Self::V;
-    /// f16 widened, exactly.
+    /// Widens f16 to f32, exactly.
     ///
     /// # Safety
     /// `2·LANES` bytes are readable at `p`.

@@ -28,12 +28,12 @@ pub fn trajectory(seconds: f64) -> [f64; WIDTH] {
     })
 }
 
-/// What chance decides of a request.
+/// Random fate of one request.
 #[derive(Clone, Copy, Debug)]
 pub struct Fate {
     /// Time from the observation to the chunk, ns.
     pub delay_ns: u64,
-    /// Whether the chunk never arrives.
+    /// True if the chunk never arrives.
     pub lost: bool,
 }
 

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 /// Charts below each other, with one axis of x.
 pub struct Picture {
-    /// What x is, and its unit.
+    /// Name and unit of the x axis.
     pub x: &'static str,
     pub panels: Vec<Panel>,
 }
