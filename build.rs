@@ -28,9 +28,14 @@ mod header {
     use std::path::Path;
 
     /// In the order in which their items appear.
-    const SOURCES: [&str; 5] = [
+    const SOURCES: [&str; 10] = [
         "src/control/status.rs",
-        "src/capi/types.rs",
+        "src/capi/types/library.rs",
+        "src/capi/types/choices.rs",
+        "src/capi/types/reports.rs",
+        "src/capi/types/session.rs",
+        "src/capi/types/exchange.rs",
+        "src/capi/types/statistics.rs",
         "src/capi/connection.rs",
         "src/capi/realtime.rs",
         "src/capi/player.rs",
