@@ -59,7 +59,7 @@ impl Cuts {
         let before = begun.map_or(until, |begun| begun.min(until));
         let flushes = self.flushes.load(Ordering::Relaxed);
         self.flushes.store(flushes + 1, Ordering::Relaxed);
-        // Whoever sees one of the parts sees that they are being written.
+        // A reader that sees one of the parts sees that they are being written.
         fence(Ordering::Release);
         for (part, value) in self.flush.iter().zip([before, until, prompt_id.into()]) {
             part.store(value, Ordering::Relaxed);

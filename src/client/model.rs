@@ -191,7 +191,7 @@ fn a_flush_ends_each_submission_for_the_earlier_instruction() {
     });
 }
 
-/// Whoever hears of a flush hears of one, not of parts of two.
+/// A reader that hears of a flush hears of one, not of parts of two.
 #[test]
 fn a_flush_is_heard_of_whole_or_not_yet() {
     check(|| {

@@ -42,7 +42,7 @@ struct Bounds {
 /// Checks the chunks of one policy.
 pub(super) struct ChunkChecker {
     bounds: Vec<Bounds>,
-    /// Whether anything is bounded.
+    /// True if anything is bounded.
     is_bounded: bool,
 }
 

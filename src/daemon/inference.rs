@@ -273,7 +273,7 @@ impl<E: Engine> Inference<E> {
         let Some(session) = table.session(begun.session) else {
             return self.retired.push(source);
         };
-        // What its observation takes before the device computes is up to the client: holes in its memory, large JPEG
+        // The time its observation takes before the device computes is up to the client: holes in its memory, large JPEG
         // images. It is charged to its next turn, if another session wants that.
         let copied_ns = if faults > 0 { self.copied_ns.saturating_sub(started_ns) } else { 0 };
         let charged_ns = copied_ns.saturating_add(std::mem::take(&mut self.chunk.preprocess_ns));

@@ -80,7 +80,7 @@ pub trait Builder {
         None
     }
 
-    /// Whether operations take [`RowVector::Split`](super::RowVector::Split).
+    /// True if operations take [`RowVector::Split`](super::RowVector::Split).
     ///
     /// # Errors
     /// [`DeviceError::Unsupported`] if all rows have to have one vector.

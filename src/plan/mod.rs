@@ -99,9 +99,9 @@ pub struct Plan {
     pub total: Cost,
     /// Cost of one Euler step.
     pub step: Cost,
-    /// What the device records.
+    /// Recordings that the device makes.
     pub recordings: Recordings,
-    /// What its maker publishes for this chunk; None: nothing is known here.
+    /// The maker's published times of this chunk; None: none is known here.
     pub published: Option<Published>,
 }
 

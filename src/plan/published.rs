@@ -25,7 +25,7 @@ const PI05_P150: [(usize, usize, f64); 4] = [(2, 5, 35.36), (2, 10, 50.42), (3, 
 const PREFIX_MS: f64 = 23.0;
 const STEP_MS: f64 = 3.26;
 
-/// What is published for a chunk of this model on this board.
+/// Published time of a chunk of this model on this board.
 pub(super) fn published(board: &Board, arch: &Arch, cameras: usize, steps: usize) -> Option<Published> {
     let full =
         Arch { state_dim: arch.state_dim, action_dim: arch.action_dim, ..Arch::published(Variant::PI05) };

@@ -1,4 +1,4 @@
-//! What goes into a policy and what comes out.
+//! Inputs and outputs of a policy.
 
 use super::frame::Frame;
 use super::prompt::Prompt;

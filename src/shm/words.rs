@@ -114,7 +114,7 @@ impl Words {
     }
 
     /// Copies floats out: whole lines as lines, and the rest word by word, see [`write_finite`](Self::write_finite).
-    /// What [`carry_of`] says of the rest.
+    /// [`carry_of`] of the rest.
     #[inline]
     fn read_lines(&self, start: usize, into: &mut [f32]) -> u64 {
         assert!(start <= self.len && into.len().div_ceil(2) <= self.len - start);
@@ -193,7 +193,7 @@ fn carry_of(word: u64) -> u64 {
     (word & 0x7f80_0000_7f80_0000) + 0x0080_0000_0080_0000
 }
 
-/// Whether none of the words whose [`carry_of`] was put together has a float that isn't finite.
+/// True if none of the words whose [`carry_of`] was put together has a float that isn't finite.
 #[inline]
 fn is_finite(carry: u64) -> bool {
     carry & 0x8000_0000_8000_0000 == 0

@@ -338,7 +338,7 @@ fn dimensions(dimensions: &[Dimension]) -> Vec<Value> {
     dimensions.iter().map(dimension).collect()
 }
 
-/// What is declared of how actions are played, by a profile's names; what isn't is null.
+/// The declared motion of actions, by a profile's names; null where nothing is declared.
 fn motion(motion: &Motion) -> Value {
     let (mut stitching, mut crossfade_ms, mut ensemble_decay) = (None, None, None);
     match motion.stitching {

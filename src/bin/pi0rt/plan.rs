@@ -147,7 +147,7 @@ pub fn run(args: &Args) -> CommandResult {
     }
 }
 
-/// What is expected of each stage beside what the board's maker publishes.
+/// Expected time of each stage beside the one the board's maker publishes.
 fn beside(plan: &Plan, published: &Published) -> Vec<String> {
     let (before, steps) = (plan.prefix().expected_ms, plan.steps as f64);
     let stages = [

@@ -214,7 +214,7 @@ mod tests {
         merged(text, "")
     }
 
-    /// What a profile says over a base.
+    /// A profile's motion over a base's.
     fn merged(text: &str, base: &str) -> Result<Motion, String> {
         let head = "[action]\nwidth = 2\n[[action.dimensions]]\nnames = [\"waist\", \"gripper\"]\n\
                     quantity = \"position\"\nposition = [-1, 1]\n";

@@ -23,12 +23,12 @@ pub(super) struct Kept {
     place: usize,
 }
 
-/// What is left after some chunks were dropped.
+/// Chunks left after some were dropped.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Left {
-    /// Whether there is still a chunk.
+    /// True if there is still a chunk.
     pub any: bool,
-    /// Whether there are fewer than before.
+    /// True if there are fewer than before.
     pub fewer: bool,
 }
 

@@ -19,7 +19,7 @@ impl Flush {
         Flush { before: ticket, until: ticket, prompt_id: 0 }
     }
 
-    /// Whether it ends a chunk. Real-time safe.
+    /// True if it ends a chunk. Real-time safe.
     pub fn ends(&self, ticket: u64, prompt_id: u32) -> bool {
         // 0: no flush, and chunks of daemons that name no tickets.
         self.until != 0 && ticket <= self.until && (ticket <= self.before || prompt_id != self.prompt_id)
@@ -47,7 +47,7 @@ impl Player {
         }
     }
 
-    /// Whether a chunk is from before a flush or an episode.
+    /// True if a chunk is from before a flush or an episode.
     pub(super) fn is_over(&self, ticket: u64, prompt_id: u32) -> bool {
         let is_old = self.last_ticket != 0 && ticket <= self.last_ticket;
         is_old || self.flush.ends(ticket, prompt_id)

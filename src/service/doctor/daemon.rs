@@ -93,7 +93,7 @@ mod tests {
     use super::*;
     use crate::machine::Verdict;
 
-    /// What is found where the daemon's page can't be read for this reason.
+    /// The finding where the daemon's page can't be read for this reason.
     fn found(kind: ErrorKind) -> Vec<(Verdict, String)> {
         let nowhere = std::env::temp_dir().join(format!("pi0rt-doctor-{}", std::process::id()));
         let probe = Probe { root: Root::at(&nowhere), last_failure: nowhere.clone(), ..Probe::default() };

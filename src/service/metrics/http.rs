@@ -391,7 +391,7 @@ mod tests {
         rustix::net::sockopt::set_socket_linger(&scraper, Some(Duration::ZERO)).unwrap();
     }
 
-    /// Whether a connection that was reset is soon known to be over: after so many attempts at most.
+    /// True if a connection that was reset is soon known to be over: after so many attempts at most.
     fn until_error(connection: &mut Connection, answer: &dyn Fn(&str) -> Answer) -> bool {
         (0..10_000).any(|_| {
             std::thread::sleep(Duration::from_micros(100));

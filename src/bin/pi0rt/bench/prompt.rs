@@ -13,7 +13,7 @@ use crate::CommandResult;
 
 /// Time the prompt of an observation, for models whose prompts tell the state
 ///
-/// What the daemon does for each observation is timed: the state is normalized and binned, and its numbers are put behind
+/// The daemon's work for each observation is timed: the state is normalized and binned, and its numbers are put behind
 /// the prepared instruction, as tokens. Every state is another.
 #[derive(clap::Args)]
 pub struct Args {
