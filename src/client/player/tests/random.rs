@@ -343,8 +343,13 @@ impl Controller {
     }
 }
 
+/// 400, or as many as `PI0RT_RANDOM_CASES` says.
+fn cases() -> u32 {
+    std::env::var("PI0RT_RANDOM_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(400)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases()) })]
 
     #[test]
     fn no_two_consecutive_commands_break_a_limit(
