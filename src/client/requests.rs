@@ -210,7 +210,7 @@ mod tests {
     use super::super::client::Client;
     use super::super::error::ClientError;
     use super::super::player::{Reason, Stage};
-    use super::super::rig::{Daemon, connect, connect_to, open, plan, sizes, submit};
+    use super::super::rig::{Daemon, connect, connect_to, connect_with_token, open, plan, sizes, submit};
     use super::super::submissions::Observation;
     use super::*;
     use crate::control::Status;
@@ -253,6 +253,18 @@ mod tests {
     }
 
     const GONE: i32 = Status::Gone as i32;
+
+    /// A session that an earlier version's daemon has served meanwhile is still the client's own.
+    #[test]
+    fn a_daemon_that_gives_no_token_leaves_the_one_there_was() {
+        let (mut client, _daemon) = open(plan(8));
+        assert_eq!(client.requests.token, 1);
+        for (number, given, expected) in [(1, 0, 1), (2, 9, 9), (3, 0, 9)] {
+            let (made, _next) = connect_with_token(plan(8), number, given);
+            client.requests.hand_over(made, Vec::new());
+            assert_eq!(client.requests.token, expected, "after {given}");
+        }
+    }
 
     #[test]
     fn a_smaller_ring_inherits_every_answer() {

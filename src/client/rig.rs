@@ -44,11 +44,20 @@ pub(super) fn open(layout: SegmentLayout) -> (Client, Daemon) {
 
 /// One more connection, of a client that has had `number` so far.
 pub(super) fn connect(layout: SegmentLayout, number: u64) -> (Made, Daemon) {
-    connect_to(PolicyDescription::default(), layout, number)
+    connect_with_token(layout, number, 1)
 }
 
-/// The same to a daemon that declares this of actions, and how they are played unless it does.
+/// The same, to a daemon that gives this token; 0: it knows none.
+pub(super) fn connect_with_token(layout: SegmentLayout, number: u64, token: u64) -> (Made, Daemon) {
+    connect_as(PolicyDescription::default(), layout, number, token)
+}
+
+/// The same, to a daemon that declares this of actions, and how they are played unless it does.
 pub(super) fn connect_to(policy: PolicyDescription, layout: SegmentLayout, number: u64) -> (Made, Daemon) {
+    connect_as(policy, layout, number, 1)
+}
+
+fn connect_as(policy: PolicyDescription, layout: SegmentLayout, number: u64, token: u64) -> (Made, Daemon) {
     // Both sides write here, through the one mapping.
     let segment = |len: u32| Arc::new(Segment::create("test", len as usize, Writer::Daemon).unwrap());
     let control = segment(layout.control_bytes);
@@ -92,7 +101,7 @@ pub(super) fn connect_to(policy: PolicyDescription, layout: SegmentLayout, numbe
         max_age_ns: 0,
         layout,
         policy,
-        token: 1,
+        token,
     };
     let eventfd = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
     let writing = Some(WriterSegments { control, observation, eventfd });

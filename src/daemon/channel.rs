@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use super::checks::{InvalidChunk, not_finite};
 use super::guidance::Aim;
 use super::journal::Journal;
 use super::observation::{Negotiated, Source};
@@ -101,6 +102,8 @@ pub(super) struct Channel {
     freed: u32,
     /// When the last submission was completed, CLOCK_MONOTONIC, ns; 0: none was.
     pub answered_ns: u64,
+    /// Why the last chunk could not be published, until somebody has reported it.
+    pub withheld: Option<InvalidChunk>,
 }
 
 impl Channel {
@@ -211,6 +214,7 @@ impl Channel {
             full: false,
             freed: 0,
             answered_ns: 0,
+            withheld: None,
         })
     }
 
@@ -255,6 +259,7 @@ impl Channel {
     }
 
     /// True if a submission is pending, or can be taken from the ring.
+    #[inline]
     pub fn has_work(&mut self) -> bool {
         // `drain` reports a corrupt ring.
         self.pending.is_some() || self.submissions.is_ready() && self.can_answer().unwrap_or(true)
@@ -273,6 +278,7 @@ impl Channel {
     }
 
     /// True if the completion ring has room for what is owed and for one submission more.
+    #[inline(never)]
     fn can_answer(&mut self) -> Result<bool, RingError> {
         let owed = u64::from(self.pending.is_some()) + u64::from(self.in_flight.is_some());
         Ok(self.completions.room(owed + 1)? > owed)
@@ -409,9 +415,9 @@ impl Channel {
                         Ok(chunk)
                     }
                     None => {
-                        let (session, user) = self.owner;
-                        log::warn!(session, user; "ticket {}: its chunk has values that are not finite", submission.ticket);
-                        Err(Status::InvalidChunk.into())
+                        self.withheld = not_finite(actions, self.layout.geometry.action_dim as usize);
+                        let fault = self.withheld.map(|invalid| invalid.fault);
+                        Err(NoChunk { status: Status::InvalidChunk, fault })
                     }
                 }
             }

@@ -204,8 +204,18 @@ impl Guide {
         }
         let left = (last - begin) as usize + 1;
         self.resample(begin, left);
-        let delay = delay.saturating_add(guidance.margin_rows).clamp(1, rows as u32);
-        let horizon = delay.saturating_add(guidance.horizon).min(rows as u32);
+        let rows = rows as u32;
+        let (delay, horizon) = match carry_over.trained_delay {
+            None => {
+                let delay = delay.saturating_add(guidance.margin_rows).clamp(1, rows);
+                (delay, delay.saturating_add(guidance.horizon).min(rows))
+            }
+            // Beyond what the model was trained for, rows are free: it has never seen so long a prefix.
+            Some(most) => {
+                let delay = delay.clamp(1, rows).min(most).min(left as u32);
+                (delay, delay)
+            }
+        };
         Ok(Plan { guided: Guided::Guided, delay, horizon, left_over: left as u32 })
     }
 
@@ -365,6 +375,20 @@ mod tests {
         for observed_ns in [0, u64::MAX] {
             let submission = Submission { observed_ns, ..Submission::default() };
             assert_eq!(guide.plan(&submission, &aim()).guided, Guided::NoLeftOver);
+        }
+    }
+
+    #[test]
+    fn rows_that_the_model_takes_as_they_are_are_no_more_than_it_was_trained_for_or_are_left() {
+        let carry_over = CarryOver { trained_delay: Some(3), ..terms().carry_over };
+        for (first_row, observed, delay, left_over) in
+            [(0, 1.0, 1, 5), (2, 1.0, 2, 5), (5, 1.0, 3, 5), (5, 4.0, 2, 2)]
+        {
+            let (mut guide, player, _) = guide(GuidanceTerms { carry_over, ..terms() });
+            published(&mut guide, 7);
+            player.begin(7, first_row);
+            let plan = guide.plan(&at(observed), &aim());
+            assert_eq!(plan, Plan { guided: Guided::Guided, delay, horizon: delay, left_over });
         }
     }
 

@@ -90,6 +90,7 @@ impl Engine for PolicyEngine {
                 _ => None,
             },
             only_weight: recorded.flatten(),
+            trained_delay: policy.trained_delay().map(|delay| u32::try_from(delay).unwrap_or(u32::MAX)),
             keeps_prefix: policy.can_keep_prefix(),
         }
     }

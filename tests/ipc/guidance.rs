@@ -130,6 +130,7 @@ impl Engine for Counter {
             unguided: self.unguided,
             keeps_prefix: self.keeps_prefix,
             only_weight: None,
+            trained_delay: None,
         }
     }
 

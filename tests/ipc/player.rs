@@ -64,7 +64,14 @@ impl Engine for Steps {
     }
 
     fn carry_over(&self) -> CarryOver {
-        CarryOver { width: DIM, reference: 1, unguided: None, keeps_prefix: false, only_weight: None }
+        CarryOver {
+            width: DIM,
+            reference: 1,
+            unguided: None,
+            keeps_prefix: false,
+            only_weight: None,
+            trained_delay: None,
+        }
     }
 
     fn infer(

@@ -46,6 +46,12 @@ pub fn describe(page: &mut Page, checkpoint: &Checkpoint) {
             format!("{rows} of the {} actions of a chunk before the next", arch.chunk_size),
         );
     }
+    if arch.trained_delay > 0 {
+        page.line(
+            "continues",
+            format!("the first actions as they are, up to {} (training-time RTC)", arch.trained_delay),
+        );
+    }
     page.line("state", vector(&processing.robot_state, &processing.state_steps, &processing.steps_origin));
     describe_dimensions(page, &processing.robot_state);
     for step in &processing.state_steps {

@@ -210,6 +210,7 @@ fn report(checkpoint: &Checkpoint) -> Value {
         "control_rate_source": processing.rate.map(|rate| rate.source.name()),
         "overruled_rate_hz": processing.overruled_rate.map(|rate| shortest(rate.hz)),
         "execution_horizon": processing.execution_horizon,
+        "rtc_training_max_delay": checkpoint.arch().trained_delay,
         "state_steps": processing.state_steps.iter().map(|step| step.to_string()).collect::<Vec<_>>(),
         "action_steps": processing.action_steps.iter().map(|step| step.to_string()).collect::<Vec<_>>(),
         "steps_origin": processing.steps_origin,
