@@ -151,7 +151,8 @@ impl Config {
     }
 
     fn guidance(&self) -> Guidance {
-        let GuidanceSection { enabled, schedule, method: _, max_weight, margin_rows, horizon } = self.guidance;
+        let GuidanceSection { enabled, schedule, method: _, max_weight, margin_rows, horizon } =
+            self.guidance;
         Guidance {
             enabled,
             schedule: match schedule {

@@ -38,8 +38,7 @@ impl Player {
             if is_left.fewer {
                 self.resumes_ns = None;
                 self.rests = self.is_started;
-            }
-            if self.chunks.newest().is_none() {
+                // The stages begin here if what is left is over already.
                 self.fallback.leave_chunks(Reason::Flushed, &self.axes);
             }
         } else {

@@ -122,7 +122,8 @@ fn a_flush_leaves_the_chunk_for_its_instruction() {
     };
     let crossfade = Stitching::Crossfade { ns: 100 * MS };
     for is_played in [false, true] {
-        let mut player = player(&Settings { stitching: crossfade, resume_ns: 20 * MS, ..one(Limits::default()) });
+        let mut player =
+            player(&Settings { stitching: crossfade, resume_ns: 20 * MS, ..one(Limits::default()) });
         chunk(&mut player, 1, 1, &[0.0; 10]).expect("the first");
         at1(&mut player, T0 + 10 * MS);
         chunk(&mut player, 2, 2, &[1.0; 10]).expect("for the next instruction");
@@ -155,4 +156,20 @@ fn the_derivative_keeps_the_velocity_limit() {
     adopt(&mut player, 1, T0, &ramp(0.1));
     let (_, _, [velocity]) = at::<1>(&mut player, T0 + MS);
     assert!(velocity.abs() <= 1.0, "{velocity}");
+}
+
+/// Found by the random test: what is left is over already, and no stage had begun.
+#[test]
+fn a_flush_that_leaves_an_ended_chunk_begins_the_stages() {
+    let mut player = player(&Settings {
+        stitching: Stitching::Crossfade { ns: 100 * MS },
+        ..Settings::new(50.0, 10, dimensions::<1>(Quantity::Position))
+    });
+    adopt(&mut player, 1, T0, &[1.0; 10]);
+    at1(&mut player, T0);
+    adopt(&mut player, 2, T0 - 100 * MS, &[1.0; 10]);
+    at1(&mut player, T0 + MS);
+    player.flush(&Flush { before: 1, until: 2, prompt_id: 0 });
+    let (answer, action) = at1(&mut player, T0 + 101 * MS);
+    assert_eq!((answer.stage, answer.reason, action), (Stage::Hold, Reason::Flushed, 1.0));
 }

@@ -230,7 +230,10 @@ impl Controller {
         prop_assert!(answer.stage != Stage::Play || plays.contains(&answer.reason), "{answer:?}");
         for (value, settings) in velocity.iter().zip(&self.player.settings.dimensions) {
             let most = settings.limits.velocity;
-            prop_assert!(value.is_finite() && most.is_none_or(|most| value.abs() <= most), "{value} {most:?}");
+            prop_assert!(
+                value.is_finite() && most.is_none_or(|most| value.abs() <= most),
+                "{value} {most:?}"
+            );
         }
         let ns = self.last_ns.map(|last_ns| self.t_ns.saturating_sub(last_ns));
         for (index, (track, &command)) in self.tracks.iter_mut().zip(&action).enumerate() {
@@ -343,8 +346,13 @@ impl Controller {
     }
 }
 
+/// 400, or as many as `PI0RT_RANDOM_CASES` says.
+fn cases() -> u32 {
+    std::env::var("PI0RT_RANDOM_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(400)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(cases()) })]
 
     #[test]
     fn no_two_consecutive_commands_break_a_limit(
