@@ -92,6 +92,8 @@ pub(super) struct Channel {
     episode: u32,
     /// Number of instructions that came with a flush.
     pub flushes: u32,
+    /// Ticket of the last submission put in flight, 0: none was; None: that of the daemon of before isn't known.
+    begun: Option<u64>,
     /// Number of times that everything before was dismissed.
     era: u32,
     /// The client's completion ring is full, so that no submission can be taken.
@@ -190,6 +192,7 @@ impl Channel {
             .with_notes(words(&results, layout.chunk_notes)),
             episode: journal.episode(),
             flushes: 0,
+            begun: (!resumed).then_some(0),
             era: 0,
             journal,
             notifier: Notifier::new(words(&control, layout.want_event)),
@@ -348,9 +351,15 @@ impl Channel {
         let source = self.source.take()?;
         let submission = self.pending.take()?;
         self.in_flight = Some((self.pending_number, submission));
+        self.begun = Some(submission.ticket);
         self.in_flight_since_ns = self.pending_since_ns;
         self.journal.started(self.pending_number, &submission);
         Some((submission, source))
+    }
+
+    /// Ticket of the last submission put in flight, 0: none was; None: only a daemon of before has begun any.
+    pub fn begun(&self) -> Option<u64> {
+        self.begun
     }
 
     /// Returns the observation segment after [`begin`](Self::begin), and counts the page faults its use has

@@ -198,7 +198,7 @@ impl Source {
         to.shapes[i].bytes = 0;
         if head.format == 0 {
             return match self.negotiated.optional_cameras >> camera & 1 {
-                0 => Err(Fault::MissingCamera { camera }),
+                0 => Err(Fault::MissingCamera { camera: Some(camera) }),
                 _ => Ok(0),
             };
         }

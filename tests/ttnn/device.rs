@@ -142,6 +142,40 @@ fn fused_operations_can_be_switched_off() {
     assert!(distance.sqrt() < 1e-2, "{}", distance.sqrt());
 }
 
+/// Every option that changes what is computed does so. `query_chunk`, `queues` and `trace` only change which core, queue or
+/// recording computes it, and `l1_accumulate` where sums of f32 are kept.
+#[test]
+fn options_are_not_without_effect() {
+    let sampled = |settings: &[&str]| {
+        let (checkpoint, mut model, _) = load(&[&["trace=off"], settings].concat());
+        sample(&mut model, &case(&checkpoint, 2, 30))
+    };
+    let usual = sampled(&[]);
+    let blocks = sampled(&["key_chunk=32"]);
+    assert_ne!(usual, blocks, "key_chunk");
+    assert_eq!(usual, sampled(&["query_chunk=32"]));
+    for setting in [
+        "vision.weights=bf16",
+        "vision.fidelity=lofi",
+        "vision.residual=f32",
+        "language.weights=bfp4",
+        "language.fidelity=hifi4",
+        "language.residual=f32",
+        "expert.weights=bfp8",
+        "expert.fidelity=hifi2",
+        "expert.residual=bf16",
+        "projections.weights=bf16",
+        "projections.fidelity=lofi",
+        "fuse_activations=off",
+        "fuse_rotary=off",
+        "fast_gelu=on",
+        "f32_accumulate=off",
+    ] {
+        assert_ne!(usual, sampled(&[setting]), "{setting}");
+    }
+    assert_ne!(blocks, sampled(&["key_chunk=32", "approximate_exp=on"]), "approximate_exp");
+}
+
 #[test]
 fn unknown_options_are_refused() {
     for setting in ["weights=f64", "language.weights=int4", "trace=maybe", "attention_chunk=33", "queues=3"] {

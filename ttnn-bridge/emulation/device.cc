@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
+#include <iostream>
 #include <thread>
 
 namespace tt::tt_metal {
@@ -57,13 +58,18 @@ struct distributed::MeshDevice::State {
     std::set<std::string> programs;
     Trace* capturing = nullptr;
     uint32_t next_trace = 1;
-    uint64_t recorded_events = 0;
+    /// Commands given to each queue; and by queue and other queue, how many of the other's are known to be done before
+    /// its next one.
+    uint64_t given[2] = {}, after[2][2] = {};
     std::size_t trace_region = 0;
     bool open = true;
     /// Set by PI0RT_EMULATION: replays, or operations where there is no room for traces, until the device
     /// stops answering or fails.
     long hang_after = -1, lose_after = -1;
     bool hung = false, failed = false;
+    /// Set by PI0RT_EMULATION: says of each trace how many programs it has.
+    bool report = false;
+    uint64_t ran = 0;
 
     void alive() const {
         DEMAND(open, "the device is closed");
@@ -81,6 +87,27 @@ struct distributed::MeshDevice::State {
         }
     }
 
+    /// A command of a queue reads: what the other queue wrote has to be done.
+    void reads(uint8_t queue, Data& data, const char* op) {
+        const uint8_t other = 1 - queue;
+        DEMAND(
+            data.written[other] <= after[queue][other], op, " on queue ", int{queue}, " reads what queue ", int{other},
+            " may still be writing: it waits for no event");
+        data.read[queue] = given[queue];
+    }
+
+    /// A command of a queue writes: what the other queue read and wrote has to be done.
+    void writes(uint8_t queue, Data& data, const char* op) {
+        const uint8_t other = 1 - queue;
+        DEMAND(
+            std::max(data.written[other], data.read[other]) <= after[queue][other], op, " on queue ", int{queue},
+            " writes over what queue ", int{other}, " may still be using: it waits for no event");
+        data.written[queue] = given[queue];
+    }
+
+    /// The host has waited for commands of a queue: what either queue is given next comes after them.
+    void waited(uint8_t queue, uint64_t commands) { after[1 - queue][queue] = std::max(after[1 - queue][queue], commands); }
+
     void run(const Step& step, const Trace* trace) {
         auto own = [&](const std::shared_ptr<Data>& data) {
             return trace && std::find(trace->own.begin(), trace->own.end(), data) != trace->own.end();
@@ -90,6 +117,12 @@ struct distributed::MeshDevice::State {
             DEMAND(!input->clobbered, step.op, " reads a tensor that a trace's replay has overwritten");
         }
         DEMAND(step.output->live || own(step.output), step.op, " writes memory that was deallocated");
+        given[0]++;
+        for (const auto& input : step.inputs) {
+            reads(0, *input, step.op);
+        }
+        writes(0, *step.output, step.op);
+        ran++;
         auto values = step.compute();
         LIMIT(values.size() == step.output->values.size(), step.op, ": wrong output size");
         round_to(step.output->dtype, values, step.cols);
@@ -160,6 +193,8 @@ Tensor Access::allocate(distributed::MeshDevice* device, const TensorSpec& spec)
         " B DRAM buffer, where ", left, " B of ", state.capacity, " B are free");
 }
 
+uint64_t programs(const distributed::MeshDevice* device) { return device->state().ran; }
+
 void dispatch(
     const char* op, const std::string& program, const std::vector<Tensor>& inputs, const Tensor& output,
     Compute compute) {
@@ -192,6 +227,7 @@ void MeshCommandQueue::finish() {
     state.alive();
     DEMAND(!state.capturing, "Finish is not supported during trace capture");
     state.wait();
+    state.waited(id_, state.given[id_]);
 }
 
 std::shared_ptr<MeshDevice> MeshDevice::create_unit_mesh(
@@ -200,7 +236,7 @@ std::shared_ptr<MeshDevice> MeshDevice::create_unit_mesh(
     auto state = std::make_unique<State>();
     uint64_t dram = 0;
     int boards = 1;
-    // "board=p150,dram_mib=64,hang_after=3,lose_after=3,hang_open,boards=0,defect"
+    // "board=p150,dram_mib=64,hang_after=3,lose_after=3,hang_open,boards=0,report,defect"
     std::istringstream settings(std::getenv("PI0RT_EMULATION") ? std::getenv("PI0RT_EMULATION") : "");
     for (std::string setting; std::getline(settings, setting, ',');) {
         const auto equals = setting.find('=');
@@ -218,6 +254,8 @@ std::shared_ptr<MeshDevice> MeshDevice::create_unit_mesh(
             state->hang_after = std::stol(value);
         } else if (name == "lose_after") {
             state->lose_after = std::stol(value);
+        } else if (name == "report") {
+            state->report = true;
         } else if (name == "hang_open") {
             state->hung = true;
         } else if (name == "defect") {
@@ -240,7 +278,7 @@ std::shared_ptr<MeshDevice> MeshDevice::create_unit_mesh(
     state->trace_region = trace_region_size;
     std::shared_ptr<MeshDevice> device(new MeshDevice);
     for (std::size_t i = 0; i < num_command_queues; i++) {
-        state->queues.emplace_back(device.get());
+        state->queues.emplace_back(device.get(), static_cast<uint8_t>(i));
     }
     device->state_ = std::move(state);
     return device;
@@ -287,17 +325,23 @@ MeshEvent record_mesh_event(MeshDevice* device, std::optional<QueueId> cq_id) {
     DEMAND(!state.capturing, "Event Synchronization is not supported during trace capture.");
     const auto queue = cq_id ? static_cast<uint8_t>(*cq_id) : uint8_t{0};
     DEMAND(queue < state.queues.size(), "no such command queue");
-    return {device, queue, ++state.recorded_events};
+    return {device, queue, ++state.given[queue]};
 }
 
-void wait_for_mesh_event(std::optional<QueueId>, const MeshEvent& event) {
+void wait_for_mesh_event(std::optional<QueueId> cq_id, const MeshEvent& event) {
     DEMAND(event.at > 0, "waits for an event that was never recorded");
-    DEMAND(!event.device->state().capturing, "Event Synchronization is not supported during trace capture.");
+    auto& state = event.device->state();
+    DEMAND(!state.capturing, "Event Synchronization is not supported during trace capture.");
+    const auto queue = cq_id ? static_cast<uint8_t>(*cq_id) : uint8_t{0};
+    if (queue != event.queue) {
+        state.waited(event.queue, event.at);
+    }
 }
 
 void event_synchronize(const MeshEvent& event) {
     DEMAND(event.at > 0, "waits for an event that was never recorded");
     event.device->state().wait();
+    event.device->state().waited(event.queue, event.at);
 }
 
 }  // namespace events
@@ -320,6 +364,18 @@ void end_trace_capture(MeshDevice* device, MeshTraceId id, std::optional<QueueId
     DEMAND(trace != state.traces.end() && state.capturing == &trace->second, "ends a trace that was not begun");
     trace->second.complete = true;
     state.capturing = nullptr;
+    if (state.report) {
+        std::map<std::string, int> programs;
+        for (const auto& step : trace->second.steps) {
+            programs[step.op]++;
+        }
+        std::ostringstream line;
+        line << "trace: " << trace->second.steps.size() << " programs";
+        for (const auto& [op, count] : programs) {
+            line << ", " << op << " " << count;
+        }
+        std::cerr << line.str() << std::endl;
+    }
     // Approximate size of a dispatched program's commands.
     std::size_t bytes = 0;
     for (const auto& [other, commands] : state.traces) {
@@ -372,8 +428,9 @@ void release_trace(MeshDevice* device, MeshTraceId id) {
 
 namespace tt::tt_metal {
 
-void copy_to_device(const Tensor& host, Tensor& device, std::optional<QueueId>) {
+void copy_to_device(const Tensor& host, Tensor& device, std::optional<QueueId> cq_id) {
     auto data = Access::data(device, "copy_to_device");
+    const auto queue = cq_id ? static_cast<uint8_t>(*cq_id) : uint8_t{0};
     auto& state = device.device()->state();
     state.alive();
     DEMAND(!state.capturing, "Writes are not supported during trace capture.");
@@ -382,6 +439,9 @@ void copy_to_device(const Tensor& host, Tensor& device, std::optional<QueueId>) 
             host.layout() == device.layout(),
         "copy_to_device: host tensor ", to_string(host.logical_shape()), " and device tensor ",
         to_string(device.logical_shape()), " must have the same spec");
+    DEMAND(queue < state.queues.size(), "no such command queue");
+    state.given[queue]++;
+    state.writes(queue, *data, "copy_to_device");
     data->values = pad(device.tensor_spec(), Access::host_values(host), 0);
     round_to(data->dtype, data->values, device.padded_shape()[-1]);
     data->clobbered = false;
@@ -397,6 +457,9 @@ std::vector<float> read_back(const Tensor& tensor) {
     DEMAND(!state.capturing, "Reads are not supported during trace capture.");
     state.wait();
     DEMAND(!data->clobbered, "reads a tensor that a trace's replay has overwritten");
+    state.given[0]++;
+    state.reads(0, *data, "read");
+    state.waited(0, state.given[0]);
     return unpad(tensor.tensor_spec(), data->values);
 }
 

@@ -42,6 +42,8 @@ struct Data {
     bool live = true;
     /// True if a trace's replay has overwritten the memory since.
     bool clobbered = false;
+    /// By queue: the last of its commands that wrote it, and that read it.
+    uint64_t written[2] = {}, read[2] = {};
 };
 
 struct Allocation {

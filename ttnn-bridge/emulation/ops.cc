@@ -2,6 +2,7 @@
 #include "internal.hpp"
 
 #include <algorithm>
+#include <cstring>
 
 namespace tt::tt_metal::emulation {
 
@@ -58,7 +59,11 @@ float gelu_of(float x, bool approximate) {
 }
 
 float activate(const Unary& unary, float x) {
-    return unary.op_type == UnaryOpType::GELU ? gelu_of(x, unary.param != 0) : x / (1 + std::exp(-x));
+    switch (unary.op_type) {
+        case UnaryOpType::GELU: return gelu_of(x, unary.param != 0);
+        case UnaryOpType::MUL_UNARY_SFPU: return x * unary.param;
+        default: return x / (1 + std::exp(-x));
+    }
 }
 
 void activate(const std::vector<Unary>& activations, float& x) {
@@ -175,7 +180,7 @@ void product(
 
 Tensor norm(
     const char* op, bool center, const Tensor& x, float epsilon, const std::optional<const Tensor>& weight,
-    const std::optional<const Tensor>& bias) {
+    const std::optional<const Tensor>& bias, const Compute& compute) {
     auto* device = tiled(op, {&x});
     DEMAND(
         x.dtype() == DataType::FLOAT32 || x.dtype() == DataType::BFLOAT16 || x.dtype() == DataType::BFLOAT8_B,
@@ -196,18 +201,24 @@ Tensor norm(
     auto out = create_device_tensor(tile_spec(x.logical_shape(), x.dtype()), device);
     auto data = Access::data(x, op);
     const Tiles t(x);
-    dispatch(op, key(inputs), inputs, out, [=] {
+    const bool f32 = config(compute).fp32_dest_acc_en;
+    dispatch(op, key(inputs) + (f32 ? "f32" : "f16"), inputs, out, [=] {
         auto values = data->values;
+        // Sums grow tile by tile in registers of 32 or 16 bits.
+        auto mean_of = [&](const float* row, auto term) {
+            float sum = 0;
+            for (std::size_t c = 0; c < t.cols; c++) {
+                sum += term(row[c]) / static_cast<float>(t.cols);
+                sum = f32 || (c % TILE != TILE - 1 && c + 1 != t.cols) ? sum : static_cast<float>(bfloat16(sum));
+            }
+            return sum;
+        };
         for (std::size_t r = 0; r < t.stack * t.padded_rows; r++) {
             float* row = &values[r * t.padded_cols];
-            float mean = 0, square = 0;
-            for (std::size_t c = 0; center && c < t.cols; c++) {
-                mean += row[c] / static_cast<float>(t.cols);
-            }
-            for (std::size_t c = 0; c < t.cols; c++) {
-                square += (row[c] - mean) * (row[c] - mean) / static_cast<float>(t.cols);
-            }
-            const float inverse = 1 / std::sqrt(square + epsilon);
+            const float mean = center ? mean_of(row, [](float x) { return x; }) : 0;
+            const float square = mean_of(row, [=](float x) { return (x - mean) * (x - mean); });
+            float inverse = 1 / std::sqrt(square + epsilon);
+            inverse = f32 ? inverse : static_cast<float>(bfloat16(inverse));
             for (std::size_t c = 0; c < t.padded_cols; c++) {
                 row[c] = (row[c] - mean) * inverse * (w ? w->values[c] : 1) + (b ? b->values[c] : 0);
             }
@@ -244,6 +255,32 @@ Tensor multiply(
     const std::optional<Tensor>& output) {
     return map("multiply", a, dtype.value_or(a.dtype()), output, b, [](float x, float y) { return x * y; });
 }
+Tensor addcmul(
+    const Tensor& a, const Tensor& b, const Tensor& c, float value, const Memory&, const std::optional<Tensor>& output) {
+    auto* device = tiled("addcmul", {&a, &b, &c});
+    const auto shape = a.logical_shape(), row = c.logical_shape();
+    LIMIT(
+        shape.rank() == 4 && b.logical_shape() == shape && row[-1] == shape[-1] && row.volume() == row[-1],
+        "the emulation's addcmul takes two tensors of one shape and a row: ", to_string(shape), ", ",
+        to_string(b.logical_shape()), " and ", to_string(row));
+    for (const auto* tensor : {&a, &b, &c}) {
+        LIMIT(
+            tensor->dtype() == DataType::FLOAT32 || tensor->dtype() == DataType::BFLOAT16,
+            "the emulation's addcmul takes f32 and bf16: block formats take several programs");
+    }
+    auto out = output_of("addcmul", device, tile_spec(shape, a.dtype()), output);
+    auto x = Access::data(a, "addcmul"), y = Access::data(b, "addcmul"), z = Access::data(c, "addcmul");
+    const Tiles t(a);
+    // All three are unpacked to registers of 32 bits.
+    dispatch("addcmul", key({a, b, c, out}), {a, b, c}, out, [=] {
+        auto values = x->values;
+        for (std::size_t i = 0; i < values.size(); i++) {
+            values[i] += value * y->values[i] * z->values[i % t.padded_cols];
+        }
+        return values;
+    });
+    return out;
+}
 Tensor gelu(const Tensor& x, bool approximate, const Memory&, const std::optional<Tensor>& output) {
     return map("gelu", x, x.dtype(), output, approximate, [](float x, float fast) { return gelu_of(x, fast != 0); });
 }
@@ -258,8 +295,14 @@ Tensor linear(
     const Tensor& x, const Tensor& weight, const std::optional<const Tensor>& bias, bool transpose_a,
     bool transpose_b, const std::optional<const MemoryConfig>&, std::optional<const DataType> dtype,
     const std::optional<const operations::matmul::MatmulProgramConfig>&,
-    const std::optional<const Activation>& activation, Compute compute) {
+    const std::optional<const Activation>& activation, Compute compute, std::optional<const CoreGrid> grid) {
     auto* device = tiled("linear", {&x, &weight});
+    if (grid) {
+        const auto have = device->compute_with_storage_grid_size();
+        DEMAND(
+            grid->x * grid->y > 0 && grid->x <= have.x && grid->y <= have.y, "core grid of ", grid->x, "x", grid->y,
+            " on a device of ", have.x, "x", have.y);
+    }
     LIMIT(!transpose_a && !transpose_b, "the emulation multiplies operands as they are");
     const auto shape = x.logical_shape(), w = weight.logical_shape();
     DEMAND(
@@ -291,41 +334,130 @@ Tensor linear(
     auto a = Access::data(x, "linear"), m = Access::data(weight, "linear");
     const Tiles tx(x), tw(weight);
     const auto setup = config(compute);
-    dispatch("linear", key(inputs) + key({out}) + std::to_string(after.size()), inputs, out, [=] {
+    // The product applies the activation itself only where its cores are given.
+    const std::vector<Unary> fused = grid ? after : std::vector<Unary>();
+    const std::string cores = grid ? std::to_string(grid->x) + "x" + std::to_string(grid->y) : "";
+    dispatch("linear", key(inputs) + key({out}) + cores + std::to_string(fused.size()), inputs, out, [=] {
         const auto left = factor(a->values, setup.math_fidelity, false), right = factor(m->values, setup.math_fidelity, true);
         const std::size_t rows = tx.stack * tx.padded_rows;
         std::vector<float> values(rows * tw.padded_cols);
         product(left.data(), right.data(), values.data(), rows, tx.padded_cols, tw.padded_cols, setup.fp32_dest_acc_en);
         for (std::size_t i = 0; i < values.size(); i++) {
             values[i] += b ? b->values[i % tw.padded_cols] : 0;
-            activate(after, values[i]);
+            activate(fused, values[i]);
         }
         return values;
     });
-    return out;
+    if (after.empty() || grid) {
+        return out;
+    }
+    return map("activation", out, out.dtype(), std::nullopt, 0, [unary = after[0]](float x, float) {
+        return activate(unary, x);
+    });
 }
 
 Tensor rms_norm(
     const Tensor& x, float epsilon, const std::optional<const Tensor>& weight, const std::optional<const Tensor>& bias,
     const std::optional<const Tensor>& residual, const Memory&,
-    const std::optional<const prim::LayerNormProgramConfig>&, Compute) {
+    const std::optional<const prim::LayerNormProgramConfig>&, Compute compute) {
     LIMIT(!residual, "the emulation has no fused residual");
-    return norm("rms_norm", false, x, epsilon, weight, bias);
+    return norm("rms_norm", false, x, epsilon, weight, bias, compute);
 }
 Tensor layer_norm(
     const Tensor& x, float epsilon, const std::optional<const Tensor>& weight, const std::optional<const Tensor>& bias,
     const std::optional<const Tensor>& residual, const Memory&,
-    const std::optional<const prim::LayerNormProgramConfig>&, Compute) {
+    const std::optional<const prim::LayerNormProgramConfig>&, Compute compute) {
     LIMIT(!residual, "the emulation has no fused residual");
-    return norm("layer_norm", true, x, epsilon, weight, bias);
+    return norm("layer_norm", true, x, epsilon, weight, bias, compute);
 }
+
+namespace {
+
+float half(float x) { return static_cast<float>(bfloat16(x)); }
+
+/// The exponential of a score: exponent and mantissa are the integer and the fraction of one product, in steps of 2^-8.
+float fast_exp(float x) {
+    const float bits = std::max(x, -88.5f) * 369.329925f + 32500.818359375f;
+    const uint32_t word = static_cast<uint32_t>(std::max(bits, 0.0f)) << 15;
+    float value;
+    std::memcpy(&value, &word, sizeof value);
+    return value;
+}
+
+/// One row of attention over blocks of keys, as the device's kernel goes through them. Scores, statistics and sums
+/// between blocks are bf16, whatever the registers hold.
+class OnlineSoftmax {
+public:
+    OnlineSoftmax(std::size_t width, float scale, bool f32, bool fast)
+        : scale_(scale), f32_(f32), fast_(fast), sum_of_rows_(width) {}
+
+    void block(const float* query, const float* keys, const float* held, const float* mask, std::size_t count) {
+        const std::size_t width = sum_of_rows_.size();
+        std::vector<float> scores(count), rows(width);
+        float most = most_;
+        for (std::size_t j = 0; j < count; j++) {
+            float score = 0;
+            for (std::size_t d = 0; d < width; d++) {
+                score += query[d] * keys[j * width + d];
+                score = f32_ || d % TILE != TILE - 1 ? score : half(score);
+            }
+            // The mask is added before the scale is applied: large and negative either way.
+            scores[j] = half(half(score) + (mask ? mask[j] : 0));
+            most = std::max(most, scores[j]);
+        }
+        float lanes[TILE] = {};
+        for (std::size_t j = 0; j < count; j++) {
+            const float p = half(fast_exp((scores[j] - most) * scale_));
+            lanes[j % TILE] = half(lanes[j % TILE] + p);
+            for (std::size_t d = 0; d < width; d++) {
+                rows[d] += p * held[j * width + d];
+                rows[d] = f32_ || j % TILE != TILE - 1 ? rows[d] : half(rows[d]);
+            }
+        }
+        float sum = 0;
+        for (float lane : lanes) {
+            sum += lane;
+        }
+        float fade = 0;
+        if (!first_) {
+            fade = fast_ ? fast_exp((most_ - most) * scale_) : std::exp((most_ - most) * scale_);
+            // Seen on Tenstorrent's simulator of both architectures: with sums in f32, blocks before the first key that a
+            // row sees leave their share in it.
+            fade = f32_ && most_ < HIDDEN && most > HIDDEN ? 1 : half(fade);
+        }
+        for (std::size_t d = 0; d < width; d++) {
+            sum_of_rows_[d] = half(half(sum_of_rows_[d] * fade) + half(rows[d]));
+        }
+        sum_ = half(half(sum_ * fade) + half(sum));
+        most_ = most;
+        first_ = false;
+    }
+
+    void finish(float* out) const {
+        const float inverse = half(1 / sum_);
+        for (std::size_t d = 0; d < sum_of_rows_.size(); d++) {
+            out[d] = sum_of_rows_[d] * inverse;
+        }
+    }
+
+private:
+    /// Scores below are those of keys that a mask hides.
+    static constexpr float HIDDEN = -1e8f;
+    float scale_;
+    bool f32_, fast_, first_ = true;
+    float most_ = -std::numeric_limits<float>::infinity(), sum_ = 0;
+    std::vector<float> sum_of_rows_;
+};
+
+}  // namespace
 
 namespace transformer {
 
 Tensor scaled_dot_product_attention(
     const Tensor& q, const Tensor& k, const Tensor& v, const std::optional<Tensor>& mask, bool is_causal,
     std::optional<float> scale, std::optional<uint32_t>, const Memory&,
-    std::optional<operations::transformer::SDPAProgramConfig> program, std::optional<DeviceComputeKernelConfig>) {
+    std::optional<operations::transformer::SDPAProgramConfig> program,
+    std::optional<DeviceComputeKernelConfig> compute) {
     auto* device = tiled("SDPA", {&q, &k, &v});
     const auto qs = q.logical_shape(), ks = k.logical_shape(), vs = v.logical_shape();
     for (const auto* tensor : {&q, &k, &v}) {
@@ -343,6 +475,10 @@ Tensor scaled_dot_product_attention(
     DEMAND(qs[1] >= ks[1] && qs[1] % ks[1] == 0, "Q num_heads must be >= K num_heads and divisible by K num_heads");
     const std::size_t q_chunk = program ? program->q_chunk_size : 32, k_chunk = program ? program->k_chunk_size : 32;
     DEMAND(q_chunk % TILE == 0 && k_chunk % TILE == 0 && q_chunk > 0 && k_chunk > 0, "chunk sizes must be whole tiles");
+    for (const auto chunk : {q_chunk / TILE, k_chunk / TILE}) {
+        // Others are refused by some of TTNN's kernels, and worked through in part by the rest.
+        DEMAND((chunk & (chunk - 1)) == 0, "granularity must be a power of 2. Got ", chunk);
+    }
     if (program) {
         const auto have = device->compute_with_storage_grid_size(), want = program->compute_with_storage_grid_size;
         DEMAND(
@@ -385,41 +521,25 @@ Tensor scaled_dot_product_attention(
     auto qd = Access::data(q, "SDPA"), kd = Access::data(k, "SDPA"), vd = Access::data(v, "SDPA");
     const Tiles tq(q), tk(k);
     const float factor = scale.value_or(1 / std::sqrt(static_cast<float>(width)));
-    dispatch("SDPA", key(inputs) + std::to_string(q_chunk) + "," + std::to_string(k_chunk), inputs, out, [=] {
-        std::vector<float> values(qd->values.size()), scores(tk.rows);
+    const bool f32 = config(compute ? Compute(*compute) : std::nullopt).fp32_dest_acc_en;
+    const bool fast = program && program->exp_approx_mode.value_or(true);
+    const std::string how = std::to_string(q_chunk) + "," + std::to_string(k_chunk) + (f32 ? "f32" : "f16") +
+                            (fast ? "fast" : "");
+    dispatch("SDPA", key(inputs) + how, inputs, out, [=] {
+        std::vector<float> values(qd->values.size());
         for (std::size_t head = 0; head < tq.stack; head++) {
             const std::size_t batch = head / qs[1], shared = batch * ks[1] + head % qs[1] * ks[1] / qs[1];
             const float* keys = &kd->values[shared * tk.matrix()];
             const float* held = &vd->values[shared * tk.matrix()];
             for (std::size_t r = 0; r < tq.padded_rows; r++) {
-                const float* query = &qd->values[(head * tq.padded_rows + r) * width];
-                float most = -std::numeric_limits<float>::infinity(), sum = 0;
-                for (std::size_t j = 0; j < tk.rows; j++) {
-                    float score = 0;
-                    for (std::size_t d = 0; d < width; d++) {
-                        score += query[d] * keys[j * width + d];
-                    }
-                    // The mask is added before the scale is applied: large and negative either way.
-                    score = score * factor +
-                            (m ? m->values[(mask_batches == 1 ? 0 : batch) * mask_matrix + r * tk.padded_rows + j] : 0);
-                    scores[j] = score;
-                    most = std::max(most, score);
+                const std::size_t row = (mask_batches == 1 ? 0 : batch) * mask_matrix + r * tk.padded_rows;
+                OnlineSoftmax softmax(width, factor, f32, fast);
+                for (std::size_t first = 0; first < tk.rows; first += k_chunk) {
+                    softmax.block(
+                        &qd->values[(head * tq.padded_rows + r) * width], keys + first * width, held + first * width,
+                        m ? &m->values[row + first] : nullptr, std::min(k_chunk, tk.rows - first));
                 }
-                for (float& score : scores) {
-                    score = std::exp(score - most);
-                    sum += score;
-                }
-                float* row = &values[(head * tq.padded_rows + r) * width];
-                for (std::size_t j = 0; j < tk.rows; j++) {
-                    // Probabilities are multiplied by V in the compute dtype.
-                    const float p = static_cast<float>(bfloat16(scores[j]));
-                    for (std::size_t d = 0; d < width; d++) {
-                        row[d] += p * held[j * width + d];
-                    }
-                }
-                for (std::size_t d = 0; d < width; d++) {
-                    row[d] /= sum;
-                }
+                softmax.finish(&values[(head * tq.padded_rows + r) * width]);
             }
         }
         return values;

@@ -145,6 +145,8 @@ struct Data;
 /// A range of device memory, freed with the last tensor that uses it.
 struct Allocation;
 struct Access;
+/// Programs run on the device so far. TTNN has nothing like it: for tests.
+uint64_t programs(const distributed::MeshDevice* device);
 }  // namespace emulation
 
 class Tensor {
@@ -197,11 +199,12 @@ struct MeshEvent {
 
 class MeshCommandQueue {
 public:
-    explicit MeshCommandQueue(MeshDevice* device) : device_(device) {}
+    MeshCommandQueue(MeshDevice* device, uint8_t id) : device_(device), id_(id) {}
     void finish();
 
 private:
     MeshDevice* device_;
+    uint8_t id_;
 };
 
 class MeshDevice {
@@ -242,6 +245,10 @@ using tt::tt_metal::Shape;
 using tt::tt_metal::Tensor;
 using tt::tt_metal::TensorSpec;
 using tt::tt_metal::distributed::MeshDevice;
+struct CoreGrid {
+    std::size_t x, y;
+    CoreGrid(std::size_t x, std::size_t y) : x(x), y(y) {}
+};
 using MeshEvent = tt::tt_metal::distributed::MeshEvent;
 using MeshTraceId = tt::tt_metal::distributed::MeshTraceId;
 
@@ -261,7 +268,7 @@ DeviceComputeKernelConfig init_device_compute_kernel_config(
 
 namespace operations {
 namespace unary {
-enum class UnaryOpType { GELU, SILU };
+enum class UnaryOpType { GELU, SILU, MUL_UNARY_SFPU };
 struct UnaryWithParam {
     UnaryWithParam(UnaryOpType type, float param = 0) : op_type(type), param(param) {}
     UnaryOpType op_type;
@@ -347,6 +354,9 @@ Tensor multiply(
 Tensor multiply(
     const Tensor& a, float b, const std::optional<const DataType>& dtype = std::nullopt,
     const Memory& memory = std::nullopt, const std::optional<Tensor>& output = std::nullopt);
+Tensor addcmul(
+    const Tensor& a, const Tensor& b, const Tensor& c, float value = 1, const Memory& memory = std::nullopt,
+    const std::optional<Tensor>& output = std::nullopt);
 Tensor gelu(
     const Tensor& x, bool fast_and_approximate = false, const Memory& memory = std::nullopt,
     const std::optional<Tensor>& output = std::nullopt);
@@ -359,7 +369,8 @@ Tensor linear(
     const std::optional<const MemoryConfig>& memory = std::nullopt,
     std::optional<const DataType> dtype = std::nullopt,
     const std::optional<const operations::matmul::MatmulProgramConfig>& program = std::nullopt,
-    const std::optional<const Activation>& activation = std::nullopt, Compute compute = std::nullopt);
+    const std::optional<const Activation>& activation = std::nullopt, Compute compute = std::nullopt,
+    std::optional<const CoreGrid> grid = std::nullopt);
 Tensor rms_norm(
     const Tensor& x, float epsilon = 1e-12, const std::optional<const Tensor>& weight = std::nullopt,
     const std::optional<const Tensor>& bias = std::nullopt,

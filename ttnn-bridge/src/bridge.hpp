@@ -54,8 +54,12 @@ void release_trace(Device& device, uint32_t trace);
 // transfer.cc
 Handle upload(const Device& device, rust::Slice<const float> values, Dims dims, Dtype dtype);
 Handle upload_rows(const Device& device, rust::Slice<const uint16_t> bf16, uint32_t rows, uint32_t cols);
+/// Zeros in bf16, row-major: for write_rows.
+Handle rows(const Device& device, Dims dims);
 Handle ids(const Device& device, uint32_t count);
 void write(Tensor& tensor, rust::Slice<const float> values, uint8_t queue);
+/// Row-major bf16, read in place: it has to stay as it is until the queue is done with it.
+void write_rows(Tensor& tensor, rust::Slice<const uint16_t> bf16, uint8_t queue);
 void write_ids(Tensor& tensor, rust::Slice<const uint32_t> values, uint8_t queue);
 void read(const Tensor& tensor, rust::Slice<float> out);
 Dims dims(const Tensor& tensor);
@@ -72,6 +76,12 @@ Handle embedding(const Tensor& ids, const Tensor& table);
 Handle add(const Tensor& a, const Tensor& b, Dtype dtype);
 Handle subtract(const Tensor& a, const Tensor& b);
 Handle multiply(const Tensor& a, const Tensor& b, Dtype dtype);
+/// `activation(a)·b` in one program.
+Handle multiply_activated(const Tensor& a, const Tensor& b, Activation activation, Dtype dtype);
+/// `a + factor·b` in one program.
+Handle add_scaled(const Tensor& a, const Tensor& b, float factor, Dtype dtype);
+/// `a + b·c` in one program, `c` a row or a matrix.
+Handle add_product(const Tensor& a, const Tensor& b, const Tensor& c);
 Handle scale(const Tensor& a, float factor);
 Handle activate(const Tensor& x, Activation activation);
 Handle linear(

@@ -13,6 +13,14 @@ using MaybeDtype = std::optional<const metal::DataType>;
 
 const metal::Tensor& of(const Tensor& tensor) { return tensor.inner->tensor; }
 
+sdk::UnaryWithParam unary(Activation activation) {
+    switch (activation) {
+        case Activation::Silu: return sdk::UnaryWithParam(sdk::UnaryOpType::SILU);
+        case Activation::FastGelu: return sdk::UnaryWithParam(sdk::UnaryOpType::GELU, 1.0f);
+        default: return sdk::UnaryWithParam(sdk::UnaryOpType::GELU, 0.0f);
+    }
+}
+
 sdk::DeviceComputeKernelConfig config(const metal::Tensor& x, const Compute& compute) {
     MathFidelity fidelity = MathFidelity::HiFi4;
     switch (compute.fidelity) {
@@ -58,6 +66,18 @@ Handle multiply(const Tensor& a, const Tensor& b, Dtype dtype) {
     return wrap(sdk::multiply(of(a), of(b), MaybeDtype(dtype_of(dtype))));
 }
 
+Handle multiply_activated(const Tensor& a, const Tensor& b, Activation activation, Dtype dtype) {
+    const sdk::UnaryWithParam first[] = {unary(activation)};
+    return wrap(sdk::multiply(of(a), of(b), MaybeDtype(dtype_of(dtype)), std::nullopt, std::nullopt, {}, first));
+}
+
+Handle add_scaled(const Tensor& a, const Tensor& b, float factor, Dtype dtype) {
+    const sdk::UnaryWithParam second[] = {sdk::UnaryWithParam(sdk::UnaryOpType::MUL_UNARY_SFPU, factor)};
+    return wrap(sdk::add(of(a), of(b), MaybeDtype(dtype_of(dtype)), std::nullopt, std::nullopt, {}, {}, second));
+}
+
+Handle add_product(const Tensor& a, const Tensor& b, const Tensor& c) { return wrap(sdk::addcmul(of(a), of(b), of(c))); }
+
 Handle scale(const Tensor& a, float factor) { return wrap(sdk::multiply(of(a), factor)); }
 
 Handle activate(const Tensor& x, Activation activation) {
@@ -73,15 +93,16 @@ Handle linear(
         b.emplace(of(*bias));
     }
     std::optional<const sdk::Activation> fused;
-    switch (activation) {
-        case Activation::None: break;
-        case Activation::Silu: fused.emplace(std::string("silu")); break;
-        case Activation::Gelu: fused.emplace(sdk::UnaryWithParam(sdk::UnaryOpType::GELU, 0.0f)); break;
-        default: fused.emplace(sdk::UnaryWithParam(sdk::UnaryOpType::GELU, 1.0f)); break;
+    std::optional<const sdk::CoreGrid> grid;
+    if (activation != Activation::None) {
+        fused.emplace(unary(activation));
+        // Without a grid TTNN applies the activation in a program of its own.
+        const auto cores = of(x).device()->compute_with_storage_grid_size();
+        grid.emplace(cores.x, cores.y);
     }
     return wrap(sdk::linear(
         of(x), of(weight), b, false, false, std::nullopt, dtype_of(dtype), std::nullopt, fused,
-        config(of(x), compute)));
+        config(of(x), compute), grid));
 }
 
 Handle rms_norm(

@@ -27,13 +27,23 @@ Handle upload(const Device& device, rust::Slice<const float> values, Dims dims, 
     return wrap(host_tensor(values, shape_of(dims), dtype_of(dtype), device.inner->mesh.get()));
 }
 
-Handle upload_rows(const Device& device, rust::Slice<const uint16_t> bf16, uint32_t rows, uint32_t cols) {
-    // Read in place: TTNN's span is not const, but nothing is written through it.
+/// A host tensor that reads its rows in place: TTNN's span is not const, but nothing is written through it.
+static metal::Tensor borrowed(rust::Slice<const uint16_t> bf16, const metal::Shape& shape) {
     auto* values = const_cast<bfloat16*>(reinterpret_cast<const bfloat16*>(bf16.data()));
-    const auto host = metal::Tensor::from_borrowed_data<bfloat16>(
-        ttsl::Span<bfloat16>(values, bf16.size()), metal::Shape({rows, cols}),
+    return metal::Tensor::from_borrowed_data<bfloat16>(
+        ttsl::Span<bfloat16>(values, bf16.size()), shape,
         metal::MemoryPin(std::shared_ptr<void>(values, [](void*) {})));
-    return wrap(host.to_device(device.inner->mesh.get()));
+}
+
+Handle upload_rows(const Device& device, rust::Slice<const uint16_t> bf16, uint32_t rows, uint32_t cols) {
+    return wrap(borrowed(bf16, metal::Shape({rows, cols})).to_device(device.inner->mesh.get()));
+}
+
+Handle rows(const Device& device, Dims dims) {
+    const std::vector<bfloat16> zeros(std::size_t{dims[0]} * dims[1] * dims[2] * dims[3]);
+    return wrap(metal::Tensor::from_span<bfloat16>(
+        ttsl::Span<const bfloat16>(zeros.data(), zeros.size()),
+        spec_of(shape_of(dims), metal::DataType::BFLOAT16, metal::Layout::ROW_MAJOR), device.inner->mesh.get()));
 }
 
 Handle ids(const Device& device, uint32_t count) {
@@ -46,6 +56,11 @@ Handle ids(const Device& device, uint32_t count) {
 void write(Tensor& tensor, rust::Slice<const float> values, uint8_t queue) {
     auto& to = tensor.inner->tensor;
     metal::copy_to_device(host_tensor(values, to.logical_shape(), to.dtype(), nullptr), to, metal::QueueId(queue));
+}
+
+void write_rows(Tensor& tensor, rust::Slice<const uint16_t> bf16, uint8_t queue) {
+    auto& to = tensor.inner->tensor;
+    metal::copy_to_device(borrowed(bf16, to.logical_shape()), to, metal::QueueId(queue));
 }
 
 void write_ids(Tensor& tensor, rust::Slice<const uint32_t> values, uint8_t queue) {

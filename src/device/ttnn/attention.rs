@@ -4,7 +4,8 @@ use std::rc::Rc;
 
 use cxx::UniquePtr;
 
-use super::bridge::{self, Dtype, Tensor};
+use super::bridge::{self, Chunks, Dtype, Tensor};
+use super::options::AttentionSize;
 use super::value::Value;
 use super::{Constant, HIDDEN, Handle, LatestRun, Split, TILE, Ttnn, failed, padded, refuse};
 use crate::device::{Attention, DeviceError, Keys, KvCache, PrecisionClass, View};
@@ -68,7 +69,40 @@ impl Ttnn {
         })
     }
 
+    /// The mask of this chunk for that many rows of queries over `visible` keys, which lie from `start` on in a cache: what
+    /// a query never sees, and the padding of this chunk. Every layer has the same.
+    fn live_mask(
+        &mut self,
+        cache: usize,
+        rows: usize,
+        start: usize,
+        visible: Vec<bool>,
+    ) -> Result<Handle, DeviceError> {
+        let keys = visible.len();
+        let key = (cache, rows, start, visible);
+        if let Some(mask) = self.masks.get(&key) {
+            return Ok(mask.clone());
+        }
+        let mut mask = self.mask(rows, key.3.clone())?;
+        if let Some(hidden) = self.caches[cache].hidden.clone() {
+            let add = || {
+                if (start, keys) == (0, self.caches[cache].rows) {
+                    return bridge::add(&mask, &hidden, Dtype::Bf16);
+                }
+                let (from, to) = (start as u32, (start + keys) as u32);
+                let part = bridge::slice(&hidden, [0, 0, 0, from], [1, 1, 1, to])?;
+                bridge::add(&mask, &part, Dtype::Bf16)
+            };
+            mask = Rc::new(add().map_err(failed("mask"))?);
+        }
+        self.masks.insert(key, mask.clone());
+        Ok(mask)
+    }
+
     /// Keys, values and mask for queries of `rows` padded rows that see the first `n` rows.
+    ///
+    /// They begin with a tile of which the queries see something. TTNN takes keys block by block, and on Tenstorrent's
+    /// simulators a first block that is hidden whole stays in a sum of f32.
     pub(super) fn first_keys(
         &mut self,
         cache: usize,
@@ -77,16 +111,10 @@ impl Ttnn {
         n: usize,
     ) -> Result<(Handle, Handle, Handle), DeviceError> {
         let fresh = self.caches[cache].layers[layer].fresh.clone();
-        let hidden = self.caches[cache].hidden.clone();
         let whole = |f: &LatestRun| f.run == 0 && f.k.batch == 1 && f.k.rows == n;
         if let Some(LatestRun { k, v, .. }) = fresh.filter(whole) {
-            let mut mask = self.mask(rows, (0..padded(n)).map(|key| key < n).collect())?;
-            if let Some(hidden) = hidden {
-                let start = self.caches[cache].runs[0].1 as u32;
-                let to = start + padded(n) as u32;
-                let part = bridge::slice(&hidden, [0, 0, 0, start], [1, 1, 1, to]).map_err(failed("mask"))?;
-                mask = Rc::new(bridge::add(&mask, &part, Dtype::Bf16).map_err(failed("mask"))?);
-            }
+            let start = self.caches[cache].runs[0].1;
+            let mask = self.live_mask(cache, rows, start, (0..padded(n)).map(|key| key < n).collect())?;
             return Ok((k.tensor, v.tensor, mask));
         }
         self.flush(cache, layer)?;
@@ -97,13 +125,28 @@ impl Ttnn {
                 visible[start + row] = first + row < n;
             }
         }
-        let (Some(k), Some(v), Some(hidden)) = (&c.layers[layer].k, &c.layers[layer].v, &c.hidden) else {
+        let (Some(k), Some(v)) = (c.layers[layer].k.clone(), c.layers[layer].v.clone()) else {
             return Err(refuse("attention", "a cache of one run is attended to as it was written"));
         };
-        let (k, v, hidden) = (k.clone(), v.clone(), hidden.clone());
-        let mask = self.mask(rows, visible)?;
-        let mask = bridge::add(&mask, &hidden, Dtype::Bf16).map_err(failed("mask"))?;
-        Ok((k, v, Rc::new(mask)))
+        let (heads, all, width) = (c.heads as u32, c.rows as u32, padded(c.head_dim) as u32);
+        let seen = visible.iter().position(|seen| *seen).unwrap_or(0);
+        let start = seen - seen % TILE;
+        let mask = self.live_mask(cache, rows, start, visible.split_off(start))?;
+        if start == 0 {
+            return Ok((k, v, mask));
+        }
+        let seen = |x: &Tensor| {
+            let rows = bridge::slice(x, [0, 0, start as u32, 0], [1, heads, all, width]);
+            rows.map(Rc::new).map_err(failed("attention"))
+        };
+        Ok((seen(&k)?, seen(&v)?, mask))
+    }
+
+    /// How many rows of queries and of keys attention takes at a time.
+    fn chunks(&self, heads: usize, queries: usize, keys: usize, width: usize) -> Chunks {
+        let cores = (self.facts.grid_x * self.facts.grid_y) as usize;
+        let l1 = self.facts.l1_bytes as usize;
+        self.options.chunks(AttentionSize { heads, queries, keys, width }, cores, l1)
     }
 
     pub(super) fn attention(
@@ -146,7 +189,7 @@ impl Ttnn {
             }
         };
         let keys = bridge::dims(&k).map_err(failed(OP))?[2] as usize;
-        let chunks = self.options.chunks(rows, keys);
+        let chunks = self.chunks(queries.batch * args.heads, rows, keys, padded(self.caches[at].head_dim));
         let compute = self.options.compute(PrecisionClass::Exact);
         let mask = mask.as_ref().map_or(std::ptr::null(), |mask| std::ptr::from_ref::<Tensor>(mask));
         // SAFETY: the mask is alive or null.

@@ -173,6 +173,7 @@ impl Ttnn {
             return Ok(Begin::Replayed);
         }
         self.split = None;
+        self.masks.clear();
         for p in &mut self.positions {
             p.angles = None;
             p.used = false;
@@ -238,7 +239,9 @@ impl Ttnn {
                 let size = ((cols / 3) as f64).sqrt().round() as usize;
                 let (patches, values) = ((size / patch).pow(2), 3 * patch * patch);
                 let dims = [rows, 1, padded(patches), values];
-                let tensor = self.upload(&vec![0.0; dims.iter().product()], dims, Dtype::Bf16)?;
+                self.make_room()?;
+                let tensor = bridge::rows(self.handle()?, dims.map(|d| d as u32)).map_err(failed("rows"))?;
+                self.bytes += 2 * dims.iter().product::<usize>();
                 Value { batch: rows, ..Value::matrix(tensor, patches, values, Dtype::Bf16) }
             }
             Role::Tokens => {
@@ -264,28 +267,28 @@ impl Ttnn {
             return Err(refuse("write", "whole rows from the first are written"));
         }
         let input = self.input(at)?;
-        let mut staging = std::mem::take(&mut self.staging);
-        staging.clear();
-        let mut ran = Ran::Device;
-        match self.buffers[at].role {
-            Role::Image => {
-                ran = Ran::Host;
-                let patch = self.patches[&(at as u32)];
-                patch::unfold(values, out.rows, out.cols, patch, input.rows, &mut staging);
-                staging.resize(input.batch * padded(input.rows) * input.cols, 0.0);
-            }
-            _ => {
-                staging.extend_from_slice(values);
-                staging.resize(padded(input.rows) * input.cols, 0.0);
-            }
-        }
         let queue = self.inputs();
         self.handle()?;
         // SAFETY: written through a handle of its own to the same tensor, which no one reads meanwhile.
         let mut target = bridge::share(&input.tensor).map_err(failed("write"))?;
-        bridge::write(target.pin_mut(), &staging, queue).map_err(failed("write"))?;
+        let ran = if self.buffers[at].role == Role::Image {
+            let patch = self.patches[&(at as u32)];
+            let unfolded = &mut self.buffers[at].unfolded;
+            unfolded.clear();
+            patch::unfold(values, out.rows, out.cols, patch, unfolded);
+            unfolded.resize(input.batch * padded(input.rows) * input.cols, 0);
+            bridge::write_rows(target.pin_mut(), unfolded, queue).map_err(failed("write"))?;
+            Ran::Host
+        } else {
+            let mut staging = std::mem::take(&mut self.staging);
+            staging.clear();
+            staging.extend_from_slice(values);
+            staging.resize(padded(input.rows) * input.cols, 0.0);
+            bridge::write(target.pin_mut(), &staging, queue).map_err(failed("write"))?;
+            self.staging = staging;
+            Ran::Device
+        };
         self.count_upload();
-        self.staging = staging;
         self.buffers[at].pieces = vec![(0, input)];
         Ok(ran)
     }

@@ -61,10 +61,10 @@ impl Ttnn {
         let (blended, x) = (self.get(OP, y)?, self.get(OP, x)?);
         let (target, weights) = (self.get(OP, target)?, self.get(OP, row_weights)?);
         let moved = || {
-            let reached = bridge::subtract(&x.tensor, &*bridge::scale(&blended.tensor, args.alpha)?)?;
+            let reached = bridge::add_scaled(&x.tensor, &blended.tensor, -args.alpha, Dtype::F32)?;
             let error = bridge::subtract(&target.tensor, &reached)?;
             let weighted = bridge::multiply(&error, &weights.tensor, Dtype::F32)?;
-            bridge::subtract(&blended.tensor, &*bridge::scale(&weighted, args.beta)?)
+            bridge::add_scaled(&blended.tensor, &weighted, -args.beta, Dtype::F32)
         };
         let moved = moved().map_err(failed(OP))?;
         self.put(OP, y, blended.with(moved, Dtype::F32))
@@ -73,11 +73,7 @@ impl Ttnn {
     pub(super) fn euler_step(&mut self, x: View, v: View, dt: f32) -> Result<(), DeviceError> {
         const OP: &str = "euler_step";
         let (state, velocity) = (self.get(OP, x)?, self.get(OP, v)?);
-        let stepped = || {
-            let step = bridge::scale(&velocity.tensor, dt)?;
-            bridge::add(&state.tensor, &step, Dtype::F32)
-        };
-        let stepped = stepped().map_err(failed(OP))?;
+        let stepped = bridge::add_scaled(&state.tensor, &velocity.tensor, dt, Dtype::F32).map_err(failed(OP))?;
         self.put(OP, x, state.with(stepped, Dtype::F32))
     }
 }

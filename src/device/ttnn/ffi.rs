@@ -86,8 +86,10 @@ pub mod bridge {
         fn upload(device: &Device, values: &[f32], dims: [u32; 4], dtype: Dtype)
         -> Result<UniquePtr<Tensor>>;
         fn upload_rows(device: &Device, bf16: &[u16], rows: u32, cols: u32) -> Result<UniquePtr<Tensor>>;
+        fn rows(device: &Device, dims: [u32; 4]) -> Result<UniquePtr<Tensor>>;
         fn ids(device: &Device, count: u32) -> Result<UniquePtr<Tensor>>;
         fn write(tensor: Pin<&mut Tensor>, values: &[f32], queue: u8) -> Result<()>;
+        fn write_rows(tensor: Pin<&mut Tensor>, bf16: &[u16], queue: u8) -> Result<()>;
         fn write_ids(tensor: Pin<&mut Tensor>, values: &[u32], queue: u8) -> Result<()>;
         fn read(tensor: &Tensor, out: &mut [f32]) -> Result<()>;
         fn dims(tensor: &Tensor) -> Result<[u32; 4]>;
@@ -103,6 +105,14 @@ pub mod bridge {
         fn add(a: &Tensor, b: &Tensor, dtype: Dtype) -> Result<UniquePtr<Tensor>>;
         fn subtract(a: &Tensor, b: &Tensor) -> Result<UniquePtr<Tensor>>;
         fn multiply(a: &Tensor, b: &Tensor, dtype: Dtype) -> Result<UniquePtr<Tensor>>;
+        fn multiply_activated(
+            a: &Tensor,
+            b: &Tensor,
+            activation: Activation,
+            dtype: Dtype,
+        ) -> Result<UniquePtr<Tensor>>;
+        fn add_scaled(a: &Tensor, b: &Tensor, factor: f32, dtype: Dtype) -> Result<UniquePtr<Tensor>>;
+        fn add_product(a: &Tensor, b: &Tensor, c: &Tensor) -> Result<UniquePtr<Tensor>>;
         fn scale(a: &Tensor, factor: f32) -> Result<UniquePtr<Tensor>>;
         fn activate(x: &Tensor, activation: Activation) -> Result<UniquePtr<Tensor>>;
         /// # Safety

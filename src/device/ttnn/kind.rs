@@ -33,6 +33,7 @@ const FIDELITY: Takes = Takes::OneOf(&[
     ("hifi4", "four passes, the most exact"),
 ]);
 const RESIDUAL: Takes = Takes::OneOf(&[("bf16", "bfloat16"), ("f32", "IEEE single precision")]);
+const ROWS: Takes = Takes::MultipleOf(TILE as u64);
 const MILLISECONDS: Takes = Takes::Whole(0, 86_400_000);
 /// Where the default depends on the card.
 const BY_ARCHITECTURE: &str = "by the card's architecture";
@@ -65,12 +66,9 @@ const SETTINGS: &[Setting] = &[
     setting("trace", Takes::Switch, "on", "Record each shape of chunk once and replay it"),
     setting("trace_region", Takes::Whole(0, u64::MAX), "256 MiB", "Memory for recordings, bytes"),
     setting("queues", Takes::Whole(1, 2), "2", "Command queues; with 2, inputs have one of their own"),
-    setting(
-        "attention_chunk",
-        Takes::MultipleOf(TILE as u64),
-        "64",
-        "Rows of queries and keys that attention takes at a time",
-    ),
+    setting("attention_chunk", ROWS, "64", "Rows to whose multiple the prefix is padded"),
+    setting("query_chunk", ROWS, "256", "Most rows of queries that attention takes at a time"),
+    setting("key_chunk", ROWS, "256", "Most keys that attention takes at a time"),
     setting("fuse_activations", Takes::Switch, "on", "GELU and SiLU at the end of a product"),
     setting("fuse_rotary", Takes::Switch, "on", "TTNN's rotary embedding where heads allow it"),
     setting("fuse_heads", Takes::Switch, "on", "TTNN's splitting into heads"),

@@ -8,6 +8,9 @@ use super::value::Value;
 use super::{CacheLayer, Constant, Handle, KeysValues, LatestRun, Ttnn, failed, padded, refuse};
 use crate::device::{DeviceError, KvCache, Rope, View};
 
+/// Rows to whose multiple a cache is padded, so that attention takes few large chunks of keys.
+const KEY_STEP: usize = 128;
+
 /// Where a layer's rows have to be written.
 const RUNS: &str = "rows are written run after run, as they were declared";
 
@@ -25,7 +28,7 @@ impl Ttnn {
             starts[run] = (*rows, next);
             next += padded(*rows);
         }
-        let rows = next.next_multiple_of(self.options.attention_chunk);
+        let rows = next.next_multiple_of(self.options.attention_chunk.max(KEY_STEP));
         let mut cache = KeysValues { heads, head_dim, runs: starts, rows, hidden: None, layers: Vec::new() };
         let kept = runs.len() > 1;
         let dims = [1, heads, rows, padded(head_dim)];

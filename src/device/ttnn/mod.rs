@@ -115,6 +115,8 @@ pub struct Ttnn {
     constants: HashMap<Constant, Rc<UniquePtr<Tensor>>>,
     /// Patch side of each image buffer.
     patches: HashMap<u32, usize>,
+    /// Masks of this chunk, by cache, rows of queries, first key and which of the keys a query may see.
+    masks: HashMap<(usize, usize, usize, Vec<bool>), Handle>,
     /// Keys and values that came out of a split together with the queries.
     split: Option<Split>,
     mode: Mode,
@@ -152,6 +154,8 @@ struct Storage {
     ids: Vec<u32>,
     /// Where the host writes, if it does.
     input: Option<Value>,
+    /// Images as patches, in bf16: read by an upload until the chunk's result has been read.
+    unfolded: Vec<u16>,
 }
 
 struct KeysValues {
@@ -340,6 +344,7 @@ impl Ttnn {
         std::mem::forget(std::mem::take(&mut self.constants));
         std::mem::forget(std::mem::take(&mut self.positions));
         std::mem::forget(std::mem::take(&mut self.recordings));
+        std::mem::forget(std::mem::take(&mut self.masks));
         std::mem::forget(self.split.take());
     }
 
@@ -353,6 +358,7 @@ impl Ttnn {
         self.caches.clear();
         self.constants.clear();
         self.positions.clear();
+        self.masks.clear();
         self.split = None;
         if let Err(error) = bridge::close(device.pin_mut()) {
             log::warn!("closing the card: {}", text(&error));

@@ -69,6 +69,7 @@ impl TtnnBuilder {
             caches: Vec::new(),
             constants: HashMap::new(),
             patches: HashMap::new(),
+            masks: HashMap::new(),
             split: None,
             mode: Mode::Idle,
             padding: 0..0,

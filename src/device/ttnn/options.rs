@@ -65,8 +65,12 @@ pub struct TtnnOptions {
     pub queues: u8,
     /// Text lengths to record shapes for besides the longest.
     pub text_lengths: Vec<usize>,
-    /// Rows of queries and of keys that attention takes at a time: a multiple of 32.
+    /// Rows to whose multiple the prefix is padded: a multiple of 32.
     pub attention_chunk: usize,
+    /// Most rows of queries that attention takes at a time.
+    pub query_chunk: usize,
+    /// Most keys that attention takes at a time.
+    pub key_chunk: usize,
     /// Sums of products in f32.
     pub f32_accumulate: bool,
     /// Sums of blocks in L1.
@@ -110,10 +114,12 @@ impl Default for TtnnOptions {
             architecture: None,
             asked: Default::default(),
             trace: true,
-            trace_region: 256 << 20,
+            trace_region: super::memory::TRACE_REGION as usize,
             queues: 2,
             text_lengths: Vec::new(),
             attention_chunk: 64,
+            query_chunk: 256,
+            key_chunk: 256,
             f32_accumulate: true,
             l1_accumulate: true,
             approximate_exp: false,
@@ -182,11 +188,16 @@ impl TtnnOptions {
                 self.text_lengths = lengths.map_err(|_| refuse("lengths such as 16/48".into()))?;
                 self.text_lengths.sort_unstable();
             }
-            "attention_chunk" => {
-                self.attention_chunk = number()?;
-                if self.attention_chunk == 0 || !self.attention_chunk.is_multiple_of(super::TILE) {
+            "attention_chunk" | "query_chunk" | "key_chunk" => {
+                let rows = number()?;
+                if rows == 0 || !rows.is_multiple_of(super::TILE) {
                     return Err(refuse("a multiple of 32".into()));
                 }
+                *match name {
+                    "query_chunk" => &mut self.query_chunk,
+                    "key_chunk" => &mut self.key_chunk,
+                    _ => &mut self.attention_chunk,
+                } = rows;
             }
             "f32_accumulate" => self.f32_accumulate = switch()?,
             "l1_accumulate" => self.l1_accumulate = switch()?,
@@ -262,17 +273,34 @@ impl TtnnOptions {
         if self.fast_gelu { Activation::FastGelu } else { Activation::Gelu }
     }
 
-    /// Attention's steps over that many padded rows of queries and keys: they have to divide them.
-    pub(super) fn chunks(&self, queries: usize, keys: usize) -> Chunks {
-        let fit = |rows: usize| {
-            (1..=self.attention_chunk / super::TILE)
-                .rev()
-                .map(|tiles| tiles * super::TILE)
-                .find(|step| rows.is_multiple_of(*step))
-                .unwrap_or(super::TILE)
+    /// The chunks in which attention of that size goes through queries and keys; they have to divide them.
+    ///
+    /// Each core takes a head's chunk of queries at a time: of the chunks that keep the cores busy for the shortest time the
+    /// largest is taken, since keys are read once for each. Keys come in the largest chunk that a core's memory has room for.
+    pub(super) fn chunks(&self, size: AttentionSize, cores: usize, l1: usize) -> Chunks {
+        let AttentionSize { heads, queries, keys, width } = size;
+        let fitting = |rows: usize, most: usize| {
+            // TTNN's kernels work through numbers of tiles that are powers of two.
+            let steps = (0..16).map(|n| super::TILE << n).take_while(move |step| *step <= most.max(super::TILE));
+            steps.filter(move |step| rows.is_multiple_of(*step))
         };
-        Chunks { queries: fit(queries), keys: fit(keys), approximate_exp: self.approximate_exp }
+        let time = |chunk: usize| (heads * queries / chunk).div_ceil(cores) * chunk;
+        let q = fitting(queries, self.query_chunk).min_by_key(|&chunk| (time(chunk), std::cmp::Reverse(chunk)));
+        let q = q.unwrap_or(super::TILE);
+        // Queries and two outputs, keys and values twice, scores and mask.
+        let bytes = |k: usize| 2 * (3 * q * width + 4 * k * width + 3 * q * k);
+        let k = fitting(keys, self.key_chunk).take_while(|&k| bytes(k) <= l1 / 2).last();
+        Chunks { queries: q, keys: k.unwrap_or(super::TILE), approximate_exp: self.approximate_exp }
     }
+}
+
+/// Attention of one call: heads of all blocks, padded rows of queries and keys, padded width of a head.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct AttentionSize {
+    pub heads: usize,
+    pub queries: usize,
+    pub keys: usize,
+    pub width: usize,
 }
 
 /// Name of a class in options: the part of a policy whose weights are of it.

@@ -2,9 +2,11 @@
 
 use std::rc::Rc;
 
+use half::bf16;
+
 use super::bridge::{self, Activation, Dtype};
 use super::value::Value;
-use super::{Constant, TILE, Ttnn, failed, padded, refuse};
+use super::{Constant, Ttnn, failed, padded, refuse};
 use crate::device::{DeviceError, PatchEmbed, View};
 
 impl Ttnn {
@@ -19,9 +21,10 @@ impl Ttnn {
         if self.patches.get(&images.buffer.0).is_some_and(|&patch| patch != args.patch_size) {
             return Err(refuse(OP, "images were unfolded to patches of another size"));
         }
-        let Some((_, mut x)) = self.buffers[at].pieces.first().cloned() else {
+        let Some((_, x)) = self.buffers[at].pieces.first() else {
             return Err(refuse(OP, "no images were written"));
         };
+        let mut x = x.with(bridge::tilize(&x.tensor).map_err(failed(OP))?, x.dtype);
         if images.rows < x.batch {
             let to = [images.rows as u32, 1, padded(x.rows) as u32, x.cols as u32];
             let present = bridge::slice(&x.tensor, [0; 4], to).map_err(failed(OP))?;
@@ -58,25 +61,19 @@ impl Ttnn {
     }
 }
 
-/// Images `[n, 3·size²]` to their patches `[n, padded rows, 3·patch²]`.
-pub(super) fn unfold(
-    images: &[f32],
-    n: usize,
-    cols: usize,
-    patch: usize,
-    patches: usize,
-    out: &mut Vec<f32>,
-) {
+/// Images `[n, 3·size²]` to their patches in bf16, `[n, padded rows, 3·patch²]`.
+pub(super) fn unfold(images: &[f32], n: usize, cols: usize, patch: usize, out: &mut Vec<u16>) {
     let size = ((cols / 3) as f64).sqrt().round() as usize;
     let (side, width) = (size / patch, 3 * patch * patch);
-    debug_assert!(patches == side * side && TILE > 0);
+    let patches = side * side;
     for image in images.chunks_exact(cols).take(n) {
         for place in 0..patches {
             for (channel, y) in (0..3).flat_map(|c| (0..patch).map(move |y| (c, y))) {
                 let start = (channel * size + place / side * patch + y) * size + place % side * patch;
-                out.extend_from_slice(&image[start..start + patch]);
+                let row = &image[start..start + patch];
+                out.extend(row.iter().map(|&value| bf16::from_f32(value).to_bits()));
             }
         }
-        out.resize(out.len() + (padded(patches) - patches) * width, 0.0);
+        out.resize(out.len() + (padded(patches) - patches) * width, 0);
     }
 }

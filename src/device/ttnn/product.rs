@@ -5,8 +5,22 @@ use std::rc::Rc;
 use super::bridge::{self, Activation, Dtype, Tensor};
 use super::value::Value;
 use super::weight::pad_heads;
-use super::{Constant, Handle, Ttnn, failed};
-use crate::device::{DeviceError, Epilogue, PrecisionClass, Vector, View, Weight};
+use super::{Constant, Handle, Ttnn, failed, options};
+use crate::device::{DeviceError, Epilogue, PrecisionClass, RowVector, Vector, View, Weight};
+
+/// The vector of all rows: TTNN's norms and products take one.
+pub(super) fn whole(op: &'static str, vector: RowVector) -> Result<Vector, DeviceError> {
+    match vector {
+        RowVector::Same(vector) => Ok(vector),
+        RowVector::Split { .. } => Err(one_for_all_rows(op)),
+    }
+}
+
+/// The error that rows can't have different vectors.
+pub(super) fn one_for_all_rows(what: &str) -> DeviceError {
+    let (device, why) = ("ttnn".into(), "all rows have one vector".into());
+    DeviceError::Unsupported { what: what.into(), device, why }
+}
 
 impl Ttnn {
     pub(super) fn bias(&mut self, bias: Option<Vector>, wide: bool) -> Result<Option<Handle>, DeviceError> {
@@ -58,8 +72,15 @@ impl Ttnn {
         const OP: &str = "linear";
         let at = weight.0 as usize;
         let value = self.get(OP, x)?;
-        let old = if epilogue.adds() { Some(self.get(OP, out)?) } else { None };
-        let wide = self.weights[at].class == PrecisionClass::Exact;
+        let class = self.weights[at].class;
+        let wide = class == PrecisionClass::Exact;
+        let mut old = None;
+        if epilogue.adds() {
+            // A stream that comes from elsewhere is stored from here on as this class stores it.
+            let residual = options::dtype(self.options.precision(class).residual);
+            let stream = self.get(OP, out)?;
+            old = Some(self.cast(stream, residual)?);
+        }
         // Heads go to attention, which takes bf16.
         let dtype = match &old {
             Some(old) => old.dtype,
@@ -73,14 +94,15 @@ impl Ttnn {
             Epilogue::Store | Epilogue::Add | Epilogue::AddGated(_) => Activation::None,
         };
         let mut y = self.product(&value, at, false, bias.as_ref(), activation, dtype)?;
-        if let Epilogue::AddGated(gate) = epilogue {
-            let gate = self.row(gate, dtype == Dtype::F32)?;
-            let gated = bridge::multiply(&y.tensor, &gate, dtype).map_err(failed(OP))?;
-            y = y.with(gated, dtype);
-        }
         if let Some(old) = old {
-            let sum = bridge::add(&old.tensor, &y.tensor, dtype).map_err(failed(OP))?;
-            y = old.with(sum, dtype);
+            let sum = match epilogue {
+                Epilogue::AddGated(gate) => {
+                    let gate = self.row(whole(OP, gate)?, dtype == Dtype::F32)?;
+                    bridge::add_product(&old.tensor, &y.tensor, &gate)
+                }
+                _ => bridge::add(&old.tensor, &y.tensor, dtype),
+            };
+            y = old.with(sum.map_err(failed(OP))?, dtype);
         }
         self.put(OP, out, y)
     }
@@ -89,10 +111,16 @@ impl Ttnn {
         const OP: &str = "geglu";
         let at = weight.0 as usize;
         let value = self.get(OP, x)?;
-        let gelu = self.options.gelu();
-        let gate = self.product(&value, at, false, None, gelu, Dtype::Bf16)?;
+        let gate = self.product(&value, at, false, None, Activation::None, Dtype::Bf16)?;
         let up = self.product(&value, at, true, None, Activation::None, Dtype::Bf16)?;
-        let gated = bridge::multiply(&gate.tensor, &up.tensor, Dtype::Bf16).map_err(failed(OP))?;
+        let gelu = self.options.gelu();
+        let gated = if self.options.fuse_activations {
+            bridge::multiply_activated(&gate.tensor, &up.tensor, gelu, Dtype::Bf16)
+        } else {
+            let gate = bridge::activate(&gate.tensor, gelu).map_err(failed(OP))?;
+            bridge::multiply(&gate, &up.tensor, Dtype::Bf16)
+        };
+        let gated = gated.map_err(failed(OP))?;
         self.put(OP, out, gate.with(gated, Dtype::Bf16))
     }
 }
