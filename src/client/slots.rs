@@ -79,3 +79,23 @@ impl Slots {
         ticket != 0 && self.tickets.iter().any(|there| there.load(Ordering::Acquire) == ticket)
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_submission_is_under_way_until_it_is_answered_in_its_slot() {
+        let slots = Slots::new(2);
+        let submission = UnderWay { ticket: 7, slot: 1, observed_ns: 3, submitted_ns: 4 };
+        slots.enter(submission);
+        assert_eq!(slots.under_way().collect::<Vec<_>>(), [submission]);
+        assert_eq!([0, 7, 8].map(|ticket| slots.has(ticket)), [false, true, false]);
+        assert_eq!([slots.is_free(0), slots.is_free(1)], [true, false]);
+        // Of another slot, another ticket, a slot that doesn't exist, an empty slot.
+        assert_eq!([(0, 7), (1, 8), (2, 7), (0, 0)].map(|(slot, ticket)| slots.free(slot, ticket)), [false; 4]);
+        assert!(slots.free(1, 7));
+        assert!(slots.is_free(1) && !slots.has(7) && slots.under_way().next().is_none());
+        assert!(!slots.free(1, 7), "it is answered once");
+    }
+}

@@ -160,3 +160,16 @@ pub(in super::super) fn geometry(policy: &PolicyDescription, options: &Options, 
 pub(super) fn refused<T, E: From<Refusal>>(reason: String) -> Result<T, E> {
     Err(Refusal { status: Status::Refused, reason }.into())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_have_as_many_bytes_as_are_allowed_and_no_more() {
+        let named = |len| check(&Hello { name: "x".repeat(len), ..Hello::default() });
+        assert!(named(MAX_NAME).is_ok());
+        let reason = named(MAX_NAME + 1).unwrap_err().reason;
+        assert_eq!(reason, format!("session name has {} bytes, at most {MAX_NAME} are allowed", MAX_NAME + 1));
+    }
+}
