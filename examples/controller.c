@@ -1,8 +1,8 @@
-/* cc -std=c11 -O2 -Wall -o controller controller.c $(pkg-config --cflags --libs pi0rt) -lm
+/* cc -std=c11 -O2 -Wall -o controller controller.c $(pkg-config --cflags --libs pi0rt) -lm -pthread
  *
  * A controller that ticks 500 times a second: it submits an observation whenever one is due, polls in
  * each tick, and plays the command for the current time. Without a daemon the robot is brought to rest,
- * by stages; with the next one it goes on.
+ * by stages; a second thread goes on with the next one, and the loop never waits for it.
  *
  *   ./controller --prompt "pick up the red block" --image base_0_rgb=base.ppm --seconds 5
  *
@@ -13,7 +13,10 @@
 
 #include <errno.h>
 #include <math.h>
+#include <pthread.h>
 #include <signal.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +25,6 @@
 #include <pi0rt.h>
 
 #define PERIOD_NS 2000000u
-#define RETRY_NS 100000000u
 #define MAX_TICKS (500 * 3600)
 
 struct image {
@@ -31,6 +33,9 @@ struct image {
 };
 
 static volatile sig_atomic_t interrupted;
+/* Between the loop and the thread that reconnects. */
+static atomic_bool gone, ended;
+static uint64_t reconnects;
 
 static void interrupt(int signal)
 {
@@ -141,6 +146,19 @@ static void print_durations(const char *name, struct durations *durations, doubl
            durations->ns[n - 1 - n / 100] / unit_ns, durations->ns[n - 1] / unit_ns, unit, n);
 }
 
+/* Goes on with the next daemon when there is one: what may block has a thread of its own. */
+static void *keep(void *client)
+{
+    while (!atomic_load(&ended)) {
+        nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+        if (atomic_load(&gone) && pi0rt_client_reconnect(client) == PI0RT_STATUS_OK) {
+            atomic_store(&gone, false);
+            reconnects++;
+        }
+    }
+    return NULL;
+}
+
 int main(int argc, char **argv)
 {
     const char *socket_path = NULL, *prompt = "pick up the red block";
@@ -232,8 +250,14 @@ int main(int argc, char **argv)
     pi0rt_observation observation = {.struct_size = sizeof observation, .prompt_id = prompt_id};
     pi0rt_completion completion = {.struct_size = sizeof completion};
     pi0rt_action_info about = {.struct_size = sizeof about};
-    uint64_t missed = 0, held = 0, failed = 0, reconnects = 0, retry = 0;
+    uint64_t missed = 0, held = 0, failed = 0;
     char why[512] = "";
+    /* The robot's present command, as its encoders say: limits count from there. Here they say 0. */
+    if ((status = pi0rt_start_from(client, action, info.action_dim)) != PI0RT_STATUS_OK)
+        fail("start", status);
+    pthread_t keeper;
+    if (pthread_create(&keeper, NULL, keep, client) != 0)
+        return EXIT_FAILURE;
 
     struct timespec next;
     clock_gettime(CLOCK_MONOTONIC, &next);
@@ -260,15 +284,12 @@ int main(int argc, char **argv)
                 failed++;
                 pi0rt_last_error(why, sizeof why);
             }
-        } else if (status == PI0RT_STATUS_GONE && now >= retry) {
-            /* Between two ticks: a daemon that is loading keeps this waiting. realtime.c has a thread for it. */
-            retry = now + RETRY_NS;
-            reconnects += pi0rt_client_reconnect(client) == PI0RT_STATUS_OK;
         }
 
         before = pi0rt_now_ns();
         status = pi0rt_action_at(client, before, action, info.action_dim, &about);
         add(&act, pi0rt_now_ns() - before);
+        atomic_store(&gone, status == PI0RT_STATUS_GONE);
         /* Whatever the daemon does, there is a command: the robot would get it here. */
         if (about.stage == PI0RT_STAGE_PLAY)
             add(&age, about.age_ns);
@@ -305,6 +326,8 @@ int main(int argc, char **argv)
         }
     }
 
+    atomic_store(&ended, true);
+    pthread_join(keeper, NULL);
     size_t chunks = latency.count, played = age.count;
     printf("chunks %zu, failed %llu, actions %zu, held or stopping %llu, missed ticks %llu, reconnects %llu\n",
            chunks, (unsigned long long)failed, played, (unsigned long long)held, (unsigned long long)missed,

@@ -1,11 +1,14 @@
-// c++ -std=c++17 -O2 -Wall -o controller_cpp controller.cpp $(pkg-config --cflags --libs pi0rt)
+// c++ -std=c++17 -O2 -Wall -o controller_cpp controller.cpp $(pkg-config --cflags --libs pi0rt) -pthread
 //
 // The loop of controller.c with the C++ header: 500 ticks a second, an observation submitted
-// whenever one is due, a command in each tick, whatever becomes of the daemon.
+// whenever one is due, a command in each tick, whatever becomes of the daemon. A second thread goes
+// on with the next daemon.
 //
 //   ./controller_cpp [SOCKET [SECONDS [PROMPT [RATE_HZ]]]]
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -13,6 +16,7 @@
 #include <ctime>
 #include <exception>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <pi0rt.hpp>
@@ -20,7 +24,41 @@
 namespace {
 
 constexpr std::uint64_t period_ns = 2'000'000;
-constexpr std::uint64_t retry_ns = 100'000'000;
+constexpr auto retry = std::chrono::milliseconds(100);
+
+// Goes on with the next daemon when there is one: what may block has a thread of its own.
+class Keeper {
+public:
+    explicit Keeper(pi0rt::Client &client)
+        : thread_([this, &client] {
+              while (!ended_) {
+                  std::this_thread::sleep_for(retry);
+                  if (gone_ && client.try_reconnect() == PI0RT_STATUS_OK) {
+                      gone_ = false;
+                      reconnects++;
+                  }
+              }
+          })
+    {
+    }
+
+    ~Keeper()
+    {
+        ended_ = true;
+        thread_.join();
+    }
+
+    void hear(pi0rt_status status)
+    {
+        gone_ = status == PI0RT_STATUS_GONE;
+    }
+
+    std::atomic<unsigned> reconnects{0};
+
+private:
+    std::atomic<bool> gone_{false}, ended_{false};
+    std::thread thread_;
+};
 
 // A camera's picture; a driver would write it directly into the frame.
 std::vector<std::uint8_t> picture(std::uint32_t width, std::uint32_t height)
@@ -77,7 +115,10 @@ int control(const std::string &socket, double seconds, const std::string &prompt
     pi0rt::Completion completion;
     pi0rt::ActionInfo about;
     std::size_t failed = 0, held = 0, missed = 0;
-    std::uint64_t retry = 0;
+    // The robot's present command, as its encoders say: limits count from there. Here they say 0.
+    if (client.start_from(action) != PI0RT_STATUS_OK)
+        throw std::runtime_error("the robot is outside its limits");
+    Keeper keeper(client);
 
     std::uint64_t next = pi0rt::now_ns();
     for (std::size_t tick = 0; tick < ticks; tick++) {
@@ -86,20 +127,15 @@ int control(const std::string &socket, double seconds, const std::string &prompt
         if (pi0rt::now_ns() - next > period_ns)
             missed++;
 
-        const pi0rt_status status = client.poll(completion);
-        if (status == PI0RT_STATUS_OK) {
+        if (client.poll(completion) == PI0RT_STATUS_OK) {
             if (completion.status == PI0RT_STATUS_OK)
                 latency.push_back(completion.finished_ns - completion.submitted_ns);
             else if (completion.status != PI0RT_STATUS_GONE && completion.status != PI0RT_STATUS_RESTARTED)
                 failed++;
-        } else if (status == PI0RT_STATUS_GONE && next >= retry) {
-            // Between two ticks: a daemon that is loading keeps this waiting. realtime.c has a thread for it.
-            retry = next + retry_ns;
-            client.try_reconnect();
         }
 
         // Whatever the daemon does, there is a command: the robot would get it here.
-        client.action_at(pi0rt::now_ns(), action, &about);
+        keeper.hear(client.action_at(pi0rt::now_ns(), action, &about));
         if (about.stage == PI0RT_STAGE_PLAY)
             age.push_back(about.age_ns);
         else if (about.stage != PI0RT_STAGE_EMPTY)
@@ -118,8 +154,8 @@ int control(const std::string &socket, double seconds, const std::string &prompt
         }
     }
 
-    std::printf("chunks %zu, failed %zu, actions %zu, held or stopping %zu, missed ticks %zu\n", latency.size(), failed,
-                age.size(), held, missed);
+    std::printf("chunks %zu, failed %zu, actions %zu, held or stopping %zu, missed ticks %zu, reconnects %u\n",
+                latency.size(), failed, age.size(), held, missed, keeper.reconnects.load());
     print("chunk latency", latency);
     print("action age", age);
     print("submit", submit);

@@ -1,29 +1,35 @@
-/* cc -std=c11 -O2 -Wall -o epoll epoll.c $(pkg-config --cflags --libs pi0rt)
+/* cc -std=c11 -O2 -Wall -o epoll epoll.c $(pkg-config --cflags --libs pi0rt) -pthread
  *
  * An event loop: one descriptor ticks, the other becomes readable when a request has been answered.
- * Between the two the thread sleeps. Without a daemon the robot is brought to rest, by stages; with
- * the next one it goes on.
+ * Between the two the thread sleeps. Without a daemon the robot is brought to rest, by stages; a second
+ * thread goes on with the next one, and the loop never waits for it.
  *
  *   ./epoll [SOCKET [SECONDS [PROMPT [RATE_HZ]]]]
  */
 #define _GNU_SOURCE
 
 #include <inttypes.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/timerfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <pi0rt.h>
 
 #define PERIOD_NS 10000000
-#define RETRY_NS 100000000
 #define WIDTH 64
 #define HEIGHT 48
 
 static pi0rt_client *client;
+/* Between the loop and the thread that reconnects. */
+static atomic_bool gone, ended;
+static uint64_t reconnects;
 
 static void fail(const char *what, pi0rt_status status)
 {
@@ -63,15 +69,33 @@ static void submit(pi0rt_observation *observation)
         pi0rt_observation_release(client, observation);
 }
 
-/* Goes on with another daemon if there is one, whose answers are to be watched then. A daemon that is loading
- * keeps this waiting: a robot that must not wait needs a thread for it, as realtime.c has. */
-static void reconnect(int epoll, int *answers)
+/* Goes on with the next daemon when there is one: what may block has a thread of its own. */
+static void *keep(void *unused)
 {
-    if (pi0rt_client_reconnect(client) != PI0RT_STATUS_OK)
-        return;
-    epoll_ctl(epoll, EPOLL_CTL_DEL, *answers, NULL);
-    *answers = pi0rt_client_fd(client);
-    watch(epoll, *answers);
+    (void)unused;
+    while (!atomic_load(&ended)) {
+        nanosleep(&(struct timespec){.tv_nsec = 100000000}, NULL);
+        if (atomic_load(&gone) && pi0rt_client_reconnect(client) == PI0RT_STATUS_OK) {
+            atomic_store(&gone, false);
+            reconnects++;
+        }
+    }
+    return NULL;
+}
+
+/* Watches the answers' descriptor while the daemon is there, and not while it isn't, when it is readable for good: of
+ * the next daemon, or of one that was only silent for a while. */
+static void follow(int epoll, int *answers, bool is_gone)
+{
+    if (is_gone && *answers >= 0) {
+        epoll_ctl(epoll, EPOLL_CTL_DEL, *answers, NULL);
+        *answers = -1;
+    } else if (!is_gone && *answers < 0) {
+        *answers = pi0rt_client_fd(client);
+        watch(epoll, *answers);
+    }
+    /* The last thing: from now on the descriptor may be another one. */
+    atomic_store(&gone, is_gone);
 }
 
 int main(int argc, char **argv)
@@ -97,37 +121,39 @@ int main(int argc, char **argv)
         return EXIT_FAILURE;
 
     int epoll = epoll_create1(EPOLL_CLOEXEC), timer = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC);
-    int answers = pi0rt_client_fd(client);
+    int answers = -1;
     system_call("epoll_create1", epoll);
     system_call("timerfd_create", timer);
     struct itimerspec period = {.it_interval.tv_nsec = PERIOD_NS, .it_value.tv_nsec = PERIOD_NS};
     system_call("timerfd_settime", timerfd_settime(timer, 0, &period, NULL));
     watch(epoll, timer);
-    watch(epoll, answers);
+    follow(epoll, &answers, false);
+    /* The robot's present command, as its encoders say: limits count from there. Here they say 0. */
+    if ((status = pi0rt_start_from(client, action, info.action_dim)) != PI0RT_STATUS_OK)
+        fail("start", status);
+    pthread_t keeper;
+    if (pthread_create(&keeper, NULL, keep, NULL) != 0)
+        return EXIT_FAILURE;
 
     pi0rt_observation observation = {.struct_size = sizeof observation};
     pi0rt_completion completion = {.struct_size = sizeof completion};
     pi0rt_action_info about = {.struct_size = sizeof about};
     uint64_t chunks = 0, failed = 0, actions = 0, end = pi0rt_now_ns() + (uint64_t)(seconds * 1e9);
-    uint64_t retry = 0;
     while (pi0rt_now_ns() < end) {
         struct epoll_event events[2];
         int count = epoll_wait(epoll, events, 2, -1);
         for (int i = 0; i < count; i++) {
             if (events[i].data.fd == timer) {
-                uint64_t ticks, now = pi0rt_now_ns();
+                uint64_t ticks;
                 system_call("read", (int)read(timer, &ticks, sizeof ticks));
-                status = pi0rt_action_at(client, now, action, info.action_dim, &about);
+                status = pi0rt_action_at(client, pi0rt_now_ns(), action, info.action_dim, &about);
+                if (status == PI0RT_STATUS_NO_RATE)
+                    fail("action", status);
                 if (about.stage != PI0RT_STAGE_EMPTY)
                     actions++; /* a robot would move here, or be held or brought to rest */
                 if (about.flags & PI0RT_ACTION_SUBMIT_NOW)
                     submit(&observation);
-                if (status == PI0RT_STATUS_GONE && now >= retry) {
-                    retry = now + RETRY_NS;
-                    reconnect(epoll, &answers);
-                } else if (status == PI0RT_STATUS_NO_RATE) {
-                    fail("action", status);
-                }
+                follow(epoll, &answers, status == PI0RT_STATUS_GONE);
                 continue;
             }
             /* Polling until EMPTY resets the descriptor until the next answer. */
@@ -137,12 +163,14 @@ int main(int argc, char **argv)
                 else if (completion.status != PI0RT_STATUS_GONE && completion.status != PI0RT_STATUS_RESTARTED)
                     failed++;
             }
-            /* Readable for good: nothing is to be heard of it until the next connection. */
             if (status == PI0RT_STATUS_GONE)
-                epoll_ctl(epoll, EPOLL_CTL_DEL, answers, NULL);
+                follow(epoll, &answers, true);
         }
     }
-    printf("epoll: chunks %" PRIu64 ", failed %" PRIu64 ", actions %" PRIu64 "\n", chunks, failed, actions);
+    atomic_store(&ended, true);
+    pthread_join(keeper, NULL);
+    printf("epoll: chunks %" PRIu64 ", failed %" PRIu64 ", actions %" PRIu64 ", reconnects %" PRIu64 "\n", chunks, failed,
+           actions, reconnects);
     pi0rt_client_close(client);
     close(timer);
     close(epoll);

@@ -2,8 +2,8 @@
  *
  * A 1 kHz loop in a separate thread, with SCHED_FIFO and all memory locked: everything that waits is
  * done before the thread starts, or in the main thread, which goes on with the next daemon when one has
- * ended. Meanwhile the loop plays, holds and brings the robot to rest, by stages. If the limits forbid it (ulimit -r, ulimit -l; or CAP_SYS_NICE and
- * CAP_IPC_LOCK), the program reports that and runs all the same.
+ * ended. Meanwhile the loop plays, holds and brings the robot to rest, by stages. If the limits forbid it
+ * (ulimit -r, ulimit -l; or CAP_SYS_NICE and CAP_IPC_LOCK), the program reports that and runs all the same.
  *
  *   ./realtime [SOCKET [SECONDS [PROMPT [RATE_HZ]]]]
  *

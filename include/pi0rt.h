@@ -116,7 +116,10 @@ typedef enum pi0rt_status {
      * says why.
      */
     PI0RT_STATUS_BAD_OBSERVATION = -11,
-    /** The policy produced values that are not finite; no chunk was published. */
+    /**
+     * The chunk has values that are not finite, outside their limits, too fast, or too far from the state; it was not
+     * published. The completion's reason names the value.
+     */
     PI0RT_STATUS_INVALID_CHUNK = -12,
     /** The device failed or stopped responding. */
     PI0RT_STATUS_DEVICE_LOST = -13,
@@ -236,7 +239,7 @@ typedef enum pi0rt_completion_reason {
     PI0RT_COMPLETION_REASON_DEADLINE = 4,
     /** No instruction has the number prompt_id, or none is registered. value: the number. */
     PI0RT_COMPLETION_REASON_PROMPT = 5,
-    /** Camera index has no frame. */
+    /** Camera index has no frame; -1: no camera has one, which allow_missing_cameras doesn't allow either. */
     PI0RT_COMPLETION_REASON_MISSING_CAMERA = 6,
     /** The frame of camera index has an unknown format. value: the format. */
     PI0RT_COMPLETION_REASON_FRAME_FORMAT = 7,
@@ -800,7 +803,7 @@ typedef struct pi0rt_statistics {
     uint64_t stale;
     /** Observations that could not be used. */
     uint64_t bad_observations;
-    /** Chunks withheld because of values that are not finite. */
+    /** Chunks withheld because of their values: not finite, or beyond the robot's limits. */
     uint64_t invalid_chunks;
     /** Failures of the device. */
     uint64_t device_failures;
@@ -1289,8 +1292,8 @@ pi0rt_status pi0rt_action_at(pi0rt_client *client,
  * PI0RT_STATUS_EMPTY when there is neither a chunk nor a command from pi0rt_start_from; any of the above then, too, and
  * PI0RT_STATUS_BUSY when the first chunks are published faster than they can be copied. With nothing filled in, and
  * info->chunk 0: PI0RT_STATUS_NO_RATE when neither the options nor the daemon declare a control rate;
- * PI0RT_STATUS_OTHER_CLOCK for a t_ns of another clock, more than 1 s before the chunk's observation or more than
- * 10 min from now; PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_INVALID_ARGUMENT, also for a count that is not action_dim;
+ * PI0RT_STATUS_OTHER_CLOCK for a t_ns of another clock, more than 1 s before the chunk's observation, more than 10 s
+ * ago or more than 1 s ahead; PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_INVALID_ARGUMENT, also for a count that is not action_dim;
  * PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client.
  *
  * Requires:

@@ -102,7 +102,7 @@ fn norms(criterion: &mut Criterion<Clock>) {
                 if name == "vision" {
                     device.layer_norm(stream, weight, weight, 1e-6, out).expect("a norm");
                 } else {
-                    device.rms_norm(stream, weight, None, 1e-6, out).expect("a norm");
+                    device.rms_norm(stream, weight.into(), None, 1e-6, out).expect("a norm");
                 }
             });
         });

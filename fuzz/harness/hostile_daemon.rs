@@ -380,10 +380,14 @@ impl Program {
     /// Sends a request whose answer, right or wrong, is already there.
     fn ask(&mut self, connection: &OwnedFd, input: &mut Input<'_>) {
         let reply = match input.u8() % 4 {
-            0 | 1 => Reply::PromptReady {
-                prompt_id: input.word(1) as u32,
-                truncated: !input.u8().is_multiple_of(2),
-            },
+            0 | 1 => {
+                let number = input.word(1);
+                Reply::PromptReady {
+                    prompt_id: number as u32,
+                    truncated: !input.u8().is_multiple_of(2),
+                    begun: (number >> 32).checked_sub(1),
+                }
+            }
             2 => Reply::ResetDone { episode: 1 },
             _ => {
                 Reply::Refused(Refusal { status: Status::BadPrompt, reason: "no".repeat(input.u16().into()) })

@@ -319,3 +319,17 @@ fn begin() -> Result<u64, Errno> {
     }
     Ok(process())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_is_refused_does_not_end_the_one_in_progress() {
+        let part: &'static Part<u32> = Box::leak(Box::new(Part::new()));
+        let entered = part.own().expect("nobody else calls");
+        assert!((0..10).all(|_| part.own().is_none()));
+        drop(entered);
+        assert!(part.own().is_some() && part.own().is_some());
+    }
+}

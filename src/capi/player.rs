@@ -47,8 +47,8 @@ pub unsafe extern "C" fn pi0rt_action_at(
 /// PI0RT_STATUS_EMPTY when there is neither a chunk nor a command from pi0rt_start_from; any of the above then, too, and
 /// PI0RT_STATUS_BUSY when the first chunks are published faster than they can be copied. With nothing filled in, and
 /// info->chunk 0: PI0RT_STATUS_NO_RATE when neither the options nor the daemon declare a control rate;
-/// PI0RT_STATUS_OTHER_CLOCK for a t_ns of another clock, more than 1 s before the chunk's observation or more than
-/// 10 min from now; PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_INVALID_ARGUMENT, also for a count that is not action_dim;
+/// PI0RT_STATUS_OTHER_CLOCK for a t_ns of another clock, more than 1 s before the chunk's observation, more than 10 s
+/// ago or more than 1 s ahead; PI0RT_STATUS_STRUCT_SIZE; PI0RT_STATUS_INVALID_ARGUMENT, also for a count that is not action_dim;
 /// PI0RT_STATUS_BAD_HANDLE, PI0RT_STATUS_CLOSED, PI0RT_STATUS_FORKED or PI0RT_STATUS_IN_USE for a misused client.
 ///
 /// # Safety

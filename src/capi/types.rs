@@ -313,7 +313,7 @@ pub enum pi0rt_completion_reason {
     Deadline = 4,
     /// No instruction has the number prompt_id, or none is registered. value: the number.
     Prompt = 5,
-    /// Camera index has no frame.
+    /// Camera index has no frame; -1: no camera has one, which allow_missing_cameras doesn't allow either.
     MissingCamera = 6,
     /// The frame of camera index has an unknown format. value: the format.
     FrameFormat = 7,
@@ -752,7 +752,7 @@ pub struct pi0rt_statistics {
     pub stale: u64,
     /// Observations that could not be used.
     pub bad_observations: u64,
-    /// Chunks withheld because of values that are not finite.
+    /// Chunks withheld because of their values: not finite, or beyond the robot's limits.
     pub invalid_chunks: u64,
     /// Failures of the device.
     pub device_failures: u64,
@@ -952,7 +952,7 @@ mod tests {
 
     #[test]
     fn numbers_are_those_of_the_protocol() {
-        for number in 0..=20 {
+        for number in 0..=21 {
             let fault = Fault::from_word(number);
             assert_eq!(pi0rt_completion_reason::from(fault) as u64, number);
             assert_eq!(u64::from(fault.map_or(0, |fault| fault.number())), number);

@@ -55,6 +55,10 @@ pub struct Arch {
     /// The member of the family, told by the tensors alone.
     #[serde(skip)]
     pub variant: Variant,
+    /// Most actions at the beginning of a chunk that the model was trained to take as they are (training-time
+    /// real-time chunking): `rtc_training_max_delay` in config.json; 0: none.
+    #[serde(skip)]
+    pub trained_delay: usize,
 }
 
 impl Arch {
@@ -85,6 +89,7 @@ impl Arch {
             state_dim: 14,
             action_dim: 14,
             variant: Variant::PI0,
+            trained_delay: 0,
         }
     }
 

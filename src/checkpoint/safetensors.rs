@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -121,6 +122,15 @@ impl std::fmt::Debug for SafeTensors {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {} tensors", self.path.display(), self.tensors.len())
     }
+}
+
+/// Gives the memory of a range of a file's map back to the system.
+pub(super) fn release(map: &Mmap, range: Range<usize>) {
+    // SAFETY: the map is read-only and a file's, which it is read from again: no value changes.
+    let released =
+        unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len()) };
+    // Memory that is not given back does no harm.
+    drop(released);
 }
 
 fn map(path: &Path) -> Result<Mapped, CheckpointError> {

@@ -164,6 +164,7 @@ pub(super) fn derive(
             max_action_dim,
         )?,
         variant,
+        trained_delay: 0,
     };
     sources.agree_with_arch_json(&arch)?;
     arch.check().map_err(|why| CheckpointError::Arch(format!("{}: {why}", files.dir().display())))?;

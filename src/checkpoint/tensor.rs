@@ -6,6 +6,8 @@ use std::time::SystemTime;
 
 use memmap2::Mmap;
 
+use super::safetensors;
+
 /// Element type of a stored tensor. PI0 computes with the first three; the others occur in tensors beside
 /// the weights and in statistics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -128,6 +130,13 @@ impl Mapped {
     /// Wraps a map of a file last modified at `modified`, if known.
     pub(crate) fn new(map: Mmap, modified: Option<SystemTime>) -> Self {
         Self { map, modified }
+    }
+
+    /// Gives the memory of a range of a file's map back. Memory without a file behind it is kept.
+    fn release(&self, range: Range<usize>) {
+        if self.modified.is_some() {
+            safetensors::release(&self.map, range);
+        }
     }
 }
 
@@ -259,6 +268,11 @@ impl Tensor {
             progress(len as u64);
         }
         Ok(())
+    }
+
+    /// Gives the memory of the mapped bytes back: they are needed no more, and read again from the file if they are.
+    pub(crate) fn release(&self) {
+        self.map.release(self.range.clone());
     }
 
     /// Reads elements `range` as f32 into `out`: exact for weight dtypes, else rounded to nearest.

@@ -21,13 +21,13 @@ pub struct Actions {
     stale_after_ns: u64,
     /// Number of episodes that the player knows of.
     episodes: u64,
-    /// Last flushed ticket that the player knows of.
-    flushed: u64,
+    /// Number of flushes that the player knows of.
+    flushes: u64,
 }
 
 impl Actions {
     pub(super) fn new(shared: Arc<Shared>, part: Part, clock: Clock, stale_after_ns: u64) -> Actions {
-        Actions { shared, part: Parcel::new(part), clock, stale_after_ns, episodes: 0, flushed: 0 }
+        Actions { shared, part: Parcel::new(part), clock, stale_after_ns, episodes: 0, flushes: 0 }
     }
 
     /// Goes over to a new connection if there is one. Real-time safe.
@@ -43,7 +43,7 @@ impl Actions {
         let episodes = self.shared.mailboxes.0.cuts.episodes();
         let mut old = replace(&mut self.part, fresh);
         if self.part.inherit(&mut old, episodes, self.clock.now()) {
-            (self.episodes, self.flushed) = (0, 0);
+            (self.episodes, self.flushes) = (0, 0);
         }
         self.shared.mailboxes.0.actions.give_back(old);
     }
@@ -52,16 +52,18 @@ impl Actions {
     #[inline]
     fn hear(&mut self) -> u64 {
         let cuts = &self.shared.mailboxes.0.cuts;
-        let (episodes, flushed) = (cuts.episodes(), cuts.flushed());
+        let episodes = cuts.episodes();
         if episodes != self.episodes {
             self.part.begin_episode(cuts.episode());
             self.episodes = episodes;
         }
-        if flushed != self.flushed {
+        if cuts.flushes() != self.flushes
+            && let Some((flushes, flush)) = cuts.flushed()
+        {
             if let Some(player) = &mut self.part.player {
-                player.flush(flushed);
+                player.flush(&flush);
             }
-            self.flushed = flushed;
+            self.flushes = flushes;
         }
         episodes
     }
@@ -157,7 +159,7 @@ impl Actions {
     ///
     /// # Errors
     /// Nothing is written then. NoRate where no control rate is declared; a moment of another clock: more than 1 s
-    /// before the chunk's observation, or more than 10 min from now; a buffer of another length than the policy's
+    /// before the chunk's observation, more than 10 s ago, or more than 1 s ahead; a buffer of another length than the policy's
     /// actions.
     #[inline]
     pub fn motion_at(

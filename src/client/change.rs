@@ -35,3 +35,23 @@ pub(super) fn change(was: &Connection, is: &Connection) -> Option<(String, Strin
         .or_else(|| dimensions("state", |policy| &policy.state))
         .or_else(|| dimensions("action", |policy| &policy.action))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::rig::{connect, sizes};
+    use super::*;
+    use crate::shm::{Geometry, SegmentLayout};
+
+    #[test]
+    fn frames_may_grow_but_not_shrink() {
+        let connection = |frame_bytes| {
+            let geometry = Geometry { cameras: 1, frame_bytes, ..sizes(8) };
+            connect(SegmentLayout::plan(geometry).unwrap(), 0).0.connection
+        };
+        let was = connection(64);
+        assert_eq!(change(&was, &connection(64)), None);
+        assert_eq!(change(&was, &connection(65)), None);
+        let shrunk = ("frames of 64 bytes".to_owned(), "frames of 63 bytes".to_owned());
+        assert_eq!(change(&was, &connection(63)), Some(shrunk));
+    }
+}

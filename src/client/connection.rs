@@ -183,13 +183,16 @@ impl Connection {
         self.conversation.ask(&self.socket, &self.liveness, request)
     }
 
-    /// Registers an instruction and returns the program's number of it.
+    /// Registers an instruction. Returns the program's number of it, and the last ticket that the daemon had begun
+    /// before; None: it doesn't say.
     ///
     /// `flush`: what was computed for earlier ones isn't to guide its chunks.
-    pub fn set_prompt(&mut self, text: &str, flush: bool) -> Result<u32, ClientError> {
+    pub fn set_prompt(&mut self, text: &str, flush: bool) -> Result<(u32, Option<u64>), ClientError> {
         self.prompts.begin();
         match self.ask(&Request::Prompt { text: text.into(), flush })? {
-            Reply::PromptReady { prompt_id, truncated } => Ok(self.prompts.set(text, prompt_id, truncated)),
+            Reply::PromptReady { prompt_id, truncated, begun } => {
+                Ok((self.prompts.set(text, prompt_id, truncated), begun))
+            }
             other => {
                 self.prompts.answered();
                 Err(unexpected(other, "a prompt's number"))

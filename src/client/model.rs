@@ -11,6 +11,7 @@ use loom::thread;
 
 use super::cuts::{Cuts, Episode, announce};
 use super::handover::{Handover, Parcel};
+use super::player::Flush;
 use super::slots::{Slots, UnderWay};
 use crate::shm::model::check;
 
@@ -167,7 +168,8 @@ fn no_submission_over_the_connection_before_is_lost() {
     });
 }
 
-/// A submission that looks up the instruction too early for the flush has announced its ticket in time for it.
+/// A submission that looks up the instruction too early for the flush has announced its ticket in time for it; one for
+/// the new instruction is never ended, however early its ticket was announced.
 #[test]
 fn a_flush_ends_each_submission_for_the_earlier_instruction() {
     check(|| {
@@ -182,9 +184,33 @@ fn a_flush_ends_each_submission_for_the_earlier_instruction() {
             })
         };
         instruction.store(2, Release);
-        cuts.flush(&submitted);
-        let (looked_up, flushed) = (submissions.join().unwrap(), cuts.flushed());
-        assert!(looked_up == 2 || flushed == 1, "{looked_up}, flushed up to {flushed}");
+        // The daemon had begun nothing.
+        cuts.flush(&submitted, 2, Some(0));
+        let (looked_up, flushed) = (submissions.join().unwrap(), cuts.flushed().unwrap().1);
+        assert_eq!(flushed.ends(1, looked_up as u32), looked_up == 1, "{looked_up}, {flushed:?}");
+    });
+}
+
+/// Whoever hears of a flush hears of one, not of parts of two.
+#[test]
+fn a_flush_is_heard_of_whole_or_not_yet() {
+    check(|| {
+        let cuts = Arc::new(Cuts::new());
+        let actions = {
+            let cuts = cuts.clone();
+            thread::spawn(move || {
+                let Some((flushes, Flush { before, until, prompt_id })) = cuts.flushed() else { return };
+                let number = flushes / 2;
+                assert_eq!((before, until, u64::from(prompt_id)), (number * 10, number * 20, number));
+            })
+        };
+        for number in 1..=2u32 {
+            let submitted = loom::sync::atomic::AtomicU64::new(u64::from(number) * 20);
+            cuts.flush(&submitted, number, Some(u64::from(number) * 10));
+        }
+        actions.join().unwrap();
+        let last = Flush { before: 20, until: 40, prompt_id: 2 };
+        assert_eq!(cuts.flushed(), Some((4, last)));
     });
 }
 

@@ -108,31 +108,30 @@ impl Part {
         }
     }
 
-    /// Takes the place of an earlier connection. Returns whether its player goes on with the new settings, and has
-    /// to be told of cuts again.
+    /// Takes the place of an earlier connection. Returns whether its player begins anew, and has to be told of cuts
+    /// again.
     pub fn inherit(&mut self, old: &mut Part, episode: u64, now_ns: u64) -> bool {
         // With or without an error, the chunk is whole or there is none.
         let _ = old.refresh(episode);
         let _ = old.adopt(now_ns);
         self.carry_on(&mut old.chunk);
         let (Some(player), Some(was)) = (&mut self.player, &mut old.player) else { return true };
-        let is_other = player.settings() != was.settings();
-        if is_other {
-            // The same values as before go on from the last command, others from nothing.
-            let quantities = |player: &Player| player.settings().dimensions.len();
-            let mut pairs = player.settings().dimensions.iter().zip(&was.settings().dimensions);
-            let are_same =
-                quantities(player) == quantities(was) && pairs.all(|(is, was)| is.quantity == was.quantity);
-            if let Some(command) = was.command().filter(|_| are_same) {
-                let _ = player.start_from_outside(command);
+        let quantities = |player: &Player| player.settings().dimensions.len();
+        let mut pairs = player.settings().dimensions.iter().zip(&was.settings().dimensions);
+        let are_same =
+            quantities(player) == quantities(was) && pairs.all(|(is, was)| is.quantity == was.quantity);
+        // The same values as before go on as they are, others from nothing.
+        if are_same {
+            if player.settings() == was.settings() {
+                swap(player, was);
+            } else {
+                player.continue_from(was);
             }
-        } else {
-            swap(player, was);
             self.adopted = old.adopted;
         }
         // Episodes are counted for each session.
         player.set_episode(None);
-        is_other
+        !are_same
     }
 
     /// Copies the latest chunk if it is new.
@@ -276,7 +275,9 @@ impl Part {
     pub fn check_moment(&self, t_ns: u64, now: u64) -> Result<(), ClientError> {
         let ChunkHeader { chunk, observed_ns, .. } = self.chunk.header;
         let apart = |of_ns, of| Err(ClientError::Moment { t_ns, of_ns, of });
-        if t_ns.abs_diff(now) > times::MOMENT_WITHIN_NS {
+        let is_near = t_ns <= now.saturating_add(times::MOMENT_AHEAD_NS)
+            && t_ns >= now.saturating_sub(times::MOMENT_PAST_NS);
+        if !is_near {
             apart(now, "now")
         } else if chunk > 0
             && observed_ns <= now.saturating_add(times::AHEAD_NS)

@@ -69,7 +69,7 @@ impl Requests {
     /// # Errors
     /// A text that is too long, the daemon's refusal, no answer in time, a daemon that is gone.
     pub fn set_prompt(&mut self, text: &str) -> Result<u32, ClientError> {
-        self.register(text, false)
+        Ok(self.register(text, false)?.0)
     }
 
     /// As [`set_prompt`](Self::set_prompt), and takes effect at once: what was computed for earlier instructions
@@ -79,12 +79,13 @@ impl Requests {
     /// # Errors
     /// As [`set_prompt`](Self::set_prompt).
     pub fn set_prompt_flush(&mut self, text: &str) -> Result<u32, ClientError> {
-        let id = self.register(text, true)?;
-        self.shared.mailboxes.0.cuts.flush(&self.shared.submitted.0);
+        let (id, begun) = self.register(text, true)?;
+        self.shared.mailboxes.0.cuts.flush(&self.shared.submitted.0, id, begun);
         Ok(id)
     }
 
-    fn register(&mut self, text: &str, flush: bool) -> Result<u32, ClientError> {
+    /// The instruction's number, and the last ticket that was begun before it was registered.
+    fn register(&mut self, text: &str, flush: bool) -> Result<(u32, Option<u64>), ClientError> {
         self.free_returned();
         if text.len() > MAX_TEXT {
             return Err(ClientError::TextLength { got: text.len(), max: MAX_TEXT });
@@ -209,11 +210,12 @@ mod tests {
     use super::super::client::Client;
     use super::super::error::ClientError;
     use super::super::player::{Reason, Stage};
-    use super::super::rig::{Daemon, connect, open, plan, submit};
+    use super::super::rig::{Daemon, connect, connect_to, connect_with_token, open, plan, sizes, submit};
     use super::super::submissions::Observation;
     use super::*;
     use crate::control::Status;
     use crate::shm::clock::now_ns;
+    use crate::shm::{Geometry, SegmentLayout};
 
     /// Goes over to a new daemon, as a reconnect does.
     fn go_on(requests: &mut Requests, entries: u32) -> Daemon {
@@ -251,6 +253,18 @@ mod tests {
     }
 
     const GONE: i32 = Status::Gone as i32;
+
+    /// A session that an earlier version's daemon has served meanwhile is still the client's own.
+    #[test]
+    fn a_daemon_that_gives_no_token_leaves_the_one_there_was() {
+        let (mut client, _daemon) = open(plan(8));
+        assert_eq!(client.requests.token, 1);
+        for (number, given, expected) in [(1, 0, 1), (2, 9, 9), (3, 0, 9)] {
+            let (made, _next) = connect_with_token(plan(8), number, given);
+            client.requests.hand_over(made, Vec::new());
+            assert_eq!(client.requests.token, expected, "after {given}");
+        }
+    }
 
     #[test]
     fn a_smaller_ring_inherits_every_answer() {
@@ -359,12 +373,112 @@ mod tests {
             assert_eq!(action(&mut client), Some(expected));
         }
         submit(&mut client.submissions);
-        client.requests.shared.mailboxes.0.cuts.flush(&client.requests.shared.submitted.0);
+        flush(&client, 1, None);
         daemon.serve();
         assert_eq!(stage(&mut client), (Stage::Hold, Reason::Flushed, 2.0));
         submit(&mut client.submissions);
         daemon.serve();
         assert_eq!(stage(&mut client).0, Stage::Play);
+    }
+
+    /// As the daemon's answer to a request does it.
+    fn instruct(client: &mut Client, text: &str, number: u32) {
+        client.requests.connection.prompts.begin();
+        client.requests.connection.prompts.set(text, number, false);
+    }
+
+    fn flush(client: &Client, prompt_id: u32, begun: Option<u64>) {
+        let shared = &client.requests.shared;
+        shared.mailboxes.0.cuts.flush(&shared.submitted.0, prompt_id, begun);
+    }
+
+    /// Another thread submits between the daemon's answer and the flush.
+    #[test]
+    fn a_flush_leaves_what_is_submitted_for_the_new_instruction_at_that_moment() {
+        for hears_late in [false, true] {
+            let (mut client, mut daemon) = open(plan(8));
+            instruct(&mut client, "a", 1);
+            submit(&mut client.submissions);
+            daemon.serve();
+            assert_eq!(action(&mut client), Some(1.0));
+            submit(&mut client.submissions);
+            if !hears_late {
+                daemon.serve();
+            }
+            instruct(&mut client, "b", 2);
+            submit(&mut client.submissions);
+            if hears_late {
+                // The chunk comes before the word of the flush.
+                daemon.serve();
+                assert_eq!(action(&mut client), Some(3.0));
+            }
+            flush(&client, 2, Some(1));
+            if !hears_late {
+                assert_eq!(stage(&mut client), (Stage::Hold, Reason::Flushed, 1.0));
+                daemon.serve();
+            }
+            assert_eq!(stage(&mut client).0, Stage::Play);
+            assert_eq!(client.actions.player().unwrap().episode(), Some(0));
+        }
+    }
+
+    /// The same instruction again: what the daemon had begun before is from before the flush.
+    #[test]
+    fn a_flush_by_the_same_instruction_goes_by_what_was_begun() {
+        for (begun, expected) in [(Some(0), Stage::Play), (Some(1), Stage::Hold), (None, Stage::Hold)] {
+            let (mut client, mut daemon) = open(plan(8));
+            instruct(&mut client, "a", 1);
+            submit(&mut client.submissions);
+            daemon.serve();
+            assert_eq!(action(&mut client), Some(1.0));
+            instruct(&mut client, "a", 1);
+            flush(&client, 1, begun);
+            assert_eq!(stage(&mut client).0, expected, "{begun:?}");
+        }
+    }
+
+    /// The next daemon declares another way of playing, and other limits.
+    #[test]
+    fn a_moving_robot_goes_on_within_the_next_daemon_s_limits() {
+        use crate::control::{Dimension, Limits, Motion, Quantity, RateSource};
+        let sizes = Geometry { horizon: 50, ..sizes(8) };
+        let layout = SegmentLayout::plan(sizes).unwrap();
+        let policy = |velocity, hold_ns| {
+            let limits = Limits { position: None, velocity: Some(velocity), acceleration: Some(40.0) };
+            let joint = Dimension { quantity: Quantity::Position, limits, ..Dimension::default() };
+            let motion = Motion { hold_ns: Some(hold_ns), ..Motion::default() };
+            let rate = Rate::new(50.0, RateSource::Profile);
+            PolicyDescription { action: vec![joint], motion, rate, ..PolicyDescription::default() }
+        };
+        let (made, mut daemon) = connect_to(policy(5.0, 1), layout, 0);
+        let mut client = Client::over(made, &Options::default());
+        // 2 units a second.
+        let rows: Vec<f32> = (0..50).map(|row| row as f32 * 0.04).collect();
+        let begin = now_ns();
+        daemon.publish_rows(1, begin, &rows);
+        let mut commands = Vec::new();
+        let mut play = |client: &mut Client, ms: std::ops::Range<u64>| {
+            for ms in ms {
+                let mut action = [0.0];
+                let (answer, _) = client.actions.action_at(begin + ms * 1_000_000, &mut action).unwrap();
+                assert_eq!(answer.stage, Stage::Play, "{ms} ms");
+                commands.push(f64::from(action[0]));
+            }
+        };
+        play(&mut client, 0..200);
+        let (mut made, _next) = connect_to(policy(1.5, 2), layout, 1);
+        let mut chunk = client.requests.connection.chunk(client.requests.episodes()).unwrap();
+        made.actions.carry_on(&mut chunk);
+        client.requests.hand_over(made, Vec::new());
+        play(&mut client, 200..600);
+        let steps: Vec<f64> = commands.windows(2).map(|pair| (pair[1] - pair[0]) * 1e3).collect();
+        // It was moving at 2 and goes on from there: to 1.5, 40 a second slower, never to rest.
+        let (before, after) = (steps[197], &steps[199..]);
+        assert!((before - 2.0).abs() < 0.01, "{before}");
+        assert!((after[0] - 2.0).abs() < 0.05, "{}", after[0]);
+        let slower = after.windows(2).all(|pair| (pair[1] - pair[0]).abs() <= 0.0405);
+        assert!(slower && after.iter().all(|step| *step > 1.3), "{after:?}");
+        assert!(after[20..].iter().all(|step| *step <= 1.501), "{after:?}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::submissions::{Observation, Submissions};
 use crate::control::{FEATURES, Motion, PolicyDescription, Rate, RateSource, Stitching, Welcome};
 use crate::shm::sync::Ordering;
 use crate::shm::{
-    ChunkHeader, Completion, Consumer, Geometry, LatestWriter, Producer, Region, Segment, SegmentLayout,
+    ChunkHeader, ChunkNotes, Completion, Consumer, Geometry, LatestWriter, Producer, Region, Segment, SegmentLayout,
     Submission, Words, Writer,
 };
 
@@ -44,6 +44,20 @@ pub(super) fn open(layout: SegmentLayout) -> (Client, Daemon) {
 
 /// One more connection, of a client that has had `number` so far.
 pub(super) fn connect(layout: SegmentLayout, number: u64) -> (Made, Daemon) {
+    connect_with_token(layout, number, 1)
+}
+
+/// The same, to a daemon that gives this token; 0: it knows none.
+pub(super) fn connect_with_token(layout: SegmentLayout, number: u64, token: u64) -> (Made, Daemon) {
+    connect_as(PolicyDescription::default(), layout, number, token)
+}
+
+/// The same, to a daemon that declares this of actions, and how they are played unless it does.
+pub(super) fn connect_to(policy: PolicyDescription, layout: SegmentLayout, number: u64) -> (Made, Daemon) {
+    connect_as(policy, layout, number, 1)
+}
+
+fn connect_as(policy: PolicyDescription, layout: SegmentLayout, number: u64, token: u64) -> (Made, Daemon) {
     // Both sides write here, through the one mapping.
     let segment = |len: u32| Arc::new(Segment::create("test", len as usize, Writer::Daemon).unwrap());
     let control = segment(layout.control_bytes);
@@ -65,7 +79,8 @@ pub(super) fn connect(layout: SegmentLayout, number: u64) -> (Made, Daemon) {
             words(&results, layout.latest),
             words(&results, layout.chunks),
             layout.geometry.values(),
-        ),
+        )
+        .with_notes(words(&results, layout.chunk_notes)),
         liveness: words(&results, layout.liveness),
         ring: words(&results, layout.completions),
         _socket: theirs,
@@ -73,9 +88,9 @@ pub(super) fn connect(layout: SegmentLayout, number: u64) -> (Made, Daemon) {
     daemon.live(1);
     let policy = PolicyDescription {
         // A chunk's only row lasts for 100 s.
-        rate: Rate::new(0.01, RateSource::Profile),
-        motion: Motion { stitching: Some(Stitching::Replace), ..Motion::default() },
-        ..PolicyDescription::default()
+        rate: policy.rate.or(Rate::new(0.01, RateSource::Profile)),
+        motion: Motion { stitching: policy.motion.stitching.or(Some(Stitching::Replace)), ..policy.motion },
+        ..policy
     };
     let welcome = Welcome {
         abi: 1,
@@ -86,7 +101,7 @@ pub(super) fn connect(layout: SegmentLayout, number: u64) -> (Made, Daemon) {
         max_age_ns: 0,
         layout,
         policy,
-        token: 1,
+        token,
     };
     let eventfd = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
     let writing = Some(WriterSegments { control, observation, eventfd });
@@ -114,21 +129,31 @@ impl Daemon {
     /// Takes what was submitted, publishes a chunk for each and answers it.
     pub fn serve(&mut self) {
         while let Some(words) = self.submissions.pop() {
-            let Submission { ticket, slot, .. } = Submission::from_words(&words);
-            self.publish_for(ticket, ticket as f32);
+            let Submission { ticket, slot, prompt_id, .. } = Submission::from_words(&words);
+            self.publish_for(ticket, prompt_id, ticket as f32);
             self.answer((ticket, slot));
         }
     }
 
     /// Publishes a chunk whose only value is `value`, for the present moment.
     pub fn publish(&mut self, value: f32) {
-        self.publish_for(0, value);
+        self.publish_for(0, 0, value);
     }
 
-    fn publish_for(&mut self, ticket: u64, value: f32) {
+    fn publish_for(&mut self, ticket: u64, prompt_id: u32, value: f32) {
         let observed_ns = crate::shm::clock::now_ns();
-        let header = ChunkHeader { ticket, observed_ns, horizon: 1, action_dim: 1, ..ChunkHeader::default() };
+        let notes = ChunkNotes { prompt_id, ..ChunkNotes::default() };
+        let header =
+            ChunkHeader { ticket, observed_ns, horizon: 1, action_dim: 1, notes, ..ChunkHeader::default() };
         self.latest.publish(header, &[value]).unwrap();
+    }
+
+    /// Publishes a chunk with these rows of one value.
+    pub fn publish_rows(&mut self, ticket: u64, observed_ns: u64, rows: &[f32]) {
+        let horizon = rows.len() as u32;
+        let header =
+            ChunkHeader { ticket, observed_ns, horizon, action_dim: 1, ..ChunkHeader::default() };
+        self.latest.publish(header, rows).unwrap();
     }
 
     /// Takes all chunks and completions away.

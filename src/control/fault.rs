@@ -34,10 +34,10 @@ pub enum Fault {
         /// The unknown number.
         id: u32,
     },
-    /// A required camera has no frame.
+    /// A required camera has no frame, or no camera has one.
     MissingCamera {
-        /// Index of the camera.
-        camera: u16,
+        /// Index of the camera; None: no camera has a frame.
+        camera: Option<u16>,
     },
     /// A camera's frame has an unknown pixel format.
     FrameFormat {
@@ -167,11 +167,11 @@ impl Fault {
     pub fn is_within(&self, cameras: u32, state_dim: u32, action_dim: u32) -> bool {
         let camera_is = |camera: u16| u32::from(camera) < cameras;
         match *self {
-            Fault::Future { camera, .. } | Fault::TooOld { camera, .. } | Fault::Age { camera, .. } => {
-                camera.is_none_or(camera_is)
-            }
-            Fault::MissingCamera { camera }
-            | Fault::FrameFormat { camera, .. }
+            Fault::Future { camera, .. }
+            | Fault::TooOld { camera, .. }
+            | Fault::Age { camera, .. }
+            | Fault::MissingCamera { camera } => camera.is_none_or(camera_is),
+            Fault::FrameFormat { camera, .. }
             | Fault::FrameSize { camera }
             | Fault::FrameData { camera }
             | Fault::OldFrame { camera } => camera_is(camera),
@@ -211,7 +211,7 @@ impl Fault {
             Fault::TooOld { camera, ms } => (3, camera.unwrap_or(NONE), ms),
             Fault::Deadline => (4, NONE, 0),
             Fault::Prompt { id } => (5, NONE, id),
-            Fault::MissingCamera { camera } => (6, camera, 0),
+            Fault::MissingCamera { camera } => (6, camera.unwrap_or(NONE), 0),
             Fault::FrameFormat { camera, format } => (7, camera, format),
             Fault::FrameSize { camera } => (8, camera, 0),
             Fault::OldFrame { camera } => (9, camera, 0),
@@ -246,7 +246,7 @@ impl Fault {
             3 => Fault::TooOld { camera, ms: value },
             4 => Fault::Deadline,
             5 => Fault::Prompt { id: value },
-            6 => Fault::MissingCamera { camera: index },
+            6 => Fault::MissingCamera { camera },
             7 => Fault::FrameFormat { camera: index, format: value },
             8 => Fault::FrameSize { camera: index },
             9 => Fault::OldFrame { camera: index },
@@ -301,7 +301,10 @@ impl fmt::Display for Description<'_> {
                 f.write_str("its instruction was never registered: pi0rt_client_set_prompt")
             }
             Fault::Prompt { id } => write!(f, "no instruction has the number {id}"),
-            Fault::MissingCamera { camera: index } => write!(
+            Fault::MissingCamera { camera: None } => {
+                f.write_str("no camera has a frame: at least one is needed, also with allow_missing_cameras")
+            }
+            Fault::MissingCamera { camera: Some(index) } => write!(
                 f,
                 "{} has no frame, and may not be missing unless the options' allow_missing_cameras is set",
                 camera(index)

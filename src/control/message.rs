@@ -131,6 +131,8 @@ pub enum Reply {
         prompt_id: u32,
         /// True if its end was cut off.
         truncated: bool,
+        /// The last ticket whose chunk was begun before it was registered, 0: none was; None: the daemon doesn't say.
+        begun: Option<u64>,
     },
     /// The new episode has begun.
     ResetDone {
@@ -292,8 +294,9 @@ impl Reply {
     pub fn encode(&self) -> Vec<u8> {
         match self {
             Reply::Welcome(welcome) => frame(WELCOME, |w| welcome.encode(w)),
-            Reply::PromptReady { prompt_id, truncated } => frame(PROMPT_READY, |w| {
-                w.u32(*prompt_id).u32((*truncated).into());
+            Reply::PromptReady { prompt_id, truncated, begun } => frame(PROMPT_READY, |w| {
+                let begun = begun.map_or(0, |ticket| ticket.saturating_add(1));
+                w.u32(*prompt_id).u32((*truncated).into()).u64(begun);
             }),
             Reply::ResetDone { episode } => frame(RESET_DONE, |w| {
                 w.u32(*episode);
@@ -316,7 +319,8 @@ impl Reply {
             PROMPT_READY => {
                 let prompt_id = r.u32("prompt id")?;
                 let truncated = r.u32("flags")? & 1 != 0;
-                Ok(Reply::PromptReady { prompt_id, truncated })
+                let begun = if r.left() >= 8 { r.u64("last ticket")?.checked_sub(1) } else { None };
+                Ok(Reply::PromptReady { prompt_id, truncated, begun })
             }
             RESET_DONE => {
                 let episode = if r.left() >= 4 { r.u32("episode")? } else { 0 };
@@ -550,7 +554,9 @@ mod tests {
     fn replies() -> Vec<Reply> {
         vec![
             Reply::Welcome(Box::new(welcome())),
-            Reply::PromptReady { prompt_id: 4, truncated: true },
+            Reply::PromptReady { prompt_id: 4, truncated: true, begun: Some(9) },
+            Reply::PromptReady { prompt_id: 5, truncated: false, begun: Some(0) },
+            Reply::PromptReady { prompt_id: 6, truncated: false, begun: None },
             Reply::ResetDone { episode: 3 },
             Reply::Event,
             Reply::Refused(Refusal { status: Status::BadPrompt, reason: "too long".into() }),
@@ -600,15 +606,19 @@ mod tests {
         let Ok(Request::Hello(hello)) = Request::decode(&hello) else { panic!("no hello") };
         assert_eq!((hello.slots, hello.understands, hello.missing_cameras, hello.token), (4, 0, false, 0));
         // A client that knows nothing of flushing, and a daemon that counts no episodes.
-        let short = |packet: Vec<u8>| {
-            let mut packet = packet[..packet.len() - 4].to_vec();
-            packet[8] -= 4;
+        let shorter = |packet: Vec<u8>, by: u8| {
+            let mut packet = packet[..packet.len() - usize::from(by)].to_vec();
+            packet[8] -= by;
             packet
         };
+        let short = |packet| shorter(packet, 4);
         let prompt = Request::Prompt { text: "stack".into(), flush: true }.encode();
         assert_eq!(Request::decode(&short(prompt)), Ok(Request::prompt("stack")));
         let done = Reply::ResetDone { episode: 9 }.encode();
         assert_eq!(Reply::decode(&short(done)), Ok(Reply::ResetDone { episode: 0 }));
+        // A daemon that doesn't say what it had begun.
+        let ready = |begun| Reply::PromptReady { prompt_id: 4, truncated: true, begun };
+        assert_eq!(Reply::decode(&shorter(ready(Some(9)).encode(), 8)), Ok(ready(None)));
         // A daemon without a contract.
         let told = Welcome { features: FEATURE_NAMES, ..welcome() };
         let Ok(Reply::Welcome(heard)) = Reply::decode(&Reply::Welcome(Box::new(told)).encode()) else {

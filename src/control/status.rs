@@ -39,7 +39,8 @@ pub enum Status {
     /// The observation can't be used: its time, a frame, the state, its instruction. The completion
     /// says why.
     BadObservation = -11,
-    /// The policy produced values that are not finite; no chunk was published.
+    /// The chunk has values that are not finite, outside their limits, too fast, or too far from the state; it was not
+    /// published. The completion's reason names the value.
     InvalidChunk = -12,
     /// The device failed or stopped responding.
     DeviceLost = -13,
@@ -127,7 +128,7 @@ impl Status {
             Status::Superseded => c"superseded by a newer observation",
             Status::Stale => c"too old, or too late",
             Status::BadObservation => c"observation can't be used",
-            Status::InvalidChunk => c"policy produced values that are not finite",
+            Status::InvalidChunk => c"chunk has values that are not finite or beyond the robot's limits",
             Status::DeviceLost => c"device failed",
             Status::BadPrompt => c"instruction can't be made into a prompt",
             Status::System => c"system call failed",

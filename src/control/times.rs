@@ -17,8 +17,11 @@ pub const DEADLINE_WITHIN_NS: u64 = 86_400_000_000_000;
 /// How far the moment of an action may lie before the chunk's observation, ns: the chunk has nothing to say
 /// about earlier moments.
 pub const MOMENT_BEFORE_NS: u64 = 1_000_000_000;
-/// How far the moment of an action may lie from now, ns.
-pub const MOMENT_WITHIN_NS: u64 = 600_000_000_000;
+/// How far the moment of an action may lie in the future, ns: a command is sent when it is due. The player's time would
+/// be there, and nothing before could be asked for any more.
+pub const MOMENT_AHEAD_NS: u64 = 1_000_000_000;
+/// How far the moment of an action may lie in the past, ns: a loop that was stopped catches up tick by tick.
+pub const MOMENT_PAST_NS: u64 = 10_000_000_000;
 
 /// True if a deadline is near enough to now, before or after, to be of the same clock.
 pub fn is_deadline(deadline_ns: u64, now_ns: u64) -> bool {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rustix::io::Errno;
 
+use super::checks::{InvalidChunk, not_finite};
 use super::guidance::Aim;
 use super::journal::Journal;
 use super::observation::{Negotiated, Source};
@@ -91,6 +92,8 @@ pub(super) struct Channel {
     episode: u32,
     /// Number of instructions that came with a flush.
     pub flushes: u32,
+    /// Ticket of the last submission put in flight, 0: none was; None: that of the daemon of before isn't known.
+    begun: Option<u64>,
     /// Number of times that everything before was dismissed.
     era: u32,
     /// The client's completion ring is full, so that no submission can be taken.
@@ -99,6 +102,8 @@ pub(super) struct Channel {
     freed: u32,
     /// When the last submission was completed, CLOCK_MONOTONIC, ns; 0: none was.
     pub answered_ns: u64,
+    /// Why the last chunk could not be published, until somebody has reported it.
+    pub withheld: Option<InvalidChunk>,
 }
 
 impl Channel {
@@ -187,6 +192,7 @@ impl Channel {
             .with_notes(words(&results, layout.chunk_notes)),
             episode: journal.episode(),
             flushes: 0,
+            begun: (!resumed).then_some(0),
             era: 0,
             journal,
             notifier: Notifier::new(words(&control, layout.want_event)),
@@ -208,6 +214,7 @@ impl Channel {
             full: false,
             freed: 0,
             answered_ns: 0,
+            withheld: None,
         })
     }
 
@@ -252,6 +259,7 @@ impl Channel {
     }
 
     /// True if a submission is pending, or can be taken from the ring.
+    #[inline]
     pub fn has_work(&mut self) -> bool {
         // `drain` reports a corrupt ring.
         self.pending.is_some() || self.submissions.is_ready() && self.can_answer().unwrap_or(true)
@@ -270,6 +278,7 @@ impl Channel {
     }
 
     /// True if the completion ring has room for what is owed and for one submission more.
+    #[inline(never)]
     fn can_answer(&mut self) -> Result<bool, RingError> {
         let owed = u64::from(self.pending.is_some()) + u64::from(self.in_flight.is_some());
         Ok(self.completions.room(owed + 1)? > owed)
@@ -342,9 +351,15 @@ impl Channel {
         let source = self.source.take()?;
         let submission = self.pending.take()?;
         self.in_flight = Some((self.pending_number, submission));
+        self.begun = Some(submission.ticket);
         self.in_flight_since_ns = self.pending_since_ns;
         self.journal.started(self.pending_number, &submission);
         Some((submission, source))
+    }
+
+    /// Ticket of the last submission put in flight, 0: none was; None: only a daemon of before has begun any.
+    pub fn begun(&self) -> Option<u64> {
+        self.begun
     }
 
     /// Returns the observation segment after [`begin`](Self::begin), and counts the page faults its use has
@@ -400,9 +415,9 @@ impl Channel {
                         Ok(chunk)
                     }
                     None => {
-                        let (session, user) = self.owner;
-                        log::warn!(session, user; "ticket {}: its chunk has values that are not finite", submission.ticket);
-                        Err(Status::InvalidChunk.into())
+                        self.withheld = not_finite(actions, self.layout.geometry.action_dim as usize);
+                        let fault = self.withheld.map(|invalid| invalid.fault);
+                        Err(NoChunk { status: Status::InvalidChunk, fault })
                     }
                 }
             }

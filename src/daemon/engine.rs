@@ -17,7 +17,7 @@ pub enum EngineError {
     /// The instruction can't be made into a prompt: the client's fault.
     #[error("{0}")]
     BadPrompt(String),
-    /// The policy produced values that are not finite.
+    /// The policy produced values that are not finite, or beyond the robot's limits.
     #[error("invalid chunk: {why}")]
     InvalidChunk {
         /// The reason for the client.
@@ -62,6 +62,8 @@ pub struct CarryOver {
     pub unguided: Option<Guided>,
     /// The only bound of the guidance weight that chunks can be guided with; None: any.
     pub only_weight: Option<f32>,
+    /// Most rows of the left-over that a chunk begins with as they are, in place of guidance; None: it is guided.
+    pub trained_delay: Option<u32>,
     /// True if chunks may keep the prefix of the one computed last.
     pub keeps_prefix: bool,
 }

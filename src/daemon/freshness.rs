@@ -1,7 +1,7 @@
 //! Freshness of an observation: checks of its times when its turn has come.
 
 use crate::control::{Fault, ms, times};
-use crate::shm::{MAX_CAMERAS, Submission};
+use crate::shm::Submission;
 
 /// Checks all times of a submission. `frames`: when each camera's frame was taken; 0: when the observation was.
 /// An observation is as old as the oldest of its parts.
@@ -11,12 +11,35 @@ use crate::shm::{MAX_CAMERAS, Submission};
 ///
 /// # Errors
 /// The first check that fails.
+#[inline]
 pub(super) fn check_times(
     submission: &Submission,
-    frames: &[u64; MAX_CAMERAS],
+    frames: &[u64],
     now_ns: u64,
     max_age_ns: u64,
 ) -> Result<(), Fault> {
+    let &Submission { observed_ns, submitted_ns, deadline_ns, .. } = submission;
+    // All times at once: nearly always there is nothing wrong.
+    let (mut first, mut last) = (observed_ns, observed_ns);
+    for &at in frames.iter().filter(|at| **at != 0) {
+        (first, last) = (first.min(at), last.max(at));
+    }
+    let limit_ns = submitted_ns.min(now_ns);
+    let is_right = last.saturating_sub(limit_ns) <= times::AHEAD_NS
+        && limit_ns.saturating_sub(first) <= times::SUBMITTED_WITHIN_NS
+        && (deadline_ns == 0 || times::is_deadline(deadline_ns, now_ns) && now_ns < deadline_ns)
+        && now_ns.saturating_sub(first) <= most_ns(max_age_ns);
+    if is_right { Ok(()) } else { check_each(submission, frames, now_ns, max_age_ns) }
+}
+
+/// Maximum age of an observation, ns; `max_age_ns` 0: no limit but that of any submission.
+fn most_ns(max_age_ns: u64) -> u64 {
+    if max_age_ns > 0 { max_age_ns.min(times::WAITING_NS) } else { times::WAITING_NS }
+}
+
+/// As [`check_times`], one time after the other.
+#[cold]
+fn check_each(submission: &Submission, frames: &[u64], now_ns: u64, max_age_ns: u64) -> Result<(), Fault> {
     let &Submission { observed_ns, submitted_ns, deadline_ns, .. } = submission;
     let limit_ns = submitted_ns.min(now_ns);
     let frames = (0..).zip(frames).filter(|(_, at)| **at != 0).map(|(camera, at)| (Some(camera), *at));
@@ -44,8 +67,7 @@ pub(super) fn check_times(
     }
     let (camera, at) = oldest;
     let age_ns = now_ns.saturating_sub(at);
-    let most_ns = if max_age_ns > 0 { max_age_ns.min(times::WAITING_NS) } else { times::WAITING_NS };
-    if age_ns > most_ns {
+    if age_ns > most_ns(max_age_ns) {
         return Err(Fault::Age { camera, ms: ms(age_ns) });
     }
     Ok(())
@@ -54,6 +76,7 @@ pub(super) fn check_times(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::shm::MAX_CAMERAS;
 
     const NOW: u64 = 3_000_000_000_000;
     const SECOND: u64 = 1_000_000_000;
@@ -64,6 +87,31 @@ mod tests {
 
     fn looked_at(submission: &Submission, frames: [u64; MAX_CAMERAS]) -> Result<(), Fault> {
         check_times(submission, &frames, NOW, SECOND)
+    }
+
+    proptest::proptest! {
+        /// The quick look finds fault with the same submissions as the one at each time.
+        #[test]
+        fn a_quick_look_sees_the_same(
+            at in proptest::array::uniform4(0..6usize),
+            by in proptest::array::uniform4(-2..3i64),
+            deadline in 0..4usize,
+            max_age_ns in proptest::sample::select(vec![0, SECOND, times::WAITING_NS + SECOND]),
+        ) {
+            let edges = [NOW, NOW - times::SUBMITTED_WITHIN_NS, NOW + times::AHEAD_NS, NOW - SECOND, NOW - times::WAITING_NS, 0];
+            let times: Vec<u64> = at.iter().zip(by).map(|(at, by)| edges[*at].saturating_add_signed(by)).collect();
+            let submission = Submission {
+                observed_ns: times[0],
+                submitted_ns: times[1],
+                deadline_ns: [0, NOW, NOW + 1, 1][deadline],
+                ..Submission::default()
+            };
+            let frames = &times[2..];
+            proptest::prop_assert_eq!(
+                check_times(&submission, frames, NOW, max_age_ns),
+                check_each(&submission, frames, NOW, max_age_ns)
+            );
+        }
     }
 
     #[test]

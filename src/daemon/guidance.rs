@@ -23,6 +23,8 @@ pub struct Guidance {
     pub schedule: RtcSchedule,
     /// Upper bound of the guidance weight.
     pub max_weight: f32,
+    /// Rows that are kept beyond those counted as past: the two between which the robot is when the chunk takes over.
+    pub margin_rows: u32,
     /// Rows beyond the delay over which the weight falls.
     pub horizon: u32,
     /// Compute the prefix for every so many chunks of a session only; 1: for every one.
@@ -32,7 +34,7 @@ pub struct Guidance {
 impl Default for Guidance {
     fn default() -> Self {
         let schedule = RtcSchedule::Linear;
-        Guidance { enabled: true, schedule, max_weight: 10.0, horizon: 10, prefix_every: 1 }
+        Guidance { enabled: true, schedule, max_weight: 10.0, margin_rows: 2, horizon: 10, prefix_every: 1 }
     }
 }
 
@@ -49,6 +51,7 @@ impl Guidance {
             enabled: choice.enabled.unwrap_or(self.enabled),
             schedule: schedule.unwrap_or(self.schedule),
             max_weight: choice.max_weight.unwrap_or(self.max_weight),
+            margin_rows: self.margin_rows,
             horizon: choice.horizon.unwrap_or(self.horizon),
             prefix_every: choice.prefix_every.unwrap_or(self.prefix_every),
         }
@@ -201,8 +204,18 @@ impl Guide {
         }
         let left = (last - begin) as usize + 1;
         self.resample(begin, left);
-        let delay = delay.clamp(1, rows as u32);
-        let horizon = delay.saturating_add(guidance.horizon).min(rows as u32);
+        let rows = rows as u32;
+        let (delay, horizon) = match carry_over.trained_delay {
+            None => {
+                let delay = delay.saturating_add(guidance.margin_rows).clamp(1, rows);
+                (delay, delay.saturating_add(guidance.horizon).min(rows))
+            }
+            // Beyond what the model was trained for, rows are free: it has never seen so long a prefix.
+            Some(most) => {
+                let delay = delay.clamp(1, rows).min(most).min(left as u32);
+                (delay, delay)
+            }
+        };
         Ok(Plan { guided: Guided::Guided, delay, horizon, left_over: left as u32 })
     }
 
@@ -291,7 +304,8 @@ mod tests {
 
     fn terms() -> GuidanceTerms {
         let carry_over = CarryOver { width: 2, reference: 1, ..CarryOver::default() };
-        GuidanceTerms { guidance: Guidance::default(), rate_hz: Some(RATE), rows: 6, carry_over }
+        let guidance = Guidance { margin_rows: 0, ..Guidance::default() };
+        GuidanceTerms { guidance, rate_hz: Some(RATE), rows: 6, carry_over }
     }
 
     fn guide(terms: GuidanceTerms) -> (Guide, PlaybackWriter, Words) {
@@ -316,6 +330,23 @@ mod tests {
 
     fn left_over(guide: &Guide, plan: &Plan) -> Vec<f32> {
         guide.rtc(plan).unwrap().0.left_over.to_vec()
+    }
+
+    #[test]
+    fn rows_between_which_the_robot_is_are_kept_too() {
+        let mut terms = terms();
+        terms.guidance.margin_rows = 2;
+        let (mut guide, player, _) = guide(terms);
+        published(&mut guide, 7);
+        player.begin(7, 2);
+        let plan = guide.plan(&at(1.0), &aim());
+        assert_eq!((plan.delay, plan.horizon), (4, 6));
+        // Never more than there are.
+        terms.guidance.margin_rows = u32::MAX;
+        let (mut guide, player, _) = self::guide(terms);
+        published(&mut guide, 7);
+        player.begin(7, 2);
+        assert_eq!(guide.plan(&at(1.0), &aim()).delay, 6);
     }
 
     #[test]
@@ -344,6 +375,20 @@ mod tests {
         for observed_ns in [0, u64::MAX] {
             let submission = Submission { observed_ns, ..Submission::default() };
             assert_eq!(guide.plan(&submission, &aim()).guided, Guided::NoLeftOver);
+        }
+    }
+
+    #[test]
+    fn rows_that_the_model_takes_as_they_are_are_no_more_than_it_was_trained_for_or_are_left() {
+        let carry_over = CarryOver { trained_delay: Some(3), ..terms().carry_over };
+        for (first_row, observed, delay, left_over) in
+            [(0, 1.0, 1, 5), (2, 1.0, 2, 5), (5, 1.0, 3, 5), (5, 4.0, 2, 2)]
+        {
+            let (mut guide, player, _) = guide(GuidanceTerms { carry_over, ..terms() });
+            published(&mut guide, 7);
+            player.begin(7, first_row);
+            let plan = guide.plan(&at(observed), &aim());
+            assert_eq!(plan, Plan { guided: Guided::Guided, delay, horizon: delay, left_over });
         }
     }
 
@@ -440,7 +485,7 @@ mod tests {
             rate_hz: None,
         };
         let (enabled, schedule) = (false, RtcSchedule::Zeros);
-        let chosen = Guidance { enabled, schedule, max_weight: 2.0, horizon: 3, prefix_every: 4 };
+        let chosen = Guidance { enabled, schedule, max_weight: 2.0, horizon: 3, prefix_every: 4, ..Guidance::default() };
         assert_eq!(Guidance::default().chosen(&all), chosen);
         assert_eq!(chosen.chosen(&GuidanceChoice::default()), chosen);
     }

@@ -85,7 +85,6 @@ enum Failure {
 struct InFlight<P> {
     session: u64,
     submission: Submission,
-    source: Box<Source>,
     prompt: Result<Arc<P>, Fault>,
     aim: Aim,
     /// Notes on the turn's chunk.
@@ -179,7 +178,7 @@ impl<E: Engine> Inference<E> {
                 return Ok(());
             }
             table.drain();
-            let Some(mut begun) = begin(&mut table) else {
+            let Some((mut begun, mut source)) = begin(&mut table) else {
                 if !table.has_work() {
                     held = self.idle(table);
                 }
@@ -188,10 +187,10 @@ impl<E: Engine> Inference<E> {
             let started_ns = self.clock.now();
             self.activity.begin(started_ns);
             drop(table);
-            let result = catch_unwind(AssertUnwindSafe(|| self.work(&mut begun, started_ns)));
+            let result = catch_unwind(AssertUnwindSafe(|| self.work(&mut begun, &mut source, started_ns)));
             let mut table = shared.lock_yielding();
             self.activity.finish();
-            self.finish(&mut table, begun, started_ns, &result);
+            self.finish(&mut table, &begun, source, started_ns, &result);
             if let Err(Failure::Engine(EngineError::Lost(why))) = result.map_err(|panic| failure(&*panic))? {
                 for session in &mut table.sessions {
                     let result = session.channel.answer_lost();
@@ -205,9 +204,15 @@ impl<E: Engine> Inference<E> {
 
     /// Copies an observation and computes its chunk. The table isn't locked meanwhile: the client's memory
     /// decides how long the copy takes.
-    fn work(&mut self, begun: &mut InFlight<E::Prompt>, started_ns: u64) -> Result<(), Failure> {
-        let InFlight { session, submission, source, prompt, aim, max_age_ns, notes } = begun;
-        let held = self.held.filter(|held| self.keeps_prefix && held.is_of(*session, aim));
+    fn work(
+        &mut self,
+        begun: &mut InFlight<E::Prompt>,
+        source: &mut Source,
+        started_ns: u64,
+    ) -> Result<(), Failure> {
+        let InFlight { session, submission, prompt, aim, max_age_ns, notes } = begun;
+        let held = if self.keeps_prefix { self.held } else { None };
+        let held = held.filter(|held| held.is_of(*session, aim));
         // An observation is as old as its oldest part, the frames that the prefix was computed from included.
         let is_too_old = |taken_ns: u64| *max_age_ns > 0 && started_ns.saturating_sub(taken_ns) > *max_age_ns;
         let held = held.filter(|held| !is_too_old(held.observed_ns));
@@ -244,10 +249,11 @@ impl<E: Engine> Inference<E> {
         let continuation = Continuation { anchor, keep_prefix: kept.is_some() };
         // With or without an error: after one, nothing is known of the engine's prefix.
         self.held = None;
+        self.chunk.preprocess_ns = 0;
         self.engine
             .infer(&observation, submission.seed, continuation, &mut self.chunk)
             .map_err(Failure::Engine)?;
-        self.held = Some(prefix);
+        self.held = self.keeps_prefix.then_some(prefix);
         let checked = self.checker.check(&self.chunk.actions, &self.buffers.state, source.guide.rate_hz());
         checked.map_err(Failure::Chunk)
     }
@@ -256,7 +262,8 @@ impl<E: Engine> Inference<E> {
     fn finish(
         &mut self,
         table: &mut Table<E::Prompt>,
-        mut begun: InFlight<E::Prompt>,
+        begun: &InFlight<E::Prompt>,
+        mut source: Box<Source>,
         started_ns: u64,
         result: &std::thread::Result<Result<(), Failure>>,
     ) {
@@ -264,11 +271,14 @@ impl<E: Engine> Inference<E> {
         let faults = std::mem::take(&mut self.buffers.faults);
         // The client may have left meanwhile. Its memory is freed by another thread: that takes long.
         let Some(session) = table.session(begun.session) else {
-            return self.retired.push(begun.source);
+            return self.retired.push(source);
         };
-        if faults > 0 {
-            // The delay is charged to its next turn, if another session wants that.
-            session.deferred_until_ns = times[1] + self.copied_ns.saturating_sub(started_ns);
+        // What its observation takes before the device computes is up to the client: holes in its memory, large JPEG
+        // images. It is charged to its next turn, if another session wants that.
+        let copied_ns = if faults > 0 { self.copied_ns.saturating_sub(started_ns) } else { 0 };
+        let charged_ns = copied_ns.saturating_add(std::mem::take(&mut self.chunk.preprocess_ns));
+        if charged_ns > 0 {
+            session.deferred_until_ns = times[1].saturating_add(charged_ns);
         }
         let outcome = match result {
             Ok(Ok(())) => Ok((&self.chunk.actions[..], begun.notes)),
@@ -296,9 +306,14 @@ impl<E: Engine> Inference<E> {
         let published = session.channel.published();
         if published != before {
             let carried_over = [&self.chunk.normalized[..], &self.chunk.reference];
-            begun.source.guide.keep(published, begun.submission.observed_ns, begun.aim, carried_over);
+            source.guide.keep(published, begun.submission.observed_ns, begun.aim, carried_over);
         }
-        session.channel.give_back(begun.source, faults);
+        session.channel.give_back(source, faults);
+        let withheld = session.channel.withheld.take();
+        if let Some(InvalidChunk { fault, row }) = withheld {
+            session.log_fault(&fault, &format_args!("row {row}: {}", fault.describe(&self.policy)), times[1]);
+        }
+        let invalid = invalid.or(withheld);
         session.last_notes = if published != before { begun.notes } else { session.last_notes };
         session.apply(answered);
         if let Some(InvalidChunk { fault, row }) = invalid {
@@ -359,7 +374,8 @@ impl<E: Engine> Inference<E> {
 }
 
 /// Puts the next submission in flight.
-fn begin<P>(table: &mut Table<P>) -> Option<InFlight<P>> {
+#[inline]
+fn begin<P>(table: &mut Table<P>) -> Option<(InFlight<P>, Box<Source>)> {
     let max_age_ns = table.max_age_ns;
     let session = table.next(now_ns)?;
     let (submission, source) = session.channel.begin()?;
@@ -368,7 +384,7 @@ fn begin<P>(table: &mut Table<P>) -> Option<InFlight<P>> {
         Err(fault) => (Err(fault), 0, false),
     };
     let (aim, notes) = (session.channel.aim(prompt_id, flush), ChunkNotes::default());
-    Some(InFlight { session: session.id, submission, source, prompt, aim, notes, max_age_ns })
+    Some((InFlight { session: session.id, submission, prompt, aim, notes, max_age_ns }, source))
 }
 
 /// The prompt of a submission and its number; 0 stands for the one registered last.

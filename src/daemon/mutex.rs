@@ -5,10 +5,10 @@
 //! the holder runs at the priority of the highest waiter until it unlocks (futex(2), `FUTEX_LOCK_PI`); the
 //! mutex is then handed to that waiter, so that a thread that locks it again at once can't be faster.
 
-use std::cell::Cell;
+use std::cell::{Cell, UnsafeCell};
+use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::io::Errno;
 use rustix::thread::futex::{Flags, lock_pi, trylock_pi, unlock_pi};
@@ -36,13 +36,16 @@ fn id() -> u32 {
 pub(crate) struct PiMutex<T> {
     /// The holder's thread number plus the kernel's flags; 0: unlocked.
     word: AtomicU32,
-    /// Only locked while `word` is held: never contended.
-    value: Mutex<T>,
+    /// Only accessed while `word` is held.
+    value: UnsafeCell<T>,
 }
+
+// SAFETY: one thread at a time has access to the value, as with the standard library's mutex.
+unsafe impl<T: Send> Sync for PiMutex<T> {}
 
 impl<T> PiMutex<T> {
     pub const fn new(value: T) -> Self {
-        PiMutex { word: AtomicU32::new(0), value: Mutex::new(value) }
+        PiMutex { word: AtomicU32::new(0), value: UnsafeCell::new(value) }
     }
 
     /// Locks the mutex, waiting if necessary.
@@ -53,8 +56,7 @@ impl<T> PiMutex<T> {
         if !self.try_take() && !self.spin() {
             self.wait();
         }
-        let unlock = Unlock(&self.word);
-        PiMutexGuard { value: self.value.lock().unwrap_or_else(PoisonError::into_inner), _unlock: unlock }
+        PiMutexGuard { mutex: self, _of_this_thread: PhantomData }
     }
 
     fn try_take(&self) -> bool {
@@ -66,6 +68,13 @@ impl<T> PiMutex<T> {
             spin_hint();
             self.word.load(Ordering::Relaxed) == 0 && self.try_take()
         })
+    }
+
+    /// Unlocks a mutex that another thread waits for.
+    #[cold]
+    fn hand_over(&self) {
+        // It fails only for a thread that doesn't hold the mutex.
+        let _ = unlock_pi(&self.word, Flags::PRIVATE);
     }
 
     #[cold]
@@ -90,34 +99,35 @@ pub(super) fn check() -> Result<(), Errno> {
     unlock_pi(&word, Flags::PRIVATE)
 }
 
-/// Guard of a locked mutex. Dropping it unlocks.
+/// Guard of a locked mutex. Dropping it unlocks. The thread that has locked a mutex has to unlock it.
 pub(crate) struct PiMutexGuard<'a, T> {
-    // Dropped in this order.
-    value: MutexGuard<'a, T>,
-    _unlock: Unlock<'a>,
+    mutex: &'a PiMutex<T>,
+    _of_this_thread: PhantomData<*const ()>,
 }
 
 impl<T> Deref for PiMutexGuard<'_, T> {
     type Target = T;
 
+    #[inline]
     fn deref(&self) -> &T {
-        &self.value
+        // SAFETY: the mutex is locked for as long as the guard lives.
+        unsafe { &*self.mutex.value.get() }
     }
 }
 
 impl<T> DerefMut for PiMutexGuard<'_, T> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut T {
-        &mut self.value
+        // SAFETY: as above, and there is one guard.
+        unsafe { &mut *self.mutex.value.get() }
     }
 }
 
-struct Unlock<'a>(&'a AtomicU32);
-
-impl Drop for Unlock<'_> {
+impl<T> Drop for PiMutexGuard<'_, T> {
+    #[inline]
     fn drop(&mut self) {
-        if self.0.compare_exchange(id(), 0, Ordering::Release, Ordering::Relaxed).is_err() {
-            // There is a waiter. It fails only for a thread that doesn't hold the mutex.
-            let _ = unlock_pi(self.0, Flags::PRIVATE);
+        if self.mutex.word.compare_exchange(id(), 0, Ordering::Release, Ordering::Relaxed).is_err() {
+            self.mutex.hand_over();
         }
     }
 }

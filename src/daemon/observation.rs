@@ -7,6 +7,7 @@ use super::guidance::{GuidanceTerms, Guide};
 use super::mutex::PiMutex;
 use crate::control::Fault;
 use crate::policy::{Frame, PixelFormat};
+use crate::shm::sync::Ordering;
 use crate::shm::{
     Camera, Geometry, MAX_CAMERAS, PixelLayout, PlaybackReader, Segment, SegmentLayout, Submission,
     UNWRITTEN_FRAME, UNWRITTEN_STATE, Words, copy_out, page_faults,
@@ -85,10 +86,14 @@ impl Default for Shape {
 impl Buffers {
     /// The copied frames, one per camera.
     pub fn frames(&self) -> [Option<Frame<'_>>; MAX_CAMERAS] {
-        std::array::from_fn(|i| {
-            let Shape { bytes, width, height, stride, format } = self.shapes[i];
-            (bytes > 0).then(|| Frame { data: &self.frames[i][..bytes], width, height, stride, format })
-        })
+        let mut frames = [None; MAX_CAMERAS];
+        for ((frame, shape), data) in frames.iter_mut().zip(&self.shapes).zip(&self.frames) {
+            let Shape { bytes, width, height, stride, format } = *shape;
+            if bytes > 0 {
+                *frame = Some(Frame { data: &data[..bytes], width, height, stride, format });
+            }
+        }
+        frames
     }
 }
 
@@ -132,26 +137,16 @@ impl Source {
             return Err(Fault::Slot { slot: submission.slot });
         }
         let slot = submission.slot as usize * self.layout.slot.len as usize;
-        let (heads, mut times) = (self.heads_of(slot), [0; MAX_CAMERAS]);
-        self.words.read((slot + self.layout.frame_times.offset as usize) / 8, &mut times);
-        for (time, head) in times.iter_mut().zip(&heads) {
-            // The time of a missing frame doesn't count.
-            if head.format == 0 || !with_frames {
-                *time = 0;
-            }
-        }
-        check_times(submission, &times, now_ns, max_age_ns)?;
-        let taken = times.iter().zip(&heads).filter(|(_, head)| head.format != 0).map(|(time, _)| *time);
-        let taken = taken.map(|time| if time == 0 { submission.observed_ns } else { time });
-        to.frames_observed_ns = taken.min().unwrap_or(submission.observed_ns);
+        let (heads, times) = self.heads_of(slot, with_frames);
+        let times = &times[..cameras as usize];
+        check_times(submission, times, now_ns, max_age_ns)?;
+        to.frames_observed_ns = oldest(submission.observed_ns, times, &heads);
 
         if ![0, state_dim].contains(&submission.state_values) {
             return Err(Fault::StateCount { got: submission.state_values });
         }
         to.state.resize(state_dim as usize, 0.0);
-        self.words.read_f32((slot + self.layout.state.offset as usize) / 8, &mut to.state);
-        // All values at once: the compiler makes vectors of it.
-        if !to.state.iter().fold(true, |finite, value| finite & value.is_finite())
+        if !self.words.read_finite((slot + self.layout.state.offset as usize) / 8, &mut to.state)
             && let Some(index) = to.state.iter().position(|value| !value.is_finite())
         {
             let (value, index) = (to.state[index], index as u16);
@@ -181,12 +176,20 @@ impl Source {
         Ok(())
     }
 
-    /// Sizes and formats of the frames in a slot.
-    fn heads_of(&self, slot: usize) -> [Camera; MAX_CAMERAS] {
-        let mut words = [0; MAX_CAMERAS * 2];
-        let known = self.layout.geometry.cameras as usize * 2;
-        self.words.read(slot / 8, &mut words[..known]);
-        std::array::from_fn(|i| Camera::from_words([words[i * 2], words[i * 2 + 1]]))
+    /// Sizes and formats of the frames in a slot, and when they were taken, CLOCK_MONOTONIC, ns; 0: there is no frame, or
+    /// it was taken when the observation was. Without frames there are no times.
+    #[inline]
+    fn heads_of(&self, slot: usize, with_frames: bool) -> ([Camera; MAX_CAMERAS], [u64; MAX_CAMERAS]) {
+        let (mut heads, mut times) = ([Camera::default(); MAX_CAMERAS], [0; MAX_CAMERAS]);
+        let (head, time) = (slot / 8, (slot + self.layout.frame_times.offset as usize) / 8);
+        for i in 0..(self.layout.geometry.cameras as usize).min(MAX_CAMERAS) {
+            let load = |at| self.words.load(at, Ordering::Relaxed);
+            heads[i] = Camera::from_words([load(head + i * 2), load(head + i * 2 + 1)]);
+            if with_frames && heads[i].format != 0 {
+                times[i] = load(time + i);
+            }
+        }
+        (heads, times)
     }
 
     /// Checks the size and format of a camera's frame and makes room for it; its length in bytes.
@@ -195,7 +198,7 @@ impl Source {
         to.shapes[i].bytes = 0;
         if head.format == 0 {
             return match self.negotiated.optional_cameras >> camera & 1 {
-                0 => Err(Fault::MissingCamera { camera }),
+                0 => Err(Fault::MissingCamera { camera: Some(camera) }),
                 _ => Ok(0),
             };
         }
@@ -240,4 +243,12 @@ impl Source {
             false => Ok(()),
         }
     }
+}
+
+/// When the frames there are were taken, the oldest of them; `observed_ns` for one without a time of its own, and where
+/// there is none.
+#[inline]
+fn oldest(observed_ns: u64, times: &[u64], heads: &[Camera]) -> u64 {
+    let taken = times.iter().zip(heads).filter(|(_, head)| head.format != 0);
+    taken.map(|(&time, _)| if time == 0 { observed_ns } else { time }).min().unwrap_or(observed_ns)
 }

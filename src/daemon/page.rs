@@ -14,6 +14,7 @@ use rustix::fs::{Gid, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::accounts::{Resource, UserUsage};
+use super::outage::Outage;
 use super::{DaemonError, writer_lock};
 use crate::control::codec::{Reader, Writer};
 use crate::control::{FEATURE_CONTRACT, Fault, Guided, PolicyDescription, beginning};
@@ -246,8 +247,8 @@ pub(super) struct Page {
     policy: Vec<u64>,
     words: Vec<u64>,
     bytes: Vec<u8>,
-    /// A write has failed and was logged: once, not ten times a second.
-    failing: bool,
+    /// Failing writes are logged once, not ten times a second.
+    outage: Outage,
 }
 
 impl Page {
@@ -276,7 +277,7 @@ impl Page {
             policy: Vec::new(),
             words: Vec::new(),
             bytes: Vec::new(),
-            failing: false,
+            outage: Outage::default(),
         };
         writer_lock::hold(&page.file).map_err(|failed| {
             error("F_OFD_SETLK of statistics")(Errno::from_io_error(&failed).unwrap_or(Errno::IO))
@@ -305,13 +306,8 @@ impl Page {
         report.encode(self.sequence, &self.policy, &mut self.words);
         self.bytes.clear();
         self.bytes.extend(self.words.iter().flat_map(|word| word.to_le_bytes()));
-        match self.file.write_all_at(&self.bytes, 0) {
-            Ok(()) => self.failing = false,
-            Err(error) => {
-                if !std::mem::replace(&mut self.failing, true) {
-                    log::warn!("{}: {error}", self.path.display());
-                }
-            }
+        if let Some(error) = self.outage.news(self.file.write_all_at(&self.bytes, 0)) {
+            log::warn!("{}: {error}", self.path.display());
         }
     }
 }

@@ -90,6 +90,7 @@ impl Engine for PolicyEngine {
                 _ => None,
             },
             only_weight: recorded.flatten(),
+            trained_delay: policy.trained_delay().map(|delay| u32::try_from(delay).unwrap_or(u32::MAX)),
             keeps_prefix: policy.can_keep_prefix(),
         }
     }
@@ -184,7 +185,7 @@ fn optional(cameras: &[Camera]) -> u32 {
 fn fault(bad: &BadObservation, cameras: &[Camera]) -> Fault {
     let index = |index: usize| u16::try_from(index).unwrap_or(u16::MAX);
     match bad {
-        BadObservation::NoCamera { .. } => Fault::MissingCamera { camera: 0 },
+        BadObservation::NoCamera { .. } => Fault::MissingCamera { camera: None },
         BadObservation::Frame { camera, error } => {
             let found = cameras.iter().position(|known| known.name == *camera);
             found.map_or(Fault::Other, |found| match error {

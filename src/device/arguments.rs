@@ -2,6 +2,38 @@
 
 use super::{Table, Vector, Weight};
 
+/// A vector for every row of a view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RowVector {
+    /// The same for every row.
+    Same(Vector),
+    /// One for the first rows of the view, another for the rest.
+    Split {
+        /// How many rows have the first.
+        first_rows: usize,
+        /// Of the first rows.
+        first: Vector,
+        /// Of the others.
+        rest: Vector,
+    },
+}
+
+impl From<Vector> for RowVector {
+    fn from(vector: Vector) -> Self {
+        Self::Same(vector)
+    }
+}
+
+impl RowVector {
+    /// The vector of row `row`.
+    pub fn of(self, row: usize) -> Vector {
+        match self {
+            Self::Split { first_rows, first, .. } if row < first_rows => first,
+            Self::Same(vector) | Self::Split { rest: vector, .. } => vector,
+        }
+    }
+}
+
 /// Last step of [`Device::linear`](super::Device::linear): how `x·Wᵀ + b` gets to the output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Epilogue {
@@ -14,7 +46,7 @@ pub enum Epilogue {
     /// Add it to the output, a [`Role::Stream`](super::Role::Stream) view.
     Add,
     /// Add it to the output, a [`Role::Stream`](super::Role::Stream) view, each column times a gate's: `out += gate ⊙ y`.
-    AddGated(Vector),
+    AddGated(RowVector),
 }
 
 impl Epilogue {

@@ -80,6 +80,14 @@ pub trait Builder {
         None
     }
 
+    /// Whether operations take [`RowVector::Split`](super::RowVector::Split).
+    ///
+    /// # Errors
+    /// [`DeviceError::Unsupported`] if all rows have to have one vector.
+    fn splits_rows(&self) -> Result<(), DeviceError> {
+        Ok(())
+    }
+
     /// The device, with everything that was created: allocates scratch and starts threads. No
     /// operation allocates after.
     fn seal(self: Box<Self>, progress: Progress<'_>) -> Result<Box<dyn Device>, DeviceError>;

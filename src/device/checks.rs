@@ -5,7 +5,8 @@ use std::ops::Range;
 use super::error::{expect, shape};
 use super::inventory::{CacheShape, Checked, Inventory};
 use super::{
-    Attention, DeviceError, Epilogue, Keys, KvCache, PatchEmbed, Role, Rope, Table, Vector, View, Weight,
+    Attention, DeviceError, Epilogue, Keys, KvCache, PatchEmbed, Role, Rope, RowVector, Table, Vector, View,
+    Weight,
 };
 
 const ANY: &[Role] = &[Role::Stream, Role::Operand];
@@ -102,16 +103,27 @@ impl Inventory {
         &self,
         op: &'static str,
         x: View,
-        weight: Vector,
-        bias: Option<Vector>,
+        weight: RowVector,
+        bias: Option<RowVector>,
         out: View,
     ) -> Result<Pair, DeviceError> {
         same(op, x, out)?;
         apart(op, x, out, true)?;
         let checked = (self.top(op, x, STREAM)?, self.top(op, out, ANY)?);
-        self.vector(op, weight, x.cols)?;
-        bias.map_or(Ok(()), |bias| self.vector(op, bias, x.cols))?;
+        self.row_vector(op, weight, x)?;
+        bias.map_or(Ok(()), |bias| self.row_vector(op, bias, x))?;
         Ok(checked)
+    }
+
+    /// A vector for every row of a view.
+    fn row_vector(&self, op: &'static str, vector: RowVector, view: View) -> Result<(), DeviceError> {
+        if let RowVector::Split { first_rows, first, .. } = vector {
+            self.vector(op, first, view.cols)?;
+            if first_rows > view.rows {
+                return Err(shape(op, format!("at most {} first rows", view.rows), first_rows.to_string()));
+            }
+        }
+        self.vector(op, vector.of(usize::MAX), view.cols)
     }
 
     /// Checks [`Device::linear`](super::Device::linear).
@@ -127,7 +139,7 @@ impl Inventory {
         let roles = if epilogue.adds() { STREAM } else { ANY };
         let checked = self.product(OP, x, weight, false, out, roles)?;
         if let Epilogue::AddGated(gate) = epilogue {
-            self.vector(OP, gate, out.cols)?;
+            self.row_vector(OP, gate, out)?;
         }
         bias.map_or(Ok(()), |bias| self.vector(OP, bias, out.cols))?;
         Ok(checked)

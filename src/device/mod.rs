@@ -33,7 +33,7 @@ pub mod ttnn;
 pub mod ttnn;
 mod view;
 
-pub use arguments::{Attention, Blend, Epilogue, Keys, PatchEmbed, Rope};
+pub use arguments::{Attention, Blend, Epilogue, Keys, PatchEmbed, Rope, RowVector};
 pub use builder::{Builder, HeadSide, PrecisionClass, Progress};
 pub use ceiling::Ceiling;
 pub use chunk::{Begin, ChunkKey, Shapes};

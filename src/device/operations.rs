@@ -5,8 +5,8 @@ use std::ops::Range;
 use rustix::thread::Pid;
 
 use super::{
-    Attention, Begin, Blend, Ceiling, ChunkKey, DeviceError, Epilogue, KvCache, PatchEmbed, Rope, Shapes,
-    Table, Vector, View, Weight,
+    Attention, Begin, Blend, Ceiling, ChunkKey, DeviceError, Epilogue, KvCache, PatchEmbed, Rope, RowVector,
+    Shapes, Table, Vector, View, Weight,
 };
 
 /// Where an operation was executed, by what the device did for this very call.
@@ -149,8 +149,8 @@ pub trait Device: Send {
     fn rms_norm(
         &mut self,
         x: View,
-        weight: Vector,
-        shift: Option<Vector>,
+        weight: RowVector,
+        shift: Option<RowVector>,
         epsilon: f32,
         out: View,
     ) -> OpResult;

@@ -9,7 +9,8 @@ use super::ops::Ops;
 use super::paligemma::Backbone;
 use super::suffix::Suffix;
 use super::tap::{Source, Stage};
-use super::{Rtc, RtcSchedule};
+use super::time::RowTimes;
+use super::{Rtc, RtcMode, RtcSchedule};
 use crate::device::{Blend, Epilogue, Role, Vector, View, Weight};
 
 /// The integration loop, its state and the projection of the expert's output to velocities.
@@ -60,7 +61,7 @@ impl Denoise {
         rtc.map_or(Ok(()), |rtc| self.write_guidance(ops, rtc))
     }
 
-    /// Guidance of a chunk onto the device. The left-over is padded with its last row: zero
+    /// The left-over of a chunk before onto the device, and its weights. It is padded with its last row: zero
     /// would be the data set's mean action.
     fn write_guidance(&mut self, ops: &mut Ops<'_>, rtc: &Rtc<'_>) -> Result<(), ModelError> {
         let width = self.left_over.cols;
@@ -75,35 +76,48 @@ impl Denoise {
         Ok(())
     }
 
-    /// Integrates the noise that was written to actions in [`x`](Self::x); `guided` is the bound on the guidance weight.
+    /// Integrates the noise that was written to actions in [`x`](Self::x). A prefix stays as it is, at time 0
+    /// (`flow_matching.py: euler_integrate` of lerobot).
     pub fn integrate(
         &self,
         mut ops: Ops<'_>,
         backbone: &Backbone,
         suffix: &Suffix,
         sequence: Sequence,
-        guided: Option<f32>,
+        rtc: RtcMode,
     ) -> Result<(), ModelError> {
         let (x, v) = (self.x.all(), self.v.all());
         let dt = -1.0 / self.steps as f32;
+        let finished = rtc.prefix_rows();
         ops.copy(self.noise.all(), x)?;
+        self.restore(&mut ops, finished)?;
         let mut ops = ops.within(Module::Denoise);
         for step in 0..self.steps {
             ops.stage(Stage::X(step), Source::View(x))?;
-            let suffix = suffix.embed_actions(ops.within(Module::Suffix), x, step)?;
-            let out = backbone.actions(ops.within(Module::Backbone), suffix, step, sequence)?;
+            let times = RowTimes { step, finished };
+            let suffix = suffix.embed_actions(ops.within(Module::Suffix), x, times)?;
+            let out = backbone.actions(ops.within(Module::Backbone), suffix, times, sequence)?;
             ops.linear(out, self.action_out.0, Some(self.action_out.1), Epilogue::Store, v)?;
             ops.stage(Stage::Velocity(step), Source::View(v))?;
-            if let Some(max) = guided {
+            if let RtcMode::Guided { max_weight } = rtc {
                 let time = time_of_step(step, self.steps);
                 // With x̂ = x - t·v, where v leads: v -= g·w_row·(left_over - x̂).
-                let args = Blend { alpha: time, beta: guidance_weight(time, max) };
+                let args = Blend { alpha: time, beta: guidance_weight(time, max_weight) };
                 ops.blend(v, x, self.left_over.all(), self.row_weights.all(), args)?;
             }
             ops.euler_step(x, v, dt)?;
+            self.restore(&mut ops, finished)?;
         }
         ops.stage(Stage::Actions, Source::View(x))?;
         Ok(())
+    }
+
+    /// The first `rows` rows of x become the left-over's.
+    fn restore(&self, ops: &mut Ops<'_>, rows: usize) -> Result<(), ModelError> {
+        if rows == 0 {
+            return Ok(());
+        }
+        Ok(ops.copy(self.left_over.first(rows), self.x.first(rows))?)
     }
 }
 

@@ -12,6 +12,17 @@ pub enum ModelError {
     /// The device refuses or fails.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// The device can't continue actions as the model was trained to.
+    #[error(
+        "training-time real-time chunking (rtc_training_max_delay {delay} in config.json): {source}; \
+         `method = \"guided\"` in [guidance] chooses guidance instead"
+    )]
+    TrainedRtc {
+        /// Most rows that the model was trained to continue.
+        delay: usize,
+        /// The device's reason.
+        source: DeviceError,
+    },
     /// An input has the wrong size or content.
     #[error("{what}: expected {expected}, got {got}")]
     Input {

@@ -6,6 +6,7 @@ use super::ledger::Module;
 use super::load::{Loader, Slot};
 use super::norm::Norm;
 use super::ops::Ops;
+use super::time::{Conditions, RowTimes};
 use crate::device::{Epilogue, HeadSide, KvCache, Role, View, Weight};
 
 /// A stack of Gemma layers and the buffers they work in.
@@ -53,7 +54,7 @@ impl Gemma {
         mut loader: Loader<'_>,
         sizes: GemmaSizes,
         cache: KvCache,
-        conditions: Option<&[Vec<f32>]>,
+        conditions: Option<&Conditions>,
     ) -> Result<Self, ModelError> {
         let GemmaSizes { width, mlp, depth, heads, rows } = sizes;
         let mut layers = Vec::with_capacity(depth);
@@ -82,14 +83,14 @@ impl Gemma {
     }
 
     /// One layer, in place: `x += o(attn(n₁(x)))`, `x += down(gelu(gate)·up)` of `n₂(x)`, each branch times its
-    /// norm's gate where norms are adaptive. Other norms are the same in every `step`.
+    /// norm's gate where norms are adaptive. Other norms are the same at all `times`.
     pub fn layer(
         &self,
         mut ops: Ops<'_>,
         i: usize,
         x: View,
         tokens: Tokens,
-        step: usize,
+        times: RowTimes,
     ) -> Result<(), ModelError> {
         let layer = &self.layers[i];
         let rows = x.rows;
@@ -97,12 +98,12 @@ impl Gemma {
         let (queries, attended) = (self.queries.first(rows), self.attended.first(rows));
         let hidden = self.hidden.first(rows);
 
-        let residual = layer.input_norm.forward(&mut ops, x, step, normed)?;
+        let residual = layer.input_norm.forward(&mut ops, x, times, normed)?;
         ops.linear(normed, layer.qkv, None, Epilogue::Store, qkv)?;
         attend(ops.within(Module::Attention), self.heads, qkv, queries, (self.cache, i), tokens, attended)?;
         ops.linear(attended, layer.out, None, residual, x)?;
 
-        let residual = layer.post_norm.forward(&mut ops, x, step, normed)?;
+        let residual = layer.post_norm.forward(&mut ops, x, times, normed)?;
         ops.geglu(normed, layer.gate_up, hidden)?;
         ops.linear(hidden, layer.down, None, residual, x)?;
         Ok(())
@@ -113,14 +114,20 @@ impl Gemma {
         let i = self.layers.len() - 1;
         let normed = self.normed.first(x.rows);
         let kv = self.qkv.first(x.rows).columns(0..2 * self.heads.key_cols());
-        self.layers[i].input_norm.forward(&mut ops, x, 0, normed)?;
+        self.layers[i].input_norm.forward(&mut ops, x, RowTimes::step(0), normed)?;
         ops.linear(normed, self.last_kv, None, Epilogue::Store, kv)?;
         append(&mut ops.within(Module::Attention), self.heads, kv, (self.cache, i), tokens)
     }
 
     /// The norm after the last layer, into `out`. No branch is behind it: its gate, if it has one, goes unused.
-    pub fn final_norm(&self, mut ops: Ops<'_>, x: View, step: usize, out: View) -> Result<(), ModelError> {
-        self.norm.forward(&mut ops, x, step, out).map(|_| ())
+    pub fn final_norm(
+        &self,
+        mut ops: Ops<'_>,
+        x: View,
+        times: RowTimes,
+        out: View,
+    ) -> Result<(), ModelError> {
+        self.norm.forward(&mut ops, x, times, out).map(|_| ())
     }
 
     /// Scale, shift and gate of the two norms of layer `i` in a step; none where norms are not adaptive.
@@ -139,7 +146,7 @@ impl Layer {
         mut loader: Loader<'_>,
         head_dim: usize,
         rows: usize,
-        conditions: Option<&[Vec<f32>]>,
+        conditions: Option<&Conditions>,
     ) -> Result<Self, ModelError> {
         let qkv = ["self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"];
         Ok(Self {

@@ -12,7 +12,10 @@ use crate::device::{ChunkKey, Shapes};
 /// Most cameras a model can be given.
 pub const MAX_CAMERAS: usize = 4;
 
-/// Left-over actions of the previous chunk that guide the next one (real-time chunking).
+/// Left-over actions of the previous chunk that the next one continues (real-time chunking).
+///
+/// They guide it; of a model that was trained to continue actions ([`Arch::trained_delay`]) the first `delay` rows are
+/// theirs, and what belongs to guidance goes unused.
 #[derive(Clone, Copy, Debug)]
 pub struct Rtc<'a> {
     /// The previous chunk's actions not yet executed, normalized, `[rows, max_action_dim]`.
@@ -66,8 +69,45 @@ pub struct Extent {
     pub sequence: Sequence,
     /// Rows of the prefix that only fill its length.
     pub padding: Range<usize>,
-    /// Bound on the weight of real-time chunking's guidance; `None` without guidance.
-    pub guided: Option<f32>,
+    /// How the chunk continues the one before.
+    pub rtc: RtcMode,
+}
+
+/// How a chunk continues the one before: real-time chunking.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum RtcMode {
+    /// Not at all.
+    Off,
+    /// Velocities are drawn to the left-over.
+    Guided {
+        /// Bound on the guidance weight.
+        max_weight: f32,
+    },
+    /// The first rows are the left-over itself, as the model was trained ("training-time RTC", Black, Ren, Equi and
+    /// Levine 2025, arXiv 2512.05964; lerobot's mode "trained").
+    Prefix {
+        /// How many.
+        rows: usize,
+    },
+}
+
+impl RtcMode {
+    /// Of a chunk with this left-over, by how the model was trained.
+    fn of(arch: &Arch, rtc: Option<&Rtc<'_>>) -> Self {
+        match rtc {
+            None => Self::Off,
+            Some(rtc) if arch.trained_delay > 0 => Self::Prefix { rows: rtc.delay },
+            Some(rtc) => Self::Guided { max_weight: rtc.max_weight },
+        }
+    }
+
+    /// First rows that are the left-over itself.
+    pub fn prefix_rows(self) -> usize {
+        match self {
+            Self::Prefix { rows } => rows,
+            Self::Off | Self::Guided { .. } => 0,
+        }
+    }
 }
 
 impl Extent {
@@ -101,20 +141,24 @@ impl Extent {
             cameras,
             sequence: Sequence { prefix, state: arch.variant.state.tokens(), actions: arch.chunk_size },
             padding: text + tokens..prefix,
-            guided: inputs.rtc.as_ref().map(|rtc| rtc.max_weight),
+            rtc: RtcMode::of(arch, inputs.rtc.as_ref()),
         })
     }
 
     /// Checks the inputs of a chunk that keeps the prefix of this one: all but images and tokens.
     pub fn keep(&self, arch: &Arch, inputs: &Inputs<'_>, actions: &[f32]) -> Result<Self, ModelError> {
         check_suffix(arch, inputs, actions)?;
-        Ok(Self { guided: inputs.rtc.as_ref().map(|rtc| rtc.max_weight), ..self.clone() })
+        Ok(Self { rtc: RtcMode::of(arch, inputs.rtc.as_ref()), ..self.clone() })
     }
 
     /// Key of the chunk's operations: its rows, the parts that are computed, and the numbers that
     /// guidance is called with.
     pub fn key(&self, fresh: Fresh) -> ChunkKey {
-        let mut key = self.guided.map_or(0, |max| 1 << 32 | u128::from(max.to_bits()));
+        let mut key = match self.rtc {
+            RtcMode::Off => 0,
+            RtcMode::Guided { max_weight } => 1 << 32 | u128::from(max_weight.to_bits()),
+            RtcMode::Prefix { rows } => 2 << 32 | rows as u128,
+        };
         // Sizes and fields that are far below their bits, see `Arch::check`.
         for (value, bits) in [
             (self.cameras, 8),
@@ -146,6 +190,15 @@ fn check_guidance(arch: &Arch, rtc: &Rtc<'_>) -> Result<(), ModelError> {
         (format!("1 to {most} rows of {width}"), format!("{} values", rtc.left_over.len()))
     })?;
     let bounded = rtc.max_weight.is_finite() && rtc.max_weight >= 0.0;
+    if arch.trained_delay > 0 {
+        let (most, rows) = (arch.trained_delay, rows);
+        ensure(rtc.delay <= most, "delay", || {
+            (format!("at most {most} rows, as the model was trained"), rtc.delay.to_string())
+        })?;
+        ensure(rtc.delay <= rows, "left-over actions", || {
+            (format!("at least {} rows, the delay", rtc.delay), rows.to_string())
+        })?;
+    }
     ensure(bounded, "guidance weight", || ("a finite value, not negative".into(), rtc.max_weight.to_string()))
 }
 
@@ -177,9 +230,11 @@ mod tests {
         let mut keys = HashSet::new();
         let mut count = 0;
         for (cameras, prefix) in [(1, 256), (1, 257), (2, 256), (4, 16_384)] {
-            for guided in [None, Some(0.0), Some(10.0), Some(f32::MAX)] {
+            let guided = [0.0, 10.0, f32::MAX].map(|max_weight| RtcMode::Guided { max_weight });
+            let prefixes = [0, 1, 49].map(|rows| RtcMode::Prefix { rows });
+            for rtc in [RtcMode::Off].into_iter().chain(guided).chain(prefixes) {
                 let sequence = Sequence { prefix, state: 1, actions: 50 };
-                let extent = Extent { cameras, sequence, padding: 0..0, guided };
+                let extent = Extent { cameras, sequence, padding: 0..0, rtc };
                 for images in [0, 1, 0b1111] {
                     for (text, prefix) in [(false, false), (false, true), (true, true)] {
                         keys.insert(extent.key(Fresh { images, text, prefix }));

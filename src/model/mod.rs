@@ -27,7 +27,7 @@ pub mod time;
 pub use cost::Cost;
 pub use coverage::Coverage;
 pub use error::ModelError;
-pub use inputs::{Inputs, MAX_CAMERAS, Rtc, RtcSchedule};
+pub use inputs::{Inputs, MAX_CAMERAS, Rtc, RtcMode, RtcSchedule};
 pub use ledger::{HostWork, Ledger, Module, Phase};
 pub use load::{Loading, Progress};
 pub use pass::Timings;

@@ -7,8 +7,8 @@ use super::cost::Cost;
 use super::ledger::{Entry, Ledger, Module, Op, Phase, Time};
 use super::tap::{Source, Stage, Tap};
 use crate::device::{
-    Attention, Blend, Device, DeviceError, Epilogue, KvCache, OpResult, PatchEmbed, Ran, Rope, Table, Vector,
-    View, Weight, core_time, step,
+    Attention, Blend, Device, DeviceError, Epilogue, KvCache, OpResult, PatchEmbed, Ran, Rope, RowVector,
+    Table, Vector, View, Weight, core_time, step,
 };
 
 type Done = Result<(), DeviceError>;
@@ -45,6 +45,11 @@ impl<'a> Ops<'a> {
     /// The device itself, for what is not an operation.
     pub fn device(&mut self) -> &mut dyn Device {
         self.device
+    }
+
+    /// True if there is a tap.
+    pub fn is_tapped(&self) -> bool {
+        self.tap.is_some()
     }
 
     /// Shows a stage to the tap, if there is one.
@@ -109,8 +114,8 @@ impl<'a> Ops<'a> {
     pub fn rms_norm(
         &mut self,
         x: View,
-        weight: Vector,
-        shift: Option<Vector>,
+        weight: RowVector,
+        shift: Option<RowVector>,
         epsilon: f32,
         out: View,
     ) -> Done {

@@ -9,7 +9,7 @@ use super::load::{Loader, Slot};
 use super::ops::Ops;
 use super::siglip::Siglip;
 use super::tap::{Source, Stage};
-use super::time::Times;
+use super::time::{RowTimes, Times};
 use crate::checkpoint::{EXPERT, LANGUAGE, PROJECTOR, Part, VISION};
 use crate::device::{Epilogue, Keys, KvCache, Role, Table, Vector, View, Weight};
 
@@ -51,7 +51,7 @@ impl Backbone {
         let language = Gemma::load(loader.within(LANGUAGE), sizes, cache, None)?;
         let sizes =
             GemmaSizes { width: arch.expert_width, mlp: arch.expert_mlp, rows: arch.chunk_size, ..sizes };
-        let expert = Gemma::load(loader.within(EXPERT), sizes, cache, times.conditions.as_deref())?;
+        let expert = Gemma::load(loader.within(EXPERT), sizes, cache, times.conditions.as_ref())?;
         Ok(Self {
             vision,
             projector,
@@ -80,7 +80,7 @@ impl Backbone {
     pub fn prefix(&self, mut ops: Ops<'_>, x: View, sequence: Sequence) -> Result<(), ModelError> {
         let tokens = Tokens { first: 0, keys: Keys::First(sequence.visible_keys(0)), rotary: true };
         for i in 0..self.language.depth() - 1 {
-            self.language.layer(ops.within(Module::Language), i, x, tokens, 0)?;
+            self.language.layer(ops.within(Module::Language), i, x, tokens, RowTimes::step(0))?;
             ops.stage(Stage::PrefixLayer(i), Source::View(x))?;
             self.show_cache(&mut ops, i, sequence.prefix)?;
         }
@@ -94,32 +94,33 @@ impl Backbone {
         let first = sequence.first_state();
         let tokens = Tokens { first, keys: Keys::First(sequence.visible_keys(first)), rotary: true };
         for i in 0..self.expert.depth() - 1 {
-            self.expert.layer(ops.within(Module::Language), i, x, tokens, 0)?;
+            self.expert.layer(ops.within(Module::Language), i, x, tokens, RowTimes::step(0))?;
             ops.stage(Stage::StateLayer(i), Source::View(x))?;
         }
         self.expert.last_keys_and_values(ops.within(Module::Language), x, tokens)
     }
 
-    /// The actions of one step through the expert, in place; returns the normed output, a stream.
+    /// The actions of one step, each row at its time, through the expert, in place; returns the normed output, a stream.
     pub fn actions(
         &self,
         mut ops: Ops<'_>,
         x: View,
-        step: usize,
+        times: RowTimes,
         sequence: Sequence,
     ) -> Result<View, ModelError> {
+        let step = times.step;
         let first = sequence.first_action();
         let tokens = Tokens { first, keys: Keys::First(sequence.visible_keys(first)), rotary: true };
         for i in 0..self.expert.depth() {
             let [input, post] = self.expert.modulations(i, step);
             show(&mut ops, Stage::InputModulation(step, i), input)?;
             show(&mut ops, Stage::PostModulation(step, i), post)?;
-            self.expert.layer(ops.within(Module::Language), i, x, tokens, step)?;
+            self.expert.layer(ops.within(Module::Language), i, x, tokens, times)?;
             ops.stage(Stage::ExpertLayer(step, i), Source::View(x))?;
         }
         let out = self.expert_out.first(x.rows);
         show(&mut ops, Stage::FinalModulation(step), self.expert.final_modulation(step))?;
-        self.expert.final_norm(ops.within(Module::Language), x, step, out)?;
+        self.expert.final_norm(ops.within(Module::Language), x, times, out)?;
         ops.stage(Stage::ExpertOut(step), Source::View(out))?;
         Ok(out)
     }

@@ -55,6 +55,10 @@ impl Pi0 {
             (format!("1 to {MAX_CAMERAS}"), cameras.to_string())
         })?;
         ensure(steps > 0, "steps", || ("at least 1".into(), "0".into()))?;
+        if arch.trained_delay > 0 {
+            let delay = arch.trained_delay;
+            device.splits_rows().map_err(|source| ModelError::TrainedRtc { delay, source })?;
+        }
         let mut ledger = Ledger::default();
         let placed = Placed::none(checkpoint, progress);
         let mut loader = Loader::new(checkpoint, device.as_mut(), &placed);
@@ -170,7 +174,7 @@ impl Pi0 {
             }
 
             let ops = pass.phase(Phase::Denoise, Module::Main)?;
-            denoise.integrate(ops, backbone, suffix, sequence, extent.guided)?;
+            denoise.integrate(ops, backbone, suffix, sequence, extent.rtc)?;
             pass.end()?;
         }
         pass.ops.read(denoise.x(), actions)?;

@@ -7,7 +7,7 @@ use super::error::ModelError;
 use super::load::{Loader, Slot};
 use super::ops::Ops;
 use super::tap::{Source, Stage};
-use super::time::Times;
+use super::time::{RowTimes, Times};
 use crate::checkpoint::StateInput;
 use crate::device::{Epilogue, Role, Vector, View, Weight};
 
@@ -79,10 +79,11 @@ impl Suffix {
     }
 
     /// `action_in(x_t)`, or `W_out·silu(W_in·[action_in(x_t) ; time])`, `[chunk, expert_width]`.
-    pub fn embed_actions(&self, mut ops: Ops<'_>, x_t: View, step: usize) -> Result<View, ModelError> {
-        ops.stage(Stage::TimeEmbedding(step), Source::Host(&self.times.embeddings[step]))?;
+    pub fn embed_actions(&self, mut ops: Ops<'_>, x_t: View, times: RowTimes) -> Result<View, ModelError> {
+        let step = times.step;
+        self.show(&mut ops, Stage::TimeEmbedding(step), times, &self.times.embeddings)?;
         if let Some(conditions) = &self.times.conditions {
-            ops.stage(Stage::Condition(step), Source::Host(&conditions[step]))?;
+            self.show(&mut ops, Stage::Condition(step), times, &conditions.rows)?;
         }
         let mut x = self.action.all();
         ops.linear(x_t, self.action_in.0, Some(self.action_in.1), Epilogue::Store, x)?;
@@ -94,6 +95,25 @@ impl Suffix {
         }
         ops.stage(Stage::ActionEmbedding(step), Source::View(x))?;
         Ok(x)
+    }
+}
+
+impl Suffix {
+    /// Shows what a step's time became: one row for all actions, or one for each where some are at time 0.
+    fn show(
+        &self,
+        ops: &mut Ops<'_>,
+        stage: Stage,
+        times: RowTimes,
+        of: &[Vec<f32>],
+    ) -> Result<(), ModelError> {
+        let step = &of[times.step];
+        let Some(finished) = of.last().filter(|_| times.finished > 0 && ops.is_tapped()) else {
+            return Ok(ops.stage(stage, Source::Host(step))?);
+        };
+        let row = |row| if row < times.finished { finished } else { step };
+        let rows: Vec<f32> = (0..self.action.rows).flat_map(row).copied().collect();
+        Ok(ops.stage(stage, Source::Host(&rows))?)
     }
 }
 

@@ -25,11 +25,13 @@ pub enum Stage {
     StateEmbedding,
     /// Output of an expert layer for the state token; the last layer has none.
     StateLayer(usize),
-    /// Sinusoidal time embedding of a step, `[1, expert_width]`.
+    /// Sinusoidal time embedding of a step, `[1, expert_width]`; `[chunk, expert_width]` if the first rows are a prefix, at
+    /// another time.
     TimeEmbedding(usize),
-    /// Condition of the expert's adaptive norms in a step, `[1, expert_width]`.
+    /// Condition of the expert's adaptive norms in a step, as many rows.
     Condition(usize),
-    /// Scale, shift and gate of the norm before attention of an expert layer (step, layer), `[1, 3·expert_width]`.
+    /// Scale, shift and gate of the norm before attention of an expert layer (step, layer), `[1, 3·expert_width]`: of rows at
+    /// the step's time.
     InputModulation(usize, usize),
     /// The same of the norm before the MLP.
     PostModulation(usize, usize),

@@ -14,10 +14,35 @@ use crate::checkpoint::{Conditioning, Tensor};
 
 /// The times of a chunk's steps.
 pub struct Times {
-    /// Sinusoidal embedding of every step, `[expert_width]` each.
+    /// Sinusoidal embedding of every step, `[expert_width]` each; behind them that of time 0, if the model was trained to
+    /// continue actions (training-time real-time chunking).
     pub embeddings: Vec<Vec<f32>>,
-    /// Condition of the expert's norms in every step, `[expert_width]` each; `None`: they have none.
-    pub conditions: Option<Vec<Vec<f32>>>,
+    /// Conditions of the expert's norms; `None`: they have none.
+    pub conditions: Option<Conditions>,
+}
+
+/// Conditions of the expert's norms, `[expert_width]` each.
+pub struct Conditions {
+    /// Of every embedding.
+    pub rows: Vec<Vec<f32>>,
+    /// Steps.
+    pub steps: usize,
+}
+
+/// The times of a chunk's rows in one step.
+#[derive(Clone, Copy, Debug)]
+pub struct RowTimes {
+    /// The step, whose time rows have.
+    pub step: usize,
+    /// How many of the first rows are actions already: their time is 0.
+    pub finished: usize,
+}
+
+impl RowTimes {
+    /// All rows have a step's.
+    pub fn step(step: usize) -> Self {
+        Self { step, finished: 0 }
+    }
 }
 
 impl Times {
@@ -26,10 +51,13 @@ impl Times {
         let start = Instant::now();
         let arch = loader.checkpoint.arch();
         let embed = |step| time_embedding(time_of_step(step, steps), arch.expert_width);
-        let embeddings: Vec<Vec<f32>> = (0..steps).map(embed).collect();
+        let mut embeddings: Vec<Vec<f32>> = (0..steps).map(embed).collect();
+        if arch.trained_delay > 0 {
+            embeddings.push(time_embedding(0.0, arch.expert_width));
+        }
         let conditions = match arch.variant.conditioning {
             Conditioning::Concatenated => None,
-            Conditioning::AdaptiveNorms => Some(conditions(loader, &embeddings)?),
+            Conditioning::AdaptiveNorms => Some(Conditions { rows: conditions(loader, &embeddings)?, steps }),
         };
         ledger.enter_host(HostWork::TimeEmbedding, steps, start);
         Ok(Self { embeddings, conditions })

@@ -129,22 +129,27 @@ pub(super) fn lines(room: &Room, record: &TracedChunk) -> Vec<Line> {
     lines
 }
 
-/// Programs that TTNN runs for one operation of the [`Device`](crate::device::Device) trait. An
-/// estimate from the operations TTNN has, until a card's profiler counts them.
-fn programs(asked: &OpDemand) -> usize {
-    match asked.op {
-        Op::LayerNorm | Op::RmsNorm | Op::Copy => 1,
-        // The product adds its bias and applies an activation; a residual is a program of its own.
-        Op::Linear => match asked.epilogue {
-            Some(Epilogue::AddGated(_)) => 3,
-            Some(Epilogue::Add) => 2,
-            _ => 1,
-        },
+/// Programs of an operation without an epilogue.
+pub(super) fn own_programs(op: Op) -> usize {
+    match op {
+        Op::LayerNorm | Op::RmsNorm | Op::Copy | Op::Linear => 1,
         Op::Rope | Op::CacheWrite | Op::Attention | Op::Embed | Op::EulerStep => 2,
         // Gate and up in one product, then two slices' worth of reading in one multiplication.
         Op::Geglu | Op::PatchEmbed => 3,
         Op::Blend => 5,
         Op::Write | Op::Read => 0,
+    }
+}
+
+/// Programs that TTNN runs for one operation of the [`Device`](crate::device::Device) trait. An
+/// estimate from the operations TTNN has, until a card's profiler counts them.
+fn programs(asked: &OpDemand) -> usize {
+    match asked.epilogue {
+        // The product adds its bias and applies an activation; a residual is a program of its own.
+        Some(Epilogue::AddGated(_)) => 3,
+        Some(Epilogue::Add) => 2,
+        Some(_) => 1,
+        None => own_programs(asked.op),
     }
 }
 

@@ -14,12 +14,14 @@
 
 pub mod cost;
 mod phase;
+mod published;
+mod recordings;
 mod trace;
 
 use serde::Serialize;
 
 pub use crate::checkpoint::Part;
-use crate::checkpoint::{Arch, Checkpoint};
+use crate::checkpoint::{Arch, Checkpoint, StateInput};
 pub use crate::device::ttnn::memory::{self, Format};
 use crate::device::{Demand, DeviceError};
 use crate::model::{Inputs, Ledger, ModelError, Pi0};
@@ -27,6 +29,8 @@ use crate::tenstorrent::Board;
 use cost::{Cost, Line};
 use memory::{Formats, Memory, Room};
 pub use phase::Phase;
+pub use published::Published;
+pub use recordings::Recordings;
 use trace::{Trace, TracedChunk};
 
 /// Shape of the chunk to plan, and its formats.
@@ -40,6 +44,11 @@ pub struct Config {
     pub steps: Option<usize>,
     /// Bytes of DRAM kept for captured traces.
     pub trace_region: u64,
+    /// Chunks are recorded with guidance too: the daemon's default.
+    pub guided: bool,
+    /// Chunks are recorded with a kept prefix too: `policy.prefix_every` above 1. The prefix of a model whose prompt tells
+    /// the state is never kept.
+    pub keeps_prefix: bool,
     formats: Formats,
 }
 
@@ -47,7 +56,15 @@ impl Default for Config {
     /// Three cameras, bfp8 weights at HiFi2; the embedding table in bf16, the suffix in f32.
     fn default() -> Self {
         let formats = Formats::default();
-        Self { cameras: 3, tokens: None, steps: None, trace_region: 64 << 20, formats }
+        Self {
+            cameras: 3,
+            tokens: None,
+            steps: None,
+            trace_region: memory::TRACE_REGION,
+            guided: true,
+            keeps_prefix: false,
+            formats,
+        }
     }
 }
 
@@ -82,6 +99,21 @@ pub struct Plan {
     pub total: Cost,
     /// Cost of one Euler step.
     pub step: Cost,
+    /// What the device records.
+    pub recordings: Recordings,
+    /// What its maker publishes for this chunk; None: nothing is known here.
+    pub published: Option<Published>,
+}
+
+impl Plan {
+    /// Everything before the Euler steps and the state.
+    pub fn prefix(&self) -> Cost {
+        self.sum(|phase| !matches!(phase, Phase::State | Phase::Denoise))
+    }
+
+    fn sum(&self, which: impl Fn(Phase) -> bool) -> Cost {
+        self.lines.iter().filter(|line| which(line.phase)).fold(Cost::default(), |sum, line| sum + line.cost)
+    }
 }
 
 /// Plans a model of these sizes on a board.
@@ -125,14 +157,23 @@ pub fn plan(board: &Board, arch: &Arch, config: &Config) -> Result<Plan, DeviceE
         let chosen = lines.iter().filter(|l| phase.is_none_or(|p| p == l.phase));
         chosen.fold(Cost::default(), |sum, line| sum + line.cost)
     };
+    let (total, denoise) = (sum(None), sum(Some(Phase::Denoise)));
+    let keeps_prefix = config.keeps_prefix && arch.variant.state == StateInput::Token;
     Ok(Plan {
         board: *board,
         cameras: config.cameras,
         tokens,
         steps,
         memory: room.memory(&record.demand),
-        total: sum(None),
-        step: sum(Some(Phase::Denoise)) / steps,
+        recordings: Recordings::of(
+            (total, denoise + sum(Some(Phase::State))),
+            (config.cameras, steps),
+            (config.guided, keeps_prefix),
+            config.trace_region,
+        ),
+        published: published::published(board, arch, config.cameras, steps),
+        total,
+        step: denoise / steps,
         lines,
     })
 }

@@ -10,7 +10,7 @@ use crate::checkpoint::{Arch, Part, Tensor};
 use crate::device::demand::{Demand, MatrixDemand, OpDemand, TableDemand, Work};
 use crate::device::{
     Attention, Blend, Buffer, BufferShape, Builder, CacheShape, Device, DeviceError, Epilogue, HeadSide,
-    Keys, KvCache, OpResult, PatchEmbed, Progress, Ran, Role, Rope, Table, Vector, View, Weight,
+    Keys, KvCache, OpResult, PatchEmbed, Progress, Ran, Role, Rope, RowVector, Table, Vector, View, Weight,
 };
 use crate::model::ledger::Op;
 use crate::model::{Source, Stage, Tap};
@@ -235,7 +235,7 @@ impl Device for Trace {
         self.elements(Op::LayerNorm, x, 1, out)
     }
 
-    fn rms_norm(&mut self, x: View, _: Vector, _: Option<Vector>, _: f32, out: View) -> OpResult {
+    fn rms_norm(&mut self, x: View, _: RowVector, _: Option<RowVector>, _: f32, out: View) -> OpResult {
         self.elements(Op::RmsNorm, x, 1, out)
     }
 
@@ -249,7 +249,7 @@ impl Device for Trace {
     ) -> OpResult {
         // One program for all gates.
         let epilogue = match epilogue {
-            Epilogue::AddGated(_) => Epilogue::AddGated(Vector(0)),
+            Epilogue::AddGated(_) => Epilogue::AddGated(Vector(0).into()),
             other => other,
         };
         self.product(Op::Linear, Some(epilogue), x, weight, x.rows, out.cols)

@@ -151,7 +151,7 @@ impl Config {
     }
 
     fn guidance(&self) -> Guidance {
-        let GuidanceSection { enabled, schedule, max_weight, horizon } = self.guidance;
+        let GuidanceSection { enabled, schedule, method: _, max_weight, margin_rows, horizon } = self.guidance;
         Guidance {
             enabled,
             schedule: match schedule {
@@ -161,6 +161,7 @@ impl Config {
                 config::Schedule::Zeros => RtcSchedule::Zeros,
             },
             max_weight: max_weight.0,
+            margin_rows: margin_rows.0,
             horizon: horizon.0,
             prefix_every: self.policy.prefix_every.0,
         }
@@ -175,6 +176,7 @@ impl Config {
             tokenizer: self.policy.tokenizer.clone(),
             recompute: self.policy.recompute,
             guidance: self.guidance.enabled.then_some(self.guidance.max_weight.0),
+            guide_only: self.guidance.method == config::Method::Guided,
             keep_prefix: self.policy.prefix_every.0 > 1,
         })
     }

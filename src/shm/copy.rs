@@ -52,8 +52,8 @@ const CARRY: u32 = 1 << 23;
 #[target_feature(enable = "avx2")]
 unsafe fn copy_in_finite_avx2(from: &[f32], into: *mut u8) -> bool {
     use std::arch::x86_64::*;
-    let (exponent, one) = (_mm256_set1_epi32(EXPONENT as i32), _mm256_set1_epi32(CARRY as i32));
-    let mut carry = [_mm256_setzero_si256(); 2];
+    // Without their sign, as integers, infinity and NaN are the largest.
+    let mut largest = [_mm256_setzero_si256(); 2];
     for (i, line) in from.chunks_exact(LINE / 4).enumerate() {
         // SAFETY: a line of values, private memory.
         let halves = unsafe {
@@ -71,11 +71,13 @@ unsafe fn copy_in_finite_avx2(from: &[f32], into: *mut u8) -> bool {
                 options(nostack, preserves_flags)
             );
         }
-        for (carry, half) in carry.iter_mut().zip(halves) {
-            *carry = _mm256_or_si256(*carry, _mm256_add_epi32(_mm256_and_si256(half, exponent), one));
+        for (largest, half) in largest.iter_mut().zip(halves) {
+            *largest = _mm256_max_epu32(*largest, _mm256_slli_epi32::<1>(half));
         }
     }
-    _mm256_movemask_ps(_mm256_castsi256_ps(_mm256_or_si256(carry[0], carry[1]))) == 0
+    let (largest, infinity) =
+        (_mm256_max_epu32(largest[0], largest[1]), _mm256_set1_epi32((EXPONENT << 1) as i32));
+    _mm256_movemask_epi8(_mm256_cmpeq_epi32(_mm256_max_epu32(largest, infinity), largest)) == 0
 }
 
 /// Prefetches `len` bytes for reading. Any address is allowed: nothing is read.

@@ -162,12 +162,13 @@ pub enum PixelLayout {
 }
 
 impl PixelLayout {
+    /// In the order of their numbers, from 1.
     const ALL: [Self; 8] =
         [Self::Rgb8, Self::Bgr8, Self::Rgba8, Self::Gray8, Self::Bgra8, Self::Yuyv, Self::Nv12, Self::Jpeg];
 
     /// The format of a number; None for a number that is no format.
     pub fn from_number(number: u32) -> Option<PixelLayout> {
-        Self::ALL.into_iter().find(|f| *f as u32 == number)
+        Self::ALL.get((number as usize).wrapping_sub(1)).copied()
     }
 
     /// Bytes of a row of `width` pixels without a gap behind it; None if the format has no rows, or none of this

@@ -101,8 +101,23 @@ impl Words {
     /// Copies 32-bit floats out, two to a word, the first in its low half. In no order a writer could rely on.
     #[inline]
     pub fn read_f32(&self, start: usize, into: &mut [f32]) {
+        self.read_lines(start, into);
+    }
+
+    /// As [`read_f32`](Self::read_f32); true if all are finite.
+    #[inline]
+    pub fn read_finite(&self, start: usize, into: &mut [f32]) -> bool {
+        let carry = self.read_lines(start, into);
+        let (lines, _) = into.as_chunks::<16>();
+        let of = |value: &f32| carry_of(value.to_bits().into());
+        is_finite(lines.as_flattened().iter().fold(carry, |carry, value| carry | of(value)))
+    }
+
+    /// Copies floats out: whole lines as lines, and the rest word by word, see [`write_finite`](Self::write_finite).
+    /// What [`carry_of`] says of the rest.
+    #[inline]
+    fn read_lines(&self, start: usize, into: &mut [f32]) -> u64 {
         assert!(start <= self.len && into.len().div_ceil(2) <= self.len - start);
-        // Whole lines as lines, and the rest word by word: see `write_finite`.
         let (lines, rest) = into.split_at_mut(into.len() / 16 * 16);
         // SAFETY: within the words, which have the floats' byte order, little-endian, and are mapped. The peer
         // may write meanwhile.
@@ -110,14 +125,23 @@ impl Words {
             let from = self.base.add(start).cast::<u8>();
             super::copy::copy_out(from, lines.as_mut_ptr().cast(), size_of_val(lines));
         }
-        let start = start + lines.len() / 2;
-        for (i, pair) in rest.chunks_mut(2).enumerate() {
-            let word = self.word(start + i).load(Ordering::Relaxed);
-            pair[0] = f32::from_bits(word as u32);
-            if let Some(value) = pair.get_mut(1) {
-                *value = f32::from_bits((word >> 32) as u32);
-            }
+        let (mut carry, mut at) = (0, start + lines.len() / 2);
+        let mut take = || {
+            let word = self.word(at).load(Ordering::Relaxed);
+            at += 1;
+            word
+        };
+        let (pairs, last) = rest.as_chunks_mut::<2>();
+        for pair in pairs {
+            let word = take();
+            *pair = [f32::from_bits(word as u32), f32::from_bits((word >> 32) as u32)];
+            carry |= carry_of(word);
         }
+        if let [value] = last {
+            *value = f32::from_bits(take() as u32);
+            carry |= carry_of(value.to_bits().into());
+        }
+        carry
     }
 
     /// Copies 32-bit floats in, two to a word, the first in its low half; true if all are finite. In no order a
@@ -131,12 +155,19 @@ impl Words {
         // SAFETY: within the words, which have the floats' byte order, little-endian, and are mapped writable
         // as for `store`. The peer may read meanwhile.
         let finite = unsafe { super::copy::copy_in_finite(lines, self.base.add(start).cast()) };
-        for (i, pair) in rest.chunks(2).enumerate() {
-            let high = pair.get(1).map_or(0, |value| value.to_bits());
-            let word = u64::from(pair[0].to_bits()) | u64::from(high) << 32;
-            self.word(start + lines.len() / 2 + i).store(word, Ordering::Relaxed);
+        let (mut carry, mut at) = (0, start + lines.len() / 2);
+        let (pairs, last) = rest.as_chunks::<2>();
+        let mut put = |word| {
+            self.word(at).store(word, Ordering::Relaxed);
+            (carry, at) = (carry | carry_of(word), at + 1);
+        };
+        for [low, high] in pairs {
+            put(u64::from(low.to_bits()) | u64::from(high.to_bits()) << 32);
         }
-        finite && rest.iter().all(|value| value.is_finite())
+        if let [value] = last {
+            put(value.to_bits().into());
+        }
+        finite && is_finite(carry)
     }
 
     /// Two views of the same private words, as two processes would have.
@@ -152,6 +183,20 @@ impl Words {
     pub(crate) fn alias(&self) -> Words {
         Words { base: self.base, len: self.len, _segment: self._segment.clone(), _not_sync: PhantomData }
     }
+}
+
+/// The sign bits of the two halves of a word, set where the half is a float that isn't finite, its exponent being all
+/// ones; other bits may be set, too.
+#[inline]
+fn carry_of(word: u64) -> u64 {
+    // No carry leaves the low half: the sign is masked out before.
+    (word & 0x7f80_0000_7f80_0000) + 0x0080_0000_0080_0000
+}
+
+/// Whether none of the words whose [`carry_of`] was put together has a float that isn't finite.
+#[inline]
+fn is_finite(carry: u64) -> bool {
+    carry & 0x8000_0000_8000_0000 == 0
 }
 
 #[cfg(test)]
@@ -172,14 +217,27 @@ mod tests {
                 let mut read = vec![0.0; count];
                 peer.read_f32(start, &mut read);
                 assert_eq!(read, values);
+                read.fill(0.0);
+                assert!(peer.read_finite(start, &mut read));
+                assert_eq!(read, values);
                 let written = start..start + count.div_ceil(2);
                 for i in (0..48).filter(|i| !written.contains(i)) {
                     assert_eq!(peer.load(i, Ordering::Relaxed), u64::MAX, "word {i} of {count} at {start}");
                 }
                 for bad in 0..count {
+                    for value in [f32::NEG_INFINITY, f32::INFINITY, f32::NAN, f32::from_bits(0xff80_0001)] {
+                        let mut values = values.clone();
+                        values[bad] = value;
+                        assert!(!words.write_finite(start, &values), "{value} at {bad} of {count}");
+                        let mut read = vec![0.0; count];
+                        assert!(!peer.read_finite(start, &mut read), "{value} at {bad} of {count}");
+                        assert_eq!(read[bad].to_bits(), value.to_bits());
+                    }
                     let mut values = values.clone();
-                    values[bad] = f32::NEG_INFINITY;
-                    assert!(!words.write_finite(start, &values), "{bad} of {count}");
+                    (values[bad], values[0]) = (f32::MIN, f32::MAX);
+                    assert!(
+                        words.write_finite(start, &values) && peer.read_finite(start, &mut vec![0.0; count])
+                    );
                 }
             }
         }

@@ -2,7 +2,7 @@
 
 use crate::counting::{self, allocations};
 use pi0rt::client::player::{
-    DimensionSettings, Interpolation, Player, Safe, Settings, Stage, Stitching, Submit,
+    DimensionSettings, Flush, Interpolation, Player, Safe, Settings, Stage, Stitching, Submit,
 };
 use pi0rt::control::{Limits, Quantity};
 use pi0rt::shm::{ChunkHeader, ChunkNotes};
@@ -47,7 +47,7 @@ fn play(player: &mut Player, rows: &[f32]) -> (u32, u32, usize) {
             player.adopt(&header, Some(&notes), rows).expect("chunk is right");
         }
         match step {
-            12_001 => player.flush(step),
+            12_001 => player.flush(&Flush::up_to(step)),
             15_001 => player.begin_episode(1, step),
             _ => {}
         }

@@ -122,7 +122,8 @@ static void moments(void)
     pi0rt_observation o = acquire();
     IS(OK, answer(&o));
     const uint64_t at = completion.observed_ns;
-    const uint64_t others[] = {0, 1, at - 2 * SECOND, pi0rt_now_ns() + 3600 * SECOND, realtime_ns(), UINT64_MAX};
+    const uint64_t others[] = {0, 1, at - 2 * SECOND, pi0rt_now_ns() + 3600 * SECOND,
+                               pi0rt_now_ns() + 2 * SECOND, realtime_ns(), UINT64_MAX};
     for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
         float action[5] = {7, 7, 7, 7, 7};
         pi0rt_action_info about = {.struct_size = sizeof about};
@@ -136,8 +137,8 @@ static void moments(void)
     pi0rt_action_info about = {.struct_size = sizeof about};
     IS(OK, pi0rt_action_at(client, at - SECOND / 1000, action, 5, &about));
     CHECK(about.reason == PI0RT_REASON_BEFORE_START && about.row == 0);
-    IS(STALE, pi0rt_action_at(client, at + LONG_NS, action, 5, &about));
-    CHECK(about.reason == PI0RT_REASON_PAST_END && about.age_ns == LONG_NS);
+    IS(STALE, pi0rt_action_at(client, at + SECOND / 2, action, 5, &about));
+    CHECK(about.reason == PI0RT_REASON_PAST_END && about.age_ns == SECOND / 2);
 }
 
 int main(int argc, char **argv)

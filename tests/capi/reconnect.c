@@ -46,7 +46,10 @@ int main(int argc, char **argv)
     CHECK(status == PI0RT_STATUS_GONE);
     IS(NO_DAEMON, pi0rt_client_reconnect(client));
     /* The last chunk is still played meanwhile, and then held. */
-    IS(GONE, pi0rt_action_at(client, completion.observed_ns + LONG_NS / 100, action, 5, &about));
+    const uint64_t over = completion.observed_ns + LONG_NS / 100;
+    while (pi0rt_now_ns() < over)
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    IS(GONE, pi0rt_action_at(client, over, action, 5, &about));
     CHECK(about.chunk == 1 && about.stage > PI0RT_STAGE_PLAY && about.reason == PI0RT_REASON_PAST_END);
     const float held = action[0];
 

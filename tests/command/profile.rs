@@ -166,7 +166,9 @@ fn profiles_are_listed_shown_and_checked() {
         "rate_hz = 20\nexecution_horizon = 10\n[action]\nsteps = [{ add_state = [6, -1] }]\n\
          [[action.dimensions]]\nnames = [\"a\", \"b\", \"c\", \"d\", \"e\", \"f\"]\nquantity = \"position\"\n\
          unit = \"rad\"\nvelocity = 1.5\n[[action.dimensions]]\nnames = [\"hand\"]\ngripper = true\n\
-         position = [0, 1]\n[[cameras]]\nname = \"front\"\nslot = \"base_0_rgb\"\n",
+         position = [0, 1]\n[[cameras]]\nname = \"front\"\nslot = \"base_0_rgb\"\n\
+         [motion]\nstitching = \"crossfade\"\ncrossfade_ms = 80\nhold_ms = 200\nsafe_pose = \"stay\"\n\
+         [motion.dimensions.hand]\ninterpolation = \"switch\"\nthreshold = 0.5\n[motion.dimensions.a]\nstart_jump = 0.2\n",
     )
     .unwrap();
     let contract = stdout(&pi0rt(&["profile", "check", name, "--checkpoint", &path]));
@@ -177,6 +179,9 @@ fn profiles_are_listed_shown_and_checked() {
         "- add state 0..6\n",
         "0 a                    position [rad], at most 1.5 per s\n",
         "6 hand                 gripper, 0 to 1\n",
+        "motion      stitching: crossfade over 80 ms\n            without a chunk held for 200 ms\n",
+        "safe pose: stay\n              0 a                    start jump: 0.2\n",
+        "6 hand                 interpolation: switch at 0.5\n",
     ] {
         assert!(contract.contains(says), "{says:?}: {contract}");
     }
@@ -187,6 +192,11 @@ fn profiles_are_listed_shown_and_checked() {
         serde_json::from_str(&stdout(&pi0rt(&["inspect", &path, "--profile", name, "--json"]))).unwrap();
     assert_eq!(json["action_steps"], json!(["add state 0..6"]));
     assert_eq!(json["robot_action"][6]["position"], json!([0.0, 1.0]));
+    let motion = &json["motion"];
+    assert_eq!((&motion["stitching"], &motion["crossfade_ms"]), (&json!("crossfade"), &json!(80)));
+    assert_eq!((&motion["hold_ms"], &motion["decelerate_ms"]), (&json!(200), &json!(null)));
+    assert_eq!(motion["dimensions"][0], json!({ "interpolation": null, "start_jump": 0.2 }));
+    assert_eq!(motion["dimensions"][6]["interpolation"], json!("switch at 0.5"));
     assert_eq!(
         (json["control_rate_hz"].clone(), json["control_rate_source"].clone()),
         (json!(20.0), json!("profile"))

@@ -7,7 +7,7 @@ use pi0rt::checkpoint::{Checkpoint, Tensor};
 use pi0rt::device::reference::ReferenceBuilder;
 use pi0rt::device::{
     Attention, Begin, Blend, Buffer, Builder, ChunkKey, Device, DeviceError, Epilogue, KvCache, OpResult,
-    PatchEmbed, Progress, Ran, Role, Rope, Table, Vector, View, Weight,
+    PatchEmbed, Progress, Ran, Role, Rope, RowVector, Table, Vector, View, Weight,
 };
 use pi0rt::model::ledger::{Module, Op};
 use pi0rt::model::{Coverage, Inputs, Pi0};
@@ -111,8 +111,8 @@ impl Device for Fallback<dyn Device> {
     fn rms_norm(
         &mut self,
         x: View,
-        weight: Vector,
-        shift: Option<Vector>,
+        weight: RowVector,
+        shift: Option<RowVector>,
         epsilon: f32,
         out: View,
     ) -> OpResult {

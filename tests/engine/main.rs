@@ -4,6 +4,7 @@ mod checkpoint;
 mod coverage;
 mod cpu_golden;
 mod pi05;
+mod pi05_rtc;
 mod policy;
 mod policy_golden;
 mod policy_image;

@@ -8,9 +8,10 @@ use std::process::Command;
 use crate::checkpoints;
 use crate::checkpoints::{Model, TempDir, edit_json, messages};
 use pi0rt::checkpoint::synth::{Synth, preset_of};
-use pi0rt::checkpoint::{Checkpoint, Dtype, Layout, NormMode, SafeTensors, Variant};
+use pi0rt::checkpoint::{Arch, Checkpoint, Dtype, Layout, NormMode, SafeTensors, Variant};
 use pi0rt::device::cpu::{CpuBuilder, CpuOptions, Path as CpuPath, Precision};
-use pi0rt::device::{Choice, Device, DeviceError};
+use pi0rt::device::reference::ReferenceBuilder;
+use pi0rt::device::{Builder, Choice, Device, DeviceError};
 use pi0rt::model::{Inputs, Pi0, Source, Stage, Tap};
 use pi0rt::policy::{
     BadObservation, Chunk, Continuation, Frame, ImageProcessor, Noise, Normalizer, Observation, PixelFormat,
@@ -247,7 +248,27 @@ fn everything_of_the_program_takes_the_model() {
     messages(&run(&["pcc", "--checkpoint", dir, "--device", "cpu", "--least", "0.999"]), &["pcc: PASS"]);
     messages(&run(&["coverage", "--checkpoint", dir, "--device", "cpu"]), &["100.0 %"]);
     messages(&run(&["plan", "--device", "p150", "--checkpoint", dir]), &["expert-mlp"]);
-    messages(&run(&["plan", "--device", "p150", "--model", "pi05"]), &["prefix 968", "expert-mlp"]);
+    let plan = run(&["plan", "--device", "p150", "--model", "pi05"]);
+    messages(&plan, &["prefix 968", "expert-mlp", "pi0_5", "55.69", "3.26", "6 chunks"]);
+    let plan = run(&[
+        "plan",
+        "--device",
+        "p150",
+        "--model",
+        "pi05",
+        "--cameras",
+        "2",
+        "--unguided",
+        "--keep-prefix",
+    ]);
+    messages(&plan, &["50.42", "2 chunks"]);
+    let plan = run(&["plan", "--device", "p150", "--unguided", "--keep-prefix"]);
+    messages(&plan, &["6 chunks", "2 kinds"]);
+    assert!(!plan.contains("published"), "{plan}");
+    messages(
+        &run(&["bench", "prompt", "--checkpoint", dir, "--runs", "200"]),
+        &["us p50", "us p99", "14 numbers"],
+    );
     let out = TempDir::new();
     let made = out.join("made");
     let made = made.to_str().unwrap();
@@ -276,6 +297,104 @@ fn the_golden_checkpoint_is_made_again_byte_for_byte() {
         files += 1;
     }
     assert_eq!(files, 8);
+}
+
+/// Sizes that no preset has, horizons of 10 and 15, both dtypes: device cpu and plain loops agree.
+#[test]
+fn other_sizes_and_horizons_are_computed_alike() {
+    let tiny = preset_of(Variant::PI05, "tiny").unwrap();
+    let narrow =
+        Arch { expert_width: 50, expert_mlp: 37, depth: 3, chunk_size: 10, image_size: 42, ..tiny.clone() };
+    let grouped = Arch {
+        heads: 6,
+        kv_heads: 2,
+        head_dim: 22,
+        width: 70,
+        mlp: 131,
+        chunk_size: 15,
+        max_action_dim: 17,
+        ..tiny
+    };
+    for (arch, dtype) in [(narrow, Dtype::F32), (grouped, Dtype::Bf16)] {
+        let dir = TempDir::new();
+        Synth { arch: arch.clone(), seed: 3, dtype, force: true }.write(&dir, &|_| ()).unwrap();
+        let checkpoint = Checkpoint::open(&dir).unwrap();
+        assert_eq!(checkpoint.arch(), &arch);
+        let wave = |n: usize| (0..n).map(|i| (i as f32 * 0.7).sin()).collect::<Vec<f32>>();
+        let (images, noise) =
+            (wave(2 * 3 * arch.image_size * arch.image_size), wave(arch.chunk_size * arch.max_action_dim));
+        let tokens: Vec<u32> = (0..200).map(|i| 2 + i * 7 % 500).collect();
+        for tokens in [&tokens[..1], &tokens[..37], &tokens[..]] {
+            let inputs = Inputs { images: &images, tokens, state: &[], noise: &noise, rtc: None };
+            let sample = |device: Box<dyn Builder>| {
+                let mut actions = vec![0.0; noise.len()];
+                Pi0::load(&checkpoint, device, 4).unwrap().sample(&inputs, &mut actions).unwrap();
+                actions
+            };
+            let expected = sample(Box::new(ReferenceBuilder::new()));
+            for (precision, most) in
+                [(Precision::F32, 2e-5), (Precision::Bf16, 1e-2), (Precision::Int8, 6e-2)]
+            {
+                let options = CpuOptions { precision, threads: Some(2), ..Default::default() };
+                let (_, rms) = distance(&expected, &sample(Box::new(CpuBuilder::new(&options).unwrap())));
+                assert!(rms <= most, "{precision} {}: RMS {rms:.2e}", tokens.len());
+            }
+        }
+    }
+}
+
+/// The denses of the adaptive norms give a table at load, and are not needed any more.
+#[test]
+fn the_denses_are_not_touched_after_load() {
+    const PAGE: usize = 4096;
+    for precision in [Precision::F32, Precision::Bf16, Precision::Int8] {
+        let checkpoint = Checkpoint::open(&golden()).unwrap();
+        let options = CpuOptions { precision, threads: Some(2), ..Default::default() };
+        let mut model = Pi0::load(&checkpoint, Box::new(CpuBuilder::new(&options).unwrap()), 10).unwrap();
+        let mut pages = 0;
+        for tensor in checkpoint.tensors().filter(|tensor| tensor.name().ends_with(".dense.weight")) {
+            let range = tensor.bytes().as_ptr_range();
+            let (start, end) = (range.start.addr().next_multiple_of(PAGE), range.end.addr() / PAGE * PAGE);
+            // SAFETY: whole pages of one tensor of this test's own mapping, which nothing else reads.
+            let done = unsafe { libc::mprotect(start as *mut _, end - start, libc::PROT_NONE) };
+            assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+            pages += (end - start) / PAGE;
+        }
+        // Five norms of 27 KiB each.
+        assert!(pages >= 5 * 5, "{pages}");
+        // A read of one of these pages ends the process.
+        let (images, noise) = (vec![0.5; 3 * 56 * 56], vec![0.1; 50 * 32]);
+        let mut actions = noise.clone();
+        let inputs = Inputs { images: &images, tokens: &[2, 300, 5], state: &[], noise: &noise, rtc: None };
+        model.sample(&inputs, &mut actions).unwrap();
+        assert!(actions.iter().all(|action| action.is_finite()));
+    }
+}
+
+/// Actions relative to the state: it is added behind the normalization, but for the gripper's.
+#[test]
+fn actions_may_be_relative_to_the_state() {
+    let dir = lerobot();
+    let names: Vec<String> =
+        (0..14).map(|i| if i == 6 { "left_gripper".into() } else { format!("joint_{i}") }).collect();
+    for (file, step) in [("policy_preprocessor.json", 2), ("policy_postprocessor.json", 1)] {
+        edit_json(&dir.join(file), |file| file["steps"][step]["config"]["enabled"] = json!(true));
+    }
+    edit_json(&dir.join("policy_preprocessor.json"), |file| {
+        file["steps"][2]["config"]["action_names"] = json!(names)
+    });
+    edit_json(&dir.join("config.json"), |config| {
+        config["use_relative_actions"] = json!(true);
+        config["action_feature_names"] = json!(names);
+    });
+    let state: Vec<f32> = (0..14).map(|i| 0.1 * i as f32).collect();
+    let absolute = infer(&mut load(&golden(), Precision::F32), "fold the towel", &state).unwrap();
+    let relative = infer(&mut load(&dir, Precision::F32), "fold the towel", &state).unwrap();
+    assert_eq!(absolute.normalized, relative.normalized);
+    for (i, (a, r)) in absolute.actions.iter().zip(&relative.actions).enumerate() {
+        let added = if i % 14 == 6 { 0.0 } else { state[i % 14] };
+        assert!((r - (a + added)).abs() <= 1e-6 * a.abs().max(1.0), "[{i}] {a} {r}");
+    }
 }
 
 // ---- the prompt

@@ -1,12 +1,15 @@
 //! Chunks that are guided by the previous one, through a daemon's socket and shared memory.
 
-#[allow(dead_code, reason = "other tests use the rest of it")]
+use std::ffi::CString;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 
+use crate::c_interface::{last_error, sized};
 use crate::daemons::{Directory, eventually};
 use crate::raw::Raw;
+use pi0rt::capi::*;
 use pi0rt::checkpoint::SafeTensors;
 use pi0rt::control::{
     Dimension, DimensionMotion, FEATURE_MOTION, Fault, GuidanceChoice, GuidanceSchedule, Guided, Hello,
@@ -17,7 +20,7 @@ use pi0rt::daemon::{
 };
 use pi0rt::device::reference::ReferenceOptions;
 use pi0rt::model::RtcSchedule;
-use pi0rt::policy::{Chunk, Continuation, Noise, Observation, Policy, PolicyOptions, Prompt};
+use pi0rt::policy::{Chunk, Continuation, Noise, Observation, Policy, PolicyInfo, PolicyOptions, Prompt};
 use pi0rt::shm::clock::now_ns;
 use pi0rt::shm::{Camera, ChunkNotes, Completion, Count, KEEP_PREFIX, Submission, UNGUIDED};
 
@@ -127,6 +130,7 @@ impl Engine for Counter {
             unguided: self.unguided,
             keeps_prefix: self.keeps_prefix,
             only_weight: None,
+            trained_delay: None,
         }
     }
 
@@ -201,6 +205,13 @@ fn notes(raw: &mut Raw, submission: Submission) -> ChunkNotes {
     header.notes
 }
 
+/// Delays as they are counted, without a margin.
+fn counted() -> Options {
+    let mut options = Options::default();
+    options.guidance.margin_rows = 0;
+    options
+}
+
 fn at(observed_ns: u64) -> Submission {
     Submission { observed_ns, ..Submission::default() }
 }
@@ -218,7 +229,7 @@ fn past() -> u64 {
 fn a_chunk_continues_the_one_that_is_played() {
     let engine = Counter::default();
     let seen = engine.seen.clone();
-    let served = Served::new(engine, Options::default());
+    let served = Served::new(engine, counted());
     let mut raw = open(&served.socket(), GuidanceChoice::default());
     let id = prompt(&mut raw, "stack the cups", false);
     let start = past();
@@ -314,7 +325,7 @@ fn engine_configuration_and_session_have_their_say() {
         (guided(notes).unwrap(), seen.lock().unwrap()[1].clone())
     };
     let none = GuidanceChoice::default();
-    let (engine, options) = (Counter::default, Options::default);
+    let (engine, options) = (Counter::default, counted);
     let space = Counter { unguided: Some(Guided::ActionSpace), ..engine() };
     assert_eq!(because(space, options(), none).0, Guided::ActionSpace);
     assert_eq!(because(Counter { rate: None, ..engine() }, options(), none).0, Guided::NoRate);
@@ -337,11 +348,14 @@ fn engine_configuration_and_session_have_their_say() {
     assert_eq!((guided, given.delay, given.horizon, given.max_weight), (Guided::Guided, 2, 9, 2.5));
     // At its own rate two rows have passed, not four.
     assert_eq!((given.schedule, given.left_over.len()), (RtcSchedule::Exp, 48 * 2));
+    // By default the two rows that the robot is between are kept, too.
+    let given = because(engine(), Options::default(), none).1.unwrap();
+    assert_eq!((given.delay, given.horizon), (4, 14));
 }
 
 #[test]
 fn a_client_may_say_that_it_plays_anything() {
-    let served = Served::new(Counter::default(), Options::default());
+    let served = Served::new(Counter::default(), counted());
     let mut raw = open(&served.socket(), GuidanceChoice::default());
     prompt(&mut raw, "stack the cups", false);
     let start = past();
@@ -412,52 +426,142 @@ impl Engine for Golden {
     }
 }
 
+/// The golden chunk's data, and a daemon that computes it.
+struct Lerobots {
+    golden: SafeTensors,
+    about: serde_json::Value,
+    served: Served,
+    info: PolicyInfo,
+    /// Moments of the two observations.
+    observed_ns: [u64; 2],
+    row_ns: f64,
+    /// Rows that are played before the second one's chunk comes, and where its weight ends.
+    delay: u32,
+    horizon: u32,
+}
+
+impl Lerobots {
+    fn new() -> Lerobots {
+        let dir = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden"));
+        let golden = SafeTensors::open(&dir.join("golden_rtc.safetensors")).unwrap();
+        let about: serde_json::Value = serde_json::from_str(&golden.metadata()["pi0_golden"]).unwrap();
+        let load = || {
+            let mut options = PolicyOptions { device: ReferenceOptions.into(), ..PolicyOptions::default() };
+            options.guidance = Some(10.0);
+            let mut policy = Policy::load(dir, &options).unwrap();
+            policy.warm_up().unwrap();
+            policy
+        };
+        let values = |name: &str| golden.tensor(name).unwrap().to_f32();
+        let (left_over, noise) = (values("prev_chunk_left_over"), values("noise"));
+        let info = load().info().clone();
+        let rows = info.horizon - left_over.len() / info.max_action_dim;
+        let row_ns = 1e9 / f64::from(info.rate.unwrap().hz);
+        let engine =
+            Golden { policy: PolicyEngine::new(load()), inner: load(), left_over, noise, chunks: 0 };
+        let number = |key: &str| about[key].as_u64().unwrap() as u32;
+        let (delay, horizon) = (number("inference_delay"), number("execution_horizon"));
+        let start = past();
+        let observed_ns = [start, start + (rows as f64 * row_ns).round() as u64];
+        let served = Served::new(engine, counted());
+        Lerobots { golden, about, served, info, observed_ns, row_ns, delay, horizon }
+    }
+
+    fn values(&self, name: &str) -> Vec<f32> {
+        self.golden.tensor(name).unwrap().to_f32()
+    }
+
+    /// Width, height and bytes of a camera's frame.
+    fn frame(&self, camera: usize) -> (u32, u32, &[u8]) {
+        let tensor = self.golden.tensor(&format!("frame.{}", self.info.cameras[camera].key)).unwrap();
+        let &[1, height, width, 3] = tensor.shape() else { panic!("{tensor:?}") };
+        (width as u32, height as u32, tensor.bytes())
+    }
+
+    /// Checks that the second chunk is the golden one.
+    fn check(&self, got: &[f32], delay: u32, horizon: u32) {
+        assert_eq!((delay, horizon), (self.delay, self.horizon));
+        let expected = self.values("action_unnormalized");
+        let largest = expected.iter().fold(0f32, |m, v| m.max(v.abs()));
+        let far = expected.iter().zip(got).fold(0f32, |m, (a, b)| m.max((a - b).abs())) / largest;
+        assert_eq!(expected.len(), got.len());
+        // As close as the policy itself comes.
+        assert!(far <= 2e-5, "{far:e} of the largest");
+    }
+}
+
 #[test]
 fn a_guided_chunk_over_shared_memory_is_lerobots() {
-    let dir = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden"));
-    let golden = SafeTensors::open(&dir.join("golden_rtc.safetensors")).unwrap();
-    let values = |name: &str| golden.tensor(name).unwrap().to_f32();
-    let about: serde_json::Value = serde_json::from_str(&golden.metadata()["pi0_golden"]).unwrap();
-    let number = |key: &str| about[key].as_u64().unwrap() as u32;
-    let load = || {
-        let mut options = PolicyOptions { device: ReferenceOptions.into(), ..PolicyOptions::default() };
-        options.guidance = Some(10.0);
-        let mut policy = Policy::load(dir, &options).unwrap();
-        policy.warm_up().unwrap();
-        policy
-    };
-    let (left_over, noise) = (values("prev_chunk_left_over"), values("noise"));
-    let info = load().info().clone();
-    let rows = (info.horizon - left_over.len() / info.max_action_dim) as u64;
-    let rate_hz = f64::from(info.rate.unwrap().hz);
-    let engine = Golden { policy: PolicyEngine::new(load()), inner: load(), left_over, noise, chunks: 0 };
-    let served = Served::new(engine, Options::default());
-    let (delay, horizon) = (number("inference_delay"), number("execution_horizon"));
-    let mut raw = open(
-        &served.socket(),
-        GuidanceChoice { horizon: Some(horizon - delay), ..GuidanceChoice::default() },
-    );
-    prompt(&mut raw, about["task"].as_str().unwrap(), false);
-    raw.put_state(0, &values("state_raw"));
-    for (i, camera) in info.cameras.iter().enumerate() {
-        let tensor = golden.tensor(&format!("frame.{}", camera.key)).unwrap();
-        let &[1, height, width, 3] = tensor.shape() else { panic!("{tensor:?}") };
-        let (width, height) = (width as u32, height as u32);
-        raw.put_frame(0, i, Camera { width, height, stride: width * 3, format: 1 }, tensor.bytes());
+    let lerobots = Lerobots::new();
+    let choice =
+        GuidanceChoice { horizon: Some(lerobots.horizon - lerobots.delay), ..GuidanceChoice::default() };
+    let mut raw = open(&lerobots.served.socket(), choice);
+    prompt(&mut raw, lerobots.about["task"].as_str().unwrap(), false);
+    raw.put_state(0, &lerobots.values("state_raw"));
+    for camera in 0..lerobots.info.cameras.len() {
+        let (width, height, bytes) = lerobots.frame(camera);
+        raw.put_frame(0, camera, Camera { width, height, stride: width * 3, format: 1 }, bytes);
     }
-    let start = past();
-    notes(&mut raw, at(start));
-    raw.plays(1, delay);
-    let notes = notes(&mut raw, at(start + (rows as f64 * 1e9 / rate_hz).round() as u64));
+    let [first, second] = lerobots.observed_ns;
+    notes(&mut raw, at(first));
+    raw.plays(1, lerobots.delay);
+    let notes = notes(&mut raw, at(second));
     assert_eq!(guided(notes), Some(Guided::Guided));
-    assert_eq!((notes.delay, notes.guidance_horizon), (delay, horizon));
-    assert_eq!(u64::from(notes.left_over) + rows, info.horizon as u64);
-    let (expected, (_, got)) = (values("action_unnormalized"), raw.chunk());
-    let largest = expected.iter().fold(0f32, |m, v| m.max(v.abs()));
-    let far = expected.iter().zip(&got).fold(0f32, |m, (a, b)| m.max((a - b).abs())) / largest;
-    assert_eq!(expected.len(), got.len());
-    // As close as the policy itself comes.
-    assert!(far <= 2e-5, "{far:e} of the largest");
+    lerobots.check(&raw.chunk().1, notes.delay, notes.guidance_horizon);
+}
+
+/// The player itself counts the delay: it first plays the chunk when that many rows are past.
+#[test]
+fn a_guided_chunk_over_the_c_interface_is_lerobots() {
+    let lerobots = Lerobots::new();
+    let path = CString::new(lerobots.served.socket().as_os_str().as_bytes()).unwrap();
+    let task = CString::new(lerobots.about["task"].as_str().unwrap()).unwrap();
+    let mut options: pi0rt_client_options = sized();
+    options.socket_path = path.as_ptr();
+    options.guidance_horizon = lerobots.horizon - lerobots.delay;
+    let mut client = std::ptr::null_mut();
+    let width = lerobots.info.action_dim;
+    // SAFETY: strings and structs are as long as they say, buffers as long as the policy's description says.
+    unsafe {
+        assert_eq!(pi0rt_client_open(&options, &mut client), Status::Ok, "{}", last_error());
+        assert_eq!(pi0rt_client_set_prompt(client, task.as_ptr(), std::ptr::null_mut()), Status::Ok);
+        let mut action = vec![0.0; width];
+        let mut about: pi0rt_action_info = sized();
+        let mut play = |ns, about: &mut pi0rt_action_info| {
+            pi0rt_action_at(client, ns, action.as_mut_ptr(), width, about)
+        };
+        let submit = |observed_ns| {
+            let mut observation: pi0rt_observation = sized();
+            assert_eq!(pi0rt_observation_acquire(client, &mut observation), Status::Ok);
+            let state = lerobots.values("state_raw");
+            observation.state.copy_from_nonoverlapping(state.as_ptr(), observation.state_dim);
+            for camera in 0..observation.cameras as usize {
+                let (width, height, bytes) = lerobots.frame(camera);
+                let frame = &mut observation.frames[camera];
+                assert!(bytes.len() <= frame.capacity);
+                frame.data.copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+                (frame.width, frame.height, frame.format) = (width, height, pi0rt_format::Rgb8 as u32);
+            }
+            observation.observed_ns = observed_ns;
+            let (mut ticket, mut completion): (u64, pi0rt_completion) = (0, sized());
+            assert_eq!(pi0rt_submit(client, &observation, &mut ticket), Status::Ok, "{}", last_error());
+            let status = pi0rt_wait(client, ticket, 600_000_000_000, &mut completion);
+            assert_eq!((status, completion.status), (Status::Ok, Status::Ok), "{}", last_error());
+        };
+        let [first, second] = lerobots.observed_ns;
+        let at = |rows: f64| first + (rows * lerobots.row_ns) as u64;
+        assert_eq!(play(at(f64::from(lerobots.delay) - 0.5), &mut about), Status::Empty);
+        submit(first);
+        assert_eq!(play(at(f64::from(lerobots.delay) + 0.5), &mut about), Status::Ok);
+        submit(second);
+        play(at(f64::from(lerobots.delay) + 1.0), &mut about);
+        let mut chunk: pi0rt_chunk = sized();
+        assert_eq!(pi0rt_chunk_latest(client, &mut chunk), Status::Ok, "{}", last_error());
+        let got = std::slice::from_raw_parts(chunk.actions, (chunk.horizon * chunk.action_dim) as usize);
+        assert!(matches!(about.guided, pi0rt_guided::Guided));
+        lerobots.check(got, about.delay, about.guidance_horizon);
+        assert_eq!(pi0rt_client_close(client), Status::Ok);
+    }
 }
 
 /// A frame of 2 x 2 pixels in the first slot.

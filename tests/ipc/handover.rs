@@ -130,7 +130,7 @@ fn missing_cameras_are_refused_and_allowed_as_before() {
             let ticket = submit(client, 0, [1.0; 3], Some(1));
             let completion = client.wait(Some(ticket), LONG).unwrap();
             assert_eq!(completion.status, status as i32);
-            let fault = (status != Status::Ok).then_some(Fault::MissingCamera { camera: 1 });
+            let fault = (status != Status::Ok).then_some(Fault::MissingCamera { camera: Some(1) });
             assert_eq!(Fault::from_word(completion.detail), fault);
         }
         if daemons == 0 {

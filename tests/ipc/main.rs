@@ -11,12 +11,17 @@ mod reconnect;
 mod releases;
 mod statistics;
 
+#[path = "../../fuzz/harness/c_interface.rs"]
+mod c_interface;
 #[path = "../support/daemons.rs"]
 mod daemons;
 #[path = "../support/native.rs"]
 mod native;
 #[path = "../support/raw.rs"]
 mod raw;
+#[allow(dead_code, reason = "other tests use the rest of it")]
+#[path = "../support/rig.rs"]
+mod rig;
 
 /// Run by other tests in a separate process.
 #[test]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -169,6 +170,37 @@ fn a_daemon_that_is_late_is_told_apart_from_one_that_is_gone() {
     life.unwrap();
     let (info, life) = client.action_at(header.observed_ns + 50_000_000, &mut action).unwrap();
     assert!(matches!(life, Err(ClientError::Stale)) && info.chunk == 1);
+}
+
+/// As a robot runs them: the daemon dies, and another one comes.
+#[test]
+fn each_example_goes_on_with_the_next_daemon() {
+    let directory = Directory::new();
+    let mut served = Process::serving(&directory);
+    let examples = ["cameras.c", "controller.c", "controller.cpp", "epoll.c", "realtime.c"];
+    let built = examples.map(|name| {
+        let (compiler, standard) = if name.ends_with("cpp") { ("c++", "c++17") } else { ("cc", "c11") };
+        build(&directory.0, compiler, standard, &format!("examples/{name}"))
+    });
+    let start = |(name, program): (&str, PathBuf)| {
+        let mut command = execute(&program);
+        let (socket, seconds) = (directory.socket(), "8");
+        match name {
+            "controller.c" => command.arg("--socket").arg(socket).args(["--seconds", seconds]),
+            _ => command.arg(socket).arg(seconds),
+        };
+        Process(command.stdout(Stdio::piped()).spawn().unwrap())
+    };
+    let mut running: Vec<_> = examples.into_iter().zip(built).map(start).collect();
+    std::thread::sleep(Duration::from_secs(2));
+    served.kill();
+    std::thread::sleep(Duration::from_secs(1));
+    let _served = Process::serving(&directory);
+    for (name, child) in examples.iter().zip(&mut running) {
+        let said = std::io::read_to_string(child.0.stdout.take().unwrap()).unwrap();
+        assert!(child.0.wait().unwrap().success(), "{name}: {said}");
+        assert!(said.contains("failed 0") && said.contains("reconnects 1"), "{name}: {said}");
+    }
 }
 
 #[test]

@@ -26,7 +26,7 @@ fn bounded<T: Send + 'static>(what: &str, run: impl FnOnce() -> T + Send + 'stat
 }
 
 fn ready(prompt_id: u32) -> Reply {
-    Reply::PromptReady { prompt_id, truncated: false }
+    Reply::PromptReady { prompt_id, truncated: false, begun: Some(0) }
 }
 
 /// A welcome of a daemon whose answers don't carry request numbers.

@@ -4,12 +4,12 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use pi0rt::client::{Client, Options as ClientOptions};
-use pi0rt::control::{Hello, Reply, Request};
+use pi0rt::control::{FEATURE_MOTION, Hello, Reply, Request};
 use pi0rt::daemon::Report;
-use pi0rt::shm::Submission;
+use pi0rt::shm::{KEEP_PREFIX, Submission, UNGUIDED};
 
 use crate::daemons::*;
-use crate::raw::{Connection, Raw, prompt, submission};
+use crate::raw::{Connection, Raw, submission};
 
 /// The daemon as a program, so that its threads can be told from other tests'.
 struct Scene {
@@ -106,7 +106,7 @@ fn submissions_without_end() {
                 ticket += 1;
                 raw.submit(Submission { slot: 9, ..submission(ticket) });
             }
-            while raw.poll().is_some() {}
+            eventually("it is answered", || raw.poll().is_some());
         }
     });
 }
@@ -168,9 +168,29 @@ fn instructions_and_resets_without_end() {
         let mut number = 0;
         move || {
             number += 1;
-            raw.connection.say(&prompt(format!("{} {}", number % 200, "x".repeat(2000))));
+            let text = format!("{} {}", number % 200, "x".repeat(2000));
+            raw.connection.say(&Request::Prompt { text, flush: number % 2 == 0 });
             raw.connection.say(&Request::Reset);
             assert!(raw.connection.hear().is_some() && raw.connection.hear().is_some());
+        }
+    });
+}
+
+/// What a client says of the rows it has played changes all the time, and so does the part of its frames that is new.
+#[test]
+fn reports_and_kept_frames_without_end() {
+    Scene::new().beside(|socket| {
+        let hello = Hello { understands: FEATURE_MOTION, ..Hello::default() };
+        let mut raw = Raw::open(&socket, hello);
+        let mut number = 0u64;
+        move || {
+            for _ in 0..1000 {
+                number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                raw.lie_about_playback([number, number.rotate_left(32)]);
+            }
+            let flags = [0, KEEP_PREFIX, UNGUIDED, u32::MAX][number as usize >> 3 & 3];
+            raw.submit(Submission { flags, ..submission(number) });
+            while raw.poll().is_some() {}
         }
     });
 }

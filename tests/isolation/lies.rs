@@ -105,7 +105,7 @@ fn all_that_a_program_is_told_is_there() {
         assert_eq!(CStr::from_ptr(info.model.as_ptr()).to_bytes().len(), 63);
         let (about_camera, about_state) = (
             [
-                |camera| Fault::MissingCamera { camera },
+                |camera| Fault::MissingCamera { camera: Some(camera) },
                 |camera| Fault::FrameFormat { camera, format: 9 },
                 |camera| Fault::FrameSize { camera },
                 |camera| Fault::OldFrame { camera },
@@ -151,9 +151,11 @@ fn all_that_a_program_is_told_is_there() {
                 }
             }
         }
-        // "No camera" can't be the missing one.
-        let none = answer(&mut strings, Fault::MissingCamera { camera: u16::MAX });
+        // "No camera" can't have a frame of a wrong size; none may be there at all.
+        let none = answer(&mut strings, Fault::FrameSize { camera: u16::MAX });
         assert_eq!(none, (pi0rt_completion_reason::Other, -1));
+        let none = answer(&mut strings, Fault::MissingCamera { camera: None });
+        assert_eq!(none, (pi0rt_completion_reason::MissingCamera, -1));
         let none = answer(&mut strings, Fault::Age { camera: None, ms: 1 });
         assert_eq!(none, (pi0rt_completion_reason::Age, -1));
 

@@ -12,7 +12,7 @@ use rustix::fs::{FallocateFlags, fallocate};
 
 use crate::daemons::*;
 use crate::raw::{Raw, prompt, submission};
-use crate::rig::{rigged, rigged_with};
+use crate::rig::{Rig, rigged, rigged_by, rigged_with};
 
 /// With both rings full and no completions taken, the daemon sleeps, and continues when it can.
 #[test]
@@ -93,6 +93,45 @@ fn holes_are_counted_against_the_client_that_punched_them() {
     let ticket = honest.submit(&observation).unwrap();
     assert_eq!(honest.wait(Some(ticket), LONG).unwrap().status, 0);
     assert_eq!(honest.statistics().count(Count::PageFaults), 0);
+}
+
+/// Frames that take long before the device computes, such as large JPEG images, cost their client its next turns as
+/// long as another one wants them.
+#[test]
+fn frames_that_take_long_are_charged_to_the_client_that_sent_them() {
+    let served = rigged_by(Rig { slow: Some(7.0), ..Rig::default() });
+    let [mut slow, mut honest] = [(); 2].map(|()| {
+        let mut client = served.open();
+        client.set_prompt("stack the cups").unwrap();
+        client
+    });
+    let submitted = |count| {
+        let taken =
+            || Report::read(&served.socket()).unwrap().sessions.iter().map(|s| s.submitted).sum::<u64>();
+        eventually("it is taken", || taken() == count);
+    };
+    let chunks = &served.rig.chunks;
+    chunks.shut();
+    submit(&mut slow, 0, [7.0, 0.0, 0.0], None);
+    chunks.wait_for(1);
+    submit(&mut honest, 0, [1.0, 0.0, 0.0], None);
+    submitted(2);
+    // Whoever is computed, both want the next turn: the slow one's was first.
+    for turn in 2..5 {
+        chunks.let_one_pass();
+        chunks.wait_for(turn);
+        if turn == 2 {
+            submit(&mut slow, 0, [7.0, 0.0, 0.0], None);
+            submitted(3);
+        }
+        submit(&mut honest, 0, [1.0, 0.0, 0.0], None);
+        submitted(turn as u64 + 2);
+    }
+    assert_eq!(*served.rig.computed.lock().unwrap(), [7.0, 1.0, 1.0, 1.0]);
+    // The last one of the other client, then nobody else wants a turn.
+    chunks.open();
+    eventually("it has its turn", || served.rig.computed.lock().unwrap().len() == 6);
+    assert_eq!(served.rig.computed.lock().unwrap()[4..], [1.0, 7.0]);
 }
 
 /// A client that leaves during its chunk leaves an idle, healthy daemon behind.

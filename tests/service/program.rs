@@ -129,7 +129,7 @@ fn what_a_real_policy_can_not_use_is_answered() {
         let ticket = client.submit(&pi0rt::client::Observation { slot, ..Default::default() }).unwrap();
         let completion = client.wait(Some(ticket), LONG).unwrap();
         assert_eq!(completion.status, Status::BadObservation as i32);
-        assert_eq!(Fault::from_word(completion.detail), Some(Fault::MissingCamera { camera: 0 }));
+        assert_eq!(Fault::from_word(completion.detail), Some(Fault::MissingCamera { camera: Some(0) }));
     }
     // No limits are declared; but the value is implausible for a joint.
     let slot = client.acquire().unwrap();

@@ -1,6 +1,9 @@
 //! A policy's inputs and outputs as text, for `inspect` and `profile check`.
 
-use pi0rt::checkpoint::{Checkpoint, Dimension, Limits, Normalization, Processing, Quantity, Transform};
+use pi0rt::checkpoint::{
+    Checkpoint, Dimension, DimensionMotion, Interpolation, Limits, Motion, Normalization, Processing, Quantity,
+    SafePose, Stitching, Transform,
+};
 
 use crate::page::Page;
 
@@ -43,6 +46,12 @@ pub fn describe(page: &mut Page, checkpoint: &Checkpoint) {
             format!("{rows} of the {} actions of a chunk before the next", arch.chunk_size),
         );
     }
+    if arch.trained_delay > 0 {
+        page.line(
+            "continues",
+            format!("the first actions as they are, up to {} (training-time RTC)", arch.trained_delay),
+        );
+    }
     page.line("state", vector(&processing.robot_state, &processing.state_steps, &processing.steps_origin));
     describe_dimensions(page, &processing.robot_state);
     for step in &processing.state_steps {
@@ -55,6 +64,50 @@ pub fn describe(page: &mut Page, checkpoint: &Checkpoint) {
         page.line("", format!("- {step}"));
     }
     describe_dimensions(page, &processing.robot_action);
+    describe_motion(page, processing);
+}
+
+/// Describes how actions are to be played, as far as it is declared.
+fn describe_motion(page: &mut Page, processing: &Processing) {
+    let Motion { interpolation, stitching, hold_ms, decelerate_ms, safe_pose, dimensions } = &processing.motion;
+    let mut lines = Vec::new();
+    if let Some(interpolation) = interpolation {
+        lines.push(format!("interpolation: {}", name(*interpolation)));
+    }
+    match stitching {
+        None => {}
+        Some(Stitching::Replace) => lines.push("stitching: replace".into()),
+        Some(Stitching::Crossfade { over_ms }) => lines.push(format!("stitching: crossfade over {over_ms} ms")),
+        Some(Stitching::Ensemble { decay }) => lines.push(format!("stitching: ensemble, decay {decay}")),
+    }
+    let stages = [("held for", hold_ms), ("brought to rest within", decelerate_ms)];
+    let stages = stages.iter().filter_map(|(what, ms)| ms.map(|ms| format!("without a chunk {what} {ms} ms")));
+    lines.extend(stages);
+    match safe_pose {
+        None => {}
+        Some(SafePose::Stay) => lines.push("safe pose: stay".into()),
+        Some(SafePose::Pose(pose)) => lines.push(format!("safe pose: {pose:?}")),
+    }
+    let declared = dimensions.iter().enumerate().filter(|(_, motion)| **motion != DimensionMotion::default());
+    for (i, DimensionMotion { interpolation, start_jump }) in declared {
+        let own = interpolation.map(|own| format!(" interpolation: {}", name(own)));
+        let jump = start_jump.map(|jump| format!(" start jump: {jump}"));
+        let named = processing.robot_action.get(i).map_or("", |dimension| &dimension.name);
+        lines.push(format!("{i:>3} {named:<20}{}{}", own.unwrap_or_default(), jump.unwrap_or_default()));
+    }
+    for (i, line) in lines.iter().enumerate() {
+        page.line(if i == 0 { "motion" } else { "" }, line);
+    }
+}
+
+/// Name of an interpolation, as a profile has it.
+pub fn name(interpolation: Interpolation) -> String {
+    match interpolation {
+        Interpolation::Hold => "hold".into(),
+        Interpolation::Linear => "linear".into(),
+        Interpolation::Cubic => "cubic".into(),
+        Interpolation::Switch { threshold } => format!("switch at {threshold}"),
+    }
 }
 
 /// Describes each camera: its model input, whether it may be absent, and its normalization.

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::builder::{PossibleValue, PossibleValuesParser};
-use pi0rt::checkpoint::{Camera, Checkpoint, Dimension, Normalization, Tensor};
+use pi0rt::checkpoint::{
+    Camera, Checkpoint, Dimension, DimensionMotion, Motion, Normalization, SafePose, Stitching, Tensor,
+};
 use pi0rt::device::{DeviceError, KINDS, Kind, registry};
 use pi0rt::plan::{self, Config, Plan};
 use pi0rt::tenstorrent::Board;
@@ -208,11 +210,13 @@ fn report(checkpoint: &Checkpoint) -> Value {
         "control_rate_source": processing.rate.map(|rate| rate.source.name()),
         "overruled_rate_hz": processing.overruled_rate.map(|rate| shortest(rate.hz)),
         "execution_horizon": processing.execution_horizon,
+        "rtc_training_max_delay": checkpoint.arch().trained_delay,
         "state_steps": processing.state_steps.iter().map(|step| step.to_string()).collect::<Vec<_>>(),
         "action_steps": processing.action_steps.iter().map(|step| step.to_string()).collect::<Vec<_>>(),
         "steps_origin": processing.steps_origin,
         "robot_state": dimensions(&processing.robot_state),
         "robot_action": dimensions(&processing.robot_action),
+        "motion": motion(&processing.motion),
         "tokenizer": checkpoint.tokenizer(),
         "tokenizer_name": processing.tokenizer.as_ref().map(|source| &source.name),
         "unused": unused_tensors,
@@ -332,6 +336,34 @@ fn dimensions(dimensions: &[Dimension]) -> Vec<Value> {
         })
     };
     dimensions.iter().map(dimension).collect()
+}
+
+/// What is declared of how actions are played, by a profile's names; what isn't is null.
+fn motion(motion: &Motion) -> Value {
+    let (mut stitching, mut crossfade_ms, mut ensemble_decay) = (None, None, None);
+    match motion.stitching {
+        None => {}
+        Some(Stitching::Replace) => stitching = Some("replace"),
+        Some(Stitching::Crossfade { over_ms }) => (stitching, crossfade_ms) = (Some("crossfade"), Some(over_ms)),
+        Some(Stitching::Ensemble { decay }) => (stitching, ensemble_decay) = (Some("ensemble"), Some(decay)),
+    }
+    let dimension = |d: &DimensionMotion| {
+        json!({ "interpolation": d.interpolation.map(contract::name), "start_jump": d.start_jump.map(shortest) })
+    };
+    json!({
+        "interpolation": motion.interpolation.map(contract::name),
+        "stitching": stitching,
+        "crossfade_ms": crossfade_ms,
+        "ensemble_decay": ensemble_decay.map(shortest),
+        "hold_ms": motion.hold_ms,
+        "decelerate_ms": motion.decelerate_ms,
+        "safe_pose": match &motion.safe_pose {
+            None => Value::Null,
+            Some(SafePose::Stay) => json!("stay"),
+            Some(SafePose::Pose(pose)) => json!(pose.iter().map(|value| shortest(*value)).collect::<Vec<_>>()),
+        },
+        "dimensions": motion.dimensions.iter().map(dimension).collect::<Vec<_>>(),
+    })
 }
 
 /// The f64 with the fewest digits that equals `value` in f32.

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use pi0rt::checkpoint::{Arch, Checkpoint, synth::preset_of};
 use pi0rt::plan::cost::{Cost, DISPATCH_SECONDS, DRAM_EFFICIENCY, Line, PRODUCT_EFFICIENCY};
-use pi0rt::plan::{Config, Part, Phase, Plan, fits};
+use pi0rt::plan::{Config, Part, Phase, Plan, Published, fits};
 use pi0rt::tenstorrent::{Board, Fidelity, WeightDtype};
 
 use crate::CommandResult;
@@ -42,6 +42,12 @@ pub struct Args {
     /// Cores available to programs, columns x rows, if they differ from the board's usual ones
     #[arg(long, value_name = "XxY", value_parser = grid)]
     grid: Option<(usize, usize)>,
+    /// Count the recordings of a daemon without guidance
+    #[arg(long)]
+    unguided: bool,
+    /// Count the recordings of a daemon that keeps prefixes (policy.prefix_every above 1)
+    #[arg(long)]
+    keep_prefix: bool,
     #[command(flatten)]
     formats: FormatArgs,
     /// Print one JSON object
@@ -130,6 +136,7 @@ pub fn run(args: &Args) -> CommandResult {
     };
     config.cameras = args.cameras.unwrap_or(config.cameras);
     (config.tokens, config.steps) = (args.tokens, args.steps);
+    (config.guided, config.keeps_prefix) = (!args.unguided, args.keep_prefix);
     let board = Board { grid: args.grid.unwrap_or(args.device.grid), ..args.device };
     let plan = fits(&board, &arch, &config)?;
     let text = if args.json { serde_json::to_string_pretty(&plan)? + "\n" } else { describe(&plan, &arch) };
@@ -138,6 +145,23 @@ pub fn run(args: &Args) -> CommandResult {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(e.into()),
         _ => Ok(ExitCode::SUCCESS),
     }
+}
+
+/// What is expected of each stage beside what the board's maker publishes.
+fn beside(plan: &Plan, published: &Published) -> Vec<String> {
+    let (before, steps) = (plan.prefix().expected_ms, plan.steps as f64);
+    let stages = [
+        ("vision to prefix", before, published.prefix_ms),
+        ("denoise", plan.step.expected_ms * steps, published.step_ms.map(|ms| ms * steps)),
+        ("  one step", plan.step.expected_ms, published.step_ms),
+        ("total", plan.total.expected_ms, Some(published.total_ms)),
+    ];
+    let head = format!("{:<26} {:>8} {:>9}   {}, bfp8", "ms", "expected", "published", published.source);
+    let row = |(name, expected, published): (&str, f64, Option<f64>)| {
+        let published = published.map_or("-".into(), |ms| format!("{ms:.2}"));
+        format!("{name:<26} {expected:>8.2} {published:>9}")
+    };
+    [head].into_iter().chain(stages.map(row)).collect()
 }
 
 fn describe(plan: &Plan, arch: &Arch) -> String {
@@ -200,6 +224,10 @@ fn describe(plan: &Plan, arch: &Arch) -> String {
         }
     }
     lines.push(row("total", "", "", &plan.total));
+    if let Some(published) = &plan.published {
+        lines.push(String::new());
+        lines.extend(beside(plan, published));
+    }
     let l1 = plan.memory.l1.iter().max_by_key(|l1| l1.bytes);
     lines.extend([
         String::new(),
@@ -210,6 +238,15 @@ fn describe(plan: &Plan, arch: &Arch) -> String {
             100.0 * DRAM_EFFICIENCY,
             1e6 * DISPATCH_SECONDS,
             plan.total.dispatch_ms
+        ),
+        format!(
+            "recorded  {} chunks: {} numbers of cameras in {} kinds (without and with guidance, whole and on a kept prefix), {:.0} programs; {} leave {:.1} KiB for each",
+            plan.recordings.count(),
+            plan.recordings.shapes,
+            plan.recordings.kinds,
+            plan.recordings.programs,
+            bytes(plan.recordings.region as usize),
+            plan.recordings.bytes_each() / 1024.0
         ),
         format!(
             "memory    DRAM {} of {}; L1 {} of {} a core",

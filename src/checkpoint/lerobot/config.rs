@@ -16,7 +16,7 @@ use crate::checkpoint::normalization::NormMode;
 const FEATURE_TYPES: [&str; 6] = ["STATE", "VISUAL", "ENV", "ACTION", "REWARD", "LANGUAGE"];
 
 /// Fields that are read: in this file, with the sizes, or as options of serving.
-const READ: [&str; 27] = [
+const READ: [&str; 32] = [
     "type",
     "n_obs_steps",
     "normalization_mapping",
@@ -29,6 +29,12 @@ const READ: [&str; 27] = [
     "max_action_dim",
     "num_inference_steps",
     "min_period",
+    // Training-time real-time chunking, and observation memory, which isn't supported.
+    "rtc_config",
+    "rtc_training_max_delay",
+    "rtc_training_config",
+    "use_visual_memory",
+    "use_proprioceptive_memory",
     "max_period",
     "use_relative_actions",
     "action_feature_names",
@@ -50,7 +56,7 @@ const READ: [&str; 27] = [
 ];
 
 /// Fields that do not change the result of inference.
-const WITHOUT_EFFECT: [&str; 35] = [
+const WITHOUT_EFFECT: [&str; 37] = [
     // Where the policy ran and how it was published.
     "device",
     "use_amp",
@@ -70,8 +76,10 @@ const WITHOUT_EFFECT: [&str; 35] = [
     "compile_mode",
     "use_cache",
     "attention_implementation",
-    // Guidance between chunks is chosen when serving.
-    "rtc_config",
+    // Of observation memory, which is off.
+    "memory_frames",
+    "memory_stride",
+    "memory_temporal_attention_every",
     // The preprocessor's own copy is used.
     "relative_exclude_joints",
     // Width of the projections, told by the weights' shapes.

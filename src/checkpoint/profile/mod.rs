@@ -193,7 +193,10 @@ impl Profile {
             cameras: self.cameras.or(base.cameras),
             state: self.state.over(base.state),
             action: self.action.over(base.action),
-            motion: self.motion.or(base.motion),
+            motion: match (self.motion, base.motion) {
+                (Some(own), Some(base)) => Some(own.over(base)),
+                (own, base) => own.or(base),
+            },
         }
     }
 

@@ -80,6 +80,26 @@ impl MotionSection {
         Self { section, dimensions: dimensions.into_iter().map(at).collect() }
     }
 
+    /// This section, with missing entries taken from `base`: key by key, and what is said of one dimension as a whole.
+    /// Another stitching than the base's doesn't take the base's number of it.
+    pub fn over(mut self, base: Self) -> Self {
+        let own = &mut self.section.value;
+        let base_table = base.section.value;
+        let is_stitching = own.stitching.is_none() || own.stitching == base_table.stitching;
+        if is_stitching {
+            own.stitching = own.stitching.or(base_table.stitching);
+            own.crossfade_ms = own.crossfade_ms.or(base_table.crossfade_ms);
+            own.ensemble_decay = own.ensemble_decay.or(base_table.ensemble_decay);
+        }
+        own.interpolation = own.interpolation.or(base_table.interpolation);
+        own.hold_ms = own.hold_ms.or(base_table.hold_ms);
+        own.decelerate_ms = own.decelerate_ms.or(base_table.decelerate_ms);
+        own.safe_pose = own.safe_pose.take().or(base_table.safe_pose);
+        // The later ones count, whether by name or by number.
+        self.dimensions.splice(0..0, base.dimensions);
+        self
+    }
+
     /// The motion of actions of these dimensions.
     ///
     /// # Errors
@@ -191,10 +211,16 @@ mod tests {
     use super::*;
 
     fn motion(text: &str) -> Result<Motion, String> {
+        merged(text, "")
+    }
+
+    /// What a profile says over a base.
+    fn merged(text: &str, base: &str) -> Result<Motion, String> {
         let head = "[action]\nwidth = 2\n[[action.dimensions]]\nnames = [\"waist\", \"gripper\"]\n\
                     quantity = \"position\"\nposition = [-1, 1]\n";
-        let profile =
-            Profile::parse("p", None, &format!("{head}{text}")).map_err(|error| error.to_string())?;
+        let parse =
+            |text| Profile::parse("p", None, &format!("{head}{text}")).map_err(|error| error.to_string());
+        let profile = parse(text)?.over(parse(base)?);
         let mut action = vec![Dimension::default(); 2];
         profile.action.describe(&mut action).unwrap();
         let motion = profile.motion.as_ref().map(|section| section.motion(&action)).transpose();
@@ -224,6 +250,28 @@ mod tests {
         assert_eq!(all, Ok(expected));
         let stay = motion("[motion]\nsafe_pose = \"stay\"\n").unwrap();
         assert_eq!(stay, Motion { safe_pose: Some(SafePose::Stay), ..Motion::default() });
+    }
+
+    #[test]
+    fn each_key_stands_over_the_base_s() {
+        let base = "[motion]\ninterpolation = \"cubic\"\nstitching = \"crossfade\"\ncrossfade_ms = 80\nhold_ms = 5\n\
+                    safe_pose = [0.5, 1]\n[motion.dimensions.gripper]\ninterpolation = \"switch\"\nthreshold = 0.5\n\
+                    [motion.dimensions.0]\nstart_jump = 0.2\n";
+        let whole = motion(base).unwrap();
+        assert_eq!(merged("", base), Ok(whole.clone()));
+        assert_eq!(merged("[motion]\n", base), Ok(whole.clone()));
+        let hold = merged("[motion]\nhold_ms = 7\ncrossfade_ms = 60\n", base).unwrap();
+        let stitching = Some(Stitching::Crossfade { over_ms: 60 });
+        assert_eq!(hold, Motion { hold_ms: Some(7), stitching, ..whole.clone() });
+        // Another stitching leaves the base's number behind.
+        let replace = merged("[motion]\nstitching = \"replace\"\nsafe_pose = \"stay\"\n", base).unwrap();
+        let (stitching, safe_pose) = (Some(Stitching::Replace), Some(SafePose::Stay));
+        assert_eq!(replace, Motion { stitching, safe_pose, ..whole.clone() });
+        // A dimension's table as a whole, whatever it is called.
+        let gripper = merged("[motion.dimensions.1]\nstart_jump = 0.1\n", base).unwrap();
+        let own = DimensionMotion { interpolation: None, start_jump: Some(0.1) };
+        assert_eq!(gripper.dimensions, [whole.dimensions[0], own]);
+        assert_eq!(gripper.stitching, whole.stitching);
     }
 
     #[test]

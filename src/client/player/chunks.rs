@@ -23,6 +23,15 @@ pub(super) struct Kept {
     place: usize,
 }
 
+/// What is left after some chunks were dropped.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Left {
+    /// Whether there is still a chunk.
+    pub any: bool,
+    /// Whether there are fewer than before.
+    pub fewer: bool,
+}
+
 /// A moment in a chunk.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Moment {
@@ -117,6 +126,30 @@ impl Chunks {
     /// Drops the newest chunk.
     pub fn drop_newest(&mut self) {
         self.played.pop();
+    }
+
+    /// Drops all chunks but those that `keep` says to keep.
+    pub fn retain(&mut self, keep: impl Fn(&Kept) -> bool) -> Left {
+        let count = |chunks: &Chunks| chunks.played.len() + usize::from(chunks.waiting.is_some());
+        let before = count(self);
+        self.played.retain(&keep);
+        self.waiting = self.waiting.filter(keep);
+        Left { any: count(self) > 0, fewer: count(self) < before }
+    }
+
+    /// Takes over another player's newest chunk and the one that waits, if their rows mean the same here.
+    pub fn take_over(&mut self, other: &Chunks, stale_after_ns: Option<u64>) {
+        self.clear();
+        if self.rate_hz != other.rate_hz || self.width != other.width {
+            return;
+        }
+        for (kept, waits) in [(other.newest(), false), (other.waiting.as_ref(), true)] {
+            let Some(kept) = kept.filter(|kept| kept.header.horizon as usize <= self.horizon) else { continue };
+            self.put(&kept.header, kept.notes, stale_after_ns, other.rows(kept));
+            if let Some(own) = self.waiting.take_if(|_| !waits) {
+                self.played.push(Kept { played_ns: kept.played_ns, first_row: kept.first_row, ..own });
+            }
+        }
     }
 
     /// Drops all chunks.

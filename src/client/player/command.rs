@@ -14,7 +14,10 @@ impl Player {
             kept.played_ns = kept.played_ns.saturating_sub(ns);
         }
         match self.last_ns {
-            Some(last_ns) if !self.fallback.is_on() => self.take_up(last_ns),
+            Some(last_ns) if !self.fallback.is_on() => {
+                self.velocity.fill(0.0);
+                self.take_up(last_ns, 0.0);
+            }
             _ => self.fallback.set_back(ns),
         }
     }
@@ -25,18 +28,19 @@ impl Player {
         let pauses = passed_ns.is_none_or(|ns| ns > PAUSE_NS);
         if pauses {
             self.axes.iter_mut().for_each(|axis| axis.v = 0.0);
+            self.velocity.fill(0.0);
         }
-        self.last_ns = Some(t_ns);
-        self.play_waiting(t_ns, pauses);
-        let mut answer = self.describe(t_ns);
-        if answer.stage == Stage::Empty {
-            return answer;
-        }
-        let follows = answer.stage == Stage::Play && self.resumes_ns.is_none();
         let step = match passed_ns {
             Some(ns) if self.is_started && ns > 0 => Step::new(ns.min(PAUSE_NS) as f64 * 1e-9),
             _ => Step { dt: 0.0, inverse: 0.0 },
         };
+        self.last_ns = Some(t_ns);
+        self.play_waiting(t_ns, pauses);
+        let mut answer = self.describe(t_ns, step.dt);
+        if answer.stage == Stage::Empty {
+            return answer;
+        }
+        let follows = answer.stage == Stage::Play && self.resumes_ns.is_none();
         answer.limited = self.limit(step, follows);
         self.is_started = true;
         self.last = Some(answer);
@@ -65,8 +69,8 @@ impl Player {
         self.stitcher.play(&mut self.chunks, kept, t_ns);
     }
 
-    /// Says what the command for a moment should be, and writes it to the targets.
-    fn describe(&mut self, t_ns: u64) -> Answer {
+    /// Says what the command for a moment should be, `dt` seconds after the last one, and writes it to the targets.
+    fn describe(&mut self, t_ns: u64, dt: f64) -> Answer {
         let mut answer = self.about_chunk(t_ns);
         match self.chunks.newest().copied() {
             None if !self.is_started => {
@@ -79,7 +83,7 @@ impl Player {
                     false if answer.past_end => (Stage::Play, Reason::PastEnd),
                     false => (Stage::Play, Reason::InChunk),
                 };
-                self.play(t_ns);
+                self.play(t_ns, dt);
                 return answer;
             }
             // The stages begin with the last command that the chunks gave; after a start, with that.
@@ -124,10 +128,10 @@ impl Player {
     }
 
     /// Writes the targets of a moment within the newest chunk.
-    fn play(&mut self, t_ns: u64) {
+    fn play(&mut self, t_ns: u64, dt: f64) {
         self.fallback.leave();
         if std::mem::take(&mut self.rests) {
-            self.take_up(t_ns);
+            self.take_up(t_ns, dt);
         }
         if self.resumes_ns.is_some_and(|since_ns| t_ns.saturating_sub(since_ns) >= self.settings.resume_ns) {
             self.resumes_ns = None;
@@ -135,11 +139,12 @@ impl Player {
         self.evaluate(t_ns);
     }
 
-    /// Takes motion up again from the last command.
-    fn take_up(&mut self, t_ns: u64) {
+    /// Takes motion up again from the last command of `dt` seconds ago.
+    fn take_up(&mut self, t_ns: u64, dt: f64) {
         self.resumes_ns = Some(t_ns);
-        for (from, axis) in self.from.iter_mut().zip(&self.axes) {
-            *from = axis.x;
+        for (index, axis) in self.axes.iter().enumerate() {
+            let slope = self.velocity[index].into();
+            (self.from[index], self.from_slopes[index]) = (axis.x + slope * dt, slope);
         }
     }
 
@@ -148,10 +153,15 @@ impl Player {
         self.stitcher.evaluate(&self.chunks, &self.interpolations, t_ns, &mut self.targets);
         let Some(since_ns) = self.resumes_ns else { return };
         let weight = Weight::at(t_ns, since_ns, self.settings.resume_ns);
-        let targets = self.targets.iter_mut().zip(&self.from).zip(&self.interpolations);
-        for ((target, from), interpolation) in targets {
-            let switches = matches!(interpolation, Interpolation::Switch { .. });
-            *target = weight.between(Target { value: *from, slope: 0.0 }, *target, switches);
+        let (passed, all) = (t_ns.saturating_sub(since_ns) as f64 * 1e-9, self.settings.resume_ns as f64 * 1e-9);
+        // What was moving comes to rest in that time, while the chunk takes over.
+        let part = if all > 0.0 { (passed / all).min(1.0) } else { 1.0 };
+        for (index, target) in self.targets.iter_mut().enumerate() {
+            let switches = matches!(self.interpolations[index], Interpolation::Switch { .. });
+            let slope = if switches { 0.0 } else { self.from_slopes[index] };
+            let way = slope * (passed.min(all) * (1.0 - part / 2.0));
+            let from = Target { value: self.from[index] + way, slope: slope * (1.0 - part) };
+            *target = weight.between(from, *target, switches);
         }
     }
 

@@ -92,6 +92,11 @@ impl Axis {
         }
     }
 
+    /// A change per second within the velocity limit.
+    fn bounded(&self, slope: f64) -> f64 {
+        slope.clamp(-self.fastest, self.fastest)
+    }
+
     /// True if a velocity limit is declared.
     pub fn has_velocity_limit(&self) -> bool {
         self.fastest.is_finite()
@@ -108,12 +113,22 @@ impl Axis {
         };
     }
 
+    /// Goes on from another trajectory's command and its change.
+    pub fn continue_from(&mut self, other: &Axis) {
+        self.start(other.x);
+        self.v = other.v;
+        if !self.returns {
+            // It is on its way, not at a start.
+            self.cap = f64::INFINITY;
+        }
+    }
+
     /// Sets a command that nothing comes before: the target's, within the bounds.
     pub fn set(&mut self, target: Target) -> (u32, f64) {
         self.start(target.value.clamp(self.low, self.high));
         self.cap = f64::INFINITY;
         let clamped = self.x != target.value;
-        (if clamped { Limited::POSITION } else { 0 }, if clamped { 0.0 } else { target.slope })
+        (if clamped { Limited::POSITION } else { 0 }, if clamped { 0.0 } else { self.bounded(target.slope) })
     }
 
     fn is_inside(&self) -> bool {
@@ -154,7 +169,7 @@ impl Axis {
         if follows {
             (self.cap, self.returns) = (f64::INFINITY, false);
         }
-        (kinds, slope)
+        (kinds, self.bounded(slope))
     }
 
     /// Moves without an acceleration limit. Returns whether the goal is reached.

@@ -22,6 +22,8 @@
 mod answer;
 mod chunks;
 mod command;
+mod flush;
+mod going_on;
 mod limits;
 mod settings;
 mod stages;
@@ -32,6 +34,7 @@ mod tests;
 
 pub use crate::control::Interpolation;
 pub use answer::{Answer, Limited, Playback, Reason, Stage};
+pub use flush::Flush;
 pub use settings::{
     DECELERATE_NS, DimensionSettings, HOLD_NS, MAX_BLENDED, MotionError, RESUME_NS, Safe, Settings,
     Stitching, Submit,
@@ -62,6 +65,8 @@ pub struct Player {
     resumes_ns: Option<u64>,
     /// Commands from which motion is taken up again, or goes to the safe pose.
     from: Box<[f64]>,
+    /// Their change per second where motion is taken up again.
+    from_slopes: Box<[f64]>,
     /// The next chunk is played from a standstill: after a fall-back or a start.
     rests: bool,
     delays: Delays,
@@ -70,6 +75,7 @@ pub struct Player {
     episode: Option<u32>,
     /// Last ticket whose chunk isn't played.
     last_ticket: u64,
+    flush: Flush,
     /// The newest chunk came too late.
     late: bool,
     /// Moment of the last answer.
@@ -101,11 +107,13 @@ impl Player {
             fallback: Fallback::new(settings),
             resumes_ns: None,
             from: vec![0.0; width].into(),
+            from_slopes: vec![0.0; width].into(),
             rests: false,
             delays: Delays::default(),
             playable: (stale_rows as u32).min(*horizon),
             episode: None,
             last_ticket: 0,
+            flush: Flush::default(),
             late: false,
             last_ns: None,
             last: None,
@@ -155,8 +163,10 @@ impl Player {
         if !is_shape || values != rows as usize * dimensions {
             return Err(MotionError::Shape { rows, width, values, horizon, dimensions });
         }
-        if header.ticket <= self.last_ticket && self.last_ticket != 0 {
-            return Err(MotionError::Flushed { got: header.ticket, last: self.last_ticket });
+        let prompt_id = notes.map_or(0, |notes| notes.prompt_id);
+        if self.is_over(header.ticket, prompt_id) {
+            let last = self.last_ticket.max(self.flush.until);
+            return Err(MotionError::Flushed { got: header.ticket, last });
         }
         if let (Some(notes), Some(expected)) = (notes, self.episode)
             && notes.episode != expected
@@ -175,13 +185,8 @@ impl Player {
         Ok(())
     }
 
-    /// Drops all chunks, also those still to come for tickets up to `last_ticket`: for another prompt. The robot
-    /// comes to rest, by the stages, until the next chunk. Real-time safe.
-    pub fn flush(&mut self, last_ticket: u64) {
-        self.forget(Reason::Flushed, last_ticket);
-    }
-
-    /// Begins an episode: as [`flush`](Self::flush), and chunks of other episodes are refused. Commands go on
+    /// Begins an episode: drops all chunks, also those still to come for tickets up to `last_ticket`, and chunks of
+    /// other episodes are refused. Commands go on
     /// from the last one; a robot that has been moved meanwhile needs [`start_from`](Self::start_from). Real-time
     /// safe.
     pub fn begin_episode(&mut self, episode: u32, last_ticket: u64) {

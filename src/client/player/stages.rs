@@ -49,6 +49,11 @@ impl Fallback {
         self.since_ns.is_some()
     }
 
+    /// Why there is no fresh chunk.
+    pub fn reason(&self) -> Reason {
+        self.reason
+    }
+
     /// Begins the stages at the end of a chunk, with what it says there; but a velocity that hasn't reached that
     /// yet doesn't rise any more.
     pub fn enter(&mut self, since_ns: u64, reason: Reason, targets: &[Target], axes: &[Axis]) {

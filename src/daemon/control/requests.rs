@@ -244,13 +244,15 @@ impl<P: Send + Sync + 'static> Control<P> {
             let Some((id, turn)) = self.requests.next() else { return };
             match turn {
                 Turn::Known { prompt_id, truncated, flush, number } => {
+                    let mut begun = None;
                     if let Some(session) = self.shared.lock().session(id)
                         && let Some(known) = session.prompts.get_mut(prompt_id as usize - 1)
                     {
                         known.flush = flush;
                         session.channel.flushes += u32::from(flush);
+                        begun = session.channel.begun();
                     }
-                    self.answer(id, number, &Reply::PromptReady { prompt_id, truncated });
+                    self.answer(id, number, &Reply::PromptReady { prompt_id, truncated, begun });
                 }
                 Turn::Refuse(reason, number) => {
                     let refusal = Refusal { status: Status::Refused, reason };
@@ -303,6 +305,7 @@ impl<P: Send + Sync + 'static> Control<P> {
         let Some(session) = table.session(id) else { return };
         session.prompts.push(Registered { prompt: Arc::new(prompt), flush });
         session.channel.flushes += u32::from(flush);
+        let begun = session.channel.begun();
         let was_restoring = std::mem::replace(&mut session.restoring, restores);
         let record = session.record.as_mut().filter(|_| asked.is_some());
         let kept = record.map_or(Ok(()), |record| record.add_prompt(text));
@@ -311,7 +314,7 @@ impl<P: Send + Sync + 'static> Control<P> {
             return self.fail(id, format!("its record can't be written to: {error}"));
         }
         if let Some(number) = asked {
-            self.answer(id, number, &Reply::PromptReady { prompt_id, truncated });
+            self.answer(id, number, &Reply::PromptReady { prompt_id, truncated, begun });
         } else if was_restoring && !restores {
             self.doorbells.kick();
         }

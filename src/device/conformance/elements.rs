@@ -1,10 +1,10 @@
 //! Norms, embeddings, and what is computed element by element.
 
-use super::formulas::{Dense, norm};
-use super::subject::{Outcome, assert_all_computed, buffer, check, read, seal};
+use super::formulas::{Dense, PerRow, norm};
+use super::subject::{FIRST_ROWS, Outcome, assert_all_computed, buffer, check, read, seal};
 use super::values::{Numbers, tensor};
 use crate::checkpoint::Dtype;
-use crate::device::{Blend, PatchEmbed, Role, View};
+use crate::device::{Blend, DeviceError, PatchEmbed, Role, RowVector, View};
 
 #[test]
 fn norms_into_both_roles() {
@@ -28,16 +28,46 @@ fn norms_into_both_roles() {
                     if centred {
                         device.layer_norm(x, weight, bias, epsilon, out)?;
                     } else {
-                        device.rms_norm(x, weight, biased.then_some(bias), epsilon, out)?;
+                        let shift = biased.then_some(bias.into());
+                        device.rms_norm(x, weight.into(), shift, epsilon, out)?;
                     }
-                    let bias = biased.then_some(b.as_slice());
-                    let expected = norm(&Dense::new(&values, cols), &w, bias, centred, f64::from(epsilon));
+                    let bias = biased.then_some(PerRow::same(&b));
+                    let expected =
+                        norm(&Dense::new(&values, cols), PerRow::same(&w), bias, centred, f64::from(epsilon));
                     Ok(Outcome { got: read(&mut *device, out)?, expected: expected.values })
                 });
             }
         }
     }
     assert_all_computed();
+}
+
+#[test]
+fn the_first_rows_of_a_norm_may_have_other_vectors() {
+    for (rows, first_rows) in FIRST_ROWS {
+        for (cols, role) in [(36, Role::Stream), (37, Role::Operand)] {
+            check(&format!("two norms, {first_rows} of {rows}x{cols} {role:?}"), role, |mut builder| {
+                let mut numbers = Numbers(rows as u64);
+                let values = [0; 4].map(|_| numbers.many(cols));
+                let [w, v, b, c] = &values;
+                let mut split = |first: &[f32], rest: &[f32]| {
+                    let (first, rest) = (builder.vector(first)?, builder.vector(rest)?);
+                    Ok::<_, DeviceError>(RowVector::Split { first_rows, first, rest })
+                };
+                let (weight, shift) = (split(w, v)?, split(b, c)?);
+                let x = buffer(&mut *builder, Role::Stream, rows, cols)?;
+                let out = buffer(&mut *builder, role, rows, cols)?;
+                let mut device = seal(builder)?;
+                let values = numbers.many(rows * cols);
+                device.write(&values, x)?;
+                device.rms_norm(x, weight, Some(shift), 1e-6, out)?;
+                let per_row = |first, rest| PerRow { first_rows, first, rest };
+                let x = Dense::new(&values, cols);
+                let expected = norm(&x, per_row(w, v), Some(per_row(b, c)), false, f64::from(1e-6f32));
+                Ok(Outcome { got: read(&mut *device, out)?, expected: expected.values })
+            });
+        }
+    }
 }
 
 #[test]
@@ -51,9 +81,9 @@ fn norm_of_some_columns_in_place() {
         let values = numbers.many(29 * 20);
         device.write(&values, all)?;
         let view = all.rows(0..27).columns(5..16);
-        device.rms_norm(view, weight, None, 1e-6, view)?;
+        device.rms_norm(view, weight.into(), None, 1e-6, view)?;
         let mut expected = Dense::new(&values, 20);
-        let normed = norm(&expected.view(view), &w, None, false, f64::from(1e-6f32));
+        let normed = norm(&expected.view(view), PerRow::same(&w), None, false, f64::from(1e-6f32));
         expected.put(view, &normed);
         Ok(Outcome { got: read(&mut *device, all)?, expected: expected.values })
     });

@@ -55,6 +55,29 @@ impl Dense {
     }
 }
 
+/// The values of a vector for every row.
+#[derive(Clone, Copy)]
+pub struct PerRow<'a> {
+    /// Rows that have `first`.
+    pub first_rows: usize,
+    /// Of the first rows.
+    pub first: &'a [f32],
+    /// Of the others.
+    pub rest: &'a [f32],
+}
+
+impl<'a> PerRow<'a> {
+    /// The same for every row.
+    pub fn same(rest: &'a [f32]) -> Self {
+        Self { first_rows: 0, first: &[], rest }
+    }
+
+    /// Of a row.
+    pub fn of(self, row: usize) -> &'a [f32] {
+        if row < self.first_rows { self.first } else { self.rest }
+    }
+}
+
 /// GELU in its tanh approximation.
 pub fn gelu(x: f64) -> f64 {
     0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh())
@@ -65,7 +88,7 @@ pub fn linear(
     x: &Dense,
     w: &Dense,
     bias: Option<&[f32]>,
-    (epilogue, gate): (Epilogue, &[f32]),
+    (epilogue, gate): (Epilogue, PerRow<'_>),
     before: &Dense,
 ) -> Dense {
     x.times(w).map(|r, c, y| {
@@ -75,13 +98,13 @@ pub fn linear(
             Epilogue::Gelu => gelu(y),
             Epilogue::Silu => y / (1.0 + (-y).exp()),
             Epilogue::Add => before.row(r)[c] + y,
-            Epilogue::AddGated(_) => before.row(r)[c] + f64::from(gate[c]) * y,
+            Epilogue::AddGated(_) => before.row(r)[c] + f64::from(gate.of(r)[c]) * y,
         }
     })
 }
 
 /// LayerNorm if `centred`, else RMSNorm with weights `1 + w`; plus a bias, or shift, if there is one.
-pub fn norm(x: &Dense, weight: &[f32], bias: Option<&[f32]>, centred: bool, epsilon: f64) -> Dense {
+pub fn norm(x: &Dense, weight: PerRow<'_>, bias: Option<PerRow<'_>>, centred: bool, epsilon: f64) -> Dense {
     let mean = |values: &mut dyn Iterator<Item = f64>| values.sum::<f64>() / x.cols as f64;
     let statistics: Vec<(f64, f64)> = (0..x.rows())
         .map(|r| {
@@ -92,8 +115,8 @@ pub fn norm(x: &Dense, weight: &[f32], bias: Option<&[f32]>, centred: bool, epsi
         .collect();
     x.map(|r, c, x| {
         let normal = (x - statistics[r].0) / statistics[r].1;
-        let factor = f64::from(weight[c]) + if centred { 0.0 } else { 1.0 };
-        normal * factor + bias.map_or(0.0, |bias| f64::from(bias[c]))
+        let factor = f64::from(weight.of(r)[c]) + if centred { 0.0 } else { 1.0 };
+        normal * factor + bias.map_or(0.0, |bias| f64::from(bias.of(r)[c]))
     })
 }
 

@@ -1,12 +1,12 @@
 //! Dense products, with each epilogue.
 
-use super::formulas::{Dense, gelu, linear};
+use super::formulas::{Dense, PerRow, gelu, linear};
 use super::subject::{
-    Outcome, assert_all_computed, buffer, check, check_on, integer_subjects, read, seal, subjects,
+    FIRST_ROWS, Outcome, assert_all_computed, buffer, check, check_on, integer_subjects, read, seal, subjects,
 };
 use super::values::{Numbers, tensor};
 use crate::checkpoint::Dtype;
-use crate::device::{Builder, DeviceError, Epilogue, Role, Vector, View};
+use crate::device::{Builder, DeviceError, Epilogue, Role, RowVector, Vector, View};
 
 /// Sizes of a linear: rows, inputs, outputs, and bytes that the weights are off their alignment.
 struct Size {
@@ -42,7 +42,7 @@ fn linear_case(
         &Dense::new(&values, k),
         &Dense::new(&w, k),
         biased.then_some(&b),
-        (epilogue, &g),
+        (epilogue, PerRow::same(&g)),
         &Dense::new(&before, n),
     );
     Ok(Outcome { got: read(&mut *device, out)?, expected: expected.values })
@@ -59,7 +59,7 @@ fn linear_of_every_size_dtype_role_and_epilogue() {
         ("gelu", |_| Epilogue::Gelu, Role::Operand),
         ("silu", |_| Epilogue::Silu, Role::Operand),
         ("store", |_| Epilogue::Store, Role::Operand),
-        ("add gated", Epilogue::AddGated, Role::Stream),
+        ("add gated", |gate| Epilogue::AddGated(gate.into()), Role::Stream),
     ];
     let mut turn = 0;
     for rows in [1, 2, 7, 23, 24, 25, 48, 49, 50, 51, 97] {
@@ -173,7 +173,7 @@ fn linear_of_weights_with_a_row_hint() {
             let epilogues: [Case; 3] = [
                 ("add", |_| Epilogue::Add, Role::Stream),
                 ("gelu", |_| Epilogue::Gelu, Role::Operand),
-                ("add gated", Epilogue::AddGated, Role::Stream),
+                ("add gated", |gate| Epilogue::AddGated(gate.into()), Role::Stream),
             ];
             for (name, epilogue, role) in epilogues {
                 check(&format!("{rows} of {hint} rows, {k}x{n} {dtype} {name}"), role, |mut builder| {
@@ -193,13 +193,44 @@ fn linear_of_weights_with_a_row_hint() {
                     device.write(&before, out)?;
                     device.linear(x, weight, Some(bias), epilogue, out)?;
                     let (x, w) = (Dense::new(&values, k), Dense::new(&w, k));
-                    let expected = linear(&x, &w, Some(&b), (epilogue, &g), &Dense::new(&before, 2 * n));
+                    let expected =
+                        linear(&x, &w, Some(&b), (epilogue, PerRow::same(&g)), &Dense::new(&before, 2 * n));
                     Ok(Outcome { got: read(&mut *device, out)?, expected: expected.values })
                 });
             }
         }
     }
     assert_all_computed();
+}
+
+#[test]
+fn the_first_rows_of_a_product_may_have_another_gate() {
+    for (rows, first_rows) in FIRST_ROWS {
+        for (dtype, k, n, hint) in [(Dtype::F32, 40, 37, None), (Dtype::Bf16, 64, 50, Some(rows))] {
+            let what = format!("two gates, {first_rows} of {rows} rows, {dtype}");
+            check(&what, Role::Stream, |mut builder| {
+                let mut numbers = Numbers(rows as u64);
+                let (w, g, h) = (numbers.many(n * k), numbers.many(n), numbers.many(n));
+                let weight = builder.weight(&[&tensor(&w, dtype, &[n, k], 0)], None)?;
+                if let Some(rows) = hint {
+                    builder.row_hint(weight, rows)?;
+                }
+                let (first, rest) = (builder.vector(&g)?, builder.vector(&h)?);
+                let epilogue = Epilogue::AddGated(RowVector::Split { first_rows, first, rest });
+                let x = buffer(&mut *builder, Role::Operand, rows, k)?;
+                let out = buffer(&mut *builder, Role::Stream, rows, n)?;
+                let mut device = seal(builder)?;
+                let (values, before) = (numbers.many(rows * k), numbers.many(rows * n));
+                device.write(&values, x)?;
+                device.write(&before, out)?;
+                device.linear(x, weight, None, epilogue, out)?;
+                let gate = PerRow { first_rows, first: &g, rest: &h };
+                let (x, w) = (Dense::new(&values, k), Dense::new(&w, k));
+                let expected = linear(&x, &w, None, (epilogue, gate), &Dense::new(&before, n));
+                Ok(Outcome { got: read(&mut *device, out)?, expected: expected.values })
+            });
+        }
+    }
 }
 
 /// A stream is not rounded, whatever has been made of the weights.
@@ -254,7 +285,7 @@ fn products_in_8_bits_of_what_8_bits_hold() {
                         device.linear(x, weight, None, Epilogue::Store, out)?;
                         // Epilogue as often again as the column and the gate say.
                         device.linear(x, weight, None, Epilogue::Add, out)?;
-                        device.linear(x, weight, None, Epilogue::AddGated(factors), out)?;
+                        device.linear(x, weight, None, Epilogue::AddGated(factors.into()), out)?;
                         let factor = |(c, y): (usize, &f64)| (2.0 + f64::from(c as f32 / 8.0)) * y;
                         let row = |r| [gate.row(r), up.row(r)].concat();
                         (0..rows)

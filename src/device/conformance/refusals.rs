@@ -4,8 +4,8 @@ use super::subject::{buffer, seal, subjects};
 use super::values::{Numbers, tensor};
 use crate::checkpoint::Dtype;
 use crate::device::{
-    Attention, Blend, Buffer, DeviceError, Epilogue, Keys, KvCache, PatchEmbed, Ran, Role, Rope, Table,
-    Vector, View, Weight,
+    Attention, Blend, Buffer, DeviceError, Epilogue, Keys, KvCache, PatchEmbed, Ran, Role, Rope, RowVector,
+    Table, Vector, View, Weight,
 };
 
 /// Errors that are of operations `ops`, and each names what was expected and what was there.
@@ -38,6 +38,7 @@ fn operations_refuse_views_and_handles_that_do_not_fit() {
         let d = &mut *seal(builder).unwrap();
         d.write(&[0.5; 40], x).unwrap();
         d.linear(x, weight, None, Epilogue::Store, y).unwrap();
+        let split = |first_rows, first, rest| RowVector::Split { first_rows, first, rest };
         let nowhere = View { buffer: Buffer(77), ..x };
         let rope = |head_dim| Some(Rope { head_dim, position: 0 });
         let attention = |heads, keys| Attention { heads, scale: 1.0, keys };
@@ -54,9 +55,10 @@ fn operations_refuse_views_and_handles_that_do_not_fit() {
             d.linear(x, weight, None, Epilogue::Store, ids),
             d.linear(x, gated, None, Epilogue::Store, y),
             d.linear(x, weight, Some(vector), Epilogue::Store, y),
-            d.linear(x, weight, None, Epilogue::AddGated(vector), y),
-            d.linear(x, weight, None, Epilogue::AddGated(Vector(4)), y),
-            d.linear(x, weight, None, Epilogue::AddGated(vector), x.columns(0..6)),
+            d.linear(x, weight, None, Epilogue::AddGated(vector.into()), y),
+            d.linear(x, weight, None, Epilogue::AddGated(Vector(4).into()), y),
+            d.linear(x, weight, None, Epilogue::AddGated(vector.into()), x.columns(0..6)),
+            d.linear(x, weight, None, Epilogue::AddGated(split(6, vector, vector)), s.columns(0..6)),
             d.linear(x, Weight(9), None, Epilogue::Store, y),
             d.linear(x.rows(1..3), weight, None, Epilogue::Store, y.rows(0..2)),
             d.linear(nowhere, weight, None, Epilogue::Store, y),
@@ -64,10 +66,13 @@ fn operations_refuse_views_and_handles_that_do_not_fit() {
         assert_shapes(name, "linear", linear);
         assert_shapes(name, "geglu", vec![d.geglu(x, weight, y), d.geglu(x, gated, s)]);
         let norms = vec![
-            d.rms_norm(y, vector, None, 1e-6, y),
-            d.rms_norm(x, vector, None, 1e-6, x),
-            d.rms_norm(s, vector, None, 1e-6, nowhere),
-            d.rms_norm(s, vector, Some(Vector(4)), 1e-6, x),
+            d.rms_norm(y, vector.into(), None, 1e-6, y),
+            d.rms_norm(x, vector.into(), None, 1e-6, x),
+            d.rms_norm(s, vector.into(), None, 1e-6, nowhere),
+            d.rms_norm(s, vector.into(), Some(Vector(4).into()), 1e-6, x),
+            d.rms_norm(s, split(0, Vector(4), vector), None, 1e-6, x),
+            d.rms_norm(s, split(1, vector, Vector(4)), None, 1e-6, x),
+            d.rms_norm(s, vector.into(), Some(split(6, vector, vector)), 1e-6, x),
             d.layer_norm(s, vector, Vector(4), 1e-6, x),
             d.layer_norm(s.rows(0..4), vector, vector, 1e-6, x),
         ];

@@ -77,6 +77,10 @@ impl Subject {
     }
 }
 
+/// Rows, and how many of them have another vector than the rest: around the sides of vectors and panels.
+pub const FIRST_ROWS: [(usize, usize); 10] =
+    [(1, 0), (1, 1), (7, 3), (24, 7), (24, 8), (25, 9), (50, 16), (50, 50), (51, 33), (97, 25)];
+
 /// Error allowed where sums are in f32.
 const EXACT: f64 = 5e-6;
 /// Error allowed where factors are rounded to ten bits of fraction, and sums are in f32.
@@ -89,6 +93,7 @@ const BF16: f64 = 8e-3;
 #[cfg(feature = "ttnn-emulated")]
 const TTNN_LIMITS: &[(&str, &str)] = &[
     ("write", "whole rows from the first are written"),
+    ("*", "all rows have one vector"),
     ("*", "columns of a value are not taken apart"),
     ("*", "columns of a value are not put together"),
     ("*", "rows that were not written, or were written over in part, hold nothing"),

@@ -87,7 +87,7 @@ unsafe fn element<D: Dot>(
             }
             Epilogue::AddGated(_) => {
                 let out = p.out.column(panel, col).add(vector * D::S::LANES);
-                D::S::fma(D::S::splat(*p.gate.get_unchecked(col)), y, D::S::load(out.cast()))
+                D::S::fma(p.gate.at::<D::S>(token, col), y, D::S::load(out.cast()))
             }
         }
     }

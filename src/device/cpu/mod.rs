@@ -28,6 +28,7 @@ mod product;
 mod quantize;
 mod resources;
 mod rope;
+mod row_values;
 mod simd;
 mod skinny;
 #[cfg(test)]

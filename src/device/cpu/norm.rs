@@ -1,6 +1,7 @@
 //! LayerNorm and RMSNorm: a job is a panel, a lane is a token.
 
 use super::layout::Slab;
+use super::row_values::RowValues;
 use super::simd::Simd;
 
 /// Arguments of either norm; both views have as many columns as `weight`.
@@ -10,11 +11,11 @@ pub struct Norm<'a> {
     /// Output, in a stream or an operand.
     pub out: Slab,
     /// Factor of each column.
-    pub weight: &'a [f32],
+    pub weight: RowValues<'a>,
     /// True if the mean is taken off (LayerNorm); else the factors are `1 + weight` (RMSNorm).
     pub centred: bool,
     /// Added last: LayerNorm's bias, an adaptive RMSNorm's shift.
-    pub bias: Option<&'a [f32]>,
+    pub bias: Option<RowValues<'a>>,
     /// Added to the mean square.
     pub epsilon: f32,
 }
@@ -28,7 +29,7 @@ unsafe impl Sync for Norm<'_> {}
 /// The slabs have the columns and `S`'s panels, and the machine `S`'s instructions.
 #[inline(always)]
 pub unsafe fn job<S: Simd>(norm: &Norm<'_>, panel: usize) {
-    let cols = norm.weight.len();
+    let cols = norm.weight.rest.len();
     // SAFETY: columns and vectors of the panel are in bounds, as the caller vouches.
     unsafe {
         for vector in 0..norm.x.vectors::<S>(panel) {
@@ -40,7 +41,8 @@ pub unsafe fn job<S: Simd>(norm: &Norm<'_>, panel: usize) {
                 true => S::div(sum::<S>(x, cols, zero, false), count),
                 false => zero,
             };
-            let plus = if norm.centred { 0.0 } else { 1.0 };
+            let plus = S::splat(if norm.centred { 0.0 } else { 1.0 });
+            let row = panel * S::NR + vector * S::LANES;
             let square = S::div(sum::<S>(x, cols, mean, true), count);
             let scale = S::div(S::splat(1.0), S::sqrt(S::add(square, S::splat(norm.epsilon))));
             let lanes = norm.out.lanes::<S>(panel, vector);
@@ -51,9 +53,9 @@ pub unsafe fn job<S: Simd>(norm: &Norm<'_>, panel: usize) {
                 for (i, y) in y.iter_mut().enumerate().take(1 + usize::from(two)) {
                     let col = col + i;
                     let normal = S::mul(S::sub(S::load(at(col)), mean), scale);
-                    let factor = S::splat(plus + *norm.weight.get_unchecked(col));
+                    let factor = S::add(plus, norm.weight.at::<S>(row, col));
                     *y = match norm.bias {
-                        Some(bias) => S::fma(normal, factor, S::splat(*bias.get_unchecked(col))),
+                        Some(bias) => S::fma(normal, factor, bias.at::<S>(row, col)),
                         None => S::mul(normal, factor),
                     };
                 }

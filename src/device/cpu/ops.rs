@@ -14,6 +14,7 @@ use super::patch::Patches;
 use super::product::Product;
 use super::resources::Resources;
 use super::rope::Rotate;
+use super::row_values::RowValues;
 use super::skinny;
 use super::weight::Matrix;
 use super::workspace::Workspace;
@@ -21,7 +22,7 @@ use crate::device::error::shape;
 use crate::device::inventory::Checked;
 use crate::device::{
     Attention, Blend, Ceiling, Device, DeviceError, Epilogue, KvCache, OpResult, PatchEmbed, Ran, Role, Rope,
-    Table, Vector, View, Weight,
+    RowVector, Table, Vector, View, Weight,
 };
 
 /// Device `cpu`, with a loaded model.
@@ -79,8 +80,8 @@ impl Cpu {
         &self,
         op: &'static str,
         x: View,
-        weight: Vector,
-        bias: Option<Vector>,
+        weight: RowVector,
+        bias: Option<RowVector>,
         (epsilon, centred): (f32, bool),
         out: View,
     ) -> OpResult {
@@ -89,8 +90,8 @@ impl Cpu {
         let norm = Norm {
             x: r.columns(op, x)?,
             out: r.columns(op, out)?,
-            weight: &r.vectors[weight.0 as usize],
-            bias: bias.map(|bias| r.vectors[bias.0 as usize].as_slice()),
+            weight: r.row_values(weight),
+            bias: bias.map(|bias| r.row_values(bias)),
             centred,
             epsilon,
         };
@@ -231,7 +232,7 @@ impl Device for Cpu {
         // SAFETY: the views were checked.
         workspace.pool.run(out.panels(), |job, _| unsafe { patches.unfold(job) })?;
         let bias = Some(r.vectors[args.bias.0 as usize].as_slice());
-        let (epilogue, gate, token_scales) = (Epilogue::Add, &[][..], std::ptr::null());
+        let (epilogue, gate, token_scales) = (Epilogue::Add, RowValues::NONE, std::ptr::null());
         workspace.multiply(r.kernels, &Product { matrix, x, out, bias, epilogue, gate, token_scales })
     }
 
@@ -263,14 +264,14 @@ impl Device for Cpu {
     }
 
     fn layer_norm(&mut self, x: View, weight: Vector, bias: Vector, epsilon: f32, out: View) -> OpResult {
-        self.normalize("layer_norm", x, weight, Some(bias), (epsilon, true), out)
+        self.normalize("layer_norm", x, weight.into(), Some(bias.into()), (epsilon, true), out)
     }
 
     fn rms_norm(
         &mut self,
         x: View,
-        weight: Vector,
-        shift: Option<Vector>,
+        weight: RowVector,
+        shift: Option<RowVector>,
         epsilon: f32,
         out: View,
     ) -> OpResult {

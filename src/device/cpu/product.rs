@@ -1,6 +1,7 @@
 //! Arguments of a matrix product.
 
 use super::layout::Slab;
+use super::row_values::RowValues;
 use super::simd::Scales;
 use super::weight::Matrix;
 use crate::device::Epilogue;
@@ -17,8 +18,8 @@ pub struct Product<'a> {
     pub bias: Option<&'a [f32]>,
     /// Ignored for a gated pair.
     pub epilogue: Epilogue,
-    /// One f32 an output column, if the epilogue is gated; else empty.
-    pub gate: &'a [f32],
+    /// One f32 an output column, if the epilogue is gated; else none.
+    pub gate: RowValues<'a>,
     /// Factor of each token of a quantized input, else null.
     pub token_scales: *const f32,
 }

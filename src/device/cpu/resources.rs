@@ -6,11 +6,12 @@ use super::layout::Slab;
 use super::memory::Memory;
 use super::options::Precision;
 use super::path::Path;
+use super::row_values::RowValues;
 use super::weight::Matrix;
 use crate::checkpoint::Tensor;
 use crate::device::error::shape;
 use crate::device::inventory::{BufferShape, Checked, Inventory};
-use crate::device::{DeviceError, Epilogue, Role};
+use crate::device::{DeviceError, Epilogue, Role, RowVector, Vector};
 
 /// Weights, vectors, tables, buffers and caches, by handle, and how they are computed with.
 pub struct Resources {
@@ -87,11 +88,22 @@ impl Resources {
         Ok(Slab { base: unsafe { slab.column(0, view.col) }, ..slab })
     }
 
-    /// The gate of a product that is added to a stream; empty if it has none.
-    pub fn gate(&self, epilogue: Epilogue) -> &[f32] {
+    /// The gate of a product that is added to a stream, if it has one.
+    pub fn gate(&self, epilogue: Epilogue) -> RowValues<'_> {
         match epilogue {
-            Epilogue::AddGated(gate) => &self.vectors[gate.0 as usize],
-            _ => &[],
+            Epilogue::AddGated(gate) => self.row_values(gate),
+            _ => RowValues::NONE,
+        }
+    }
+
+    /// The values of a vector for every row.
+    pub fn row_values(&self, vector: RowVector) -> RowValues<'_> {
+        let values = |vector: Vector| self.vectors[vector.0 as usize].as_slice();
+        match vector {
+            RowVector::Same(rest) => RowValues { rest: values(rest), ..RowValues::NONE },
+            RowVector::Split { first_rows, first, rest } => {
+                RowValues { first_rows, first: values(first), rest: values(rest) }
+            }
         }
     }
 

@@ -13,8 +13,8 @@ pub use builder::ReferenceBuilder;
 use std::ops::Range;
 
 use super::{
-    Attention, Blend, Device, DeviceError, Epilogue, Keys, KvCache, OpResult, PatchEmbed, Ran, Rope, Table,
-    Vector, View, Weight,
+    Attention, Blend, Device, DeviceError, Epilogue, Keys, KvCache, OpResult, PatchEmbed, Ran, Rope,
+    RowVector, Table, Vector, View, Weight,
 };
 use crate::checkpoint::Tensor;
 use crate::device::error::shape;
@@ -236,7 +236,7 @@ impl Device for Reference {
     }
 
     fn layer_norm(&mut self, x: View, weight: Vector, bias: Vector, epsilon: f32, out: View) -> OpResult {
-        self.inventory.norm("layer_norm", x, weight, Some(bias), out)?;
+        self.inventory.norm("layer_norm", x, weight.into(), Some(bias.into()), out)?;
         let (w, b) = (self.vector_of(weight), self.vector_of(bias));
         let mut values = self.load(x);
         for row in values.chunks_exact_mut(x.cols) {
@@ -255,16 +255,16 @@ impl Device for Reference {
     fn rms_norm(
         &mut self,
         x: View,
-        weight: Vector,
-        shift: Option<Vector>,
+        weight: RowVector,
+        shift: Option<RowVector>,
         epsilon: f32,
         out: View,
     ) -> OpResult {
         self.inventory.norm("rms_norm", x, weight, shift, out)?;
-        let w = self.vector_of(weight);
-        let shift = shift.map_or_else(|| vec![0.0; x.cols], |shift| self.vector_of(shift));
         let mut values = self.load(x);
-        for row in values.chunks_exact_mut(x.cols) {
+        for (r, row) in values.chunks_exact_mut(x.cols).enumerate() {
+            let w = self.vector_of(weight.of(r));
+            let shift = shift.map_or_else(|| vec![0.0; x.cols], |shift| self.vector_of(shift.of(r)));
             let mean_square = row.iter().map(|x| x * x).sum::<f32>() / row.len() as f32;
             let inverse = 1.0 / (mean_square + epsilon).sqrt();
             for (c, x) in row.iter_mut().enumerate() {
@@ -285,8 +285,8 @@ impl Device for Reference {
     ) -> OpResult {
         self.inventory.linear(x, weight, bias, epilogue, out)?;
         let bias = bias.map_or_else(|| vec![0.0; out.cols], |bias| self.vector_of(bias));
-        let gate = match epilogue {
-            Epilogue::AddGated(gate) => self.vector_of(gate),
+        let gates: Vec<Vec<f32>> = match epilogue {
+            Epilogue::AddGated(gate) => (0..out.rows).map(|r| self.vector_of(gate.of(r))).collect(),
             _ => Vec::new(),
         };
         let y = self.product(x, weight);
@@ -297,7 +297,7 @@ impl Device for Reference {
                 Epilogue::Gelu => gelu_tanh(value),
                 Epilogue::Silu => silu(value),
                 Epilogue::Add => *out + value,
-                Epilogue::AddGated(_) => *out + gate[c] * value,
+                Epilogue::AddGated(_) => *out + gates[r][c] * value,
             };
         });
         Ok(Ran::Device)

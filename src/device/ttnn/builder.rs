@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::Ttnn;
+use super::product::one_for_all_rows;
 use super::watch::Watched;
 use crate::checkpoint::Tensor;
 use crate::device::{
@@ -67,6 +68,10 @@ impl Builder for TtnnBuilder {
 
     fn shapes(&self) -> Option<&Shapes> {
         Some(&self.0.card().shapes)
+    }
+
+    fn splits_rows(&self) -> Result<(), DeviceError> {
+        Err(one_for_all_rows("other scales, shifts and gates for a chunk's first rows"))
     }
 
     fn seal(mut self: Box<Self>, _: Progress<'_>) -> Result<Box<dyn Device>, DeviceError> {

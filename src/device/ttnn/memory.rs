@@ -93,6 +93,9 @@ impl Room {
     }
 }
 
+/// DRAM kept for recordings unless something else is asked for, bytes.
+pub const TRACE_REGION: u64 = 256 << 20;
+
 /// Code and arguments of one compiled program, kept in DRAM. An estimate on the safe side.
 const PROGRAM_BYTES: u64 = 256 << 10;
 

@@ -3,9 +3,10 @@
 use cxx::UniquePtr;
 
 use super::bridge::{self, Dtype, Tensor};
+use super::product::whole;
 use super::value::Value;
 use super::{Constant, Handle, Ttnn, failed};
-use crate::device::{DeviceError, PrecisionClass, Vector, View};
+use crate::device::{DeviceError, PrecisionClass, RowVector, Vector, View};
 
 impl Ttnn {
     pub(super) fn norm(
@@ -53,12 +54,14 @@ impl Ttnn {
     pub(super) fn rms_norm(
         &mut self,
         x: View,
-        weight: Vector,
-        shift: Option<Vector>,
+        weight: RowVector,
+        shift: Option<RowVector>,
         epsilon: f32,
         out: View,
     ) -> Result<(), DeviceError> {
         const OP: &str = "rms_norm";
+        let weight = whole(OP, weight)?;
+        let shift = shift.map(|shift| whole(OP, shift)).transpose()?;
         self.norm(OP, x, out, |device, value| {
             let gamma = device.gamma(weight, 1.0, x.cols)?;
             let beta = shift.map(|shift| device.gamma(shift, 0.0, x.cols)).transpose()?;

@@ -7,7 +7,7 @@ use super::bridge;
 use super::watch::Watched;
 use crate::device::{
     Attention, Begin, Blend, ChunkKey, Device, DeviceError, Epilogue, KvCache, OpResult, PatchEmbed,
-    PrecisionClass, Rope, Shapes, Table, Vector, View, Weight,
+    PrecisionClass, Rope, RowVector, Shapes, Table, Vector, View, Weight,
 };
 
 impl Device for Watched {
@@ -102,15 +102,15 @@ impl Device for Watched {
     }
 
     fn layer_norm(&mut self, x: View, weight: Vector, bias: Vector, epsilon: f32, out: View) -> OpResult {
-        self.card().inventory.norm("layer_norm", x, weight, Some(bias), out)?;
+        self.card().inventory.norm("layer_norm", x, weight.into(), Some(bias.into()), out)?;
         self.operation("layer_norm", |card| card.layer_norm(x, weight, bias, epsilon, out))
     }
 
     fn rms_norm(
         &mut self,
         x: View,
-        weight: Vector,
-        shift: Option<Vector>,
+        weight: RowVector,
+        shift: Option<RowVector>,
         epsilon: f32,
         out: View,
     ) -> OpResult {

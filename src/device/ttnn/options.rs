@@ -114,7 +114,7 @@ impl Default for TtnnOptions {
             architecture: None,
             asked: Default::default(),
             trace: true,
-            trace_region: 256 << 20,
+            trace_region: super::memory::TRACE_REGION as usize,
             queues: 2,
             text_lengths: Vec::new(),
             attention_chunk: 64,

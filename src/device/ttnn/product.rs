@@ -6,7 +6,21 @@ use super::bridge::{self, Activation, Dtype, Tensor};
 use super::value::Value;
 use super::weight::pad_heads;
 use super::{Constant, Handle, Ttnn, failed, options};
-use crate::device::{DeviceError, Epilogue, PrecisionClass, Vector, View, Weight};
+use crate::device::{DeviceError, Epilogue, PrecisionClass, RowVector, Vector, View, Weight};
+
+/// The vector of all rows: TTNN's norms and products take one.
+pub(super) fn whole(op: &'static str, vector: RowVector) -> Result<Vector, DeviceError> {
+    match vector {
+        RowVector::Same(vector) => Ok(vector),
+        RowVector::Split { .. } => Err(one_for_all_rows(op)),
+    }
+}
+
+/// The error that rows can't have different vectors.
+pub(super) fn one_for_all_rows(what: &str) -> DeviceError {
+    let (device, why) = ("ttnn".into(), "all rows have one vector".into());
+    DeviceError::Unsupported { what: what.into(), device, why }
+}
 
 impl Ttnn {
     pub(super) fn bias(&mut self, bias: Option<Vector>, wide: bool) -> Result<Option<Handle>, DeviceError> {
@@ -83,7 +97,7 @@ impl Ttnn {
         if let Some(old) = old {
             let sum = match epilogue {
                 Epilogue::AddGated(gate) => {
-                    let gate = self.row(gate, dtype == Dtype::F32)?;
+                    let gate = self.row(whole(OP, gate)?, dtype == Dtype::F32)?;
                     bridge::add_product(&old.tensor, &y.tensor, &gate)
                 }
                 _ => bridge::add(&old.tensor, &y.tensor, dtype),

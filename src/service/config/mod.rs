@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 pub use device::DeviceSection;
-pub use types::{Amount, Group, Hertz, LogTarget, Schedule, Wake, Within};
+pub use types::{Amount, Group, Hertz, LogTarget, Method, Schedule, Wake, Within};
 
 use crate::checkpoint::line_and_column;
 use crate::control::default_socket;
@@ -97,16 +97,26 @@ pub struct GuidanceSection {
     pub enabled: bool,
     /// How the weight of the previous chunk falls from the delay to the horizon.
     pub schedule: Schedule,
+    /// How a chunk of a checkpoint continues the previous one.
+    pub method: Method,
     /// Upper bound of the guidance weight.
     pub max_weight: Amount,
+    /// Rows that are kept beyond those counted as past.
+    pub margin_rows: Within<0, 4096>,
     /// Rows from the delay to the horizon.
     pub horizon: Within<0, 4096>,
 }
 
 impl Default for GuidanceSection {
     fn default() -> Self {
-        let (max_weight, horizon) = (Amount(10.0), Within(10));
-        Self { enabled: true, schedule: Schedule::Linear, max_weight, horizon }
+        Self {
+            enabled: true,
+            schedule: Schedule::Linear,
+            method: Method::Checkpoint,
+            max_weight: Amount(10.0),
+            margin_rows: Within(2),
+            horizon: Within(10),
+        }
     }
 }
 

@@ -84,6 +84,16 @@ pub enum Schedule {
     Zeros,
 }
 
+/// How a chunk continues the previous one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Method {
+    /// As the checkpoint was trained: it begins with the previous one's actions, or is guided.
+    Checkpoint,
+    /// It is guided.
+    Guided,
+}
+
 /// How the daemon waits for work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]

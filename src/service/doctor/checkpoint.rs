@@ -105,3 +105,20 @@ fn look_at_files(dir: &Path, report: Option<&Report>, checks: &mut Checks<'_>) {
         checks.ok(format!("every file of weights is {unchanged}safe from other users' writing"));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_that_may_not_be_read_is_told_from_one_that_is_missing() {
+        let remedy_for = |kind| {
+            let (path, why) = ("/checkpoint".into(), Error::from(kind));
+            remedy(&CheckpointError::Io { path, doing: "open", why }, Path::new("/checkpoint"))
+        };
+        assert!(remedy_for(ErrorKind::PermissionDenied).contains("let the daemon's user read it"));
+        assert!(remedy_for(ErrorKind::NotFound).contains("put the checkpoint there"));
+    }
+}

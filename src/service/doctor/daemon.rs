@@ -84,3 +84,32 @@ fn daemons(root: &Root) -> Vec<String> {
     found.sort_unstable();
     found.into_iter().map(|pid| pid.to_string()).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error, ErrorKind};
+
+    use super::super::{Config, Probe};
+    use super::*;
+    use crate::machine::Verdict;
+
+    /// What is found where the daemon's page can't be read for this reason.
+    fn found(kind: ErrorKind) -> Vec<(Verdict, String)> {
+        let nowhere = std::env::temp_dir().join(format!("pi0rt-doctor-{}", std::process::id()));
+        let probe = Probe { root: Root::at(&nowhere), last_failure: nowhere.clone(), ..Probe::default() };
+        let daemon = Err(ReportError::File { path: "/run/page".into(), error: kind.into() });
+        let (config, socket) = (Config::default(), nowhere.join("socket"));
+        let scene = Scene { probe: &probe, config: &config, socket, daemon, checkpoint: None, weights: 0 };
+        let mut all = Vec::new();
+        look(&scene, &mut Checks { topic: "daemon", all: &mut all });
+        all.into_iter().map(|check| (check.verdict, check.what)).collect()
+    }
+
+    #[test]
+    fn a_page_that_may_not_be_read_is_left_to_the_socket_s_check() {
+        let no_failure = (Verdict::Ok, "no failure is on record".to_owned());
+        assert_eq!(found(ErrorKind::PermissionDenied), [no_failure.clone()]);
+        let why = format!("/run/page: {}", Error::from(ErrorKind::InvalidData));
+        assert_eq!(found(ErrorKind::InvalidData), [(Verdict::Warning, why), no_failure]);
+    }
+}

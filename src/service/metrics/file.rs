@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
+use crate::daemon::Outage;
 use crate::service::replace;
 
 /// A file with the current metrics. Dropping it removes the file: a daemon that has ended has no metrics.
 pub struct TextFile {
     path: PathBuf,
-    /// True if a failed write has been logged: once, not at every write.
-    failing: bool,
+    /// Failing writes are logged once, not each.
+    outage: Outage,
 }
 
 impl TextFile {
@@ -20,19 +21,14 @@ impl TextFile {
         if path.extension() != Some("prom".as_ref()) {
             return Err(format!("metrics.file {}: expected a name that ends in .prom", path.display()));
         }
-        Ok(TextFile { path, failing: false })
+        Ok(TextFile { path, outage: Outage::default() })
     }
 
     /// Replaces the page atomically. A failure, on a full disk for example, is logged once and doesn't keep the
     /// daemon from serving.
     pub fn write(&mut self, page: &str) {
-        match replace(&self.path, page) {
-            Ok(()) => self.failing = false,
-            Err(error) => {
-                if !std::mem::replace(&mut self.failing, true) {
-                    log::warn!("{}: {error}", self.path.display());
-                }
-            }
+        if let Some(error) = self.outage.news(replace(&self.path, page)) {
+            log::warn!("{}: {error}", self.path.display());
         }
     }
 }
@@ -56,11 +52,9 @@ mod tests {
         assert!(error.ends_with("pi0rt.txt: expected a name that ends in .prom"), "{error}");
         let mut file = TextFile::new(path.clone()).unwrap();
         file.write("lost: there is no directory");
-        assert!(file.failing);
         std::fs::create_dir_all(&directory).unwrap();
         file.write("one\n");
         file.write("two\n");
-        assert!(!file.failing);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "two\n");
         // On a full disk the previous page stays.
         std::os::unix::fs::symlink("/dev/full", directory.join("pi0rt.new")).unwrap();

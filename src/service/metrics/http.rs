@@ -333,6 +333,72 @@ mod tests {
         assert_eq!(silent.read(&mut [0]).unwrap_or(0), 0);
     }
 
+    /// Both ends of a connection, the server's as it is served.
+    fn connection() -> (Connection, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let scraper = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let stream = listener.accept().unwrap().0;
+        stream.set_nonblocking(true).unwrap();
+        (Connection::new(stream, Instant::now() + Duration::from_secs(600)), scraper)
+    }
+
+    #[test]
+    fn a_request_in_pieces_is_answered_when_it_is_whole() {
+        let (mut connection, mut scraper) = connection();
+        let answer = |_: &str| Answer::Page("x".repeat(16 << 20));
+        for piece in ["GET /met", "rics HTTP/1.1\r\n"] {
+            scraper.write_all(piece.as_bytes()).unwrap();
+            // It may not have arrived yet; either way there is more to come.
+            assert!(connection.advance(&answer).unwrap());
+            assert!(!connection.is_answering());
+        }
+        scraper.write_all(b"\r\n").unwrap();
+        // More than the sockets' buffers hold: it goes on when the scraper has read some.
+        while connection.advance(&answer).unwrap() && !connection.is_answering() {
+            std::thread::yield_now();
+        }
+        assert!(connection.advance(&answer).unwrap(), "16 MiB fit into the buffers");
+        let reading = std::thread::spawn(move || {
+            let mut page = Vec::new();
+            scraper.read_to_end(&mut page).map(|_| page.len())
+        });
+        while connection.advance(&answer).unwrap() {
+            std::thread::yield_now();
+        }
+        drop(connection);
+        assert!(reading.join().unwrap().unwrap() > 16 << 20);
+    }
+
+    #[test]
+    fn a_connection_that_breaks_is_over() {
+        let answer = |_: &str| Answer::Page("x".repeat(16 << 20));
+        // While a request is awaited.
+        let (mut awaiting, scraper) = connection();
+        assert!(awaiting.advance(&answer).unwrap());
+        reset(scraper);
+        assert!(until_error(&mut awaiting, &answer));
+        // While it is answered.
+        let (mut answering, mut scraper) = connection();
+        scraper.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
+        while !answering.is_answering() {
+            assert!(answering.advance(&answer).unwrap());
+        }
+        reset(scraper);
+        assert!(until_error(&mut answering, &answer));
+    }
+
+    fn reset(scraper: TcpStream) {
+        rustix::net::sockopt::set_socket_linger(&scraper, Some(Duration::ZERO)).unwrap();
+    }
+
+    /// Whether a connection that was reset is soon known to be over: after so many attempts at most.
+    fn until_error(connection: &mut Connection, answer: &dyn Fn(&str) -> Answer) -> bool {
+        (0..10_000).any(|_| {
+            std::thread::sleep(Duration::from_micros(100));
+            connection.advance(answer).is_err()
+        })
+    }
+
     #[test]
     fn an_address_that_is_taken_is_named() {
         let server = server();

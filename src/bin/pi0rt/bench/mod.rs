@@ -6,6 +6,7 @@ mod model;
 mod page;
 mod peer;
 mod player;
+mod prompt;
 mod report;
 mod spread;
 
@@ -23,6 +24,7 @@ enum What {
     Model(model::Args),
     Ipc(ipc::Args),
     Player(player::Args),
+    Prompt(prompt::Args),
 }
 
 pub fn run(args: &Args) -> CommandResult {
@@ -33,5 +35,6 @@ pub fn run(args: &Args) -> CommandResult {
         }
         What::Ipc(args) => ipc::run(args),
         What::Player(args) => player::run(args),
+        What::Prompt(args) => prompt::run(args),
     }
 }

@@ -18,7 +18,13 @@ enum Event {
     },
     /// Another prompt; the ticket in flight may be lost.
     Flush,
+    /// Another prompt, whose first chunk has come already.
+    FlushBefore,
     Episode,
+    /// The next daemon declares another way of playing.
+    OtherSettings {
+        kind: u8,
+    },
     /// The robot is found elsewhere: a part of the way between the bounds.
     Start {
         part: f32,
@@ -46,7 +52,9 @@ fn event() -> impl Strategy<Value = Event> {
         8 => Just(Event::Nothing),
         8 => chunk,
         1 => Just(Event::Flush),
+        1 => Just(Event::FlushBefore),
         1 => Just(Event::Episode),
+        1 => (0..4_u8).prop_map(|kind| Event::OtherSettings { kind }),
         1 => (0.0..=1.0_f32).prop_map(|part| Event::Start { part }),
         1 => (-0.3..0.3_f32).prop_map(|by| Event::StartOutside { by }),
         1 => (0..2_000 * MS).prop_map(|ns| Event::Pause { ns }),
@@ -220,7 +228,10 @@ impl Controller {
         );
         let plays = [Reason::InChunk, Reason::BeforeStart, Reason::PastEnd, Reason::ClockBack];
         prop_assert!(answer.stage != Stage::Play || plays.contains(&answer.reason), "{answer:?}");
-        prop_assert!(velocity.iter().all(|value| value.is_finite()));
+        for (value, settings) in velocity.iter().zip(&self.player.settings.dimensions) {
+            let most = settings.limits.velocity;
+            prop_assert!(value.is_finite() && most.is_none_or(|most| value.abs() <= most), "{value} {most:?}");
+        }
         let ns = self.last_ns.map(|last_ns| self.t_ns.saturating_sub(last_ns));
         for (index, (track, &command)) in self.tracks.iter_mut().zip(&action).enumerate() {
             let settings = &self.player.settings.dimensions[index];
@@ -286,7 +297,23 @@ impl Controller {
                 let adopted = self.player.adopt(&header, Some(&notes), &chunk(rows, width, kind, seed));
                 prop_assert!(adopted.is_ok());
             }
-            Event::Flush => self.player.flush(self.chunk),
+            Event::Flush => self.player.flush(&Flush::up_to(self.chunk)),
+            Event::FlushBefore => {
+                let before = self.chunk.saturating_sub(1);
+                self.player.flush(&Flush { before, until: self.chunk, prompt_id: 0 });
+            }
+            Event::OtherSettings { kind } => {
+                let mut settings = self.player.settings.clone();
+                match kind {
+                    0 => settings.stitching = Stitching::Crossfade { ns: 50 * MS },
+                    1 => settings.rate_hz *= 1.5,
+                    2 => settings.hold_ns += MS,
+                    _ => settings.resume_ns /= 2,
+                }
+                let mut other = player(&settings);
+                other.continue_from(&self.player);
+                self.player = other;
+            }
             Event::Episode => {
                 self.episode += 1;
                 self.player.begin_episode(self.episode, self.chunk);

@@ -173,7 +173,7 @@ fn a_flush_brings_the_robot_to_rest_where_it_can() {
     }
     let speed = player.axes[0].v;
     near(speed, 1.0, 1e-6);
-    player.flush(7);
+    player.flush(&Flush::up_to(7));
     let flushed = player.axes[0].x;
     let mut last = flushed as f32;
     for step in 160..600 {
@@ -196,7 +196,7 @@ fn a_flush_after_a_late_chunk_is_the_reason() {
     assert_eq!(at::<4>(&mut player, T0 + 120 * MS).0.reason, Reason::Late);
     // No more rows than there are.
     assert_eq!(player.delay(), Some(5));
-    player.flush(2);
+    player.flush(&Flush::up_to(2));
     assert_eq!(at::<4>(&mut player, T0 + 121 * MS).0.reason, Reason::Flushed);
 }
 
@@ -206,22 +206,23 @@ fn a_flush_while_velocities_decelerate_changes_nothing_of_that() {
     adopt(&mut player, 1, T0, &ROWS);
     at::<4>(&mut player, T0 + 90 * MS);
     near(at::<4>(&mut player, T0 + 120 * MS).1[1].into(), 2.0, 1e-6);
-    player.flush(1);
+    player.flush(&Flush::up_to(1));
     near(at::<4>(&mut player, T0 + 121 * MS).1[1].into(), 1.9, 1e-6);
 }
 
 #[test]
-fn a_chunk_right_after_a_flush_is_taken_up_from_the_last_command() {
+fn a_chunk_right_after_a_flush_is_taken_up_from_the_last_motion() {
     for stitching in
         [Stitching::Replace, Stitching::Crossfade { ns: 50 * MS }, Stitching::Ensemble { m: 0.0 }]
     {
         let mut player = player(&Settings { stitching, ..staged() });
         adopt(&mut player, 1, T0, &ROWS);
         assert_eq!(at::<4>(&mut player, T0 + 20 * MS).1, [1.0, 4.0, 0.1, 7.0]);
-        player.flush(1);
+        player.flush(&Flush::up_to(1));
         adopt(&mut player, 2, T0, &[8.0; 20]);
-        assert_eq!(at::<4>(&mut player, T0 + 21 * MS).1, [1.0, 4.0, 0.1, 7.0]);
-        assert_eq!(at::<4>(&mut player, T0 + 71 * MS).1, [4.5, 6.0, 4.05, 7.5]);
+        // 50 a second, which slow down to 0 in 100 ms while the chunk takes over.
+        assert_eq!(at::<4>(&mut player, T0 + 21 * MS).1, [1.05, 4.0, 0.1, 7.0]);
+        assert_eq!(at::<4>(&mut player, T0 + 71 * MS).1, [5.4625, 6.0, 4.05, 7.5]);
     }
 }
 

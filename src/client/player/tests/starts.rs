@@ -161,7 +161,7 @@ fn chunks_of_another_episode_are_refused() {
 fn a_flush_before_the_first_answer_leaves_nothing() {
     let mut player = player(&one(Limits::default()));
     adopt(&mut player, 1, T0, &[1.0; 10]);
-    player.flush(1);
+    player.flush(&Flush::up_to(1));
     assert_eq!(at1(&mut player, T0).0.stage, Stage::Empty);
     adopt(&mut player, 2, T0, &[1.0; 10]);
     assert_eq!(at1(&mut player, T0).1, 1.0);
@@ -173,7 +173,7 @@ fn a_flush_during_the_stages_goes_on_with_them() {
     adopt(&mut player, 1, T0, &[1.0; 10]);
     at1(&mut player, T0);
     at1(&mut player, T0 + 1100 * MS);
-    player.flush(1);
+    player.flush(&Flush::up_to(1));
     let (answer, action) = at1(&mut player, T0 + 1101 * MS);
     assert_eq!((answer.stage, answer.reason, action), (Stage::Decelerate, Reason::Flushed, 1.0));
     assert_eq!(at1(&mut player, T0 + 1200 * MS).0.stage, Stage::SafeStop);
