@@ -24,6 +24,17 @@ pub fn are_compiled() -> bool {
     !cfg!(feature = "ttnn-emulated") && std::env::var_os("TT_METAL_MOCK_CLUSTER_DESC_PATH").is_none()
 }
 
+/// Refuses a compiler that is missing or does not run: opening the device, TTNN would crash or never return.
+pub fn check() -> Result<(), String> {
+    let path = compiler(&places())?;
+    let version = version(&path);
+    if version.starts_with("broken") || version.starts_with("not run") {
+        return Err(format!("the kernel compiler {} is {version}", path.display()));
+    }
+    log::info!("kernel compiler {}: {version}; TTNN 0.66 is made for sfpi {WANTED}", path.display());
+    Ok(())
+}
+
 /// The cause of a failure in TTNN's own text, if it is that a kernel was not compiled; the process then ends
 /// without exit handlers, since threads of TTNN that still compile use what those destroy.
 pub fn failure(text: &str) -> Option<String> {

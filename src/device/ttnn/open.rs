@@ -27,8 +27,10 @@ impl TtnnBuilder {
         if let Some(root) = &options.preflight {
             look(root.into(), options).map_err(card)?;
         } else if kernels::are_compiled() {
-            // TTNN does not survive a missing compiler.
             errors(&preflight::kernels(&Root::at("/".into()), &expect(options))).map_err(card)?;
+        }
+        if kernels::are_compiled() {
+            kernels::check().map_err(card)?;
         }
         let node = u32::from(options.device);
         let lock = options.lock.as_ref().map(|dir| DeviceLock::take(dir, node, options.lock_timeout));
