@@ -35,5 +35,10 @@ mock() {
 
 cargo build --release --features ttnn --bin pi0rt
 # A mock device can't replay a recording.
-mock target/release/pi0rt coverage --ops --checkpoint "$checkpoint" --device ttnn --ttnn trace=off --ttnn queues=1
+${CXX:-c++} -std=c++20 -O1 -shared -fPIC ttnn-bridge/programs.cc -o target/programs.so -ldl
+mock env LD_PRELOAD="$PWD/target/programs.so" PROGRAMS="$PWD/target/programs.txt" \
+    target/release/pi0rt coverage --ops --checkpoint "$checkpoint" --device ttnn --ttnn trace=off --ttnn queues=1
+# Programs from the first upload of inputs on: those of the chunk, not of the weights.
+echo "programs launched in the chunk: $(sed '1,/^upload/d' target/programs.txt | grep -c ^program)"
+sed '1,/^upload/d' target/programs.txt | grep ^program | sort | uniq -c | sort -rn
 mock cargo test --release --features ttnn --test ttnn_mock -- --ignored --nocapture

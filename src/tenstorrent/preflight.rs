@@ -19,7 +19,7 @@ pub struct Expect {
     pub node: u32,
     /// The architecture required by the configuration, if any.
     pub architecture: Option<Architecture>,
-    /// The SDK's root, as in `TT_METAL_HOME`.
+    /// The SDK's root, as in `TT_METAL_RUNTIME_ROOT` or else `TT_METAL_HOME`.
     pub metal_home: Option<PathBuf>,
     /// Directory of compiled kernels.
     pub cache: PathBuf,
@@ -37,7 +37,7 @@ impl Expect {
         Self {
             node,
             architecture,
-            metal_home: path("TT_METAL_HOME"),
+            metal_home: path("TT_METAL_RUNTIME_ROOT").or_else(|| path("TT_METAL_HOME")),
             cache: path("TT_METAL_CACHE").unwrap_or_else(usual),
             user: None,
             served_by: None,
@@ -93,6 +93,13 @@ pub fn preflight(root: &Root, expect: &Expect) -> Vec<Finding> {
         users(root, expect, &mut findings);
         host_memory(root, expect, &device, &mut findings);
     }
+    findings.extend(kernels(root, expect));
+    findings
+}
+
+/// Checks the compiler of kernels and their directory.
+pub fn kernels(root: &Root, expect: &Expect) -> Vec<Finding> {
+    let mut findings = Vec::new();
     compiler(root, expect, &mut findings);
     cache(expect, &mut findings);
     findings

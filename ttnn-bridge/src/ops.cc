@@ -10,6 +10,9 @@ namespace {
 
 using Maybe = std::optional<metal::Tensor>;
 using MaybeDtype = std::optional<const metal::DataType>;
+// TTNN registers operations as templates, which take no empty braces for a list.
+using Unary = sdk::operations::unary::EltwiseUnaryWithParam;
+using Activations = ttsl::Span<const Unary>;
 
 const metal::Tensor& of(const Tensor& tensor) { return tensor.inner->tensor; }
 
@@ -67,13 +70,16 @@ Handle multiply(const Tensor& a, const Tensor& b, Dtype dtype) {
 }
 
 Handle multiply_activated(const Tensor& a, const Tensor& b, Activation activation, Dtype dtype) {
-    const sdk::UnaryWithParam first[] = {unary(activation)};
-    return wrap(sdk::multiply(of(a), of(b), MaybeDtype(dtype_of(dtype)), std::nullopt, std::nullopt, {}, first));
+    const Unary first[] = {unary(activation)};
+    const auto dtyped = MaybeDtype(dtype_of(dtype));
+    return wrap(sdk::multiply(of(a), of(b), dtyped, std::nullopt, std::nullopt, Activations(), Activations(first)));
 }
 
 Handle add_scaled(const Tensor& a, const Tensor& b, float factor, Dtype dtype) {
-    const sdk::UnaryWithParam second[] = {sdk::UnaryWithParam(sdk::UnaryOpType::MUL_UNARY_SFPU, factor)};
-    return wrap(sdk::add(of(a), of(b), MaybeDtype(dtype_of(dtype)), std::nullopt, std::nullopt, {}, {}, second));
+    const Unary second[] = {Unary(sdk::UnaryOpType::MUL_UNARY_SFPU, factor)};
+    const auto dtyped = MaybeDtype(dtype_of(dtype));
+    return wrap(sdk::add(
+        of(a), of(b), dtyped, std::nullopt, std::nullopt, Activations(), Activations(), Activations(second)));
 }
 
 Handle add_product(const Tensor& a, const Tensor& b, const Tensor& c) { return wrap(sdk::addcmul(of(a), of(b), of(c))); }

@@ -13,6 +13,7 @@ mod choice;
 mod chunk;
 mod elements;
 mod ffi;
+mod kernels;
 mod kind;
 mod kv_cache;
 pub mod memory;
@@ -225,6 +226,9 @@ fn text(error: &cxx::Exception) -> String {
 /// Wraps TTNN's text.
 fn failed(op: &'static str) -> impl FnOnce(cxx::Exception) -> DeviceError {
     move |error| {
+        if let Some(why) = kernels::failure(error.what()) {
+            return DeviceError::Unavailable(format!("{op}: {why}"));
+        }
         let why = text(&error);
         if why.contains("Out of Memory") {
             return DeviceError::Memory { what: op.into(), bytes: 0, why };

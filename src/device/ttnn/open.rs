@@ -6,12 +6,13 @@ use std::sync::Arc;
 
 use super::bridge::{self, Facts, OpenOptions};
 use super::chunk::Mode;
+use super::kernels;
 use super::watch::{Watch, Watched};
 use super::{Counts, Ttnn, TtnnBuilder, TtnnOptions, text};
 use crate::device::inventory::Inventory;
 use crate::device::{DeviceError, PrecisionClass};
 use crate::machine::Root;
-use crate::tenstorrent::preflight::{Expect, Severity, preflight};
+use crate::tenstorrent::preflight::{self, Expect, Finding, Severity, preflight};
 use crate::tenstorrent::{Architecture, Board, DeviceLock};
 
 impl TtnnBuilder {
@@ -25,6 +26,11 @@ impl TtnnBuilder {
         let watch = Arc::new(Watch::new()?);
         if let Some(root) = &options.preflight {
             look(root.into(), options).map_err(card)?;
+        } else if kernels::are_compiled() {
+            errors(&preflight::kernels(&Root::at("/".into()), &expect(options))).map_err(card)?;
+        }
+        if kernels::are_compiled() {
+            kernels::check().map_err(card)?;
         }
         let node = u32::from(options.device);
         let lock = options.lock.as_ref().map(|dir| DeviceLock::take(dir, node, options.lock_timeout));
@@ -38,7 +44,8 @@ impl TtnnBuilder {
         let opened = watch.over("opening the card", options.open_timeout, || {
             bridge::open(&open).and_then(|device| bridge::facts(&device).map(|facts| (device, facts)))
         });
-        let (device, facts) = opened.map_err(|error| card(text(&error)))?;
+        let (device, facts) = opened
+            .map_err(|error| card(kernels::failure(error.what()).unwrap_or_else(|| text(&error))))?;
         let named = |a: &Architecture| a.name().eq_ignore_ascii_case(&facts.arch);
         let Some(architecture) = Architecture::ALL.into_iter().find(named) else {
             return Err(card(format!("its architecture is {}, Wormhole or Blackhole is needed", facts.arch)));
@@ -110,9 +117,17 @@ impl TtnnBuilder {
 
 /// Refuses what would keep the card from opening; warns of the rest.
 fn look(root: PathBuf, options: &TtnnOptions) -> Result<(), String> {
-    let expect = Expect::here(options.device.into(), options.architecture);
+    errors(&preflight(&Root::at(root), &expect(options)))
+}
+
+fn expect(options: &TtnnOptions) -> Expect {
+    Expect::here(options.device.into(), options.architecture)
+}
+
+/// Logs findings; those that keep the card from opening are the error.
+fn errors(findings: &[Finding]) -> Result<(), String> {
     let mut errors = Vec::new();
-    for finding in preflight(&Root::at(root), &expect) {
+    for finding in findings {
         match finding.severity {
             Severity::Note => log::info!("{}", finding.what),
             Severity::Warning => log::warn!("{} ({})", finding.what, finding.mend),

@@ -100,7 +100,8 @@ impl Watched {
         call: impl FnOnce(&mut Ttnn) -> Result<R, DeviceError>,
     ) -> Result<R, DeviceError> {
         let result = self.watch.over(what, self.card.limit(), || call(&mut self.card));
-        if matches!(result, Err(DeviceError::Lost(_))) {
+        // Unavailable: a kernel was not compiled, and threads of TTNN may still be at others.
+        if matches!(result, Err(DeviceError::Lost(_) | DeviceError::Unavailable(_))) {
             self.card.lose();
         }
         result
