@@ -27,7 +27,7 @@ impl TtnnBuilder {
         if let Some(root) = &options.preflight {
             look(root.into(), options).map_err(card)?;
         } else if kernels::are_compiled() {
-            errors(&preflight::kernels(&Root::at("/".into()), &expect(options))).map_err(card)?;
+            errors(&preflight::kernels(&Root::at("/"), &expect(options))).map_err(card)?;
         }
         if kernels::are_compiled() {
             kernels::check().map_err(card)?;
