@@ -13,8 +13,8 @@ use super::submissions::{Observation, Submissions};
 use crate::control::{FEATURES, Motion, PolicyDescription, Rate, RateSource, Stitching, Welcome};
 use crate::shm::sync::Ordering;
 use crate::shm::{
-    ChunkHeader, ChunkNotes, Completion, Consumer, Geometry, LatestWriter, Producer, Region, Segment, SegmentLayout,
-    Submission, Words, Writer,
+    ChunkHeader, ChunkNotes, Completion, Consumer, Geometry, LatestWriter, Producer, Region, Segment,
+    SegmentLayout, Submission, Words, Writer,
 };
 
 /// The daemon's side of one connection.
@@ -151,8 +151,7 @@ impl Daemon {
     /// Publishes a chunk with these rows of one value.
     pub fn publish_rows(&mut self, ticket: u64, observed_ns: u64, rows: &[f32]) {
         let horizon = rows.len() as u32;
-        let header =
-            ChunkHeader { ticket, observed_ns, horizon, action_dim: 1, ..ChunkHeader::default() };
+        let header = ChunkHeader { ticket, observed_ns, horizon, action_dim: 1, ..ChunkHeader::default() };
         self.latest.publish(header, rows).unwrap();
     }
 

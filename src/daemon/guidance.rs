@@ -485,7 +485,14 @@ mod tests {
             rate_hz: None,
         };
         let (enabled, schedule) = (false, RtcSchedule::Zeros);
-        let chosen = Guidance { enabled, schedule, max_weight: 2.0, horizon: 3, prefix_every: 4, ..Guidance::default() };
+        let chosen = Guidance {
+            enabled,
+            schedule,
+            max_weight: 2.0,
+            horizon: 3,
+            prefix_every: 4,
+            ..Guidance::default()
+        };
         assert_eq!(Guidance::default().chosen(&all), chosen);
         assert_eq!(chosen.chosen(&GuidanceChoice::default()), chosen);
     }

@@ -457,8 +457,7 @@ impl Lerobots {
         let info = load().info().clone();
         let rows = info.horizon - left_over.len() / info.max_action_dim;
         let row_ns = 1e9 / f64::from(info.rate.unwrap().hz);
-        let engine =
-            Golden { policy: PolicyEngine::new(load()), inner: load(), left_over, noise, chunks: 0 };
+        let engine = Golden { policy: PolicyEngine::new(load()), inner: load(), left_over, noise, chunks: 0 };
         let number = |key: &str| about[key].as_u64().unwrap() as u32;
         let (delay, horizon) = (number("inference_delay"), number("execution_horizon"));
         let start = past();

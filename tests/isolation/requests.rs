@@ -64,7 +64,10 @@ fn an_instruction_waits_for_one_of_each_other_session() {
     let mut last = served.open();
     last.reset().unwrap();
     served.rig.prompts.open();
-    assert_eq!(honest.connection.hear(), Some(Reply::PromptReady { prompt_id: 1, truncated: false, begun: Some(0) }));
+    assert_eq!(
+        honest.connection.hear(),
+        Some(Reply::PromptReady { prompt_id: 1, truncated: false, begun: Some(0) })
+    );
     let made = served.rig.made.lock().unwrap();
     let before = made.iter().position(|text| text == "stack the cups").unwrap();
     assert!(before <= 3, "{before} others went first");
@@ -94,7 +97,10 @@ fn more_than_sixteen_waiting_requests_end_the_session() {
     served.rig.prompts.wait_for(1);
     served.rig.prompts.open();
     (1..=16).for_each(|prompt_id| {
-        assert_eq!(raw.connection.hear(), Some(Reply::PromptReady { prompt_id, truncated: false, begun: Some(0) }));
+        assert_eq!(
+            raw.connection.hear(),
+            Some(Reply::PromptReady { prompt_id, truncated: false, begun: Some(0) })
+        );
     });
     served.rig.prompts.shut();
     (0..17).for_each(|n| raw.connection.say(&prompt(format!("more {n}"))));
@@ -237,7 +243,10 @@ fn an_instruction_that_is_cut_is_said_to_be() {
     raw.connection.say(&prompt("cut the rope"));
     assert_eq!(raw.connection.hear(), cut(1, Some(0)));
     raw.connection.say(&prompt("stack the cups"));
-    assert_eq!(raw.connection.hear(), Some(Reply::PromptReady { prompt_id: 2, truncated: false, begun: Some(0) }));
+    assert_eq!(
+        raw.connection.hear(),
+        Some(Reply::PromptReady { prompt_id: 2, truncated: false, begun: Some(0) })
+    );
     raw.connection.say(&prompt("cut the rope"));
     assert_eq!(raw.connection.hear(), cut(1, Some(0)));
     let _served = served.next(Rig::default());

@@ -1,8 +1,8 @@
 //! A policy's inputs and outputs as text, for `inspect` and `profile check`.
 
 use pi0rt::checkpoint::{
-    Checkpoint, Dimension, DimensionMotion, Interpolation, Limits, Motion, Normalization, Processing, Quantity,
-    SafePose, Stitching, Transform,
+    Checkpoint, Dimension, DimensionMotion, Interpolation, Limits, Motion, Normalization, Processing,
+    Quantity, SafePose, Stitching, Transform,
 };
 
 use crate::page::Page;
@@ -69,7 +69,8 @@ pub fn describe(page: &mut Page, checkpoint: &Checkpoint) {
 
 /// Describes how actions are to be played, as far as it is declared.
 fn describe_motion(page: &mut Page, processing: &Processing) {
-    let Motion { interpolation, stitching, hold_ms, decelerate_ms, safe_pose, dimensions } = &processing.motion;
+    let Motion { interpolation, stitching, hold_ms, decelerate_ms, safe_pose, dimensions } =
+        &processing.motion;
     let mut lines = Vec::new();
     if let Some(interpolation) = interpolation {
         lines.push(format!("interpolation: {}", name(*interpolation)));
@@ -77,11 +78,14 @@ fn describe_motion(page: &mut Page, processing: &Processing) {
     match stitching {
         None => {}
         Some(Stitching::Replace) => lines.push("stitching: replace".into()),
-        Some(Stitching::Crossfade { over_ms }) => lines.push(format!("stitching: crossfade over {over_ms} ms")),
+        Some(Stitching::Crossfade { over_ms }) => {
+            lines.push(format!("stitching: crossfade over {over_ms} ms"))
+        }
         Some(Stitching::Ensemble { decay }) => lines.push(format!("stitching: ensemble, decay {decay}")),
     }
     let stages = [("held for", hold_ms), ("brought to rest within", decelerate_ms)];
-    let stages = stages.iter().filter_map(|(what, ms)| ms.map(|ms| format!("without a chunk {what} {ms} ms")));
+    let stages =
+        stages.iter().filter_map(|(what, ms)| ms.map(|ms| format!("without a chunk {what} {ms} ms")));
     lines.extend(stages);
     match safe_pose {
         None => {}

@@ -344,12 +344,12 @@ fn motion(motion: &Motion) -> Value {
     match motion.stitching {
         None => {}
         Some(Stitching::Replace) => stitching = Some("replace"),
-        Some(Stitching::Crossfade { over_ms }) => (stitching, crossfade_ms) = (Some("crossfade"), Some(over_ms)),
+        Some(Stitching::Crossfade { over_ms }) => {
+            (stitching, crossfade_ms) = (Some("crossfade"), Some(over_ms))
+        }
         Some(Stitching::Ensemble { decay }) => (stitching, ensemble_decay) = (Some("ensemble"), Some(decay)),
     }
-    let dimension = |d: &DimensionMotion| {
-        json!({ "interpolation": d.interpolation.map(contract::name), "start_jump": d.start_jump.map(shortest) })
-    };
+    let dimension = |d: &DimensionMotion| json!({ "interpolation": d.interpolation.map(contract::name), "start_jump": d.start_jump.map(shortest) });
     json!({
         "interpolation": motion.interpolation.map(contract::name),
         "stitching": stitching,

@@ -144,7 +144,9 @@ impl Chunks {
             return;
         }
         for (kept, waits) in [(other.newest(), false), (other.waiting.as_ref(), true)] {
-            let Some(kept) = kept.filter(|kept| kept.header.horizon as usize <= self.horizon) else { continue };
+            let Some(kept) = kept.filter(|kept| kept.header.horizon as usize <= self.horizon) else {
+                continue;
+            };
             self.put(&kept.header, kept.notes, stale_after_ns, other.rows(kept));
             if let Some(own) = self.waiting.take_if(|_| !waits) {
                 self.played.push(Kept { played_ns: kept.played_ns, first_row: kept.first_row, ..own });

@@ -153,7 +153,8 @@ impl Player {
         self.stitcher.evaluate(&self.chunks, &self.interpolations, t_ns, &mut self.targets);
         let Some(since_ns) = self.resumes_ns else { return };
         let weight = Weight::at(t_ns, since_ns, self.settings.resume_ns);
-        let (passed, all) = (t_ns.saturating_sub(since_ns) as f64 * 1e-9, self.settings.resume_ns as f64 * 1e-9);
+        let (passed, all) =
+            (t_ns.saturating_sub(since_ns) as f64 * 1e-9, self.settings.resume_ns as f64 * 1e-9);
         // A dimension that was moving comes to rest in that time, while the chunk takes over.
         let part = if all > 0.0 { (passed / all).min(1.0) } else { 1.0 };
         for (index, target) in self.targets.iter_mut().enumerate() {

@@ -122,7 +122,8 @@ fn a_flush_leaves_the_chunk_for_its_instruction() {
     };
     let crossfade = Stitching::Crossfade { ns: 100 * MS };
     for is_played in [false, true] {
-        let mut player = player(&Settings { stitching: crossfade, resume_ns: 20 * MS, ..one(Limits::default()) });
+        let mut player =
+            player(&Settings { stitching: crossfade, resume_ns: 20 * MS, ..one(Limits::default()) });
         chunk(&mut player, 1, 1, &[0.0; 10]).expect("the first");
         at1(&mut player, T0 + 10 * MS);
         chunk(&mut player, 2, 2, &[1.0; 10]).expect("for the next instruction");

@@ -230,7 +230,10 @@ impl Controller {
         prop_assert!(answer.stage != Stage::Play || plays.contains(&answer.reason), "{answer:?}");
         for (value, settings) in velocity.iter().zip(&self.player.settings.dimensions) {
             let most = settings.limits.velocity;
-            prop_assert!(value.is_finite() && most.is_none_or(|most| value.abs() <= most), "{value} {most:?}");
+            prop_assert!(
+                value.is_finite() && most.is_none_or(|most| value.abs() <= most),
+                "{value} {most:?}"
+            );
         }
         let ns = self.last_ns.map(|last_ns| self.t_ns.saturating_sub(last_ns));
         for (index, (track, &command)) in self.tracks.iter_mut().zip(&action).enumerate() {
