@@ -45,7 +45,7 @@ impl LastFailure {
     pub fn write(&self, path: &Path) -> io::Result<()> {
         let seconds = self.at.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let text = format!("time={seconds}\nprocess={}\nreason={}\n", self.pid, self.reason);
-        super::replace(path, &text)
+        super::replace::replace(path, &text)
     }
 
     /// Reads the file; `None` if there is no failure.

@@ -14,6 +14,7 @@ mod manager;
 pub mod metrics;
 mod monitor;
 mod realtime;
+mod replace;
 mod signals;
 mod startup;
 
@@ -230,13 +231,6 @@ fn keep(path: &Path, failure: &LastFailure) {
     if let Err(error) = failure.write(path) {
         ::log::warn!("{}: {error}", path.display());
     }
-}
-
-/// Replaces a file's content atomically; on an error the previous content stays.
-fn replace(path: &Path, text: &str) -> std::io::Result<()> {
-    let draft = path.with_extension("new");
-    std::fs::write(&draft, text)?;
-    std::fs::rename(&draft, path)
 }
 
 /// An error with its causes, in one line.

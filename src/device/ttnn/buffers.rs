@@ -72,7 +72,16 @@ impl Ttnn {
 
     pub(super) fn buffer(&mut self, role: Role, rows: usize, cols: usize) -> Buffer {
         let (pieces, ids) = (Vec::new(), Vec::new());
-        self.buffers.push(Storage { role, rows, cols, class: self.class, pieces, ids, input: None, unfolded: Vec::new() });
+        self.buffers.push(Storage {
+            role,
+            rows,
+            cols,
+            class: self.class,
+            pieces,
+            ids,
+            input: None,
+            unfolded: Vec::new(),
+        });
         self.inventory.add_buffer(role, rows, cols)
     }
 

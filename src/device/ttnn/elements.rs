@@ -73,7 +73,8 @@ impl Ttnn {
     pub(super) fn euler_step(&mut self, x: View, v: View, dt: f32) -> Result<(), DeviceError> {
         const OP: &str = "euler_step";
         let (state, velocity) = (self.get(OP, x)?, self.get(OP, v)?);
-        let stepped = bridge::add_scaled(&state.tensor, &velocity.tensor, dt, Dtype::F32).map_err(failed(OP))?;
+        let stepped =
+            bridge::add_scaled(&state.tensor, &velocity.tensor, dt, Dtype::F32).map_err(failed(OP))?;
         self.put(OP, x, state.with(stepped, Dtype::F32))
     }
 }

@@ -281,11 +281,13 @@ impl TtnnOptions {
         let AttentionSize { heads, queries, keys, width } = size;
         let fitting = |rows: usize, most: usize| {
             // TTNN's kernels work through numbers of tiles that are powers of two.
-            let steps = (0..16).map(|n| super::TILE << n).take_while(move |step| *step <= most.max(super::TILE));
+            let steps =
+                (0..16).map(|n| super::TILE << n).take_while(move |step| *step <= most.max(super::TILE));
             steps.filter(move |step| rows.is_multiple_of(*step))
         };
         let time = |chunk: usize| (heads * queries / chunk).div_ceil(cores) * chunk;
-        let q = fitting(queries, self.query_chunk).min_by_key(|&chunk| (time(chunk), std::cmp::Reverse(chunk)));
+        let q =
+            fitting(queries, self.query_chunk).min_by_key(|&chunk| (time(chunk), std::cmp::Reverse(chunk)));
         let q = q.unwrap_or(super::TILE);
         // Queries and two outputs, keys and values twice, scores and mask.
         let bytes = |k: usize| 2 * (3 * q * width + 4 * k * width + 3 * q * k);

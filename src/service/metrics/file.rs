@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use crate::daemon::Outage;
-use crate::service::replace;
+use crate::service::replace::replace;
 
 /// A file with the current metrics. Dropping it removes the file: a daemon that has ended has no metrics.
 pub struct TextFile {
