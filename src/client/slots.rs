@@ -93,7 +93,10 @@ mod tests {
         assert_eq!([0, 7, 8].map(|ticket| slots.has(ticket)), [false, true, false]);
         assert_eq!([slots.is_free(0), slots.is_free(1)], [true, false]);
         // Of another slot, another ticket, a slot that doesn't exist, an empty slot.
-        assert_eq!([(0, 7), (1, 8), (2, 7), (0, 0)].map(|(slot, ticket)| slots.free(slot, ticket)), [false; 4]);
+        assert_eq!(
+            [(0, 7), (1, 8), (2, 7), (0, 0)].map(|(slot, ticket)| slots.free(slot, ticket)),
+            [false; 4]
+        );
         assert!(slots.free(1, 7));
         assert!(slots.is_free(1) && !slots.has(7) && slots.under_way().next().is_none());
         assert!(!slots.free(1, 7), "it is answered once");

@@ -170,6 +170,9 @@ mod tests {
         let named = |len| check(&Hello { name: "x".repeat(len), ..Hello::default() });
         assert!(named(MAX_NAME).is_ok());
         let reason = named(MAX_NAME + 1).unwrap_err().reason;
-        assert_eq!(reason, format!("session name has {} bytes, at most {MAX_NAME} are allowed", MAX_NAME + 1));
+        assert_eq!(
+            reason,
+            format!("session name has {} bytes, at most {MAX_NAME} are allowed", MAX_NAME + 1)
+        );
     }
 }

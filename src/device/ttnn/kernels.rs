@@ -49,14 +49,21 @@ pub fn failure(text: &str) -> Option<String> {
 
 /// The line of a compiler's output that names the error.
 fn cause(text: &str) -> Option<String> {
-    const SIGNS: [&str; 5] =
-        ["Failed to generate binaries", "build failed", "link failed", "sfpi not found", "cannot map elf file"];
+    const SIGNS: [&str; 5] = [
+        "Failed to generate binaries",
+        "build failed",
+        "link failed",
+        "sfpi not found",
+        "cannot map elf file",
+    ];
     if !SIGNS.iter().any(|sign| text.contains(sign)) {
         return None;
     }
     let lines = || text.lines().map(str::trim).take_while(|line| !line.starts_with("backtrace"));
-    let named = |line: &&str| line.contains("error: ") || line.contains("cannot map") || line.contains("not found");
-    let line = lines().find(named).or_else(|| lines().find(|line| SIGNS.iter().any(|sign| line.contains(sign))));
+    let named =
+        |line: &&str| line.contains("error: ") || line.contains("cannot map") || line.contains("not found");
+    let line =
+        lines().find(named).or_else(|| lines().find(|line| SIGNS.iter().any(|sign| line.contains(sign))));
     let line = line.unwrap_or_default();
     let end = line.char_indices().nth(SHOWN).map_or(line.len(), |(at, _)| at);
     Some(line[..end].into())

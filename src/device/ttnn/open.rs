@@ -44,8 +44,8 @@ impl TtnnBuilder {
         let opened = watch.over("opening the card", options.open_timeout, || {
             bridge::open(&open).and_then(|device| bridge::facts(&device).map(|facts| (device, facts)))
         });
-        let (device, facts) = opened
-            .map_err(|error| card(kernels::failure(error.what()).unwrap_or_else(|| text(&error))))?;
+        let (device, facts) =
+            opened.map_err(|error| card(kernels::failure(error.what()).unwrap_or_else(|| text(&error))))?;
         let named = |a: &Architecture| a.name().eq_ignore_ascii_case(&facts.arch);
         let Some(architecture) = Architecture::ALL.into_iter().find(named) else {
             return Err(card(format!("its architecture is {}, Wormhole or Blackhole is needed", facts.arch)));
