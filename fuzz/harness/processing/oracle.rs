@@ -145,7 +145,7 @@ pub fn norm(
 
 /// Fields of lerobot's `PreTrainedConfig` and `PI0Config`, 0.1 to 0.6, that change no result checked here.
 const WITHOUT_EFFECT: &str = "device use_amp push_to_hub repo_id private tags license pretrained_path \
-    pretrained_revision dtype compile_model compile_mode use_cache attention_implementation rtc_config \
+    pretrained_revision dtype compile_model compile_mode use_cache attention_implementation \
     relative_exclude_joints proj_width time_sampling_beta_alpha time_sampling_beta_beta time_sampling_scale \
     time_sampling_offset gradient_checkpointing freeze_vision_encoder train_expert_only train_state_proj \
     optimizer_lr optimizer_betas optimizer_eps optimizer_weight_decay optimizer_grad_clip_norm \
@@ -153,7 +153,7 @@ const WITHOUT_EFFECT: &str = "device use_amp push_to_hub repo_id private tags li
 /// Fields for sizes, rates and options of serving, whose values don't matter here.
 const OTHER_MATTERS: &str = "chunk_size n_action_steps num_inference_steps num_steps action_feature_names \
     empty_cameras tokenizer_max_length use_peft paligemma_variant action_expert_variant control_rate_hz \
-    truncate_prompt action_horizon action_dim max_token_len precision";
+    truncate_prompt action_horizon action_dim max_token_len precision rtc_config";
 /// Fields that declare processing.
 const READ: &str = "type n_obs_steps normalization_mapping input_features output_features max_state_dim \
     max_action_dim min_period max_period use_relative_actions image_resolution resize_imgs_with_padding \

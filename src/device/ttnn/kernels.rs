@@ -27,10 +27,7 @@ pub fn are_compiled() -> bool {
 /// Refuses a compiler that is missing or does not run: opening the device, TTNN would crash or never return.
 pub fn check() -> Result<(), String> {
     let path = compiler(&places())?;
-    let version = version(&path);
-    if version.starts_with("broken") || version.starts_with("not run") {
-        return Err(format!("the kernel compiler {} is {version}", path.display()));
-    }
+    let version = version(&path).map_err(|why| format!("the kernel compiler {} is {why}", path.display()))?;
     log::info!("kernel compiler {}: {version}; TTNN 0.66 is made for sfpi {WANTED}", path.display());
     Ok(())
 }
@@ -41,7 +38,7 @@ pub fn failure(text: &str) -> Option<String> {
     let what = cause(text)?;
     end_without_handlers();
     let compiler = match compiler(&places()) {
-        Ok(path) => format!("{} is {}", path.display(), version(&path)),
+        Ok(path) => format!("{} is {}", path.display(), version(&path).unwrap_or_else(|why| why)),
         Err(none) => none,
     };
     Some(format!("a kernel was not compiled: {what} ({compiler}; TTNN 0.66 is made for sfpi {WANTED})"))
@@ -85,14 +82,14 @@ fn compiler(places: &[PathBuf]) -> Result<PathBuf, String> {
     })
 }
 
-/// First line of what the compiler says of itself.
-fn version(compiler: &Path) -> String {
+/// First line of what the compiler says of itself, or why it says nothing.
+fn version(compiler: &Path) -> Result<String, String> {
     match Command::new(compiler).arg("--version").output() {
         Ok(output) if output.status.success() => {
-            String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or("silent").into()
+            Ok(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or("silent").into())
         }
-        Ok(output) => format!("broken: --version ends with {}", output.status),
-        Err(why) => format!("not run: {why}"),
+        Ok(output) => Err(format!("broken: --version ends with {}", output.status)),
+        Err(why) => Err(format!("not run: {why}")),
     }
 }
 
@@ -138,7 +135,7 @@ mod tests {
     fn a_missing_compiler_is_named_with_all_places() {
         let why = compiler(&["/nowhere/sfpi".into(), "/nor/here".into()]).unwrap_err();
         assert_eq!(why, "no compiler in /nowhere/sfpi or /nor/here");
-        assert!(version(Path::new("/nowhere/g++")).starts_with("not run: "));
-        assert!(version(Path::new("/bin/false")).starts_with("broken: "));
+        assert!(version(Path::new("/nowhere/g++")).unwrap_err().starts_with("not run: "));
+        assert!(version(Path::new("/bin/false")).unwrap_err().starts_with("broken: "));
     }
 }
