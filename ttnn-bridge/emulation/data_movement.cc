@@ -84,7 +84,8 @@ Tensor slice(
     auto out = output_of("slice", device, spec, output);
     auto data = Access::data(x, "slice");
     const Tiles t(x);
-    // Tile-aligned slices move whole tiles, padding included; others go through rows.
+    // Tile-aligned slices move whole tiles, padding included; others go through rows: untilized before, tilized after.
+    const bool whole = begins[2] % TILE == 0 && (ends[2] % TILE == 0 || ends[2] == shape[2]) && begins[3] % TILE == 0;
     dispatch("slice", key({x, out}) + range, {x}, out, [=] {
         std::vector<float> values;
         values.reserve(result.volume());
@@ -97,7 +98,7 @@ Tensor slice(
             }
         }
         return pad(spec, values, 0);
-    });
+    }, whole ? 1 : 3);
     return out;
 }
 
@@ -124,6 +125,11 @@ Tensor concat(
     for (const auto& input : inputs) {
         parts.emplace_back(input.tensor_spec(), Access::data(input, "concat"));
     }
+    // So do rows that end within a tile.
+    bool whole = dim != 2;
+    for (std::size_t i = 0; !whole && i + 1 < inputs.size(); i++) {
+        whole = inputs[i].logical_shape()[2] % TILE == 0;
+    }
     dispatch("concat", key(inputs) + std::to_string(dim), inputs, out, [=] {
         std::vector<float> values;
         std::size_t outer = 1;
@@ -141,7 +147,7 @@ Tensor concat(
             }
         }
         return pad(spec, values, 0);
-    });
+    }, whole ? 1 : static_cast<int>(inputs.size()) + 2);
     return out;
 }
 
@@ -229,7 +235,7 @@ std::tuple<Tensor, Tensor, Tensor> nlp_create_qkv_heads(
                 }
             }
             return values;
-        });
+        }, first == 0 ? 1 : 0);
         return out;
     };
     return {part(0, num_q_heads), part(num_q_heads, kv_heads), part(num_q_heads + kv_heads, kv_heads)};

@@ -36,6 +36,7 @@ struct Step {
     std::shared_ptr<Data> output;
     std::size_t cols;
     Compute compute;
+    int programs;
 };
 
 struct Trace {
@@ -122,7 +123,7 @@ struct distributed::MeshDevice::State {
             reads(0, *input, step.op);
         }
         writes(0, *step.output, step.op);
-        ran++;
+        ran += static_cast<uint64_t>(step.programs);
         auto values = step.compute();
         LIMIT(values.size() == step.output->values.size(), step.op, ": wrong output size");
         round_to(step.output->dtype, values, step.cols);
@@ -197,10 +198,10 @@ uint64_t programs(const distributed::MeshDevice* device) { return device->state(
 
 void dispatch(
     const char* op, const std::string& program, const std::vector<Tensor>& inputs, const Tensor& output,
-    Compute compute) {
+    Compute compute, int programs) {
     auto& state = output.device()->state();
     state.alive();
-    Step step{op, {}, Access::data(output, op), output.padded_shape()[-1], std::move(compute)};
+    Step step{op, {}, Access::data(output, op), output.padded_shape()[-1], std::move(compute), programs};
     for (const auto& input : inputs) {
         step.inputs.push_back(Access::data(input, op));
     }
@@ -366,11 +367,13 @@ void end_trace_capture(MeshDevice* device, MeshTraceId id, std::optional<QueueId
     state.capturing = nullptr;
     if (state.report) {
         std::map<std::string, int> programs;
+        int all = 0;
         for (const auto& step : trace->second.steps) {
-            programs[step.op]++;
+            programs[step.op] += step.programs;
+            all += step.programs;
         }
         std::ostringstream line;
-        line << "trace: " << trace->second.steps.size() << " programs";
+        line << "trace: " << all << " programs";
         for (const auto& [op, count] : programs) {
             line << ", " << op << " " << count;
         }

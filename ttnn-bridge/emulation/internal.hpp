@@ -80,9 +80,10 @@ uint64_t bytes_of(const TensorSpec& spec);
 
 /// An operation: reads `inputs`, returns the values of `output`, padding included.
 using Compute = std::function<std::vector<float>()>;
+/// Runs an operation, or records it. It takes so many `programs` on the device: none for further outputs of one.
 void dispatch(
     const char* op, const std::string& program, const std::vector<Tensor>& inputs, const Tensor& output,
-    Compute compute);
+    Compute compute, int programs = 1);
 
 /// Checks that operands of `op` are tiles on one device, and returns it.
 distributed::MeshDevice* tiled(const char* op, std::initializer_list<const Tensor*> operands);

@@ -436,6 +436,20 @@ void numbers() {
     holds(programs(std::nullopt) == 2, "without cores an activation is a program of its own");
     holds(programs(ttnn::CoreGrid(8, 8)) == 1, "with cores it is not");
 
+    // Rows that begin or end within a tile are untilized before, and tilized after.
+    const auto rows_of = [&](uint32_t first, uint32_t rows) {
+        const auto before = emulation::programs(device.get());
+        ttnn::slice(tiles(device, {1, 1, 96, 64}), {0, 0, first, 0}, {1, 1, first + rows, 64}, {1, 1, 1, 1});
+        return emulation::programs(device.get()) - before;
+    };
+    holds(rows_of(32, 32) == 1 && rows_of(32, 8) == 3 && rows_of(8, 32) == 3, "slices of parts of tiles are three programs");
+    const auto joined = [&](uint32_t rows) {
+        const auto before = emulation::programs(device.get());
+        ttnn::concat({tiles(device, {1, 1, rows, 64}), tiles(device, {1, 1, 8, 64})}, 2);
+        return emulation::programs(device.get()) - before;
+    };
+    holds(joined(32) == 1 && joined(40) == 4, "rows below parts of tiles are joined by four programs");
+
     // Norms: a sum of squares in 16 bits loses what 32 keep.
     const auto spread = values(device, {1, 1, 32, 256}, [](std::size_t i) { return i % 256 == 0 ? 16.0f : 0.3f; });
     const auto normed = [&](bool f32) {
