@@ -143,7 +143,8 @@ fn fused_operations_can_be_switched_off() {
 }
 
 /// Every option that changes what is computed does so. `query_chunk`, `queues` and `trace` only change which core, queue or
-/// recording computes it, and `l1_accumulate` where sums of f32 are kept.
+/// recording computes it, `l1_accumulate` where sums of f32 are kept, and `fuse_heads` and `fuse_rotary` (for heads of whole
+/// 64) the programs that move and turn the same numbers.
 #[test]
 fn options_are_not_without_effect() {
     let sampled = |settings: &[&str]| {
@@ -152,8 +153,8 @@ fn options_are_not_without_effect() {
     };
     let usual = sampled(&[]);
     let blocks = sampled(&["key_chunk=32"]);
-    assert_ne!(usual, blocks, "key_chunk");
-    assert_eq!(usual, sampled(&["query_chunk=32"]));
+    assert!(usual != blocks, "key_chunk");
+    assert!(usual == sampled(&["query_chunk=32"]), "query_chunk");
     for setting in [
         "vision.weights=bf16",
         "vision.fidelity=lofi",
@@ -167,13 +168,12 @@ fn options_are_not_without_effect() {
         "projections.weights=bf16",
         "projections.fidelity=lofi",
         "fuse_activations=off",
-        "fuse_rotary=off",
         "fast_gelu=on",
         "f32_accumulate=off",
     ] {
-        assert_ne!(usual, sampled(&[setting]), "{setting}");
+        assert!(usual != sampled(&[setting]), "{setting}");
     }
-    assert_ne!(blocks, sampled(&["key_chunk=32", "approximate_exp=on"]), "approximate_exp");
+    assert!(blocks != sampled(&["key_chunk=32", "approximate_exp=on"]), "approximate_exp");
 }
 
 #[test]
