@@ -19,7 +19,6 @@ mod daemons;
 mod native;
 #[path = "../support/raw.rs"]
 mod raw;
-#[allow(dead_code, reason = "other tests use the rest of it")]
 #[path = "../support/rig.rs"]
 mod rig;
 

@@ -108,7 +108,7 @@ mod tests {
     #[test]
     fn a_page_that_may_not_be_read_is_left_to_the_socket_s_check() {
         let no_failure = (Verdict::Ok, "no failure is on record".to_owned());
-        assert_eq!(found(ErrorKind::PermissionDenied), [no_failure.clone()]);
+        assert_eq!(found(ErrorKind::PermissionDenied), std::slice::from_ref(&no_failure));
         let why = format!("/run/page: {}", Error::from(ErrorKind::InvalidData));
         assert_eq!(found(ErrorKind::InvalidData), [(Verdict::Warning, why), no_failure]);
     }
