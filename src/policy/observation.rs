@@ -47,7 +47,7 @@ pub struct PolicyInfo {
 }
 
 /// An observation in private memory, with the instruction and the guidance for its chunk. `P` differs from
-/// [`Prompt`] only for engines other than a [`Policy`].
+/// [`Prompt`] only for engines other than a [`Policy`](super::Policy).
 pub struct Observation<'a, P = Prompt> {
     /// One frame for each of [`PolicyInfo::cameras`]; `None` for an absent camera.
     pub frames: &'a [Option<Frame<'a>>],

@@ -72,6 +72,23 @@ impl Ttnn {
         self.options.queues - 1
     }
 
+    /// Before inputs are written: operations that still use the previous ones come first.
+    fn before_inputs(&mut self) -> Result<(), DeviceError> {
+        if std::mem::take(&mut self.in_use) {
+            self.fence(0, self.inputs())?;
+        }
+        Ok(())
+    }
+
+    /// Before an operation: inputs that were written come first.
+    pub(super) fn before_operation(&mut self) -> Result<(), DeviceError> {
+        if std::mem::take(&mut self.written) {
+            self.fence(self.inputs(), 0)?;
+        }
+        self.in_use = true;
+        Ok(())
+    }
+
     /// Makes a queue wait for what another was given so far.
     fn fence(&self, from: u8, to: u8) -> Result<(), DeviceError> {
         if from == to {
@@ -86,6 +103,7 @@ impl Ttnn {
 
     /// Which keys are padding, and where the suffix is.
     fn write_live(&mut self, positions: &[usize]) -> Result<(), DeviceError> {
+        self.before_inputs()?;
         let (queue, padding) = (self.inputs(), self.padding.clone());
         for c in 0..self.caches.len() {
             let cache = &mut self.caches[c];
@@ -99,6 +117,7 @@ impl Ttnn {
         for &at in positions {
             self.write_position(at)?;
         }
+        self.written = false;
         self.fence(queue, 0)
     }
 
@@ -197,6 +216,7 @@ impl Ttnn {
     }
 
     fn execute(&mut self, trace: u32) -> Result<(), DeviceError> {
+        self.in_use = true;
         let started = bridge::execute_trace(self.handle_mut()?, trace);
         self.counts.replays.fetch_add(1, Ordering::Relaxed);
         started.map_err(lost("execute_trace"))
@@ -267,6 +287,8 @@ impl Ttnn {
             return Err(refuse("write", "whole rows from the first are written"));
         }
         let input = self.input(at)?;
+        self.before_inputs()?;
+        self.written = true;
         let queue = self.inputs();
         self.handle()?;
         // SAFETY: written through a handle of its own to the same tensor, which no one reads meanwhile.
@@ -303,6 +325,8 @@ impl Ttnn {
         padded_ids.clear();
         padded_ids.extend_from_slice(ids);
         padded_ids.resize(padded(self.buffers[at].rows), 0);
+        self.before_inputs()?;
+        self.written = true;
         let queue = self.inputs();
         let mut target = bridge::share(&input.tensor).map_err(failed("write"))?;
         bridge::write_ids(target.pin_mut(), &padded_ids, queue).map_err(failed("write"))?;
@@ -318,11 +342,12 @@ impl Ttnn {
     pub(super) fn read_value(&mut self, value: &Value) -> Result<Vec<f32>, DeviceError> {
         let dims = bridge::dims(&value.tensor).map_err(failed("read"))?;
         let count = dims.iter().map(|&d| d as usize).product();
-        self.handle()?;
+        self.before_operation()?;
         let mut raw = std::mem::take(&mut self.staging);
         raw.clear();
         raw.resize(count, 0.0);
         bridge::read(&value.tensor, &mut raw).map_err(lost("read"))?;
+        self.in_use = false;
         self.counts.reads.fetch_add(1, Ordering::Relaxed);
         let mut out = vec![0.0; value.all_rows() * value.cols];
         value.unpack(&raw, &mut out);

@@ -121,6 +121,10 @@ pub struct Ttnn {
     /// Keys and values that came out of a split together with the queries.
     split: Option<Split>,
     mode: Mode,
+    /// Inputs were written that operations don't wait for yet.
+    written: bool,
+    /// Operations were issued that may still use the inputs.
+    in_use: bool,
     /// Rows of the chunk's prefix that only fill its shape.
     padding: Range<usize>,
     shapes: Shapes,

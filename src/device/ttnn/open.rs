@@ -77,6 +77,8 @@ impl TtnnBuilder {
             constants: HashMap::new(),
             patches: HashMap::new(),
             masks: HashMap::new(),
+            written: false,
+            in_use: false,
             split: None,
             mode: Mode::Idle,
             padding: 0..0,

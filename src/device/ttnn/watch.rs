@@ -89,7 +89,10 @@ impl Watched {
         call: impl FnOnce(&mut Ttnn) -> Result<(), DeviceError>,
     ) -> OpResult {
         let before = self.card.reads();
-        self.over(what, call)?;
+        self.over(what, |card| {
+            card.before_operation()?;
+            call(card)
+        })?;
         Ok(if self.card.reads() == before { Ran::Device } else { Ran::Host })
     }
 
