@@ -129,27 +129,38 @@ pub(super) fn lines(room: &Room, record: &TracedChunk) -> Vec<Line> {
     lines
 }
 
-/// Programs of an operation without an epilogue.
+/// Programs of an operation without an epilogue, as TTNN 0.66 launches them for device `ttnn`: counted on its mock device.
 pub(super) fn own_programs(op: Op) -> usize {
     match op {
-        Op::LayerNorm | Op::RmsNorm | Op::Copy | Op::Linear => 1,
-        Op::Rope | Op::CacheWrite | Op::Attention | Op::Embed | Op::EulerStep => 2,
-        // Gate and up in one product, then two slices' worth of reading in one multiplication.
-        Op::Geglu | Op::PatchEmbed => 3,
-        Op::Blend => 5,
-        Op::Write | Op::Read => 0,
+        // Another name for the same tensor.
+        Op::Write | Op::Read | Op::Copy => 0,
+        Op::LayerNorm | Op::RmsNorm | Op::Linear | Op::EulerStep => 1,
+        // Queries, keys and values are split into heads at once, then the queries rotated; attention joins its heads.
+        Op::Rope | Op::Attention | Op::Embed => 2,
+        // Keys are rotated, then keys and values written.
+        Op::CacheWrite | Op::PatchEmbed => 3,
+        // Gate and up, each a product, and the activated gate times up.
+        Op::Geglu => 3,
+        Op::Blend => 4,
     }
 }
 
-/// Programs that TTNN runs for one operation of the [`Device`](crate::device::Device) trait. An
-/// estimate from the operations TTNN has, until a card's profiler counts them.
+/// Programs of an operation.
 fn programs(asked: &OpDemand) -> usize {
-    match asked.epilogue {
-        // The product adds its bias and applies an activation; a residual is a program of its own.
-        Some(Epilogue::AddGated(_)) => 3,
-        Some(Epilogue::Add) => 2,
-        Some(_) => 1,
-        None => own_programs(asked.op),
+    let is_one_row = matches!(asked.work, Work::Attend { rows: 1, .. } | Work::Elements { rows: 1, .. });
+    match (asked.op, asked.part, asked.epilogue) {
+        // Heads of the vision tower are not rotated, and what was just written is attended to.
+        (Op::Rope, Part::VisionAttention, _) => 1,
+        (Op::CacheWrite, Part::VisionAttention, _) => 0,
+        // Rows that lie behind others in the cache are written together with zeros before them.
+        (Op::CacheWrite, Part::PrefixAttention, _) => 5,
+        (Op::CacheWrite, ..) if is_one_row => 5,
+        // The state's keys are cut out of the cache: actions lie before them.
+        (Op::Attention, ..) if is_one_row => 4,
+        // A product adds its bias and applies an activation; a residual, gated or not, is a program of its own.
+        (_, _, Some(Epilogue::Add | Epilogue::AddGated(_))) => 2,
+        (_, _, Some(_)) => 1,
+        (op, _, None) => own_programs(op),
     }
 }
 
