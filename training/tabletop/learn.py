@@ -93,28 +93,44 @@ def velocity(policy, is_pi05, embedded, valid, state, noisy, time, grounded=None
     return policy.model.action_out_proj(out[:, states:]).unflatten(1, (k, rows))
 
 
-def losses(policy, is_pi05, auxiliary, batch, noise, time):
+def ground(policy, embedded, valid):
+    """Input of layer GROUNDED_AT, by the prefix's first layers alone: all that the auxiliary losses need."""
+    language = policy.model.paligemma_with_expert.paligemma.model.language_model
+    mask, positions = attention(valid, 0, 0, 0)
+    rotary = language.rotary_emb(embedded, positions)
+    for layer in language.layers[:GROUNDED_AT]:
+        embedded = layer(embedded, attention_mask=mask, position_ids=positions, position_embeddings=rotary)
+    return embedded
+
+
+def losses(policy, is_pi05, auxiliary, batch, noise=None, time=None):
     """(flow matching, places, grounding): means over a batch of B observations with L prompts each.
 
     batch: images [B, cameras, 3, S, S] in [-1, 1]; tokens, masks [B, L, n]; state [B, A]; chunks [B, L, T, A] (normalized and
     padded); places, beside [B, 4, 2] (NaN: not there); named [B, L, 4]: place on the table, place beside the tool.
-    noise [B*L, K, T, A], time [B*L].
+    noise [B*L, K, T, A], time [B*L]; without them the first is 0, and costs nothing.
     """
     embedded, valid, image_tokens = prefix(policy, batch["images"], batch["tokens"], batch["masks"])
     prompts = batch["tokens"].shape[1]
     chunks = batch["chunks"].flatten(0, 1)
-    t = time[:, None, None, None]
-    noisy = t * noise + (1.0 - t) * chunks[:, None]
-    grounded = []
-    v = velocity(policy, is_pi05, embedded, valid, batch["state"].repeat_interleave(prompts, 0), noisy, time, grounded)
-    flow = F.mse_loss(v, noise - chunks[:, None])
+    if noise is None:
+        flow = torch.zeros(())
+        grounded = ground(policy, embedded, valid)
+    else:
+        t = time[:, None, None, None]
+        noisy = t * noise + (1.0 - t) * chunks[:, None]
+        inputs = []
+        state = batch["state"].repeat_interleave(prompts, 0)
+        v = velocity(policy, is_pi05, embedded, valid, state, noisy, time, inputs)
+        flow = F.mse_loss(v, noise - chunks[:, None])
+        grounded = inputs[0]
 
     places = 0.0
     for camera, key in enumerate(("places", "beside")):
         told = auxiliary.cameras[camera](image_tokens[:, camera].flatten(1)).unflatten(1, (4, 2))
         there = ~torch.isnan(batch[key])
         places = places + F.smooth_l1_loss(told[there], batch[key][there], beta=0.1)
-    last = grounded[0][torch.arange(len(valid)), valid.sum(1) - 1]
+    last = grounded[torch.arange(len(valid)), valid.sum(1) - 1]
     told = auxiliary.text(auxiliary.text_norm(last))
     named = F.smooth_l1_loss(told[:, :4], batch["named"].flatten(0, 1), beta=0.1)
     rows = chunks[:, list(Auxiliary.ROWS), :4]

@@ -111,7 +111,8 @@ def main() -> None:
     p.add_argument("model", choices=policy.MODELS)
     p.add_argument("--out", type=pathlib.Path, required=True, help="directory for the checkpoint and the training's state")
     p.add_argument("--episodes", type=int, default=EPISODES, help="demonstrations, of 8 snapshots with 2 labels each")
-    p.add_argument("--steps", type=int, default=12000)
+    p.add_argument("--ground", type=int, default=3000, help="steps of the auxiliary losses alone, which cost a third")
+    p.add_argument("--steps", type=int, default=9000, help="steps in all")
     p.add_argument("--batch", type=int, default=32, help="snapshots per step")
     p.add_argument("--draws", type=int, default=2, help="noise draws per label")
     p.add_argument("--lr", type=float, default=1.2e-3)
@@ -172,7 +173,9 @@ def main() -> None:
     log = (args.out / "log.jsonl").open("a")
     step = first
     while step < args.steps:
-        rate = args.lr * min((step + 1) / 200, 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / args.steps)))
+        grounding = step < args.ground
+        into = step if grounding else step - args.ground
+        rate = args.lr * min((into + 1) / 100, 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / args.steps)))
         for group in optimizer.param_groups:
             group["lr"] = rate
         rows = torch.from_numpy(order[step * args.batch : (step + 1) * args.batch])
@@ -183,9 +186,9 @@ def main() -> None:
         noise = torch.randn(labels, args.draws, arch.chunk_size, arch.max_action_dim, generator=noises)
         # lerobot's times: Beta(1.5, 1) on (0.001, 1), by inversion.
         times = torch.rand(labels, generator=noises) ** (1 / 1.5) * 0.999 + 0.001
-        flow, places, named = learn.losses(net, is_pi05, auxiliary, batch, noise, times)
-        # The auxiliary losses lead at first.
-        weight = 0.3 + 2.7 * max(0.0, 1.0 - step / (0.4 * args.steps))
+        drawn = (None, None) if grounding else (noise, times)
+        flow, places, named = learn.losses(net, is_pi05, auxiliary, batch, *drawn)
+        weight = 1.0 if grounding else 0.3
         optimizer.zero_grad(set_to_none=True)
         (flow + weight * (places + named)).backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)

@@ -44,6 +44,19 @@ def test_loss_is_lerobots(model, data):
 
 
 @pytest.mark.parametrize("model", policy.MODELS)
+def test_the_first_layers_alone_give_the_same_grounding(model, data):
+    arch, net, _, _, prepared = built(model, data)
+    batch = {key: value[:2] for key, value in prepared.items()}
+    batch["images"] = torch.from_numpy(data.images[:2]).permute(0, 1, 4, 2, 3).float() / 127.5 - 1
+    auxiliary = learn.Auxiliary(arch)
+    noise, time = torch.randn(4, 1, arch.chunk_size, arch.max_action_dim), torch.full((4,), 0.5)
+    flow, *whole = learn.losses(net, model == "pi05", auxiliary, batch, noise, time)
+    none, *alone = learn.losses(net, model == "pi05", auxiliary, batch)
+    assert flow > 0 and none == 0
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(whole, alone, strict=True))
+
+
+@pytest.mark.parametrize("model", policy.MODELS)
 def test_checkpoints_survive(model, data, tmp_path):
     arch, net, pre, post, _ = built(model, data)
     policy.save(tmp_path, model, arch, net, pre, post)

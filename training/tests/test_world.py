@@ -1,19 +1,15 @@
 """The simulator: exact functions, motion, contact, images, demonstrator."""
 
-import hashlib
 import json
 import math
-import pathlib
 
 import numpy as np
 import pytest
 
-from tabletop import arm, demos, exact, expert, world
+from tabletop import arm, demos, exact, expert, vectors, world
 from tabletop.evaluate import Episode, wilson
-from tabletop.render import CAMERAS, render
-from tabletop.scene import COLOURS, HALF, HEIGHT, TASKS, Task, scene
-
-VECTORS = pathlib.Path(__file__).parent / "vectors.json"
+from tabletop.render import render
+from tabletop.scene import COLOURS, HALF, HEIGHT, TASKS, scene
 
 
 def test_functions_are_near_the_libraries():
@@ -129,43 +125,6 @@ def test_wilson():
     assert abs(low - 0.8256) < 1e-3 and abs(high - 0.9448) < 1e-3
 
 
-def vectors() -> dict:
-    """What a port of the simulator has to reproduce: states as hexadecimal doubles, images as digests and sample pixels."""
-    out = {"sin_cos": [], "ln": [], "uniform": [], "normal": [], "episodes": []}
-    for x in (-7.5, -1.0, 1e-9, 0.3, 0.785398163397448, 2.0, 100.25):
-        out["sin_cos"].append([x.hex(), *(v.hex() for v in exact.sin_cos(x))])
-    for x in (1e-17, 0.1, 0.75, 0.9999, 1.0):
-        out["ln"].append([x.hex(), float(exact.ln(x)).hex()])
-    for i in range(4):
-        out["uniform"].append([11, i, float(exact.uniform(11, i)).hex()])
-        out["normal"].append([11, i, float(exact.normal(11, i)).hex()])
-    for seed, task in ((1, Task("red")), (2, Task("blue", "left")), (5, Task("yellow", "right"))):
-        start = scene(seed)
-        task = task if task in start.tasks() else start.tasks()[1]
-        q, blocks = start.joints.copy(), start.blocks.copy()
-        moments, command = [], q.copy()
-        for tick in range(61):
-            if tick % 20 == 0:
-                images = {camera: render(camera, q, blocks, start) for camera in CAMERAS}
-                moments.append({
-                    "tick": tick, "joints": [v.hex() for v in q.tolist()], "blocks": [[v.hex() for v in b] for b in blocks.tolist()],
-                    **{camera: {"sha256": hashlib.sha256(image.tobytes()).hexdigest(), "row_40": image[40, ::4].tolist()}
-                       for camera, image in images.items()}})
-            following = np.empty(4)
-            expert.lead(q, blocks, start.block(task), demos.side_of(task), 0.09, following)
-            # Rounded, as a policy's f32 rows are; so a port needs no inverse kinematics to replay them.
-            following = following.astype(np.float32).astype(np.float64)
-            moments[-1].setdefault("rows", []).append([v.hex() for v in following.tolist()])
-            world.play(q, blocks, command, following, expert.STEPS)
-            command = following
-        out["episodes"].append({"seed": seed, "task": task.text(), "colours": start.colours.tolist(), "light": start.light, "moments": moments})
-    return out
-
-
 def test_the_vectors_for_ports_are_up_to_date():
-    """Write them anew with: python tests/test_world.py"""
-    assert json.loads(VECTORS.read_text()) == json.loads(json.dumps(vectors()))
-
-
-if __name__ == "__main__":
-    VECTORS.write_text(json.dumps(vectors(), indent=1) + "\n")
+    """Write them anew with: python -m tabletop.vectors"""
+    assert json.loads(vectors.PATH.read_text()) == json.loads(json.dumps(vectors.vectors()))
