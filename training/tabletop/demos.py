@@ -78,7 +78,7 @@ def episode(seed: int, out: Demos, at: int) -> None:
     ticks = set(rng.choice(TICKS, SNAPSHOTS, replace=False).tolist())
     change = rng.integers(TICKS) if rng.random() < 0.5 else TICKS
     drift, command = np.zeros(3), q.copy()
-    stream = int(exact.mix(seed, 1 << 40))  # the scene has taken numbers of `seed` itself
+    stream = int(exact.mix(seed, 1 << 40)) >> 1  # the scene has taken numbers of `seed` itself
     for tick in range(TICKS):
         if tick == change:
             task = tasks[rng.integers(len(tasks))]

@@ -26,7 +26,8 @@ SECONDS = 10.0
 
 def noise(seed: int, chunk: int, rows: int, width: int) -> np.ndarray:
     """Noise [rows, width] of chunk number `chunk` of the episode `seed`: f32, the same in every language."""
-    return exact.normals(int(exact.mix(seed, 0x6E6F697365 + chunk)), rows * width).reshape(rows, width)
+    stream = int(exact.mix(seed, 0x6E6F697365 + chunk)) >> 1  # seeds are below 2^63
+    return exact.normals(stream, rows * width).reshape(rows, width)
 
 
 @dataclass

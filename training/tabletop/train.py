@@ -137,7 +137,8 @@ def main() -> None:
     decayed = [w for _, w in trained if w.ndim > 1] + [auxiliary.text.weight]
     kept = [w for _, w in trained if w.ndim <= 1] + [w for n, w in auxiliary.named_parameters() if n != "text.weight"]
     optimizer = torch.optim.AdamW(
-        [{"params": decayed, "weight_decay": 0.01}, {"params": kept, "weight_decay": 0.0}], lr=args.lr, betas=(0.9, 0.98))
+        [{"params": decayed, "weight_decay": 0.01}, {"params": kept, "weight_decay": 0.0}], lr=args.lr, betas=(0.9, 0.98),
+        fused=True)
     parameters = decayed + kept
     mean = copy.deepcopy({name: w.detach() for name, w in trained})
     first, spent = 0, 0.0
@@ -198,7 +199,7 @@ def main() -> None:
         with torch.no_grad():
             names = [name for name, _ in trained]
             torch._foreach_lerp_([mean[n] for n in names], [w for _, w in trained], 1 - decay)
-        sums += [float(flow), float(places), float(named)]
+        sums += [float(loss.detach()) for loss in (flow, places, named)]
         if step % 100 == 0:
             now = {"step": step, "flow": sums[0] / 100, "places": sums[1] / 100, "named": sums[2] / 100,
                    "lr": rate, "s": round(time.time() - started), "cpu_s": round(spent + time.process_time() - started_cpu)}
@@ -206,7 +207,7 @@ def main() -> None:
             log.write(json.dumps(now) + "\n")
             log.flush()
             sums[:] = 0
-        if step % 1000 == 0:
+        if step % 500 == 0:
             keep(step)
         if args.minutes and time.time() - started > 60 * args.minutes:
             break

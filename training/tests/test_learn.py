@@ -90,7 +90,7 @@ def test_words_and_numbers_are_single_tokens():
         assert tokenizer.decode(ids[1:]) == task.text() + "\n"
     text = "Task: push the blue block to the left, State: 0 17 255 -1;\nAction: "
     names = tokenizer.convert_ids_to_tokens(tokenizer(text)["input_ids"])
-    assert names[0] == "<bos>" and ["▁0", "▁17", "▁255", "▁-1"] == names[12:16] and names[-1] == "▁"
+    assert names[0] == "<bos>" and ["▁0", "▁17", "▁255", "▁-1"] == names[13:17] and names[-1] == "▁"
     assert len(names) == 22
 
 
