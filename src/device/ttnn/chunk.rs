@@ -72,12 +72,14 @@ impl Ttnn {
         self.options.queues - 1
     }
 
-    /// Before inputs are written: operations that still use the previous ones come first.
-    fn before_inputs(&mut self) -> Result<(), DeviceError> {
+    /// Before inputs are written: operations that still use the previous ones come first. Returns their queue.
+    fn before_inputs(&mut self) -> Result<u8, DeviceError> {
+        let queue = self.inputs();
         if std::mem::take(&mut self.in_use) {
-            self.fence(0, self.inputs())?;
+            self.fence(0, queue)?;
         }
-        Ok(())
+        self.written = true;
+        Ok(queue)
     }
 
     /// Before an operation: inputs that were written come first.
@@ -103,8 +105,7 @@ impl Ttnn {
 
     /// Which keys are padding, and where the suffix is.
     fn write_live(&mut self, positions: &[usize]) -> Result<(), DeviceError> {
-        self.before_inputs()?;
-        let (queue, padding) = (self.inputs(), self.padding.clone());
+        let (queue, padding) = (self.before_inputs()?, self.padding.clone());
         for c in 0..self.caches.len() {
             let cache = &mut self.caches[c];
             let Some(hidden) = cache.hidden.as_mut().and_then(Rc::get_mut) else { continue };
@@ -117,8 +118,7 @@ impl Ttnn {
         for &at in positions {
             self.write_position(at)?;
         }
-        self.written = false;
-        self.fence(queue, 0)
+        self.before_operation()
     }
 
     fn write_position(&mut self, at: usize) -> Result<(), DeviceError> {
@@ -149,10 +149,9 @@ impl Ttnn {
             self.positions[at].used = true;
             // A recording finds them written before it is replayed.
             if !matches!(self.mode, Mode::Capturing(..)) {
-                // Queue 0 may not be done with what lay there before.
-                self.fence(0, self.inputs())?;
+                self.before_inputs()?;
                 self.write_position(at)?;
-                self.fence(self.inputs(), 0)?;
+                self.before_operation()?;
             }
         }
         Ok(at)
@@ -276,7 +275,7 @@ impl Ttnn {
             }
         };
         // Its zeros went through queue 0.
-        self.fence(0, self.inputs())?;
+        self.in_use = true;
         self.buffers[buffer].input = Some(value.clone());
         Ok(value)
     }
@@ -287,9 +286,7 @@ impl Ttnn {
             return Err(refuse("write", "whole rows from the first are written"));
         }
         let input = self.input(at)?;
-        self.before_inputs()?;
-        self.written = true;
-        let queue = self.inputs();
+        let queue = self.before_inputs()?;
         self.handle()?;
         // SAFETY: written through a handle of its own to the same tensor, which no one reads meanwhile.
         let mut target = bridge::share(&input.tensor).map_err(failed("write"))?;
@@ -325,9 +322,7 @@ impl Ttnn {
         padded_ids.clear();
         padded_ids.extend_from_slice(ids);
         padded_ids.resize(padded(self.buffers[at].rows), 0);
-        self.before_inputs()?;
-        self.written = true;
-        let queue = self.inputs();
+        let queue = self.before_inputs()?;
         let mut target = bridge::share(&input.tensor).map_err(failed("write"))?;
         bridge::write_ids(target.pin_mut(), &padded_ids, queue).map_err(failed("write"))?;
         self.count_upload();
