@@ -4,7 +4,7 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::files::{INDEX, MODEL};
+use super::layout::{INDEX, MODEL};
 
 /// lerobot's directory for the policy of a training step.
 const PRETRAINED: &str = "pretrained_model";

@@ -6,9 +6,10 @@ use super::arch::Arch;
 use super::error::CheckpointError;
 use super::files::Files;
 use super::json::Object;
+use super::names::{EMBED_TOKENS, EXPERT, LANGUAGE, LM_HEAD, VISION};
 use super::tensor::Tensor;
 use super::variant::{StateInput, Variant};
-use super::weights::{EMBED_TOKENS, EXPERT, LANGUAGE, LM_HEAD, VISION, weights};
+use super::weights::weights;
 
 const SHAPES: &str = "the tensors' shapes";
 const ARCH: &str = "arch.json";

@@ -2,13 +2,14 @@
 
 use super::denoise::Denoise;
 use super::error::ModelError;
+use super::fresh::Fresh;
 use super::inputs::{Extent, Inputs, MAX_CAMERAS, ensure};
 use super::ledger::{Ledger, Module, Phase};
 use super::load::{Loader, Loading, Placed, Progress};
 use super::paligemma::Backbone;
 use super::pass::{Pass, Timings};
 use super::prefix::Prefix;
-use super::reuse::{Fresh, Reuse};
+use super::reuse::Reuse;
 use super::suffix::Suffix;
 use super::tap::Tap;
 use super::time::Times;

@@ -804,7 +804,7 @@ fn steps_that_stand_elsewhere_are_refused() {
     refused(&dir, &["pi05_prepare_state_tokenizer_processor_step", "no place"]);
 }
 
-/// What older lerobots did otherwise is a choice, and off.
+/// Behaviour of older lerobots is a choice, and off.
 #[test]
 fn the_habits_of_older_lerobots_are_options() {
     let dir = lerobot();

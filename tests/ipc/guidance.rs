@@ -55,7 +55,7 @@ impl Drop for Served {
     }
 }
 
-/// What an engine was given to guide a chunk.
+/// Guidance that an engine was given for a chunk.
 #[derive(Clone, Debug, PartialEq)]
 struct Given {
     left_over: Vec<f32>,

@@ -8,7 +8,7 @@ use pi0rt::checkpoint::Checkpoint;
 use pi0rt::model::{Coverage, Ledger, Pi0, Rtc, RtcSchedule};
 use pi0rt::policy::{Chunk, Frame, Noise, Observation, PixelFormat, Policy, PolicyError, Prompt};
 
-use crate::CommandResult;
+use crate::command::CommandResult;
 use crate::device_args::DeviceArgs;
 use crate::synthetic::SyntheticInputs;
 

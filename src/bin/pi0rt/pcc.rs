@@ -9,7 +9,7 @@ use pi0rt::device::{BASELINE, Device, DeviceError};
 use pi0rt::model::{Module, Pi0, Source, Stage, Tap};
 use pi0rt::policy;
 
-use crate::CommandResult;
+use crate::command::CommandResult;
 use crate::device_args::DeviceArgs;
 use crate::distance::Distance;
 use crate::recorder::{Recorder, read};

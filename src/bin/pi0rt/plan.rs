@@ -8,8 +8,8 @@ use pi0rt::plan::cost::{Cost, DISPATCH_SECONDS, DRAM_EFFICIENCY, Line, PRODUCT_E
 use pi0rt::plan::{Config, Part, Phase, Plan, Published, fits};
 use pi0rt::tenstorrent::{Board, Fidelity, WeightDtype};
 
-use crate::CommandResult;
-use crate::inspect::bytes;
+use crate::command::CommandResult;
+use crate::numbers::bytes;
 use crate::synth::Model;
 
 /// Show what a chunk will cost on a Tenstorrent board

@@ -89,7 +89,7 @@ pub enum pi0rt_submit_when {
     Latest = 3,
 }
 
-/// Whether the daemon guides chunks by what is left of the previous one (real-time chunking).
+/// Guidance of chunks by what is left of the previous one (real-time chunking).
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
