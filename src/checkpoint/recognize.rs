@@ -10,6 +10,7 @@ use super::layout::{INDEX, MODEL};
 const PRETRAINED: &str = "pretrained_model";
 /// Files of orbax and its key-value store, which make up JAX checkpoints.
 const ORBAX: [&str; 4] = ["_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt", "ocdbt.process_0"];
+/// Description of a JAX checkpoint.
 const JAX: &str =
     "a JAX checkpoint (orbax): convert it with openpi's examples/convert_jax_model_to_pytorch.py";
 /// Extensions of unfinished downloads.

@@ -209,9 +209,9 @@ impl Requests {
 mod tests {
     use super::super::client::Client;
     use super::super::error::ClientError;
+    use super::super::observation::Observation;
     use super::super::player::{Reason, Stage};
     use super::super::rig::{Daemon, connect, connect_to, connect_with_token, open, plan, sizes, submit};
-    use super::super::submissions::Observation;
     use super::*;
     use crate::control::Status;
     use crate::shm::clock::now_ns;

@@ -138,7 +138,7 @@ impl Config {
 }
 
 /// All keys of a table and its subtables, with their values.
-fn leaves(table: &toml::Table) -> BTreeMap<String, toml::Value> {
+pub(super) fn leaves(table: &toml::Table) -> BTreeMap<String, toml::Value> {
     let below = |(key, value): (&String, &toml::Value)| match value {
         toml::Value::Table(table) => {
             leaves(table).into_iter().map(|(below, value)| (format!("{key}.{below}"), value)).collect()

@@ -20,3 +20,5 @@ mod weights_mistaken;
 
 #[path = "../support/checkpoints.rs"]
 mod checkpoints;
+#[path = "../support/stages.rs"]
+mod stages;

@@ -9,7 +9,7 @@ pub(super) fn text(error: &cxx::Exception) -> String {
     lines.map(str::trim).collect::<Vec<_>>().join(" ")
 }
 
-/// Wraps TTNN's text.
+/// Makes the error of an operation: TTNN's text tells whether memory is short, the card is lost, or TTNN refuses it.
 pub(super) fn failed(op: &'static str) -> impl FnOnce(cxx::Exception) -> DeviceError {
     move |error| {
         if let Some(why) = kernels::failure(error.what()) {
@@ -26,11 +26,12 @@ pub(super) fn failed(op: &'static str) -> impl FnOnce(cxx::Exception) -> DeviceE
     }
 }
 
-/// Wraps TTNN's text where only a card that fails gives one.
+/// Makes the error of a call that TTNN never refuses: the card is lost.
 pub(super) fn lost(op: &'static str) -> impl FnOnce(cxx::Exception) -> DeviceError {
     move |error| DeviceError::Lost(format!("{op}: {}", text(&error)))
 }
 
+/// The error that this device does not support what it is asked for.
 pub(super) fn refuse(what: &str, why: impl Into<String>) -> DeviceError {
     DeviceError::Unsupported { what: what.into(), device: "ttnn".into(), why: why.into() }
 }

@@ -1,6 +1,6 @@
 //! Where a resized frame lies in the model's square image.
 
-/// The position of a resized frame in the model's square image.
+/// Size and offset of a resized frame, pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Placement {
     pub width: usize,

@@ -96,7 +96,7 @@ fn keys_with(device: DeviceSection) -> BTreeSet<String> {
     };
     let page = load(&some.page()).unwrap();
     assert_eq!(page, some);
-    crate::service::leaves(&Table::try_from(some).unwrap()).into_keys().collect()
+    crate::service::options::leaves(&Table::try_from(some).unwrap()).into_keys().collect()
 }
 
 /// The keys of a template, with their sections and lines.

@@ -16,7 +16,7 @@ use rustix::time::{ClockId, Timespec};
 use super::outage::{self, Handle, Shared};
 use super::report::{Outage, Record};
 use super::server::Server;
-use super::status::check;
+use super::status::{check, last_error};
 use crate::picture::Picture;
 
 /// Parameters of a run.

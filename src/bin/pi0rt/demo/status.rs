@@ -1,4 +1,4 @@
-//! Statuses of the C interface as errors.
+//! Statuses and errors of the C interface as errors of Rust.
 
 use std::error::Error;
 use std::ffi::{CStr, c_char};
@@ -14,7 +14,8 @@ pub fn check(call: &str, status: Status) -> Result<(), Box<dyn Error>> {
     Err(format!("{call}: {}: {}", status.text().to_string_lossy(), last_error()).into())
 }
 
-fn last_error() -> String {
+/// The text of this thread's last error.
+pub fn last_error() -> String {
     let mut words = [0 as c_char; 512];
     // SAFETY: the buffer has the given size, and is terminated in any case.
     let words = unsafe {
