@@ -274,37 +274,38 @@ fn why_a_chunk_is_not_guided_is_said_with_it() {
     assert_eq!(guided(notes(&mut raw, time(1))), Some(Guided::NotPlayed));
     raw.plays(2, 0);
     assert_eq!(guided(notes(&mut raw, time(2))), Some(Guided::Guided));
-    // The one before the last is still played.
+    // The one before the last is still played, and the one before that.
+    assert_eq!(guided(notes(&mut raw, time(3))), Some(Guided::Guided));
     assert_eq!(guided(notes(&mut raw, time(3))), Some(Guided::Guided));
     assert_eq!(guided(notes(&mut raw, time(4))), Some(Guided::NotPlayed));
-    raw.plays(5, 0);
-    assert_eq!(guided(notes(&mut raw, time(5 + 50))), Some(Guided::NoLeftOver));
     raw.plays(6, 0);
+    assert_eq!(guided(notes(&mut raw, time(5 + 50))), Some(Guided::NoLeftOver));
+    raw.plays(7, 0);
     let unguided = Submission { flags: UNGUIDED, ..time(56) };
     assert_eq!(guided(notes(&mut raw, unguided)), Some(Guided::Off));
-    raw.plays(7, 0);
+    raw.plays(8, 0);
 
     // Another instruction blends, or flushes; the one that a session returns to flushes as it was said last.
     let drop_them = prompt(&mut raw, "drop them", false);
     let with = |prompt_id, rows| Submission { prompt_id, ..time(rows) };
     assert_eq!(guided(notes(&mut raw, with(drop_them, 57))), Some(Guided::Guided));
-    raw.plays(8, 0);
+    raw.plays(9, 0);
     assert_eq!(prompt(&mut raw, "stack the cups", true), stack);
     let flushed = notes(&mut raw, with(stack, 58));
     assert_eq!((guided(flushed), flushed.prompt_id), (Some(Guided::Flushed), stack));
-    raw.plays(9, 0);
-    assert_eq!(guided(notes(&mut raw, with(stack, 59))), Some(Guided::Guided));
     raw.plays(10, 0);
+    assert_eq!(guided(notes(&mut raw, with(stack, 59))), Some(Guided::Guided));
+    raw.plays(11, 0);
 
     // A new episode.
     assert_eq!(reset(&mut raw), 1);
     let first = notes(&mut raw, with(stack, 60));
     assert_eq!((guided(first), first.episode), (Some(Guided::FirstChunk), 1));
-    raw.plays(11, 0);
+    raw.plays(12, 0);
     let next = notes(&mut raw, with(stack, 61));
     assert_eq!((guided(next), next.episode), (Some(Guided::Guided), 1));
     // A chunk that fails leaves the one before.
-    raw.plays(12, 0);
+    raw.plays(13, 0);
     let fail = prompt(&mut raw, "fail", false);
     assert!(answered(&mut raw, with(fail, 62)).status < 0);
     assert_eq!(guided(notes(&mut raw, with(stack, 63))), Some(Guided::Guided));
