@@ -398,6 +398,53 @@ mod tests {
         }
     }
 
+    /// Without a margin as lerobot counts, else with the row at which the chunk takes over.
+    #[test]
+    fn of_a_margin_what_a_model_was_trained_for_takes_one_row() {
+        let carry_over = CarryOver { trained_delay: Some(5), ..terms().carry_over };
+        for (margin_rows, delay) in [(0, 2), (1, 3), (2, 3), (u32::MAX, 3)] {
+            let guidance = Guidance { margin_rows, ..terms().guidance };
+            let (mut guide, player, _) = guide(GuidanceTerms { guidance, carry_over, ..terms() });
+            published(&mut guide, 7);
+            player.begin(7, 2);
+            let plan = guide.plan(&at(1.0), &aim());
+            assert_eq!((plan.delay, plan.horizon), (delay, delay), "margin {margin_rows}");
+        }
+    }
+
+    /// Padding is not published, so the check before publishing doesn't see it.
+    #[test]
+    fn a_chunk_that_is_not_finite_guides_nothing() {
+        for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let (mut guide, player, _) = guide(terms());
+            published(&mut guide, 1);
+            player.begin(1, 0);
+            assert_eq!(guide.plan(&at(1.0), &aim()).guided, Guided::Guided);
+            let mut rows = [0.5; 12];
+            rows[11] = wrong;
+            guide.keep(2, T, aim(), [&rows, &[0.5]]);
+            player.begin(2, 0);
+            assert_eq!(guide.plan(&at(1.0), &aim()), Plan::none(Guided::FirstChunk), "{wrong}");
+            published(&mut guide, 3);
+            player.begin(3, 0);
+            assert_eq!(guide.plan(&at(1.0), &aim()).guided, Guided::Guided);
+        }
+    }
+
+    #[test]
+    fn a_horizon_of_one_row_guides_at_its_own_moment_only() {
+        let (mut guide, player, _) = guide(GuidanceTerms { rows: 1, ..terms() });
+        guide.keep(1, T, aim(), [&[0.5, 5.0], &[0.5]]);
+        player.begin(1, 0);
+        let plan = guide.plan(&at(0.0), &aim());
+        assert_eq!(plan, Plan { guided: Guided::Guided, delay: 1, horizon: 1, left_over: 1 });
+        assert_eq!(left_over(&guide, &plan), [0.5, 5.0]);
+        assert_eq!(guide.plan(&at(0.5), &aim()).guided, Guided::NoLeftOver);
+        // The first row can't have been past.
+        player.begin(1, 1);
+        assert_eq!(guide.plan(&at(0.0), &aim()).guided, Guided::PlaybackWrong);
+    }
+
     #[test]
     fn the_delay_is_the_largest_of_five_and_at_least_one() {
         let (mut guide, player, _) = guide(terms());

@@ -187,3 +187,26 @@ fn while_it_waits_observations_are_due_by_its_own_rows() {
         assert_eq!((answer.chunk, answer.submit_now), (1, due), "{submit:?}");
     }
 }
+
+#[test]
+fn a_horizon_of_one_row_has_no_next_row_to_wait_for() {
+    let mut player = player(&replacing());
+    let one = |player: &mut Player, chunk: u64, observed_ns: u64| {
+        let header = ChunkHeader {
+            ticket: chunk,
+            chunk,
+            observed_ns,
+            horizon: 1,
+            action_dim: 1,
+            ..ChunkHeader::default()
+        };
+        let notes = ChunkNotes { guidance: 1, guidance_horizon: 1, ..ChunkNotes::default() };
+        player.adopt(&header, Some(&notes), &[chunk as f32]).unwrap();
+    };
+    at1(&mut player, T0 - MS);
+    one(&mut player, 1, T0);
+    assert_eq!(at1(&mut player, T0).0.chunk, 1);
+    one(&mut player, 2, T0);
+    let (answer, action) = at1(&mut player, T0 + MS);
+    assert_eq!((answer.chunk, action), (2, 2.0));
+}
