@@ -170,7 +170,7 @@ typedef enum pi0rt_rate_source {
 typedef enum pi0rt_stitching {
     /** As the robot's profile says, else PI0RT_STITCHING_CROSSFADE. */
     PI0RT_STITCHING_DEFAULT = 0,
-    /** The new chunk is played from its first moment. */
+    /** The new chunk is played at once; a guided one from its next row on. */
     PI0RT_STITCHING_REPLACE = 1,
     /** The command changes over from the old chunk to the new one within crossfade_ns. */
     PI0RT_STITCHING_CROSSFADE = 2,

@@ -205,6 +205,9 @@ impl Requests {
     }
 }
 
+#[cfg(all(test, not(loom)))]
+mod races;
+
 #[cfg(test)]
 mod tests {
     use super::super::client::Client;
@@ -218,7 +221,7 @@ mod tests {
     use crate::shm::{Geometry, SegmentLayout};
 
     /// Goes over to a new daemon, as a reconnect does.
-    fn go_on(requests: &mut Requests, entries: u32) -> Daemon {
+    pub(super) fn go_on(requests: &mut Requests, entries: u32) -> Daemon {
         let (made, daemon) = connect(plan(entries), requests.connection.number + 1);
         requests.free_returned();
         let chunk = requests.connection.chunk(requests.episodes());

@@ -12,6 +12,7 @@ mod policy_prompt;
 mod processing;
 mod processing_steps;
 mod profiles;
+mod state_only;
 mod synth;
 mod tenstorrent;
 mod weights;

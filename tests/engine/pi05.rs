@@ -20,6 +20,8 @@ use pi0rt::policy::{
 };
 use serde_json::{Value, json};
 
+/// Statistics of the golden checkpoint.
+const STATISTICS: &str = "policy_preprocessor_step_3_normalizer_processor.safetensors";
 const CASES: [&str; 4] = ["three_real", "two_real_one_empty", "edges", "rtc"];
 
 fn golden() -> PathBuf {
@@ -476,11 +478,10 @@ fn no_prefix_is_kept() {
 fn a_prompt_that_is_too_long_is_refused_or_cut_and_says_so() {
     let words = "pick up the red block ".repeat(60);
     let mut policy = load(&golden(), Precision::F32);
-    let PolicyError::Prompt(PromptError::TooLong { tokens, max: 200 }) = policy.prompt(&words).unwrap_err()
-    else {
-        panic!("not too long");
-    };
+    let error = policy.prompt(&words).unwrap_err();
+    let PolicyError::Prompt(PromptError::TooLong { tokens, max: 200 }) = error else { panic!("{error}") };
     assert!(tokens > 200);
+    messages(&error.to_string(), &["prompt", &tokens.to_string(), "200"]);
     let dir = lerobot();
     edit_json(&dir.join("config.json"), |config| config["truncate_prompt"] = json!(true));
     let mut policy = load(&dir, Precision::F32);
@@ -632,6 +633,9 @@ fn a_file_of_one_model_under_a_configuration_of_the_other_is_refused() {
     let dir = openpi();
     edit_json(&dir.join("config.json"), |config| config["pi05"] = json!(false));
     refused(&dir, &["config.json says it is not pi05", "π0.5"]);
+    let dir = checkpoints::openpi();
+    edit_json(&dir.join("config.json"), |config| config["pi05"] = json!(true));
+    refused(&dir, &["config.json says it is pi05", "tensors are those of π0 "]);
     let dir = lerobot();
     edit_json(&dir.join("config.json"), |config| config["type"] = json!("pi05_fast"));
     refused(&dir, &["pi05_fast", "\"pi05\""]);
@@ -686,6 +690,15 @@ fn a_checkpoint_without_statistics_is_refused() {
         file["steps"].as_array_mut().unwrap()[3].as_object_mut().unwrap().remove("state_file").unwrap();
     });
     refused(&dir, &["QUANTILES of \"observation.state\"", "no state_file"]);
+    // A file of statistics without the state's.
+    let dir = lerobot();
+    let mut statistics = Model::read_file(&dir.join(STATISTICS));
+    statistics.tensors.retain(|tensor| tensor.name != "observation.state.q01");
+    statistics.write_file(&dir.join(STATISTICS));
+    refused(&dir, &["observation.state", "q01"]);
+    let dir = lerobot();
+    fs::remove_file(dir.join(STATISTICS)).unwrap();
+    refused(&dir, &[STATISTICS]);
     let dir = openpi();
     fs::remove_dir_all(dir.join("assets")).unwrap();
     refused(&dir, &["no statistics"]);
@@ -715,9 +728,7 @@ fn the_norm_map_is_followed() {
             });
         }
         let checkpoint = Checkpoint::open(&dir).unwrap().check_commands().unwrap();
-        let statistics =
-            SafeTensors::open(&dir.join("policy_preprocessor_step_3_normalizer_processor.safetensors"))
-                .unwrap();
+        let statistics = SafeTensors::open(&dir.join(STATISTICS)).unwrap();
         for (found, key) in [
             (&checkpoint.processing().state, "observation.state"),
             (&checkpoint.processing().action, "action"),
