@@ -18,6 +18,7 @@ mod tenstorrent;
 mod weights;
 mod weights_adapter;
 mod weights_mistaken;
+mod wrapped;
 
 #[path = "../support/checkpoints.rs"]
 mod checkpoints;

@@ -59,15 +59,7 @@ fn distance(golden: &[f32], got: &[f32]) -> (f32, f64) {
 
 /// A copy of the golden checkpoint without its golden files.
 fn lerobot() -> TempDir {
-    let dir = TempDir::new();
-    for entry in fs::read_dir(golden()).unwrap() {
-        let path = entry.unwrap().path();
-        let name = path.file_name().unwrap();
-        if !name.as_encoded_bytes().starts_with(b"golden_") {
-            fs::copy(&path, dir.join(name)).unwrap();
-        }
-    }
-    dir
+    checkpoints::copy_of(&golden())
 }
 
 /// The golden weights as openpi's conversion leaves them: BF16, no `model.`, no `embed_tokens`, and the five keys of its
@@ -259,13 +251,7 @@ fn the_golden_checkpoint_is_made_again_byte_for_byte() {
     let arch = preset_of(Variant::PI05, "tiny").unwrap();
     let tiny = Synth { arch, seed: 1, dtype: Dtype::F32, force: false };
     tiny.write_with_rate(&dir, Some(50.0), &|_| ()).unwrap();
-    let mut files = 0;
-    for entry in fs::read_dir(&*dir).unwrap() {
-        let name = entry.unwrap().file_name();
-        assert!(fs::read(dir.join(&name)).unwrap() == fs::read(golden().join(&name)).unwrap(), "{name:?}");
-        files += 1;
-    }
-    assert_eq!(files, 8);
+    checkpoints::assert_same_files(&dir, &golden(), 8);
 }
 
 /// Sizes that no preset has, horizons of 10 and 15, both dtypes: device cpu and plain loops agree.

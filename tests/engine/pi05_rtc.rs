@@ -2,17 +2,15 @@
 //! `tests/golden_pi05_rtc/README.md`.
 
 use std::fs;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::checkpoints::{TempDir, edit_json, messages};
-use pi0rt::checkpoint::{Checkpoint, SafeTensors, Tensor};
+use crate::wrapped::Wrapped;
+use pi0rt::checkpoint::{Checkpoint, SafeTensors};
 use pi0rt::device::cpu::{CpuBuilder, CpuOptions, Path as CpuPath, Precision};
 use pi0rt::device::reference::ReferenceBuilder;
-use pi0rt::device::{
-    Buffer, Builder, Choice, Device, DeviceError, KvCache, Progress, Role, Table, Vector, Weight,
-};
+use pi0rt::device::{Builder, Choice, DeviceError};
 use pi0rt::model::{Inputs, ModelError, Pi0, Rtc, RtcSchedule};
 use pi0rt::policy::{
     BadObservation, Chunk, Continuation, Frame, Noise, Normalizer, Observation, PixelFormat, Policy,
@@ -293,55 +291,19 @@ fn the_policy_continues_the_robots_commands() {
 }
 
 /// The plain loops, as a device that has one scale, shift and gate for all rows.
-struct Whole(ReferenceBuilder);
-
-impl Builder for Whole {
-    fn weight(&mut self, parts: &[&Tensor], cols: Option<Range<usize>>) -> Result<Weight, DeviceError> {
-        self.0.weight(parts, cols)
-    }
-
-    fn gated_weight(&mut self, gate: &Tensor, up: &Tensor) -> Result<Weight, DeviceError> {
-        self.0.gated_weight(gate, up)
-    }
-
-    fn vector(&mut self, values: &[f32]) -> Result<Vector, DeviceError> {
-        self.0.vector(values)
-    }
-
-    fn table(&mut self, tensor: &Tensor) -> Result<Table, DeviceError> {
-        self.0.table(tensor)
-    }
-
-    fn buffer(&mut self, role: Role, rows: usize, cols: usize) -> Result<Buffer, DeviceError> {
-        self.0.buffer(role, rows, cols)
-    }
-
-    fn kv_cache(
-        &mut self,
-        layers: usize,
-        runs: &[usize],
-        heads: usize,
-        head_dim: usize,
-    ) -> Result<KvCache, DeviceError> {
-        self.0.kv_cache(layers, runs, heads, head_dim)
-    }
-
-    fn splits_rows(&self) -> Result<(), DeviceError> {
+fn whole() -> Wrapped {
+    let refuse = || {
         let (what, device, why) = ("rows of two times".into(), "whole".into(), "one vector for all".into());
         Err(DeviceError::Unsupported { what, device, why })
-    }
-
-    fn seal(self: Box<Self>, progress: Progress<'_>) -> Result<Box<dyn Device>, DeviceError> {
-        Box::new(self.0).seal(progress)
-    }
+    };
+    Wrapped { splits_rows: Some(refuse), ..Wrapped::new() }
 }
 
 #[test]
 fn a_device_that_cannot_split_rows_computes_chunks_that_continue_none() {
     let (dir, case) = (trained(), Case::golden());
     let mut checkpoint = Checkpoint::open(&dir).unwrap();
-    let load =
-        |checkpoint: &Checkpoint| Pi0::load(checkpoint, Box::new(Whole(ReferenceBuilder::new())), 2).unwrap();
+    let load = |checkpoint: &Checkpoint| Pi0::load(checkpoint, Box::new(whole()), 2).unwrap();
     let mut model = load(&checkpoint);
     assert!(!model.can_continue());
     let says = ["rtc_training_max_delay 6", "one vector for all", "method = \"guided\"", "enabled = false"];
