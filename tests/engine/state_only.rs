@@ -46,11 +46,14 @@ impl Scene {
     }
 
     fn infer(&self, policy: &mut Policy, keep_prefix: bool) -> Chunk {
-        let frame = |(data, width, height): &(Vec<u8>, usize, usize)| {
-            let (width, height, format) = (*width, *height, PixelFormat::Rgb8);
-            Frame { data, width, height, stride: 3 * width, format }
-        };
-        let frames: Vec<_> = self.frames.iter().map(|given| given.as_ref().map(frame)).collect();
+        let given = self.frames.iter().map(Option::as_ref);
+        let frames: Vec<_> = given
+            .map(|given| {
+                let (data, width, height) = given?;
+                let (width, height, format) = (*width, *height, PixelFormat::Rgb8);
+                Some(Frame { data, width, height, stride: 3 * width, format })
+            })
+            .collect();
         let prompt = policy.prompt("pick up the red block").unwrap();
         let observation = Observation { frames: &frames, state: &self.state, prompt: &prompt, rtc: None };
         let mut chunk = Chunk::new(policy.info());
