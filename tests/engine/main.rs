@@ -13,6 +13,7 @@ mod processing;
 mod processing_steps;
 mod profiles;
 mod synth;
+mod tabletop;
 mod tenstorrent;
 mod weights;
 mod weights_adapter;
