@@ -145,6 +145,7 @@ fn the_demo_moves_the_arm_and_films_it() {
         "task           reach the red block: ",
         "PLAY ",
         "beyond limits  0 of ",
+        "daemon killed ",
         "picture ",
         "animation ",
         "demo ",

@@ -48,7 +48,7 @@ pub struct Args {
     #[arg(long, value_name = "S", value_parser = seconds)]
     seconds: Option<f64>,
     /// Kill the daemon after that time, and restart it when the robot stands [default: with random weights]; with the
-    /// simulated arm, after its first second
+    /// simulated arm, within its first second
     #[arg(long)]
     restart: bool,
     /// Ticks of the controller per second; the simulated arm's has 1000
@@ -68,8 +68,8 @@ pub struct Args {
     daemon: Vec<String>,
 }
 
-/// When the simulated arm's daemon is killed, s.
-const KILLED_AFTER_S: f64 = 1.0;
+/// When the simulated arm's daemon is killed, in simulated time: before the first task can be done, s.
+const KILLED_AFTER_S: f64 = 0.6;
 
 /// Camera images of a two-armed robot.
 const CAMERAS: [(&str, &[u8]); 3] = [
@@ -127,7 +127,7 @@ fn show(args: &Args, interrupted: &AtomicBool) -> CommandResult {
     };
     let mut choices = sized!(pi0rt_client_options);
     choices.control_rate_hz = args.control_rate.unwrap_or(0.0);
-    if sim::is_slowed(&args.arm) {
+    if args.arm.speed() < 1.0 {
         choices = sim::session_options(&args.arm);
     }
     let session = Session::open(&socket, choices, go_on)?;
@@ -158,7 +158,7 @@ fn drive(
     };
     let seconds = args.seconds.unwrap_or(10.0);
     let plan = Plan::new(&prompts, seconds, &args.arm, session)?;
-    let killed = args.restart.then_some((server, KILLED_AFTER_S));
+    let killed = args.restart.then_some((server, KILLED_AFTER_S / args.arm.speed()));
     Ok(sim::drive(session, &plan, killed, interrupted)?.is_good())
 }
 

@@ -77,9 +77,12 @@ pub struct Args {
     /// Compute the prefix only for each so manieth chunk, the others from the state alone [default: 1]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1000))]
     prefix_every: Vec<u32>,
-    /// Kill the daemon after the first second for so long [default: 0, never]
+    /// Kill the daemon after 0.2 s for so long [default: 0, never]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(..=8_000))]
     outage_ms: Vec<u32>,
+    /// Play commands without the limits of the profile, to see what stitching alone does
+    #[arg(long)]
+    unlimited: bool,
     /// What the policy is told and shown [default: plain]
     #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',')]
     telling: Vec<Telling>,

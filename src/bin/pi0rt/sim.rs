@@ -81,6 +81,13 @@ pub struct Options {
     quiet: bool,
 }
 
+impl Options {
+    /// Speed of simulated time.
+    pub fn speed(&self) -> f64 {
+        self.speed
+    }
+}
+
 fn number(text: &str, range: std::ops::RangeInclusive<f64>) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(number) if range.contains(&number) => Ok(number),
@@ -170,11 +177,6 @@ pub fn cameras(session: &Session) -> Result<Vec<Camera>, String> {
         Camera::named(&name).ok_or(format!("camera {name}: the simulated arm has front and wrist"))
     };
     session.cameras().into_iter().map(named).collect()
-}
-
-/// True if simulated time goes more slowly than real time.
-pub fn is_slowed(options: &Options) -> bool {
-    options.speed < 1.0
 }
 
 /// Options of a session for the simulated arm.

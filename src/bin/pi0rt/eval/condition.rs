@@ -59,6 +59,7 @@ pub struct Condition<'a> {
     frames_age_ms: u32,
     prefix_every: u32,
     outage_ms: u32,
+    unlimited: bool,
     telling: Telling,
 }
 
@@ -81,8 +82,10 @@ pub struct Settled {
     pub frames_age_ms: u32,
     /// Chunks that one prefix is computed for.
     pub prefix_every: u32,
-    /// Time without a daemon, from the first second on; 0: none.
+    /// Time without a daemon, from 0.2 s on; 0: none.
     pub outage_ms: u32,
+    /// True to play without the profile's limits.
+    pub unlimited: bool,
     /// What the policy is told and shown.
     pub telling: Telling,
 }
@@ -104,6 +107,7 @@ impl<'a> Condition<'a> {
                 ("--frames-age-ms", !args.frames_age_ms.is_empty()),
                 ("--prefix-every", !args.prefix_every.is_empty()),
                 ("--outage-ms", !args.outage_ms.is_empty()),
+                ("--unlimited", args.unlimited),
             ];
             if let Some((option, _)) = given.iter().find(|(_, given)| *given) {
                 return Err(format!("{option} needs a latency: --latency-ms is none, 0 is the least"));
@@ -120,6 +124,7 @@ impl<'a> Condition<'a> {
             frames_age_ms: 0,
             prefix_every: 1,
             outage_ms: 0,
+            unlimited: args.unlimited,
             telling: Telling::Plain,
         }];
         all = vary(all, &args.device.0, |condition, device| condition.device = device);
@@ -191,6 +196,7 @@ impl<'a> Condition<'a> {
             frames_age_ms: self.frames_age_ms,
             prefix_every: self.prefix_every,
             outage_ms: self.outage_ms,
+            unlimited: self.unlimited,
             telling: self.telling,
         })
     }
@@ -235,6 +241,7 @@ impl Settled {
                 ("frames' age", format!("{} ms", self.frames_age_ms)),
                 ("prefix every", self.prefix_every.to_string()),
                 ("outage", format!("{} ms", self.outage_ms)),
+                ("limits", if self.unlimited { "none" } else { "profile" }.to_owned()),
             ]);
         }
         Named(named)

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use pi0rt::client::player::Player;
 use pi0rt::client::{Answer, Playing, SubmitWhen};
-use pi0rt::control::{Guided, PolicyDescription};
+use pi0rt::control::{Guided, Limits, PolicyDescription};
 use pi0rt::daemon::{Aim, Checks, ChunkChecker, Guidance, GuidanceTerms, Guide};
 use pi0rt::policy::{Chunk, Continuation};
 use pi0rt::shm::{
@@ -27,8 +27,8 @@ use crate::tabletop::{
 
 /// When the simulated time begins, ns.
 const START_NS: u64 = 1_000_000_000;
-/// Steps before the daemon is killed, where it is.
-const KILLED_AFTER: u64 = 1000;
+/// Steps before the daemon is killed, where it is: before a task can be done.
+const KILLED_AFTER: u64 = 200;
 /// Words of the region by which the player tells what it plays.
 const PLAYBACK_WORDS: usize = 8;
 /// The stream of an episode's random numbers that decide which chunks are lost.
@@ -169,7 +169,11 @@ fn player(policy: &PolicyDescription, condition: &Settled, world: &World) -> Res
         submit: SubmitWhen::Queue(Some(rows)),
         ..Playing::default()
     };
-    let mut player = Player::new(&playing.settings(policy, &geometry, policy.rate, 0))?;
+    let mut settings = playing.settings(policy, &geometry, policy.rate, 0);
+    if condition.unlimited {
+        settings.dimensions.iter_mut().for_each(|dimension| dimension.limits = Limits::default());
+    }
+    let mut player = Player::new(&settings)?;
     player.start_from(&world.joints.map(|joint| joint as f32))?;
     Ok(player)
 }
@@ -254,7 +258,7 @@ pub fn play(
         let command = action.map(f64::from);
         episode.world.step(&command);
         motion.add(&command, &episode.world.joints);
-        motion.check(answer.stage, &policy);
+        motion.check(answer.stage, &policy, !condition.unlimited);
         if (step + 1).is_multiple_of(u64::from(ROW_STEPS)) {
             episode.judge();
             if episode.success_s.is_some() {

@@ -75,12 +75,12 @@ impl Motion {
         }
     }
 
-    /// Adds the player's stage, and counts the last command if it is beyond a limit.
-    pub fn check(&mut self, stage: Stage, policy: &PolicyDescription) {
+    /// Adds the player's stage, and, if there are limits, counts the last command if it is beyond one.
+    pub fn check(&mut self, stage: Stage, policy: &PolicyDescription, limited: bool) {
         self.stages[stage as usize] += 1;
         let is_beyond =
             policy.action.iter().enumerate().any(|(i, dimension)| self.is_beyond(i, &dimension.limits));
-        self.outside += u64::from(is_beyond);
+        self.outside += u64::from(is_beyond && limited);
     }
 
     fn is_beyond(&self, joint: usize, limits: &Limits) -> bool {
@@ -144,7 +144,7 @@ mod tests {
             motion.begin();
             for command in commands {
                 motion.add(&[*command, 0.0, 0.0, 0.0], &[0.0; JOINTS]);
-                motion.check(Stage::Play, &policy);
+                motion.check(Stage::Play, &policy, true);
             }
             motion.outside
         };

@@ -111,6 +111,7 @@ fn settled(latency: Latency) -> Settled {
         frames_age_ms: 0,
         prefix_every: 1,
         outage_ms: 0,
+        unlimited: false,
         telling: Telling::Plain,
     }
 }

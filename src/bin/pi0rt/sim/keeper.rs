@@ -13,7 +13,7 @@ use crate::demo::server::Server;
 use crate::session::{Handle, check, set_prompt};
 
 const NAP: Duration = Duration::from_millis(2);
-/// Time in SAFE_STOP before the daemon is started again.
+/// Time in SAFE_STOP before the daemon is started again, and in PLAY until the script is over.
 const SHOWN_NS: u64 = 500_000_000;
 
 /// The daemon's scripted end.
@@ -23,8 +23,8 @@ enum Script {
     Kill(u64),
     /// It is started again when the arm has stood, since that moment, for a while.
     Down(Option<u64>),
-    /// Another one runs.
-    Started,
+    /// Another one runs; the arm plays its chunks since that moment.
+    Started(Option<u64>),
 }
 
 /// Keeps a session going until the loop has finished.
@@ -68,9 +68,16 @@ pub fn keep(
                 }
                 Script::Down(Some(since)) if now - since > SHOWN_NS => {
                     server.restart()?;
-                    script = Script::Started;
+                    script = Script::Started(None);
                 }
                 Script::Down(_) => {}
+                Script::Started(None) if shared.stage.load(Relaxed) == pi0rt_stage::Play as u32 => {
+                    script = Script::Started(Some(now));
+                }
+                Script::Started(Some(since)) if now - since > SHOWN_NS => {
+                    shared.scripted.store(false, Relaxed);
+                    server.check()?;
+                }
                 _ => server.check()?,
             }
         }

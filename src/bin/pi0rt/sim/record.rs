@@ -56,9 +56,12 @@ impl Record {
         }
     }
 
-    /// True if all tasks were carried out, within the limits.
+    /// True if all tasks were carried out, within the limits, and the arm went through all stages and back after an outage.
     pub fn is_good(&self) -> bool {
-        self.tasks.iter().all(|(_, success)| success.is_some()) && self.outside == 0
+        {
+            let back = self.outage.is_none_or(|(killed_ns, _)| self.motion.came_back(killed_ns));
+            self.tasks.iter().all(|(_, success)| success.is_some()) && self.outside == 0 && back
+        }
     }
 
     pub fn print(&self) {

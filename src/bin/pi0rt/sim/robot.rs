@@ -50,6 +50,7 @@ pub fn run(
     let limits = Limits::of(session)?;
     let parts: Vec<Part> = plan.cameras.iter().map(|_| Part::new()).collect();
     let has_outage = killed.is_some();
+    shared.scripted.store(has_outage, Relaxed);
     std::thread::scope(|scope| {
         let (handle, shared, parts) = (session.handle(), &shared, &parts[..]);
         let keeper = scope.spawn(move || {
@@ -164,7 +165,8 @@ impl Robot<'_> {
             let killed = shared.killed_ns.load(Relaxed) > 0;
             let room_s = if killed { OUTAGE_ROOM_S / 2.0 } else { 0.0 };
             let over = told_at.is_some_and(|at| step - at >= most + (room_s * 1e3) as u64);
-            if over || done_at.is_some_and(|at| step - at >= SHOWN) {
+            let done = done_at.is_some_and(|at| step - at >= SHOWN) && !shared.scripted.load(Relaxed);
+            if over || done {
                 record.tasks.push((plan.tasks[task], self.episode.success_s));
                 task += 1;
                 if task == plan.tasks.len() {

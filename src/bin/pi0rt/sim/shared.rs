@@ -39,6 +39,8 @@ pub struct Shared {
     pub prompt_id: AtomicU32,
     /// The player's stage, a `pi0rt_stage`.
     pub stage: AtomicU32,
+    /// True as long as the daemon is to be killed, or has been and the arm doesn't move again.
+    pub scripted: AtomicBool,
     /// When the daemon was killed, and when the client was connected again; 0: not yet.
     pub killed_ns: AtomicU64,
     pub reconnected_ns: AtomicU64,
@@ -52,6 +54,7 @@ impl Shared {
             finished: AtomicBool::new(false),
             wanted: AtomicUsize::new(0),
             told: AtomicUsize::new(0),
+            scripted: AtomicBool::new(false),
             prompt_id: AtomicU32::new(0),
             stage: AtomicU32::new(0),
             killed_ns: AtomicU64::new(0),
