@@ -17,3 +17,5 @@ mod profile;
 mod checkpoints;
 #[path = "../support/daemons.rs"]
 mod daemons;
+#[path = "../support/stages.rs"]
+mod stages;

@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use pi0rt::capi::pi0rt_client_options;
 use pi0rt::device::KINDS;
 
-use crate::CommandResult;
+use crate::command::CommandResult;
 use crate::interrupt::INTERRUPTED;
 use crate::picture::{self, Picture};
 use crate::session::{Session, sized};

@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use crate::CommandResult;
+use crate::command::CommandResult;
 use crate::tabletop::{Episode, FIRST_SEED, Kind, episodes};
 use condition::{Condition, Device, Telling};
 use motion::Motion;

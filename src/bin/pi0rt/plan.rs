@@ -8,8 +8,8 @@ use pi0rt::plan::cost::{Cost, DISPATCH_SECONDS, DRAM_EFFICIENCY, Line, PRODUCT_E
 use pi0rt::plan::{Config, Part, Phase, Plan, Published, fits};
 use pi0rt::tenstorrent::{Board, Fidelity, WeightDtype};
 
-use crate::CommandResult;
-use crate::inspect::bytes;
+use crate::command::CommandResult;
+use crate::numbers::bytes;
 use crate::synth::Model;
 
 /// Show what a chunk will cost on a Tenstorrent board
@@ -85,7 +85,10 @@ impl FormatArgs {
     }
 }
 
-/// Parses `VALUE` for all parts with a free choice of format, or `PART=VALUE`.
+/// Parts whose format can't be chosen: the embedding table is looked up in bf16, the suffix is computed in f32.
+const FIXED: [Part; 2] = [Part::Text, Part::Suffix];
+
+/// Parses `VALUE`, for all parts whose format can be chosen, or `PART=VALUE`.
 fn choice<T>(
     option: &str,
     value: impl Fn(&str) -> Option<T>,
@@ -93,15 +96,13 @@ fn choice<T>(
 ) -> Result<(Vec<Part>, T), String> {
     let (part, name) = option.split_once('=').map_or((None, option), |(part, name)| (Some(part), name));
     let value = value(name).ok_or_else(|| format!("{option}: {name:?} is none of {}", known.join(", ")))?;
-    // Not free: the embedding table is looked up in bf16, and the suffix is computed in f32.
-    let free = Part::ALL.iter().copied().filter(|p| !matches!(p, Part::Text | Part::Suffix));
+    let free: Vec<Part> = Part::ALL.iter().copied().filter(|part| !FIXED.contains(part)).collect();
     let parts: Vec<Part> = match part {
-        None => free.collect(),
-        Some(name) => free.filter(|p| p.answers_to(name)).collect(),
+        None => free.clone(),
+        Some(name) => free.iter().copied().filter(|part| part.answers_to(name)).collect(),
     };
     if parts.is_empty() {
-        let names: Vec<&str> =
-            Part::ALL.iter().map(|p| p.name()).filter(|n| !["text", "suffix"].contains(n)).collect();
+        let names: Vec<&str> = free.iter().map(|part| part.name()).collect();
         return Err(format!(
             "{option}: no such part, known are vision, prefix, expert, {}",
             names.join(", ")
@@ -149,9 +150,9 @@ pub fn run(args: &Args) -> CommandResult {
 
 /// Expected time of each stage beside the one the board's maker publishes.
 fn beside(plan: &Plan, published: &Published) -> Vec<String> {
-    let (before, steps) = (plan.prefix().expected_ms, plan.steps as f64);
+    let steps = plan.steps as f64;
     let stages = [
-        ("vision to prefix", before, published.prefix_ms),
+        ("vision to prefix", plan.prefix().expected_ms, published.prefix_ms),
         ("denoise", plan.step.expected_ms * steps, published.step_ms.map(|ms| ms * steps)),
         ("  one step", plan.step.expected_ms, published.step_ms),
         ("total", plan.total.expected_ms, Some(published.total_ms)),
@@ -164,6 +165,7 @@ fn beside(plan: &Plan, published: &Published) -> Vec<String> {
     [head].into_iter().chain(stages.map(row)).collect()
 }
 
+/// The plan as text: the board, a table by stage and part, and how its figures are to be read.
 fn describe(plan: &Plan, arch: &Arch) -> String {
     let mut lines = vec![
         plan.board.to_string(),
@@ -176,22 +178,22 @@ fn describe(plan: &Plan, arch: &Arch) -> String {
             plan.steps
         ),
         String::new(),
-        format!(
-            "{:<26} {:>5} {:>6} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:<10} {:>8} {:>8}",
-            "",
-            "",
-            "",
-            "GFLOP",
-            "tiled",
-            "MB",
-            "math ms",
-            "DRAM ms",
-            "bound ms",
-            "by",
-            "programs",
-            "expected"
-        ),
     ];
+    lines.extend(table(plan));
+    if let Some(published) = &plan.published {
+        lines.push(String::new());
+        lines.extend(beside(plan, published));
+    }
+    lines.extend(notes(plan));
+    lines.join("\n")
+}
+
+/// The cost of each stage, and of each of its parts.
+fn table(plan: &Plan) -> Vec<String> {
+    let mut lines = vec![format!(
+        "{:<26} {:>5} {:>6} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:<10} {:>8} {:>8}",
+        "", "", "", "GFLOP", "tiled", "MB", "math ms", "DRAM ms", "bound ms", "by", "programs", "expected"
+    )];
     let row = |name: &str, dtype: &str, fidelity: &str, c: &Cost| {
         format!(
             "{name:<26} {dtype:>5} {fidelity:>6} {:>8.1} {:>8.1} {:>8.1} {:>8.2} {:>8.2} {:>8.2} {:<10} {:>8.0} {:>8.2}",
@@ -224,14 +226,18 @@ fn describe(plan: &Plan, arch: &Arch) -> String {
         }
     }
     lines.push(row("total", "", "", &plan.total));
-    if let Some(published) = &plan.published {
-        lines.push(String::new());
-        lines.extend(beside(plan, published));
-    }
+    lines
+}
+
+/// How the figures are computed, and the memory that the model takes.
+fn notes(plan: &Plan) -> Vec<String> {
     let l1 = plan.memory.l1.iter().max_by_key(|l1| l1.bytes);
-    lines.extend([
+    vec![
         String::new(),
-        format!("bound     peak of the matrix engine and {:.0} GB/s, whichever is longer, operation by operation", plan.board.dram_rate / 1e9),
+        format!(
+            "bound     peak of the matrix engine and {:.0} GB/s, whichever is longer, operation by operation",
+            plan.board.dram_rate / 1e9
+        ),
         format!(
             "expected  products at {:.0} % of peak, DRAM (activations too) at {:.0} %, {:.0} us a program: {:.2} ms of the total",
             100.0 * PRODUCT_EFFICIENCY,
@@ -256,6 +262,5 @@ fn describe(plan: &Plan, arch: &Arch) -> String {
             bytes(plan.board.l1_usable())
         ),
         String::new(),
-    ]);
-    lines.join("\n")
+    ]
 }

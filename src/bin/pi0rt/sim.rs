@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use pi0rt::capi::pi0rt_client_options;
 use pi0rt::control::default_socket;
 
-use crate::CommandResult;
+use crate::command::CommandResult;
 use crate::demo::server::Server;
 use crate::session::{Session, sized};
 use crate::tabletop::{Camera, Episode, FIRST_SEED, JOINTS, RATE_HZ, Scene, Task};

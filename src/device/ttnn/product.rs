@@ -3,9 +3,11 @@
 use std::rc::Rc;
 
 use super::bridge::{self, Activation, Dtype, Tensor};
+use super::card::{Constant, Handle, Ttnn};
+use super::failure::failed;
+use super::options;
 use super::value::Value;
 use super::weight::pad_heads;
-use super::{Constant, Handle, Ttnn, failed, options};
 use crate::device::{DeviceError, Epilogue, PrecisionClass, RowVector, Vector, View, Weight};
 
 /// The vector of all rows: TTNN's norms and products take one.
