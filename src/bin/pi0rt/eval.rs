@@ -68,6 +68,9 @@ pub struct Args {
     /// How one chunk follows another, where there is a latency [default: rtc]
     #[arg(long, value_enum, value_name = "LIST", value_delimiter = ',')]
     stitching: Vec<Stitch>,
+    /// Rows beyond the delay over which guidance falls [default: 10]
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(..=1000))]
+    guidance_horizon: Vec<u32>,
     /// Share of chunks that never arrive [default: 0]
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = options::share)]
     lost: Vec<f64>,

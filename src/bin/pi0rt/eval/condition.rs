@@ -1,6 +1,7 @@
 //! The conditions of an evaluation: all combinations of the options.
 
 use clap::ValueEnum;
+use pi0rt::daemon::Guidance;
 use serde::Serialize;
 
 use super::Args;
@@ -60,6 +61,7 @@ pub struct Condition<'a> {
     prefix_every: u32,
     outage_ms: u32,
     unlimited: bool,
+    guidance_horizon: u32,
     telling: Telling,
 }
 
@@ -86,6 +88,8 @@ pub struct Settled {
     pub outage_ms: u32,
     /// True to play without the profile's limits.
     pub unlimited: bool,
+    /// Rows beyond the delay over which guidance falls.
+    pub guidance_horizon: u32,
     /// What the policy is told and shown.
     pub telling: Telling,
 }
@@ -108,6 +112,7 @@ impl<'a> Condition<'a> {
                 ("--prefix-every", !args.prefix_every.is_empty()),
                 ("--outage-ms", !args.outage_ms.is_empty()),
                 ("--unlimited", args.unlimited),
+                ("--guidance-horizon", !args.guidance_horizon.is_empty()),
             ];
             if let Some((option, _)) = given.iter().find(|(_, given)| *given) {
                 return Err(format!("{option} needs a latency: --latency-ms is none, 0 is the least"));
@@ -125,6 +130,7 @@ impl<'a> Condition<'a> {
             prefix_every: 1,
             outage_ms: 0,
             unlimited: args.unlimited,
+            guidance_horizon: Guidance::default().horizon,
             telling: Telling::Plain,
         }];
         all = vary(all, &args.device.0, |condition, device| condition.device = device);
@@ -132,6 +138,7 @@ impl<'a> Condition<'a> {
         all = vary(all, &args.execute, |condition, rows| condition.execute = Some(*rows));
         all = vary(all, &args.latency_ms, |condition, latency| condition.latency = *latency);
         all = vary(all, &args.stitching, |condition, stitching| condition.stitching = *stitching);
+        all = vary(all, &args.guidance_horizon, |condition, rows| condition.guidance_horizon = *rows);
         all = vary(all, &args.lost, |condition, share| condition.lost = *share);
         all = vary(all, &args.frames_age_ms, |condition, ms| condition.frames_age_ms = *ms);
         all = vary(all, &args.prefix_every, |condition, every| condition.prefix_every = *every);
@@ -143,7 +150,7 @@ impl<'a> Condition<'a> {
     /// Names of the options in which some conditions differ; if none do, of those that say most.
     pub fn differing(all: &[Condition<'_>]) -> Vec<&'static str> {
         let varies = |of: &dyn Fn(&Condition<'_>) -> String| all.iter().any(|other| of(other) != of(&all[0]));
-        let options: [(&'static str, &dyn Fn(&Condition<'_>) -> String); 10] = [
+        let options: [(&'static str, &dyn Fn(&Condition<'_>) -> String); 11] = [
             ("device", &|c| c.device.to_string()),
             ("steps", &|c| format!("{:?}", c.steps)),
             ("execute", &|c| format!("{:?}", c.execute)),
@@ -153,6 +160,7 @@ impl<'a> Condition<'a> {
             ("frames' age", &|c| c.frames_age_ms.to_string()),
             ("prefix every", &|c| c.prefix_every.to_string()),
             ("outage", &|c| c.outage_ms.to_string()),
+            ("guidance horizon", &|c| c.guidance_horizon.to_string()),
             ("telling", &|c| format!("{:?}", c.telling)),
         ];
         let names: Vec<_> = options.iter().filter(|(_, of)| varies(*of)).map(|(name, _)| *name).collect();
@@ -197,6 +205,7 @@ impl<'a> Condition<'a> {
             prefix_every: self.prefix_every,
             outage_ms: self.outage_ms,
             unlimited: self.unlimited,
+            guidance_horizon: self.guidance_horizon,
             telling: self.telling,
         })
     }
@@ -241,6 +250,7 @@ impl Settled {
                 ("frames' age", format!("{} ms", self.frames_age_ms)),
                 ("prefix every", self.prefix_every.to_string()),
                 ("outage", format!("{} ms", self.outage_ms)),
+                ("guidance horizon", self.guidance_horizon.to_string()),
                 ("limits", if self.unlimited { "none" } else { "profile" }.to_owned()),
             ]);
         }

@@ -102,6 +102,7 @@ impl<'a> Daemon<'a> {
         let guidance = Guidance {
             enabled: condition.stitching.is_guided(),
             prefix_every: condition.prefix_every,
+            horizon: condition.guidance_horizon,
             ..Guidance::default()
         };
         let terms = GuidanceTerms {

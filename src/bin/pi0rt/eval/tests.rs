@@ -112,6 +112,7 @@ fn settled(latency: Latency) -> Settled {
         prefix_every: 1,
         outage_ms: 0,
         unlimited: false,
+        guidance_horizon: 10,
         telling: Telling::Plain,
     }
 }
@@ -188,13 +189,14 @@ fn the_same_episode_goes_the_same_way_again() {
 #[test]
 fn gaps_are_measured_and_a_crossfade_is_smoother_than_none() {
     let jerk = |stitching| {
-        let (_, motion, _) = play(1, &Settled { stitching, ..settled(Latency::Ms(50)) }, 0.03);
+        let (_, motion, _) =
+            play(1, &Settled { stitching, unlimited: true, ..settled(Latency::Ms(50)) }, 0.03);
         assert!(motion.gaps.iter().any(|gap| *gap > 0.02), "{:?}", motion.gaps);
         assert_eq!(motion.outside, 0);
         motion.jerk().unwrap()
     };
     let (replace, crossfade) = (jerk(Stitch::Replace), jerk(Stitch::Crossfade));
-    assert!(replace > 1.2 * crossfade, "{replace} {crossfade}");
+    assert!(replace > 1.3 * crossfade, "{replace} {crossfade}");
 }
 
 #[test]
@@ -210,7 +212,8 @@ fn without_a_daemon_the_arm_stops_and_goes_on() {
     assert!(hold > 300 && decelerate > 300 && safe_stop > 300 && play > 1000, "{:?}", motion.stages);
     assert_eq!(motion.outside, 0);
     let (_, motion, _) = self::play(0, &settled(Latency::Ms(50)), 0.0);
-    assert_eq!(motion.stages[2..], [0, 0, 0]);
+    // Until the first chunk has come, the arm is held where it stands.
+    assert_eq!(motion.stages[2..], [50, 0, 0]);
 }
 
 #[test]
