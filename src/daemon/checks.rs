@@ -24,8 +24,10 @@ impl Default for Checks {
 
 /// Why a chunk is not published: the reason, and the row where it was found.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct InvalidChunk {
+pub struct InvalidChunk {
+    /// The reason for the client.
     pub fault: Fault,
+    /// Index of the row.
     pub row: u32,
 }
 
@@ -40,7 +42,7 @@ struct Bounds {
 }
 
 /// Checks the chunks of one policy.
-pub(super) struct ChunkChecker {
+pub struct ChunkChecker {
     bounds: Vec<Bounds>,
     /// True if anything is bounded.
     is_bounded: bool,
@@ -61,6 +63,7 @@ pub(super) fn not_finite(actions: &[f32], width: usize) -> Option<InvalidChunk> 
 }
 
 impl ChunkChecker {
+    /// The checks of a policy's chunks.
     pub fn new(policy: &PolicyDescription, checks: Checks) -> ChunkChecker {
         let none = (Dimension::default(), DimensionMotion::default());
         let bounds = |index: usize| {

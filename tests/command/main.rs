@@ -5,6 +5,7 @@ mod bench_player;
 mod convert;
 mod demo;
 mod doctor_checkpoint;
+mod eval;
 mod golden;
 mod infer;
 mod inspect;

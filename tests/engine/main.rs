@@ -14,6 +14,7 @@ mod processing_steps;
 mod profiles;
 mod state_only;
 mod synth;
+mod tabletop;
 mod tenstorrent;
 mod weights;
 mod weights_adapter;
