@@ -8,7 +8,7 @@ use pi0rt::device::{Buffer, Builder, Device, DeviceError, KvCache, Progress, Rol
 
 /// The plain loops behind another builder.
 pub struct Wrapped {
-    /// What it wraps.
+    /// The builder that answers everything else.
     pub inner: Box<dyn Builder>,
     /// Answer of `splits_rows`; None: the inner builder's.
     pub splits_rows: Option<fn() -> Result<(), DeviceError>>,
