@@ -290,6 +290,50 @@ fn the_policy_continues_the_robots_commands() {
     );
 }
 
+/// A left-over that is relative to the state it was computed for means the same commands for another state.
+#[test]
+fn a_left_over_relative_to_another_state_means_the_same_commands() {
+    let names: Vec<String> = (0..14).map(|i| format!("joint_{i}")).collect();
+    let dir = declared("golden_pi05", |config| {
+        config["rtc_training_max_delay"] = json!(TRAINED);
+        config["use_relative_actions"] = json!(true);
+        config["action_feature_names"] = json!(names);
+    });
+    for (file, step) in [("policy_preprocessor.json", 2), ("policy_postprocessor.json", 1)] {
+        edit_json(&dir.join(file), |file| file["steps"][step]["config"]["enabled"] = json!(true));
+    }
+    edit_json(&dir.join("policy_preprocessor.json"), |file| {
+        file["steps"][2]["config"]["action_names"] = json!(names);
+    });
+    let mut policy = load(&dir, false);
+    let prompt = policy.prompt("fold the towel").unwrap();
+    let data = [90u8; 3 * 20 * 30];
+    let frame = Frame { data: &data, width: 30, height: 20, stride: 90, format: PixelFormat::Rgb8 };
+    let frames = vec![Some(frame); policy.info().cameras.len()];
+    let mut infer = |state: f32, before: Option<&Chunk>| {
+        let schedule = RtcSchedule::Linear;
+        let rtc = before.map(|chunk| Rtc {
+            left_over: &chunk.normalized,
+            delay: DELAY,
+            horizon: DELAY,
+            max_weight: 10.0,
+            schedule,
+        });
+        let observation = Observation { frames: &frames, state: &[state; 14], prompt: &prompt, rtc };
+        let anchor = before.map(|chunk| &chunk.reference[..]);
+        let mut chunk = Chunk::new(policy.info());
+        let continuation = Continuation { anchor, ..Default::default() };
+        policy.infer_with(&observation, Noise::Seed(5), continuation, &mut chunk).unwrap();
+        chunk
+    };
+    let before = infer(0.1, None);
+    let after = infer(0.4, Some(&before));
+    for (i, (was, is)) in before.actions.iter().zip(&after.actions).take(DELAY * 14).enumerate() {
+        assert!((was - is).abs() <= 1e-5 * was.abs().max(1.0), "[{i}] {was} became {is}");
+    }
+    assert_ne!(before.normalized[0], after.normalized[0]);
+}
+
 /// The plain loops, as a device that has one scale, shift and gate for all rows.
 fn whole() -> Wrapped {
     let refuse = || {
