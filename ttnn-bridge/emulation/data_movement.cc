@@ -210,7 +210,7 @@ namespace experimental {
 
 std::tuple<Tensor, Tensor, Tensor> nlp_create_qkv_heads(
     const Tensor& q, const std::optional<Tensor>& kv, uint32_t num_q_heads, std::optional<uint32_t> num_kv_heads,
-    bool transpose_k_heads, const Memory&) {
+    bool transpose_k_heads, const Memory& memory) {
     auto* device = tiled("nlp_create_qkv_heads", {&q});
     const auto shape = q.padded_shape();
     const uint32_t kv_heads = num_kv_heads.value_or(num_q_heads), all = num_q_heads + 2 * kv_heads;
@@ -223,7 +223,7 @@ std::tuple<Tensor, Tensor, Tensor> nlp_create_qkv_heads(
     DEMAND(width % TILE == 0, "nlp_create_qkv_heads gives wrong data for heads of ", width, ": pad them to whole tiles");
     auto data = Access::data(q, "nlp_create_qkv_heads");
     auto part = [&](uint32_t first, uint32_t heads) {
-        auto out = create_device_tensor(tile_spec(Shape{shape[0], heads, shape[2], width}, q.dtype()), device);
+        auto out = create_device_tensor(tile_spec(Shape{shape[0], heads, shape[2], width}, q.dtype(), memory), device);
         dispatch("nlp_create_qkv_heads", key({q, out}) + std::to_string(first), {q}, out, [=] {
             std::vector<float> values;
             for (std::size_t n = 0; n < shape[0]; n++) {
@@ -241,11 +241,11 @@ std::tuple<Tensor, Tensor, Tensor> nlp_create_qkv_heads(
     return {part(0, num_q_heads), part(num_q_heads, kv_heads), part(num_q_heads + kv_heads, kv_heads)};
 }
 
-Tensor nlp_concat_heads(const Tensor& x, const Memory&) {
+Tensor nlp_concat_heads(const Tensor& x, const Memory& memory) {
     auto* device = tiled("nlp_concat_heads", {&x});
     const auto shape = x.logical_shape();
     DEMAND(shape[3] % TILE == 0 && shape[2] % TILE == 0, "nlp_concat_heads joins heads of whole tiles");
-    auto out = create_device_tensor(tile_spec(Shape{shape[0], 1, shape[2], shape[1] * shape[3]}, x.dtype()), device);
+    auto out = create_device_tensor(tile_spec(Shape{shape[0], 1, shape[2], shape[1] * shape[3]}, x.dtype(), memory), device);
     auto data = Access::data(x, "nlp_concat_heads");
     dispatch("nlp_concat_heads", key({x}), {x}, out, [=] {
         std::vector<float> values;

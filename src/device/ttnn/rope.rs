@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::bridge::{self, Activation, Dtype};
+use super::bridge::{self, Activation, Blocks, Dtype};
 use super::value::Value;
 use super::{Constant, Handle, TILE, Ttnn, failed, padded, refuse};
 use crate::device::{DeviceError, PrecisionClass, Rope, View};
@@ -75,7 +75,8 @@ impl Ttnn {
         })?;
         // SAFETY: there is no bias.
         let turned = unsafe {
-            bridge::linear(&x.tensor, &rotation, std::ptr::null(), Activation::None, x.dtype, &compute)
+            let blocks = Blocks::default();
+            bridge::linear(&x.tensor, &rotation, std::ptr::null(), Activation::None, x.dtype, &compute, &blocks)
         };
         let turned = turned.map_err(failed("rope"))?;
         let along = bridge::multiply(&x.tensor, &cos, Dtype::F32).map_err(failed("rope"))?;
