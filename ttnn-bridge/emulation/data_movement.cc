@@ -27,7 +27,7 @@ Tensor transpose(const Tensor& x, int64_t dim1, int64_t dim2) {
     LIMIT(dim1 == -2 && dim2 == -1, "the emulation transposes matrices");
     Shape shape = x.logical_shape();
     std::swap(shape[-2], shape[-1]);
-    const auto spec = tile_spec(shape, x.dtype());
+    const auto spec = tile_spec(shape, x.dtype(), x.memory_config());
     auto out = create_device_tensor(spec, device);
     auto data = Access::data(x, "transpose");
     const Tiles t(x);
@@ -50,7 +50,7 @@ Tensor reshape(const Tensor& x, const Shape& shape) {
     DEMAND(
         shape.volume() == x.logical_shape().volume(), "cannot reshape ", to_string(x.logical_shape()), " to ",
         to_string(shape));
-    const TensorSpec spec(shape, TensorLayout(x.dtype(), PageConfig(x.layout()), MemoryConfig{}));
+    const TensorSpec spec(shape, TensorLayout(x.dtype(), PageConfig(x.layout()), x.memory_config()));
     const bool tile = x.layout() == Layout::TILE;
     // Whole tiles keep their place: no copy.
     if (!tile || (shape[-1] == x.logical_shape()[-1] &&
@@ -80,7 +80,7 @@ Tensor slice(
         result[dim] = ends[dim] - begins[dim];
         range += std::to_string(begins[dim]) + "-";
     }
-    const auto spec = tile_spec(result, x.dtype());
+    const auto spec = tile_spec(result, x.dtype(), x.memory_config());
     auto out = output_of("slice", device, spec, output);
     auto data = Access::data(x, "slice");
     const Tiles t(x);
@@ -119,7 +119,7 @@ Tensor concat(
         }
         result[dim] += input.logical_shape()[dim];
     }
-    const auto spec = tile_spec(result, inputs[0].dtype());
+    const auto spec = tile_spec(result, inputs[0].dtype(), inputs[0].memory_config());
     auto out = create_device_tensor(spec, inputs[0].device());
     std::vector<std::pair<TensorSpec, std::shared_ptr<Data>>> parts;
     for (const auto& input : inputs) {

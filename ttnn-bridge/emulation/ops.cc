@@ -87,7 +87,7 @@ Tensor binary(
             to_string(bs));
     }
     const bool wide = a.dtype() == DataType::FLOAT32 && b.dtype() == DataType::FLOAT32;
-    auto out = output_of(op, device, tile_spec(as, output ? output->dtype() : dtype.value_or(a.dtype()), memory), output);
+    auto out = output_of(op, device, tile_spec(as, output ? output->dtype() : dtype.value_or(a.dtype()), memory.value_or(a.memory_config())), output);
     auto x = Access::data(a, op), y = Access::data(b, op);
     const Tiles ta(a), tb(b);
     const std::vector<Unary> after(post.begin(), post.end()), left(lhs.begin(), lhs.end()), right(rhs.begin(), rhs.end());
@@ -122,7 +122,7 @@ template <typename Op>
 Tensor map(
     const char* op, const Tensor& a, DataType dtype, const std::optional<Tensor>& output, float scalar, Op op_of) {
     auto* device = tiled(op, {&a});
-    auto out = output_of(op, device, tile_spec(a.logical_shape(), output ? output->dtype() : dtype), output);
+    auto out = output_of(op, device, tile_spec(a.logical_shape(), output ? output->dtype() : dtype, a.memory_config()), output);
     auto x = Access::data(a, op);
     dispatch(op, key({a, out}), {a}, out, [=] {
         auto values = x->values;
@@ -265,7 +265,7 @@ Tensor norm(
         }
     }
     // Rows are normalised in place: their dtype is the result's.
-    auto out = create_device_tensor(tile_spec(x.logical_shape(), x.dtype(), memory), device);
+    auto out = create_device_tensor(tile_spec(x.logical_shape(), x.dtype(), memory.value_or(x.memory_config())), device);
     auto data = Access::data(x, op);
     const Tiles t(x);
     const bool f32 = config(compute).fp32_dest_acc_en;
@@ -336,7 +336,7 @@ Tensor addcmul(
             tensor->dtype() == DataType::FLOAT32 || tensor->dtype() == DataType::BFLOAT16,
             "the emulation's addcmul takes f32 and bf16: block formats take several programs");
     }
-    auto out = output_of("addcmul", device, tile_spec(shape, a.dtype(), memory), output);
+    auto out = output_of("addcmul", device, tile_spec(shape, a.dtype(), memory.value_or(a.memory_config())), output);
     auto x = Access::data(a, "addcmul"), y = Access::data(b, "addcmul"), z = Access::data(c, "addcmul");
     const Tiles t(a);
     // All three are unpacked to registers of 32 bits.

@@ -16,6 +16,7 @@ struct OpenOptions;
 struct Facts;
 struct Compute;
 struct Chunks;
+struct Blocks;
 enum class Dtype : uint8_t;
 enum class Activation : uint8_t;
 

@@ -491,9 +491,9 @@ void numbers() {
         holds(y.memory_config().buffer_type() == BufferType::L1, "results lie where they were asked for");
         return std::pair(launched, static_cast<float>(y.to_vector<bfloat16>()[0]));
     };
-    const auto [one, inside] = activated(true);
-    const auto [two, outside] = activated(false);
-    holds(one == 1 && two == 2, "a configuration has the activation in the product");
+    const auto [fused, inside] = activated(true);
+    const auto [apart, outside] = activated(false);
+    holds(fused == 1 && apart == 2, "a configuration has the activation in the product");
     holds(std::abs(inside - outside) < 1e-2f, "and applies it");
     const auto biased = [&](const ttnn::Memory& memory) {
         const auto before = emulation::programs(device.get());
