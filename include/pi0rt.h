@@ -170,7 +170,7 @@ typedef enum pi0rt_rate_source {
 typedef enum pi0rt_stitching {
     /** As the robot's profile says, else PI0RT_STITCHING_CROSSFADE. */
     PI0RT_STITCHING_DEFAULT = 0,
-    /** The new chunk is played from its first moment. */
+    /** The new chunk is played at once; a guided one from its next row on. */
     PI0RT_STITCHING_REPLACE = 1,
     /** The command changes over from the old chunk to the new one within crossfade_ns. */
     PI0RT_STITCHING_CROSSFADE = 2,
@@ -282,7 +282,7 @@ typedef enum pi0rt_completion_reason {
     PI0RT_COMPLETION_REASON_FRAME_DATA = 21,
 } pi0rt_completion_reason;
 
-/** Whether a chunk was guided by the previous one, or why not. New values may be added. */
+/** Guidance of a chunk by the previous one, or the reason why there was none. New values may be added. */
 typedef enum pi0rt_guided {
     /** The daemon doesn't say. */
     PI0RT_GUIDED_UNKNOWN = 0,
@@ -302,7 +302,7 @@ typedef enum pi0rt_guided {
     PI0RT_GUIDED_NO_RATE = 7,
     /** The previous chunk has another kind of actions. */
     PI0RT_GUIDED_ACTION_SPACE = 8,
-    /** What was reported to be played can't be. */
+    /** The report of what is played can't be true. */
     PI0RT_GUIDED_PLAYBACK_WRONG = 9,
 } pi0rt_guided;
 
@@ -318,7 +318,7 @@ typedef enum pi0rt_reason {
     PI0RT_REASON_STALE = 3,
     /** The newest chunk came when all its rows were past. It isn't played. */
     PI0RT_REASON_LATE = 4,
-    /** What was planned was flushed by pi0rt_client_set_prompt_flush. */
+    /** The chunks were flushed by pi0rt_client_set_prompt_flush. */
     PI0RT_REASON_FLUSHED = 5,
     /** A new episode has begun, or the daemon has withdrawn its chunk. */
     PI0RT_REASON_EPISODE = 6,
@@ -330,7 +330,7 @@ typedef enum pi0rt_reason {
     PI0RT_REASON_NO_CHUNK = 9,
 } pi0rt_reason;
 
-/** What the player does, by how long no fresh chunk has come. */
+/** Stage of the player, by how long no fresh chunk has come. */
 typedef enum pi0rt_stage {
     /** Nothing: there was no chunk, and no command to start from. */
     PI0RT_STAGE_EMPTY = 0,
@@ -396,7 +396,7 @@ typedef enum pi0rt_submit_when {
     PI0RT_SUBMIT_WHEN_LATEST = 3,
 } pi0rt_submit_when;
 
-/** Whether the daemon guides chunks by what is left of the previous one (real-time chunking). */
+/** Guidance of chunks by what is left of the previous one (real-time chunking). */
 typedef enum pi0rt_guidance {
     /** As the daemon's configuration says. */
     PI0RT_GUIDANCE_DEFAULT = 0,
@@ -514,7 +514,7 @@ typedef struct pi0rt_client_options {
      * 500 ms.
      */
     uint64_t decelerate_ns;
-    /** Whether chunks are guided by the previous one, a pi0rt_guidance. */
+    /** Guidance of chunks by the previous one, a pi0rt_guidance. */
     uint32_t guidance;
     /** How the weight of the previous chunk falls, a pi0rt_guidance_schedule. */
     uint32_t guidance_schedule;
@@ -759,7 +759,7 @@ typedef struct pi0rt_chunk {
     uint32_t prompt_id;
     /** Number of its episode: how many resets there were before it. */
     uint32_t episode;
-    /** Whether it was guided by the previous chunk. */
+    /** Guidance by the previous chunk, or the reason why there was none. */
     pi0rt_guided guided;
     /** Rows that the guidance expected to be past when it is first played. */
     uint32_t delay;
@@ -831,7 +831,7 @@ typedef struct pi0rt_action_info {
     double row;
     /** Time from the chunk's observation to the command's moment, ns. */
     uint64_t age_ns;
-    /** What the player does. */
+    /** Stage of the player. */
     pi0rt_stage stage;
     /** PI0RT_ACTION_SUBMIT_NOW and others, combined. */
     uint32_t flags;
@@ -852,7 +852,7 @@ typedef struct pi0rt_action_info {
     uint32_t prompt_id;
     /** Number of the chunk's episode: how many resets there were before it. */
     uint32_t episode;
-    /** Whether the chunk was guided by the previous one. */
+    /** The chunk's guidance by the previous one, or the reason why there was none. */
     pi0rt_guided guided;
     /** Rows that the guidance expected to be past when the chunk is first played. */
     uint32_t delay;

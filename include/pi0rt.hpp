@@ -10,7 +10,7 @@
  *       client.submit(observation);
  *   }
  *
- * What is noexcept is as real-time safe as the function of the C ABI that it calls, and neither
+ * A noexcept function is as real-time safe as the function of the C ABI that it calls, and neither
  * throws nor allocates. Compiled without exceptions, what would throw is not there: open sessions
  * with Client::open, and use get() with the C ABI.
  *
@@ -70,7 +70,7 @@ inline std::uint64_t now_ns() noexcept
     return pi0rt_now_ns();
 }
 
-/** What the last error of this thread was. */
+/** Description of the last error of this thread. */
 inline std::string last_error()
 {
     std::string words(pi0rt_last_error(nullptr, 0), '\0');
@@ -129,7 +129,7 @@ using Statistics = detail::Sized<pi0rt_statistics>;
 using Dimension = detail::Sized<pi0rt_dimension>;
 using Prompt = detail::Sized<pi0rt_prompt>;
 
-/** A chunk of actions. What it shows is valid until the next call with its client. */
+/** A chunk of actions. Its values are valid until the next call with its client. */
 struct Chunk : detail::Sized<pi0rt_chunk> {
     /** All values, row after row. */
     Span<const float> values() const noexcept
@@ -234,7 +234,7 @@ public:
         return pi0rt_client_close(std::exchange(handle_, nullptr));
     }
 
-    /** Whether there is a session. */
+    /** True if there is a session. */
     explicit operator bool() const noexcept
     {
         return handle_ != nullptr;
@@ -252,19 +252,19 @@ public:
         return info_;
     }
 
-    /** What one value of the state or of an action is. */
+    /** Meaning of one value of the state or of an action. */
     pi0rt_status dimension(pi0rt_vector which, std::uint32_t index, Dimension &dimension) const noexcept
     {
         return pi0rt_client_dimension(handle_, static_cast<std::uint32_t>(which), index, &dimension);
     }
 
-    /** What each value of the state is. */
+    /** Meaning of each value of the state. */
     std::vector<Dimension> state() const
     {
         return dimensions(PI0RT_VECTOR_STATE, info_.state_dim);
     }
 
-    /** What each value of an action is. */
+    /** Meaning of each value of an action. */
     std::vector<Dimension> action() const
     {
         return dimensions(PI0RT_VECTOR_ACTION, info_.action_dim);
@@ -276,7 +276,7 @@ public:
         return {info_.camera_names, info_.camera_names + info_.cameras};
     }
 
-    /** What became of an instruction; 0: of the one set last. */
+    /** State of an instruction; 0: of the one set last. */
     pi0rt_status prompt(std::uint32_t prompt_id, Prompt &prompt) const noexcept
     {
         return pi0rt_client_prompt(handle_, prompt_id, &prompt);
@@ -390,7 +390,7 @@ public:
         return pi0rt_start_from(handle_, command.data(), command.size());
     }
 
-    /** What the daemon has counted for this session. */
+    /** Counters of the daemon for this session. */
     pi0rt_status statistics(Statistics &statistics) const noexcept
     {
         return pi0rt_client_statistics(handle_, &statistics);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// The TTNN release whose API the bridge calls.
 const VERSION: &str = "0.66";
 const BRIDGE: [&str; 3] = ["device.cc", "ops.cc", "transfer.cc"];
-const EMULATION: [&str; 4] = ["data_movement.cc", "device.cc", "ops.cc", "tensor.cc"];
+const EMULATION: [&str; 5] = ["attention.cc", "data_movement.cc", "device.cc", "ops.cc", "tensor.cc"];
 
 pub fn build() {
     println!("cargo:rerun-if-changed=ttnn-bridge");

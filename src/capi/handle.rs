@@ -82,33 +82,18 @@ pub(super) trait Class: Sized + 'static {
     fn of(place: &'static Place) -> &'static Part<Self>;
 }
 
-impl Class for Requests {
-    const NAME: &'static str = "requests";
-    fn of(place: &'static Place) -> &'static Part<Self> {
-        &place.requests
-    }
+macro_rules! classes {
+    ($($class:ident: $part:ident),*) => {$(
+        impl Class for $class {
+            const NAME: &'static str = stringify!($part);
+            fn of(place: &'static Place) -> &'static Part<Self> {
+                &place.$part
+            }
+        }
+    )*};
 }
 
-impl Class for Submissions {
-    const NAME: &'static str = "submissions";
-    fn of(place: &'static Place) -> &'static Part<Self> {
-        &place.submissions
-    }
-}
-
-impl Class for Completions {
-    const NAME: &'static str = "completions";
-    fn of(place: &'static Place) -> &'static Part<Self> {
-        &place.completions
-    }
-}
-
-impl Class for Actions {
-    const NAME: &'static str = "actions";
-    fn of(place: &'static Place) -> &'static Part<Self> {
-        &place.actions
-    }
-}
+classes!(Requests: requests, Submissions: submissions, Completions: completions, Actions: actions);
 
 /// Exclusive access to a part of a client for the duration of one call.
 pub(super) struct Entered<T: 'static>(&'static Part<T>);

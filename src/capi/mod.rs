@@ -6,6 +6,7 @@
 
 mod boundary;
 mod connection;
+mod description;
 mod handle;
 mod last_error;
 mod options;

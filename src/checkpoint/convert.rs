@@ -9,8 +9,9 @@ use serde_json::Value;
 
 use super::adapter::{self, LORA_VARIANT, MergeOptions, Merged};
 use super::error::CheckpointError;
-use super::files::{Files, INDEX, MODEL, is_directory};
+use super::files::{Files, is_directory};
 use super::json::{Object, read_text};
+use super::layout::{INDEX, MODEL};
 use super::output::Output;
 use super::safetensors::SafeTensors;
 use super::write::{Plan, Planned, Progress, bf16_bits, put};

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Dtype, recognize};
+use super::dtype::Dtype;
+use super::layout::PROFILE_FILE;
+use super::recognize;
 
 /// An error in a checkpoint. Each message names the file and the tensor or key, and both sides of a
 /// mismatch.
@@ -122,7 +124,7 @@ pub enum CheckpointError {
     #[error(
         "{}: an openpi checkpoint doesn't say what its actions are to the robot: choose a profile (--profile NAME, \
          or profile = \"NAME\" under [policy] of the configuration), or write one into {}{hint}\n{}",
-        path.display(), path.join(super::PROFILE_FILE).display(), choices.trim_end()
+        path.display(), path.join(PROFILE_FILE).display(), choices.trim_end()
     )]
     NoProfile {
         /// The directory.

@@ -7,13 +7,11 @@ use std::path::{Path, PathBuf};
 
 use super::error::{CheckpointError, clip};
 use super::json::{Object, is_plain};
+use super::layout::{INDEX, MODEL};
+use super::names::canonical;
 use super::recognize;
 use super::safetensors::SafeTensors;
 use super::tensor::Tensor;
-use super::weights::canonical;
-
-pub(super) const MODEL: &str = "model.safetensors";
-pub(super) const INDEX: &str = "model.safetensors.index.json";
 
 /// The safetensors files in a directory with their metadata; none if it can't be read.
 #[cfg(feature = "daemon")]

@@ -8,7 +8,7 @@ use std::ops::Range;
 use serde::Deserialize;
 use serde::de::{Deserializer, Error, MapAccess, Visitor};
 
-use super::Dtype;
+use super::dtype::Dtype;
 use super::error::clip;
 
 /// Longest accepted header: PI0's has 0.1 MB, so a larger one is an attack or an accident.

@@ -8,6 +8,7 @@ use super::error::CheckpointError;
 use super::faults::Faults;
 use super::files::{Files, is_directory};
 use super::json::Object;
+use super::layout::Layout;
 use super::normalization::Normalization;
 use super::processing::Processing;
 use super::profile::Profile;
@@ -19,24 +20,6 @@ use super::tensor::Tensor;
 use super::variant::Variant;
 use super::weights::weights;
 use super::{adapter, lerobot, offsets, openpi};
-
-/// The project whose file layout and conventions a checkpoint follows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Layout {
-    /// `config.json`, `policy_preprocessor.json`, `policy_postprocessor.json`.
-    Lerobot,
-    /// `assets/<asset_id>/norm_stats.json`.
-    OpenPi,
-}
-
-impl std::fmt::Display for Layout {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Layout::Lerobot => "lerobot",
-            Layout::OpenPi => "openpi",
-        })
-    }
-}
 
 /// A PI0 or PI0.5 checkpoint: mapped weights, sizes and processing, all checked against each other.
 ///
@@ -84,7 +67,7 @@ impl Checkpoint {
         let dir = &files.dir().to_path_buf();
         let config = Object::read(&dir.join("config.json"))?;
         let arch_json = Object::read(&sizes.join("arch.json"))?;
-        let variant = Variant::of(&files);
+        let variant = Variant::of(files.tensors().map(Tensor::name));
         if let Some(config) = &config {
             refuse_others(config, variant)?;
         }

@@ -4,12 +4,13 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use super::files::{INDEX, MODEL};
+use super::layout::{INDEX, MODEL};
 
 /// lerobot's directory for the policy of a training step.
 const PRETRAINED: &str = "pretrained_model";
 /// Files of orbax and its key-value store, which make up JAX checkpoints.
 const ORBAX: [&str; 4] = ["_METADATA", "_CHECKPOINT_METADATA", "manifest.ocdbt", "ocdbt.process_0"];
+/// Description of a JAX checkpoint.
 const JAX: &str =
     "a JAX checkpoint (orbax): convert it with openpi's examples/convert_jax_model_to_pytorch.py";
 /// Extensions of unfinished downloads.

@@ -1,18 +1,15 @@
 //! One mapped safetensors file.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use memmap2::Mmap;
-
 use super::error::CheckpointError;
 use super::header::{Fault, Header};
+use super::mapped::Mapped;
+use super::names::canonical;
 use super::recognize;
-use super::tensor::{Mapped, Tensor};
-use super::weights::canonical;
+use super::tensor::Tensor;
 
 /// A safetensors file, mapped read-only and shared, with a fully checked header. Only the header is on the
 /// heap; tensors are views of the map and keep it alive.
@@ -32,7 +29,7 @@ impl SafeTensors {
     /// Maps `path` and checks its header: names are unique, every shape matches its bytes, and the tensors'
     /// bytes cover the file without gap or overlap.
     pub fn open(path: &Path) -> Result<Self, CheckpointError> {
-        let map = Arc::new(map(path)?);
+        let map = Arc::new(Mapped::open(path)?);
         let header = Header::parse(&map).map_err(|fault| match fault {
             Fault::File(why) => CheckpointError::file(
                 path,
@@ -122,30 +119,4 @@ impl std::fmt::Debug for SafeTensors {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}: {} tensors", self.path.display(), self.tensors.len())
     }
-}
-
-/// Gives the memory of a range of a file's map back to the system.
-pub(super) fn release(map: &Mmap, range: Range<usize>) {
-    // SAFETY: the map is read-only and a file's, which it is read from again: no value changes.
-    let released =
-        unsafe { map.unchecked_advise_range(memmap2::UncheckedAdvice::DontNeed, range.start, range.len()) };
-    // Memory that is not given back does no harm.
-    drop(released);
-}
-
-fn map(path: &Path) -> Result<Mapped, CheckpointError> {
-    let kind = std::fs::metadata(path).map_err(|e| CheckpointError::open(path, e))?;
-    // Opening a pipe would wait for its writer.
-    if !kind.is_file() {
-        return Err(CheckpointError::file(path, "not a file, expected safetensors"));
-    }
-    if kind.len() == 0 {
-        return Err(CheckpointError::file(path, "the file is empty, expected safetensors"));
-    }
-    let file = File::open(path).map_err(|e| CheckpointError::io(path, "open", e))?;
-    // SAFETY: the map is read-only. Nothing can enforce that no one truncates or rewrites the file while it
-    // is mapped: checkpoints are replaced by rename, and the type's documentation says so.
-    let map = unsafe { Mmap::map(&file) }.map_err(|e| CheckpointError::io(path, "map", e))?;
-    let modified = file.metadata().and_then(|kind| kind.modified()).ok();
-    Ok(Mapped::new(map, modified))
 }

@@ -6,9 +6,10 @@ use super::arch::Arch;
 use super::error::CheckpointError;
 use super::files::Files;
 use super::json::Object;
+use super::names::{EMBED_TOKENS, EXPERT, LANGUAGE, LM_HEAD, VISION};
 use super::tensor::Tensor;
 use super::variant::{StateInput, Variant};
-use super::weights::{EMBED_TOKENS, EXPERT, LANGUAGE, LM_HEAD, VISION, weights};
+use super::weights::weights;
 
 const SHAPES: &str = "the tensors' shapes";
 const ARCH: &str = "arch.json";
@@ -48,13 +49,18 @@ pub(super) fn derive(
     let patch = files.need(&format!("{VISION}embeddings.patch_embedding.weight"))?;
     let [vision_width, channels, patch_size, patch_width] = dims(files, patch, "[width, 3, patch, patch]")?;
     if channels != 3 || patch_width != patch_size || patch_size == 0 {
-        return Err(shape(files, patch, "[width, 3, patch, patch]", "square patches of RGB pixels"));
+        return Err(wrong_shape(files, patch, "[width, 3, patch, patch]", "square patches of RGB pixels"));
     }
     let position = files.need(&format!("{VISION}embeddings.position_embedding.weight"))?;
     let [patches, _] = dims(files, position, "[patches, width]")?;
     let side = patches.isqrt();
     if side * side != patches || side == 0 {
-        return Err(shape(files, position, "a square number of rows", "one row per patch of a square image"));
+        return Err(wrong_shape(
+            files,
+            position,
+            "a square number of rows",
+            "one row per patch of a square image",
+        ));
     }
     let image_size = side
         .checked_mul(patch_size)
@@ -177,6 +183,7 @@ pub(super) fn embedding(files: &Files) -> Result<&Tensor, CheckpointError> {
     files.find(EMBED_TOKENS).or_else(|| files.find(LM_HEAD)).map_or_else(|| files.need(EMBED_TOKENS), Ok)
 }
 
+/// Checks that every weight is there, with a floating dtype and the shape that the sizes give it.
 fn check_weights(files: &Files, arch: &Arch) -> Result<(), CheckpointError> {
     let dtype = |tensor: &Tensor| {
         if tensor.dtype().is_weight() {
@@ -193,13 +200,13 @@ fn check_weights(files: &Files, arch: &Arch) -> Result<(), CheckpointError> {
         let tensor = files.need(&spec.name)?;
         dtype(tensor)?;
         if tensor.shape() != spec.shape {
-            return Err(shape(files, tensor, &format!("{:?}", spec.shape), spec.dims));
+            return Err(wrong_shape(files, tensor, &format!("{:?}", spec.shape), spec.dims));
         }
     }
     Ok(())
 }
 
-fn shape(files: &Files, tensor: &Tensor, expected: &str, why: &str) -> CheckpointError {
+fn wrong_shape(files: &Files, tensor: &Tensor, expected: &str, why: &str) -> CheckpointError {
     CheckpointError::Shape {
         path: files.dir().to_path_buf(),
         tensor: tensor.name().to_string(),
@@ -210,7 +217,7 @@ fn shape(files: &Files, tensor: &Tensor, expected: &str, why: &str) -> Checkpoin
 }
 
 fn dims<const N: usize>(files: &Files, tensor: &Tensor, form: &str) -> Result<[usize; N], CheckpointError> {
-    tensor.shape().try_into().map_err(|_| shape(files, tensor, form, &format!("{N} dimensions")))
+    tensor.shape().try_into().map_err(|_| wrong_shape(files, tensor, form, &format!("{N} dimensions")))
 }
 
 /// Number of layers `{prefix}0.`, `{prefix}1.` …; `first` names the tensor reported missing for a gap.
@@ -219,13 +226,14 @@ fn layers(files: &Files, prefix: &str, first: &str) -> Result<usize, CheckpointE
         .tensors()
         .filter_map(|t| t.name().strip_prefix(prefix)?.split_once('.')?.0.parse().ok())
         .collect();
-    let hole = numbers.iter().enumerate().find(|&(i, &n)| i != n).map(|(i, _)| i);
-    match hole.or(numbers.is_empty().then_some(0)) {
+    let missing = numbers.iter().enumerate().find(|&(i, &n)| i != n).map(|(i, _)| i);
+    match missing.or(numbers.is_empty().then_some(0)) {
         Some(i) => files.need(&format!("{prefix}{i}.{first}")).map(|_| numbers.len()),
         None => Ok(numbers.len()),
     }
 }
 
+/// The sources of a size.
 struct Sources<'a> {
     files: &'a Files,
     declared: &'a Declared<'a>,
@@ -257,6 +265,7 @@ impl Sources<'_> {
         }
     }
 
+    /// Checks that a source declares the size that the shapes give, or none.
     fn agree(
         &self,
         what: &str,
@@ -307,11 +316,12 @@ impl Sources<'_> {
                 Some(_) => return Err(feature.wrong("shape", "a list of one number")),
             };
         }
-        declared = declared.filter(|&width| statistics.is_none_or(|(_, says_nothing)| width != says_nothing));
+        declared = declared.filter(|&width| statistics.is_none_or(|(_, ignored)| width != ignored));
         let default = statistics.map_or(default, |(width, _)| width);
         self.same(field, &[(ARCH, self.arch_size(field)?), (CONFIG, declared)], default)
     }
 
+    /// The size that all sources agree on; `default` if none declares it.
     fn same(
         &self,
         field: &str,
@@ -328,6 +338,7 @@ impl Sources<'_> {
         }
     }
 
+    /// Checks that arch.json declares no other model and no other size.
     fn agree_with_arch_json(&self, arch: &Arch) -> Result<(), CheckpointError> {
         let Some(object) = self.declared.arch else { return Ok(()) };
         let (fields, model) = (arch.fields(), object.text(MODEL_KEY)?);

@@ -1,152 +1,13 @@
 //! One tensor of a mapped safetensors file.
 
-use std::ops::{Deref, Range};
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use memmap2::Mmap;
+use memmap2::Advice;
 
-use super::safetensors;
-
-/// Element type of a stored tensor. PI0 computes with the first three; the others occur in tensors beside
-/// the weights and in statistics.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Dtype {
-    /// IEEE 754 single precision.
-    F32,
-    /// bfloat16: the upper half of an F32.
-    Bf16,
-    /// IEEE 754 half precision.
-    F16,
-    /// IEEE 754 double precision.
-    F64,
-    /// 8-bit float with 4 exponent bits.
-    F8E4m3,
-    /// 8-bit float with 5 exponent bits.
-    F8E5m2,
-    /// Signed 64-bit integers (token ids and positions of golden files).
-    I64,
-    /// Signed 32-bit integers.
-    I32,
-    /// Signed 16-bit integers.
-    I16,
-    /// Signed bytes.
-    I8,
-    /// Unsigned 64-bit integers.
-    U64,
-    /// Unsigned 32-bit integers.
-    U32,
-    /// Unsigned 16-bit integers.
-    U16,
-    /// Bytes (frames and masks of golden files).
-    U8,
-    /// A byte that is 0 or 1.
-    Bool,
-    /// An unknown dtype, stored as opaque bytes.
-    Other,
-}
-
-impl Dtype {
-    /// All dtypes with a name.
-    pub const ALL: [Self; 15] = [
-        Self::F32,
-        Self::Bf16,
-        Self::F16,
-        Self::F64,
-        Self::F8E4m3,
-        Self::F8E5m2,
-        Self::I64,
-        Self::I32,
-        Self::I16,
-        Self::I8,
-        Self::U64,
-        Self::U32,
-        Self::U16,
-        Self::U8,
-        Self::Bool,
-    ];
-
-    /// Bytes per element; 1 for [`Other`](Self::Other), whose elements may be smaller than a byte.
-    pub const fn size(self) -> usize {
-        match self {
-            Self::F64 | Self::I64 | Self::U64 => 8,
-            Self::F32 | Self::I32 | Self::U32 => 4,
-            Self::Bf16 | Self::F16 | Self::I16 | Self::U16 => 2,
-            Self::F8E4m3 | Self::F8E5m2 | Self::I8 | Self::U8 | Self::Bool | Self::Other => 1,
-        }
-    }
-
-    /// The dtype named `name` in a safetensors header.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|d| d.name() == name)
-    }
-
-    /// True if weights may have this dtype.
-    pub const fn is_weight(self) -> bool {
-        matches!(self, Self::F32 | Self::Bf16 | Self::F16)
-    }
-
-    /// True if its elements can be read as numbers: all except 8-bit floats, booleans and unknown dtypes.
-    pub const fn is_number(self) -> bool {
-        !matches!(self, Self::F8E4m3 | Self::F8E5m2 | Self::Bool | Self::Other)
-    }
-
-    /// The name in safetensors headers; [`Tensor::dtype_name`] also has the names of unknown dtypes.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "F32",
-            Self::Bf16 => "BF16",
-            Self::F16 => "F16",
-            Self::F64 => "F64",
-            Self::F8E4m3 => "F8_E4M3",
-            Self::F8E5m2 => "F8_E5M2",
-            Self::I64 => "I64",
-            Self::I32 => "I32",
-            Self::I16 => "I16",
-            Self::I8 => "I8",
-            Self::U64 => "U64",
-            Self::U32 => "U32",
-            Self::U16 => "U16",
-            Self::U8 => "U8",
-            Self::Bool => "BOOL",
-            Self::Other => "other",
-        }
-    }
-}
-
-impl std::fmt::Display for Dtype {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// A mapped file with its modification time.
-pub struct Mapped {
-    map: Mmap,
-    modified: Option<SystemTime>,
-}
-
-impl Mapped {
-    /// Wraps a map of a file last modified at `modified`, if known.
-    pub(crate) fn new(map: Mmap, modified: Option<SystemTime>) -> Self {
-        Self { map, modified }
-    }
-
-    /// Gives the memory of a range of a file's map back. Memory without a file behind it is kept.
-    fn release(&self, range: Range<usize>) {
-        if self.modified.is_some() {
-            safetensors::release(&self.map, range);
-        }
-    }
-}
-
-impl Deref for Mapped {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.map
-    }
-}
+use super::dtype::Dtype;
+use super::mapped::Mapped;
 
 /// A tensor in a mapped file, row-major. Cloning shares the mapping.
 #[derive(Clone)]
@@ -235,7 +96,7 @@ impl Tensor {
 
     /// Modification time of the file when it was mapped, if known.
     pub fn modified(&self) -> Option<SystemTime> {
-        self.map.modified
+        self.map.modified()
     }
 
     /// Asks the system to read the bytes ahead and returns at once; if refused, the bytes are read on first
@@ -245,7 +106,7 @@ impl Tensor {
         const WINDOW: usize = 1 << 20;
         for start in self.range.clone().step_by(WINDOW) {
             let len = WINDOW.min(self.range.end - start);
-            if self.map.map.advise_range(memmap2::Advice::WillNeed, start, len).is_err() {
+            if self.map.advise(Advice::WillNeed, start, len).is_err() {
                 return;
             }
         }
@@ -260,7 +121,7 @@ impl Tensor {
         const PIECE: usize = 64 << 20;
         for start in self.range.clone().step_by(PIECE) {
             let len = PIECE.min(self.range.end - start);
-            match self.map.map.advise_range(memmap2::Advice::PopulateRead, start, len) {
+            match self.map.advise(Advice::PopulateRead, start, len) {
                 Ok(()) => {}
                 Err(old) if old.kind() == std::io::ErrorKind::InvalidInput => self.prefetch(),
                 Err(error) => return Err(error),

@@ -2,8 +2,7 @@
 
 use std::fmt;
 
-use super::files::Files;
-use super::weights::EXPERT;
+use super::names::EXPERT;
 
 /// How time enters the action expert.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,16 +51,18 @@ impl Variant {
     /// The members that run.
     pub const ALL: [Self; 2] = [Self::PI0, Self::PI05];
 
-    /// The member that tensors belong to: only one with adaptive norms has dense layers in the expert's norms, and
-    /// only one that sees the state as a token projects it.
-    pub(super) fn of(files: &Files) -> Self {
-        let dense = |name: &str| name.starts_with(EXPERT) && name.ends_with("norm.dense.weight");
-        match files.tensors().any(|tensor| dense(tensor.name())) {
-            false => Self::PI0,
-            true if files.find("state_proj.weight").is_some() => {
-                Self { state: StateInput::Token, ..Self::PI05 }
-            }
-            true => Self::PI05,
+    /// The member that tensors of these names belong to: only one with adaptive norms has dense layers in the
+    /// expert's norms, and only one that sees the state as a token projects it.
+    pub(super) fn of<'a>(names: impl Iterator<Item = &'a str>) -> Self {
+        let (mut has_dense_norms, mut projects_state) = (false, false);
+        for name in names {
+            has_dense_norms |= name.starts_with(EXPERT) && name.ends_with("norm.dense.weight");
+            projects_state |= name == "state_proj.weight";
+        }
+        match (has_dense_norms, projects_state) {
+            (false, _) => Self::PI0,
+            (true, true) => Self { state: StateInput::Token, ..Self::PI05 },
+            (true, false) => Self::PI05,
         }
     }
 

@@ -40,7 +40,9 @@ impl Planned {
 
 /// The position of a tensor's elements in the file.
 struct Place {
+    /// Number of elements.
     len: usize,
+    /// Offset of the first, bytes.
     start: u64,
 }
 

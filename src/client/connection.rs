@@ -52,8 +52,8 @@ struct Answers {
 pub(super) struct Made {
     pub connection: Connection,
     /// Submissions' part; None for an observer.
-    pub submissions: Option<submissions::Part>,
-    pub completions: completions::Part,
+    pub submissions: Option<submissions::part::Part>,
+    pub completions: completions::part::Part,
     pub actions: playback::Part,
 }
 
@@ -105,7 +105,7 @@ impl Connection {
             let completions = || ring(&results, layout.completions);
             let head = || words(&control, layout.completion_head);
             answers = Some(Answers { entries: completions()?, head: head()?, slots: slots.clone() });
-            collecting = Some(completions::Ring {
+            collecting = Some(completions::part::Ring {
                 completions: Consumer::new(completions()?, head()?),
                 listener: crate::shm::Listener::new(words(&control, layout.want_event)?),
                 slots: slots.clone(),
@@ -115,7 +115,7 @@ impl Connection {
                 reports = Some(PlaybackWriter::new(words(&control, layout.playback)?));
             }
             numbers = Some(prompts.numbers().clone());
-            let parts = submissions::Parts {
+            let parts = submissions::part::Parts {
                 connection: number,
                 layout,
                 submissions: Producer::new(
@@ -128,10 +128,10 @@ impl Connection {
                 life: life(Listener::Submissions)?,
                 numbers: prompts.numbers().clone(),
             };
-            submitting = Some(submissions::Part::new(parts).ok_or_else(outside)?);
+            submitting = Some(submissions::part::Part::new(parts).ok_or_else(outside)?);
         }
         let rate = Rate::new(options.control_rate_hz, RateSource::Session).or(welcome.policy.rate);
-        let collecting = completions::Part::new(
+        let collecting = completions::part::Part::new(
             number,
             collecting,
             life(Listener::Completions)?,

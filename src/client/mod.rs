@@ -44,6 +44,7 @@ mod life;
 #[cfg(all(loom, test))]
 mod model;
 mod motion;
+mod observation;
 mod playback;
 pub mod player;
 mod prompts;
@@ -61,7 +62,8 @@ pub use completions::Completions;
 pub use connect::Options;
 pub use error::ClientError;
 pub use motion::{CROSSFADE_NS, ENSEMBLE_DECAY, Playing, Seam, SubmitWhen};
+pub use observation::Observation;
 pub use player::{Answer, Interpolation, MotionError, Reason, Stage};
 pub use prompts::Instruction;
 pub use requests::Requests;
-pub use submissions::{Observation, Submissions};
+pub use submissions::Submissions;

@@ -32,7 +32,7 @@ pub struct Playing {
 /// How one chunk follows another, see [`Stitching`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seam {
-    /// The new chunk replaces the old one at once.
+    /// The new chunk replaces the old one: at once, or at its next row if it is guided.
     Replace,
     /// The new chunk is faded in over some time.
     Crossfade,

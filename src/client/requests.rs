@@ -205,20 +205,23 @@ impl Requests {
     }
 }
 
+#[cfg(all(test, not(loom)))]
+mod races;
+
 #[cfg(test)]
 mod tests {
     use super::super::client::Client;
     use super::super::error::ClientError;
+    use super::super::observation::Observation;
     use super::super::player::{Reason, Stage};
     use super::super::rig::{Daemon, connect, connect_to, connect_with_token, open, plan, sizes, submit};
-    use super::super::submissions::Observation;
     use super::*;
     use crate::control::Status;
     use crate::shm::clock::now_ns;
     use crate::shm::{Geometry, SegmentLayout};
 
     /// Goes over to a new daemon, as a reconnect does.
-    fn go_on(requests: &mut Requests, entries: u32) -> Daemon {
+    pub(super) fn go_on(requests: &mut Requests, entries: u32) -> Daemon {
         let (made, daemon) = connect(plan(entries), requests.connection.number + 1);
         requests.free_returned();
         let chunk = requests.connection.chunk(requests.episodes());

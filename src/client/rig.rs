@@ -9,7 +9,8 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use super::client::Client;
 use super::connect::{Opened, Options, WriterSegments};
 use super::connection::{Connection, Made};
-use super::submissions::{Observation, Submissions};
+use super::observation::Observation;
+use super::submissions::Submissions;
 use crate::control::{FEATURES, Motion, PolicyDescription, Rate, RateSource, Stitching, Welcome};
 use crate::shm::sync::Ordering;
 use crate::shm::{

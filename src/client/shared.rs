@@ -25,8 +25,8 @@ pub(super) struct Shared {
 
 /// State that hardly ever changes and that each call looks at.
 pub(super) struct Mailboxes {
-    pub submissions: Handover<submissions::Part>,
-    pub completions: Handover<completions::Part>,
+    pub submissions: Handover<submissions::part::Part>,
+    pub completions: Handover<completions::part::Part>,
     pub actions: Handover<playback::Part>,
     /// Flushes and episodes, written by the requests' class.
     pub cuts: Cuts,

@@ -2,6 +2,14 @@
 
 use crate::shm::sync::{AtomicU64, Ordering};
 
+/// Low bits of a slot's number: the slot within its connection; the others tell connections apart.
+const SLOT_BITS: u32 = 16;
+
+/// The slots' numbers of a connection: what is added to the slot within it.
+pub(super) fn first_slot(connection: u64) -> u32 {
+    (connection as u32) << SLOT_BITS
+}
+
 /// Submissions under way in each slot. They are entered by one thread and removed by another.
 pub(super) struct Slots {
     /// Ticket of the submission in each slot; 0: none.

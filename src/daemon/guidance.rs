@@ -11,6 +11,9 @@ use crate::shm::{ChunkNotes, Playback, PlaybackReader, Submission, UNGUIDED};
 
 /// Number of first rows, of as many chunks, that the delay is the largest of.
 const DELAYS: usize = 5;
+/// Chunks before the last one that may still be the one that is played: a guided one waits for its next row, and
+/// another may have come meanwhile.
+const BEHIND: u32 = 2;
 /// Distance from a whole row, in rows, that is taken for none.
 const WHOLE: f64 = 1e-3;
 
@@ -23,7 +26,8 @@ pub struct Guidance {
     pub schedule: RtcSchedule,
     /// Upper bound of the guidance weight.
     pub max_weight: f32,
-    /// Rows that are kept beyond those counted as past: the two between which the robot is when the chunk takes over.
+    /// Rows that are kept beyond those counted as past: the two between which the robot is when the chunk takes over, or
+    /// the first of them where the model was trained for it.
     pub margin_rows: u32,
     /// Rows beyond the delay over which the weight falls.
     pub horizon: u32,
@@ -212,7 +216,9 @@ impl Guide {
             }
             // Beyond what the model was trained for, rows are free: it has never seen so long a prefix.
             Some(most) => {
-                let delay = delay.clamp(1, rows).min(most).min(left as u32);
+                // The row at which the chunk takes over is one that it is given: a free one may lie elsewhere.
+                let delay = delay.saturating_add(guidance.margin_rows.min(1)).clamp(1, rows);
+                let delay = delay.min(most).min(left as u32);
                 (delay, delay)
             }
         };
@@ -240,8 +246,8 @@ impl Guide {
         if rows_begun > rows || first_row >= rows {
             return Err(Guided::PlaybackWrong);
         }
-        // The last one may not be played yet: it will take over from the one before it.
-        if chunk_before > 1 || first_before > 1 {
+        // The last one may not be played yet: it will take over from one before it.
+        if chunk_before > BEHIND || first_before > BEHIND {
             return Err(Guided::NotPlayed);
         }
         if self.counted_of != Some(first_of) {
@@ -392,6 +398,53 @@ mod tests {
         }
     }
 
+    /// Without a margin as lerobot counts, else with the row at which the chunk takes over.
+    #[test]
+    fn of_a_margin_what_a_model_was_trained_for_takes_one_row() {
+        let carry_over = CarryOver { trained_delay: Some(5), ..terms().carry_over };
+        for (margin_rows, delay) in [(0, 2), (1, 3), (2, 3), (u32::MAX, 3)] {
+            let guidance = Guidance { margin_rows, ..terms().guidance };
+            let (mut guide, player, _) = guide(GuidanceTerms { guidance, carry_over, ..terms() });
+            published(&mut guide, 7);
+            player.begin(7, 2);
+            let plan = guide.plan(&at(1.0), &aim());
+            assert_eq!((plan.delay, plan.horizon), (delay, delay), "margin {margin_rows}");
+        }
+    }
+
+    /// Padding is not published, so the check before publishing doesn't see it.
+    #[test]
+    fn a_chunk_that_is_not_finite_guides_nothing() {
+        for wrong in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let (mut guide, player, _) = guide(terms());
+            published(&mut guide, 1);
+            player.begin(1, 0);
+            assert_eq!(guide.plan(&at(1.0), &aim()).guided, Guided::Guided);
+            let mut rows = [0.5; 12];
+            rows[11] = wrong;
+            guide.keep(2, T, aim(), [&rows, &[0.5]]);
+            player.begin(2, 0);
+            assert_eq!(guide.plan(&at(1.0), &aim()), Plan::none(Guided::FirstChunk), "{wrong}");
+            published(&mut guide, 3);
+            player.begin(3, 0);
+            assert_eq!(guide.plan(&at(1.0), &aim()).guided, Guided::Guided);
+        }
+    }
+
+    #[test]
+    fn a_horizon_of_one_row_guides_at_its_own_moment_only() {
+        let (mut guide, player, _) = guide(GuidanceTerms { rows: 1, ..terms() });
+        guide.keep(1, T, aim(), [&[0.5, 5.0], &[0.5]]);
+        player.begin(1, 0);
+        let plan = guide.plan(&at(0.0), &aim());
+        assert_eq!(plan, Plan { guided: Guided::Guided, delay: 1, horizon: 1, left_over: 1 });
+        assert_eq!(left_over(&guide, &plan), [0.5, 5.0]);
+        assert_eq!(guide.plan(&at(0.5), &aim()).guided, Guided::NoLeftOver);
+        // The first row can't have been past.
+        player.begin(1, 1);
+        assert_eq!(guide.plan(&at(0.0), &aim()).guided, Guided::PlaybackWrong);
+    }
+
     #[test]
     fn the_delay_is_the_largest_of_five_and_at_least_one() {
         let (mut guide, player, _) = guide(terms());
@@ -451,7 +504,8 @@ mod tests {
         assert_eq!(report(0, 0, 0, 0), Guided::NotPlayed);
         assert_eq!(report(5, 6, 5, 5), Guided::Guided);
         assert_eq!(report(4, 6, 4, 0), Guided::Guided);
-        assert_eq!(report(3, 6, 3, 0), Guided::NotPlayed);
+        assert_eq!(report(3, 6, 3, 0), Guided::Guided);
+        assert_eq!(report(2, 6, 2, 0), Guided::NotPlayed);
         for wrong in [(5, 7, 5, 0), (5, 1, 5, 6), (6, 1, 5, 0), (5, 1, 6, 0), (5, u32::MAX, 5, u32::MAX)] {
             assert_eq!(report(wrong.0, wrong.1, wrong.2, wrong.3), Guided::PlaybackWrong, "{wrong:?}");
         }

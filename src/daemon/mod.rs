@@ -22,6 +22,7 @@ mod journal;
 mod liveness;
 mod mutex;
 mod observation;
+mod options;
 mod outage;
 mod page;
 mod peer;
@@ -40,18 +41,8 @@ pub use handle::{Handle, Limits, PerUser};
 pub use handover::{DescriptorStore, KeptSession};
 pub use liveness::{ActivitySummary, KeepAlive, health};
 pub(crate) use mutex::{PiMutex, PiMutexGuard};
+pub use options::{Options, Wake};
 pub(crate) use outage::Outage;
 pub use page::{LastInvalid, Quota, Report, ReportError, SessionReport, UserReport};
 pub use policy_engine::PolicyEngine;
-pub use server::{Daemon, Options, Role, ThreadSetup};
-
-/// How the inference thread waits for work.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wake {
-    /// Polls as long as there is a session: no client ever makes a system call, one core is busy.
-    Spin,
-    /// Polls for this time after the last work, nanoseconds, then sleeps.
-    Hybrid(u64),
-    /// Sleeps at once when there is no work.
-    Sleep,
-}
+pub use server::{Daemon, Role, ThreadSetup};

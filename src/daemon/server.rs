@@ -1,60 +1,21 @@
-//! The daemon: its options, its threads, and their order of start and end.
+//! The daemon: its threads, and their order of start and end.
 
 use std::time::Duration;
 
 use rustix::thread::{Pid, gettid};
 
-use super::checks::{Checks, ChunkChecker};
+use super::checks::ChunkChecker;
 use super::control::{Control, geometry};
 use super::engine::Engine;
-use super::guidance::Guidance;
 use super::handover::{DescriptorStore, KeptSession, ResumedParts};
 use super::inference::Inference;
 use super::liveness::KeepAlive;
-use super::{Claim, DaemonError, Handle, Limits, Wake};
+use super::options::Options;
+use super::{Claim, DaemonError, Handle};
 use crate::control::{Hello, MAX_MESSAGE};
 
 /// Bytes of a welcome reserved for everything but the policy.
 const REST_OF_WELCOME: usize = 1024;
-
-/// Options of a daemon.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// How the inference thread waits for work.
-    pub wake: Wake,
-    /// Time between two heartbeats.
-    pub heartbeat: Duration,
-    /// Default capacity of each camera's frame, bytes.
-    pub frame_bytes: u32,
-    /// Maximum capacity a client may ask for, bytes.
-    pub max_frame_bytes: u32,
-    /// Group whose members may connect; None: the daemon's own group.
-    pub group: Option<u32>,
-    /// How chunks are guided by the previous one, unless a session asks for something else.
-    pub guidance: Guidance,
-    /// Checks of chunks before they are published.
-    pub checks: Checks,
-    /// Limits that may change while the daemon serves.
-    pub limits: Limits,
-    /// Returns how many log records of a user were left out; None: not counted.
-    pub left_out_of_log: Option<fn(u32) -> u64>,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Options {
-            wake: Wake::Hybrid(50_000),
-            heartbeat: Duration::from_millis(10),
-            frame_bytes: 640 * 480 * 4,
-            max_frame_bytes: 1920 * 1080 * 4,
-            group: None,
-            guidance: Guidance::default(),
-            checks: Checks::default(),
-            limits: Limits::default(),
-            left_out_of_log: None,
-        }
-    }
-}
 
 /// Role of a thread of the daemon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

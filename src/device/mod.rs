@@ -20,6 +20,7 @@ pub mod cpu;
 pub mod demand;
 mod error;
 mod inventory;
+mod kind;
 mod lost;
 mod operations;
 mod progress;
@@ -41,14 +42,10 @@ pub use core_time::core_time;
 pub use demand::Demand;
 pub use error::DeviceError;
 pub use inventory::{BufferShape, CacheShape};
+pub use kind::{Capacity, Choice, Kind, Needs, Opened, Options, Products, Scene};
 pub use lost::lost;
 pub use operations::{Device, Op, OpResult, Ran};
 pub(crate) use progress::step;
 pub use progress::steps;
-pub use registry::{Capacity, Choice, Kind, Needs, Opened, Options, Products, Scene};
+pub use registry::{BASELINE, KINDS};
 pub use view::{Buffer, KvCache, Role, Table, Vector, View, Weight};
-
-/// Every kind of device, the one that runs where none is chosen first.
-pub static KINDS: &[&dyn Kind] = &[&cpu::CpuKind, &reference::ReferenceKind, &ttnn::TtnnKind];
-/// The kind that the others are compared with.
-pub static BASELINE: &dyn Kind = &reference::ReferenceKind;

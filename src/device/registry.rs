@@ -1,171 +1,22 @@
-//! How a device is chosen: by name, with settings.
+//! The kinds of devices, by name.
 //!
 //! Each device has one [`Kind`], in its own folder, and [`KINDS`] lists them. The command line,
 //! the daemon's configuration, its figures and `pi0rt doctor` go by that list and name no device.
 
-use std::fmt;
-use std::path::Path;
-use std::sync::Arc;
+use super::kind::{Choice, Kind};
+use super::settings::{Setting, SettingError, Settings, list};
+use super::{cpu, reference, ttnn};
+use crate::machine::{Root, Telemetry};
 
-use super::settings::{Setting, Settings};
-use super::{Builder, Demand, DeviceError, KINDS};
-use crate::machine::{Check, Root, Telemetry};
-
-/// A kind of device: what its folder tells everybody else.
-pub trait Kind: Sync {
-    /// Name, as `--device` and `device.name` take it.
-    fn name(&self) -> &'static str;
-
-    /// Description, in a line of help.
-    fn about(&self) -> &'static str;
-
-    /// Settings, in the order in which help explains them.
-    fn settings(&self) -> &'static [Setting] {
-        &[]
-    }
-
-    /// Implementation that this program was built with.
-    ///
-    /// # Errors
-    /// Why this program can't run it.
-    fn support(&self) -> Result<String, &'static str> {
-        Ok("in every build".into())
-    }
-
-    /// The device that settings of this kind ask for. Nothing is opened yet.
-    ///
-    /// # Errors
-    /// Settings that don't go together, or a device that is not in this build.
-    fn choose(&self, settings: &Settings) -> Result<Choice, DeviceError>;
-
-    /// Telemetry of its cards, by number, read without opening one.
-    fn telemetry(&self, _root: &Root) -> Vec<Telemetry> {
-        Vec::new()
-    }
-
-    /// Adds what would keep it from opening or slow it down, without opening it.
-    fn examine(&self, _scene: &Scene<'_>, _checks: &mut Vec<Check>) {}
-}
-
-impl fmt::Debug for dyn Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl PartialEq for dyn Kind {
-    fn eq(&self, other: &dyn Kind) -> bool {
-        self.name() == other.name()
-    }
-}
-
-/// Surroundings that [`Kind::examine`] looks at.
-pub struct Scene<'a> {
-    /// Where `/dev`, `/sys` and `/proc` are.
-    pub root: &'a Root,
-    /// Directory of the cards' locks.
-    pub locks: &'a Path,
-    /// The settings, if this kind of device is the one that was chosen.
-    pub settings: Option<&'a Settings>,
-    /// Process of the daemon that serves, if one does.
-    pub served_by: Option<u32>,
-    /// Bytes of the checkpoint's weights; 0 if unknown.
-    pub weights: u64,
-    /// Free bytes below which a file system counts as nearly full.
-    pub least_free: u64,
-}
-
-/// Properties of a model that decide how a device is set up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Needs<'a> {
-    /// Widths of the heads of its attention layers.
-    pub head_dims: &'a [usize],
-}
-
-/// Operands of a device's large products: how far its results are from those in f32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Products {
-    /// 32-bit floating point.
-    F32,
-    /// bf16, or formats of its size.
-    Bf16,
-    /// 8-bit integers.
-    Int8,
-}
-
-/// A device's options, as its own folder has them.
-pub trait Options: fmt::Debug + Send + Sync {
-    /// Opens the device, to be loaded.
-    ///
-    /// # Errors
-    /// If it can't be had, or can't do what is asked.
-    fn open(&self, needs: &Needs<'_>) -> Result<Opened, DeviceError>;
-
-    /// Format of its large products.
-    fn products(&self) -> Products {
-        Products::Bf16
-    }
-
-    /// True if chunks are computed with weights where the checkpoint is mapped.
-    fn reads_in_place(&self) -> bool {
-        false
-    }
-}
-
-/// A device that is open and holds nothing.
-pub struct Opened {
-    /// Builder that a model is loaded into.
-    pub builder: Box<dyn Builder>,
-    /// Its capacity, if that can be told before a model is loaded.
-    pub capacity: Option<Box<dyn Capacity>>,
-}
-
-/// Capacity of a device that is open.
-pub trait Capacity {
-    /// Name of the hardware, for messages.
-    fn name(&self) -> &str;
-
-    /// Refuses a model that is too large.
-    ///
-    /// # Errors
-    /// [`DeviceError::Memory`], with the figures.
-    fn check(&self, demand: &Demand) -> Result<(), DeviceError>;
-}
-
-/// A device that was chosen, with its options.
-#[derive(Clone, Debug)]
-pub struct Choice(Arc<dyn Options>);
-
-impl<O: Options + 'static> From<O> for Choice {
-    fn from(options: O) -> Self {
-        Self(Arc::new(options))
-    }
-}
+/// Every kind of device, the one that runs where none is chosen first.
+pub static KINDS: &[&dyn Kind] = &[&cpu::CpuKind, &reference::ReferenceKind, &ttnn::TtnnKind];
+/// The kind that the others are compared with.
+pub static BASELINE: &dyn Kind = &reference::ReferenceKind;
 
 impl Default for Choice {
     /// The first of [`KINDS`], without settings.
     fn default() -> Self {
         Settings::new(KINDS[0]).choose().expect("the first kind of device needs no settings")
-    }
-}
-
-impl Choice {
-    /// Opens the device with these settings.
-    ///
-    /// # Errors
-    /// If it can't be had, or can't do what is asked.
-    pub fn open(&self, needs: &Needs<'_>) -> Result<Opened, DeviceError> {
-        self.0.open(needs)
-    }
-
-    /// Format of the device's large products.
-    pub fn products(&self) -> Products {
-        self.0.products()
-    }
-
-    /// True if chunks are computed with weights where the checkpoint is mapped.
-    pub fn reads_in_place(&self) -> bool {
-        self.0.reads_in_place()
     }
 }
 
@@ -177,6 +28,66 @@ pub fn named(name: &str) -> Option<&'static dyn Kind> {
 /// Telemetry of the cards of all kinds, read without opening one.
 pub fn telemetry(root: &Root) -> Vec<Telemetry> {
     KINDS.iter().flat_map(|kind| kind.telemetry(root)).collect()
+}
+
+/// The setting of this name.
+///
+/// # Errors
+/// The device has none: the error names those it has, or the devices that have this one.
+pub fn find(kind: &dyn Kind, name: &str) -> Result<&'static Setting, SettingError> {
+    let of = |kind: &dyn Kind| kind.settings().iter().find(|setting| setting.name == name);
+    of(kind).ok_or_else(|| {
+        let others: Vec<&str> = KINDS.iter().filter(|kind| of(**kind).is_some()).map(|k| k.name()).collect();
+        let known = match (kind.settings(), &others[..]) {
+            ([], []) => "which has none".into(),
+            (settings, []) => {
+                format!("expected one of {}", list(settings.iter().map(|setting| setting.name), " or "))
+            }
+            (_, others) => format!("only of {}", list(others.iter().copied(), " and ")),
+        };
+        SettingError::Unknown { name: name.into(), device: kind.name(), known }
+    })
+}
+
+/// A setting's value as settings keep it.
+///
+/// # Errors
+/// The setting doesn't take it: says what it takes.
+pub fn check(kind: &dyn Kind, setting: &Setting, value: &str) -> Result<String, SettingError> {
+    setting.takes.take(value).ok_or_else(|| {
+        let (name, value, expected) = (setting.name, value.to_owned(), setting.takes);
+        SettingError::Value { name, value, device: kind.name(), expected }
+    })
+}
+
+impl Settings {
+    /// Sets one; `place` says where it was said: a key, a variable, a flag.
+    ///
+    /// # Errors
+    /// The device has no such setting, it doesn't take the value, or another place says otherwise.
+    pub fn set(&mut self, name: &str, value: &str, place: &str) -> Result<(), SettingError> {
+        let setting = find(self.kind(), name)?;
+        let new = check(self.kind(), setting, value)?;
+        match self.said(setting.name) {
+            Some((said, before)) if before != new && said != place => Err(SettingError::Contradiction {
+                first: (said.to_owned(), before.to_owned()),
+                second: (place.to_owned(), new),
+            }),
+            _ => {
+                self.put(setting, new, place);
+                Ok(())
+            }
+        }
+    }
+
+    /// Sets one from `name=value`.
+    ///
+    /// # Errors
+    /// As for [`set`](Self::set).
+    pub fn set_line(&mut self, line: &str, place: &str) -> Result<(), SettingError> {
+        let (name, value) = line.split_once('=').unwrap_or((line, ""));
+        self.set(name, value, place)
+    }
 }
 
 #[cfg(test)]

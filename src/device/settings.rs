@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::registry::{Choice, Kind};
-use super::{DeviceError, KINDS};
+use super::DeviceError;
+use super::kind::{Choice, Kind};
 
 /// One thing that can be set.
 #[derive(Debug)]
@@ -85,7 +85,7 @@ impl fmt::Display for Takes {
 }
 
 /// Words in a row, the last behind `last`.
-fn list<'a>(words: impl Iterator<Item = &'a str>, last: &str) -> String {
+pub(super) fn list<'a>(words: impl Iterator<Item = &'a str>, last: &str) -> String {
     let words: Vec<&str> = words.collect();
     match &words[..] {
         [rest @ .., end] if !rest.is_empty() => format!("{}{last}{end}", rest.join(", ")),
@@ -154,32 +154,14 @@ impl Settings {
         self.kind
     }
 
-    /// Sets one; `place` says where it was said: a key, a variable, a flag.
-    ///
-    /// # Errors
-    /// The device has no such setting, it doesn't take the value, or another place says otherwise.
-    pub fn set(&mut self, name: &str, value: &str, place: &str) -> Result<(), SettingError> {
-        let setting = find(self.kind, name)?;
-        let new = (check(self.kind, setting, value)?, place.to_owned());
-        match self.values.get(setting.name) {
-            Some((before, said)) if *before != new.0 && said != place => Err(SettingError::Contradiction {
-                first: (said.clone(), before.clone()),
-                second: (new.1, new.0),
-            }),
-            _ => {
-                self.values.insert(setting.name, new);
-                Ok(())
-            }
-        }
+    /// Place and value of a setting, if it was set.
+    pub(super) fn said(&self, name: &str) -> Option<(&str, &str)> {
+        self.values.get(name).map(|(value, place)| (place.as_str(), value.as_str()))
     }
 
-    /// Sets one from `name=value`.
-    ///
-    /// # Errors
-    /// As for [`set`](Self::set).
-    pub fn set_line(&mut self, line: &str, place: &str) -> Result<(), SettingError> {
-        let (name, value) = line.split_once('=').unwrap_or((line, ""));
-        self.set(name, value, place)
+    /// Sets one to a value it takes.
+    pub(super) fn put(&mut self, setting: &'static Setting, value: String, place: &str) {
+        self.values.insert(setting.name, (value, place.to_owned()));
     }
 
     /// Takes over what `other`, of the same device, says.
@@ -214,34 +196,4 @@ impl Settings {
     pub fn choose(&self) -> Result<Choice, DeviceError> {
         self.kind.choose(self)
     }
-}
-
-/// The setting of this name.
-///
-/// # Errors
-/// The device has none: says which it has, or which device does have it.
-pub fn find(kind: &dyn Kind, name: &str) -> Result<&'static Setting, SettingError> {
-    let of = |kind: &dyn Kind| kind.settings().iter().find(|setting| setting.name == name);
-    of(kind).ok_or_else(|| {
-        let others: Vec<&str> = KINDS.iter().filter(|kind| of(**kind).is_some()).map(|k| k.name()).collect();
-        let known = match (kind.settings(), &others[..]) {
-            ([], []) => "which has none".into(),
-            (settings, []) => {
-                format!("expected one of {}", list(settings.iter().map(|setting| setting.name), " or "))
-            }
-            (_, others) => format!("only of {}", list(others.iter().copied(), " and ")),
-        };
-        SettingError::Unknown { name: name.into(), device: kind.name(), known }
-    })
-}
-
-/// A setting's value as settings keep it.
-///
-/// # Errors
-/// The setting doesn't take it: says what it takes.
-pub fn check(kind: &dyn Kind, setting: &Setting, value: &str) -> Result<String, SettingError> {
-    setting.takes.take(value).ok_or_else(|| {
-        let (name, value, expected) = (setting.name, value.to_owned(), setting.takes);
-        SettingError::Value { name, value, device: kind.name(), expected }
-    })
 }

@@ -1,4 +1,4 @@
-//! Handles to what a device holds, and rectangles of its buffers.
+//! Handles of a device's weights, buffers and caches, and rectangles of its buffers.
 
 use std::ops::Range;
 

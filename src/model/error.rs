@@ -14,14 +14,14 @@ pub enum ModelError {
     Device(#[from] DeviceError),
     /// The device can't continue actions as the model was trained to.
     #[error(
-        "training-time real-time chunking (rtc_training_max_delay {delay} in config.json): {source}; \
-         `method = \"guided\"` in [guidance] chooses guidance instead"
+        "training-time real-time chunking (rtc_training_max_delay {delay} in config.json): {why}; \
+         `method = \"guided\"` in [guidance] chooses guidance instead, `enabled = false` neither"
     )]
     TrainedRtc {
         /// Most rows that the model was trained to continue.
         delay: usize,
-        /// The device's reason.
-        source: DeviceError,
+        /// The device's reason, in words.
+        why: String,
     },
     /// An input has the wrong size or content.
     #[error("{what}: expected {expected}, got {got}")]

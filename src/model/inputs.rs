@@ -4,8 +4,8 @@ use std::ops::Range;
 
 use super::attention::Sequence;
 use super::error::ModelError;
+use super::fresh::Fresh;
 use super::prefix::Prefix;
-use super::reuse::Fresh;
 use crate::checkpoint::Arch;
 use crate::device::{ChunkKey, Shapes};
 

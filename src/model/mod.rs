@@ -8,6 +8,7 @@ pub mod cost;
 mod coverage;
 pub mod denoise;
 mod error;
+mod fresh;
 pub mod gemma;
 mod inputs;
 pub mod ledger;

@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use super::error::ModelError;
+use super::fresh::Fresh;
 use super::inputs::Extent;
 use super::ledger::{Ledger, Module, Phase};
 use super::ops::Ops;
-use super::reuse::Fresh;
 use super::tap::Tap;
 use crate::device::{Begin, Device};
 

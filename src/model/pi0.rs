@@ -2,13 +2,14 @@
 
 use super::denoise::Denoise;
 use super::error::ModelError;
+use super::fresh::Fresh;
 use super::inputs::{Extent, Inputs, MAX_CAMERAS, ensure};
 use super::ledger::{Ledger, Module, Phase};
 use super::load::{Loader, Loading, Placed, Progress};
 use super::paligemma::Backbone;
 use super::pass::{Pass, Timings};
 use super::prefix::Prefix;
-use super::reuse::{Fresh, Reuse};
+use super::reuse::Reuse;
 use super::suffix::Suffix;
 use super::tap::Tap;
 use super::time::Times;
@@ -19,6 +20,8 @@ use crate::device::{Builder, Device};
 pub struct Pi0 {
     arch: Arch,
     cameras: usize,
+    /// Why the device can't continue actions as the model was trained to.
+    no_prefix: Option<String>,
     backbone: Backbone,
     prefix: Prefix,
     suffix: Suffix,
@@ -55,10 +58,7 @@ impl Pi0 {
             (format!("1 to {MAX_CAMERAS}"), cameras.to_string())
         })?;
         ensure(steps > 0, "steps", || ("at least 1".into(), "0".into()))?;
-        if arch.trained_delay > 0 {
-            let delay = arch.trained_delay;
-            device.splits_rows().map_err(|source| ModelError::TrainedRtc { delay, source })?;
-        }
+        let no_prefix = Self::refuses_prefix(&arch, device.as_ref());
         let mut ledger = Ledger::default();
         let placed = Placed::none(checkpoint, progress);
         let mut loader = Loader::new(checkpoint, device.as_mut(), &placed);
@@ -70,7 +70,26 @@ impl Pi0 {
         let denoise = Denoise::load(&mut loader, steps)?;
         let device = device.seal(&|done, of| progress(Loading::Preparing { done, of }))?;
         let reuse = Reuse::new(device.reuses(), &arch, cameras);
-        Ok(Self { arch, cameras, backbone, prefix, suffix, denoise, ledger, reuse, device })
+        Ok(Self { arch, cameras, no_prefix, backbone, prefix, suffix, denoise, ledger, reuse, device })
+    }
+
+    /// Why a device can't continue actions as a model was trained to; None: it can, or the model was not.
+    pub fn refuses_prefix(arch: &Arch, device: &dyn Builder) -> Option<String> {
+        (arch.trained_delay > 0).then(|| device.splits_rows().err()).flatten().map(|error| error.to_string())
+    }
+
+    /// True if chunks can continue earlier ones, by guidance or as the model was trained.
+    pub fn can_continue(&self) -> bool {
+        self.no_prefix.is_none()
+    }
+
+    fn check_continued(&self, inputs: &Inputs<'_>) -> Result<(), ModelError> {
+        match &self.no_prefix {
+            Some(why) if inputs.rtc.is_some() => {
+                Err(ModelError::TrainedRtc { delay: self.arch.trained_delay, why: why.clone() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Computes every chunk as if there had been none before. Otherwise what depends on camera
@@ -120,6 +139,7 @@ impl Pi0 {
         actions: &mut [f32],
         tap: Option<&mut dyn Tap>,
     ) -> Result<Timings, ModelError> {
+        self.check_continued(inputs)?;
         let extent = Extent::of(&self.arch, self.cameras, self.device.shapes(), inputs, actions)?;
         let fresh = self.reuse.begin(inputs, extent.cameras, tap.is_some());
         let timings = self.compute(inputs, &extent, fresh, actions, tap)?;
@@ -142,6 +162,7 @@ impl Pi0 {
             let (expected, got) = ("that of a chunk before".into(), "none".into());
             return Err(ModelError::Input { what: "prefix to keep", expected, got });
         };
+        self.check_continued(inputs)?;
         let extent = kept.keep(&self.arch, inputs, actions)?;
         self.compute(inputs, &extent, Fresh::NONE, actions, None)
     }

@@ -2,11 +2,11 @@
 
 use super::attention::Sequence;
 use super::error::ModelError;
+use super::fresh::Fresh;
 use super::ledger::Module;
 use super::load::{Loader, Slot};
 use super::ops::Ops;
 use super::paligemma::Backbone;
-use super::reuse::Fresh;
 use super::tap::{Source, Stage};
 use crate::checkpoint::{Arch, Part};
 use crate::device::{Role, Shapes, View};

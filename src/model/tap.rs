@@ -1,4 +1,4 @@
-//! Looking at a chunk while it is computed: stages, and who is shown them.
+//! Stages of the forward pass, and the callback that receives them while a chunk is computed.
 
 use crate::device::{Device, DeviceError, KvCache, View};
 
@@ -25,13 +25,13 @@ pub enum Stage {
     StateEmbedding,
     /// Output of an expert layer for the state token; the last layer has none.
     StateLayer(usize),
-    /// Sinusoidal time embedding of a step, `[1, expert_width]`; `[chunk, expert_width]` if the first rows are a prefix, at
-    /// another time.
+    /// Sinusoidal time embedding of a step, `[1, expert_width]`; `[chunk, expert_width]` if the first rows are
+    /// finished actions, which have a time of their own.
     TimeEmbedding(usize),
-    /// Condition of the expert's adaptive norms in a step, as many rows.
+    /// Condition of the expert's adaptive norms in a step, with as many rows as the time embedding.
     Condition(usize),
-    /// Scale, shift and gate of the norm before attention of an expert layer (step, layer), `[1, 3·expert_width]`: of rows at
-    /// the step's time.
+    /// Scale, shift and gate of the norm before attention of an expert layer (step, layer), `[1, 3·expert_width]`, for
+    /// rows at the step's time.
     InputModulation(usize, usize),
     /// The same of the norm before the MLP.
     PostModulation(usize, usize),
@@ -69,8 +69,8 @@ pub enum Source<'a> {
     Host(&'a [f32]),
 }
 
-/// Someone who looks at stages while a chunk is computed.
+/// A callback that receives stages while a chunk is computed.
 pub trait Tap {
-    /// `stage` has just been computed.
+    /// Receives `stage`, which has just been computed.
     fn at(&mut self, stage: Stage, source: Source<'_>, device: &mut dyn Device) -> Result<(), DeviceError>;
 }

@@ -13,8 +13,10 @@ mod bilinear;
 mod colour;
 pub mod jpeg;
 mod pillow;
+mod placement;
 mod values;
 
+use self::placement::Placement;
 use self::values::Values;
 use super::error::{FrameError, PolicyError};
 use super::frame::{Frame, PixelFormat};
@@ -43,27 +45,6 @@ pub struct ImageProcessor {
 enum Filter {
     Bilinear(bilinear::Bilinear),
     Pillow(pillow::Pillow),
-}
-
-/// The position of a resized frame in the model's square image.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Placement {
-    width: usize,
-    height: usize,
-    left: usize,
-    top: usize,
-}
-
-impl Placement {
-    /// The arithmetic of both libraries: `ratio = max(w/size, h/size)`, sides `int(side/ratio)` in f64. An
-    /// odd pixel of padding goes to the end; with `pad_before` all padding goes to the start.
-    fn new(width: usize, height: usize, size: usize, pad_before: bool) -> Option<Self> {
-        let ratio = (width as f64 / size as f64).max(height as f64 / size as f64);
-        let side = |n: usize| (n as f64 / ratio) as usize;
-        let (w, h) = (side(width).min(size), side(height).min(size));
-        let before = |side: usize| if pad_before { size - side } else { (size - side) / 2 };
-        (w > 0 && h > 0).then_some(Self { width: w, height: h, left: before(w), top: before(h) })
-    }
 }
 
 impl ImageProcessor {

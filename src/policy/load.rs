@@ -13,7 +13,7 @@ use super::state_text::bin;
 use super::transform::Steps;
 use crate::checkpoint::{Checkpoint, Rate, RateSource};
 use crate::device::{Builder, Choice, DeviceError, Needs};
-use crate::model::{Loading, Pi0, Progress};
+use crate::model::{Loading, ModelError, Pi0, Progress};
 use crate::plan;
 
 /// Opens a device for a checkpoint's model and, if its capacity is known, checks that the model fits.
@@ -118,7 +118,14 @@ impl Policy {
                 scope.spawn(|| Prompter::for_checkpoint(&checkpoint, options.tokenizer.as_deref()));
             let model = open(&options.device, &checkpoint).map_err(PolicyError::from);
             let model = model
-                .and_then(|device| Ok(Pi0::load_with(&checkpoint, device, steps, progress)?))
+                .and_then(|device| {
+                    // Where no chunks will be continued, it doesn't matter.
+                    let no_prefix = Pi0::refuses_prefix(arch, device.as_ref());
+                    if let Some(why) = no_prefix.filter(|_| options.guidance.is_some()) {
+                        return Err(ModelError::TrainedRtc { delay: arch.trained_delay, why }.into());
+                    }
+                    Ok(Pi0::load_with(&checkpoint, device, steps, progress)?)
+                })
                 .map(|mut model| {
                     if options.recompute {
                         model.recompute();

@@ -58,9 +58,13 @@ impl Policy {
     }
 
     /// The only bound on the guidance weight that chunks may be asked for with; `Some(None)`: no guided ones at all.
-    /// `None`: any. A device that records chunks has recorded one bound's when it was warmed up.
+    /// `None`: any. A device that records chunks has recorded one bound's when it was warmed up; one that can't continue
+    /// chunks as the model was trained to has none.
     pub fn recorded_guidance(&self) -> Option<Option<f32>> {
-        self.records().then_some(self.guidance)
+        match self.model.can_continue() {
+            true => self.records().then_some(self.guidance),
+            false => Some(None),
+        }
     }
 
     /// Most rows of a left-over that chunks begin with as they are; `None`: left-overs guide them.

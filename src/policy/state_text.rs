@@ -10,7 +10,7 @@ use super::tokenizer::Tokenizer;
 const LAST: i16 = 255;
 /// End of a prompt, after the numbers.
 const END: &str = ";\nAction: ";
-/// States in which every digit meets every neighbour it can have but other digits.
+/// States in which every digit stands beside every neighbour that it can have, other digits left out.
 const PROBES: [&[i16]; 2] = [&[-1, 102, 34, 56, 78, 99, LAST, -1, -1, 0], &[0, 67, 128, -1]];
 
 /// The bin of a normalized number, -1 to 255: `np.digitize(value, np.linspace(-1, 1, 257)[:-1]) - 1`.
@@ -44,8 +44,9 @@ pub(super) fn text(head: &str, bins: &[i16]) -> String {
 #[derive(Debug)]
 pub(super) struct Pieces {
     digits: [Vec<u32>; 10],
-    /// Between two numbers; the second where a negative one follows.
+    /// Between two numbers: before one that is not negative, and before a negative one.
     between: [Vec<u32>; 2],
+    /// After the last number.
     end: Vec<u32>,
 }
 
@@ -63,8 +64,8 @@ impl Pieces {
         Some(Self { digits, between: [encode(" ")?, encode(" -")?], end: encode(END)? })
     }
 
-    /// The beginning of a prompt, the beginning-of-sequence token first, up to the first digit: of a first number
-    /// that is not negative, and of one that is. `None` if the pieces don't give what the whole text gives.
+    /// Tokens of a prompt from the beginning-of-sequence token to the first digit: before a number that is not
+    /// negative, and before a negative one. `None` if the pieces don't give the tokens of the whole text.
     pub fn heads(&self, tokenizer: &Tokenizer, head: &str) -> Result<Option<[Vec<u32>; 2]>, PromptError> {
         let begin = |text: &str| -> Result<Vec<u32>, PromptError> {
             Ok([tokenizer.bos()].into_iter().chain(tokenizer.encode(text)?).collect())
@@ -100,7 +101,7 @@ impl Pieces {
         put(&self.digits[value % 10]);
     }
 
-    /// Tokens of a prompt of `numbers` numbers at least and at most.
+    /// Least and greatest number of tokens of a prompt with `numbers` numbers.
     pub fn lengths(&self, heads: [&[u32]; 2], numbers: usize) -> (usize, usize) {
         let length = |starts: [usize; 2], bin: i16| {
             let mut length = starts[usize::from(bin < 0)];

@@ -18,6 +18,7 @@ mod doorbell;
 mod entry;
 #[cfg(feature = "daemon")]
 mod faults;
+mod geometry;
 mod latest;
 mod layout;
 #[cfg(feature = "daemon")]
@@ -42,8 +43,9 @@ pub use entry::{
 };
 #[cfg(feature = "daemon")]
 pub use faults::page_faults;
+pub use geometry::{Geometry, LayoutError};
 pub use latest::{ChunkHeader, LatestReader, LatestWriter, ReadError};
-pub use layout::{Geometry, LayoutError, Region, SegmentLayout};
+pub use layout::{Region, SegmentLayout};
 pub use liveness::{Heartbeat, Liveness, LivenessReader, LivenessWriter};
 pub use playback::{Playback, PlaybackReader, PlaybackWriter};
 pub use ring::{Consumer, Producer, RingError, waiting};

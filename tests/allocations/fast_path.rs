@@ -132,7 +132,7 @@ fn kill_at_system_calls() {
     }
 }
 
-/// What goes on in a controller's loop.
+/// Calls of a controller's loop.
 #[derive(Clone, Copy, PartialEq)]
 enum With {
     Nothing,

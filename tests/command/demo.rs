@@ -23,14 +23,23 @@ fn text(output: &Output) -> (String, String) {
 
 #[test]
 fn shows_a_policy_at_work_and_leaves_nothing_behind() {
-    let directory = Directory::new();
+    shows("golden");
+}
+
+#[test]
+fn shows_a_policy_of_the_other_model_too() {
+    shows("golden_pi05");
+}
+
+fn shows(name: &str) {
+    let (directory, checkpoint) = (Directory::new(), golden().with_file_name(name));
     // Long enough for a chunk even if the machine is busy with other tests.
     let output =
-        demo(&directory, &golden()).args(["--seconds", "3", "--", "--threads", "1"]).output().unwrap();
+        demo(&directory, &checkpoint).args(["--seconds", "3", "--", "--threads", "1"]).output().unwrap();
     let (out, err) = text(&output);
     assert!(output.status.success(), "{out}{err}");
     for line in [
-        "model          golden: ",
+        &format!("model          {name}: "),
         "device         cpu ",
         "chunk latency  ",
         "submit ",

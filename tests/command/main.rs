@@ -16,3 +16,5 @@ mod profile;
 mod checkpoints;
 #[path = "../support/daemons.rs"]
 mod daemons;
+#[path = "../support/stages.rs"]
+mod stages;

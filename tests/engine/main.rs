@@ -12,6 +12,7 @@ mod policy_prompt;
 mod processing;
 mod processing_steps;
 mod profiles;
+mod state_only;
 mod synth;
 mod tenstorrent;
 mod weights;
@@ -20,3 +21,5 @@ mod weights_mistaken;
 
 #[path = "../support/checkpoints.rs"]
 mod checkpoints;
+#[path = "../support/stages.rs"]
+mod stages;

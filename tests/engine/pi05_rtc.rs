@@ -2,14 +2,17 @@
 //! `tests/golden_pi05_rtc/README.md`.
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::checkpoints::{TempDir, edit_json, messages};
-use pi0rt::checkpoint::{Checkpoint, SafeTensors};
+use pi0rt::checkpoint::{Checkpoint, SafeTensors, Tensor};
 use pi0rt::device::cpu::{CpuBuilder, CpuOptions, Path as CpuPath, Precision};
 use pi0rt::device::reference::ReferenceBuilder;
-use pi0rt::device::{Builder, Choice};
+use pi0rt::device::{
+    Buffer, Builder, Choice, Device, DeviceError, KvCache, Progress, Role, Table, Vector, Weight,
+};
 use pi0rt::model::{Inputs, ModelError, Pi0, Rtc, RtcSchedule};
 use pi0rt::policy::{
     BadObservation, Chunk, Continuation, Frame, Noise, Normalizer, Observation, PixelFormat, Policy,
@@ -289,16 +292,116 @@ fn the_policy_continues_the_robots_commands() {
     );
 }
 
-/// A device that has one scale, shift and gate for all rows says so when it is loaded.
+/// The plain loops, as a device that has one scale, shift and gate for all rows.
+struct Whole(ReferenceBuilder);
+
+impl Builder for Whole {
+    fn weight(&mut self, parts: &[&Tensor], cols: Option<Range<usize>>) -> Result<Weight, DeviceError> {
+        self.0.weight(parts, cols)
+    }
+
+    fn gated_weight(&mut self, gate: &Tensor, up: &Tensor) -> Result<Weight, DeviceError> {
+        self.0.gated_weight(gate, up)
+    }
+
+    fn vector(&mut self, values: &[f32]) -> Result<Vector, DeviceError> {
+        self.0.vector(values)
+    }
+
+    fn table(&mut self, tensor: &Tensor) -> Result<Table, DeviceError> {
+        self.0.table(tensor)
+    }
+
+    fn buffer(&mut self, role: Role, rows: usize, cols: usize) -> Result<Buffer, DeviceError> {
+        self.0.buffer(role, rows, cols)
+    }
+
+    fn kv_cache(
+        &mut self,
+        layers: usize,
+        runs: &[usize],
+        heads: usize,
+        head_dim: usize,
+    ) -> Result<KvCache, DeviceError> {
+        self.0.kv_cache(layers, runs, heads, head_dim)
+    }
+
+    fn splits_rows(&self) -> Result<(), DeviceError> {
+        let (what, device, why) = ("rows of two times".into(), "whole".into(), "one vector for all".into());
+        Err(DeviceError::Unsupported { what, device, why })
+    }
+
+    fn seal(self: Box<Self>, progress: Progress<'_>) -> Result<Box<dyn Device>, DeviceError> {
+        Box::new(self.0).seal(progress)
+    }
+}
+
+#[test]
+fn a_device_that_cannot_split_rows_computes_chunks_that_continue_none() {
+    let (dir, case) = (trained(), Case::golden());
+    let mut checkpoint = Checkpoint::open(&dir).unwrap();
+    let load = |checkpoint: &Checkpoint| {
+        Pi0::load(checkpoint, Box::new(Whole(ReferenceBuilder::new())), 2).unwrap()
+    };
+    let mut model = load(&checkpoint);
+    assert!(!model.can_continue());
+    let says = ["rtc_training_max_delay 6", "one vector for all", "method = \"guided\"", "enabled = false"];
+    let error = case.sample(&mut model, Some(case.rtc(DELAY))).unwrap_err().to_string();
+    messages(&error, &says);
+    let error = case.sample(&mut model, Some(case.rtc(0))).unwrap_err().to_string();
+    messages(&error, &says);
+    let alone = case.sample(&mut model, None).unwrap();
+    let mut whole = Pi0::load(&checkpoint, Box::new(ReferenceBuilder::new()), 2).unwrap();
+    assert!(whole.can_continue() && case.sample(&mut whole, None).unwrap() == alone);
+    checkpoint.guide_only();
+    let mut guided = load(&checkpoint);
+    assert!(guided.can_continue());
+    case.sample(&mut guided, Some(case.rtc(DELAY))).unwrap();
+}
+
+/// Only where chunks are to be continued does device ttnn refuse the checkpoint, by name.
 #[cfg(feature = "ttnn-emulated")]
 #[test]
-fn device_ttnn_refuses_it_by_name() {
-    use pi0rt::device::ttnn::{TtnnBuilder, TtnnOptions};
-    let open = || Box::new(TtnnBuilder::open(&TtnnOptions::default()).unwrap());
+fn device_ttnn_runs_it_unguided_and_refuses_the_method() {
+    use pi0rt::device::ttnn::TtnnOptions;
     let dir = trained();
-    let mut checkpoint = Checkpoint::open(&dir).unwrap();
-    let error = Pi0::load(&checkpoint, open(), 1).err().unwrap().to_string();
-    messages(&error, &["rtc_training_max_delay 6", "ttnn", "method = \"guided\""]);
-    checkpoint.guide_only();
-    Pi0::load(&checkpoint, open(), 1).unwrap();
+    let load = |dir: &Path, guidance, guide_only| {
+        let device = Choice::from(TtnnOptions::default());
+        Policy::load(dir, &PolicyOptions { device, guidance, guide_only, ..Default::default() })
+    };
+    let error = load(&dir, Some(10.0), false).err().unwrap().to_string();
+    messages(&error, &["rtc_training_max_delay 6", "ttnn", "method = \"guided\"", "enabled = false"]);
+    let mut policy = load(&dir, None, false).unwrap();
+    assert_eq!(policy.recorded_guidance(), Some(None));
+    let mut undeclared = load(&root("golden_pi05"), None, false).unwrap();
+    let [trained, plain] = [&mut policy, &mut undeclared].map(|policy| {
+        policy.warm_up().unwrap();
+        infer(policy, None).unwrap()
+    });
+    assert_eq!(trained.normalized, plain.normalized);
+    let error = infer(&mut policy, Some(Case::golden().rtc(DELAY))).unwrap_err().to_string();
+    messages(&error, &["rtc_training_max_delay 6"]);
+    let mut guided = load(&dir, Some(10.0), true).unwrap();
+    assert_eq!(guided.recorded_guidance(), Some(Some(10.0)));
+    guided.warm_up().unwrap();
+}
+
+/// Also where it was trained for fewer rows than these commands usually begin with.
+#[test]
+fn pcc_and_coverage_take_it_in_both_ways() {
+    let dir = declared("golden_pi05", |config| config["rtc_training_max_delay"] = json!(2));
+    for command in ["pcc", "coverage"] {
+        for guided in [&[][..], &["--guided"]] {
+            let mut run = Command::new(env!("CARGO_BIN_EXE_pi0rt"));
+            run.arg(command).arg("--checkpoint").arg(&*dir).args(["--device", "cpu", "--steps", "2"]);
+            run.args(if command == "coverage" { &["--ops"][..] } else { &[] });
+            let output = run.args(guided).output().unwrap();
+            let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+            assert!(output.status.success(), "{command} {guided:?}: {text}");
+            // Guidance is an operation of its own.
+            if command == "coverage" {
+                assert_eq!(text.contains("blend"), !guided.is_empty(), "{text}");
+            }
+        }
+    }
 }

@@ -5,9 +5,11 @@ use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use pi0rt::client::{Client, ClientError, Observation, Options};
-use pi0rt::control::{self, FEATURE_NUMBERS, Received, Reply, Request, Status, Welcome};
+use pi0rt::control::{
+    self, FEATURE_MOTION, FEATURE_NUMBERS, Rate, RateSource, Received, Reply, Request, Status, Welcome,
+};
 use pi0rt::shm::clock::now_ns;
-use pi0rt::shm::{ChunkHeader, Completion};
+use pi0rt::shm::{ChunkHeader, ChunkNotes, Completion};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
@@ -37,6 +39,31 @@ fn numberless() -> Welcome {
 fn submit(client: &mut Client) -> (u64, u32) {
     let slot = client.acquire().unwrap();
     (client.submit(&Observation { slot, ..Observation::default() }).unwrap(), slot)
+}
+
+/// A daemon of before: it has no notes on chunks, and reads no playback.
+#[test]
+fn an_older_daemon_s_chunks_are_played() {
+    let mut old = welcome();
+    old.features &= !FEATURE_MOTION;
+    old.layout.chunk_notes.len = 0;
+    old.layout.playback.len = 0;
+    old.policy.rate = Rate::new(50.0, RateSource::Checkpoint);
+    let puppet = Puppet::new(old);
+    let (mut client, mut strings) = puppet.open(&patient(&puppet.socket()));
+    for chunk in 1..4 {
+        let (ticket, slot) = submit(&mut client);
+        let observed_ns = now_ns();
+        let header = ChunkHeader { ticket, observed_ns, horizon: 4, action_dim: 2, ..Default::default() };
+        strings.publish(header);
+        strings.complete(Completion { ticket, slot: slot & 0xffff, chunk, ..Completion::default() });
+        client.wait(Some(ticket), LONG).unwrap();
+        let mut action = [0.0; 2];
+        let (answer, _) = client.action_at(observed_ns, &mut action).unwrap();
+        assert_eq!((answer.chunk, action), (chunk, [0.5; 2]));
+        assert_eq!(answer.notes, ChunkNotes::default());
+    }
+    assert_eq!(strings.playback(), [0; 2]);
 }
 
 /// However a wait ends, completion events are switched off: otherwise they would fill a socket that is not

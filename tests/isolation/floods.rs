@@ -176,7 +176,7 @@ fn instructions_and_resets_without_end() {
     });
 }
 
-/// What a client says of the rows it has played changes all the time, and so does the part of its frames that is new.
+/// A client's report of the rows it has played changes all the time, and so does the part of its frames that is new.
 #[test]
 fn reports_and_kept_frames_without_end() {
     Scene::new().beside(|socket| {

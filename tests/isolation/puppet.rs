@@ -160,6 +160,12 @@ impl Strings {
         self.words(&self.control, self.layout.want_event).load(0, Ordering::Acquire) != 0
     }
 
+    /// The words by which a client tells what it plays.
+    pub fn playback(&self) -> [u64; 2] {
+        let words = self.words(&self.control, self.layout.playback);
+        [0, 1].map(|word| words.load(word, Ordering::Acquire))
+    }
+
     /// Submission number `n`, from 0.
     pub fn submitted(&self, n: u64) -> Submission {
         let words = self.words(&self.control, self.layout.submissions);

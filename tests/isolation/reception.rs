@@ -79,7 +79,7 @@ fn an_observers_long_name_is_refused_in_short() {
     assert_eq!(refusal.reason, "session name has 32000 bytes, at most 63 are allowed");
 }
 
-/// Whatever part of the client's message is quoted.
+/// A refusal that quotes the client's message fits a line, too.
 #[test]
 fn no_refusal_is_longer_than_a_line() {
     let served = rigged();

@@ -116,7 +116,7 @@ fn frames_that_take_long_are_charged_to_the_client_that_sent_them() {
     chunks.wait_for(1);
     submit(&mut honest, 0, [1.0, 0.0, 0.0], None);
     submitted(2);
-    // Whoever is computed, both want the next turn: the slow one's was first.
+    // Whichever is computed, both want the next turn: the slow one's was first.
     for turn in 2..5 {
         chunks.let_one_pass();
         chunks.wait_for(turn);

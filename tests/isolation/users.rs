@@ -216,7 +216,7 @@ fn a_user_has_no_more_requests_and_instructions_than_it_may() {
     eventually("all is given back", || of(&served, own) == UserReport::default());
 }
 
-/// Whatever the socket's mode admits, the daemon asks the kernel for the peer's user and groups.
+/// The daemon asks the kernel for the peer's user and groups, whatever the socket's mode admits.
 #[test]
 fn nobody_outside_of_the_group_is_served() {
     if !is_root() {

@@ -91,6 +91,8 @@ Tensor output_of(
     const char* op, distributed::MeshDevice* device, const TensorSpec& spec,
     const std::optional<Tensor>& given = std::nullopt);
 TensorSpec tile_spec(Shape shape, DataType dtype, const std::optional<MemoryConfig>& memory = std::nullopt);
+/// The precision that an operation is asked for, or TTNN's default.
+ttnn::WormholeComputeKernelConfig config(const std::optional<const ttnn::DeviceComputeKernelConfig>& compute);
 std::string key(const std::vector<Tensor>& tensors);
 
 }  // namespace tt::tt_metal::emulation

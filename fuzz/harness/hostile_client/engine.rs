@@ -9,6 +9,7 @@ use pi0rt::daemon::{CarryOver, Engine, EngineError, Prompter};
 use pi0rt::policy::{self, Chunk, Continuation, Observation, PromptRule};
 
 use super::super::{ACTION_DIM, CAMERAS, HORIZON, STATE_DIM, policy};
+use super::bounds::MAX_FRAME_BYTES;
 use super::session::Flood;
 
 /// The honest client's instruction, which needs no tokenizer and which no other client sends.
@@ -114,7 +115,7 @@ impl Engine for Counting {
         for frame in given.frames.iter().flatten() {
             // Every byte must be readable.
             let last = (frame.height - 1) * frame.stride + frame.width * frame.format.bytes();
-            assert!(last <= frame.data.len() && frame.data.len() <= super::MAX_FRAME_BYTES as usize);
+            assert!(last <= frame.data.len() && frame.data.len() <= MAX_FRAME_BYTES as usize);
         }
         for (i, action) in chunk.actions.iter_mut().enumerate() {
             *action = (i / ACTION_DIM) as f32 + given.state[i % ACTION_DIM];

@@ -1,23 +1,21 @@
 //! Clients that send and write anything, against a real daemon with honest clients too: those are answered
 //! in their turn, the memory limit is kept, and the daemon sleeps when it is idle.
 
+mod bounds;
 mod engine;
 mod scene;
 mod session;
 
 use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
 
 use pi0rt::control::{GuidanceChoice, Hello, Request};
 
+use self::bounds::MAX_FRAME_BYTES;
 use self::scene::Scene;
 use self::session::{Hostile, Session};
 use super::{FRAME_BYTES, Input};
 
-/// Longest wait for anything: beyond it, the daemon hangs.
-const LONG: Duration = Duration::from_secs(30);
-const MAX_FRAME_BYTES: u32 = 1 << 20;
 const MOST_STEPS: usize = 200;
 /// Maximum number of connections at a time, and per input.
 const CONNECTIONS: usize = 4;

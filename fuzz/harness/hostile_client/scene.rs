@@ -12,9 +12,9 @@ use pi0rt::control::{self, Hello, MAX_MESSAGE, Reply, Request};
 use pi0rt::daemon::{self, Claim, Daemon, Handle, Report};
 
 use super::super::{ACTION_DIM, FRAME_BYTES, STATE_DIM, resources, socket};
+use super::bounds::{LONG, MAX_FRAME_BYTES};
 use super::engine::{ASKED, Counting};
 use super::session::{Flood, Hostile};
-use super::{LONG, MAX_FRAME_BYTES};
 
 /// Memory limit of all sessions, bytes: enough for some with large frames, but not for many.
 const MAX_MEMORY: u64 = 48 << 20;

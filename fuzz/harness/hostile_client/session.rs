@@ -12,7 +12,7 @@ use pi0rt::shm::{Access, Segment};
 use rustix::fs::{FallocateFlags, fallocate};
 
 use super::super::{CAMERAS, Input, store};
-use super::LONG;
+use super::bounds::LONG;
 
 pub struct Session {
     pub welcome: Welcome,

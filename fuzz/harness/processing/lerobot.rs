@@ -2,11 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
+use super::config;
 use super::declaration::{BUFFERS, CONFIG, Declaration, MODEL_WIDTH, POST, PRE, Tensor};
 use super::formula::{Formula, Norm};
-use super::oracle::{
-    self, Asked, Camera, Feature, Refuse, flag, get, mode, norm, object, off, only, text, texts,
-};
+use super::reading::{Asked, Camera, Feature, Refuse, flag, get, mode, norm, object, off, only, text, texts};
 
 const STATE: &str = "observation.state";
 const IMAGES: &str = "observation.images.";
@@ -36,7 +35,7 @@ pub fn asked(declaration: &Declaration) -> Result<Asked, Refuse> {
         Some(config) => {
             let config = config.as_object().ok_or("a config.json that is no object")?;
             let original = Declaration::of(declaration.origin);
-            aloha = oracle::config(config, &original.json[CONFIG], &mut may)?;
+            aloha = config::read(config, &original.json[CONFIG], &mut may)?;
             if !config.contains_key("type") && !config.contains_key("input_features") {
                 may.push("no sign of lerobot");
             }

@@ -1,12 +1,14 @@
 //! Mutated declarations of processing: the state seen by the model, the robot's actions and the pixels
 //! follow the origin's formulas, or the checkpoint is refused.
 
+mod config;
 pub mod declaration;
 mod formula;
 mod lerobot;
 mod mutation;
 mod openpi;
 pub mod oracle;
+mod reading;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,7 +18,7 @@ use pi0rt::checkpoint::Checkpoint;
 use pi0rt::policy::{Frame, ImageProcessor, Normalizer, PixelFormat, Steps};
 
 use self::declaration::{Declaration, IMAGE, MODEL_WIDTH, Origin};
-use self::oracle::Asked;
+use self::reading::Asked;
 use super::Input;
 
 /// Numbers of inputs that were served, refused as required, and refused although valid.

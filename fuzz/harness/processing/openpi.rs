@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::declaration::{ASSETS, CONFIG, Declaration};
 use super::formula::{Formula, Norm};
-use super::oracle::{Asked, Camera, Feature, Refuse, flag, get, listed, object, only, text};
+use super::reading::{Asked, Camera, Feature, Refuse, flag, get, listed, object, only, text};
 
 /// Fields that openpi's converter writes, openpi's names of the model's sizes, and options of serving.
 const KNOWN: &str = "action_dim action_horizon max_token_len chunk_size num_steps num_inference_steps \

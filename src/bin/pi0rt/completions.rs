@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, ValueEnum};
 use clap_complete::aot;
 
-use crate::CommandResult;
+use crate::command::CommandResult;
 
 /// Print a shell's completions for this command
 ///

@@ -7,7 +7,8 @@ use std::time::Instant;
 use clap::ValueEnum;
 use pi0rt::checkpoint::{Conversion, Dtype, MergeOptions};
 
-use crate::{CommandResult, progress};
+use crate::command::CommandResult;
+use crate::progress;
 
 /// Write a checkpoint in another dtype, and merge its LoRA adapter
 ///

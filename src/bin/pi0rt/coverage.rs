@@ -6,9 +6,11 @@ use std::process::ExitCode;
 
 use pi0rt::checkpoint::Checkpoint;
 use pi0rt::model::{Coverage, Ledger, Pi0, Rtc, RtcSchedule};
-use pi0rt::policy::{Chunk, Frame, Noise, Observation, PixelFormat, Policy, PolicyError, Prompt};
+use pi0rt::policy::{
+    Chunk, Frame, Noise, Observation, PixelFormat, Policy, PolicyError, PolicyOptions, Prompt,
+};
 
-use crate::CommandResult;
+use crate::command::CommandResult;
 use crate::device_args::DeviceArgs;
 use crate::synthetic::SyntheticInputs;
 
@@ -24,15 +26,22 @@ pub struct Args {
     /// Also list every operation
     #[arg(long)]
     ops: bool,
+    /// Guide the chunk, also where the checkpoint was trained to take the first actions as they are
+    #[arg(long)]
+    guided: bool,
     #[command(flatten)]
     device: DeviceArgs,
 }
 
 pub fn run(args: &Args) -> CommandResult {
-    let checkpoint = Checkpoint::open(&args.checkpoint)?;
+    let mut checkpoint = Checkpoint::open(&args.checkpoint)?;
+    if args.guided {
+        checkpoint.guide_only();
+    }
     let steps = args.device.steps(&checkpoint);
     let cameras = checkpoint.processing().cameras.len();
-    let policy = Policy::load(&args.checkpoint, &args.device.options()?);
+    let options = PolicyOptions { guide_only: args.guided, ..args.device.options()? };
+    let policy = Policy::load(&args.checkpoint, &options);
     let computed = policy.and_then(|mut policy| {
         compute(&mut policy)?;
         Ok((policy.info().device.clone(), policy.ledger().clone()))
@@ -70,8 +79,9 @@ fn compute(policy: &mut Policy) -> Result<(), PolicyError> {
     let tokens: Vec<u32> = (0..info.max_tokens as u32).map(|i| i % vocabulary).collect();
     let prompt: Prompt = policy.prompter().tokens(&tokens)?;
     let left_over = vec![0.1; info.horizon.div_ceil(2) * info.max_action_dim];
+    let delay = policy.trained_delay().map_or(4, |most| most.min(4));
     let rtc =
-        Rtc { left_over: &left_over, delay: 4, horizon: 10, max_weight: 10.0, schedule: RtcSchedule::Linear };
+        Rtc { left_over: &left_over, delay, horizon: 10, max_weight: 10.0, schedule: RtcSchedule::Linear };
     let frames = vec![Some(frame); info.cameras.len()];
     let within = |limits: Option<[f32; 2]>| limits.map_or(0.0, |[low, high]| 0f32.clamp(low, high));
     let state: Vec<f32> = info.state.iter().map(|dimension| within(dimension.limits.position)).collect();

@@ -5,6 +5,7 @@ mod motion;
 mod outage;
 mod report;
 mod server;
+mod status;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
@@ -13,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use pi0rt::device::KINDS;
 
-use crate::CommandResult;
+use crate::command::CommandResult;
 use crate::interrupt::INTERRUPTED;
 use crate::picture::{self, Picture};
 use crate::synth::Model;

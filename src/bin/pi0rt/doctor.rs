@@ -8,7 +8,7 @@ use pi0rt::service::Source;
 use pi0rt::service::doctor::{Check, Probe, Verdict, examine, is_wrong};
 use serde_json::{Value, json};
 
-use crate::CommandResult;
+use crate::command::CommandResult;
 
 /// Check the installation, and say how to fix what is wrong
 ///

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use pi0rt::control::default_socket;
 use pi0rt::daemon::health;
 
-use crate::CommandResult;
+use crate::command::CommandResult;
 
 /// Report by the exit code whether a daemon serves: 0 if it does, 1 if not
 ///

@@ -11,7 +11,7 @@ use std::time::Instant;
 use pi0rt::checkpoint::{Camera, Checkpoint, CheckpointError};
 use pi0rt::policy::{Chunk, Frame, Noise, Observation, PixelFormat, Policy, PolicyOptions};
 
-use crate::CommandResult;
+use crate::command::CommandResult;
 use crate::device_args::DeviceArgs;
 use crate::picture::{self, Picture};
 use crate::profile_args::ProfileArgs;

@@ -1,6 +1,7 @@
 //! The `pi0rt` command.
 
 mod bench;
+mod command;
 mod completions;
 mod contract;
 mod convert;
@@ -15,6 +16,7 @@ mod health;
 mod infer;
 mod inspect;
 mod interrupt;
+mod numbers;
 mod page;
 mod pcc;
 mod picture;
@@ -34,9 +36,6 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use pi0rt::service::Inherited;
-
-/// Result of a command: its exit code, or an error that `main` prints.
-type CommandResult = Result<ExitCode, Box<dyn std::error::Error>>;
 
 #[derive(Parser)]
 #[command(name = "pi0rt", version, about = "PI0 policies on the robot: inspect, run, compare, serve")]

@@ -9,7 +9,7 @@ use pi0rt::device::{BASELINE, Device, DeviceError};
 use pi0rt::model::{Module, Pi0, Source, Stage, Tap};
 use pi0rt::policy;
 
-use crate::CommandResult;
+use crate::command::CommandResult;
 use crate::device_args::DeviceArgs;
 use crate::distance::Distance;
 use crate::recorder::{Recorder, read};
@@ -30,12 +30,18 @@ pub struct Args {
     /// Exit with 1 if a module's correlation is below this
     #[arg(long, value_name = "PCC", default_value_t = 0.99)]
     least: f64,
+    /// Guide the chunk, also where the checkpoint was trained to take the first actions as they are
+    #[arg(long)]
+    guided: bool,
     #[command(flatten)]
     device: DeviceArgs,
 }
 
 pub fn run(args: &Args) -> CommandResult {
-    let checkpoint = Checkpoint::open(&args.checkpoint)?;
+    let mut checkpoint = Checkpoint::open(&args.checkpoint)?;
+    if args.guided {
+        checkpoint.guide_only();
+    }
     let steps = args.device.steps(&checkpoint);
     let arch = checkpoint.arch().clone();
     let cameras = checkpoint.processing().cameras.len();

@@ -12,8 +12,8 @@ use pi0rt::plan::program::{
 use pi0rt::plan::{Config, Part, Phase, Plan, Published, fits};
 use pi0rt::tenstorrent::{Board, Fidelity, WeightDtype};
 
-use crate::CommandResult;
-use crate::inspect::bytes;
+use crate::command::CommandResult;
+use crate::numbers::bytes;
 use crate::synth::Model;
 
 /// Show what a chunk will cost on a Tenstorrent board
@@ -89,7 +89,10 @@ impl FormatArgs {
     }
 }
 
-/// Parses `VALUE` for all parts with a free choice of format, or `PART=VALUE`.
+/// Parts whose format can't be chosen: the embedding table is looked up in bf16, the suffix is computed in f32.
+const FIXED: [Part; 2] = [Part::Text, Part::Suffix];
+
+/// Parses `VALUE`, for all parts whose format can be chosen, or `PART=VALUE`.
 fn choice<T>(
     option: &str,
     value: impl Fn(&str) -> Option<T>,
@@ -97,15 +100,13 @@ fn choice<T>(
 ) -> Result<(Vec<Part>, T), String> {
     let (part, name) = option.split_once('=').map_or((None, option), |(part, name)| (Some(part), name));
     let value = value(name).ok_or_else(|| format!("{option}: {name:?} is none of {}", known.join(", ")))?;
-    // Not free: the embedding table is looked up in bf16, and the suffix is computed in f32.
-    let free = Part::ALL.iter().copied().filter(|p| !matches!(p, Part::Text | Part::Suffix));
+    let free: Vec<Part> = Part::ALL.iter().copied().filter(|part| !FIXED.contains(part)).collect();
     let parts: Vec<Part> = match part {
-        None => free.collect(),
-        Some(name) => free.filter(|p| p.answers_to(name)).collect(),
+        None => free.clone(),
+        Some(name) => free.iter().copied().filter(|part| part.answers_to(name)).collect(),
     };
     if parts.is_empty() {
-        let names: Vec<&str> =
-            Part::ALL.iter().map(|p| p.name()).filter(|n| !["text", "suffix"].contains(n)).collect();
+        let names: Vec<&str> = free.iter().map(|part| part.name()).collect();
         return Err(format!(
             "{option}: no such part, known are vision, prefix, expert, {}",
             names.join(", ")
@@ -183,6 +184,7 @@ fn beside(plan: &Plan, published: &Published) -> Vec<String> {
     [title, head].into_iter().chain(stages.map(row)).collect()
 }
 
+/// The plan as text: the board, a table by stage and part, and how its figures are to be read.
 fn describe(plan: &Plan, arch: &Arch) -> String {
     let mut lines = vec![
         plan.board.to_string(),
@@ -195,22 +197,22 @@ fn describe(plan: &Plan, arch: &Arch) -> String {
             plan.steps
         ),
         String::new(),
-        format!(
-            "{:<26} {:>5} {:>6} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:<10} {:>8} {:>8}",
-            "",
-            "",
-            "",
-            "GFLOP",
-            "tiled",
-            "MB",
-            "math ms",
-            "DRAM ms",
-            "bound ms",
-            "by",
-            "programs",
-            "expected"
-        ),
     ];
+    lines.extend(table(plan));
+    if let Some(published) = &plan.published {
+        lines.push(String::new());
+        lines.extend(beside(plan, published));
+    }
+    lines.extend(notes(plan));
+    lines.join("\n")
+}
+
+/// The cost of each stage, and of each of its parts.
+fn table(plan: &Plan) -> Vec<String> {
+    let mut lines = vec![format!(
+        "{:<26} {:>5} {:>6} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8} {:<10} {:>8} {:>8}",
+        "", "", "", "GFLOP", "tiled", "MB", "math ms", "DRAM ms", "bound ms", "by", "programs", "expected"
+    )];
     let row = |name: &str, dtype: &str, fidelity: &str, c: &Cost| {
         format!(
             "{name:<26} {dtype:>5} {fidelity:>6} {:>8.1} {:>8.1} {:>8.1} {:>8.2} {:>8.2} {:>8.2} {:<10} {:>8.0} {:>8.2}",
@@ -243,14 +245,18 @@ fn describe(plan: &Plan, arch: &Arch) -> String {
         }
     }
     lines.push(row("total", "", "", &plan.total));
-    if let Some(published) = &plan.published {
-        lines.push(String::new());
-        lines.extend(beside(plan, published));
-    }
+    lines
+}
+
+/// How the figures are computed, and the memory that the model takes.
+fn notes(plan: &Plan) -> Vec<String> {
     let l1 = plan.memory.l1.iter().max_by_key(|l1| l1.bytes);
-    lines.extend([
+    vec![
         String::new(),
-        format!("bound     peak of the matrix engine and {:.0} GB/s, whichever is longer, operation by operation", plan.board.dram_rate / 1e9),
+        format!(
+            "bound     peak of the matrix engine and {:.0} GB/s, whichever is longer, operation by operation",
+            plan.board.dram_rate / 1e9
+        ),
         format!(
             "expected  a program: {:.1} us and the longest of products at {:.0} % of peak (attention {:.0} %), {:.0} us a block of the inner dimension,",
             1e6 * LEAST_SECONDS,
@@ -284,6 +290,5 @@ fn describe(plan: &Plan, arch: &Arch) -> String {
             bytes(plan.board.l1_usable())
         ),
         String::new(),
-    ]);
-    lines.join("\n")
+    ]
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use pi0rt::checkpoint::{Checkpoint, Profile};
 
-use crate::CommandResult;
+use crate::command::CommandResult;
 use crate::contract;
 use crate::page::Page;
 

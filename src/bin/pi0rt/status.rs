@@ -13,7 +13,7 @@ use pi0rt::shm::Latency;
 use pi0rt::shm::clock::now_ns;
 use serde_json::{Value, json};
 
-use crate::CommandResult;
+use crate::command::CommandResult;
 use crate::view::{self, COUNTS, STAGES, ms};
 
 /// Show the state of a daemon

@@ -8,7 +8,8 @@ use clap::ValueEnum;
 use pi0rt::checkpoint::synth::{Synth, preset_of};
 use pi0rt::checkpoint::{Dtype, Variant};
 
-use crate::{CommandResult, progress};
+use crate::command::CommandResult;
+use crate::progress;
 
 /// Generate a checkpoint of any size
 ///

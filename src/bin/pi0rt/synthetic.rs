@@ -11,6 +11,7 @@ pub struct SyntheticInputs {
     state: Vec<f32>,
     noise: Vec<f32>,
     left_over: Option<Vec<f32>>,
+    delay: usize,
 }
 
 impl SyntheticInputs {
@@ -32,6 +33,8 @@ impl SyntheticInputs {
                 .collect(),
             state: normal(arch.state_input(), 2),
             noise: normal(arch.chunk_size * arch.max_action_dim, 3),
+            // No more than a model was trained for.
+            delay: if arch.trained_delay > 0 { arch.trained_delay.min(4) } else { 4 },
             left_over: guided.then(|| normal(arch.chunk_size.div_ceil(2) * arch.max_action_dim, 4)),
         }
     }
@@ -45,7 +48,7 @@ impl SyntheticInputs {
             noise: &self.noise,
             rtc: self.left_over.as_deref().map(|left_over| Rtc {
                 left_over,
-                delay: 4,
+                delay: self.delay,
                 horizon: 10,
                 max_weight: 10.0,
                 schedule: RtcSchedule::Linear,

@@ -14,7 +14,8 @@ use pi0rt::shm::clock::now_ns;
 
 use self::frame::{fit, frame};
 use self::screen::Screen;
-use crate::{CommandResult, view};
+use crate::command::CommandResult;
+use crate::view;
 
 /// Watch the activity of a daemon
 ///

@@ -65,7 +65,7 @@ pub enum pi0rt_interpolation {
 pub enum pi0rt_stitching {
     /// As the robot's profile says, else PI0RT_STITCHING_CROSSFADE.
     Default = 0,
-    /// The new chunk is played from its first moment.
+    /// The new chunk is played at once; a guided one from its next row on.
     Replace = 1,
     /// The command changes over from the old chunk to the new one within crossfade_ns.
     Crossfade = 2,
@@ -89,7 +89,7 @@ pub enum pi0rt_submit_when {
     Latest = 3,
 }
 
-/// Whether the daemon guides chunks by what is left of the previous one (real-time chunking).
+/// Guidance of chunks by what is left of the previous one (real-time chunking).
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]

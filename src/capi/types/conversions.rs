@@ -5,114 +5,55 @@ use super::reports::*;
 use crate::client::{Interpolation, Reason, Stage};
 use crate::control::{Fault, Guided, Quantity, RateSource};
 
-impl From<Quantity> for pi0rt_quantity {
-    fn from(quantity: Quantity) -> Self {
-        match quantity {
-            Quantity::Unknown => Self::Unknown,
-            Quantity::Position => Self::Position,
-            Quantity::PositionDelta => Self::PositionDelta,
-            Quantity::Velocity => Self::Velocity,
-            Quantity::Effort => Self::Effort,
+/// Conversions of enums to those of the C ABI, whose values have the same names; of an optional one, None has the name
+/// behind `or`.
+macro_rules! same_names {
+    ($($from:ident => $to:ident { $($name:ident),* };)*) => {$(
+        impl From<$from> for $to {
+            fn from(value: $from) -> Self {
+                match value {
+                    $($from::$name { .. } => Self::$name,)*
+                }
+            }
         }
-    }
+    )*};
+    ($($from:ident or $none:ident => $to:ident { $($name:ident),* };)*) => {$(
+        impl From<Option<$from>> for $to {
+            fn from(value: Option<$from>) -> Self {
+                match value {
+                    None => Self::$none,
+                    $(Some($from::$name { .. }) => Self::$name,)*
+                }
+            }
+        }
+    )*};
 }
 
-impl From<Reason> for pi0rt_reason {
-    fn from(reason: Reason) -> Self {
-        match reason {
-            Reason::InChunk => Self::InChunk,
-            Reason::BeforeStart => Self::BeforeStart,
-            Reason::PastEnd => Self::PastEnd,
-            Reason::Stale => Self::Stale,
-            Reason::Late => Self::Late,
-            Reason::Flushed => Self::Flushed,
-            Reason::Episode => Self::Episode,
-            Reason::Started => Self::Started,
-            Reason::ClockBack => Self::ClockBack,
-            Reason::NoChunk => Self::NoChunk,
-        }
-    }
+same_names! {
+    Quantity => pi0rt_quantity { Unknown, Position, PositionDelta, Velocity, Effort };
+    Reason => pi0rt_reason {
+        InChunk, BeforeStart, PastEnd, Stale, Late, Flushed, Episode, Started, ClockBack, NoChunk
+    };
+    Stage => pi0rt_stage { Empty, Play, Hold, Decelerate, SafeStop };
+    Interpolation => pi0rt_interpolation { Hold, Linear, Cubic, Switch };
 }
 
-impl From<Stage> for pi0rt_stage {
-    fn from(stage: Stage) -> Self {
-        match stage {
-            Stage::Empty => Self::Empty,
-            Stage::Play => Self::Play,
-            Stage::Hold => Self::Hold,
-            Stage::Decelerate => Self::Decelerate,
-            Stage::SafeStop => Self::SafeStop,
-        }
-    }
-}
-
-impl From<Interpolation> for pi0rt_interpolation {
-    fn from(interpolation: Interpolation) -> Self {
-        match interpolation {
-            Interpolation::Hold => Self::Hold,
-            Interpolation::Linear => Self::Linear,
-            Interpolation::Cubic => Self::Cubic,
-            Interpolation::Switch { .. } => Self::Switch,
-        }
-    }
+same_names! {
+    Guided or Unknown => pi0rt_guided {
+        Guided, Off, FirstChunk, NotPlayed, NoLeftOver, Flushed, NoRate, ActionSpace, PlaybackWrong
+    };
+    RateSource or None => pi0rt_rate_source { Checkpoint, Profile, Configuration, Session };
+    Fault or None => pi0rt_completion_reason {
+        Other, Future, TooOld, Deadline, Prompt, MissingCamera, FrameFormat, FrameSize, OldFrame, OldState, NotFinite,
+        OutOfLimits, StateCount, Slot, Age, DeadlinePassed, ChunkNotFinite, ChunkPosition, ChunkVelocity, ChunkStart,
+        FrameData
+    };
 }
 
 /// Of a number in shared memory, which may be any.
 impl From<u32> for pi0rt_guided {
     fn from(number: u32) -> Self {
-        match Guided::from_number(number) {
-            None => Self::Unknown,
-            Some(Guided::Guided) => Self::Guided,
-            Some(Guided::Off) => Self::Off,
-            Some(Guided::FirstChunk) => Self::FirstChunk,
-            Some(Guided::NotPlayed) => Self::NotPlayed,
-            Some(Guided::NoLeftOver) => Self::NoLeftOver,
-            Some(Guided::Flushed) => Self::Flushed,
-            Some(Guided::NoRate) => Self::NoRate,
-            Some(Guided::ActionSpace) => Self::ActionSpace,
-            Some(Guided::PlaybackWrong) => Self::PlaybackWrong,
-        }
-    }
-}
-
-impl From<Option<RateSource>> for pi0rt_rate_source {
-    fn from(source: Option<RateSource>) -> Self {
-        match source {
-            None => Self::None,
-            Some(RateSource::Checkpoint) => Self::Checkpoint,
-            Some(RateSource::Profile) => Self::Profile,
-            Some(RateSource::Configuration) => Self::Configuration,
-            Some(RateSource::Session) => Self::Session,
-        }
-    }
-}
-
-impl From<Option<Fault>> for pi0rt_completion_reason {
-    fn from(fault: Option<Fault>) -> Self {
-        match fault {
-            None => Self::None,
-            Some(Fault::Other) => Self::Other,
-            Some(Fault::Future { .. }) => Self::Future,
-            Some(Fault::TooOld { .. }) => Self::TooOld,
-            Some(Fault::Deadline) => Self::Deadline,
-            Some(Fault::Prompt { .. }) => Self::Prompt,
-            Some(Fault::MissingCamera { .. }) => Self::MissingCamera,
-            Some(Fault::FrameFormat { .. }) => Self::FrameFormat,
-            Some(Fault::FrameSize { .. }) => Self::FrameSize,
-            Some(Fault::OldFrame { .. }) => Self::OldFrame,
-            Some(Fault::OldState { .. }) => Self::OldState,
-            Some(Fault::NotFinite { .. }) => Self::NotFinite,
-            Some(Fault::OutOfLimits { .. }) => Self::OutOfLimits,
-            Some(Fault::StateCount { .. }) => Self::StateCount,
-            Some(Fault::Slot { .. }) => Self::Slot,
-            Some(Fault::Age { .. }) => Self::Age,
-            Some(Fault::DeadlinePassed) => Self::DeadlinePassed,
-            Some(Fault::ChunkNotFinite { .. }) => Self::ChunkNotFinite,
-            Some(Fault::ChunkPosition { .. }) => Self::ChunkPosition,
-            Some(Fault::ChunkVelocity { .. }) => Self::ChunkVelocity,
-            Some(Fault::ChunkStart { .. }) => Self::ChunkStart,
-            Some(Fault::FrameData { .. }) => Self::FrameData,
-        }
+        Guided::from_number(number).into()
     }
 }
 

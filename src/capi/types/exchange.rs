@@ -123,7 +123,7 @@ pub struct pi0rt_chunk {
     pub prompt_id: u32,
     /// Number of its episode: how many resets there were before it.
     pub episode: u32,
-    /// Whether it was guided by the previous chunk.
+    /// Guidance by the previous chunk, or the reason why there was none.
     pub guided: pi0rt_guided,
     /// Rows that the guidance expected to be past when it is first played.
     pub delay: u32,
@@ -150,7 +150,7 @@ pub struct pi0rt_action_info {
     pub row: f64,
     /// Time from the chunk's observation to the command's moment, ns.
     pub age_ns: u64,
-    /// What the player does.
+    /// Stage of the player.
     pub stage: pi0rt_stage,
     /// PI0RT_ACTION_SUBMIT_NOW and others, combined.
     pub flags: u32,
@@ -169,7 +169,7 @@ pub struct pi0rt_action_info {
     pub prompt_id: u32,
     /// Number of the chunk's episode: how many resets there were before it.
     pub episode: u32,
-    /// Whether the chunk was guided by the previous one.
+    /// The chunk's guidance by the previous one, or the reason why there was none.
     pub guided: pi0rt_guided,
     /// Rows that the guidance expected to be past when the chunk is first played.
     pub delay: u32,

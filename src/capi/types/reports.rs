@@ -1,6 +1,6 @@
 //! Values that the library reports.
 
-/// Whether a chunk was guided by the previous one, or why not. New values may be added.
+/// Guidance of a chunk by the previous one, or the reason why there was none. New values may be added.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -23,11 +23,11 @@ pub enum pi0rt_guided {
     NoRate = 7,
     /// The previous chunk has another kind of actions.
     ActionSpace = 8,
-    /// What was reported to be played can't be.
+    /// The report of what is played can't be true.
     PlaybackWrong = 9,
 }
 
-/// What the player does, by how long no fresh chunk has come.
+/// Stage of the player, by how long no fresh chunk has come.
 #[allow(non_camel_case_types)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
@@ -59,7 +59,7 @@ pub enum pi0rt_reason {
     Stale = 3,
     /// The newest chunk came when all its rows were past. It isn't played.
     Late = 4,
-    /// What was planned was flushed by pi0rt_client_set_prompt_flush.
+    /// The chunks were flushed by pi0rt_client_set_prompt_flush.
     Flushed = 5,
     /// A new episode has begun, or the daemon has withdrawn its chunk.
     Episode = 6,

@@ -64,7 +64,7 @@ pub struct pi0rt_client_options {
     /// Time of PI0RT_STAGE_DECELERATE, and of a velocity from its last value to 0, ns; default: the profile's, else
     /// 500 ms.
     pub decelerate_ns: u64,
-    /// Whether chunks are guided by the previous one, a pi0rt_guidance.
+    /// Guidance of chunks by the previous one, a pi0rt_guidance.
     pub guidance: u32,
     /// How the weight of the previous chunk falls, a pi0rt_guidance_schedule.
     pub guidance_schedule: u32,

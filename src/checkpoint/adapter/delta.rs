@@ -144,7 +144,7 @@ mod tests {
     use memmap2::MmapMut;
 
     use super::super::super::Dtype;
-    use super::super::super::tensor::Mapped;
+    use super::super::super::mapped::Mapped;
     use super::*;
 
     fn tensor(shape: &[usize], seed: usize) -> Tensor {

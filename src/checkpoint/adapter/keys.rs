@@ -6,7 +6,7 @@
 
 use std::borrow::Cow;
 
-use super::super::weights::canonical;
+use super::super::names::canonical;
 
 /// Prefix of every name that PEFT has wrapped.
 const WRAPPED: &str = "base_model.model.";

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 
 use super::super::error::{CheckpointError, clip};
 use super::super::files::Files;
+use super::super::names::{EMBED_TOKENS, LM_HEAD};
 use super::super::safetensors::SafeTensors;
 use super::super::tensor::Tensor;
-use super::super::weights::{EMBED_TOKENS, LM_HEAD};
 use super::config::Config;
 use super::delta::{Delta, Magnitude, Merged};
 use super::keys::{Key, Part};

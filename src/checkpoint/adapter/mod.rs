@@ -14,8 +14,9 @@ pub(super) use delta::Merged;
 pub(super) use merge::Weights;
 
 use super::error::{CheckpointError, clip};
-use super::files::{Files, INDEX, MODEL};
+use super::files::Files;
 use super::json::Object;
+use super::layout::{INDEX, MODEL};
 use super::safetensors::SafeTensors;
 use config::Config;
 use keys::Key;

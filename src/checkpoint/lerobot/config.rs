@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::{ACTION, IMAGES, STATE};
+use super::names::{ACTION, IMAGES, STATE};
 use crate::checkpoint::error::{CheckpointError, clip};
 use crate::checkpoint::faults::Faults;
 use crate::checkpoint::json::{Object, read_text};

@@ -6,12 +6,14 @@
 
 mod aloha;
 mod config;
+mod names;
 mod statistics;
 mod steps;
 
 use std::path::Path;
 
 use self::config::{Config, feature_type, mode};
+use self::names::{ACTION, IMAGES, STATE};
 use self::steps::{Kind, Step, Steps};
 use super::Dtype;
 use super::camera::Camera;
@@ -26,20 +28,8 @@ use super::tokenizer::TokenizerSource;
 use super::variant::{StateInput, Variant};
 
 pub(super) use aloha::steps as aloha;
+pub(super) use names::{NORMALIZER_STATES, POSTPROCESSOR, PREPROCESSOR, UNNORMALIZER_STATE};
 pub(super) use statistics::is_statistic;
-
-pub(super) const PREPROCESSOR: &str = "policy_preprocessor.json";
-pub(super) const POSTPROCESSOR: &str = "policy_postprocessor.json";
-/// Names lerobot gives the statistics of π0 and of π0.5; readers take the names from the steps.
-pub(super) const NORMALIZER_STATES: [&str; 2] = [
-    "policy_preprocessor_step_6_normalizer_processor.safetensors",
-    "policy_preprocessor_step_3_normalizer_processor.safetensors",
-];
-pub(super) const UNNORMALIZER_STATE: &str = "policy_postprocessor_step_0_unnormalizer_processor.safetensors";
-const STATE: &str = "observation.state";
-const ACTION: &str = "action";
-/// Common prefix of camera keys.
-const IMAGES: &str = "observation.images.";
 
 /// The name of a weight dtype in config.json.
 pub(super) fn dtype_name(dtype: Dtype) -> &'static str {

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use crate::checkpoint::error::CheckpointError;
-use crate::checkpoint::files::{Files, MODEL};
+use crate::checkpoint::files::Files;
+use crate::checkpoint::layout::MODEL;
 use crate::checkpoint::normalization::{Formula, NormMode, Normalization};
 use crate::checkpoint::safetensors::SafeTensors;
 use crate::checkpoint::tensor::Tensor;

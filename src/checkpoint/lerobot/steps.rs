@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::names;
 use crate::checkpoint::error::{CheckpointError, clip};
 use crate::checkpoint::json::{Object, is_plain};
 use crate::checkpoint::variant::StateInput;
@@ -118,19 +119,19 @@ pub(super) struct Processor {
 pub(super) const fn preprocessor(state: StateInput) -> &'static Processor {
     match state {
         StateInput::Token => &Processor {
-            file: super::PREPROCESSOR,
+            file: names::PREPROCESSOR,
             chains: &[&[Kind::Rename, Kind::Relative, Kind::Normalizer], &[Kind::NewLine, Kind::Tokenizer]],
         },
         // The text tells the state as it is normalized.
         StateInput::Text => &Processor {
-            file: super::PREPROCESSOR,
+            file: names::PREPROCESSOR,
             chains: &[&[Kind::Rename, Kind::Relative, Kind::Normalizer, Kind::StateText, Kind::Tokenizer]],
         },
     }
 }
 
 pub(super) const POSTPROCESSOR: Processor =
-    Processor { file: super::POSTPROCESSOR, chains: &[&[Kind::Unnormalizer, Kind::Absolute]] };
+    Processor { file: names::POSTPROCESSOR, chains: &[&[Kind::Unnormalizer, Kind::Absolute]] };
 
 /// The parsed steps of one processor.
 pub(super) struct Steps {

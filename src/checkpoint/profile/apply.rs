@@ -7,7 +7,7 @@ use crate::checkpoint::Arch;
 use crate::checkpoint::camera::Camera;
 use crate::checkpoint::contract::{Rate, RateSource};
 use crate::checkpoint::error::CheckpointError;
-use crate::checkpoint::open::Layout;
+use crate::checkpoint::layout::Layout;
 use crate::checkpoint::processing::Processing;
 use crate::checkpoint::variant::StateInput;
 

@@ -19,9 +19,7 @@ use self::file::{At, CameraTable, File, PromptRule, Resize, StateText, Text};
 use self::motion::MotionSection;
 use self::side::Side;
 use super::error::CheckpointError;
-
-/// Name of a profile's file that lies beside the weights.
-pub const PROFILE_FILE: &str = "pi0rt.toml";
+use super::layout::PROFILE_FILE;
 
 /// Largest accepted file, bytes.
 const MAX_BYTES: u64 = 1 << 20;

@@ -18,9 +18,10 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::error::CheckpointError;
-use super::files::MODEL;
+use super::layout::MODEL;
+use super::names::{EMBED_TOKENS, LM_HEAD};
 use super::output::Output;
-use super::weights::{EMBED_TOKENS, LM_HEAD, Spec, embeddings, weights};
+use super::weights::{Spec, embeddings, weights};
 use super::write::{Plan, Planned, Progress, bf16_bits, put};
 use super::{Arch, Dtype, Variant, lerobot};
 use rule::{Stream, distribution};

@@ -19,6 +19,8 @@ pub(super) struct Kept {
     pub end_ns: u64,
     /// When it isn't played any more: at its end, or stale.
     pub until_ns: u64,
+    /// When it is to be played; None: not settled yet.
+    pub enters_ns: Option<u64>,
     /// Index of its rows among those of all chunks.
     place: usize,
 }
@@ -84,7 +86,20 @@ impl Chunks {
         let end_ns = header.observed_ns.saturating_add(lasts_ns);
         let stale_ns = stale_after_ns.map_or(end_ns, |ns| header.observed_ns.saturating_add(ns));
         let until_ns = end_ns.min(stale_ns);
-        self.waiting = Some(Kept { header: *header, notes, end_ns, until_ns, place, ..Kept::default() });
+        // One that replaces a chunk that was to be played soon is played at once, so that it doesn't wait for ever.
+        let enters_ns = self.waiting.and_then(|waiting| waiting.enters_ns).map(|_| 0);
+        self.waiting =
+            Some(Kept { header: *header, notes, end_ns, until_ns, enters_ns, place, ..Kept::default() });
+    }
+
+    /// The chunk that waits.
+    pub fn waiting(&self) -> Option<&Kept> {
+        self.waiting.as_ref()
+    }
+
+    /// Lets a chunk that was taken wait on.
+    pub fn put_back(&mut self, kept: Kept) {
+        self.waiting = Some(kept);
     }
 
     /// Takes the chunk that waits.

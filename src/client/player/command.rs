@@ -7,6 +7,7 @@ use super::{Answer, Interpolation, Limited, PAUSE_NS, Playback, Player, Reason, 
 impl Player {
     /// Goes on by a clock that is set back by `ns`: seams and stages go on as long as they would have, and chunks
     /// are taken up anew where they are by this clock.
+    #[cold]
     pub(super) fn set_back(&mut self, ns: u64) {
         self.last_ns = self.last_ns.map(|last_ns| last_ns.saturating_sub(ns));
         self.axes.iter_mut().for_each(|axis| axis.v = 0.0);
@@ -35,7 +36,9 @@ impl Player {
             _ => Step { dt: 0.0, inverse: 0.0 },
         };
         self.last_ns = Some(t_ns);
-        self.play_waiting(t_ns, pauses);
+        if self.chunks.waiting().is_some() {
+            self.play_waiting(t_ns, passed_ns.filter(|_| !pauses));
+        }
         let mut answer = self.describe(t_ns, step.dt);
         if answer.stage == Stage::Empty {
             return answer;
@@ -47,13 +50,19 @@ impl Player {
         answer
     }
 
-    /// Plays the chunk that has come since the last answer, unless it is too late.
-    fn play_waiting(&mut self, t_ns: u64, pauses: bool) {
+    /// Plays the chunk that has come since the last answer, unless it is too late or waits for its next row.
+    /// `passed_ns`: the time since the last command; None: commands paused.
+    #[cold]
+    fn play_waiting(&mut self, t_ns: u64, passed_ns: Option<u64>) {
         let Some(mut kept) = self.chunks.take_waiting() else { return };
+        if self.waits(&mut kept, t_ns, passed_ns) {
+            self.chunks.put_back(kept);
+            return;
+        }
         let age_ns = t_ns.saturating_sub(kept.header.observed_ns);
         let rows = (age_ns as f64 * self.settings.rate_hz / 1e9) as u32;
         kept.first_row = rows.min(kept.header.horizon);
-        if pauses {
+        if passed_ns.is_none() {
             // It shows when the first command was asked for, not when the chunk came: no delay to count.
             kept.first_row = self.delays.longest().unwrap_or(0).min(kept.first_row);
         } else {
@@ -72,19 +81,28 @@ impl Player {
     /// Says what the command for a moment should be, `dt` seconds after the last one, and writes it to the targets.
     fn describe(&mut self, t_ns: u64, dt: f64) -> Answer {
         let mut answer = self.about_chunk(t_ns);
+        match self.chunks.newest() {
+            Some(newest) if t_ns < newest.until_ns => {
+                answer.stage = Stage::Play;
+                answer.reason = match t_ns < newest.header.observed_ns {
+                    true => Reason::BeforeStart,
+                    false if answer.past_end => Reason::PastEnd,
+                    false => Reason::InChunk,
+                };
+                self.play(t_ns, dt);
+            }
+            _ => self.fall_back(t_ns, &mut answer),
+        }
+        answer
+    }
+
+    /// The same without a chunk that can be played.
+    #[cold]
+    fn fall_back(&mut self, t_ns: u64, answer: &mut Answer) {
         match self.chunks.newest().copied() {
             None if !self.is_started => {
                 answer.reason = if self.late { Reason::Late } else { Reason::NoChunk };
-                return answer;
-            }
-            Some(newest) if t_ns < newest.until_ns => {
-                (answer.stage, answer.reason) = match t_ns < newest.header.observed_ns {
-                    true => (Stage::Play, Reason::BeforeStart),
-                    false if answer.past_end => (Stage::Play, Reason::PastEnd),
-                    false => (Stage::Play, Reason::InChunk),
-                };
-                self.play(t_ns, dt);
-                return answer;
+                return;
             }
             // The stages begin with the last command that the chunks gave; after a start, with that.
             Some(newest) if !self.fallback.is_on() && !self.rests => {
@@ -100,7 +118,6 @@ impl Player {
         if self.late {
             answer.reason = Reason::Late;
         }
-        answer
     }
 
     /// Says where in the newest chunk a moment lies.
@@ -140,6 +157,7 @@ impl Player {
     }
 
     /// Takes motion up again from the last command of `dt` seconds ago.
+    #[cold]
     fn take_up(&mut self, t_ns: u64, dt: f64) {
         self.resumes_ns = Some(t_ns);
         for (index, axis) in self.axes.iter().enumerate() {
@@ -151,7 +169,14 @@ impl Player {
     /// Writes what the chunks say of a moment to the targets.
     fn evaluate(&mut self, t_ns: u64) {
         self.stitcher.evaluate(&self.chunks, &self.interpolations, t_ns, &mut self.targets);
-        let Some(since_ns) = self.resumes_ns else { return };
+        if let Some(since_ns) = self.resumes_ns {
+            self.resume(t_ns, since_ns);
+        }
+    }
+
+    /// Changes the targets over to those of the chunks, from the motion at `since_ns`.
+    #[cold]
+    fn resume(&mut self, t_ns: u64, since_ns: u64) {
         let weight = Weight::at(t_ns, since_ns, self.settings.resume_ns);
         let (passed, all) =
             (t_ns.saturating_sub(since_ns) as f64 * 1e-9, self.settings.resume_ns as f64 * 1e-9);
@@ -168,13 +193,26 @@ impl Player {
 
     /// Moves the command towards the targets by a step within the limits.
     fn limit(&mut self, step: Step, follows: bool) -> Limited {
+        if !self.is_started {
+            return self.first(step, follows);
+        }
         let mut limited = Limited::default();
         let outputs = self.command.iter_mut().zip(&mut self.velocity);
         let axes = self.axes.iter_mut().zip(&self.targets).zip(outputs).enumerate();
         for (index, ((axis, target), (command, velocity))) in axes {
-            let (kinds, slope) = if self.is_started {
-                axis.advance(*target, step, follows)
-            } else if self.settings.dimensions[index].is_rate() {
+            let (kinds, slope) = axis.advance(*target, step, follows);
+            limited.add(index, kinds);
+            (*command, *velocity) = (axis.x as f32, velocity_of(slope));
+        }
+        limited
+    }
+
+    /// Sets the first command, which nothing comes before.
+    #[cold]
+    fn first(&mut self, step: Step, follows: bool) -> Limited {
+        let mut limited = Limited::default();
+        for (index, (axis, target)) in self.axes.iter_mut().zip(&self.targets).enumerate() {
+            let (kinds, slope) = if self.settings.dimensions[index].is_rate() {
                 // A robot of which nothing is known stands still.
                 axis.start(0.0);
                 axis.advance(*target, step, follows)
@@ -182,9 +220,13 @@ impl Player {
                 axis.set(*target)
             };
             limited.add(index, kinds);
-            *command = axis.x as f32;
-            *velocity = slope.clamp(f32::MIN.into(), f32::MAX.into()) as f32;
+            (self.command[index], self.velocity[index]) = (axis.x as f32, velocity_of(slope));
         }
         limited
     }
+}
+
+/// A derivative as it is given out.
+fn velocity_of(slope: f64) -> f32 {
+    slope.clamp(f32::MIN.into(), f32::MAX.into()) as f32
 }

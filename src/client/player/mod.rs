@@ -22,6 +22,7 @@
 mod answer;
 mod chunks;
 mod command;
+mod entry;
 mod flush;
 mod going_on;
 mod limits;
@@ -272,20 +273,11 @@ impl Player {
         action: &mut [f32],
         velocity: Option<&mut [f32]>,
     ) -> Answer {
-        let mut answer = match (self.last_ns, self.last) {
-            (Some(last_ns), Some(last)) if t_ns == last_ns => last,
-            (Some(last_ns), Some(last)) if t_ns < last_ns => {
-                if last_ns - t_ns > PAUSE_NS {
-                    self.set_back(last_ns - t_ns);
-                }
-                Answer { reason: Reason::ClockBack, ..last }
-            }
+        let mut answer = match self.last_ns {
+            Some(last_ns) if t_ns <= last_ns => self.again(t_ns, last_ns),
             _ => self.next(t_ns),
         };
-        let left = (answer.stage == Stage::Play).then(|| {
-            let horizon = self.chunks.newest().map_or(0, |newest| newest.header.horizon);
-            Left { rows: horizon.saturating_sub(answer.playback.rows_begun), ns: answer.left_ns }
-        });
+        let left = (answer.stage == Stage::Play).then(|| self.left(t_ns, &answer));
         let is_due = self.settings.submit.is_due(left, &self.delays, self.settings.rate_hz);
         answer.submit_now = is_due && !in_flight;
         if answer.stage != Stage::Empty {
@@ -298,5 +290,31 @@ impl Player {
             }
         }
         answer
+    }
+
+    /// The answer for the moment of the last one, or one before it.
+    #[cold]
+    fn again(&mut self, t_ns: u64, last_ns: u64) -> Answer {
+        match self.last {
+            None => self.next(t_ns),
+            Some(last) if t_ns == last_ns => last,
+            Some(last) => {
+                if last_ns - t_ns > PAUSE_NS {
+                    self.set_back(last_ns - t_ns);
+                }
+                Answer { reason: Reason::ClockBack, ..last }
+            }
+        }
+    }
+
+    /// What is left of the newest chunk, or of the one that takes over from it at its next row.
+    fn left(&self, t_ns: u64, answer: &Answer) -> Left {
+        if let Some(waiting) = self.chunks.waiting() {
+            let begun = self.chunks.moment(waiting, t_ns).row as u32 + 1;
+            let ns = waiting.until_ns.saturating_sub(t_ns);
+            return Left { rows: waiting.header.horizon.saturating_sub(begun), ns };
+        }
+        let horizon = self.chunks.newest().map_or(0, |newest| newest.header.horizon);
+        Left { rows: horizon.saturating_sub(answer.playback.rows_begun), ns: answer.left_ns }
     }
 }

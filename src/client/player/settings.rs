@@ -158,7 +158,7 @@ impl DimensionSettings {
 /// How one chunk follows another.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum Stitching {
-    /// The new chunk is played from its first moment.
+    /// The new chunk is played at once; a guided one from its next row on.
     #[default]
     Replace,
     /// The command changes over from the old chunk's trajectory to the new one's. The new one's weight is

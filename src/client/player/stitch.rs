@@ -94,6 +94,7 @@ impl Stitcher {
     }
 
     /// The weighted mean over the chunks that have a row for the moment.
+    #[inline(never)]
     fn ensemble(&self, chunks: &Chunks, interpolations: &[Interpolation], t_ns: u64, targets: &mut [Target]) {
         let covering = || chunks.played().iter().filter(|kept| t_ns <= kept.end_ns);
         let count = covering().count();

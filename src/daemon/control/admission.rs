@@ -1,11 +1,12 @@
 //! Admission of new sessions: their sizes and quotas.
 
-use super::super::accounts::{QuotaExceeded, Reservation, Resource};
+use super::super::accounts::{Reservation, Resource};
 use super::super::guidance::GuidanceTerms;
 use super::super::handover::Capabilities;
 use super::super::observation::Negotiated;
-use super::super::server::Options;
-use super::Control;
+use super::super::options::Options;
+use super::refusal::{Denial, refused};
+use super::state::Control;
 use crate::control::{
     FEATURE_FAULTS, FEATURE_MOTION, FEATURES, Hello, MAX_NAME, PolicyDescription, Refusal, Status,
 };
@@ -15,31 +16,6 @@ const DEFAULT_SLOTS: u32 = 4;
 const MAX_SLOTS: u32 = 16;
 const DEFAULT_ENTRIES: u32 = 64;
 const MAX_ENTRIES: u32 = 1024;
-
-/// Why a client gets no session.
-pub(super) enum Denial {
-    Refused(Refusal),
-    /// For lack of memory that may have become free since the last scan.
-    NotYet(Refusal),
-}
-
-impl From<QuotaExceeded> for Refusal {
-    fn from(exceeded: QuotaExceeded) -> Refusal {
-        Refusal { status: Status::Refused, reason: exceeded.to_string() }
-    }
-}
-
-impl From<QuotaExceeded> for Denial {
-    fn from(exceeded: QuotaExceeded) -> Denial {
-        Denial::Refused(exceeded.into())
-    }
-}
-
-impl From<Refusal> for Denial {
-    fn from(refusal: Refusal) -> Denial {
-        Denial::Refused(refusal)
-    }
-}
 
 impl<P: Send + Sync + 'static> Control<P> {
     /// Admits a session: its sizes, and its reservations of a session and of memory.
@@ -155,10 +131,6 @@ pub(in super::super) fn geometry(policy: &PolicyDescription, options: &Options, 
         slots: or(hello.slots, DEFAULT_SLOTS),
         entries: or(hello.entries, DEFAULT_ENTRIES),
     }
-}
-
-pub(super) fn refused<T, E: From<Refusal>>(reason: String) -> Result<T, E> {
-    Err(Refusal { status: Status::Refused, reason }.into())
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use super::super::accounts::Resource;
 use super::super::page::{SessionReport, UserReport};
-use super::Control;
+use super::state::Control;
 use crate::control::Guided;
 use crate::shm::clock::now_ns;
 use crate::shm::{Count, LatencyKind};

@@ -11,9 +11,9 @@ use super::super::liveness::{HeartbeatEntry, HeartbeatTable, MAX_SESSIONS};
 use super::super::observation::{Negotiated, RetiredSources};
 use super::super::table::Session;
 use super::super::worker::Worker;
-use super::admission::refused;
+use super::handshakes::PendingHandshake;
 use super::held_memory::HeldMemory;
-use super::reception::PendingHandshake;
+use super::refusal::refused;
 use crate::control::{Hello, Refusal};
 
 /// An admitted session that is to be opened.

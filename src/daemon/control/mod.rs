@@ -2,13 +2,17 @@
 
 mod admission;
 mod figures;
+mod handshakes;
 mod held_memory;
 mod housekeeping;
 mod observers;
 mod ownership;
 mod reception;
+mod refusal;
+mod request_queue;
 mod requests;
 mod sessions;
+mod state;
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
@@ -20,15 +24,16 @@ use rustix::event::{EventfdFlags, Timespec, eventfd};
 use rustix::io::Errno;
 
 pub(super) use self::admission::geometry;
+use self::handshakes::PendingHandshakes;
 use self::held_memory::HeldMemory;
-use self::housekeeping::{Chore, Housekeeper, Housekeeping};
-use self::observers::Observer;
+use self::housekeeping::{Chore, Housekeeper};
 use self::ownership::OPENER;
-use self::reception::{PendingHandshakes, refuse};
-use self::requests::{Instructions, Requests};
-use self::sessions::{Reserved, told};
+use self::refusal::refuse;
+use self::request_queue::Requests;
+use self::sessions::told;
+pub(super) use self::state::Control;
 use super::DaemonError;
-use super::accounts::{Accounts, Resource, UserUsage};
+use super::accounts::{Accounts, Resource};
 use super::channel::Channel;
 use super::engine::{CarryOver, Prompter};
 use super::handover::{DescriptorStore, Identity, ResumedParts};
@@ -36,8 +41,8 @@ use super::inference::Doorbells;
 use super::liveness::{Findings, HeartbeatThread, MAX_SESSIONS};
 use super::mutex;
 use super::observation::RetiredSources;
+use super::options::Options;
 use super::page::{Page, Report};
-use super::server::Options;
 use super::table::{Session, SharedTable};
 use super::worker::Worker;
 use super::{Handle, Limits};
@@ -55,40 +60,6 @@ const LISTENER: u64 = 0;
 const COMMANDS: u64 = 1;
 const DONE: u64 = 2;
 const FIRST_CONNECTION: u64 = 3;
-
-pub(super) struct Control<P> {
-    pub options: Options,
-    policy: PolicyDescription,
-    carry_over: CarryOver,
-    epoch: u64,
-    pub shared: Arc<SharedTable<P>>,
-    pub doorbells: Arc<Doorbells>,
-    epoll: OwnedFd,
-    listener: OwnedFd,
-    handle: Handle,
-    handshakes: PendingHandshakes,
-    observers: HashMap<u64, Observer>,
-    /// Sessions that are being opened, by connection.
-    openings: HashMap<u64, Reserved>,
-    /// Accounts of all users.
-    accounts: Accounts,
-    usage: Vec<UserUsage>,
-    /// When the memory of ended sessions was scanned last, ns.
-    scanned_ns: u64,
-    housekeeping: Housekeeping<P>,
-    requests: Requests,
-    instructions: Instructions<P>,
-    /// Written to by workers that have a result.
-    done: Arc<OwnedFd>,
-    next_id: u64,
-    page: Page,
-    /// The last report written to the page.
-    report: Report,
-    pub heartbeat: HeartbeatThread,
-    pub retired: RetiredSources,
-    iteration: u64,
-    findings: Findings,
-}
 
 impl<P: Send + Sync + 'static> Control<P> {
     /// Creates the control thread's state; the socket is served by [`serve`](Self::serve).
@@ -109,7 +80,7 @@ impl<P: Send + Sync + 'static> Control<P> {
         for (fd, id) in [(listener.as_fd(), LISTENER), (handle.bell(), COMMANDS), (done.as_fd(), DONE)] {
             epoll::add(&epoll, fd, EventData::new_u64(id), EventFlags::IN).map_err(system("epoll_ctl"))?;
         }
-        let instructions = Worker::start("instructions", done.clone(), requests::make(prompter));
+        let instructions = Worker::start("instructions", done.clone(), request_queue::make(prompter));
         let instructions = instructions.map_err(|error| DaemonError::thread(&error))?;
         let heartbeat = HeartbeatThread::start(options.heartbeat, done.clone());
         let heartbeat = heartbeat.map_err(|error| DaemonError::thread(&error))?;

@@ -1,20 +1,14 @@
 //! Connections that observe sessions.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 
-use super::super::accounts::{Reservation, Resource};
+use super::super::accounts::Resource;
 use super::super::table::Table;
-use super::Control;
-use super::admission::{check, refused};
-use super::reception::{PendingHandshake, refuse, refuse_with};
+use super::admission::check;
+use super::handshakes::PendingHandshake;
+use super::refusal::{refuse, refuse_with, refused};
+use super::state::{Control, Observer};
 use crate::control::{Hello, Received, Refusal, Reply, Request, Status, receive, send_with_fds};
-
-/// A connection that observes a session.
-pub(super) struct Observer {
-    socket: OwnedFd,
-    pub session: u64,
-    _share: Reservation,
-}
 
 impl<P: Send + Sync + 'static> Control<P> {
     /// Handles an observer's connection: the only message allowed is a close.

@@ -9,7 +9,7 @@ use rustix::rand::{GetRandomFlags, getrandom};
 
 use super::super::peer::{self, Opener};
 use super::super::table::Session;
-use super::Control;
+use super::state::Control;
 use crate::control::Hello;
 
 /// Flag in an event's number: the event is about the process that opened the session.

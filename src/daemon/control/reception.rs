@@ -1,70 +1,22 @@
 //! Pending handshakes: connections that have not said hello.
 
-use std::collections::HashMap;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::net::{SocketFlags, accept_with};
 
-use super::super::accounts::{Reservation, Resource};
-use super::super::peer::{self, Peer};
-use super::Control;
-use crate::control::{MAX_MESSAGE, Received, Refusal, Reply, Request, Status, receive, send, shortened};
+use super::super::accounts::Resource;
+use super::super::peer;
+use super::handshakes::PendingHandshake;
+use super::refusal::refuse;
+use super::state::Control;
+use crate::control::{MAX_MESSAGE, Received, Request, Status, receive};
 use crate::shm::clock::now_ns;
 
-/// Time limit of a handshake, ns.
-const HELLO_WITHIN_NS: u64 = 5_000_000_000;
 /// Maximum number of connections accepted at a time: other events are handled in between.
 const ACCEPTED: usize = 16;
-/// Longest reason sent to a client, bytes: it may repeat the client's own words.
-const MAX_REASON: usize = 512;
-
-/// A connection that has not said hello.
-pub(super) struct PendingHandshake {
-    pub socket: OwnedFd,
-    pub peer: Peer,
-    /// Its reservation, once it has to wait.
-    pub share: Option<Reservation>,
-    since_ns: u64,
-}
-
-/// All pending handshakes, by the number of their connection.
-#[derive(Default)]
-pub(super) struct PendingHandshakes(HashMap<u64, PendingHandshake>);
-
-impl PendingHandshakes {
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub fn take(&mut self, id: u64) -> Option<PendingHandshake> {
-        self.0.remove(&id)
-    }
-
-    fn put(&mut self, id: u64, handshake: PendingHandshake) {
-        self.0.insert(id, handshake);
-    }
-
-    /// Removes the oldest handshake of this user or, if it has none, of the user that has most.
-    fn make_room_for(&mut self, user: u32) -> Option<PendingHandshake> {
-        let mut users: HashMap<u32, usize> = HashMap::new();
-        self.0.values().for_each(|handshake| *users.entry(handshake.peer.uid).or_default() += 1);
-        let greediest = users.iter().max_by_key(|(_, count)| **count).map(|(user, _)| *user);
-        let owner = if users.contains_key(&user) { user } else { greediest? };
-        let theirs = self.0.iter().filter(|(_, handshake)| handshake.peer.uid == owner);
-        // Numbers grow: the smallest is the oldest.
-        let oldest = *theirs.map(|(id, _)| id).min()?;
-        self.0.remove(&oldest)
-    }
-
-    /// Drops the handshakes whose time limit has passed.
-    pub fn forget_silent(&mut self, now_ns: u64) {
-        self.0.retain(|_, handshake| now_ns.saturating_sub(handshake.since_ns) < HELLO_WITHIN_NS);
-    }
-}
-
 impl<P: Send + Sync + 'static> Control<P> {
     /// Accepts waiting connections.
     pub(super) fn accept(&mut self, buffer: &mut [u8]) {
@@ -158,13 +110,4 @@ impl<P: Send + Sync + 'static> Control<P> {
             log::warn!(user; "refused a client: {}", refusal.reason);
         }
     }
-}
-
-pub(super) fn refuse(socket: BorrowedFd<'_>, status: Status, reason: String) {
-    let refusal = Refusal { status, reason: shortened(reason, MAX_REASON) };
-    let _ = send(socket, &Reply::Refused(refusal).encode());
-}
-
-pub(super) fn refuse_with(socket: BorrowedFd<'_>, refusal: &Refusal) {
-    refuse(socket, refusal.status, refusal.reason.clone());
 }

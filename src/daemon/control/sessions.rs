@@ -4,30 +4,21 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 
-use super::super::accounts::{Reservation, Resource};
+use super::super::accounts::Resource;
 use super::super::channel::Channel;
 use super::super::handover::Identity;
 use super::super::table::Session;
-use super::Control;
-use super::admission::{Denial, capabilities};
+use super::admission::capabilities;
+use super::handshakes::PendingHandshake;
 use super::housekeeping::{Chore, DeferredHello, Done, Opened, Opening};
 use super::ownership;
-use super::reception::{PendingHandshake, refuse, refuse_with};
+use super::refusal::{Denial, refuse, refuse_with};
+use super::state::{Control, Reserved};
 use crate::control::{
     ABI_VERSION, FEATURES, Hello, PolicyDescription, Refusal, Reply, Request, Status, Welcome, number_of,
     numbered, send, send_with_fds,
 };
 use crate::shm::clock::now_ns;
-
-/// Reservations and name of a session that is being opened.
-pub(super) struct Reserved {
-    pub name: String,
-    /// Reservations of a session and of memory.
-    pub shares: [Reservation; 2],
-    pub token: u64,
-    /// True if its client has given it up and opens another one.
-    pub over: bool,
-}
 
 impl<P: Send + Sync + 'static> Control<P> {
     /// Opens a session: checks the hello and hands the slow part to the housekeeping thread. `may_wait`: a scan

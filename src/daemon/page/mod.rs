@@ -6,6 +6,7 @@
 //! beginning and at the end of each part, so that a reader can detect a concurrent write.
 
 mod report;
+mod sections;
 mod words;
 
 use std::fs::File;

@@ -1,6 +1,7 @@
 //! The words of the page.
 
 use super::report::{LastInvalid, Quota, Report, SessionReport, UserReport};
+use super::sections::{Sections, Torn, write};
 use crate::control::codec::{Reader, Writer};
 use crate::control::{FEATURE_CONTRACT, Fault, Guided, PolicyDescription, beginning};
 use crate::shm::{STATS_WORDS, Stats};
@@ -51,68 +52,45 @@ impl UserReport {
     }
 }
 
-/// Encodes a policy's description behind its magic number and its length in bytes.
+/// Encodes a policy's description behind its length in bytes.
 pub(super) fn policy_words(policy: &PolicyDescription) -> Vec<u64> {
     let mut writer = Writer::default();
     policy.encode(&mut writer, FEATURE_CONTRACT);
     let mut bytes = writer.bytes;
-    let mut words = vec![POLICY, bytes.len() as u64];
+    let mut words = vec![bytes.len() as u64];
     bytes.resize(bytes.len().next_multiple_of(8), 0);
     words.extend(bytes.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes)));
     words
 }
 
-/// The policy of a page, if it has one, or why it can't be read.
-type PagePolicy = Result<Option<PolicyDescription>, String>;
-
-/// Decodes the policy behind a report of this sequence, and returns the rest. None: a concurrent write.
-fn policy_of(words: &[u64], sequence: u64) -> Option<(PagePolicy, &[u64])> {
-    let [POLICY, len, rest @ ..] = words else {
-        // A page of an earlier version, with or without the remains of a longer one.
-        return Some((Ok(None), &[]));
-    };
-    let count = usize::try_from(*len).ok()?.div_ceil(8);
-    if rest.get(count) != Some(&sequence) {
-        return None;
-    }
-    let bytes: Vec<u8> = rest[..count].iter().flat_map(|word| word.to_le_bytes()).collect();
+/// Decodes the policy, if there is one; the inner error says why it can't be.
+fn policy_of(sections: &mut Sections<'_>) -> Result<Result<Option<PolicyDescription>, String>, Torn> {
+    let count = |words: &[u64]| usize::try_from(*words.first()?).ok()?.div_ceil(8).checked_add(1);
+    let Some(words) = sections.next(POLICY, count)? else { return Ok(Ok(None)) };
+    let bytes: Vec<u8> = words[1..].iter().flat_map(|word| word.to_le_bytes()).collect();
     let policy = PolicyDescription::decode(&mut Reader::new(&bytes), FEATURE_CONTRACT);
-    let policy = policy.map(Some).map_err(|malformed| format!("policy: {malformed}"));
-    Some((policy, &rest[count + 1..]))
+    Ok(policy.map(Some).map_err(|malformed| format!("policy: {malformed}")))
 }
 
-/// Decodes the engine's progress, behind the policy: time without progress, its limit, and the rest. None: a
-/// concurrent write.
-fn work_of(words: &[u64], sequence: u64) -> Option<(Option<u64>, u64, &[u64])> {
-    match words {
-        [WORK, no_progress_ns, hang_after_ns, end, rest @ ..] => {
-            (*end == sequence).then_some((Some(*no_progress_ns), *hang_after_ns, rest))
-        }
-        [WORK, ..] => None,
-        _ => Some((None, 0, &[])),
-    }
+/// Decodes the engine's progress: time without progress, and its limit.
+fn work_of(sections: &mut Sections<'_>) -> Result<(Option<u64>, u64), Torn> {
+    let work = sections.next(WORK, |_| Some(2))?;
+    Ok(work.map_or((None, 0), |words| (Some(words[0]), words[1])))
 }
 
-/// Decodes the users' accounts, behind the progress, and returns the rest. None: a concurrent write.
-fn users_of(words: &[u64], sequence: u64) -> Option<(Vec<UserReport>, &[u64])> {
-    let [USERS, count, rest @ ..] = words else { return Some((Vec::new(), &[])) };
-    let len = usize::try_from(*count).ok()?.checked_mul(USER_WORDS)?;
-    if rest.get(len) != Some(&sequence) {
-        return None;
-    }
-    let users = rest[..len].as_chunks::<USER_WORDS>().0.iter().map(UserReport::from_words).collect();
-    Some((users, &rest[len + 1..]))
+/// Decodes the users' accounts.
+fn users_of(sections: &mut Sections<'_>) -> Result<Vec<UserReport>, Torn> {
+    let count =
+        |words: &[u64]| usize::try_from(*words.first()?).ok()?.checked_mul(USER_WORDS)?.checked_add(1);
+    let Some(words) = sections.next(USERS, count)? else { return Ok(Vec::new()) };
+    Ok(words[1..].as_chunks::<USER_WORDS>().0.iter().map(UserReport::from_words).collect())
 }
 
-/// Decodes the last invalid chunk, behind the users. None: a concurrent write.
-fn invalid_of(words: &[u64], sequence: u64) -> Option<Option<LastInvalid>> {
-    match *words {
-        [INVALID, session, at_ns, fault, row, end, ..] => (end == sequence).then(|| {
-            Fault::from_word(fault).map(|fault| LastInvalid { session, at_ns, fault, row: row as u32 })
-        }),
-        [INVALID, ..] => None,
-        _ => Some(None),
-    }
+/// Decodes the last invalid chunk.
+fn invalid_of(sections: &mut Sections<'_>) -> Result<Option<LastInvalid>, Torn> {
+    let Some(words) = sections.next(INVALID, |_| Some(4))? else { return Ok(None) };
+    let fault = Fault::from_word(words[2]);
+    Ok(fault.map(|fault| LastInvalid { session: words[0], at_ns: words[1], fault, row: words[3] as u32 }))
 }
 
 impl Report {
@@ -159,19 +137,18 @@ impl Report {
             ]);
         }
         words.push(sequence);
-        words.extend(policy);
-        words.push(sequence);
-        words.extend([WORK, self.no_progress_ns.unwrap_or(0), self.hang_after_ns, sequence]);
-        words.extend([USERS, self.users.len() as u64]);
-        words.extend(self.users.iter().flat_map(|user| user.to_words()));
-        words.push(sequence);
+        let work = [self.no_progress_ns.unwrap_or(0), self.hang_after_ns];
+        let users = self.users.iter().flat_map(|user| user.to_words());
         let invalid = self.last_invalid.map(|invalid| {
             let LastInvalid { session, at_ns, fault, row } = invalid;
             [session, at_ns, fault.to_word(), row.into()]
         });
-        words.push(INVALID);
-        words.extend(invalid.unwrap_or_default());
-        words.push(sequence);
+        if !policy.is_empty() {
+            write(words, POLICY, policy.iter().copied(), sequence);
+        }
+        write(words, WORK, work, sequence);
+        write(words, USERS, std::iter::once(self.users.len() as u64).chain(users), sequence);
+        write(words, INVALID, invalid.unwrap_or_default(), sequence);
     }
 
     /// Decodes a page; None: a concurrent write.
@@ -195,10 +172,15 @@ impl Report {
         if rest.get(len) != Some(&head[2]) {
             return Ok(None);
         }
-        let Some((policy, more)) = policy_of(&rest[len + 1..], head[2]) else { return Ok(None) };
-        let Some((no_progress_ns, hang_after_ns, more)) = work_of(more, head[2]) else { return Ok(None) };
-        let Some((users, more)) = users_of(more, head[2]) else { return Ok(None) };
-        let Some(last_invalid) = invalid_of(more, head[2]) else { return Ok(None) };
+        let mut sections = Sections::new(&rest[len + 1..], head[2]);
+        let decoded = (|| {
+            let policy = policy_of(&mut sections)?;
+            let work = work_of(&mut sections)?;
+            Ok::<_, Torn>((policy, work, users_of(&mut sections)?, invalid_of(&mut sections)?))
+        })();
+        let Ok((policy, (no_progress_ns, hang_after_ns), users, last_invalid)) = decoded else {
+            return Ok(None);
+        };
         let name = |at: usize| {
             let bytes: Vec<u8> =
                 head[at..at + NAME_WORDS].iter().flat_map(|word| word.to_le_bytes()).collect();

@@ -1,9 +1,9 @@
-//! Images to patches: what turns the patch convolution into a matrix product.
+//! Unfolds images to patches, which turns the patch convolution into a matrix product.
 
 use super::layout::Slab;
 use crate::checkpoint::Tensor;
 
-/// Unfolds images and puts the position embedding where the product is to be added.
+/// Unfolds images, and writes the position embeddings to the output, which the product is then added to.
 pub struct Patches<'a> {
     /// Images `[n, 3·size·size]`.
     pub pixels: *const f32,
@@ -15,7 +15,7 @@ pub struct Patches<'a> {
     pub x: Slab,
     /// Position embeddings, `[patches, width]`.
     pub positions: &'a Tensor,
-    /// `[n·patches, width]`, a stream.
+    /// Output `[n·patches, width]`, a stream.
     pub out: Slab,
 }
 

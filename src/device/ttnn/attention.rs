@@ -5,10 +5,12 @@ use std::rc::Rc;
 use cxx::UniquePtr;
 
 use super::bridge::{self, Chunks, Dtype, Tensor};
+use super::card::{Constant, HIDDEN, Handle, LatestRun, Split, Ttnn};
+use super::failure::{failed, refuse};
 use super::options::AttentionSize;
 use super::value::Value;
-use super::{Constant, HIDDEN, Handle, LatestRun, Split, TILE, Ttnn, failed, padded, refuse};
 use crate::device::{Attention, DeviceError, Keys, KvCache, PrecisionClass, View};
+use crate::tenstorrent::board::{TILE, tiled};
 
 impl Ttnn {
     /// Heads of a view: of a projection to heads, or else of `head_dim`, which then has to be whole tiles. Where
@@ -114,7 +116,7 @@ impl Ttnn {
         let whole = |f: &LatestRun| f.run == 0 && f.k.batch == 1 && f.k.rows == n;
         if let Some(LatestRun { k, v, .. }) = fresh.filter(whole) {
             let start = self.caches[cache].runs[0].1;
-            let mask = self.live_mask(cache, rows, start, (0..padded(n)).map(|key| key < n).collect())?;
+            let mask = self.live_mask(cache, rows, start, (0..tiled(n)).map(|key| key < n).collect())?;
             return Ok((k.tensor, v.tensor, mask));
         }
         self.flush(cache, layer)?;
@@ -128,7 +130,7 @@ impl Ttnn {
         let (Some(k), Some(v)) = (c.layers[layer].k.clone(), c.layers[layer].v.clone()) else {
             return Err(refuse("attention", "a cache of one run is attended to as it was written"));
         };
-        let (heads, all, width) = (c.heads as u32, c.rows as u32, padded(c.head_dim) as u32);
+        let (heads, all, width) = (c.heads as u32, c.rows as u32, tiled(c.head_dim) as u32);
         let seen = visible.iter().position(|seen| *seen).unwrap_or(0);
         let start = seen - seen % TILE;
         let mask = self.live_mask(cache, rows, start, visible.split_off(start))?;
@@ -168,7 +170,7 @@ impl Ttnn {
         if queries.heads() != args.heads {
             return Err(refuse(OP, "queries have to be heads of the keys' width"));
         }
-        let rows = padded(queries.rows);
+        let rows = tiled(queries.rows);
         let (k, v, mask) = match args.keys {
             Keys::First(n) => {
                 let (k, v, mask) = self.first_keys(at, layer, rows, n)?;
@@ -183,13 +185,13 @@ impl Ttnn {
                 }
                 let mask = match n.is_multiple_of(TILE) {
                     true => None,
-                    false => Some(self.mask(rows, (0..padded(n)).map(|key| key < n).collect())?),
+                    false => Some(self.mask(rows, (0..tiled(n)).map(|key| key < n).collect())?),
                 };
                 (k.tensor, v.tensor, mask)
             }
         };
         let keys = bridge::dims(&k).map_err(failed(OP))?[2] as usize;
-        let chunks = self.chunks(queries.batch * args.heads, rows, keys, padded(self.caches[at].head_dim));
+        let chunks = self.chunks(queries.batch * args.heads, rows, keys, tiled(self.caches[at].head_dim));
         let compute = self.options.compute(PrecisionClass::Exact);
         let mask = mask.as_ref().map_or(std::ptr::null(), |mask| std::ptr::from_ref::<Tensor>(mask));
         // SAFETY: the mask is alive or null.

@@ -1,8 +1,9 @@
 //! Buffers: names for the latest values of their rows.
 
 use super::bridge::{self, Dtype};
+use super::card::{Storage, Ttnn};
+use super::failure::{failed, refuse};
 use super::value::Value;
-use super::{Storage, Ttnn, failed, refuse};
 use crate::device::{Buffer, DeviceError, Role, View};
 
 /// Why rows can't be used: a buffer holds what was written last, whole.

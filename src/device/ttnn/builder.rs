@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::Ttnn;
+use super::card::Ttnn;
 use super::product::one_for_all_rows;
 use super::watch::Watched;
 use crate::checkpoint::Tensor;

@@ -1,7 +1,8 @@
 //! The options as a device that was chosen: opened, with what a model has to fit into.
 
+use super::builder::TtnnBuilder;
 use super::memory::{Format, Formats, Room};
-use super::{TtnnBuilder, TtnnOptions};
+use super::options::TtnnOptions;
 use crate::device::{Capacity, DeviceError, Needs, Opened, Options, PrecisionClass};
 
 impl Options for TtnnOptions {

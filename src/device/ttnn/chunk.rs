@@ -4,45 +4,14 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
-use cxx::UniquePtr;
-
 use super::bridge::{self, Dtype, Tensor};
+use super::card::{HIDDEN, Handle, Ttnn};
+use super::failure::{failed, lost, refuse};
 use super::patch;
+use super::recording::{Mode, Position, Recording};
 use super::value::Value;
-use super::{HIDDEN, Handle, Ttnn, failed, lost, padded, refuse};
 use crate::device::{Begin, ChunkKey, DeviceError, OpResult, Ran, Role, View};
-
-/// Purpose of the operations being issued.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Between chunks.
-    Idle,
-    /// To be done now; with a shape, so that its programs are compiled.
-    Running(Option<ChunkKey>),
-    /// To be recorded.
-    Capturing(ChunkKey, u32),
-}
-
-/// A shape that has been run.
-#[derive(Default)]
-pub struct Recording {
-    trace: Option<u32>,
-    /// Values of every buffer after it.
-    buffers: Vec<Vec<(usize, Value)>>,
-    /// The positions it looks up.
-    positions: Vec<usize>,
-}
-
-/// Rows whose positions count on after the valid part of the prefix.
-pub struct Position {
-    /// Row of the KV cache, before padding is taken off.
-    position: usize,
-    rows: usize,
-    ids: UniquePtr<Tensor>,
-    /// Cosines and sines, once looked up in this chunk.
-    pub angles: Option<(Handle, Handle)>,
-    used: bool,
-}
+use crate::tenstorrent::board::tiled;
 
 impl Ttnn {
     /// Before memory is handed out for longer: a replay would write over it.
@@ -127,7 +96,7 @@ impl Ttnn {
         let first = p.position - if p.position >= padding.end { padding.len() } else { 0 };
         self.ids.clear();
         // Rows of padding have a position like any other; nobody looks at them.
-        self.ids.extend((0..padded(p.rows)).map(|row| (first + row.min(p.rows - 1)) as u32));
+        self.ids.extend((0..tiled(p.rows)).map(|row| (first + row.min(p.rows - 1)) as u32));
         bridge::write_ids(p.ids.pin_mut(), &self.ids, queue).map_err(failed("write"))?;
         self.count_upload();
         Ok(())
@@ -140,7 +109,7 @@ impl Ttnn {
             Some(at) => at,
             None => {
                 self.make_room()?;
-                let ids = bridge::ids(self.handle()?, padded(rows) as u32).map_err(failed("positions"))?;
+                let ids = bridge::ids(self.handle()?, tiled(rows) as u32).map_err(failed("positions"))?;
                 self.positions.push(Position { position, rows, ids, angles: None, used: false });
                 self.positions.len() - 1
             }
@@ -257,7 +226,7 @@ impl Ttnn {
                 };
                 let size = ((cols / 3) as f64).sqrt().round() as usize;
                 let (patches, values) = ((size / patch).pow(2), 3 * patch * patch);
-                let dims = [rows, 1, padded(patches), values];
+                let dims = [rows, 1, tiled(patches), values];
                 self.make_room()?;
                 let tensor = bridge::rows(self.handle()?, dims.map(|d| d as u32)).map_err(failed("rows"))?;
                 self.bytes += 2 * dims.iter().product::<usize>();
@@ -265,12 +234,12 @@ impl Ttnn {
             }
             Role::Tokens => {
                 self.make_room()?;
-                let tensor = bridge::ids(self.handle()?, padded(rows) as u32).map_err(failed("ids"))?;
+                let tensor = bridge::ids(self.handle()?, tiled(rows) as u32).map_err(failed("ids"))?;
                 Value::matrix(tensor, rows, 1, Dtype::Bf16)
             }
             _ => {
-                let dims = [1, 1, padded(rows), cols];
-                let tensor = self.upload(&vec![0.0; padded(rows) * cols], dims, Dtype::F32)?;
+                let dims = [1, 1, tiled(rows), cols];
+                let tensor = self.upload(&vec![0.0; tiled(rows) * cols], dims, Dtype::F32)?;
                 Value::matrix(tensor, rows, cols, Dtype::F32)
             }
         };
@@ -295,14 +264,14 @@ impl Ttnn {
             let unfolded = &mut self.buffers[at].unfolded;
             unfolded.clear();
             patch::unfold(values, out.rows, out.cols, patch, unfolded);
-            unfolded.resize(input.batch * padded(input.rows) * input.cols, 0);
+            unfolded.resize(input.batch * tiled(input.rows) * input.cols, 0);
             bridge::write_rows(target.pin_mut(), unfolded, queue).map_err(failed("write"))?;
             Ran::Host
         } else {
             let mut staging = std::mem::take(&mut self.staging);
             staging.clear();
             staging.extend_from_slice(values);
-            staging.resize(padded(input.rows) * input.cols, 0.0);
+            staging.resize(tiled(input.rows) * input.cols, 0.0);
             bridge::write(target.pin_mut(), &staging, queue).map_err(failed("write"))?;
             self.staging = staging;
             Ran::Device
@@ -321,7 +290,7 @@ impl Ttnn {
         let mut padded_ids = std::mem::take(&mut self.ids);
         padded_ids.clear();
         padded_ids.extend_from_slice(ids);
-        padded_ids.resize(padded(self.buffers[at].rows), 0);
+        padded_ids.resize(tiled(self.buffers[at].rows), 0);
         let queue = self.before_inputs()?;
         let mut target = bridge::share(&input.tensor).map_err(failed("write"))?;
         bridge::write_ids(target.pin_mut(), &padded_ids, queue).map_err(failed("write"))?;

@@ -1,9 +1,12 @@
 //! Operations element by element, and rows that are looked up.
 
 use super::bridge::{self, Dtype};
+use super::card::Ttnn;
+use super::failure::{failed, refuse};
 use super::value::Value;
-use super::{Ttnn, failed, padded, refuse, shape};
+use crate::device::error::shape;
 use crate::device::{Blend, DeviceError, Table, View};
+use crate::tenstorrent::board::tiled;
 
 impl Ttnn {
     pub(super) fn embed(
@@ -31,9 +34,9 @@ impl Ttnn {
         let tokens = tokens.clone();
         let (table, cols) = self.tables[table.0 as usize].clone();
         let rows = bridge::embedding(&tokens.tensor, &table).map_err(failed(OP))?;
-        let all = padded(self.buffers[at].rows) as u32;
+        let all = tiled(self.buffers[at].rows) as u32;
         let mut rows = bridge::reshape(&rows, [1, 1, all, cols as u32]).map_err(failed(OP))?;
-        let wanted = padded(ids.rows) as u32;
+        let wanted = tiled(ids.rows) as u32;
         if wanted < all {
             rows = bridge::slice(&rows, [0; 4], [1, 1, wanted, cols as u32]).map_err(failed(OP))?;
         }

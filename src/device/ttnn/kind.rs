@@ -105,7 +105,7 @@ impl Kind for TtnnKind {
 
     #[cfg(feature = "_ttnn")]
     fn support(&self) -> Result<String, &'static str> {
-        Ok(crate::device::ttnn::implementation())
+        Ok(super::bridge::implementation())
     }
 
     #[cfg(not(feature = "_ttnn"))]
@@ -115,7 +115,7 @@ impl Kind for TtnnKind {
 
     #[cfg(feature = "_ttnn")]
     fn choose(&self, settings: &Settings) -> Result<Choice, DeviceError> {
-        let mut options = crate::device::ttnn::TtnnOptions::default();
+        let mut options = super::TtnnOptions::default();
         for (name, value) in settings.iter() {
             options.set(&format!("{name}={value}"))?;
         }

@@ -4,9 +4,11 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use super::bridge::{self, Dtype};
+use super::card::{CacheLayer, Constant, Handle, KeysValues, LatestRun, Ttnn};
+use super::failure::{failed, refuse};
 use super::value::Value;
-use super::{CacheLayer, Constant, Handle, KeysValues, LatestRun, Ttnn, failed, padded, refuse};
 use crate::device::{DeviceError, KvCache, Rope, View};
+use crate::tenstorrent::board::tiled;
 
 /// Rows to whose multiple a cache is padded, so that attention takes few large chunks of keys.
 const KEY_STEP: usize = 128;
@@ -26,12 +28,12 @@ impl Ttnn {
         let (mut starts, mut next) = (vec![(0, 0); runs.len()], 0);
         for (run, rows) in runs.iter().enumerate().rev() {
             starts[run] = (*rows, next);
-            next += padded(*rows);
+            next += tiled(*rows);
         }
         let rows = next.next_multiple_of(self.options.attention_chunk.max(KEY_STEP));
         let mut cache = KeysValues { heads, head_dim, runs: starts, rows, hidden: None, layers: Vec::new() };
         let kept = runs.len() > 1;
-        let dims = [1, heads, rows, padded(head_dim)];
+        let dims = [1, heads, rows, tiled(head_dim)];
         let zeros = vec![0.0; if kept { dims.iter().product() } else { 0 }];
         for _ in 0..layers {
             let mut layer = CacheLayer::default();
@@ -90,7 +92,7 @@ impl Ttnn {
     /// Writes the latest run of a layer to its place in the cache.
     pub(super) fn flush(&mut self, cache: usize, layer: usize) -> Result<(), DeviceError> {
         let Some(fresh) = self.caches[cache].layers[layer].fresh.take() else { return Ok(()) };
-        let (heads, width) = (self.caches[cache].heads, padded(self.caches[cache].head_dim));
+        let (heads, width) = (self.caches[cache].heads, tiled(self.caches[cache].head_dim));
         let start = self.caches[cache].runs[fresh.run].1;
         for (value, keys) in [(fresh.k, true), (fresh.v, false)] {
             let mut rows = value.flat_heads()?;

@@ -3,9 +3,10 @@
 use cxx::UniquePtr;
 
 use super::bridge::{self, Dtype, Tensor};
+use super::card::{Constant, Handle, Ttnn};
+use super::failure::failed;
 use super::product::whole;
 use super::value::Value;
-use super::{Constant, Handle, Ttnn, failed};
 use crate::device::{DeviceError, PrecisionClass, RowVector, Vector, View};
 
 impl Ttnn {

@@ -5,10 +5,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::bridge::{self, Facts, OpenOptions};
-use super::chunk::Mode;
+use super::builder::TtnnBuilder;
+use super::card::{Counts, Ttnn};
+use super::failure::text;
 use super::kernels;
+use super::options::TtnnOptions;
+use super::recording::Mode;
 use super::watch::{Watch, Watched};
-use super::{Counts, Ttnn, TtnnBuilder, TtnnOptions, text};
 use crate::device::inventory::Inventory;
 use crate::device::{DeviceError, PrecisionClass};
 use crate::machine::Root;

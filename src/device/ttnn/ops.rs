@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::Ttnn;
 use super::bridge;
+use super::card::Ttnn;
 use super::watch::Watched;
 use crate::device::{
     Attention, Begin, Blend, ChunkKey, Device, DeviceError, Epilogue, KvCache, OpResult, PatchEmbed,

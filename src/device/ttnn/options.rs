@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::bridge::{self, Activation, Chunks, Compute};
 use crate::device::{DeviceError, PrecisionClass, Shapes};
+use crate::tenstorrent::board::TILE;
 use crate::tenstorrent::{Architecture, DeviceLock, Fidelity, WeightDtype};
 
 /// Precision of one class of weights.
@@ -190,7 +191,7 @@ impl TtnnOptions {
             }
             "attention_chunk" | "query_chunk" | "key_chunk" => {
                 let rows = number()?;
-                if rows == 0 || !rows.is_multiple_of(super::TILE) {
+                if rows == 0 || !rows.is_multiple_of(TILE) {
                     return Err(refuse("a multiple of 32".into()));
                 }
                 *match name {
@@ -281,18 +282,17 @@ impl TtnnOptions {
         let AttentionSize { heads, queries, keys, width } = size;
         let fitting = |rows: usize, most: usize| {
             // TTNN's kernels work through numbers of tiles that are powers of two.
-            let steps =
-                (0..16).map(|n| super::TILE << n).take_while(move |step| *step <= most.max(super::TILE));
+            let steps = (0..16).map(|n| TILE << n).take_while(move |step| *step <= most.max(TILE));
             steps.filter(move |step| rows.is_multiple_of(*step))
         };
         let time = |chunk: usize| (heads * queries / chunk).div_ceil(cores) * chunk;
         let q =
             fitting(queries, self.query_chunk).min_by_key(|&chunk| (time(chunk), std::cmp::Reverse(chunk)));
-        let q = q.unwrap_or(super::TILE);
+        let q = q.unwrap_or(TILE);
         // Queries and two outputs, keys and values twice, scores and mask.
         let bytes = |k: usize| 2 * (3 * q * width + 4 * k * width + 3 * q * k);
         let k = fitting(keys, self.key_chunk).take_while(|&k| bytes(k) <= l1 / 2).last();
-        Chunks { queries: q, keys: k.unwrap_or(super::TILE), approximate_exp: self.approximate_exp }
+        Chunks { queries: q, keys: k.unwrap_or(TILE), approximate_exp: self.approximate_exp }
     }
 }
 

@@ -5,9 +5,11 @@ use std::rc::Rc;
 use half::bf16;
 
 use super::bridge::{self, Activation, Dtype};
+use super::card::{Constant, Ttnn};
+use super::failure::{failed, refuse};
 use super::value::Value;
-use super::{Constant, Ttnn, failed, padded, refuse};
 use crate::device::{DeviceError, PatchEmbed, View};
+use crate::tenstorrent::board::tiled;
 
 impl Ttnn {
     pub(super) fn patch_embed(
@@ -26,7 +28,7 @@ impl Ttnn {
         };
         let mut x = x.with(bridge::tilize(&x.tensor).map_err(failed(OP))?, x.dtype);
         if images.rows < x.batch {
-            let to = [images.rows as u32, 1, padded(x.rows) as u32, x.cols as u32];
+            let to = [images.rows as u32, 1, tiled(x.rows) as u32, x.cols as u32];
             let present = bridge::slice(&x.tensor, [0; 4], to).map_err(failed(OP))?;
             x = Value { batch: images.rows, ..x.with(present, x.dtype) };
         }
@@ -41,7 +43,7 @@ impl Ttnn {
                 let tiles = bridge::tilize(&table).map_err(failed(OP))?;
                 let [_, _, rows, cols] = bridge::dims(&tiles).map_err(failed(OP))?;
                 let mut position = bridge::reshape(&tiles, [1, 1, rows, cols]).map_err(failed(OP))?;
-                let missing = padded(rows as usize) - rows as usize;
+                let missing = tiled(rows as usize) - rows as usize;
                 if missing > 0 {
                     let zeros = self.constant(
                         Constant::Zeros(1, missing, cols as usize),
@@ -74,6 +76,6 @@ pub(super) fn unfold(images: &[f32], n: usize, cols: usize, patch: usize, out: &
                 out.extend(row.iter().map(|&value| bf16::from_f32(value).to_bits()));
             }
         }
-        out.resize(out.len() + (padded(patches) - patches) * width, 0);
+        out.resize(out.len() + (tiled(patches) - patches) * width, 0);
     }
 }

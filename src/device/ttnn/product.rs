@@ -4,11 +4,14 @@ use std::rc::Rc;
 
 use super::blocks::{self, NEAR_ROWS, Product, room_for_blocks};
 use super::bridge::{self, Activation, Blocks, Dtype, Tensor};
+use super::card::{Constant, Handle, Ttnn};
+use super::failure::failed;
+use super::options;
 use super::value::Value;
 use super::weight::pad_heads;
-use super::{Constant, Handle, TILE, Ttnn, failed, options, padded};
 use crate::device::{DeviceError, Epilogue, PrecisionClass, RowVector, Vector, View, Weight};
 use crate::tenstorrent::WeightDtype;
+use crate::tenstorrent::board::{TILE, tiled};
 
 /// Bytes of a tile in that format.
 fn tile_bytes(dtype: Dtype) -> usize {
@@ -97,7 +100,7 @@ impl Ttnn {
         }
         let [.., inner, cols] = bridge::dims(matrix).map_err(failed("linear"))?.map(|n| (n as usize).div_ceil(TILE));
         let precision = self.options.precision(class);
-        let rows = x.batch * padded(x.rows);
+        let rows = x.batch * tiled(x.rows);
         let product = Product {
             rows: rows / TILE,
             inner,

@@ -3,14 +3,16 @@
 use std::rc::Rc;
 
 use super::bridge::{self, Activation, Blocks, Dtype};
+use super::card::{Constant, Handle, Ttnn};
+use super::failure::{failed, refuse};
 use super::value::Value;
-use super::{Constant, Handle, TILE, Ttnn, failed, padded, refuse};
 use crate::device::{DeviceError, PrecisionClass, Rope, View};
+use crate::tenstorrent::board::{TILE, tiled};
 
 impl Ttnn {
     /// Cosines and sines for rows from `position` on, `[1, 1, padded rows, head_dim]`.
     pub(super) fn angles(&mut self, rope: Rope, rows: usize) -> Result<(Handle, Handle), DeviceError> {
-        let (head, rows_padded) = (rope.head_dim, padded(rows));
+        let (head, rows_padded) = (rope.head_dim, tiled(rows));
         if rope.position == 0 {
             let dims = [1, 1, rows_padded, head];
             let mut of = |sine| {

@@ -5,8 +5,9 @@ use std::rc::Rc;
 use cxx::UniquePtr;
 
 use super::bridge::{self, Dtype, Tensor};
-use super::{TILE, failed, padded};
+use super::failure::failed;
 use crate::device::DeviceError;
+use crate::tenstorrent::board::{TILE, tiled};
 
 /// A tensor on the device and what its dimensions mean: `[batch, heads or 1, padded rows, columns]`.
 #[derive(Clone)]
@@ -50,7 +51,7 @@ impl Value {
 
     /// Columns on the device.
     pub fn device_cols(&self) -> usize {
-        self.head.map_or(self.cols, |head| self.cols / head * padded(head))
+        self.head.map_or(self.cols, |head| self.cols / head * tiled(head))
     }
 
     /// All rows in one block, without padding between blocks.
@@ -85,7 +86,7 @@ impl Value {
     /// `count` heads from `first` on as a dimension of the tensor.
     pub fn split_heads(&self, first: usize, count: usize) -> Result<Value, DeviceError> {
         let head = self.head.unwrap_or(self.cols);
-        let (width, rows) = (padded(head) as u32, padded(self.rows) as u32);
+        let (width, rows) = (tiled(head) as u32, tiled(self.rows) as u32);
         let one = |h: usize| {
             let (from, to) = (h as u32 * width, (h as u32 + 1) * width);
             bridge::slice(&self.tensor, [0, 0, 0, from], [self.batch as u32, 1, rows, to])
@@ -107,8 +108,8 @@ impl Value {
     /// Everything the tensor holds as row-major `[all_rows, cols]`, from its elements in `raw`.
     pub fn unpack(&self, raw: &[f32], out: &mut [f32]) {
         let head = self.head.unwrap_or(self.cols);
-        let (wide, heads) = (self.head.map_or(self.cols, padded), self.cols / head);
-        let rows = padded(self.rows);
+        let (wide, heads) = (self.head.map_or(self.cols, tiled), self.cols / head);
+        let rows = tiled(self.rows);
         for (r, line) in out.chunks_exact_mut(self.cols).enumerate() {
             let (b, row) = (r / self.rows, r % self.rows);
             for (h, values) in line.chunks_exact_mut(head).enumerate() {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use super::Ttnn;
+use super::card::Ttnn;
 use crate::device::{DeviceError, OpResult, Ran, lost};
 use crate::tenstorrent::Watchdog;
 

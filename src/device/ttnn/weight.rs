@@ -6,11 +6,13 @@ use std::rc::Rc;
 use cxx::UniquePtr;
 
 use super::bridge::{self, Dtype, Tensor};
+use super::card::{Ttnn, UploadedMatrix, bytes};
+use super::failure::{failed, refuse};
 use super::options::dtype;
-use super::{TILE, Ttnn, UploadedMatrix, failed, padded, refuse};
 use crate::checkpoint::{Dtype as Stored, Tensor as Mapped};
 use crate::device::inventory::MatrixShape;
 use crate::device::{DeviceError, HeadSide, Table, Vector, Weight};
+use crate::tenstorrent::board::{TILE, tiled};
 
 /// How a matrix's rows and columns are to be laid out.
 #[derive(Clone, Default)]
@@ -44,7 +46,7 @@ pub fn as_bf16(tensor: &Mapped) -> Option<&[u16]> {
 /// Where a padded row or column comes from.
 fn sources(n: usize, head: Option<usize>) -> Vec<Option<usize>> {
     let Some(head) = head else { return (0..n).map(Some).collect() };
-    let wide = padded(head);
+    let wide = tiled(head);
     (0..n / head * wide).map(|i| (i % wide < head).then_some(i / wide * head + i % wide)).collect()
 }
 
@@ -106,7 +108,7 @@ impl Ttnn {
             _ => whole,
         };
         let [_, _, ins, outs] = bridge::dims(&stored).map_err(failed("weight"))?;
-        self.bytes += super::bytes([1, 1, ins as usize, outs as usize], dtype);
+        self.bytes += bytes([1, 1, ins as usize, outs as usize], dtype);
         Ok(stored)
     }
 

@@ -3,7 +3,7 @@
 //! Formula: ATen `area_pixel_compute_source_index`: `src = max((dst + ½)·in/out - ½, 0)` in f32,
 //! blended linearly between the pixels at `⌊src⌋` and the next.
 
-use super::Placement;
+use super::placement::Placement;
 use super::values::Values;
 use crate::policy::frame::Frame;
 

@@ -5,7 +5,7 @@
 //! the scale, weights normalized in f64 and rounded to 22 fractional bits, horizontal pass first,
 //! each pass rounded to a byte.
 
-use super::Placement;
+use super::placement::Placement;
 use super::values::Values;
 use crate::policy::frame::Frame;
 

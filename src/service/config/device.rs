@@ -12,8 +12,9 @@ use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use toml::{Table, Value};
 
-use super::{ConfigError, Override, typed};
-use crate::device::settings::{self, Setting, SettingError, Settings, Takes};
+use super::error::ConfigError;
+use super::overrides::{Override, typed};
+use crate::device::settings::{Setting, SettingError, Settings, Takes};
 use crate::device::{KINDS, Kind, registry};
 
 /// Settings of the chosen device that were keys of `[device]` in earlier versions.
@@ -202,7 +203,7 @@ impl Serialize for DeviceSection {
         map.serialize_entry("name", self.kind.name())?;
         for (name, settings) in &self.settings {
             let value = |(name, value): (&'static str, &str)| {
-                let takes = settings::find(settings.kind(), name).map_or(Takes::Path, |found| found.takes);
+                let takes = registry::find(settings.kind(), name).map_or(Takes::Path, |found| found.takes);
                 let number = || value.parse::<i64>().ok().map(Value::Integer);
                 let typed = match takes {
                     Takes::Whole(..) | Takes::MultipleOf(_) => number(),
@@ -345,7 +346,7 @@ impl<'de> DeserializeSeed<'de> for Found<'_> {
         if self.kind.settings().iter().any(|setting| setting.name.starts_with(&table)) {
             return Ok(Err(table));
         }
-        settings::find(self.kind, &name).map(Ok).map_err(de::Error::custom)
+        registry::find(self.kind, &name).map(Ok).map_err(de::Error::custom)
     }
 }
 
@@ -375,7 +376,7 @@ impl<'de> DeserializeSeed<'de> for Typed {
             let error = SettingError::Value { name, value: text, device: self.kind.name(), expected };
             return Err(de::Error::custom(error));
         }
-        settings::check(self.kind, self.setting, &text).map_err(de::Error::custom)
+        registry::check(self.kind, self.setting, &text).map_err(de::Error::custom)
     }
 }
 
@@ -388,7 +389,7 @@ impl<'de> DeserializeSeed<'de> for Former {
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<String, D::Error> {
         let value = Value::deserialize(deserializer)?;
         let read = |kind: &'static dyn Kind| {
-            let setting = settings::find(kind, self.0).ok()?;
+            let setting = registry::find(kind, self.0).ok()?;
             Some(Typed { kind, setting }.deserialize(value.clone()))
         };
         let mut read = KINDS.iter().copied().filter_map(read);

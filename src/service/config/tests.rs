@@ -96,7 +96,7 @@ fn keys_with(device: DeviceSection) -> BTreeSet<String> {
     };
     let page = load(&some.page()).unwrap();
     assert_eq!(page, some);
-    crate::service::leaves(&Table::try_from(some).unwrap()).into_keys().collect()
+    crate::service::options::leaves(&Table::try_from(some).unwrap()).into_keys().collect()
 }
 
 /// The keys of a template, with their sections and lines.
@@ -202,6 +202,10 @@ fn what_is_wrong_in_a_file_is_named_with_its_place() {
         ("[metrics]\nlisten = \"9464\"\n", "FILE:2:10: invalid socket address syntax"),
         ("[clients]\ngroup = true\n", "FILE:2:9: expected the number or the name of a group"),
         ("[guidance]\nmax_weight = -1\n", "FILE:2:14: -1 is out of range, expected 0 to 1000000"),
+        (
+            "[policy]\ncontrol_rate_hz = 0\n",
+            "FILE:2:19: 0 is out of range, expected more than 0 and at most 100000",
+        ),
         ("[policy]\nrecompute = 1\n", "FILE:2:13: invalid type: integer `1`, expected a boolean"),
         ("[policy]\nsteps = 3\nsteps = 4\n", "FILE:3:1: duplicate key"),
         ("[policy\n", "FILE:1:8: unclosed table, expected `]`"),

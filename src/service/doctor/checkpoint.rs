@@ -5,9 +5,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use super::{Checks, Scene};
+use super::scene::Scene;
 use crate::checkpoint::{Checkpoint, CheckpointError, Layout, weight_files};
 use crate::daemon::Report;
+use crate::machine::Checks;
 use crate::shm::clock::now_ns;
 
 /// Size of the weight files, bytes: `model.safetensors`, or its shards.

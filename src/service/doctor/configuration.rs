@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use super::Checks;
+use crate::machine::Checks;
 use crate::service::Source;
 use crate::service::config::{Config, ConfigError};
 

@@ -1,7 +1,8 @@
 //! Checks the policy's requirements on a robot: cameras, and a control rate.
 
-use super::{Checks, Scene};
+use super::scene::Scene;
 use crate::checkpoint::{Rate, RateSource};
+use crate::machine::Checks;
 
 /// Reports the cameras, and which of them may be absent.
 pub(super) fn look_at_cameras(scene: &Scene<'_>, checks: &mut Checks<'_>) {

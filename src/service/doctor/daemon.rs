@@ -1,9 +1,10 @@
 //! Checks that exactly one daemon runs, and that it makes progress.
 
-use super::{Checks, Scene, socket};
+use super::scene::Scene;
+use super::socket;
 use crate::daemon::ReportError;
 use crate::daemon::health;
-use crate::machine::Root;
+use crate::machine::{Checks, Root};
 use crate::service::failure::LastFailure;
 use crate::shm::clock::now_ns;
 
@@ -89,9 +90,10 @@ fn daemons(root: &Root) -> Vec<String> {
 mod tests {
     use std::io::{Error, ErrorKind};
 
-    use super::super::{Config, Probe};
+    use super::super::scene::Probe;
     use super::*;
     use crate::machine::Verdict;
+    use crate::service::config::Config;
 
     /// The finding where the daemon's page can't be read for this reason.
     fn found(kind: ErrorKind) -> Vec<(Verdict, String)> {

@@ -1,7 +1,8 @@
 //! Runs the checks of each kind of device.
 
-use super::{Checks, Scene};
+use super::scene::Scene;
 use crate::device::{self, KINDS};
+use crate::machine::Checks;
 
 pub(super) fn look(scene: &Scene<'_>, checks: &mut Checks<'_>) {
     let chosen = scene.config.device.chosen();

@@ -1,6 +1,7 @@
 //! Checks resource limits against the configuration.
 
-use super::{Checks, Scene, Verdict, size};
+use super::scene::Scene;
+use crate::machine::{Checks, Verdict, size};
 
 const CAP_IPC_LOCK: u32 = 14;
 const CAP_SYS_NICE: u32 = 23;

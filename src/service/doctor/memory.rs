@@ -1,6 +1,7 @@
 //! Checks the memory for the weights and for clients.
 
-use super::{Checks, Scene, size};
+use super::scene::Scene;
+use crate::machine::{Checks, size};
 
 pub(super) fn look(scene: &Scene<'_>, checks: &mut Checks<'_>) {
     let available = scene.memory("MemAvailable");

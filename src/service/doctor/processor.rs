@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::{Checks, Probe};
+use super::scene::Probe;
+use crate::machine::Checks;
 
 /// Clock sources that a program reads without a system call.
 const FAST: [&str; 5] =

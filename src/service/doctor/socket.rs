@@ -5,8 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-use super::{Checks, Scene};
-use crate::machine::Root;
+use super::scene::Scene;
+use crate::machine::{Checks, Root};
 
 /// Longest path that fits a socket address.
 const MOST_BYTES: usize = 107;

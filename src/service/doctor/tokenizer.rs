@@ -1,6 +1,7 @@
 //! Checks the tokenizer of the checkpoint.
 
-use super::{Checks, Scene};
+use super::scene::Scene;
+use crate::machine::Checks;
 use crate::policy::Tokenizer;
 
 pub(super) fn look(scene: &Scene<'_>, checks: &mut Checks<'_>) {

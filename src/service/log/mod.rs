@@ -4,30 +4,22 @@
 //! pipe is full or the journal is stopped, records are lost, but no thread waits.
 
 mod limit;
+mod queue;
+mod record;
 
-use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::sync::OnceLock;
 
 use env_filter::Filter;
-use log::kv::{Key, Value, VisitSource};
 use log::{Log, Metadata, Record};
 use systemd_journal_logger::{JournalLog, connected_to_journal};
 
-use self::limit::{Cause, Limiter};
+use self::queue::Queue;
+use self::record::line;
 use super::config::{LogSection, LogTarget};
-use crate::control::shortened;
-use crate::daemon::{PiMutex, PiMutexGuard};
-use crate::shm::clock::now_ns;
+use crate::daemon::PiMutex;
 
 /// Capacity of the queue, records.
 const QUEUE: usize = 512;
-/// Longest text of a record, bytes.
-const MAX_TEXT: usize = 1024;
-/// Longest wait for records to be written when the process ends.
-const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 
 static LOGGER: OnceLock<Logger> = OnceLock::new();
 
@@ -113,180 +105,6 @@ pub fn left_out(user: u32) -> u64 {
     LOGGER.get().map_or(0, |logger| logger.queue.limiter().total(user))
 }
 
-/// Writes `[   12.345678] WARN  session ended session=3`: CLOCK_MONOTONIC in seconds, the text, the fields.
-fn line(out: &mut env_logger::fmt::Formatter, record: &Record<'_>) -> std::io::Result<()> {
-    use std::io::Write;
-    struct Fields<'a>(&'a mut env_logger::fmt::Formatter);
-    impl<'kvs> VisitSource<'kvs> for Fields<'_> {
-        fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), log::kv::Error> {
-            write!(self.0, " {key}={value}").map_err(log::kv::Error::from)
-        }
-    }
-    let style = out.default_level_style(record.level());
-    let seconds = LOGGED_NS.get() as f64 / 1e9;
-    write!(out, "[{seconds:>12.6}] {style}{:<5}{style:#} {}", record.level(), record.args())?;
-    let _ = record.key_values().visit(&mut Fields(out));
-    writeln!(out)
-}
-
-thread_local!(
-    /// Creation time of the record this thread is writing, CLOCK_MONOTONIC, ns.
-    static LOGGED_NS: Cell<u64> = const { Cell::new(0) };
-);
-
-/// A record that owns its text and fields.
-struct Owned {
-    logged_ns: u64,
-    level: log::Level,
-    target: String,
-    module: Option<&'static str>,
-    file: Option<&'static str>,
-    line: Option<u32>,
-    text: String,
-    fields: Vec<(String, String)>,
-}
-
-impl Owned {
-    fn new(record: &Record<'_>) -> Owned {
-        struct Fields(Vec<(String, String)>);
-        impl<'kvs> VisitSource<'kvs> for Fields {
-            fn visit_pair(&mut self, key: Key<'kvs>, value: Value<'kvs>) -> Result<(), log::kv::Error> {
-                self.0.push((key.to_string(), shortened(value.to_string(), MAX_TEXT)));
-                Ok(())
-            }
-        }
-        let mut fields = Fields(Vec::new());
-        let _ = record.key_values().visit(&mut fields);
-        Owned {
-            logged_ns: now_ns(),
-            level: record.level(),
-            target: record.target().to_owned(),
-            module: record.module_path_static(),
-            file: record.file_static(),
-            line: record.line(),
-            text: shortened(record.args().to_string(), MAX_TEXT),
-            fields: fields.0,
-        }
-    }
-
-    fn write(&self, to: &dyn Log) {
-        LOGGED_NS.set(self.logged_ns);
-        let fields: Vec<_> = self.fields.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
-        let fields = fields.as_slice();
-        to.log(
-            &Record::builder()
-                .level(self.level)
-                .target(&self.target)
-                .module_path_static(self.module)
-                .file_static(self.file)
-                .line(self.line)
-                .key_values(&fields)
-                .args(format_args!("{}", self.text))
-                .build(),
-        );
-    }
-}
-
-enum Item {
-    Record(Owned),
-    /// Request for an answer once all earlier records are written.
-    Flush(SyncSender<()>),
-    /// Notice that a record was suppressed: a summary will be due.
-    LeftOut,
-}
-
-/// The queue to the writing thread.
-struct Queue {
-    to: SyncSender<Item>,
-    /// Number of records lost since the last one that was queued.
-    lost: Arc<AtomicU64>,
-    limiter: Arc<PiMutex<Limiter>>,
-}
-
-impl Queue {
-    fn start(inner: Box<dyn Log>, room: usize, most: u32) -> std::io::Result<Queue> {
-        let (to, from) = sync_channel(room);
-        let (lost, limiter) = (Arc::new(AtomicU64::new(0)), Arc::new(PiMutex::new(Limiter::new(most))));
-        let (lost_before, limited) = (lost.clone(), limiter.clone());
-        let thread = std::thread::Builder::new().name("log".into());
-        thread.spawn(move || write(&from, &*inner, &lost_before, &limited))?;
-        Ok(Queue { to, lost, limiter })
-    }
-
-    fn limiter(&self) -> PiMutexGuard<'_, Limiter> {
-        self.limiter.lock()
-    }
-
-    /// True if a record is within the rate limits.
-    fn pass(&self, record: &Record<'_>) -> bool {
-        let Some(cause) = Cause::of(record) else { return true };
-        let (now, mut limiter) = (Instant::now(), self.limiter());
-        let had = limiter.says_in(now).is_some();
-        let passes = limiter.pass(cause, record, now);
-        let has = limiter.says_in(now).is_some();
-        drop(limiter);
-        if has && !had {
-            // With a full queue the thread checks for summaries anyway.
-            let _ = self.to.try_send(Item::LeftOut);
-        }
-        passes
-    }
-
-    /// Queues a record without waiting.
-    fn push(&self, record: &Record<'_>) {
-        if self.to.try_send(Item::Record(Owned::new(record))).is_err() {
-            self.lost.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    /// Waits, with a time limit, until all records pushed before are written.
-    fn flush(&self) {
-        let end = Instant::now() + FLUSH_WITHIN;
-        let (to, from) = sync_channel(1);
-        let mut item = Item::Flush(to);
-        while let Err(TrySendError::Full(back)) = self.to.try_send(item) {
-            if Instant::now() >= end {
-                return;
-            }
-            item = back;
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        let _ = from.recv_timeout(end.saturating_duration_since(Instant::now()));
-    }
-}
-
-fn write(from: &Receiver<Item>, inner: &dyn Log, lost: &AtomicU64, limiter: &PiMutex<Limiter>) {
-    let warn = |text: String| {
-        let level = log::Level::Warn;
-        let text = format_args!("{text}");
-        Owned::new(&Record::builder().level(level).target(module_path!()).args(text).build()).write(inner);
-    };
-    loop {
-        let says_in = limiter.lock().says_in(Instant::now());
-        let item = match says_in {
-            None => from.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            Some(time) => from.recv_timeout(time),
-        };
-        let mut done = None;
-        match item {
-            Ok(Item::Record(record)) => record.write(inner),
-            Ok(Item::Flush(when_done)) => done = Some(when_done),
-            Ok(Item::LeftOut) | Err(RecvTimeoutError::Timeout) => {}
-            Err(RecvTimeoutError::Disconnected) => return,
-        }
-        let lost = lost.swap(0, Ordering::Relaxed);
-        if lost > 0 {
-            warn(format!("{lost} records were lost: the log is not read as fast as it is written"));
-        }
-        let said = limiter.lock().say(Instant::now(), done.is_some());
-        said.into_iter().for_each(warn);
-        if let Some(done) = done {
-            inner.flush();
-            let _ = done.send(());
-        }
-    }
-}
-
 struct Logger {
     queue: Queue,
     filter: PiMutex<Filter>,
@@ -311,8 +129,12 @@ impl Log for Logger {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
+    use std::sync::atomic::Ordering;
+    use std::sync::{Arc, Mutex};
 
+    use log::kv::{Key, Value, VisitSource};
+
+    use super::record::MAX_TEXT;
     use super::*;
 
     /// A logger that blocks until its gate is opened.

@@ -453,7 +453,7 @@ ttnn::DeviceComputeKernelConfig sums_in(bool f32) {
     return ttnn::init_device_compute_kernel_config(tt::ARCH::WORMHOLE_B0, std::nullopt, MathFidelity::HiFi4, false, f32, true);
 }
 
-/// What differs from plain arithmetic, as on the device.
+/// Differences from plain arithmetic, as on the device.
 void numbers() {
     auto device = open();
     const auto zero = [](std::size_t) { return 0.0f; };

@@ -10,7 +10,8 @@ mod prompt;
 mod report;
 mod spread;
 
-use crate::{CommandResult, interrupt};
+use crate::command::CommandResult;
+use crate::interrupt;
 
 /// Measure the cost of parts of pi0rt on this machine
 #[derive(clap::Args)]

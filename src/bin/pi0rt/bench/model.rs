@@ -11,7 +11,7 @@ use pi0rt::model::Pi0;
 use super::machine::Machine;
 use super::peer;
 use super::report::{Measured, Report, Run};
-use crate::CommandResult;
+use crate::command::CommandResult;
 use crate::device_args::DeviceArgs;
 use crate::synthetic::SyntheticInputs;
 

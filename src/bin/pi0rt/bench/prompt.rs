@@ -9,7 +9,7 @@ use hdrhistogram::Histogram;
 use pi0rt::checkpoint::Checkpoint;
 use pi0rt::policy::{Normalizer, Prompter, bin};
 
-use crate::CommandResult;
+use crate::command::CommandResult;
 
 /// Time the prompt of an observation, for models whose prompts tell the state
 ///

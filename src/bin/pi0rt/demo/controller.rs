@@ -1,7 +1,7 @@
 //! A controller as it would be written in C, using only the functions of `pi0rt.h`.
 
 use std::error::Error;
-use std::ffi::{CStr, CString, c_char};
+use std::ffi::{CString, c_char};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::ptr;
@@ -16,6 +16,7 @@ use rustix::time::{ClockId, Timespec};
 use super::outage::{self, Handle, Shared};
 use super::report::{Outage, Record};
 use super::server::Server;
+use super::status::{check, last_error};
 use crate::picture::Picture;
 
 /// Parameters of a run.
@@ -80,23 +81,6 @@ pub fn open(
             }
         }
     }
-}
-
-pub fn check(call: &str, status: Status) -> Result<(), Box<dyn Error>> {
-    if status == Status::Ok {
-        return Ok(());
-    }
-    Err(format!("{call}: {}: {}", status.text().to_string_lossy(), last_error()).into())
-}
-
-fn last_error() -> String {
-    let mut words = [0 as c_char; 512];
-    // SAFETY: the buffer has the given size, and is terminated in any case.
-    let words = unsafe {
-        pi0rt_last_error(words.as_mut_ptr(), words.len());
-        CStr::from_ptr(words.as_ptr())
-    };
-    words.to_string_lossy().into_owned()
 }
 
 fn text(name: &[c_char]) -> String {

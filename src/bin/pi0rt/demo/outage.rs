@@ -9,6 +9,7 @@ use pi0rt::capi::*;
 use pi0rt::control::Status;
 
 use super::server::Server;
+use super::status::check;
 
 /// Time in SAFE_STOP before the daemon is restarted, and in PLAY before the demo ends.
 const SHOWN_NS: u64 = 1_000_000_000;
@@ -96,7 +97,7 @@ pub fn supervise(
                 }
                 // Nobody listens yet.
                 Status::NoDaemon | Status::Gone | Status::Timeout => {}
-                status => super::controller::check("pi0rt_client_reconnect", status)?,
+                status => check("pi0rt_client_reconnect", status)?,
             }
         }
         std::thread::sleep(NAP);

@@ -12,7 +12,7 @@ use pi0rt::device::Products;
 use pi0rt::model::{Inputs, Pi0, Rtc, RtcSchedule};
 use pi0rt::policy::{Frame, ImageProcessor, Normalizer, PixelFormat, PromptRule, Prompter, bin};
 
-use crate::CommandResult;
+use crate::command::CommandResult;
 use crate::device_args::DeviceArgs;
 use case::{Case, Element};
 use report::{Report, Tolerance};

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod commands;
+mod entries;
 mod going_on;
 mod interpolations;
 mod random;

@@ -296,7 +296,10 @@ impl Controller {
                     action_dim: width as u32,
                     ..ChunkHeader::default()
                 };
-                let notes = ChunkNotes { episode: self.episode, ..ChunkNotes::default() };
+                // Half of them are guided, and may wait for their next row.
+                let (guidance, guidance_horizon) = ((seed % 2) as u32, rows);
+                let episode = self.episode;
+                let notes = ChunkNotes { episode, guidance, guidance_horizon, ..ChunkNotes::default() };
                 let adopted = self.player.adopt(&header, Some(&notes), &chunk(rows, width, kind, seed));
                 prop_assert!(adopted.is_ok());
             }

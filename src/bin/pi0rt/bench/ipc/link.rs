@@ -10,8 +10,7 @@ use pi0rt::client::{Client, ClientError, Observation, Options};
 use pi0rt::shm::sync::{Ordering, spin_hint};
 use pi0rt::shm::{Access, Camera, PixelLayout, Segment, UNWRITTEN_FRAME, Words, Writer};
 
-use super::sample::{Plan, Sample};
-use super::{Args, Mode, Peer};
+use super::args::{Args, Mode, Peer};
 use crate::interrupt::{ChildGroup, Scratch};
 
 /// Offset of the payload in the floor's segments: after the word, on a page of its own.
@@ -177,40 +176,6 @@ impl Link {
 
 fn rand_byte() -> u8 {
     pi0rt::shm::clock::now_ns() as u8
-}
-
-/// Runs one turn of iceoryx2, measured by a separate program, which prints a line for each latency with its
-/// number of occurrences from the actual and from the intended start.
-pub fn iceoryx2(args: &Args, cores: [usize; 2], plan: &Plan, sample: &mut Sample) -> Result<(), String> {
-    let program = match &args.iceoryx2 {
-        Some(program) => program.clone(),
-        None => std::env::current_exe()
-            .map_err(|e| format!("this program: {e}"))?
-            .with_file_name("pi0rt-bench-iceoryx2"),
-    };
-    let mut command = Command::new(&program);
-    command
-        .args(["--payload", &args.payload.to_string(), "--rounds", &plan.rounds.to_string()])
-        .args(["--warmup", &plan.warmup().to_string(), "--period-ns", &plan.period_ns.to_string()])
-        .args(["--cores", &format!("{},{}", cores[0], cores[1])])
-        .args(plan.touch.then_some("--touch"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped());
-    let output = ChildGroup::spawn(&mut command)
-        .and_then(ChildGroup::output)
-        .map_err(|e| format!("{}: {e} (build it in benches/iceoryx2)", program.display()))?;
-    if !output.status.success() {
-        return Err(format!("{}: {}", program.display(), output.status));
-    }
-    for line in String::from_utf8_lossy(&output.stdout).lines() {
-        let numbers: Vec<u64> = line.split(' ').map_while(|number| number.parse().ok()).collect();
-        let [ns, actual, intended] = numbers[..] else {
-            return Err(format!("{}: {line:?}, expected three numbers", program.display()));
-        };
-        sample.actual.0.saturating_record_n(ns, actual);
-        sample.intended.0.saturating_record_n(ns, intended);
-    }
-    Ok(())
 }
 
 /// Maps a segment created by the first process.

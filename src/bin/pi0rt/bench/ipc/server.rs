@@ -11,8 +11,8 @@ use pi0rt::policy::{Chunk, Continuation, Observation};
 use pi0rt::shm::sync::{Ordering, spin_hint};
 use pi0rt::shm::{Access, Words};
 
+use super::args::{Args, Mode};
 use super::link::{PAYLOAD, map};
-use super::{Args, Mode};
 
 /// A policy whose device does nothing, with chunks of PI0's usual size.
 struct Nothing;

@@ -6,7 +6,7 @@ use pi0rt::model::Rtc;
 use pi0rt::model::common::{noise, time_of_step};
 use pi0rt::model::denoise::{guidance_weight, row_weights};
 
-use super::Args;
+use super::args::Args;
 
 /// Rows of a chunk.
 pub const ROWS: usize = 50;

@@ -3,9 +3,9 @@
 use serde::Serialize;
 
 use super::super::spread::Spread;
+use super::args::{Args, Between, Bounds};
 use super::measure::Largest;
 use super::simulation::Run;
-use super::{Args, Between, Bounds};
 
 #[derive(Serialize)]
 pub struct Report {

@@ -10,10 +10,11 @@ use pi0rt::shm::{
     Access, ChunkHeader, ChunkNotes, PlaybackReader, PlaybackWriter, Segment, Submission, Words, Writer,
 };
 
+use super::args::{Args, Between};
 use super::measure::Measured;
+use super::mode::Mode;
 use super::policy::{self, Fate, JOINTS, ROWS, WIDTH};
 use super::svg::{Line, Panel, Picture};
-use super::{Args, Between, Mode};
 
 /// When the simulated time begins, ns.
 const START_NS: u64 = 1_000_000_000;
