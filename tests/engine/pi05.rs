@@ -742,8 +742,7 @@ fn the_norm_map_is_followed() {
             });
         }
         let checkpoint = Checkpoint::open(&dir).unwrap().check_commands().unwrap();
-        let statistics =
-            SafeTensors::open(&dir.join(STATISTICS)).unwrap();
+        let statistics = SafeTensors::open(&dir.join(STATISTICS)).unwrap();
         for (found, key) in [
             (&checkpoint.processing().state, "observation.state"),
             (&checkpoint.processing().action, "action"),

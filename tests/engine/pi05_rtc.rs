@@ -340,9 +340,8 @@ impl Builder for Whole {
 fn a_device_that_cannot_split_rows_computes_chunks_that_continue_none() {
     let (dir, case) = (trained(), Case::golden());
     let mut checkpoint = Checkpoint::open(&dir).unwrap();
-    let load = |checkpoint: &Checkpoint| {
-        Pi0::load(checkpoint, Box::new(Whole(ReferenceBuilder::new())), 2).unwrap()
-    };
+    let load =
+        |checkpoint: &Checkpoint| Pi0::load(checkpoint, Box::new(Whole(ReferenceBuilder::new())), 2).unwrap();
     let mut model = load(&checkpoint);
     assert!(!model.can_continue());
     let says = ["rtc_training_max_delay 6", "one vector for all", "method = \"guided\"", "enabled = false"];

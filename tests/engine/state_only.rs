@@ -46,11 +46,14 @@ impl Scene {
     }
 
     fn infer(&self, policy: &mut Policy, keep_prefix: bool) -> Chunk {
-        let frame = |(data, width, height): &(Vec<u8>, usize, usize)| {
-            let (width, height, format) = (*width, *height, PixelFormat::Rgb8);
-            Frame { data, width, height, stride: 3 * width, format }
-        };
-        let frames: Vec<_> = self.frames.iter().map(|given| given.as_ref().map(frame)).collect();
+        let given = self.frames.iter().map(Option::as_ref);
+        let frames: Vec<_> = given
+            .map(|given| {
+                let (data, width, height) = given?;
+                let (width, height, format) = (*width, *height, PixelFormat::Rgb8);
+                Some(Frame { data, width, height, stride: 3 * width, format })
+            })
+            .collect();
         let prompt = policy.prompt("pick up the red block").unwrap();
         let observation = Observation { frames: &frames, state: &self.state, prompt: &prompt, rtc: None };
         let mut chunk = Chunk::new(policy.info());
@@ -85,7 +88,8 @@ fn a_new_state_on_an_old_prefix_is_nearer_to_the_full_chunk_than_the_old_chunk_i
             // The prefix of the first chunk, which has to be there again.
             assert_eq!(scene.infer(&mut policy, false).normalized, first.normalized);
             let state_only = now.infer(&mut policy, true);
-            let [off, stale] = [&state_only, &first].map(|chunk| distance(&full.normalized, &chunk.normalized));
+            let [off, stale] =
+                [&state_only, &first].map(|chunk| distance(&full.normalized, &chunk.normalized));
             println!("{name}, prefix {age} old: relative RMS {off:.4}, of the old chunk {stale:.4}");
             assert!(off > before && off < stale, "{name}, {age}: {off} {stale}");
             before = off;

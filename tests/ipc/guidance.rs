@@ -572,7 +572,7 @@ fn continued(
 
 #[test]
 fn a_continued_chunk_over_shared_memory_is_lerobots() {
-    [Method::Guided, Method::Trained].map(continues_over_shared_memory);
+    [Method::Guided, Method::Trained].into_iter().for_each(continues_over_shared_memory);
 }
 
 fn continues_over_shared_memory(method: Method) {
@@ -597,7 +597,7 @@ fn continues_over_shared_memory(method: Method) {
 /// The player itself counts the delay: it first plays the chunk when that many rows are past.
 #[test]
 fn a_continued_chunk_over_the_c_interface_is_lerobots() {
-    [Method::Guided, Method::Trained].map(continues_over_the_c_interface);
+    [Method::Guided, Method::Trained].into_iter().for_each(continues_over_the_c_interface);
 }
 
 fn continues_over_the_c_interface(method: Method) {

@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::thread::{scope, yield_now};
 
 use super::super::client::Client;
+use super::super::observation::Observation;
 use super::super::rig::{open, plan};
-use super::super::submissions::Observation;
 use super::tests::go_on;
 use super::*;
 
