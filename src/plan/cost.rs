@@ -2,35 +2,21 @@
 //!
 //! Two figures per line. The *bound* is what no implementation can go below: every operation takes
 //! the longer of its products at the published peak and its weights and keys at the published
-//! bandwidth. The *expected* time adds what programs on TTNN were seen to lose, each with its
-//! source: [`PRODUCT_EFFICIENCY`], [`DRAM_EFFICIENCY`], [`DISPATCH_SECONDS`].
+//! bandwidth. The *expected* time is that of the programs that device `ttnn` launches ([`program`](super::program)).
 
 use std::ops::{Add, Div};
 
 use serde::Serialize;
 
+use super::ours::Launches;
 use super::phase::Phase;
+use super::program::GAP_SECONDS;
 use super::trace::TracedChunk;
 use crate::checkpoint::Part;
-use crate::device::Epilogue;
 use crate::device::demand::{Demand, OpDemand, Work};
 use crate::device::ttnn::memory::{Format, Room};
-use crate::model::ledger::Op;
 use crate::tenstorrent::board::tiled;
 use crate::tenstorrent::{Fidelity, WeightDtype};
-
-/// Share of the peak that large products reach: what the prefill of tt-metal's PI0 port was seen to
-/// reach at HiFi2 on a p150. (tt-metal's report `GEMM_FLOPS` has up to 0.96 for single products
-/// that were tuned by hand.)
-pub const PRODUCT_EFFICIENCY: f64 = 0.65;
-
-/// Share of the bandwidth that reads of interleaved tensors, TTNN's default, reach: 190 of 288 GB/s
-/// on Wormhole (tt-metal's report `LLMs`, section 4.6; DRAM-sharded weights 240). Taken for
-/// Blackhole as well.
-pub const DRAM_EFFICIENCY: f64 = 190.0 / 288.0;
-
-/// From the end of one program to the start of the next in a replayed trace: "below 6 µs" (the same).
-pub const DISPATCH_SECONDS: f64 = 6e-6;
 
 /// Cost of a number of operations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
@@ -115,13 +101,14 @@ pub struct Line {
 /// Costs by phase and part.
 pub(super) fn lines(room: &Room, record: &TracedChunk) -> Vec<Line> {
     let demand = &record.demand;
+    let launches = Launches::new(room, demand);
     let mut lines = Vec::new();
     for &phase in Phase::ALL {
         for &part in Part::ALL {
             let ops = demand.ops.iter().zip(&record.phases);
             let mut ops = ops.filter(|(op, of)| (**of, op.part) == (phase, part)).peekable();
             if ops.peek().is_some() {
-                let cost = ops.fold(Cost::default(), |sum, (op, _)| sum + cost(room, demand, op));
+                let cost = ops.fold(Cost::default(), |sum, (op, _)| sum + cost(room, demand, &launches, op));
                 lines.push(Line { phase, part, format: room.formats.of(part), cost });
             }
         }
@@ -129,44 +116,10 @@ pub(super) fn lines(room: &Room, record: &TracedChunk) -> Vec<Line> {
     lines
 }
 
-/// Programs of an operation without an epilogue, as TTNN 0.66 launches them for device `ttnn`: counted on its mock device.
-pub(super) fn own_programs(op: Op) -> usize {
-    match op {
-        // Another name for the same tensor.
-        Op::Write | Op::Read | Op::Copy => 0,
-        Op::LayerNorm | Op::RmsNorm | Op::Linear | Op::EulerStep => 1,
-        // Queries, keys and values are split into heads at once, then the queries rotated; attention joins its heads.
-        Op::Rope | Op::Attention | Op::Embed => 2,
-        // Keys are rotated, then keys and values written.
-        Op::CacheWrite | Op::PatchEmbed => 3,
-        // Gate and up, each a product, and the activated gate times up.
-        Op::Geglu => 3,
-        Op::Blend => 4,
-    }
-}
-
-/// Programs of an operation.
-fn programs(asked: &OpDemand) -> usize {
-    let is_one_row = matches!(asked.work, Work::Attend { rows: 1, .. } | Work::Elements { rows: 1, .. });
-    match (asked.op, asked.part, asked.epilogue) {
-        // Heads of the vision tower are not rotated, and what was just written is attended to.
-        (Op::Rope, Part::VisionAttention, _) => 1,
-        (Op::CacheWrite, Part::VisionAttention, _) => 0,
-        // Rows that lie behind others in the cache are written together with zeros before them.
-        (Op::CacheWrite, Part::PrefixAttention, _) => 5,
-        (Op::CacheWrite, ..) if is_one_row => 5,
-        // The state's keys are cut out of the cache: actions lie before them.
-        (Op::Attention, ..) if is_one_row => 4,
-        // A product adds its bias and applies an activation; a residual, gated or not, is a program of its own.
-        (_, _, Some(Epilogue::Add | Epilogue::AddGated(_))) => 2,
-        (_, _, Some(_)) => 1,
-        (op, _, None) => own_programs(op),
-    }
-}
-
-fn cost(room: &Room, demand: &Demand, asked: &OpDemand) -> Cost {
+fn cost(room: &Room, demand: &Demand, launches: &Launches<'_>, asked: &OpDemand) -> Cost {
     let Format { weights, fidelity } = room.formats.of(asked.part);
-    let mut cost = Cost { programs: programs(asked) as f64, ..Cost::default() };
+    let programs = launches.of(asked);
+    let mut cost = Cost { programs: programs.len() as f64, ..Cost::default() };
     let mut fidelity = fidelity;
     // Products read bf16, write f32 (the residual stream is f32); all else is f32 on both sides.
     match asked.work {
@@ -199,13 +152,13 @@ fn cost(room: &Room, demand: &Demand, asked: &OpDemand) -> Cost {
     let moved = cost.weight_bytes + cost.cache_bytes;
     let arithmetic = cost.tiled_flops / room.board.peak(fidelity);
     let bandwidth = moved / room.board.dram_rate;
-    let dispatch = cost.programs * DISPATCH_SECONDS;
-    let busy = (moved + cost.activation_bytes) / (room.board.dram_rate * DRAM_EFFICIENCY);
+    let dispatch = cost.programs * GAP_SECONDS;
+    let busy: f64 = programs.iter().map(|program| program.seconds(&room.board)).sum();
     cost.arithmetic_ms = 1e3 * arithmetic;
     cost.bandwidth_ms = 1e3 * bandwidth;
     cost.bound_ms = 1e3 * arithmetic.max(bandwidth);
     cost.dispatch_ms = 1e3 * dispatch;
-    cost.expected_ms = 1e3 * ((arithmetic / PRODUCT_EFFICIENCY).max(busy) + dispatch);
+    cost.expected_ms = 1e3 * (busy + dispatch);
     cost
 }
 

@@ -3,7 +3,8 @@
 //!
 //! The list of operations is the model's own: [`Pi0`] is loaded onto a device that computes nothing
 //! and writes down what it is asked (`trace.rs`), so a plan can't drift from the forward pass.
-//! [`memory`] adds up DRAM and L1, [`cost`] holds the operations against the board's rates.
+//! [`memory`] adds up DRAM and L1, [`cost`] holds the operations against the board's rates, [`program`] tells how long one
+//! program takes.
 //!
 //! ```
 //! use pi0rt::{checkpoint::Arch, plan::{Config, fits}, tenstorrent::Board};
@@ -13,7 +14,10 @@
 //! ```
 
 pub mod cost;
+mod ours;
 mod phase;
+mod port;
+pub mod program;
 mod published;
 mod recordings;
 mod trace;
@@ -29,6 +33,7 @@ use crate::tenstorrent::Board;
 use cost::{Cost, Line};
 use memory::{Formats, Memory, Room};
 pub use phase::Phase;
+pub use port::Port;
 pub use published::Published;
 pub use recordings::Recordings;
 use trace::{Trace, TracedChunk};
@@ -109,6 +114,11 @@ impl Plan {
     /// Everything before the Euler steps and the state.
     pub fn prefix(&self) -> Cost {
         self.sum(|phase| !matches!(phase, Phase::State | Phase::Denoise))
+    }
+
+    /// Cost of these phases.
+    pub fn of(&self, phases: &[Phase]) -> Cost {
+        self.sum(|phase| phases.contains(&phase))
     }
 
     fn sum(&self, which: impl Fn(Phase) -> bool) -> Cost {

@@ -2,8 +2,10 @@
 
 use serde::Serialize;
 
-use super::cost::{self, Cost};
-use crate::model::ledger::Op;
+use super::cost::Cost;
+
+/// Programs that steer one step's velocity towards the previous chunk.
+const BLEND_PROGRAMS: usize = 4;
 
 /// Recordings, and the room they have.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
@@ -26,7 +28,7 @@ impl Recordings {
         (guided, keeps_prefix): (bool, bool),
         region: u64,
     ) -> Self {
-        let guidance = (steps * cost::own_programs(Op::Blend)) as f64;
+        let guidance = (steps * BLEND_PROGRAMS) as f64;
         let whole = [Some(total), keeps_prefix.then_some(suffix)].into_iter().flatten();
         let kinds = whole.flat_map(|cost| {
             let plain = cost.programs;

@@ -242,3 +242,11 @@ fn enters_the_same(golden: &std::path::Path) {
         assert!(model.ledger().total().cost.weight_bytes > 0, "{what}");
     }
 }
+
+/// Without the four programs that guide a step, as TTNN 0.66 launches them on its mock device: 314 and 316 with them.
+#[test]
+fn programs_of_a_step_are_those_counted() {
+    assert_eq!(full(&Board::P150, &Config::default()).step.programs, 312.0);
+    let pi05 = fits(&Board::P150, &Arch::published(Variant::PI05), &Config::default()).unwrap();
+    assert_eq!(pi05.step.programs, 310.0);
+}

@@ -1,5 +1,5 @@
 //! TTNN's own refusals on its mock device, run by `ttnn-bridge/mock.sh`.
-use pi0rt::device::ttnn::bridge::{self, Activation, Chunks, Compute, Dtype, Fidelity, OpenOptions, Tensor};
+use pi0rt::device::ttnn::bridge::{self, Activation, Blocks, Chunks, Compute, Dtype, Fidelity, OpenOptions, Tensor};
 
 const COMPUTE: Compute =
     Compute { fidelity: Fidelity::HiFi4, f32_accumulate: true, l1_accumulate: true, approximate: false };
@@ -15,7 +15,10 @@ fn refusals_are_errors_and_the_device_stays_usable() {
     };
     let linear = |x: &Tensor, weight: &Tensor| {
         // SAFETY: there is no bias.
-        unsafe { bridge::linear(x, weight, std::ptr::null(), Activation::None, Dtype::Bf16, &COMPUTE) }
+        unsafe {
+            let blocks = Blocks::default();
+            bridge::linear(x, weight, std::ptr::null(), Activation::None, Dtype::Bf16, &COMPUTE, &blocks)
+        }
     };
     let attention = |x: &Tensor, step| {
         let chunks = Chunks { queries: step, keys: step, approximate_exp: false };

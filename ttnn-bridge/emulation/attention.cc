@@ -93,7 +93,7 @@ namespace transformer {
 
 Tensor scaled_dot_product_attention(
     const Tensor& q, const Tensor& k, const Tensor& v, const std::optional<Tensor>& mask, bool is_causal,
-    std::optional<float> scale, std::optional<uint32_t>, const Memory&,
+    std::optional<float> scale, std::optional<uint32_t>, const Memory& memory,
     std::optional<operations::transformer::SDPAProgramConfig> program,
     std::optional<DeviceComputeKernelConfig> compute) {
     auto* device = tiled("SDPA", {&q, &k, &v});
@@ -138,6 +138,8 @@ Tensor scaled_dot_product_attention(
         DEMAND(
             mask->dtype() != DataType::FLOAT32 && mask->dtype() != DataType::UINT32,
             "When mask is provided to SDPA, it must be in BF16, BFP8, or BFP4 dataformat");
+        DEMAND(
+            mask->memory_config().buffer_type() == BufferType::DRAM, "When mask is provided to SDPA, it must be in DRAM");
         DEMAND(ms[0] == 1 || ms[0] == qs[0], "Mask batch dim must either be 1 or match Q batch dimension");
         LIMIT(ms[1] == 1, "the emulation's masks are the same for all heads");
         DEMAND(ms[2] == qs[2], "Mask sequence length must match Q sequence length: ", ms[2], " and ", qs[2]);
@@ -155,7 +157,7 @@ Tensor scaled_dot_product_attention(
         mask_matrix = Tiles(*mask).matrix();
         mask_batches = ms[0];
     }
-    auto out = create_device_tensor(tile_spec(qs, q.dtype()), device);
+    auto out = create_device_tensor(tile_spec(qs, q.dtype(), memory), device);
     auto qd = Access::data(q, "SDPA"), kd = Access::data(k, "SDPA"), vd = Access::data(v, "SDPA");
     const Tiles tq(q), tk(k);
     const float factor = scale.value_or(1 / std::sqrt(static_cast<float>(width)));
@@ -190,7 +192,8 @@ Tensor scaled_dot_product_attention(
 namespace experimental {
 
 Tensor rotary_embedding(
-    const Tensor& x, const Tensor& cos, const Tensor& sin, std::optional<uint32_t> token_index, const Memory&, Compute) {
+    const Tensor& x, const Tensor& cos, const Tensor& sin, std::optional<uint32_t> token_index, const Memory& memory,
+    Compute) {
     auto* device = tiled("rotary embedding", {&x, &cos, &sin});
     const auto shape = x.padded_shape(), table = cos.padded_shape();
     DEMAND(shape[-1] % (TILE * 2) == 0, "Input X dimension (", shape[-1], ") must be divisible by 64 for tiling.");
@@ -199,7 +202,7 @@ Tensor rotary_embedding(
     DEMAND(table[0] == 1 && table[1] == 1 && table[-1] == shape[-1], "Cosine cache dimensions must match input dimensions.");
     DEMAND(table[-2] >= shape[-2], "Cosine cache dimensions must cover the sequence length.");
     // As on the device, rows of padding are treated like any other.
-    auto out = create_device_tensor(tile_spec(shape, x.dtype()), device);
+    auto out = create_device_tensor(tile_spec(shape, x.dtype(), memory), device);
     auto data = Access::data(x, "rotary embedding"), c = Access::data(cos, "rotary embedding"), s = Access::data(sin, "rotary embedding");
     const Tiles t(x);
     dispatch("rotary_embedding", key({x, cos}), {x, cos, sin}, out, [=] {

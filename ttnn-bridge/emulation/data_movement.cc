@@ -27,7 +27,7 @@ Tensor transpose(const Tensor& x, int64_t dim1, int64_t dim2) {
     LIMIT(dim1 == -2 && dim2 == -1, "the emulation transposes matrices");
     Shape shape = x.logical_shape();
     std::swap(shape[-2], shape[-1]);
-    const auto spec = tile_spec(shape, x.dtype());
+    const auto spec = tile_spec(shape, x.dtype(), x.memory_config());
     auto out = create_device_tensor(spec, device);
     auto data = Access::data(x, "transpose");
     const Tiles t(x);
@@ -50,7 +50,7 @@ Tensor reshape(const Tensor& x, const Shape& shape) {
     DEMAND(
         shape.volume() == x.logical_shape().volume(), "cannot reshape ", to_string(x.logical_shape()), " to ",
         to_string(shape));
-    const TensorSpec spec(shape, TensorLayout(x.dtype(), PageConfig(x.layout()), MemoryConfig{}));
+    const TensorSpec spec(shape, TensorLayout(x.dtype(), PageConfig(x.layout()), x.memory_config()));
     const bool tile = x.layout() == Layout::TILE;
     // Whole tiles keep their place: no copy.
     if (!tile || (shape[-1] == x.logical_shape()[-1] &&
@@ -80,7 +80,7 @@ Tensor slice(
         result[dim] = ends[dim] - begins[dim];
         range += std::to_string(begins[dim]) + "-";
     }
-    const auto spec = tile_spec(result, x.dtype());
+    const auto spec = tile_spec(result, x.dtype(), x.memory_config());
     auto out = output_of("slice", device, spec, output);
     auto data = Access::data(x, "slice");
     const Tiles t(x);
@@ -119,7 +119,7 @@ Tensor concat(
         }
         result[dim] += input.logical_shape()[dim];
     }
-    const auto spec = tile_spec(result, inputs[0].dtype());
+    const auto spec = tile_spec(result, inputs[0].dtype(), inputs[0].memory_config());
     auto out = create_device_tensor(spec, inputs[0].device());
     std::vector<std::pair<TensorSpec, std::shared_ptr<Data>>> parts;
     for (const auto& input : inputs) {
@@ -210,7 +210,7 @@ namespace experimental {
 
 std::tuple<Tensor, Tensor, Tensor> nlp_create_qkv_heads(
     const Tensor& q, const std::optional<Tensor>& kv, uint32_t num_q_heads, std::optional<uint32_t> num_kv_heads,
-    bool transpose_k_heads, const Memory&) {
+    bool transpose_k_heads, const Memory& memory) {
     auto* device = tiled("nlp_create_qkv_heads", {&q});
     const auto shape = q.padded_shape();
     const uint32_t kv_heads = num_kv_heads.value_or(num_q_heads), all = num_q_heads + 2 * kv_heads;
@@ -223,7 +223,7 @@ std::tuple<Tensor, Tensor, Tensor> nlp_create_qkv_heads(
     DEMAND(width % TILE == 0, "nlp_create_qkv_heads gives wrong data for heads of ", width, ": pad them to whole tiles");
     auto data = Access::data(q, "nlp_create_qkv_heads");
     auto part = [&](uint32_t first, uint32_t heads) {
-        auto out = create_device_tensor(tile_spec(Shape{shape[0], heads, shape[2], width}, q.dtype()), device);
+        auto out = create_device_tensor(tile_spec(Shape{shape[0], heads, shape[2], width}, q.dtype(), memory), device);
         dispatch("nlp_create_qkv_heads", key({q, out}) + std::to_string(first), {q}, out, [=] {
             std::vector<float> values;
             for (std::size_t n = 0; n < shape[0]; n++) {
@@ -241,11 +241,11 @@ std::tuple<Tensor, Tensor, Tensor> nlp_create_qkv_heads(
     return {part(0, num_q_heads), part(num_q_heads, kv_heads), part(num_q_heads + kv_heads, kv_heads)};
 }
 
-Tensor nlp_concat_heads(const Tensor& x, const Memory&) {
+Tensor nlp_concat_heads(const Tensor& x, const Memory& memory) {
     auto* device = tiled("nlp_concat_heads", {&x});
     const auto shape = x.logical_shape();
     DEMAND(shape[3] % TILE == 0 && shape[2] % TILE == 0, "nlp_concat_heads joins heads of whole tiles");
-    auto out = create_device_tensor(tile_spec(Shape{shape[0], 1, shape[2], shape[1] * shape[3]}, x.dtype()), device);
+    auto out = create_device_tensor(tile_spec(Shape{shape[0], 1, shape[2], shape[1] * shape[3]}, x.dtype(), memory), device);
     auto data = Access::data(x, "nlp_concat_heads");
     dispatch("nlp_concat_heads", key({x}), {x}, out, [=] {
         std::vector<float> values;

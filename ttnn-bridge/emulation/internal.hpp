@@ -90,7 +90,7 @@ distributed::MeshDevice* tiled(const char* op, std::initializer_list<const Tenso
 Tensor output_of(
     const char* op, distributed::MeshDevice* device, const TensorSpec& spec,
     const std::optional<Tensor>& given = std::nullopt);
-TensorSpec tile_spec(Shape shape, DataType dtype);
+TensorSpec tile_spec(Shape shape, DataType dtype, const std::optional<MemoryConfig>& memory = std::nullopt);
 /// The precision that an operation is asked for, or TTNN's default.
 ttnn::WormholeComputeKernelConfig config(const std::optional<const ttnn::DeviceComputeKernelConfig>& compute);
 std::string key(const std::vector<Tensor>& tensors);

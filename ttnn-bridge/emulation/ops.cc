@@ -29,8 +29,9 @@ Tensor output_of(
     return *given;
 }
 
-TensorSpec tile_spec(Shape shape, DataType dtype) {
-    return TensorSpec(std::move(shape), TensorLayout(dtype, PageConfig(Layout::TILE), MemoryConfig{}));
+TensorSpec tile_spec(Shape shape, DataType dtype, const std::optional<MemoryConfig>& memory) {
+    return TensorSpec(
+        std::move(shape), TensorLayout(dtype, PageConfig(Layout::TILE), memory.value_or(MemoryConfig{})));
 }
 
 std::string key(const std::vector<Tensor>& tensors) {
@@ -79,7 +80,8 @@ void activate(const std::vector<Unary>& activations, float& x) {
 template <typename Op>
 Tensor binary(
     const char* op, const Tensor& a, const Tensor& b, std::optional<const DataType> dtype,
-    const std::optional<Tensor>& output, Activations post, Activations lhs, Activations rhs, Op combine) {
+    const Memory& memory, const std::optional<Tensor>& output, Activations post, Activations lhs, Activations rhs,
+    Op combine) {
     auto* device = tiled(op, {&a, &b});
     const auto as = a.logical_shape(), bs = b.logical_shape();
     LIMIT(as.rank() == 4 && bs.rank() == 4, op, ": the emulation takes tensors of rank 4");
@@ -89,7 +91,7 @@ Tensor binary(
             to_string(bs));
     }
     const bool wide = a.dtype() == DataType::FLOAT32 && b.dtype() == DataType::FLOAT32;
-    auto out = output_of(op, device, tile_spec(as, output ? output->dtype() : dtype.value_or(a.dtype())), output);
+    auto out = output_of(op, device, tile_spec(as, output ? output->dtype() : dtype.value_or(a.dtype()), memory.value_or(a.memory_config())), output);
     auto x = Access::data(a, op), y = Access::data(b, op);
     const Tiles ta(a), tb(b);
     const std::vector<Unary> after(post.begin(), post.end()), left(lhs.begin(), lhs.end()), right(rhs.begin(), rhs.end());
@@ -124,7 +126,7 @@ template <typename Op>
 Tensor map(
     const char* op, const Tensor& a, DataType dtype, const std::optional<Tensor>& output, float scalar, Op op_of) {
     auto* device = tiled(op, {&a});
-    auto out = output_of(op, device, tile_spec(a.logical_shape(), output ? output->dtype() : dtype), output);
+    auto out = output_of(op, device, tile_spec(a.logical_shape(), output ? output->dtype() : dtype, a.memory_config()), output);
     auto x = Access::data(a, op);
     dispatch(op, key({a, out}), {a}, out, [=] {
         auto values = x->values;
@@ -177,9 +179,74 @@ void product(
     }
 }
 
+/// Checks a product's blocks as TTNN does, and returns the activation that they apply.
+std::optional<Unary> blocks_of(
+    const operations::matmul::MatmulProgramConfig& program, const Tensor& x, const Tensor& weight, const Tensor& out,
+    const WormholeComputeKernelConfig& setup, bool bias, distributed::MeshDevice* device, std::string& text) {
+    using operations::matmul::MatmulMultiCoreProgramConfig;
+    using operations::matmul::MatmulMultiCoreReuseMultiCast1DProgramConfig;
+    if (std::holds_alternative<MatmulMultiCoreProgramConfig>(program)) {
+        return std::nullopt;
+    }
+    const auto check = [&](const auto& p, bool both) {
+        const auto have = device->compute_with_storage_grid_size(), grid = p.compute_with_storage_grid_size;
+        DEMAND(
+            grid.x * grid.y > 0 && grid.x <= have.x && grid.y <= have.y, "grid of ", grid.x, "x", grid.y,
+            " on a device of ", have.x, "x", have.y);
+        LIMIT(p.fuse_batch, "the emulation's products take all batches at once");
+        const Tiles tx(x), tw(weight);
+        const std::size_t rows = tx.stack * tx.padded_rows / TILE, inner = tx.padded_cols / TILE, cols = tw.padded_cols / TILE;
+        DEMAND(
+            p.in0_block_w > 0 && inner % p.in0_block_w == 0, "Kt must be divisible by in0_block_w, Kt: ", inner,
+            " in0_block_w: ", p.in0_block_w);
+        DEMAND(
+            p.out_block_h > 0 && p.per_core_M % p.out_block_h == 0, "per_core_M must be divisible by out_block_h: ",
+            p.per_core_M, " and ", p.out_block_h);
+        DEMAND(
+            p.out_block_w > 0 && p.per_core_N % p.out_block_w == 0, "per_core_N must be divisible by out_block_w: ",
+            p.per_core_N, " and ", p.out_block_w);
+        DEMAND(
+            p.out_subblock_h > 0 && p.out_block_h % p.out_subblock_h == 0,
+            "out_block_h must be divisible by out_subblock_h: ", p.out_block_h, " and ", p.out_subblock_h);
+        DEMAND(
+            p.out_subblock_w > 0 && p.out_block_w % p.out_subblock_w == 0,
+            "out_block_w must be divisible by out_subblock_w: ", p.out_block_w, " and ", p.out_subblock_w);
+        DEMAND(
+            p.out_subblock_h * p.out_subblock_w <= (setup.fp32_dest_acc_en ? 4u : 8u),
+            "out_subblock_w times out_subblock_h needs to be at most ", setup.fp32_dest_acc_en ? 4 : 8,
+            " to fit in hardware");
+        const std::size_t lines = (rows + p.per_core_M - 1) / p.per_core_M;
+        const std::size_t columns = (cols + p.per_core_N - 1) / p.per_core_N;
+        if (both) {
+            DEMAND(columns <= grid.x && lines <= grid.y, columns, "x", lines, " blocks on ", grid.x, "x", grid.y, " cores");
+        } else {
+            DEMAND(lines == 1 && columns <= grid.x * grid.y, lines * columns, " blocks on ", grid.x * grid.y, " cores");
+        }
+        const auto tile = [](DataType dtype) -> std::size_t {
+            return dtype == DataType::FLOAT32 ? 4096 : dtype == DataType::BFLOAT8_B ? 1088 : dtype == DataType::BFLOAT4_B ? 576 : 2048;
+        };
+        const std::size_t block = p.out_block_h * p.out_block_w;
+        const std::size_t bytes = 2 * p.in0_block_w * (p.out_block_h * tile(x.dtype()) + p.out_block_w * tile(weight.dtype())) +
+                                  block * tile(out.dtype()) + block * (setup.fp32_dest_acc_en ? 4096 : 2048) +
+                                  (bias ? p.out_block_w * 4096 : 0);
+        DEMAND(
+            bytes <= device->l1_size_per_core(), "Statically allocated circular buffers grow to ", bytes,
+            " B which is beyond max L1 size of ", device->l1_size_per_core(), " B");
+        for (const std::size_t n : {grid.x, grid.y, p.in0_block_w, p.out_block_h, p.out_block_w, p.per_core_M, p.per_core_N}) {
+            text += std::to_string(n) + ",";
+        }
+        return p.fused_activation;
+    };
+    if (const auto* columns = std::get_if<MatmulMultiCoreReuseMultiCast1DProgramConfig>(&program)) {
+        LIMIT(columns->mcast_in0, "the emulation's products of few rows share out the columns");
+        return check(*columns, false);
+    }
+    return check(std::get<operations::matmul::MatmulMultiCoreReuseMultiCastProgramConfig>(program), true);
+}
+
 Tensor norm(
     const char* op, bool center, const Tensor& x, float epsilon, const std::optional<const Tensor>& weight,
-    const std::optional<const Tensor>& bias, const Compute& compute) {
+    const std::optional<const Tensor>& bias, const Memory& memory, const Compute& compute) {
     auto* device = tiled(op, {&x});
     DEMAND(
         x.dtype() == DataType::FLOAT32 || x.dtype() == DataType::BFLOAT16 || x.dtype() == DataType::BFLOAT8_B,
@@ -197,7 +264,7 @@ Tensor norm(
         }
     }
     // Rows are normalised in place: their dtype is the result's.
-    auto out = create_device_tensor(tile_spec(x.logical_shape(), x.dtype()), device);
+    auto out = create_device_tensor(tile_spec(x.logical_shape(), x.dtype(), memory.value_or(x.memory_config())), device);
     auto data = Access::data(x, op);
     const Tiles t(x);
     const bool f32 = config(compute).fp32_dest_acc_en;
@@ -230,9 +297,9 @@ Tensor norm(
 }  // namespace
 
 Tensor add(
-    const Tensor& a, const Tensor& b, const std::optional<const DataType>& dtype, const Memory&,
+    const Tensor& a, const Tensor& b, const std::optional<const DataType>& dtype, const Memory& memory,
     const std::optional<Tensor>& output, Activations post, Activations lhs, Activations rhs) {
-    return binary("add", a, b, dtype, output, post, lhs, rhs, [](float x, float y) { return x + y; });
+    return binary("add", a, b, dtype, memory, output, post, lhs, rhs, [](float x, float y) { return x + y; });
 }
 Tensor add(
     const Tensor& a, float b, const std::optional<const DataType>& dtype, const Memory&,
@@ -240,14 +307,14 @@ Tensor add(
     return map("add", a, dtype.value_or(a.dtype()), output, b, [](float x, float y) { return x + y; });
 }
 Tensor subtract(
-    const Tensor& a, const Tensor& b, const std::optional<const DataType>& dtype, const Memory&,
+    const Tensor& a, const Tensor& b, const std::optional<const DataType>& dtype, const Memory& memory,
     const std::optional<Tensor>& output, Activations post, Activations lhs, Activations rhs) {
-    return binary("subtract", a, b, dtype, output, post, lhs, rhs, [](float x, float y) { return x - y; });
+    return binary("subtract", a, b, dtype, memory, output, post, lhs, rhs, [](float x, float y) { return x - y; });
 }
 Tensor multiply(
-    const Tensor& a, const Tensor& b, const std::optional<const DataType>& dtype, const Memory&,
+    const Tensor& a, const Tensor& b, const std::optional<const DataType>& dtype, const Memory& memory,
     const std::optional<Tensor>& output, Activations post, Activations lhs, Activations rhs) {
-    return binary("multiply", a, b, dtype, output, post, lhs, rhs, [](float x, float y) { return x * y; });
+    return binary("multiply", a, b, dtype, memory, output, post, lhs, rhs, [](float x, float y) { return x * y; });
 }
 Tensor multiply(
     const Tensor& a, float b, const std::optional<const DataType>& dtype, const Memory&,
@@ -255,7 +322,8 @@ Tensor multiply(
     return map("multiply", a, dtype.value_or(a.dtype()), output, b, [](float x, float y) { return x * y; });
 }
 Tensor addcmul(
-    const Tensor& a, const Tensor& b, const Tensor& c, float value, const Memory&, const std::optional<Tensor>& output) {
+    const Tensor& a, const Tensor& b, const Tensor& c, float value, const Memory& memory,
+    const std::optional<Tensor>& output) {
     auto* device = tiled("addcmul", {&a, &b, &c});
     const auto shape = a.logical_shape(), row = c.logical_shape();
     LIMIT(
@@ -267,7 +335,7 @@ Tensor addcmul(
             tensor->dtype() == DataType::FLOAT32 || tensor->dtype() == DataType::BFLOAT16,
             "the emulation's addcmul takes f32 and bf16: block formats take several programs");
     }
-    auto out = output_of("addcmul", device, tile_spec(shape, a.dtype()), output);
+    auto out = output_of("addcmul", device, tile_spec(shape, a.dtype(), memory.value_or(a.memory_config())), output);
     auto x = Access::data(a, "addcmul"), y = Access::data(b, "addcmul"), z = Access::data(c, "addcmul");
     const Tiles t(a);
     // All three are unpacked to registers of 32 bits.
@@ -292,8 +360,8 @@ Tensor typecast(const Tensor& x, const DataType& dtype, const Memory&, const std
 
 Tensor linear(
     const Tensor& x, const Tensor& weight, const std::optional<const Tensor>& bias, bool transpose_a,
-    bool transpose_b, const std::optional<const MemoryConfig>&, std::optional<const DataType> dtype,
-    const std::optional<const operations::matmul::MatmulProgramConfig>&,
+    bool transpose_b, const std::optional<const MemoryConfig>& memory, std::optional<const DataType> dtype,
+    const std::optional<const operations::matmul::MatmulProgramConfig>& program,
     const std::optional<const Activation>& activation, Compute compute, std::optional<const CoreGrid> grid) {
     auto* device = tiled("linear", {&x, &weight});
     if (grid) {
@@ -329,13 +397,24 @@ Tensor linear(
     }
     Shape result = shape;
     result[-1] = w[-1];
-    auto out = create_device_tensor(tile_spec(result, dtype.value_or(x.dtype())), device);
+    auto out = create_device_tensor(
+        tile_spec(result, dtype.value_or(x.dtype()), memory ? Memory(*memory) : std::nullopt), device);
     auto a = Access::data(x, "linear"), m = Access::data(weight, "linear");
     const Tiles tx(x), tw(weight);
     const auto setup = config(compute);
-    // The product applies the activation itself only where its cores are given.
-    const std::vector<Unary> fused = grid ? after : std::vector<Unary>();
-    const std::string cores = grid ? std::to_string(grid->x) + "x" + std::to_string(grid->y) : "";
+    // The product applies the activation itself only where its cores or its configuration are given. Without either, and with
+    // an operand or the result in L1, a kernel is taken that adds no bias.
+    std::vector<Unary> fused = grid ? after : std::vector<Unary>();
+    std::string cores = grid ? std::to_string(grid->x) + "x" + std::to_string(grid->y) : "";
+    if (program) {
+        DEMAND(!grid, "a program configuration and a core grid");
+        const auto unary = blocks_of(*program, x, weight, out, setup, bias.has_value(), device, cores);
+        if (unary) {
+            fused.push_back(*unary);
+        }
+    }
+    const bool near = x.memory_config().buffer_type() == BufferType::L1 || out.memory_config().buffer_type() == BufferType::L1;
+    const int launched = bias && near && !program && !grid ? 2 : 1;
     dispatch("linear", key(inputs) + key({out}) + cores + std::to_string(fused.size()), inputs, out, [=] {
         const auto left = factor(a->values, setup.math_fidelity, false), right = factor(m->values, setup.math_fidelity, true);
         const std::size_t rows = tx.stack * tx.padded_rows;
@@ -346,7 +425,7 @@ Tensor linear(
             activate(fused, values[i]);
         }
         return values;
-    });
+    }, launched);
     if (after.empty() || grid) {
         return out;
     }
@@ -357,17 +436,17 @@ Tensor linear(
 
 Tensor rms_norm(
     const Tensor& x, float epsilon, const std::optional<const Tensor>& weight, const std::optional<const Tensor>& bias,
-    const std::optional<const Tensor>& residual, const Memory&,
+    const std::optional<const Tensor>& residual, const Memory& memory,
     const std::optional<const prim::LayerNormProgramConfig>&, Compute compute) {
     LIMIT(!residual, "the emulation has no fused residual");
-    return norm("rms_norm", false, x, epsilon, weight, bias, compute);
+    return norm("rms_norm", false, x, epsilon, weight, bias, memory, compute);
 }
 Tensor layer_norm(
     const Tensor& x, float epsilon, const std::optional<const Tensor>& weight, const std::optional<const Tensor>& bias,
-    const std::optional<const Tensor>& residual, const Memory&,
+    const std::optional<const Tensor>& residual, const Memory& memory,
     const std::optional<const prim::LayerNormProgramConfig>&, Compute compute) {
     LIMIT(!residual, "the emulation has no fused residual");
-    return norm("layer_norm", true, x, epsilon, weight, bias, compute);
+    return norm("layer_norm", true, x, epsilon, weight, bias, memory, compute);
 }
 
 }  // namespace ttnn

@@ -171,6 +171,7 @@ public:
     const Shape& logical_shape() const { return spec().logical_shape(); }
     Shape padded_shape() const { return spec().padded_shape(); }
     const TensorSpec& tensor_spec() const { return spec(); }
+    const MemoryConfig& memory_config() const { return spec().tensor_layout().get_memory_config(); }
     bool is_allocated() const;
     distributed::MeshDevice* device() const;
 
@@ -249,6 +250,8 @@ struct CoreGrid {
     std::size_t x, y;
     CoreGrid(std::size_t x, std::size_t y) : x(x), y(y) {}
 };
+inline const MemoryConfig DRAM_MEMORY_CONFIG{tt::tt_metal::BufferType::DRAM};
+inline const MemoryConfig L1_MEMORY_CONFIG{tt::tt_metal::BufferType::L1};
 using MeshEvent = tt::tt_metal::distributed::MeshEvent;
 using MeshTraceId = tt::tt_metal::distributed::MeshTraceId;
 
@@ -277,8 +280,25 @@ struct UnaryWithParam {
 using EltwiseUnaryWithParam = UnaryWithParam;
 }  // namespace unary
 namespace matmul {
-using MatmulProgramConfig = std::monostate;
-}
+struct MatmulMultiCoreProgramConfig {};
+struct MatmulMultiCoreReuseMultiCastProgramConfig {
+    tt::tt_metal::CoreCoord compute_with_storage_grid_size;
+    std::size_t in0_block_w{}, out_subblock_h{}, out_subblock_w{}, out_block_h{}, out_block_w{}, per_core_M{}, per_core_N{};
+    bool transpose_mcast{};
+    std::optional<unary::UnaryWithParam> fused_activation;
+    bool fuse_batch = true;
+};
+struct MatmulMultiCoreReuseMultiCast1DProgramConfig {
+    tt::tt_metal::CoreCoord compute_with_storage_grid_size;
+    std::size_t in0_block_w{}, out_subblock_h{}, out_subblock_w{}, out_block_h{}, out_block_w{}, per_core_M{}, per_core_N{};
+    bool fuse_batch{};
+    std::optional<unary::UnaryWithParam> fused_activation;
+    bool mcast_in0{};
+};
+using MatmulProgramConfig = std::variant<
+    MatmulMultiCoreProgramConfig, MatmulMultiCoreReuseMultiCastProgramConfig,
+    MatmulMultiCoreReuseMultiCast1DProgramConfig>;
+}  // namespace matmul
 namespace transformer {
 struct SDPAProgramConfig {
     tt::tt_metal::CoreCoord compute_with_storage_grid_size;

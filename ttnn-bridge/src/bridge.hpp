@@ -16,6 +16,7 @@ struct OpenOptions;
 struct Facts;
 struct Compute;
 struct Chunks;
+struct Blocks;
 enum class Dtype : uint8_t;
 enum class Activation : uint8_t;
 
@@ -84,9 +85,10 @@ Handle add_scaled(const Tensor& a, const Tensor& b, float factor, Dtype dtype);
 Handle add_product(const Tensor& a, const Tensor& b, const Tensor& c);
 Handle scale(const Tensor& a, float factor);
 Handle activate(const Tensor& x, Activation activation);
+/// `activation(x·weight + bias)`, taken through the cores in these blocks, or as TTNN chooses if they have no columns.
 Handle linear(
     const Tensor& x, const Tensor& weight, const Tensor* bias, Activation activation, Dtype dtype,
-    const Compute& compute);
+    const Compute& compute, const Blocks& blocks);
 Handle rms_norm(
     const Tensor& x, const Tensor& weight, const Tensor* shift, float epsilon, const Compute& compute);
 Handle layer_norm(

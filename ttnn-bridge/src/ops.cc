@@ -37,6 +37,52 @@ sdk::DeviceComputeKernelConfig config(const metal::Tensor& x, const Compute& com
         compute.l1_accumulate);
 }
 
+using Config = sdk::operations::matmul::MatmulProgramConfig;
+using MaybeMemory = std::optional<metal::MemoryConfig>;
+
+/// What comes of values in L1 stays there.
+MaybeMemory beside(const metal::Tensor& x) {
+    const bool near = x.memory_config().buffer_type() == metal::BufferType::L1;
+    return near ? sdk::L1_MEMORY_CONFIG : sdk::DRAM_MEMORY_CONFIG;
+}
+
+MaybeMemory beside(const metal::Tensor& x, const metal::Tensor& y) {
+    const bool near = x.memory_config().buffer_type() == metal::BufferType::L1;
+    return near ? beside(x) : beside(y);
+}
+
+Config config(const Blocks& blocks, const std::optional<sdk::UnaryWithParam>& activation) {
+    const metal::CoreCoord grid{blocks.columns, blocks.lines};
+    if (blocks.both) {
+        sdk::operations::matmul::MatmulMultiCoreReuseMultiCastProgramConfig program{};
+        program.compute_with_storage_grid_size = grid;
+        program.in0_block_w = blocks.depth;
+        program.out_subblock_h = blocks.register_rows;
+        program.out_subblock_w = blocks.register_cols;
+        program.out_block_h = blocks.block_rows;
+        program.out_block_w = blocks.block_cols;
+        program.per_core_M = blocks.share_rows;
+        program.per_core_N = blocks.share_cols;
+        program.transpose_mcast = false;
+        program.fused_activation = activation;
+        program.fuse_batch = true;
+        return program;
+    }
+    sdk::operations::matmul::MatmulMultiCoreReuseMultiCast1DProgramConfig program{};
+    program.compute_with_storage_grid_size = grid;
+    program.in0_block_w = blocks.depth;
+    program.out_subblock_h = blocks.register_rows;
+    program.out_subblock_w = blocks.register_cols;
+    program.out_block_h = blocks.block_rows;
+    program.out_block_w = blocks.block_cols;
+    program.per_core_M = blocks.share_rows;
+    program.per_core_N = blocks.share_cols;
+    program.fuse_batch = true;
+    program.fused_activation = activation;
+    program.mcast_in0 = true;
+    return program;
+}
+
 }  // namespace
 
 Handle tilize(const Tensor& x) { return wrap(sdk::to_layout(of(x), metal::Layout::TILE)); }
@@ -60,19 +106,20 @@ Handle embedding(const Tensor& ids, const Tensor& table) {
 }
 
 Handle add(const Tensor& a, const Tensor& b, Dtype dtype) {
-    return wrap(sdk::add(of(a), of(b), MaybeDtype(dtype_of(dtype))));
+    return wrap(sdk::add(of(a), of(b), MaybeDtype(dtype_of(dtype)), beside(of(a), of(b))));
 }
 
 Handle subtract(const Tensor& a, const Tensor& b) { return wrap(sdk::subtract(of(a), of(b))); }
 
 Handle multiply(const Tensor& a, const Tensor& b, Dtype dtype) {
-    return wrap(sdk::multiply(of(a), of(b), MaybeDtype(dtype_of(dtype))));
+    return wrap(sdk::multiply(of(a), of(b), MaybeDtype(dtype_of(dtype)), beside(of(a))));
 }
 
 Handle multiply_activated(const Tensor& a, const Tensor& b, Activation activation, Dtype dtype) {
     const Unary first[] = {unary(activation)};
     const auto dtyped = MaybeDtype(dtype_of(dtype));
-    return wrap(sdk::multiply(of(a), of(b), dtyped, std::nullopt, std::nullopt, Activations(), Activations(first)));
+    return wrap(
+        sdk::multiply(of(a), of(b), dtyped, beside(of(a)), std::nullopt, Activations(), Activations(first)));
 }
 
 Handle add_scaled(const Tensor& a, const Tensor& b, float factor, Dtype dtype) {
@@ -82,7 +129,9 @@ Handle add_scaled(const Tensor& a, const Tensor& b, float factor, Dtype dtype) {
         of(a), of(b), dtyped, std::nullopt, std::nullopt, Activations(), Activations(), Activations(second)));
 }
 
-Handle add_product(const Tensor& a, const Tensor& b, const Tensor& c) { return wrap(sdk::addcmul(of(a), of(b), of(c))); }
+Handle add_product(const Tensor& a, const Tensor& b, const Tensor& c) {
+    return wrap(sdk::addcmul(of(a), of(b), of(c), 1.0f, beside(of(a), of(b))));
+}
 
 Handle scale(const Tensor& a, float factor) { return wrap(sdk::multiply(of(a), factor)); }
 
@@ -93,10 +142,23 @@ Handle activate(const Tensor& x, Activation activation) {
 
 Handle linear(
     const Tensor& x, const Tensor& weight, const Tensor* bias, Activation activation, Dtype dtype,
-    const Compute& compute) {
+    const Compute& compute, const Blocks& blocks) {
     std::optional<const metal::Tensor> b;
     if (bias) {
         b.emplace(of(*bias));
+    }
+    if (blocks.columns > 0) {
+        std::optional<sdk::UnaryWithParam> after;
+        if (activation != Activation::None) {
+            after.emplace(unary(activation));
+        }
+        const std::optional<const Config> program(config(blocks, after));
+        const std::optional<const metal::MemoryConfig> memory(
+            blocks.near ? sdk::L1_MEMORY_CONFIG : sdk::DRAM_MEMORY_CONFIG);
+        // The configuration has the activation: as an argument too, it would be applied twice.
+        return wrap(sdk::linear(
+            of(x), of(weight), b, false, false, memory, dtype_of(dtype), program, std::nullopt,
+            config(of(x), compute)));
     }
     std::optional<const sdk::Activation> fused;
     std::optional<const sdk::CoreGrid> grid;
@@ -118,28 +180,28 @@ Handle rms_norm(
         beta.emplace(of(*shift));
     }
     return wrap(sdk::rms_norm(
-        of(x), epsilon, of(weight), beta, std::nullopt, std::nullopt, std::nullopt, config(of(x), compute)));
+        of(x), epsilon, of(weight), beta, std::nullopt, beside(of(x)), std::nullopt, config(of(x), compute)));
 }
 
 Handle layer_norm(const Tensor& x, const Tensor& weight, const Tensor& bias, float epsilon, const Compute& compute) {
     return wrap(sdk::layer_norm(
-        of(x), epsilon, of(weight), of(bias), std::nullopt, std::nullopt, std::nullopt, config(of(x), compute)));
+        of(x), epsilon, of(weight), of(bias), std::nullopt, beside(of(x)), std::nullopt, config(of(x), compute)));
 }
 
 Handle rotary(const Tensor& x, const Tensor& cos, const Tensor& sin, const Compute& compute) {
     return wrap(sdk::experimental::rotary_embedding(
-        of(x), of(cos), of(sin), std::nullopt, std::nullopt, config(of(x), compute)));
+        of(x), of(cos), of(sin), std::nullopt, beside(of(x)), config(of(x), compute)));
 }
 
 void split_heads(const Tensor& fused, uint32_t queries, uint32_t keys, Handle& q, Handle& k, Handle& v) {
     auto [a, b, c] =
-        sdk::experimental::nlp_create_qkv_heads(of(fused), std::nullopt, queries, keys, false, std::nullopt);
+        sdk::experimental::nlp_create_qkv_heads(of(fused), std::nullopt, queries, keys, false, beside(of(fused)));
     q = wrap(std::move(a));
     k = wrap(std::move(b));
     v = wrap(std::move(c));
 }
 
-Handle join_heads(const Tensor& x) { return wrap(sdk::experimental::nlp_concat_heads(of(x))); }
+Handle join_heads(const Tensor& x) { return wrap(sdk::experimental::nlp_concat_heads(of(x), beside(of(x)))); }
 
 Handle attention(
     const Tensor& q, const Tensor& k, const Tensor& v, const Tensor* mask, float scale, const Chunks& chunks,
@@ -155,7 +217,7 @@ Handle attention(
         .k_chunk_size = chunks.keys,
         .exp_approx_mode = chunks.approximate_exp};
     return wrap(sdk::transformer::scaled_dot_product_attention(
-        of(q), of(k), of(v), hidden, /*is_causal=*/false, scale, std::nullopt, std::nullopt, program,
+        of(q), of(k), of(v), hidden, /*is_causal=*/false, scale, std::nullopt, beside(of(q)), program,
         config(of(q), compute)));
 }
 

@@ -4,7 +4,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use pi0rt::checkpoint::{Arch, Checkpoint, synth::preset_of};
-use pi0rt::plan::cost::{Cost, DISPATCH_SECONDS, DRAM_EFFICIENCY, Line, PRODUCT_EFFICIENCY};
+use pi0rt::plan::cost::{Cost, Line};
+use pi0rt::plan::program::{
+    ATTENTION_EFFICIENCY, DRAM_EFFICIENCY, GAP_SECONDS, LEAST_SECONDS, MOVE_DRAM_SECONDS, MOVE_L1_SECONDS, NORM_SECONDS,
+    PRODUCT_EFFICIENCY, ROUND_SECONDS, Tally,
+};
 use pi0rt::plan::{Config, Part, Phase, Plan, Published, fits};
 use pi0rt::tenstorrent::{Board, Fidelity, WeightDtype};
 
@@ -148,21 +152,36 @@ pub fn run(args: &Args) -> CommandResult {
     }
 }
 
-/// Expected time of each stage beside the one the board's maker publishes.
+/// Programs and expected time of each stage beside those of the port that the board's maker publishes, by the same model, and
+/// what it measured.
 fn beside(plan: &Plan, published: &Published) -> Vec<String> {
+    let port = &published.port;
+    let before = port.vision.and(port.prefix);
     let steps = plan.steps as f64;
+    let all = Tally { programs: plan.steps * port.step.programs, expected_ms: steps * port.step.expected_ms };
+    let vision = plan.of(&[Phase::Vision, Phase::Projector]);
+    let prefix = plan.of(&[Phase::Text, Phase::Prefix]);
     let stages = [
-        ("vision to prefix", plan.prefix().expected_ms, published.prefix_ms),
-        ("denoise", plan.step.expected_ms * steps, published.step_ms.map(|ms| ms * steps)),
-        ("  one step", plan.step.expected_ms, published.step_ms),
-        ("total", plan.total.expected_ms, Some(published.total_ms)),
+        ("vision and projector", vision, port.vision, None),
+        ("text and prefix", prefix, port.prefix, None),
+        ("both", vision + prefix, before, published.prefix_ms),
+        ("denoise", plan.of(&[Phase::State, Phase::Denoise]), all, published.step_ms.map(|ms| ms * steps)),
+        ("  one step", plan.step, port.step, published.step_ms),
+        ("total", plan.total, port.total, Some(published.total_ms)),
     ];
-    let head = format!("{:<26} {:>8} {:>9}   {}, bfp8", "ms", "expected", "published", published.source);
-    let row = |(name, expected, published): (&str, f64, Option<f64>)| {
+    let title = format!("{:<26} {:^17}   {:^17} {:>9}   {}, bfp8", "", "pi0rt", "port", "port", published.source);
+    let head = format!(
+        "{:<26} {:>8} {:>8}   {:>8} {:>8} {:>9}",
+        "", "programs", "expected", "programs", "expected", "published"
+    );
+    let row = |(name, ours, port, published): (&str, Cost, Tally, Option<f64>)| {
         let published = published.map_or("-".into(), |ms| format!("{ms:.2}"));
-        format!("{name:<26} {expected:>8.2} {published:>9}")
+        format!(
+            "{name:<26} {:>8.0} {:>8.2}   {:>8} {:>8.2} {published:>9}",
+            ours.programs, ours.expected_ms, port.programs, port.expected_ms
+        )
     };
-    [head].into_iter().chain(stages.map(row)).collect()
+    [title, head].into_iter().chain(stages.map(row)).collect()
 }
 
 /// The plan as text: the board, a table by stage and part, and how its figures are to be read.
@@ -239,10 +258,19 @@ fn notes(plan: &Plan) -> Vec<String> {
             plan.board.dram_rate / 1e9
         ),
         format!(
-            "expected  products at {:.0} % of peak, DRAM (activations too) at {:.0} %, {:.0} us a program: {:.2} ms of the total",
+            "expected  a program: {:.1} us and the longest of products at {:.0} % of peak (attention {:.0} %), {:.0} us a block of the inner dimension,",
+            1e6 * LEAST_SECONDS,
             100.0 * PRODUCT_EFFICIENCY,
+            100.0 * ATTENTION_EFFICIENCY / 2.0,
+            1e6 * ROUND_SECONDS
+        ),
+        format!(
+            "          DRAM at {:.0} %, {:.1} us a tile moved ({:.1} in L1), {:.0} us a tile normed; {:.1} us between programs: {:.2} ms of the total",
             100.0 * DRAM_EFFICIENCY,
-            1e6 * DISPATCH_SECONDS,
+            1e6 * MOVE_DRAM_SECONDS,
+            1e6 * MOVE_L1_SECONDS,
+            1e6 * NORM_SECONDS,
+            1e6 * GAP_SECONDS,
             plan.total.dispatch_ms
         ),
         format!(

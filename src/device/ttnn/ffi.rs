@@ -65,6 +65,22 @@ pub mod bridge {
         approximate_exp: bool,
     }
 
+    /// How a product goes through the cores; without columns, as TTNN chooses.
+    #[derive(Clone, Copy, Debug, Default)]
+    struct Blocks {
+        columns: usize,
+        lines: usize,
+        both: bool,
+        share_rows: usize,
+        share_cols: usize,
+        block_rows: usize,
+        block_cols: usize,
+        register_rows: usize,
+        register_cols: usize,
+        depth: usize,
+        near: bool,
+    }
+
     unsafe extern "C++" {
         include!("pi0rt/ttnn-bridge/src/bridge.hpp");
 
@@ -124,6 +140,7 @@ pub mod bridge {
             activation: Activation,
             dtype: Dtype,
             compute: &Compute,
+            blocks: &Blocks,
         ) -> Result<UniquePtr<Tensor>>;
         /// # Safety
         /// `shift` is null or a tensor.

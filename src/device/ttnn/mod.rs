@@ -7,6 +7,7 @@
 //! positions of what follows the prefix, and which keys are padding.
 
 mod attention;
+pub mod blocks;
 mod buffers;
 mod builder;
 mod card;

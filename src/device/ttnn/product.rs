@@ -2,13 +2,27 @@
 
 use std::rc::Rc;
 
-use super::bridge::{self, Activation, Dtype, Tensor};
+use super::blocks::{self, NEAR_ROWS, Product, room_for_blocks};
+use super::bridge::{self, Activation, Blocks, Dtype, Tensor};
 use super::card::{Constant, Handle, Ttnn};
 use super::failure::failed;
 use super::options;
 use super::value::Value;
 use super::weight::pad_heads;
 use crate::device::{DeviceError, Epilogue, PrecisionClass, RowVector, Vector, View, Weight};
+use crate::tenstorrent::WeightDtype;
+use crate::tenstorrent::board::{TILE, tiled};
+
+/// Bytes of a tile in that format.
+fn tile_bytes(dtype: Dtype) -> usize {
+    let format = match dtype {
+        Dtype::F32 => WeightDtype::F32,
+        Dtype::Bfp8 => WeightDtype::Bfp8,
+        Dtype::Bfp4 => WeightDtype::Bfp4,
+        _ => WeightDtype::Bf16,
+    };
+    format.tile_bytes()
+}
 
 /// The vector of all rows: TTNN's norms and products take one.
 pub(super) fn whole(op: &'static str, vector: RowVector) -> Result<Vector, DeviceError> {
@@ -53,14 +67,66 @@ impl Ttnn {
         let fused = if self.options.fuse_activations { activation } else { Activation::None };
         let compute = self.options.compute(w.class);
         let bias = bias.map_or(std::ptr::null(), |bias| std::ptr::from_ref::<Tensor>(bias));
+        let blocks = self.blocks(x, matrix, w.class, dtype)?;
+        // All rows in one block: another name for the same memory.
+        let flat = (blocks.columns > 0 && x.batch > 1).then(|| x.flat()).transpose()?;
+        let rows = flat.as_ref().unwrap_or(x);
         // SAFETY: the bias is alive or null.
-        let y = unsafe { bridge::linear(&x.tensor, matrix, bias, fused, dtype, &compute) };
+        let y = unsafe { bridge::linear(&rows.tensor, matrix, bias, fused, dtype, &compute, &blocks) };
         let mut y = y.map_err(failed("linear"))?;
+        if flat.is_some() {
+            let cols = bridge::dims(&y).map_err(failed("linear"))?[3];
+            let dims = [x.batch as u32, 1, x.rows as u32, cols];
+            y = bridge::reshape(&y, dims).map_err(failed("linear"))?;
+        }
         if fused != activation {
             y = bridge::activate(&y, activation).map_err(failed("activation"))?;
         }
         let tensor = Rc::new(y);
         Ok(Value { tensor, cols: w.rows, head: w.head, split: false, dtype, ..x.clone() })
+    }
+
+    /// How the product of `x` and a matrix goes through the cores: in the blocks that keep them busy for the shortest time, where
+    /// rows come in whole tiles; otherwise as TTNN chooses.
+    fn blocks(
+        &self,
+        x: &Value,
+        matrix: &Tensor,
+        class: PrecisionClass,
+        output: Dtype,
+    ) -> Result<Blocks, DeviceError> {
+        if x.split || x.batch > 1 && !x.rows.is_multiple_of(TILE) {
+            return Ok(Blocks::default());
+        }
+        let [.., inner, cols] = bridge::dims(matrix).map_err(failed("linear"))?.map(|n| (n as usize).div_ceil(TILE));
+        let precision = self.options.precision(class);
+        let rows = x.batch * tiled(x.rows);
+        let product = Product {
+            rows: rows / TILE,
+            inner,
+            cols,
+            input: tile_bytes(x.dtype),
+            weight: precision.weights.tile_bytes(),
+            output: tile_bytes(output),
+            passes: precision.fidelity.phases(),
+            wide: self.options.f32_accumulate,
+        };
+        let grid = (self.facts.grid_x as usize, self.facts.grid_y as usize);
+        let room = room_for_blocks(self.facts.l1_bytes as usize);
+        let found = blocks::Blocks::of(&product, grid, room);
+        Ok(found.map_or_else(Blocks::default, |b| Blocks {
+            columns: b.grid.0,
+            lines: b.grid.1,
+            both: b.both,
+            share_rows: b.share.0,
+            share_cols: b.share.1,
+            block_rows: b.block.0,
+            block_cols: b.block.1,
+            register_rows: b.registers.0,
+            register_cols: b.registers.1,
+            depth: b.depth,
+            near: rows <= NEAR_ROWS,
+        }))
     }
 
     pub(super) fn linear(

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::bridge::{self, Activation, Dtype};
+use super::bridge::{self, Activation, Blocks, Dtype};
 use super::card::{Constant, Handle, Ttnn};
 use super::failure::{failed, refuse};
 use super::value::Value;
@@ -77,7 +77,8 @@ impl Ttnn {
         })?;
         // SAFETY: there is no bias.
         let turned = unsafe {
-            bridge::linear(&x.tensor, &rotation, std::ptr::null(), Activation::None, x.dtype, &compute)
+            let blocks = Blocks::default();
+            bridge::linear(&x.tensor, &rotation, std::ptr::null(), Activation::None, x.dtype, &compute, &blocks)
         };
         let turned = turned.map_err(failed("rope"))?;
         let along = bridge::multiply(&x.tensor, &cos, Dtype::F32).map_err(failed("rope"))?;

@@ -371,6 +371,37 @@ void arithmetic() {
             x, weight, std::nullopt, false, false, std::nullopt, std::nullopt, std::nullopt, std::nullopt, std::nullopt,
             ttnn::CoreGrid(9, 8));
     });
+
+    // Blocks of a product of 2 x 4 tiles by 4 x 4.
+    using Blocks = ttnn::operations::matmul::MatmulMultiCoreReuseMultiCastProgramConfig;
+    using Columns = ttnn::operations::matmul::MatmulMultiCoreReuseMultiCast1DProgramConfig;
+    const auto rows = tiles(device, {1, 1, 64, 128}), square = tiles(device, {1, 1, 128, 128});
+    const auto in_blocks = [&](const ttnn::operations::matmul::MatmulProgramConfig& blocks, std::optional<const ttnn::CoreGrid> grid) {
+        const std::optional<const ttnn::operations::matmul::MatmulProgramConfig> program(blocks);
+        ttnn::linear(
+            rows, square, std::nullopt, false, false, std::nullopt, std::nullopt, program, std::nullopt, std::nullopt, grid);
+    };
+    const auto blocked = [&](const std::string& text, const std::function<void(Blocks&)>& change) {
+        Blocks blocks{{4, 2}, 2, 1, 1, 1, 1, 1, 1, false, std::nullopt, true};
+        change(blocks);
+        refuses(text, [&] { in_blocks(blocks, std::nullopt); });
+    };
+    blocked("grid of 9x2 on a device of 8x8", [](Blocks& b) { b.compute_with_storage_grid_size = {9, 2}; });
+    blocked("Kt: 4 in0_block_w: 3", [](Blocks& b) { b.in0_block_w = 3; });
+    blocked("per_core_M must be divisible by out_block_h: 1 and 2", [](Blocks& b) { b.out_block_h = 2; });
+    blocked("per_core_N must be divisible by out_block_w: 1 and 2", [](Blocks& b) { b.out_block_w = 2; });
+    blocked("out_block_h must be divisible by out_subblock_h: 1 and 2", [](Blocks& b) { b.out_subblock_h = 2; });
+    blocked("out_block_w must be divisible by out_subblock_w: 1 and 2", [](Blocks& b) { b.out_subblock_w = 2; });
+    blocked("needs to be at most 8 to fit in hardware", [](Blocks& b) {
+        b.per_core_N = b.out_block_w = b.out_subblock_w = 16;
+    });
+    blocked("4x2 blocks on 2x2 cores", [](Blocks& b) { b.compute_with_storage_grid_size = {2, 2}; });
+    blocked("which is beyond max L1 size of 1499136 B", [](Blocks& b) {
+        b.per_core_M = b.out_block_h = b.per_core_N = b.out_block_w = 32;
+    });
+    Columns columns{{2, 1}, 4, 1, 1, 2, 1, 2, 1, true, std::nullopt, true};
+    refuses("4 blocks on 2 cores", [&] { in_blocks(columns, std::nullopt); });
+    refuses("a program configuration and a core grid", [&] { in_blocks(columns, ttnn::CoreGrid(8, 8)); });
 }
 
 void attention() {
@@ -390,6 +421,10 @@ void attention() {
         return [=] { attend(q, k, k, tiles(device, mask), q_chunk, k_chunk); };
     };
     refuses("it must be in BF16, BFP8, or BFP4 dataformat", [&] { attend(q, k, k, tiles(device, {1, 1, 64, 96}, DataType::FLOAT32)); });
+    refuses("When mask is provided to SDPA, it must be in DRAM", [&] {
+        const auto mask = tiles(device, {1, 1, 64, 96});
+        attend(q, k, k, ttnn::add(mask, mask, std::nullopt, ttnn::L1_MEMORY_CONFIG), 32, 32);
+    });
     refuses("Mask batch dim must either be 1 or match Q", masked({2, 1, 64, 96}, 32, 32));
     refuses("Mask sequence length must match Q sequence length: 32 and 64", masked({1, 1, 32, 96}, 32, 32));
     refuses("Mask sequence length must match K sequence length: 64 and 96", masked({1, 1, 64, 64}, 32, 32));
@@ -435,6 +470,38 @@ void numbers() {
     };
     holds(programs(std::nullopt) == 2, "without cores an activation is a program of its own");
     holds(programs(ttnn::CoreGrid(8, 8)) == 1, "with cores it is not");
+
+    // With a configuration the activation is part of it, and the numbers are the same.
+    const auto ones = values(device, {1, 1, 64, 32}, [](std::size_t i) { return i % 3 == 0 ? 1.0f : -0.5f; });
+    const auto activated = [&](bool blocks) {
+        using ttnn::operations::matmul::MatmulMultiCoreReuseMultiCast1DProgramConfig;
+        MatmulMultiCoreReuseMultiCast1DProgramConfig columns{{1, 1}, 2, 1, 1, 1, 1, 1, 1, true, std::nullopt, true};
+        columns.fused_activation = ttnn::UnaryWithParam(ttnn::UnaryOpType::SILU);
+        std::optional<const ttnn::operations::matmul::MatmulProgramConfig> program;
+        std::optional<const ttnn::Activation> activation;
+        if (blocks) {
+            program.emplace(columns);
+        } else {
+            activation.emplace(std::string("silu"));
+        }
+        const auto before = emulation::programs(device.get());
+        const auto y = ttnn::linear(
+            x, ones, std::nullopt, false, false, ttnn::L1_MEMORY_CONFIG, std::nullopt, program, activation, sums_in(true));
+        const auto launched = emulation::programs(device.get()) - before;
+        holds(y.memory_config().buffer_type() == BufferType::L1, "results lie where they were asked for");
+        return std::pair(launched, static_cast<float>(y.to_vector<bfloat16>()[0]));
+    };
+    const auto [fused, inside] = activated(true);
+    const auto [apart, outside] = activated(false);
+    holds(fused == 1 && apart == 2, "a configuration has the activation in the product");
+    holds(std::abs(inside - outside) < 1e-2f, "and applies it");
+    const auto biased = [&](const ttnn::Memory& memory) {
+        const auto before = emulation::programs(device.get());
+        const std::optional<const MemoryConfig> place = memory ? std::optional<const MemoryConfig>(*memory) : std::nullopt;
+        ttnn::linear(x, ones, tiles(device, {1, 1, 1, 32}), false, false, place);
+        return emulation::programs(device.get()) - before;
+    };
+    holds(biased(std::nullopt) == 1 && biased(ttnn::L1_MEMORY_CONFIG) == 2, "by itself TTNN adds no bias to results in L1");
 
     // Rows that begin or end within a tile are untilized before, and tilized after.
     const auto rows_of = [&](uint32_t first, uint32_t rows) {
