@@ -71,6 +71,12 @@ for program in pi0rt pi0rtd; do
         [ ! -f "$page" ] || install -D -m 644 "$page" "$root/share/man/man${page##*.}/${page##*/}"
     done
 done
+# The demo's policies.
+if [ -f "$build/pi0rt" ]; then
+    for policy in demo/*/; do
+        [ ! -f "$policy/model.safetensors" ] || install -D -m 644 -t "$root/share/pi0rt/$policy" "$policy"/*
+    done
+fi
 # A program for another machine can't say them.
 if "$build/pi0rt" completions bash >/dev/null 2>&1; then
     completions() {

@@ -9,13 +9,21 @@ python=${PYTHON:-python3}
 
 # Recorded once, for both.
 $python -m tabletop.record --out "$out"
-$python -m tabletop.train pi0 --out "$out/pi0" --resume >"$out/pi0.log" 2>&1 &
+# π0's learning rate was meant for 14000 steps at first.
+{
+    $python -m tabletop.train pi0 --out "$out/pi0" --resume --steps 14000 --until 5000
+    $python -m tabletop.train pi0 --out "$out/pi0" --resume --steps 10000
+} >"$out/pi0.log" 2>&1 &
 first=$!
-$python -m tabletop.train pi05 --out "$out/pi05" --resume >"$out/pi05.log" 2>&1 &
+{
+    $python -m tabletop.train pi05 --out "$out/pi05" --resume --steps 14000 --until 1500
+    $python -m tabletop.train pi05 --out "$out/pi05" --resume --steps 8000
+} >"$out/pi05.log" 2>&1 &
 second=$!
 trap 'kill $first $second 2>/dev/null' INT TERM
 wait $first
 wait $second
 for model in pi0 pi05; do
+    $python -m tabletop.goldens "$out/$model/checkpoint"
     $python -m tabletop.evaluate "$out/$model/checkpoint" --episodes 200 --conditions all --json "$out/$model/success.json"
 done

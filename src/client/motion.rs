@@ -65,7 +65,7 @@ impl Playing {
     }
 
     /// The settings for a policy. The rate is 0 where none is declared.
-    pub(super) fn settings(
+    pub fn settings(
         &self,
         policy: &PolicyDescription,
         geometry: &Geometry,

@@ -257,6 +257,27 @@ mod tests {
 
     const GONE: i32 = Status::Gone as i32;
 
+    /// Programs find what belongs to a submission by its slot.
+    #[test]
+    fn a_completion_names_its_slot_over_each_connection() {
+        let (mut client, mut daemon) = open(plan(8));
+        for number in 0..3 {
+            if number > 0 {
+                daemon = go_on(&mut client.requests, 8);
+            }
+            let mut submit = |_| {
+                let slot = client.submissions.acquire().unwrap();
+                client.submissions.submit(&Observation { slot, ..Observation::default() }).unwrap();
+                slot
+            };
+            let slots: Vec<u32> = (0..3).map(&mut submit).collect();
+            assert_eq!(slots, [0, 1, 2].map(|slot| number << 16 | slot));
+            daemon.serve();
+            let answered: Vec<u32> = (0..3).map(|_| client.completions.poll().unwrap().slot).collect();
+            assert_eq!(answered, slots);
+        }
+    }
+
     /// A session that an earlier version's daemon has served meanwhile is still the client's own.
     #[test]
     fn a_daemon_that_gives_no_token_leaves_the_one_there_was() {

@@ -1,9 +1,11 @@
 //! State that the classes of calls of one client share, whichever connection each of them is on.
 
+use super::completions::part::Part as CompletionsPart;
 use super::cuts::Cuts;
 use super::handover::Handover;
 use super::life::Told;
-use super::{completions, playback, submissions};
+use super::playback;
+use super::submissions::part::Part as SubmissionsPart;
 use crate::shm::sync::AtomicU64;
 
 /// A value on a cache line of its own.
@@ -25,8 +27,8 @@ pub(super) struct Shared {
 
 /// State that hardly ever changes and that each call looks at.
 pub(super) struct Mailboxes {
-    pub submissions: Handover<submissions::part::Part>,
-    pub completions: Handover<completions::part::Part>,
+    pub submissions: Handover<SubmissionsPart>,
+    pub completions: Handover<CompletionsPart>,
     pub actions: Handover<playback::Part>,
     /// Flushes and episodes, written by the requests' class.
     pub cuts: Cuts,

@@ -176,7 +176,9 @@ mod tests {
     fn what_a_slot_was_used_for_before_is_not_taken_for_new() {
         for frame_bytes in [15, 16, 64] {
             let sizes = Geometry { cameras: 2, frame_bytes, state_dim: 3, ..sizes(8) };
-            let mut submissions = open(SegmentLayout::plan(sizes).unwrap()).0.submissions;
+            let client = open(SegmentLayout::plan(sizes).unwrap()).0;
+            assert_eq!(client.frame_capacity(), frame_bytes as usize);
+            let mut submissions = client.submissions;
             let slot = submissions.acquire().unwrap();
             // SAFETY: three values and two frames of this size lie there, and nobody else uses them.
             unsafe { submissions.state(slot).unwrap().write_bytes(7, 3) };

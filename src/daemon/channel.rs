@@ -345,15 +345,16 @@ impl Channel {
     }
 
     /// Puts the pending submission in flight, and lends out the observation segment to read from.
-    pub fn begin(&mut self) -> Option<(Submission, Box<Source>)> {
+    #[inline]
+    pub fn begin(&mut self) -> Option<(&Submission, Box<Source>)> {
         self.pending?;
         // None while another submission is in flight.
         let source = self.source.take()?;
         let submission = self.pending.take()?;
-        self.in_flight = Some((self.pending_number, submission));
+        let (number, submission) = self.in_flight.insert((self.pending_number, submission));
         self.begun = Some(submission.ticket);
         self.in_flight_since_ns = self.pending_since_ns;
-        self.journal.started(self.pending_number, &submission);
+        self.journal.started(*number, submission);
         Some((submission, source))
     }
 
@@ -383,7 +384,7 @@ impl Channel {
     pub fn finish(
         &mut self,
         [started_ns, finished_ns]: [u64; 2],
-        result: Result<(&[f32], ChunkNotes), NoChunk>,
+        result: Result<(&[f32], &ChunkNotes), NoChunk>,
     ) -> Result<Notify, RingError> {
         let Some((number, submission)) = self.in_flight.take() else {
             // The control thread has completed it: see `answer_lost`.
@@ -405,7 +406,7 @@ impl Channel {
                     finished_ns,
                     horizon: self.layout.geometry.horizon,
                     action_dim: self.layout.geometry.action_dim,
-                    notes,
+                    notes: *notes,
                 };
                 match self.latest.publish(header, actions) {
                     Some(chunk) => {
@@ -592,3 +593,6 @@ impl std::ops::BitOrAssign for Notify {
         self.0 |= other.0;
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests;

@@ -24,8 +24,10 @@ impl Default for Checks {
 
 /// Why a chunk is not published: the reason, and the row where it was found.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct InvalidChunk {
+pub struct InvalidChunk {
+    /// The reason for the client.
     pub fault: Fault,
+    /// Index of the row.
     pub row: u32,
 }
 
@@ -40,7 +42,7 @@ struct Bounds {
 }
 
 /// Checks the chunks of one policy.
-pub(super) struct ChunkChecker {
+pub struct ChunkChecker {
     bounds: Vec<Bounds>,
     /// True if anything is bounded.
     is_bounded: bool,
@@ -61,6 +63,7 @@ pub(super) fn not_finite(actions: &[f32], width: usize) -> Option<InvalidChunk> 
 }
 
 impl ChunkChecker {
+    /// The checks of a policy's chunks.
     pub fn new(policy: &PolicyDescription, checks: Checks) -> ChunkChecker {
         let none = (Dimension::default(), DimensionMotion::default());
         let bounds = |index: usize| {
@@ -94,10 +97,12 @@ impl ChunkChecker {
     ///
     /// # Errors
     /// The first value that is wrong, row by row.
+    #[inline]
     pub fn check(&self, actions: &[f32], state: &[f32], rate_hz: Option<f32>) -> Result<(), InvalidChunk> {
-        if !self.is_bounded {
-            return Ok(());
-        }
+        if self.is_bounded { self.check_bounds(actions, state, rate_hz) } else { Ok(()) }
+    }
+
+    fn check_bounds(&self, actions: &[f32], state: &[f32], rate_hz: Option<f32>) -> Result<(), InvalidChunk> {
         let width = self.bounds.len().max(1);
         let mut before: Option<&[f32]> = None;
         for (row, values) in (0..).zip(actions.chunks_exact(width)) {
@@ -182,6 +187,24 @@ mod tests {
         // A limit that is met but for rounding.
         let edge = ChunkChecker::new(&policy, Checks { start: false, ..checks });
         assert_eq!(edge.check(&[1.000_001, 0.0], &[0.0, 0.5], None), Ok(()));
+    }
+
+    /// A robot that declares one kind of limit alone.
+    #[test]
+    fn each_kind_of_limit_is_checked_without_the_others() {
+        let wild = [0.5, 99.0, 0.5];
+        for kind in 0..3 {
+            let mut policy = policy();
+            let Limits { position, velocity, .. } = policy.action[0].limits;
+            policy.action[0].limits = Limits {
+                position: position.filter(|_| kind == 0),
+                velocity: velocity.filter(|_| kind == 1),
+                acceleration: None,
+            };
+            policy.motion.dimensions[0].start_jump = (kind == 2).then_some(0.25);
+            let values = if kind == 2 { [1.0, 1.0, 1.0] } else { wild };
+            assert!(checked(&policy, Checks::default(), values).is_err(), "{kind}");
+        }
     }
 
     #[test]

@@ -109,6 +109,7 @@ impl Plan {
     }
 
     /// The notes of its chunk, but for what is known of the prefix.
+    #[inline]
     pub fn notes(&self, aim: &Aim) -> ChunkNotes {
         ChunkNotes {
             prompt_id: aim.prompt_id,
@@ -173,18 +174,24 @@ impl Guide {
     }
 
     /// Decides whether a chunk is guided, and prepares the left-over. Allocates nothing.
+    #[inline]
     pub fn plan(&mut self, submission: &Submission, aim: &Aim) -> Plan {
+        let GuidanceTerms { guidance, carry_over, .. } = &self.terms;
+        if !guidance.enabled || submission.flags & UNGUIDED != 0 || carry_over.width == 0 {
+            return Plan::none(Guided::Off);
+        }
         match self.look(submission, aim) {
             Ok(plan) => plan,
             Err(unguided) => Plan::none(unguided),
         }
     }
 
+    /// The plan where guidance is wanted.
+    ///
+    /// # Errors
+    /// Why the chunk can't be guided.
     fn look(&mut self, submission: &Submission, aim: &Aim) -> Result<Plan, Guided> {
         let GuidanceTerms { guidance, rate_hz, rows, carry_over } = self.terms;
-        if !guidance.enabled || submission.flags & UNGUIDED != 0 || carry_over.width == 0 {
-            return Err(Guided::Off);
-        }
         if let Some(unguided) = carry_over.unguided {
             return Err(unguided);
         }
@@ -276,6 +283,7 @@ impl Guide {
     }
 
     /// The engine's guidance for a plan, and the state that it is relative to.
+    #[inline]
     pub fn rtc(&self, plan: &Plan) -> Option<(Rtc<'_>, &[f32])> {
         if plan.guided != Guided::Guided {
             return None;

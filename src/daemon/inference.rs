@@ -81,11 +81,12 @@ enum Failure {
     Chunk(InvalidChunk),
 }
 
-/// A submission in flight, with everything needed to work on it.
-struct InFlight<P> {
+/// A submission in flight, with everything needed to work on it but its prompt.
+struct InFlight {
     session: u64,
     submission: Submission,
-    prompt: Result<Arc<P>, Fault>,
+    /// Why there is no prompt; otherwise it is the inference thread's current one.
+    no_prompt: Option<Fault>,
     aim: Aim,
     /// Notes on the turn's chunk.
     notes: ChunkNotes,
@@ -120,6 +121,8 @@ pub(super) struct Inference<E: Engine> {
     wake: Wake,
     clock: Clock,
     buffers: Buffers,
+    /// The prompt of the last turn that had one: the next turn with the same takes no new reference.
+    prompt: Option<Arc<E::Prompt>>,
     /// When the last copy that took page faults ended; its excess is charged to that session.
     copied_ns: u64,
     /// Observation segments of sessions that ended while in use.
@@ -156,6 +159,7 @@ impl<E: Engine> Inference<E> {
             wake,
             clock: Clock::new(),
             buffers: Buffers::default(),
+            prompt: None,
             copied_ns: 0,
             retired,
         }
@@ -178,7 +182,7 @@ impl<E: Engine> Inference<E> {
                 return Ok(());
             }
             table.drain();
-            let Some((mut begun, mut source)) = begin(&mut table) else {
+            let Some((mut begun, mut source)) = self.begin(&mut table) else {
                 if !table.has_work() {
                     held = self.idle(table);
                 }
@@ -202,15 +206,32 @@ impl<E: Engine> Inference<E> {
         }
     }
 
+    /// Puts the next submission in flight.
+    #[inline]
+    fn begin(&mut self, table: &mut Table<E::Prompt>) -> Option<(InFlight, Box<Source>)> {
+        let max_age_ns = table.max_age_ns;
+        let Session { id: session, channel, prompts, .. } = table.next(now_ns)?;
+        let session = *session;
+        let (submission, source) = channel.begin()?;
+        let submission = *submission;
+        let (no_prompt, prompt_id, flush) = match prompt(prompts, submission.prompt_id) {
+            Ok((prompt_id, Registered { prompt, flush })) => {
+                // A reference more would wait for all stores so far, and one less again.
+                if !self.prompt.as_ref().is_some_and(|current| Arc::ptr_eq(current, prompt)) {
+                    self.prompt = Some(prompt.clone());
+                }
+                (None, prompt_id, *flush)
+            }
+            Err(fault) => (Some(fault), 0, false),
+        };
+        let (aim, notes) = (channel.aim(prompt_id, flush), ChunkNotes::default());
+        Some((InFlight { session, submission, no_prompt, aim, notes, max_age_ns }, source))
+    }
+
     /// Copies an observation and computes its chunk. The table isn't locked meanwhile: the client's memory
     /// decides how long the copy takes.
-    fn work(
-        &mut self,
-        begun: &mut InFlight<E::Prompt>,
-        source: &mut Source,
-        started_ns: u64,
-    ) -> Result<(), Failure> {
-        let InFlight { session, submission, prompt, aim, max_age_ns, notes } = begun;
+    fn work(&mut self, begun: &mut InFlight, source: &mut Source, started_ns: u64) -> Result<(), Failure> {
+        let InFlight { session, submission, no_prompt, aim, max_age_ns, notes } = begun;
         let held = if self.keeps_prefix { self.held } else { None };
         let held = held.filter(|held| held.is_of(*session, aim));
         // An observation is as old as its oldest part, the frames that the prefix was computed from included.
@@ -224,7 +245,10 @@ impl<E: Engine> Inference<E> {
             self.copied_ns = self.clock.now();
         }
         checked.map_err(Failure::Observation)?;
-        let prompt = prompt.as_deref().map_err(|fault| Failure::Observation(*fault))?;
+        let Some(prompt) = self.prompt.as_deref().filter(|_| no_prompt.is_none()) else {
+            let unknown = Fault::Prompt { id: submission.prompt_id };
+            return Err(Failure::Observation(no_prompt.unwrap_or(unknown)));
+        };
         // As late as possible: what the client reports changes while its observation is copied.
         let plan = source.guide.plan(submission, aim);
         let prefix = match kept {
@@ -262,7 +286,7 @@ impl<E: Engine> Inference<E> {
     fn finish(
         &mut self,
         table: &mut Table<E::Prompt>,
-        begun: &InFlight<E::Prompt>,
+        begun: &InFlight,
         mut source: Box<Source>,
         started_ns: u64,
         result: &std::thread::Result<Result<(), Failure>>,
@@ -281,7 +305,7 @@ impl<E: Engine> Inference<E> {
             session.deferred_until_ns = times[1].saturating_add(charged_ns);
         }
         let outcome = match result {
-            Ok(Ok(())) => Ok((&self.chunk.actions[..], begun.notes)),
+            Ok(Ok(())) => Ok((&self.chunk.actions[..], &begun.notes)),
             Ok(Err(Failure::Observation(fault))) => {
                 session.log_fault(fault, &fault.describe(&self.policy), times[1]);
                 Err((*fault).into())
@@ -373,24 +397,11 @@ impl<E: Engine> Inference<E> {
     }
 }
 
-/// Puts the next submission in flight.
-#[inline]
-fn begin<P>(table: &mut Table<P>) -> Option<(InFlight<P>, Box<Source>)> {
-    let max_age_ns = table.max_age_ns;
-    let session = table.next(now_ns)?;
-    let (submission, source) = session.channel.begin()?;
-    let (prompt, prompt_id, flush) = match prompt(session, submission.prompt_id) {
-        Ok((id, Registered { prompt, flush })) => (Ok(prompt.clone()), id, *flush),
-        Err(fault) => (Err(fault), 0, false),
-    };
-    let (aim, notes) = (session.channel.aim(prompt_id, flush), ChunkNotes::default());
-    Some((InFlight { session: session.id, submission, prompt, aim, notes, max_age_ns }, source))
-}
-
 /// The prompt of a submission and its number; 0 stands for the one registered last.
-fn prompt<P>(session: &Session<P>, id: u32) -> Result<(u32, &Registered<P>), Fault> {
-    let number = if id == 0 { session.prompts.len() } else { id as usize };
-    let prompt = number.checked_sub(1).and_then(|index| session.prompts.get(index));
+#[inline]
+fn prompt<P>(prompts: &[Registered<P>], id: u32) -> Result<(u32, &Registered<P>), Fault> {
+    let number = if id == 0 { prompts.len() } else { id as usize };
+    let prompt = number.checked_sub(1).and_then(|index| prompts.get(index));
     prompt.map(|prompt| (number as u32, prompt)).ok_or(Fault::Prompt { id })
 }
 
@@ -410,4 +421,65 @@ fn report<P>(session: &mut Session<P>, error: &EngineError, now_ns: u64) -> NoCh
 
 fn failure(panic: &(dyn std::any::Any + Send)) -> DaemonError {
     DaemonError::Inference(panic_text(panic).to_owned())
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use super::super::Checks;
+    use super::super::engine::Prompter;
+    use super::*;
+
+    struct Nothing;
+
+    impl Engine for Nothing {
+        type Prompt = ();
+
+        fn describe(&self) -> PolicyDescription {
+            PolicyDescription { horizon: 1, action_dim: 1, ..PolicyDescription::default() }
+        }
+
+        fn prompter(&self) -> Prompter<()> {
+            Box::new(|_| Ok(((), false)))
+        }
+
+        fn infer(
+            &mut self,
+            _: &Observation<'_, ()>,
+            _: u64,
+            _: Continuation<'_>,
+            _: &mut Chunk,
+        ) -> Result<(), EngineError> {
+            Ok(())
+        }
+    }
+
+    /// The control thread wakes only a thread that sleeps already: the last look before falling asleep has to see it.
+    #[test]
+    fn a_daemon_that_is_to_end_does_not_fall_asleep() {
+        let (shared, doorbells) = (Arc::new(SharedTable::new()), Arc::new(Doorbells::new().unwrap()));
+        let (activity, retired) = (Arc::new(Activity::default()), RetiredSources::default());
+        let checker = ChunkChecker::new(&Nothing.describe(), Checks::default());
+        let inference = Inference::new(
+            Nothing,
+            checker,
+            shared.clone(),
+            doorbells.clone(),
+            activity,
+            retired,
+            Wake::Sleep,
+        );
+        shared.lock().stopping = true;
+        let (done, ended) = channel();
+        let thread = std::thread::spawn(move || {
+            let is_idle = inference.idle(inference.shared.lock()).is_none();
+            done.send(is_idle).unwrap();
+        });
+        let awake = ended.recv_timeout(Duration::from_secs(60));
+        doorbells.kick();
+        thread.join().unwrap();
+        assert_eq!(awake, Ok(true));
+    }
 }

@@ -170,7 +170,7 @@ mod tests {
     fn finish(channel: &mut Channel) {
         if let Some((_, source)) = channel.begin() {
             channel.give_back(source, 0);
-            let _ = channel.finish([1, 2], Ok((&[0.0; 4], ChunkNotes::default()))).unwrap();
+            let _ = channel.finish([1, 2], Ok((&[0.0; 4], &ChunkNotes::default()))).unwrap();
         }
     }
 
@@ -184,7 +184,7 @@ mod tests {
         client.submit(5);
         let _ = channel.drain().unwrap();
         channel.give_back(source, 0);
-        let _ = channel.finish([1, 2], Ok((&[0.0; 4], ChunkNotes::default()))).unwrap();
+        let _ = channel.finish([1, 2], Ok((&[0.0; 4], &ChunkNotes::default()))).unwrap();
         finish(channel);
         client.submit(6);
         let _ = channel.drain().unwrap();

@@ -32,7 +32,7 @@ mod table;
 mod worker;
 mod writer_lock;
 
-pub use checks::Checks;
+pub use checks::{Checks, ChunkChecker, InvalidChunk};
 pub use claim::Claim;
 pub use engine::{CarryOver, Engine, EngineError, Prompter};
 pub use error::DaemonError;

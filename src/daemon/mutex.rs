@@ -24,6 +24,7 @@ thread_local!(
     static ID: Cell<u32> = const { Cell::new(0) };
 );
 
+#[inline]
 fn id() -> u32 {
     if ID.get() == 0 {
         ID.set(gettid().as_raw_pid() as u32);
@@ -52,21 +53,25 @@ impl<T> PiMutex<T> {
     ///
     /// # Panics
     /// If this thread holds it already, or a thread has ended without unlocking it.
+    #[inline]
     pub fn lock(&self) -> PiMutexGuard<'_, T> {
-        if !self.try_take() && !self.spin() {
+        let id = id();
+        if !self.try_take(id) && !self.spin(id) {
             self.wait();
         }
-        PiMutexGuard { mutex: self, _of_this_thread: PhantomData }
+        PiMutexGuard { mutex: self, id, _of_this_thread: PhantomData }
     }
 
-    fn try_take(&self) -> bool {
-        self.word.compare_exchange(0, id(), Ordering::Acquire, Ordering::Relaxed).is_ok()
+    #[inline]
+    fn try_take(&self, id: u32) -> bool {
+        self.word.compare_exchange(0, id, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
-    fn spin(&self) -> bool {
+    #[cold]
+    fn spin(&self, id: u32) -> bool {
         (0..SPINS).any(|_| {
             spin_hint();
-            self.word.load(Ordering::Relaxed) == 0 && self.try_take()
+            self.word.load(Ordering::Relaxed) == 0 && self.try_take(id)
         })
     }
 
@@ -102,6 +107,8 @@ pub(super) fn check() -> Result<(), Errno> {
 /// Guard of a locked mutex. Dropping it unlocks. The thread that has locked a mutex has to unlock it.
 pub(crate) struct PiMutexGuard<'a, T> {
     mutex: &'a PiMutex<T>,
+    /// The system's number of the thread.
+    id: u32,
     _of_this_thread: PhantomData<*const ()>,
 }
 
@@ -126,7 +133,7 @@ impl<T> DerefMut for PiMutexGuard<'_, T> {
 impl<T> Drop for PiMutexGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        if self.mutex.word.compare_exchange(id(), 0, Ordering::Release, Ordering::Relaxed).is_err() {
+        if self.mutex.word.compare_exchange(self.id, 0, Ordering::Release, Ordering::Relaxed).is_err() {
             self.mutex.hand_over();
         }
     }

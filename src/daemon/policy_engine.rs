@@ -22,6 +22,11 @@ impl PolicyEngine {
     pub fn new(policy: Policy) -> Self {
         PolicyEngine { policy }
     }
+
+    /// The policy itself, for chunks of noise that is given.
+    pub fn policy(&mut self) -> &mut Policy {
+        &mut self.policy
+    }
 }
 
 impl From<PolicyError> for EngineError {

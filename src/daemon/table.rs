@@ -291,17 +291,26 @@ impl<P> SharedTable<P> {
 
     /// Locks the table, for the inference thread: lets the control thread go first, but with a bound, because
     /// this very thread may keep it from running.
+    #[inline]
     pub fn lock_yielding(&self) -> PiMutexGuard<'_, Table<P>> {
-        for _ in 0..YIELDS {
-            if !self.is_wanted() {
-                break;
-            }
-            std::thread::yield_now();
+        if self.is_wanted() {
+            self.give_way();
         }
         self.table.lock()
     }
 
+    #[cold]
+    fn give_way(&self) {
+        for _ in 0..YIELDS {
+            std::thread::yield_now();
+            if !self.is_wanted() {
+                break;
+            }
+        }
+    }
+
     /// True if the control thread waits for the lock.
+    #[inline]
     pub fn is_wanted(&self) -> bool {
         self.waiting.load(Ordering::Relaxed) > 0
     }

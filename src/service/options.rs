@@ -177,7 +177,7 @@ mod tests {
     fn what_is_configured_reaches_the_policy_and_the_daemon() {
         let config: Config = toml::from_str(
             "[policy]\nprofile = \"plain\"\ncontrol_rate_hz = 25\ntokenizer = \"/t.json\"\nsteps = 3\n\
-             recompute = true\n\
+             recompute = true\nprefix_every = 2\n[guidance]\nmethod = \"guided\"\nmax_weight = 4.0\n\
              [clients]\nmax_clients = 5\nmax_memory_mb = 7\nmax_age_ms = 250\nmax_clients_per_user = 2\n\
              max_memory_mb_per_user = 3\nmax_connections_per_user = 4\nmax_requests_per_user = 6\n\
              max_instructions_per_user = 8\n\
@@ -189,6 +189,9 @@ mod tests {
         assert_eq!(policy.control_rate_hz, Some(25.0));
         assert_eq!(policy.tokenizer.as_deref(), Some(Path::new("/t.json")));
         assert_eq!((policy.steps, policy.recompute), (Some(3), true));
+        assert_eq!((policy.guidance, policy.guide_only, policy.keep_prefix), (Some(4.0), true, true));
+        let policy = Config::default().policy_options().unwrap();
+        assert_eq!((policy.guide_only, policy.keep_prefix), (false, false));
         let options = config.options().unwrap();
         assert_eq!(options.wake, Wake::Hybrid(30_000));
         assert!(options.left_out_of_log.is_some());

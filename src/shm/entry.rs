@@ -162,29 +162,38 @@ pub enum PixelLayout {
 }
 
 impl PixelLayout {
-    /// In the order of their numbers, from 1.
-    const ALL: [Self; 8] =
-        [Self::Rgb8, Self::Bgr8, Self::Rgba8, Self::Gray8, Self::Bgra8, Self::Yuyv, Self::Nv12, Self::Jpeg];
+    /// Bytes per pixel of a row, four bits at each format's number; 0: it has no rows. A constant, as a table would have
+    /// to be fetched from memory in every observation.
+    const PIXEL_BYTES: u64 = 0x0_1241_4330;
 
     /// The format of a number; None for a number that is no format.
+    #[inline]
     pub fn from_number(number: u32) -> Option<PixelLayout> {
-        Self::ALL.get((number as usize).wrapping_sub(1)).copied()
+        Some(match number {
+            1 => Self::Rgb8,
+            2 => Self::Bgr8,
+            3 => Self::Rgba8,
+            4 => Self::Gray8,
+            5 => Self::Bgra8,
+            6 => Self::Yuyv,
+            7 => Self::Nv12,
+            8 => Self::Jpeg,
+            _ => return None,
+        })
     }
 
     /// Bytes of a row of `width` pixels without a gap behind it; None if the format has no rows, or none of this
     /// width.
+    #[inline]
     pub fn row_bytes(self, width: usize) -> Option<usize> {
-        match self {
-            PixelLayout::Rgb8 | PixelLayout::Bgr8 => width.checked_mul(3),
-            PixelLayout::Rgba8 | PixelLayout::Bgra8 => width.checked_mul(4),
-            PixelLayout::Gray8 => Some(width),
-            PixelLayout::Yuyv => width.is_multiple_of(2).then(|| width.checked_mul(2))?,
-            PixelLayout::Nv12 => width.is_multiple_of(2).then_some(width),
-            PixelLayout::Jpeg => None,
-        }
+        let pixel = (Self::PIXEL_BYTES >> (self as u32 * 4)) as usize & 15;
+        // Two pixels of a row share their colour.
+        let in_pairs = matches!(self, PixelLayout::Yuyv | PixelLayout::Nv12);
+        if pixel == 0 || in_pairs && !width.is_multiple_of(2) { None } else { width.checked_mul(pixel) }
     }
 
     /// Rows of all planes of a frame of `height` rows of pixels; None if the format has none of this height.
+    #[inline]
     fn rows(self, height: usize) -> Option<usize> {
         match self {
             PixelLayout::Nv12 => height.is_multiple_of(2).then(|| height.checked_add(height / 2))?,
@@ -221,6 +230,7 @@ impl Camera {
 
     /// Format and bytes from the first pixel to the last; None if the numbers contradict each other or exceed
     /// `capacity`.
+    #[inline]
     pub fn bytes(&self, capacity: usize) -> Option<(PixelLayout, usize)> {
         let format = PixelLayout::from_number(self.format)?;
         let (width, height, stride) = (self.width as usize, self.height as usize, self.stride as usize);
@@ -285,6 +295,13 @@ mod tests {
         let bytes = |format: PixelLayout, width, height, stride| {
             Camera { width, height, stride, format: format as u32 }.bytes(1000).map(|(_, bytes)| bytes)
         };
+        let numbers = [1, 2, 3, 4, 5, 6, 7, 8].map(|number| PixelLayout::from_number(number).unwrap() as u32);
+        assert_eq!(numbers, [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!([0, 9, u32::MAX].map(PixelLayout::from_number), [None; 3]);
+        let rows =
+            [PixelLayout::Rgb8, PixelLayout::Bgr8, PixelLayout::Rgba8, PixelLayout::Gray8, PixelLayout::Jpeg];
+        assert_eq!(rows.map(|format| format.row_bytes(5)), [Some(15), Some(15), Some(20), Some(5), None]);
+        assert_eq!(PixelLayout::Rgba8.row_bytes(usize::MAX / 3), None);
         assert_eq!(bytes(PixelLayout::Bgra8, 3, 2, 12), Some(24));
         // Two pixels share their colour.
         assert_eq!(bytes(PixelLayout::Yuyv, 4, 3, 10), Some(28));

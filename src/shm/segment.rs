@@ -214,11 +214,11 @@ impl Segment {
         fallocate(fd, flags, 0, self.len as u64).map_err(system)
     }
 
-    /// Opens the file once more.
+    /// Opens the file once more. Never waits for a lease, which a client of this user could hold for 45 s.
     pub(super) fn open_as(&self, access: OFlags) -> Result<OwnedFd, Errno> {
         let Made { fd, .. } = self.made.as_ref().ok_or(Errno::BADF)?;
         let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
-        rustix::fs::open(path, access | OFlags::CLOEXEC, Mode::empty())
+        rustix::fs::open(path, access | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())
     }
 }
 

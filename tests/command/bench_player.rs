@@ -10,9 +10,7 @@ fn bench(args: &[&str]) -> Output {
 
 #[track_caller]
 fn shown(args: &[&str]) -> String {
-    let output = bench(args);
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8(output.stdout).unwrap()
+    crate::printed(bench(args))
 }
 
 #[track_caller]

@@ -3,55 +3,20 @@
 use std::ops::Range;
 use std::path::Path;
 
-use pi0rt::checkpoint::{Checkpoint, Tensor};
+use crate::wrapped::Wrapped;
+use pi0rt::checkpoint::Checkpoint;
 use pi0rt::device::reference::ReferenceBuilder;
 use pi0rt::device::{
-    Attention, Begin, Blend, Buffer, Builder, ChunkKey, Device, DeviceError, Epilogue, KvCache, OpResult,
-    PatchEmbed, Progress, Ran, Role, Rope, RowVector, Table, Vector, View, Weight,
+    Attention, Begin, Blend, Builder, ChunkKey, Device, DeviceError, Epilogue, KvCache, OpResult, PatchEmbed,
+    Ran, Rope, RowVector, Table, Vector, View, Weight,
 };
 use pi0rt::model::ledger::{Module, Op};
 use pi0rt::model::{Coverage, Inputs, Pi0};
 
 /// A device without its own Euler step: the host reads, computes and writes.
-struct Fallback<D: ?Sized>(Box<D>);
+struct Fallback(Box<dyn Device>);
 
-impl Builder for Fallback<dyn Builder> {
-    fn weight(&mut self, parts: &[&Tensor], cols: Option<Range<usize>>) -> Result<Weight, DeviceError> {
-        self.0.weight(parts, cols)
-    }
-
-    fn gated_weight(&mut self, gate: &Tensor, up: &Tensor) -> Result<Weight, DeviceError> {
-        self.0.gated_weight(gate, up)
-    }
-
-    fn vector(&mut self, values: &[f32]) -> Result<Vector, DeviceError> {
-        self.0.vector(values)
-    }
-
-    fn table(&mut self, tensor: &Tensor) -> Result<Table, DeviceError> {
-        self.0.table(tensor)
-    }
-
-    fn buffer(&mut self, role: Role, rows: usize, cols: usize) -> Result<Buffer, DeviceError> {
-        self.0.buffer(role, rows, cols)
-    }
-
-    fn kv_cache(
-        &mut self,
-        layers: usize,
-        runs: &[usize],
-        heads: usize,
-        head_dim: usize,
-    ) -> Result<KvCache, DeviceError> {
-        self.0.kv_cache(layers, runs, heads, head_dim)
-    }
-
-    fn seal(self: Box<Self>, progress: Progress<'_>) -> Result<Box<dyn Device>, DeviceError> {
-        Ok(Box::new(Fallback(self.0.seal(progress)?)))
-    }
-}
-
-impl Device for Fallback<dyn Device> {
+impl Device for Fallback {
     fn describe(&self) -> String {
         self.0.describe()
     }
@@ -187,7 +152,8 @@ fn a_fallback_to_the_host_changes_the_table() {
         rtc: None,
     };
     let own: Box<dyn Builder> = Box::new(ReferenceBuilder::new());
-    let fallback: Box<dyn Builder> = Box::new(Fallback::<dyn Builder>(Box::new(ReferenceBuilder::new())));
+    let sealed = |device| Box::new(Fallback(device)) as Box<dyn Device>;
+    let fallback: Box<dyn Builder> = Box::new(Wrapped { sealed, ..Wrapped::new() });
     let mut run = |device: Box<dyn Builder>| {
         let mut model = Pi0::load(&checkpoint, device, STEPS).unwrap();
         model.sample(&inputs, &mut actions).unwrap();

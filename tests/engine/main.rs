@@ -14,10 +14,12 @@ mod processing_steps;
 mod profiles;
 mod state_only;
 mod synth;
+mod tabletop;
 mod tenstorrent;
 mod weights;
 mod weights_adapter;
 mod weights_mistaken;
+mod wrapped;
 
 #[path = "../support/checkpoints.rs"]
 mod checkpoints;

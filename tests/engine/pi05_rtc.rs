@@ -2,17 +2,15 @@
 //! `tests/golden_pi05_rtc/README.md`.
 
 use std::fs;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::checkpoints::{TempDir, edit_json, messages};
-use pi0rt::checkpoint::{Checkpoint, SafeTensors, Tensor};
+use crate::wrapped::Wrapped;
+use pi0rt::checkpoint::{Checkpoint, SafeTensors};
 use pi0rt::device::cpu::{CpuBuilder, CpuOptions, Path as CpuPath, Precision};
 use pi0rt::device::reference::ReferenceBuilder;
-use pi0rt::device::{
-    Buffer, Builder, Choice, Device, DeviceError, KvCache, Progress, Role, Table, Vector, Weight,
-};
+use pi0rt::device::{Builder, Choice, DeviceError};
 use pi0rt::model::{Inputs, ModelError, Pi0, Rtc, RtcSchedule};
 use pi0rt::policy::{
     BadObservation, Chunk, Continuation, Frame, Noise, Normalizer, Observation, PixelFormat, Policy,
@@ -292,56 +290,64 @@ fn the_policy_continues_the_robots_commands() {
     );
 }
 
+/// A left-over that is relative to the state it was computed for means the same commands for another state.
+#[test]
+fn a_left_over_relative_to_another_state_means_the_same_commands() {
+    let names: Vec<String> = (0..14).map(|i| format!("joint_{i}")).collect();
+    let dir = declared("golden_pi05", |config| {
+        config["rtc_training_max_delay"] = json!(TRAINED);
+        config["use_relative_actions"] = json!(true);
+        config["action_feature_names"] = json!(names);
+    });
+    for (file, step) in [("policy_preprocessor.json", 2), ("policy_postprocessor.json", 1)] {
+        edit_json(&dir.join(file), |file| file["steps"][step]["config"]["enabled"] = json!(true));
+    }
+    edit_json(&dir.join("policy_preprocessor.json"), |file| {
+        file["steps"][2]["config"]["action_names"] = json!(names);
+    });
+    let mut policy = load(&dir, false);
+    let prompt = policy.prompt("fold the towel").unwrap();
+    let data = [90u8; 3 * 20 * 30];
+    let frame = Frame { data: &data, width: 30, height: 20, stride: 90, format: PixelFormat::Rgb8 };
+    let frames = vec![Some(frame); policy.info().cameras.len()];
+    let mut infer = |state: f32, before: Option<&Chunk>| {
+        let schedule = RtcSchedule::Linear;
+        let rtc = before.map(|chunk| Rtc {
+            left_over: &chunk.normalized,
+            delay: DELAY,
+            horizon: DELAY,
+            max_weight: 10.0,
+            schedule,
+        });
+        let observation = Observation { frames: &frames, state: &[state; 14], prompt: &prompt, rtc };
+        let anchor = before.map(|chunk| &chunk.reference[..]);
+        let mut chunk = Chunk::new(policy.info());
+        let continuation = Continuation { anchor, ..Default::default() };
+        policy.infer_with(&observation, Noise::Seed(5), continuation, &mut chunk).unwrap();
+        chunk
+    };
+    let before = infer(0.1, None);
+    let after = infer(0.4, Some(&before));
+    for (i, (was, is)) in before.actions.iter().zip(&after.actions).take(DELAY * 14).enumerate() {
+        assert!((was - is).abs() <= 1e-5 * was.abs().max(1.0), "[{i}] {was} became {is}");
+    }
+    assert_ne!(before.normalized[0], after.normalized[0]);
+}
+
 /// The plain loops, as a device that has one scale, shift and gate for all rows.
-struct Whole(ReferenceBuilder);
-
-impl Builder for Whole {
-    fn weight(&mut self, parts: &[&Tensor], cols: Option<Range<usize>>) -> Result<Weight, DeviceError> {
-        self.0.weight(parts, cols)
-    }
-
-    fn gated_weight(&mut self, gate: &Tensor, up: &Tensor) -> Result<Weight, DeviceError> {
-        self.0.gated_weight(gate, up)
-    }
-
-    fn vector(&mut self, values: &[f32]) -> Result<Vector, DeviceError> {
-        self.0.vector(values)
-    }
-
-    fn table(&mut self, tensor: &Tensor) -> Result<Table, DeviceError> {
-        self.0.table(tensor)
-    }
-
-    fn buffer(&mut self, role: Role, rows: usize, cols: usize) -> Result<Buffer, DeviceError> {
-        self.0.buffer(role, rows, cols)
-    }
-
-    fn kv_cache(
-        &mut self,
-        layers: usize,
-        runs: &[usize],
-        heads: usize,
-        head_dim: usize,
-    ) -> Result<KvCache, DeviceError> {
-        self.0.kv_cache(layers, runs, heads, head_dim)
-    }
-
-    fn splits_rows(&self) -> Result<(), DeviceError> {
+fn whole() -> Wrapped {
+    let refuse = || {
         let (what, device, why) = ("rows of two times".into(), "whole".into(), "one vector for all".into());
         Err(DeviceError::Unsupported { what, device, why })
-    }
-
-    fn seal(self: Box<Self>, progress: Progress<'_>) -> Result<Box<dyn Device>, DeviceError> {
-        Box::new(self.0).seal(progress)
-    }
+    };
+    Wrapped { splits_rows: Some(refuse), ..Wrapped::new() }
 }
 
 #[test]
 fn a_device_that_cannot_split_rows_computes_chunks_that_continue_none() {
     let (dir, case) = (trained(), Case::golden());
     let mut checkpoint = Checkpoint::open(&dir).unwrap();
-    let load =
-        |checkpoint: &Checkpoint| Pi0::load(checkpoint, Box::new(Whole(ReferenceBuilder::new())), 2).unwrap();
+    let load = |checkpoint: &Checkpoint| Pi0::load(checkpoint, Box::new(whole()), 2).unwrap();
     let mut model = load(&checkpoint);
     assert!(!model.can_continue());
     let says = ["rtc_training_max_delay 6", "one vector for all", "method = \"guided\"", "enabled = false"];

@@ -11,8 +11,7 @@ use std::path::Path;
 use crate::checkpoints;
 use crate::checkpoints::{Model, TempDir, edit_json, lerobot, messages, openpi};
 use pi0rt::checkpoint::{Checkpoint, Conversion, Dtype, Formula};
-use pi0rt::device::reference::ReferenceOptions;
-use pi0rt::policy::{Chunk, Frame, ImageProcessor, Noise, Observation, PixelFormat, Policy, PolicyOptions};
+use pi0rt::policy::{Frame, ImageProcessor, PixelFormat, Policy, PolicyOptions};
 use serde_json::{Value, json};
 
 const PRE: &str = "policy_preprocessor.json";
@@ -28,15 +27,9 @@ struct Given {
 }
 
 fn infer(dir: &Path, state: &[f32]) -> Given {
-    let options = PolicyOptions { device: ReferenceOptions.into(), steps: Some(2), ..Default::default() };
-    let mut policy = Policy::load(dir, &options).unwrap();
-    let (data, prompt) = ([90; 56 * 56], policy.prompt("pick up the red block").unwrap());
-    let frame = Frame { data: &data, width: 56, height: 56, stride: 56, format: PixelFormat::Gray8 };
-    let frames = vec![Some(frame); policy.info().cameras.len()];
-    let mut chunk = Chunk::new(policy.info());
-    let observation = Observation { frames: &frames, state, prompt: &prompt, rtc: None };
-    policy.infer(&observation, Noise::Seed(3), &mut chunk).unwrap();
-    let actions = chunk.actions.chunks_exact(policy.info().action_dim).map(<[f32]>::to_vec).collect();
+    let chunk = crate::processing_steps::infer(dir, state);
+    let action_dim = chunk.actions.len() / 50;
+    let actions = chunk.actions.chunks_exact(action_dim).map(<[f32]>::to_vec).collect();
     Given { normalized: chunk.normalized, actions }
 }
 
@@ -95,14 +88,17 @@ fn raw() -> Vec<f32> {
 
 // ---- modes
 
+/// Modes of normalization with the statistics that they use.
+const MODES: [(&str, [&str; 2]); 4] = [
+    ("MEAN_STD", ["mean", "std"]),
+    ("MIN_MAX", ["min", "max"]),
+    ("QUANTILES", ["q01", "q99"]),
+    ("QUANTILE10", ["q10", "q90"]),
+];
+
 #[test]
 fn every_mode_normalizes_the_state_as_lerobot_does() {
-    for (mode, names) in [
-        ("MEAN_STD", ["mean", "std"]),
-        ("MIN_MAX", ["min", "max"]),
-        ("QUANTILES", ["q01", "q99"]),
-        ("QUANTILE10", ["q10", "q90"]),
-    ] {
+    for (mode, names) in MODES {
         let dir = lerobot();
         normalize(&dir, mode, "MEAN_STD");
         put(&dir.join(PRE_STATE), STATE, &[(names[0], low()), (names[1], high())]);
@@ -129,12 +125,7 @@ fn every_mode_normalizes_the_state_as_lerobot_does() {
 
 #[test]
 fn every_mode_of_the_actions_is_undone_as_lerobot_does() {
-    for (mode, names) in [
-        ("MEAN_STD", ["mean", "std"]),
-        ("MIN_MAX", ["min", "max"]),
-        ("QUANTILES", ["q01", "q99"]),
-        ("QUANTILE10", ["q10", "q90"]),
-    ] {
+    for (mode, names) in MODES {
         let dir = lerobot();
         normalize(&dir, "MEAN_STD", mode);
         let second = if mode == "MEAN_STD" { joints(|i| 0.05 * i as f32) } else { high() };

@@ -20,7 +20,7 @@ fn options() -> PolicyOptions {
 }
 
 /// The chunk for a grey frame in every camera.
-fn infer(dir: &Path, state: &[f32]) -> Chunk {
+pub fn infer(dir: &Path, state: &[f32]) -> Chunk {
     let mut policy = Policy::load(dir, &options()).unwrap();
     let (data, prompt) = ([90; 56 * 56], policy.prompt("pick up the red block").unwrap());
     let frame = Frame { data: &data, width: 56, height: 56, stride: 56, format: PixelFormat::Gray8 };

@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use crate::checkpoints;
 use crate::checkpoints::{Model, TempDir, golden, messages, synth_bf16};
 use pi0rt::checkpoint::synth::{Synth, preset};
 use pi0rt::checkpoint::{Checkpoint, CheckpointError, Dtype};
@@ -11,13 +12,7 @@ fn the_golden_checkpoint_is_made_again_byte_for_byte() {
     let dir = TempDir::new();
     let tiny = Synth { arch: preset("tiny").unwrap(), seed: 1, dtype: Dtype::F32, force: false };
     tiny.write_with_rate(&dir, Some(50.0), &|_| ()).unwrap();
-    let mut files = 0;
-    for entry in fs::read_dir(&*dir).unwrap() {
-        let name = entry.unwrap().file_name();
-        assert!(fs::read(dir.join(&name)).unwrap() == fs::read(golden().join(&name)).unwrap(), "{name:?}");
-        files += 1;
-    }
-    assert_eq!(files, 8);
+    checkpoints::assert_same_files(&dir, &golden(), 8);
 }
 
 #[test]

@@ -87,6 +87,19 @@ impl Scene {
     }
 }
 
+/// With a client that wants nothing, the inference thread sleeps until a doorbell rings.
+#[test]
+fn an_idle_daemon_wakes_up_for_nothing() {
+    let scene = Scene::new();
+    let mut client = open(&scene.socket());
+    client.set_prompt("stack the cups").unwrap();
+    ask(&mut client);
+    eventually("the daemon sleeps", || scene.is_idle());
+    let before = scene.sleeps("inference");
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    assert_eq!(scene.sleeps("inference"), before);
+}
+
 #[test]
 fn bells_without_end() {
     Scene::new().beside(|socket| {

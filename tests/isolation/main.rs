@@ -16,6 +16,7 @@ mod reception;
 mod records;
 mod requests;
 mod rings;
+mod shared;
 mod users;
 
 #[path = "../../fuzz/harness/c_interface.rs"]

@@ -129,6 +129,9 @@ fn a_message_that_may_not_come_now_ends_its_session() {
     let raw = Raw::open(&served.socket(), Hello::default());
     shutdown(&raw.connection.0, Shutdown::Write).unwrap();
     assert_eq!(raw.connection.hear(), None, "half a connection is none");
+    let raw = Raw::open(&served.socket(), Hello::default());
+    pi0rt::control::send(raw.connection.0.as_fd(), &[]).unwrap();
+    assert_eq!(raw.connection.hear(), None, "a packet of nothing ends it");
     let ticket = submit(&mut honest, 0, [1.0; 3], None);
     assert_eq!(honest.wait(Some(ticket), LONG).unwrap().status, 0);
 }

@@ -63,10 +63,12 @@ fn what_a_client_causes_is_logged_with_its_user() {
         connection.hear();
     };
     ask(&Request::Hello(hello(&"n".repeat(64), false)));
-    ask(&Request::Hello(hello("nobody", true)));
+    ask(&Request::Hello(hello("no\nbody", true)));
     let mut raw = Raw::open(&served.socket(), hello("arm", false));
     ask(&Request::Hello(hello("arm", true)));
-    raw.connection.say(&prompt("panic in the tokenizer"));
+    // What looks like a record of its own.
+    let forged = "panic in the tokenizer\n[    1.000000] INFO  session opened\u{1b}[2J";
+    raw.connection.say(&prompt(forged));
     raw.connection.hear();
     for text in ["nan", "fail", "stack the cups"] {
         raw.connection.say(&prompt(text));
@@ -101,6 +103,8 @@ fn what_a_client_causes_is_logged_with_its_user() {
     for text in expected {
         eventually(text, || said().iter().any(|(said, _)| said.contains(text)));
     }
+    let lines: Vec<_> = said().iter().filter(|(text, _)| text.contains(char::is_control)).cloned().collect();
+    assert_eq!(lines, [], "a client forges records");
     // Records not caused by a client.
     let own = ["session goes on", "kept session", "the machine was suspended"];
     let nobodys: Vec<_> = said()

@@ -109,8 +109,13 @@ pub fn edit_json(path: &Path, edit: impl FnOnce(&mut Value)) {
 
 /// A modifiable copy of the golden checkpoint without its golden files.
 pub fn lerobot() -> TempDir {
+    copy_of(&golden())
+}
+
+/// A modifiable copy of a checkpoint without golden files.
+pub fn copy_of(checkpoint: &Path) -> TempDir {
     let dir = TempDir::new();
-    for entry in fs::read_dir(golden()).unwrap() {
+    for entry in fs::read_dir(checkpoint).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap();
         if !name.as_encoded_bytes().starts_with(b"golden_") {
@@ -118,6 +123,18 @@ pub fn lerobot() -> TempDir {
         }
     }
     dir
+}
+
+/// Checks that a directory has the same files as another one, and how many.
+#[track_caller]
+pub fn assert_same_files(made: &Path, of: &Path, count: usize) {
+    let mut files = 0;
+    for entry in fs::read_dir(made).unwrap() {
+        let name = entry.unwrap().file_name();
+        assert!(fs::read(made.join(&name)).unwrap() == fs::read(of.join(&name)).unwrap(), "{name:?}");
+        files += 1;
+    }
+    assert_eq!(files, count);
 }
 
 /// The golden weights in openpi's layout: no `model.`, no `embed_tokens`.

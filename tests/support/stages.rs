@@ -39,7 +39,7 @@ pub const OF_PI05: [&str; 5] =
 pub fn are_compared(report: &str, more: &[&str]) {
     for stage in OF_ALL.iter().chain(more) {
         let mut lines = report.lines();
-        let is_compared = lines.any(|line| line.split_whitespace().next() == Some(stage));
+        let is_compared = lines.any(|line| line.split_whitespace().next() == Some(*stage));
         assert!(is_compared, "{stage} not compared:\n{report}");
     }
 }

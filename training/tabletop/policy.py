@@ -243,14 +243,18 @@ def load(directory: pathlib.Path):
 
 
 def profile() -> str:
-    """pi0rt's profile: what lerobot's files don't tell of the robot."""
+    """pi0rt's profile: what lerobot's files don't tell of the robot.
+
+    Commands may lie a little beyond what demonstrations command, which goes up to the arm's own limits: a policy is
+    not exact, and the arm stops at these itself.
+    """
     units = ("rad", "rad", "rad", "m")
+    beyond = (0.02, 0.02, 0.02, 0.008)
     lines = ['summary = "the simulated arm of training/"', f"rate_hz = {expert.RATE_HZ}", "execution_horizon = 8"]
     for section in ("state", "action"):
         for i, name in enumerate(arm.JOINTS):
             lines += ["", f"[[{section}.dimensions]]", f'names = ["{name}"]', 'quantity = "position"', f'unit = "{units[i]}"',
-                      f"position = [{arm.LOW[i] - 0.02}, {arm.HIGH[i] + 0.02}]" if section == "state"
-                      else f"position = [{arm.LOW[i]}, {arm.HIGH[i]}]"]
+                      f"position = [{arm.LOW[i] - beyond[i]:.3f}, {arm.HIGH[i] + beyond[i]:.3f}]"]
             if section == "action":
                 lines += [f"velocity = {arm.SPEED[i]}", f"acceleration = {arm.ACCELERATION[i]}"]
     return "\n".join(lines) + "\n"

@@ -112,7 +112,8 @@ def main() -> None:
     p.add_argument("--out", type=pathlib.Path, required=True, help="directory for the checkpoint and the training's state")
     p.add_argument("--episodes", type=int, default=EPISODES, help="demonstrations, of 8 snapshots with 2 labels each")
     p.add_argument("--ground", type=int, default=3000, help="steps of the auxiliary losses alone, which cost a third")
-    p.add_argument("--steps", type=int, default=14000, help="steps in all")
+    p.add_argument("--steps", type=int, default=10000, help="steps in all: the learning rate falls up to there")
+    p.add_argument("--until", type=int, help="stop, with a checkpoint, at this step [default: the last]")
     p.add_argument("--batch", type=int, default=16, help="snapshots per step")
     p.add_argument("--draws", type=int, default=1, help="noise draws per label")
     p.add_argument("--lr", type=float, default=1.2e-3)
@@ -173,7 +174,8 @@ def main() -> None:
     images = torch.from_numpy(data.images)
     log = (args.out / "log.jsonl").open("a")
     step = first
-    while step < args.steps:
+    last = min(args.steps, args.until or args.steps)
+    while step < last:
         grounding = step < args.ground
         into = step if grounding else step - args.ground
         rate = args.lr * min((into + 1) / 100, 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / args.steps)))

@@ -1,62 +1,75 @@
 //! `pi0rt demo`: runs daemon and controller in one command.
 
 mod controller;
-mod motion;
+pub mod motion;
 mod outage;
-mod report;
-mod server;
-mod status;
+pub mod report;
+pub mod server;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use pi0rt::capi::pi0rt_client_options;
 use pi0rt::device::KINDS;
 
 use crate::command::CommandResult;
 use crate::interrupt::INTERRUPTED;
 use crate::picture::{self, Picture};
+use crate::session::{Session, sized};
+use crate::sim::{self, Plan};
 use crate::synth::Model;
-use controller::{Controller, Plan};
+use controller::Controller;
 use server::Server;
 
-/// Run a daemon and a controller with camera images in one command
+/// Run a daemon and a robot in one command
 ///
-/// Starts a daemon, and a controller that uses the C interface: it submits camera images and a state
-/// whenever the player asks for it, and plays a command in every tick. Without --checkpoint, a small one
-/// with random weights is generated once and kept in the cache directory; at its end the daemon is killed, and
+/// A policy for the simulated arm (docs/evaluation.md) drives it: through a daemon and the C interface, in real time, with
+/// a live view on a terminal. Any other policy gets camera images and a state from a controller, which plays a command in
+/// every tick. Without --checkpoint, the policy is the trained one that belongs to pi0rt, if it is installed, or else a
+/// small one with random weights, generated once and kept in the cache directory; at its end the daemon is killed, and
 /// restarted when the robot stands. The daemon leaves one core to the controller.
 #[derive(clap::Args)]
 pub struct Args {
-    /// Directory of the checkpoint [default: a small generated one]
+    /// Directory of the checkpoint [default: a trained one for the simulated arm, else a small generated one]
     #[arg(long, value_name = "DIR")]
     checkpoint: Option<PathBuf>,
-    /// Member of the model's family that is made
+    /// Member of the model's family
     #[arg(long, value_enum, default_value = "pi0", conflicts_with = "checkpoint")]
     model: Model,
+    /// Use the small generated checkpoint, even if there is a trained one
+    #[arg(long, conflicts_with = "checkpoint")]
+    random: bool,
     /// Profile: a built-in one (see `pi0rt profile list`) or a file [default: pi0rt.toml beside the weights]
     #[arg(long, value_name = "NAME|FILE", requires = "checkpoint")]
     profile: Option<String>,
-    /// Running time of the controller
-    #[arg(long, value_name = "S", default_value_t = 5.0, value_parser = seconds)]
-    seconds: f64,
-    /// Kill the daemon after that time, and restart it when the robot stands [default: without --checkpoint]
+    /// Running time of the controller [default: 5; of the simulated arm up to 10 for each instruction]
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    seconds: Option<f64>,
+    /// Kill the daemon after that time, and restart it when the robot stands [default: with random weights]; with the
+    /// simulated arm, within its first second
     #[arg(long)]
     restart: bool,
-    /// Ticks of the controller per second
+    /// Ticks of the controller per second; the simulated arm's has 1000
     #[arg(long, value_name = "HZ", default_value_t = 500, value_parser = clap::value_parser!(u32).range(1..=5000))]
     rate: u32,
     /// Rows of a chunk played per second [default: the rate the checkpoint or the daemon declares, else 50]
     #[arg(long, value_name = "HZ", value_parser = crate::synth::rate)]
     control_rate: Option<f32>,
-    /// Instruction for the robot
-    #[arg(long, value_name = "TEXT", default_value = "put the red block into the bowl")]
-    prompt: String,
+    /// Instruction for the robot; the simulated arm carries out several, one after the other [default: two of its own, or
+    /// "put the red block into the bowl"]
+    #[arg(long = "prompt", value_name = "TEXT")]
+    prompts: Vec<String>,
+    #[command(flatten)]
+    arm: sim::Options,
     /// Further options for the daemon, as in `pi0rt serve --help`
     #[arg(last = true, value_name = "OPTION")]
     daemon: Vec<String>,
 }
+
+/// When the simulated arm's daemon is killed, in simulated time: before the first task can be done, s.
+const KILLED_AFTER_S: f64 = 0.6;
 
 /// Camera images of a two-armed robot.
 const CAMERAS: [(&str, &[u8]); 3] = [
@@ -65,7 +78,8 @@ const CAMERAS: [(&str, &[u8]); 3] = [
     ("right_wrist_0_rgb", include_bytes!("../../../assets/demo/right_wrist_0_rgb.png")),
 ];
 
-fn seconds(text: &str) -> Result<f64, String> {
+/// Parses a running time.
+pub fn seconds(text: &str) -> Result<f64, String> {
     let seconds: f64 = text.parse().map_err(|e| format!("{e}"))?;
     if !(0.1..=86400.0).contains(&seconds) {
         return Err("expected 0.1 to 86400".into());
@@ -91,8 +105,9 @@ pub fn run(args: &Args) -> CommandResult {
 }
 
 fn show(args: &Args, interrupted: &AtomicBool) -> CommandResult {
-    let checkpoint = match &args.checkpoint {
-        Some(dir) => dir.clone(),
+    let trained = || if args.random { None } else { trained(args.model) };
+    let checkpoint = match args.checkpoint.clone().or_else(trained) {
+        Some(dir) => dir,
         None => {
             let dir = small_checkpoint(args.model)?;
             declare_limits(&dir)?;
@@ -110,38 +125,80 @@ fn show(args: &Args, interrupted: &AtomicBool) -> CommandResult {
         }
         server.check()
     };
-    let mut controller: Controller = controller::open(socket, args.control_rate, go_on)?;
-    println!("model          {}", controller.model());
-    println!("device         {}", controller.device());
-    println!("control rate   {}", controller.rate());
+    let mut choices = sized!(pi0rt_client_options);
+    choices.control_rate_hz = args.control_rate.unwrap_or(0.0);
+    if args.arm.speed() < 1.0 {
+        choices = sim::session_options(&args.arm);
+    }
+    let session = Session::open(&socket, choices, go_on)?;
+    println!("model          {}", session.model());
+    println!("device         {}", session.device());
+    println!("control rate   {}", session.rate());
+    let is_good = if sim::cameras(&session).is_ok() {
+        drive(args, &session, &mut server, interrupted)?
+    } else {
+        control(args, &session, &mut server, interrupted)?
+    };
+    drop(session);
+    server.stop()?;
+    println!("demo           {}", if is_good { "ok" } else { "FAILED" });
+    Ok(if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
 
-    let cameras = controller.cameras();
+/// Drives the simulated arm. Returns whether all instructions were carried out.
+fn drive(
+    args: &Args,
+    session: &Session,
+    server: &mut Server,
+    interrupted: &AtomicBool,
+) -> Result<bool, Box<dyn std::error::Error>> {
+    let prompts = match &args.prompts[..] {
+        [] => sim::TASKS.map(str::to_owned).to_vec(),
+        given => given.to_vec(),
+    };
+    let seconds = args.seconds.unwrap_or(10.0);
+    let plan = Plan::new(&prompts, seconds, &args.arm, session)?;
+    let killed = args.restart.then_some((server, KILLED_AFTER_S / args.arm.speed()));
+    Ok(sim::drive(session, &plan, killed, interrupted)?.is_good())
+}
+
+/// Runs a controller with pictures in place of cameras. Returns whether chunks came and all results were good.
+fn control(
+    args: &Args,
+    session: &Session,
+    server: &mut Server,
+    interrupted: &AtomicBool,
+) -> Result<bool, Box<dyn std::error::Error>> {
+    let cameras = session.cameras();
     let pictures: Vec<Picture> = (0..cameras.len())
         // A camera with another name gets one of the three images.
         .map(|i| CAMERAS.iter().find(|(name, _)| *name == cameras[i]).unwrap_or(&CAMERAS[i % CAMERAS.len()]))
         .map(|(_, png)| picture::decode(png))
         .collect::<Result<_, _>>()?;
-    let plan = Plan {
+    let prompt = args.prompts.first().map_or("put the red block into the bowl", String::as_str);
+    let steps = controller::Plan {
         rate_hz: args.rate,
-        seconds: args.seconds,
+        seconds: args.seconds.unwrap_or(5.0),
         // One's own may take minutes to load again.
         restart: args.restart || args.checkpoint.is_none(),
-        prompt: &args.prompt,
+        prompt,
         pictures: &pictures,
     };
-    println!(
-        "controller     {} Hz for {} s: {:?}, {}",
-        args.rate,
-        args.seconds,
-        args.prompt,
-        cameras.join(", ")
-    );
-    let record = controller.run(&plan, &mut server, interrupted)?;
-    drop(controller);
-    let ended = server.stop();
+    println!("controller     {} Hz for {} s: {prompt:?}, {}", args.rate, steps.seconds, cameras.join(", "));
+    let record = Controller(session).run(&steps, server, interrupted)?;
     report::print(&record);
-    ended?;
-    Ok(if record.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(record.is_good())
+}
+
+/// The trained policy for the simulated arm that belongs to pi0rt: installed beside this program, or in the source tree
+/// that it was built from.
+fn trained(model: Model) -> Option<PathBuf> {
+    let name = model.variant().policy_type().unwrap_or_default();
+    let installed =
+        std::env::current_exe().ok().and_then(|program| Some(program.parent()?.join("../share/pi0rt/demo")));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo");
+    let places = installed.into_iter().chain([source]).map(|place| place.join(name));
+    { places }.find(|dir| dir.join("model.safetensors").is_file())
 }
 
 /// The daemon's options, with one core left to the controller unless threads or device are chosen: on a

@@ -11,6 +11,7 @@ mod device_args;
 mod device_choice;
 mod distance;
 mod doctor;
+mod eval;
 mod golden;
 mod health;
 mod infer;
@@ -24,11 +25,15 @@ mod plan;
 mod profile;
 mod profile_args;
 mod progress;
+mod pulse;
 mod recorder;
 mod serve;
+mod session;
+mod sim;
 mod status;
 mod synth;
 mod synthetic;
+mod tabletop;
 mod top;
 mod view;
 
@@ -52,10 +57,12 @@ enum Command {
     Profile(profile::Args),
     Infer(infer::Args),
     Golden(golden::Args),
+    Eval(eval::Args),
     Coverage(coverage::Args),
     Pcc(pcc::Args),
     Plan(plan::Args),
     Serve(serve::Args),
+    Sim(sim::Args),
     Status(status::Args),
     Top(top::Args),
     Health(health::Args),
@@ -78,10 +85,12 @@ fn main() -> ExitCode {
         Command::Profile(args) => profile::run(&args),
         Command::Infer(args) => infer::run(&args),
         Command::Golden(args) => golden::run(&args),
+        Command::Eval(args) => eval::run(&args),
         Command::Coverage(args) => coverage::run(&args),
         Command::Pcc(args) => pcc::run(&args),
         Command::Plan(args) => plan::run(&args),
         Command::Serve(args) => serve::run(&args, Inherited::default()).map(|()| ExitCode::SUCCESS),
+        Command::Sim(args) => sim::run(&args),
         Command::Status(args) => status::run(&args),
         Command::Top(args) => top::run(&args),
         Command::Health(args) => health::run(&args),

@@ -97,6 +97,9 @@ impl Part {
     #[inline]
     fn checked(&self, mut completion: Completion) -> Completion {
         completion.slot += first_slot(self.connection);
+        if completion.detail == 0 {
+            return completion;
+        }
         // Programs index cameras and state by the fault: it must lie within.
         let Geometry { cameras, state_dim, action_dim, .. } = self.welcome.layout.geometry;
         if Fault::from_word(completion.detail)

@@ -206,7 +206,9 @@ pub(super) fn make<P>(mut prompter: Prompter<P>) -> impl FnMut(PromptJob) -> Opt
         let prompt = match catch_unwind(AssertUnwindSafe(|| prompter(&text))) {
             Ok(finish_prompt) => finish_prompt.map_err(refused),
             Err(panic) => {
-                log::error!(session, user; "an instruction could not be made into a prompt: {}", panic_text(&*panic));
+                // It may quote the instruction, which could look like records of its own.
+                let why = panic_text(&*panic).escape_debug();
+                log::error!(session, user; "an instruction could not be made into a prompt: {why}");
                 let reason = "the instruction could not be made into a prompt".into();
                 Err(Refusal { status: Status::Internal, reason })
             }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering;
 
 use super::bridge::{self, Dtype, Tensor};
-use super::card::{HIDDEN, Handle, Ttnn};
+use super::card::{HIDDEN, Ttnn};
 use super::failure::{failed, lost, refuse};
 use super::patch;
 use super::recording::{Mode, Position, Recording};

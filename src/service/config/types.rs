@@ -154,6 +154,13 @@ fn find(list: &str, name: &str) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     #[test]
+    fn a_rate_is_above_nothing_and_at_most_100_khz() {
+        assert!([1e-3, 50.0, 1e5].into_iter().all(|hz| super::Hertz::try_from(hz).is_ok()));
+        let wrong = [0.0, -1.0, 100_000.1, f64::INFINITY, f64::NAN];
+        assert!(wrong.into_iter().all(|hz| super::Hertz::try_from(hz).is_err()));
+    }
+
+    #[test]
     fn a_group_is_found_by_its_whole_name() {
         let list = "root:x:0:\npi0rtx:x:7:\npi0rt:x:998:ann,bob\nbroken\n";
         assert_eq!(super::find(list, "pi0rt"), Some(998));

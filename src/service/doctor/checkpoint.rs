@@ -122,4 +122,10 @@ mod tests {
         assert!(remedy_for(ErrorKind::PermissionDenied).contains("let the daemon's user read it"));
         assert!(remedy_for(ErrorKind::NotFound).contains("put the checkpoint there"));
     }
+
+    #[test]
+    fn an_adapter_is_to_be_merged() {
+        let adapter = CheckpointError::Adapter { path: "/a/adapter.json".into(), what: "an adapter".into() };
+        assert!(remedy(&adapter, Path::new("/a")).starts_with("merge it: pi0rt convert /a "));
+    }
 }

@@ -314,6 +314,29 @@ mod tests {
         drop(deaf);
     }
 
+    /// A connection is kept while others come and go.
+    #[test]
+    fn the_rest_of_a_request_may_come_after_another_one() {
+        let server = server();
+        let mut slow = TcpStream::connect(server.address().unwrap()).unwrap();
+        slow.write_all(b"GET /metrics HTTP/1.1\r\n").unwrap();
+        assert!(say(&server, b"GET /metrics HTTP/1.1\r\n\r\n").contains("200 OK"));
+        slow.write_all(b"\r\n").unwrap();
+        let mut answer = String::new();
+        slow.read_to_string(&mut answer).unwrap();
+        assert!(answer.contains("200 OK"), "{answer}");
+    }
+
+    #[test]
+    fn the_server_waits_for_connections_and_says_which_are_ready() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let _new = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        assert!(wait(&listener, &[]).unwrap().is_empty());
+        let ((silent, _silent), (talking, mut scraper)) = (connection(), connection());
+        scraper.write_all(b"GET").unwrap();
+        assert_eq!(wait(&listener, &[silent, talking]).unwrap(), [false, true]);
+    }
+
     /// Beyond the maximum, the oldest connections are closed.
     #[test]
     fn the_oldest_of_too_many_connections_is_ended() {

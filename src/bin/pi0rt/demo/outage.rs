@@ -1,7 +1,6 @@
 //! The thread beside the control loop: it ends and restarts the daemon by a script, and reconnects.
 
 use std::error::Error;
-use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use pi0rt::capi::*;
 use pi0rt::control::Status;
 
 use super::server::Server;
-use super::status::check;
+use crate::session::check;
 
 /// Time in SAFE_STOP before the daemon is restarted, and in PLAY before the demo ends.
 const SHOWN_NS: u64 = 1_000_000_000;
@@ -103,18 +102,4 @@ pub fn supervise(
         std::thread::sleep(NAP);
     }
     Ok(())
-}
-
-/// A client's handle for another thread: a number that is never dereferenced.
-#[derive(Clone, Copy)]
-pub struct Handle(usize);
-
-impl Handle {
-    pub fn of(client: *mut pi0rt_client) -> Handle {
-        Handle(client.addr())
-    }
-
-    pub fn client(self) -> *mut pi0rt_client {
-        ptr::without_provenance_mut(self.0)
-    }
 }
