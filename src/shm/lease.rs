@@ -22,7 +22,11 @@ impl Segment {
     /// grants no leases (`fs.leases-enable`).
     pub fn is_held(&self) -> Result<bool, Errno> {
         // The lease ends when this is closed.
-        let own = self.open_as(OFlags::RDONLY)?;
+        let own = match self.open_as(OFlags::RDONLY) {
+            // A peer has a lease, and so a descriptor.
+            Err(Errno::AGAIN) => return Ok(true),
+            own => own?,
+        };
         // Another opener, root for example, causes a signal whose default action ends the process; SIGURG is
         // ignored by default.
         fcntl(&own, F_SETSIG, libc::SIGURG)?;
@@ -54,6 +58,18 @@ mod tests {
 
     use super::super::{Access, Writer};
     use super::*;
+
+    /// The question is answered at once: the kernel would let it wait for the lease.
+    #[test]
+    fn a_peer_with_a_lease_holds_a_segment() {
+        let segment = Segment::create("test", 4096, Writer::Client).unwrap();
+        let theirs = segment.open().unwrap();
+        fcntl(&theirs, F_SETSIG, libc::SIGURG).unwrap();
+        fcntl(&theirs, libc::F_SETLEASE, libc::F_WRLCK).unwrap();
+        assert_eq!(segment.is_held(), Ok(true));
+        drop(theirs);
+        assert_eq!(segment.is_held(), Ok(false));
+    }
 
     #[test]
     fn a_descriptor_and_a_mapping_hold_a_segment_and_nothing_of_the_daemons_own_does() {
