@@ -280,6 +280,8 @@ fn users_are_listed_for_as_long_as_they_have_something() {
     let own = rustix::process::getuid().as_raw();
     assert_eq!(report(&served).users, []);
     let client = served.open();
+    // The page is written ten times a second.
+    eventually("it is listed", || of(&served, own).sessions.has == 1);
     let user = of(&served, own);
     assert_eq!(user.sessions, Quota { has: 1, may_have: 18 });
     assert_eq!(user.memory.has, report(&served).memory);
