@@ -17,7 +17,8 @@ $python -m tabletop.record --out "$out"
 first=$!
 {
     $python -m tabletop.train pi05 --out "$out/pi05" --resume --steps 14000 --until 1500
-    $python -m tabletop.train pi05 --out "$out/pi05" --resume --steps 8000
+    $python -m tabletop.train pi05 --out "$out/pi05" --resume --steps 8000 --until 5000
+    $python -m tabletop.train pi05 --out "$out/pi05" --resume --steps 6500
 } >"$out/pi05.log" 2>&1 &
 second=$!
 trap 'kill $first $second 2>/dev/null' INT TERM

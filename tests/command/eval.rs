@@ -1,6 +1,6 @@
 //! `pi0rt eval`, `sim` and the demo of the simulated arm, as a user runs them.
 //!
-//! Success needs a policy that was trained for the arm: `demo/pi0/`, or what `PI0RT_TABLETOP` names.
+//! The policy is the one that was trained for the arm: `demo/pi0/`.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -9,17 +9,9 @@ use serde_json::Value;
 
 use crate::daemons::Directory;
 
-/// A trained policy and whether it is the project's own, if there is one.
-fn trained() -> Option<(PathBuf, bool)> {
-    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/pi0");
-    if own.join("model.safetensors").is_file() {
-        return Some((own, true));
-    }
-    let other = std::env::var_os("PI0RT_TABLETOP").map(|dir| (PathBuf::from(dir), false));
-    if other.is_none() {
-        eprintln!("left out: no demo/pi0, and PI0RT_TABLETOP names no checkpoint");
-    }
-    other
+/// The trained policy of the project.
+fn trained() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("demo/pi0")
 }
 
 fn eval(checkpoint: &Path, args: &[&str]) -> Output {
@@ -43,7 +35,7 @@ fn results(checkpoint: &Path, directory: &Directory, args: &[&str]) -> (String, 
 /// Ten episodes of each kind, without latency and through the player.
 #[test]
 fn most_of_ten_episodes_succeed() {
-    let Some((checkpoint, own)) = trained() else { return };
+    let checkpoint = trained();
     let directory = Directory::new();
     let svg = directory.0.join("chart.svg");
     let args = ["--episodes", "10", "--latency-ms", "none,160", "--device", "cpu:threads=1", "--svg"];
@@ -58,7 +50,7 @@ fn most_of_ten_episodes_succeed() {
         let times: Vec<f64> = times.collect();
         assert_eq!(times.len() as u64, successes);
         assert!(times.iter().all(|s| (0.2..=10.0).contains(s)), "{times:?}");
-        assert!(!own || successes >= 7, "{run}");
+        assert!(successes >= 9, "{run}");
     }
     let guided = |run: &Value| run["guided"].as_u64().unwrap();
     assert!(guided(&runs[0]) == 0 && guided(&runs[2]) > 10);
@@ -68,7 +60,7 @@ fn most_of_ten_episodes_succeed() {
 
 #[test]
 fn the_same_seeds_give_the_same_results() {
-    let Some((checkpoint, _)) = trained() else { return };
+    let checkpoint = trained();
     let directory = Directory::new();
     let args = [
         "--episodes",
@@ -91,7 +83,7 @@ fn the_same_seeds_give_the_same_results() {
 
 #[test]
 fn each_chunk_is_traced() {
-    let Some((checkpoint, _)) = trained() else { return };
+    let checkpoint = trained();
     let directory = Directory::new();
     let trace = directory.0.join("trace.jsonl");
     let args = [
@@ -131,7 +123,7 @@ fn options_that_need_a_latency_say_so() {
 /// Slowly, since the machine may be busy with other tests.
 #[test]
 fn the_demo_moves_the_arm_and_films_it() {
-    let Some((checkpoint, _)) = trained() else { return };
+    let checkpoint = trained();
     let directory = Directory::new();
     let [picture, animation] = ["last.png", "arm.png"].map(|name| directory.0.join(name));
     let mut command = directory.pi0rt();
@@ -159,7 +151,7 @@ fn the_demo_moves_the_arm_and_films_it() {
 
 #[test]
 fn instructions_for_the_arm_are_its_tasks() {
-    let Some((checkpoint, _)) = trained() else { return };
+    let checkpoint = trained();
     let directory = Directory::new();
     let mut command = directory.pi0rt();
     command.args(["demo", "--checkpoint"]).arg(&checkpoint).args(["--prompt", "fly to the moon"]);
