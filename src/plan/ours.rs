@@ -45,7 +45,12 @@ impl<'a> Launches<'a> {
         }
     }
 
-    fn product(&self, asked: &OpDemand, (matrix, rows, out): (usize, usize, usize), f32: bool) -> Vec<Program> {
+    fn product(
+        &self,
+        asked: &OpDemand,
+        (matrix, rows, out): (usize, usize, usize),
+        f32: bool,
+    ) -> Vec<Program> {
         let Format { weights, fidelity } = self.room.formats.of(asked.part);
         let (all, inner) = self.room.stored(&self.demand.matrices[matrix]);
         let adds = matches!(asked.epilogue, Some(Epilogue::Add | Epilogue::AddGated(_)));
@@ -61,7 +66,8 @@ impl<'a> Launches<'a> {
             }
             Program { name: "product", work, bytes }
         };
-        let elements = |name, cols: usize, dtypes: &[WeightDtype]| self.moved(name, (rows, cols), ALL, dtypes);
+        let elements =
+            |name, cols: usize, dtypes: &[WeightDtype]| self.moved(name, (rows, cols), ALL, dtypes);
         match asked.op {
             // Gate and up, each a product, and the activated gate times up.
             Op::Geglu => vec![one(all / 2), one(all / 2), elements("multiply", tiled(out), &[BF16; 3])],
@@ -141,10 +147,15 @@ impl<'a> Launches<'a> {
     fn elements(&self, asked: &OpDemand, rows: usize, read: usize, written: usize) -> Vec<Program> {
         let part = asked.part;
         let (high, wide) = (tiled(rows), tiled(read));
-        let moved = |name, cols: usize, cores, dtypes: &[WeightDtype]| self.moved(name, (high, cols), cores, dtypes);
+        let moved =
+            |name, cols: usize, cores, dtypes: &[WeightDtype]| self.moved(name, (high, cols), cores, dtypes);
         let norm = |name, cols: usize, cores: usize| {
             let near = high <= NEAR_ROWS;
-            let bytes = if near { 0.0 } else { (F32.matrix_bytes(high, cols) + BF16.matrix_bytes(high, cols)) as f64 };
+            let bytes = if near {
+                0.0
+            } else {
+                (F32.matrix_bytes(high, cols) + BF16.matrix_bytes(high, cols)) as f64
+            };
             Program { name, work: Work::Norm { tiles: tiles(high) * tiles(cols), cores }, bytes }
         };
         let lines = tiles(high);

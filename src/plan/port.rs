@@ -83,7 +83,10 @@ fn vision(rows: usize) -> Vec<Program> {
         moved("fold", rows * 19, ALL),
         moved("tilize", rows * 19, ALL),
         moved("pad", rows * 19, ALL),
-        Program { bytes: 2048.0 / 1088.0 * bfp8(19, 36), ..product("patches", (rows, 19, 36), CARD, 1, Fidelity::HiFi2) },
+        Program {
+            bytes: 2048.0 / 1088.0 * bfp8(19, 36),
+            ..product("patches", (rows, 19, 36), CARD, 1, Fidelity::HiFi2)
+        },
         moved("position", rows * 36, ALL),
         moved("add", rows * 36, ALL),
         moved("shard", rows * 36, 96),
@@ -140,7 +143,13 @@ fn layer(rows: usize) -> Vec<Program> {
         norm("rotate keys", rows * 8, rows),
         Program {
             name: "attention",
-            work: Work::Attend { pieces: 8 * rows / 2, rows: 2, keys: rows, width: 8, fidelity: Fidelity::HiFi2 },
+            work: Work::Attend {
+                pieces: 8 * rows / 2,
+                rows: 2,
+                keys: rows,
+                width: 8,
+                fidelity: Fidelity::HiFi2,
+            },
             bytes: 0.0,
         },
         moved("join heads", wide, ALL),
@@ -175,7 +184,13 @@ fn expert(prefix: usize) -> Vec<Program> {
         // Own kernel: attends to the cache and to the new keys without joining them.
         Program {
             name: "attention",
-            work: Work::Attend { pieces: 8 * rows, rows: 1, keys: prefix + rows, width: 8, fidelity: Fidelity::HiFi2 },
+            work: Work::Attend {
+                pieces: 8 * rows,
+                rows: 1,
+                keys: prefix + rows,
+                width: 8,
+                fidelity: Fidelity::HiFi2,
+            },
             bytes: 0.0,
         },
         moved("join heads", rows * 64, 16),

@@ -136,10 +136,7 @@ impl Tally {
 
     /// The sum of both.
     pub fn and(self, other: Self) -> Self {
-        Self {
-            programs: self.programs + other.programs,
-            expected_ms: self.expected_ms + other.expected_ms,
-        }
+        Self { programs: self.programs + other.programs, expected_ms: self.expected_ms + other.expected_ms }
     }
 }
 
@@ -181,7 +178,10 @@ mod tests {
             let bytes = weights.matrix_bytes(inner, cols) as f64;
             let expected = 1e6 * Program { name: "product", work, bytes }.seconds(&board);
             let ratio = expected / measured;
-            assert!((0.6..1.35).contains(&ratio), "{rows}x{inner}x{cols}: {expected:.1} us, measured {measured}");
+            assert!(
+                (0.6..1.35).contains(&ratio),
+                "{rows}x{inner}x{cols}: {expected:.1} us, measured {measured}"
+            );
             ratio
         });
         let mean = ratios.iter().sum::<f64>() / ratios.len() as f64;

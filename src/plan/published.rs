@@ -23,7 +23,8 @@ pub struct Published {
 
 const SOURCE: &str = "tt-metal models/experimental/pi0_5, p150a";
 /// Cameras, steps, and the chunk's time.
-pub(super) const PI05_P150: [(usize, usize, f64); 4] = [(2, 5, 35.36), (2, 10, 50.42), (3, 5, 39.43), (3, 10, 55.69)];
+pub(super) const PI05_P150: [(usize, usize, f64); 4] =
+    [(2, 5, 35.36), (2, 10, 50.42), (3, 5, 39.43), (3, 10, 55.69)];
 /// Stages of the chunk with three cameras and 10 steps.
 const PREFIX_MS: f64 = 23.0;
 const STEP_MS: f64 = 3.26;

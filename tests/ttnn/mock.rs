@@ -1,5 +1,7 @@
 //! TTNN's own refusals on its mock device, run by `ttnn-bridge/mock.sh`.
-use pi0rt::device::ttnn::bridge::{self, Activation, Blocks, Chunks, Compute, Dtype, Fidelity, OpenOptions, Tensor};
+use pi0rt::device::ttnn::bridge::{
+    self, Activation, Blocks, Chunks, Compute, Dtype, Fidelity, OpenOptions, Tensor,
+};
 
 const COMPUTE: Compute =
     Compute { fidelity: Fidelity::HiFi4, f32_accumulate: true, l1_accumulate: true, approximate: false };

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use pi0rt::checkpoint::{Arch, Checkpoint, synth::preset_of};
 use pi0rt::plan::cost::{Cost, Line};
 use pi0rt::plan::program::{
-    ATTENTION_EFFICIENCY, DRAM_EFFICIENCY, GAP_SECONDS, LEAST_SECONDS, MOVE_DRAM_SECONDS, MOVE_L1_SECONDS, NORM_SECONDS,
-    PRODUCT_EFFICIENCY, ROUND_SECONDS, Tally,
+    ATTENTION_EFFICIENCY, DRAM_EFFICIENCY, GAP_SECONDS, LEAST_SECONDS, MOVE_DRAM_SECONDS, MOVE_L1_SECONDS,
+    NORM_SECONDS, PRODUCT_EFFICIENCY, ROUND_SECONDS, Tally,
 };
 use pi0rt::plan::{Config, Part, Phase, Plan, Published, fits};
 use pi0rt::tenstorrent::{Board, Fidelity, WeightDtype};
@@ -169,7 +169,8 @@ fn beside(plan: &Plan, published: &Published) -> Vec<String> {
         ("  one step", plan.step, port.step, published.step_ms),
         ("total", plan.total, port.total, Some(published.total_ms)),
     ];
-    let title = format!("{:<26} {:^17}   {:^17} {:>9}   {}, bfp8", "", "pi0rt", "port", "port", published.source);
+    let title =
+        format!("{:<26} {:^17}   {:^17} {:>9}   {}, bfp8", "", "pi0rt", "port", "port", published.source);
     let head = format!(
         "{:<26} {:>8} {:>8}   {:>8} {:>8} {:>9}",
         "", "programs", "expected", "programs", "expected", "published"

@@ -165,9 +165,13 @@ mod tests {
                     let b = Blocks::of(&product, grid, L1).unwrap();
                     let ((m, n), (h, w), (sh, sw)) = (b.share, b.block, b.registers);
                     assert!(m % h == 0 && n % w == 0 && h % sh == 0 && w % sw == 0, "{product:?} {b:?}");
-                    assert!(sh * sw <= 4 && inner % b.depth == 0 && b.bytes(&product) <= L1, "{product:?} {b:?}");
+                    assert!(
+                        sh * sw <= 4 && inner % b.depth == 0 && b.bytes(&product) <= L1,
+                        "{product:?} {b:?}"
+                    );
                     assert!(b.grid.0 <= grid.0 && b.grid.1 <= grid.1, "{product:?} {b:?}");
-                    let cores = if b.both { (b.grid.1 * m, b.grid.0 * n) } else { (m, b.grid.0 * b.grid.1 * n) };
+                    let cores =
+                        if b.both { (b.grid.1 * m, b.grid.0 * n) } else { (m, b.grid.0 * b.grid.1 * n) };
                     assert!(cores.0 >= rows && cores.1 >= cols, "{product:?} {b:?}");
                 }
             }

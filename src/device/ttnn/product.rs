@@ -98,7 +98,8 @@ impl Ttnn {
         if x.split || x.batch > 1 && !x.rows.is_multiple_of(TILE) {
             return Ok(Blocks::default());
         }
-        let [.., inner, cols] = bridge::dims(matrix).map_err(failed("linear"))?.map(|n| (n as usize).div_ceil(TILE));
+        let [.., inner, cols] =
+            bridge::dims(matrix).map_err(failed("linear"))?.map(|n| (n as usize).div_ceil(TILE));
         let precision = self.options.precision(class);
         let rows = x.batch * tiled(x.rows);
         let product = Product {

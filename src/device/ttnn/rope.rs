@@ -78,7 +78,15 @@ impl Ttnn {
         // SAFETY: there is no bias.
         let turned = unsafe {
             let blocks = Blocks::default();
-            bridge::linear(&x.tensor, &rotation, std::ptr::null(), Activation::None, x.dtype, &compute, &blocks)
+            bridge::linear(
+                &x.tensor,
+                &rotation,
+                std::ptr::null(),
+                Activation::None,
+                x.dtype,
+                &compute,
+                &blocks,
+            )
         };
         let turned = turned.map_err(failed("rope"))?;
         let along = bridge::multiply(&x.tensor, &cos, Dtype::F32).map_err(failed("rope"))?;
