@@ -14,11 +14,14 @@ use crate::model::ledger::Op;
 use crate::tenstorrent::board::{TILE, tiled};
 use crate::tenstorrent::{Fidelity, WeightDtype};
 
-/// What a chunk's operations are held against; remembers the blocks of products.
+/// Blocks of each product on each grid; None: TTNN's own.
+type Choices = HashMap<(Product, (usize, usize)), Option<Blocks>>;
+
+/// Rates and sizes that a chunk's operations are held against, with the blocks of products already chosen.
 pub(super) struct Launches<'a> {
     room: &'a Room,
     demand: &'a Demand,
-    blocks: RefCell<HashMap<(Product, (usize, usize)), Option<Blocks>>>,
+    blocks: RefCell<Choices>,
 }
 
 const BF16: WeightDtype = WeightDtype::Bf16;

@@ -29,6 +29,9 @@ pub(super) struct Recording {
     pub(super) positions: Vec<usize>,
 }
 
+/// Cosines and sines of rows.
+type Angles = (Rc<UniquePtr<Tensor>>, Rc<UniquePtr<Tensor>>);
+
 /// Rows whose positions count on after the valid part of the prefix.
 pub(super) struct Position {
     /// Row of the KV cache, before padding is taken off.
@@ -36,6 +39,6 @@ pub(super) struct Position {
     pub(super) rows: usize,
     pub(super) ids: UniquePtr<Tensor>,
     /// Cosines and sines, once looked up in this chunk.
-    pub(super) angles: Option<(Rc<UniquePtr<Tensor>>, Rc<UniquePtr<Tensor>>)>,
+    pub(super) angles: Option<Angles>,
     pub(super) used: bool,
 }

@@ -98,6 +98,9 @@ pub struct Settled {
 #[derive(Clone, Debug, Serialize)]
 pub struct Named(pub Vec<(&'static str, String)>);
 
+/// Function that writes an option's value.
+type Shown<'f> = &'f dyn Fn(&Condition<'_>) -> String;
+
 impl<'a> Condition<'a> {
     /// All combinations of the options, those of one policy next to each other.
     ///
@@ -149,8 +152,8 @@ impl<'a> Condition<'a> {
 
     /// Names of the options in which some conditions differ; if none do, of those that say most.
     pub fn differing(all: &[Condition<'_>]) -> Vec<&'static str> {
-        let varies = |of: &dyn Fn(&Condition<'_>) -> String| all.iter().any(|other| of(other) != of(&all[0]));
-        let options: [(&'static str, &dyn Fn(&Condition<'_>) -> String); 11] = [
+        let varies = |of: Shown<'_>| all.iter().any(|other| of(other) != of(&all[0]));
+        let options: [(&'static str, Shown<'_>); 11] = [
             ("device", &|c| c.device.to_string()),
             ("steps", &|c| format!("{:?}", c.steps)),
             ("execute", &|c| format!("{:?}", c.execute)),
@@ -163,7 +166,7 @@ impl<'a> Condition<'a> {
             ("guidance horizon", &|c| c.guidance_horizon.to_string()),
             ("telling", &|c| format!("{:?}", c.telling)),
         ];
-        let names: Vec<_> = options.iter().filter(|(_, of)| varies(*of)).map(|(name, _)| *name).collect();
+        let names: Vec<_> = options.iter().filter(|(_, of)| varies(of)).map(|(name, _)| *name).collect();
         if names.is_empty() { vec!["device", "steps", "latency"] } else { names }
     }
 

@@ -77,8 +77,8 @@ impl World {
             }
         }
         for block in blocks {
-            block[0] = block[0].max(-TABLE_X).min(TABLE_X);
-            block[1] = block[1].max(-TABLE_Y).min(TABLE_Y);
+            block[0] = block[0].clamp(-TABLE_X, TABLE_X);
+            block[1] = block[1].clamp(-TABLE_Y, TABLE_Y);
         }
     }
 
@@ -111,7 +111,7 @@ pub(super) fn push(block: &mut [f64; 3], (px, py): (f64, f64)) {
     let (dx, dy) = (px - block[0], py - block[1]);
     // The prong in the block's frame, and the nearest point of the square.
     let (u, v) = (c * dx + s * dy, c * dy - s * dx);
-    let (a, b) = (u.max(-HALF).min(HALF), v.max(-HALF).min(HALF));
+    let (a, b) = (u.clamp(-HALF, HALF), v.clamp(-HALF, HALF));
     let (nu, nv, depth);
     if u == a && v == b {
         // Its centre is inside: out through the nearest side.
